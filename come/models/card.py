@@ -1,0 +1,77 @@
+"""The model card: what a saved model is, how it was made, and what it costs in perplexity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from come.models.bundle import Bundle
+
+
+def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
+    """Markdown with the front matter that the hub reads.
+
+    Args:
+        bundle: the model; its plan, if it has one, is told step by step.
+        results: a run's results.json, for perplexities and the calibration text.
+    """
+    plan = bundle.plan
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    if "/" in bundle.source and not bundle.source.startswith((".", "/", "~")):
+        lines.append(f"base_model: {bundle.source}")
+    lines += ["tags:", "- come", "- layer-pruning", "---", ""]
+    name = bundle.source.rstrip("/").rpartition("/")[2]
+    layers = len(bundle.layers)
+    if plan is None:
+        return "\n".join([*lines, f"# {name}", "", f"{layers} decoder layers, {bundle.parameters:,} parameters.", ""])
+    lines += [
+        f"# {name}, pruned from {plan.base.layers} to {layers} layers",
+        "",
+        f"Made with CoMe Lab from `{name}` by the method `{plan.method}`: "
+        f"{bundle.parameters:,} of {plan.base.parameters:,} parameters are left "
+        f"({1 - bundle.parameters / plan.base.parameters:.1%} removed). It is a plain checkpoint of the same "
+        "architecture and loads in Transformers with no code of ours. The license of the base model applies.",
+        "",
+        "## Base model",
+        "",
+        f"- source: `{name}`" + (f", revision `{plan.base.revision}`" if plan.base.revision else ""),
+        f"- SHA-256 of the weights in {plan.dtype}: `{plan.base.fingerprint}`",
+        "",
+        *_calibration(results, plan.calibration),
+        *_results(results),
+        "## Plan",
+        "",
+        "`plan.json` beside this card rebuilds these weights bit for bit: `come rebuild plan.json --out FOLDER`.",
+        "",
+        *(f"{number}. {step.describe()}" for number, step in enumerate(plan.steps, start=1)),
+        "",
+        *(f"- {note}" for note in plan.notes),
+        "## Method",
+        "",
+        "CoMe: Wang et al., Layer as Puzzle Pieces: Compressing Large Language Models through Layer Concatenation, "
+        "NeurIPS 2025, arXiv 2510.15304.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _calibration(results: dict[str, Any] | None, calibration: dict[str, Any]) -> list[str]:
+    told = {**calibration, **((results or {}).get("calibration") or {})}
+    return ["## Calibration text", "", *(f"- {key}: {value}" for key, value in told.items()), ""]
+
+
+def _results(results: dict[str, Any] | None) -> list[str]:
+    rows = [(name, (results or {}).get(name) or {}) for name in ("original", "pruned")]
+    rows = [(name, row) for name, row in rows if row.get("perplexity") is not None]
+    if not rows:
+        return []
+    text = ((results or {}).get("evaluation") or {}).get("text", "held-back text")
+    return [
+        "## Perplexity",
+        "",
+        f"On held-back text ({text}):",
+        "",
+        "| model | layers | parameters | perplexity |",
+        "|---|---|---|---|",
+        *(f"| {name} | {row['layers']} | {row['parameters']:,} | {row['perplexity']:.2f} |" for name, row in rows),
+        "",
+    ]

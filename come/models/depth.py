@@ -1,0 +1,61 @@
+"""Changing how many layers a model has. The only place that does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from come.models.bundle import Bundle
+
+
+def share(module: Any) -> Any:
+    """A copy of a module, or of a whole model, with modules and config of its own over the same weight tensors."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors})
+
+
+def with_layers(bundle: Bundle, layers: Sequence[nn.Module], origins: Sequence[int]) -> Bundle:
+    """The same model with other decoder layers; weights that stay are shared, the bundle given is left as it was.
+
+    Each layer of the new model is a module of its own, because it needs its own ``layer_idx`` for the KV cache.
+
+    Args:
+        bundle: the model to start from.
+        layers: the decoder layers of the new model, in order.
+        origins: for each, the layer of ``bundle`` whose entry in the config's per-layer lists it takes over.
+    """
+    # Copying without the old layers: the new ones are put in below.
+    old_layers = bundle.layers
+    model = _share_without(bundle, old_layers)
+    new_layers = nn.ModuleList(share(layer) for layer in layers)
+    for index, layer in enumerate(new_layers):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                setattr(module, "layer_idx", index)  # noqa: B010 - Module types its attributes as tensors
+    model.set_submodule(bundle.family.layers, new_layers)
+    _resize(model.config, len(old_layers), origins)
+    return Bundle(model, bundle.tokenizer, bundle.family, bundle.source, bundle.revision)
+
+
+def attention_kind(config: Any, layer: int) -> str:
+    """How a layer attends, by the config: "full_attention" unless the config says otherwise."""
+    kinds = getattr(config, "layer_types", None)
+    return str(kinds[layer]) if kinds else "full_attention"
+
+
+def _share_without(bundle: Bundle, layers: nn.ModuleList) -> Any:
+    tensors = [*bundle.model.parameters(), *bundle.model.buffers()]
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+    memo[id(layers)] = nn.ModuleList()
+    return copy.deepcopy(bundle.model, memo=memo)
+
+
+def _resize(config: Any, old: int, origins: Sequence[int]) -> None:
+    """Shorten everything in a config that has one entry a layer."""
+    for name, value in list(vars(config).items()):
+        if "layer" in name and isinstance(value, list | tuple) and len(value) == old:
+            setattr(config, name, type(value)(value[origin] for origin in origins))
+    config.num_hidden_layers = len(origins)

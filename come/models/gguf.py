@@ -1,0 +1,93 @@
+""".gguf files: turned into a safetensors folder once, because reading one takes half a minute."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from come import settings
+from come.errors import ComeError
+from come.events import OnProgress, emit
+from come.models.families import family_of
+from come.models.quiet import quiet
+
+
+def converted_folder(gguf: Path) -> Path:
+    """Where a .gguf file's converted form lies, or would lie: named for the file and its content."""
+    stat = gguf.stat()
+    key = hashlib.sha256(f"{gguf.name} {stat.st_size} {_edges(gguf)}".encode()).hexdigest()[:12]
+    return settings.home() / "models" / f"{gguf.stem.lower()}-{key}"
+
+
+def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
+    """The folder with the float32 safetensors form of a .gguf file, made now if it is not there yet.
+
+    The folder appears whole or not at all.
+
+    Raises:
+        ComeError: the file cannot be read as a supported model, or cannot be written.
+    """
+    folder = converted_folder(gguf)
+    if (folder / "config.json").is_file():
+        return folder
+    emit(on_progress, "load", 0, 1, f"Converting {gguf.name} to safetensors, once (about half a minute)")
+    model, tokenizer = _read(gguf)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as temporary:
+            with quiet():
+                model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            Path(temporary).chmod(0o755)
+            if not folder.exists():
+                shutil.move(temporary, folder)
+                Path(temporary).mkdir()  # the context manager wants something to remove
+    except OSError as error:
+        raise ComeError(
+            f"The converted model could not be written to {folder.parent}: {error.strerror or error}.",
+            "Free some disk space, or set COME_HOME to another folder.",
+        ) from error
+    return folder
+
+
+def _read(gguf: Path) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        family_of(AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name))
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except ComeError:
+        raise
+    except Exception as error:
+        raise ComeError(
+            f"{gguf.name} cannot be read as a language model ({_first_line(error)}).",
+            "Choose a .gguf file of a Llama, Mistral, Qwen2 or Qwen3 model.",
+        ) from error
+    # The weights are plain float32 now; while marked as quantized, save_pretrained refuses them.
+    for name in ("hf_quantizer", "quantization_method"):
+        if hasattr(model, name):
+            delattr(model, name)
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model, tokenizer
+
+
+def _edges(path: Path, size: int = 1 << 20) -> str:
+    """A hash of a file's first and last MiB: enough to tell files apart without reading gigabytes."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(size))
+        file.seek(max(0, path.stat().st_size - size))
+        digest.update(file.read(size))
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,96 @@
+"""Loading a model, from wherever it is, onto whatever device there is."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from come.errors import ComeError
+from come.events import OnProgress, emit
+from come.models.bundle import Bundle
+from come.models.families import family_of
+from come.models.gguf import convert
+from come.models.quiet import quiet
+from come.models.source import Source, read_config, readable, resolve
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load(
+    source: str | os.PathLike[str],
+    device: str = "auto",
+    dtype: str | torch.dtype = "auto",
+    on_progress: OnProgress = None,
+) -> Bundle:
+    """A model, ready to be measured, pruned and saved.
+
+    Args:
+        source: "smollm2-135m" (bundled), a folder, a .gguf file, or a hub id. A .gguf file is converted to
+            safetensors once and kept in ``COME_HOME``.
+        device: "cpu", "cuda", "cuda:1", "mps", "auto" for the best there is, or "balanced" to spread the layers
+            over all GPUs and main memory (accelerate's ``device_map``).
+        dtype: "float32", "bfloat16", "float16", or "auto" for the one that the weights are stored in.
+        on_progress: told of each stage.
+
+    Raises:
+        ComeError: there is no such model, its family is not supported, it cannot be read or fetched, or the
+            device or dtype does not exist.
+    """
+    place = _device(device)
+    precision = torch_dtype(dtype)
+    origin = resolve(source)
+    if origin.kind == "gguf":
+        origin = Source("folder", str(convert(origin.path, on_progress)))
+    config = read_config(origin)
+    family = family_of(config)
+    emit(on_progress, "load", 0, 1, f"Loading {os.fspath(source)}")
+    model, tokenizer = _from_pretrained(origin, precision, place)
+    emit(on_progress, "load", 1, 1, f"Loaded {os.fspath(source)}")
+    return Bundle(model, tokenizer, family, os.fspath(source), getattr(config, "_commit_hash", None))
+
+
+def torch_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
+    """A dtype by its name; "auto" stays "auto".
+
+    Raises:
+        ComeError: no such dtype is offered.
+    """
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return dtype
+    if dtype not in DTYPES:
+        raise ComeError(f"There is no dtype {dtype!r}.", f"Choose one of auto, {', '.join(DTYPES)}.")
+    return DTYPES[dtype]
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda" if torch.cuda.device_count() == 1 else "balanced"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "balanced":
+        return device
+    try:
+        kind = torch.device(device)
+    except RuntimeError as error:
+        raise ComeError(f"There is no device {device!r}.", "Choose auto, cpu, cuda, mps or balanced.") from error
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(kind.type, False):
+        raise ComeError(f"This machine has no {kind.type} device.", "Choose auto or cpu.")
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise ComeError(f"This machine has only {torch.cuda.device_count()} CUDA device(s).", "Choose cuda:0.")
+    return device
+
+
+def _from_pretrained(origin: Source, dtype: torch.dtype | str, device: str) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    placement = {"device_map": "auto"} if device == "balanced" else {}
+    with readable(origin), quiet():
+        model = AutoModelForCausalLM.from_pretrained(origin.where, dtype=dtype, use_safetensors=True, **placement)
+        tokenizer = AutoTokenizer.from_pretrained(origin.where)
+        if not placement:
+            model.to(device)
+    model.eval()
+    return model, tokenizer

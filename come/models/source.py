@@ -1,0 +1,145 @@
+"""What a user may name as a model, and where that leads: a folder, a .gguf file, or the hub."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from come.errors import ComeError
+from come.models.catalogue import BUNDLED, bundled_gguf, known_models
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's place: ``kind`` says which of the three, ``where`` is a path or a hub id."""
+
+    kind: Literal["folder", "gguf", "hub"]
+    where: str
+
+    @property
+    def path(self) -> Path:
+        """The place as a path (of a folder or a .gguf file)."""
+        return Path(self.where)
+
+
+def resolve(name: str | os.PathLike[str]) -> Source:
+    """Where a model's name leads.
+
+    Raises:
+        ComeError: nothing of that name can be a model.
+    """
+    text = os.fspath(name).strip()
+    if not text:
+        raise ComeError(
+            "No model was named.",
+            f"Name {BUNDLED!r}, a folder, a .gguf file or a hub id such as Qwen/Qwen3-0.6B.",
+        )
+    if text == BUNDLED:
+        return Source("gguf", str(bundled_gguf()))
+    path = Path(text).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ComeError(
+                f"The folder {text} holds no model (no config.json).",
+                "Choose a folder that Transformers' save_pretrained wrote.",
+            )
+        return Source("folder", str(path))
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise ComeError(f"{text} is a file, but not a .gguf file.", "Name the folder it is in, or a .gguf file.")
+        return Source("gguf", str(path))
+    if _looks_like_hub_id(text) and not text.startswith((".", "/", "~")):
+        return Source("hub", text)
+    near = difflib.get_close_matches(text, [model.name for model in known_models()], n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}?" if near else ""
+    if _is_path(text):
+        raise ComeError(f"There is no folder or .gguf file {text}.", hint or "Check the path.")
+    raise ComeError(
+        f"There is no model named {text!r}.",
+        hint or f"Name {BUNDLED!r}, a folder, a .gguf file or a hub id such as Qwen/Qwen3-0.6B.",
+    )
+
+
+def read_config(source: Source) -> Any:
+    """The Transformers config of a model in a folder or on the hub (its weights stay where they are).
+
+    Raises:
+        ComeError: it cannot be had; without a network, the sentence says so.
+    """
+    from transformers import AutoConfig
+
+    with readable(source):
+        return AutoConfig.from_pretrained(source.where)
+
+
+class readable:
+    """Turns what Transformers raises on a model that cannot be read into one sentence."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, ComeError) or not isinstance(error, Exception):
+            return
+        raise _sentence(self.source, error) from error
+
+
+def _sentence(source: Source, error: Exception) -> ComeError:
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or "OutOfMemory" in text:
+        return ComeError(
+            f"There is not enough memory to load {source.where}.",
+            "Choose a smaller model, or a smaller dtype.",
+        )
+    if source.kind == "hub":
+        if "gated" in text.lower() or "401" in text or "403" in text:
+            return ComeError(
+                f"{source.where} asks for an accepted license or a login.",
+                "Accept it on the model's page and run `hf auth login`.",
+            )
+        if "not a valid model identifier" in text or "RepositoryNotFound" in text or "404" in text:
+            return ComeError(f"The hub has no model {source.where}.", "Check the spelling: owner/name.")
+        if "safetensors" in text:
+            return ComeError(
+                f"{source.where} has no safetensors weights, and pickled ones are not loaded.",
+                "Choose a revision or a copy of it with safetensors.",
+            )
+        if _model_type_unknown(text):
+            return ComeError(f"Transformers does not know the architecture of {source.where}.")
+        return ComeError(
+            f"{source.where} could not be fetched: the model hub cannot be reached from here.",
+            f"Check the network, or use {BUNDLED!r}, a folder or a .gguf file.",
+        )
+    if "safetensors" in text and "bin" in text:
+        return ComeError(
+            f"{source.where} has no safetensors weights, and pickled ones are not loaded.",
+            "Save it again with save_pretrained.",
+        )
+    if isinstance(error, PermissionError) or "Permission denied" in text:
+        return ComeError(f"{source.where} may not be read.", "Check its permissions.")
+    if _model_type_unknown(text):
+        return ComeError(
+            f"Transformers does not know the architecture of {source.where}.",
+            "Choose a model of a supported family (see `come models`).",
+        )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(". ")
+    return ComeError(f"{source.where} cannot be read as a model ({reason}).", "Check that the files are whole.")
+
+
+def _model_type_unknown(text: str) -> bool:
+    return "does not recognize this architecture" in text or "Unrecognized model" in text
+
+
+def _looks_like_hub_id(text: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None
+
+
+def _is_path(text: str) -> bool:
+    return os.sep in text or text.endswith(".gguf") or text.startswith((".", "~"))
