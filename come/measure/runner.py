@@ -1,0 +1,94 @@
+"""Running the decoder layers of an unmodified Transformers model one at a time.
+
+What a layer is called with (mask, rotary tables, positions) depends on the shape of the batch and on the layer's
+kind, not on the hidden states. So the trunk is walked once a shape with recorders in the place of its layers, which
+costs an embedding look-up; after that any layer can be run on any hidden states exactly as the model would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from come.models import Bundle
+from come.models.depth import share
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class LayerRunner:
+    """A model's layers, ready to be run singly, on modules of its own over the model's weights."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.family = bundle.family
+        model = share(bundle.model)
+        self.layers: list[nn.Module] = list(model.get_submodule(self.family.layers))
+        self._trunk = model.get_submodule(self.family.trunk)
+        self._norm = model.get_submodule(self.family.final_norm)
+        self._head = model.get_submodule(self.family.head)
+        self._device = model.get_input_embeddings().weight.device
+        self._calls: dict[torch.Size, list[Call]] = {}
+        self._recorded: list[Call] = []
+        recorders = nn.ModuleList(_Recorder(layer, self._recorded) for layer in self.layers)
+        model.set_submodule(self.family.layers, recorders)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def enter(self, tokens: Tensor) -> Tensor:
+        """The hidden states that enter the first layer, (sequences, tokens, hidden_size)."""
+        self._recorded.clear()
+        self._trunk(input_ids=tokens.to(self._device), use_cache=False)
+        self._calls[tokens.shape] = [call for _, *call in self._recorded]  # type: ignore[misc]
+        return self._recorded[0][0]  # type: ignore[return-value]
+
+    def run(self, layer: int, hidden_states: Tensor) -> Tensor:
+        """The hidden states that leave a layer; ``enter`` has seen a batch of this shape before."""
+        args, kwargs = self._calls[hidden_states.shape[:2]][layer]
+        output = self.layers[layer](hidden_states, *args, **kwargs)
+        return output if isinstance(output, Tensor) else output[0]
+
+    def norm(self, hidden_states: Tensor) -> Tensor:
+        """The hidden states after the final norm."""
+        return self._norm(hidden_states)  # type: ignore[no-any-return]
+
+    def logits(self, normed: Tensor) -> Tensor:
+        """The logits of hidden states that the final norm has seen, (tokens, vocabulary), float32."""
+        return self._head(normed).float()  # type: ignore[no-any-return]
+
+    @contextmanager
+    def watching(self, layer: int, see: dict[str, Callable[[Tensor], None]]) -> Iterator[None]:
+        """Within, ``see[path]`` is given what enters the map at ``path`` of the layer."""
+
+        def hook(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+            return lambda _module, args: see[path](args[0])
+
+        handles = [self.layers[layer].get_submodule(path).register_forward_pre_hook(hook(path)) for path in see]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class _Recorder(nn.Module):
+    """Stands in for a decoder layer: notes what it is called with and hands the hidden states on."""
+
+    def __init__(self, layer: nn.Module, calls: list[Any]) -> None:
+        super().__init__()
+        self.__dict__["_layer"] = layer  # not registered: it must not count as a submodule
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_layer"], name)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self._calls.append((hidden_states, args, kwargs))
+        return hidden_states
