@@ -1,0 +1,86 @@
+"""CoMe Lab: compress large language models by concatenating layers (CoMe, arXiv 2510.15304).
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "come.models",
+    "ComeError": "come.errors",
+    "Event": "come.events",
+    "Measurement": "come.measure",
+    "Method": "come.merge",
+    "Plan": "come.merge",
+    "Result": "come.merge",
+    "compress": "come.compress",
+    "describe": "come.models",
+    "draft": "come.merge",
+    "load": "come.models",
+    "measure": "come.measure",
+    "methods": "come.merge",
+    "perplexity": "come.evaluate",
+    "rebuild": "come.merge",
+    "save": "come.models",
+    "tokens": "come.text",
+}
+
+__all__ = [
+    "Bundle",
+    "ComeError",
+    "Event",
+    "Measurement",
+    "Method",
+    "Plan",
+    "Result",
+    "compress",
+    "describe",
+    "draft",
+    "load",
+    "measure",
+    "methods",
+    "perplexity",
+    "rebuild",
+    "save",
+    "tokens",
+]
+
+if TYPE_CHECKING:
+    from come.compress import compress
+    from come.errors import ComeError
+    from come.evaluate.perplexity import perplexity
+    from come.events import Event
+    from come.measure import Measurement, measure
+    from come.merge import Method, Plan, Result, methods
+    from come.merge.draft import draft
+    from come.merge.rebuild import rebuild
+    from come.models import Bundle, describe
+    from come.models.load import load
+    from come.models.save import save
+    from come.text.tokens import tokens
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'come' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+class _Package(ModuleType):
+    """The package, except that ``come.measure`` stays the function when the subpackage of that name is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

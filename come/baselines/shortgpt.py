@@ -1,0 +1,61 @@
+"""ShortGPT: remove the layers that change their input least (Men et al. 2024, arXiv 2403.03853)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from come.baselines.removal import remove
+from come.events import Event, OnProgress, emit
+from come.measure import measure
+from come.merge.registry import Task, register
+from come.merge.result import Result
+
+
+@dataclass(frozen=True)
+class ShortGPTOptions:
+    """How block influence is measured.
+
+    Attributes:
+        last_state: take the last hidden state "normed" or "raw".
+        batch_size: sequences at a time; about 2,048 tokens by default.
+    """
+
+    last_state: str = "normed"
+    batch_size: int | None = None
+
+
+@register(
+    "shortgpt",
+    title="ShortGPT",
+    paper="Men et al. 2024, arXiv 2403.03853",
+    summary="Remove the layers of lowest block influence, measured once.",
+    options=ShortGPTOptions,
+    needs=("forward",),
+)
+def shortgpt(task: Task, options: ShortGPTOptions) -> Result:
+    """Remove the layers of lowest block influence, the first on ties."""
+    count = len(task.original.layers) - task.target_layers
+    if task.plan.steps or not count:
+        return Result(task.current, task.plan)
+    began = time.perf_counter()
+    measurement = measure(
+        task.original,
+        task.tokens,
+        last_state=options.last_state,
+        similarity=(),
+        batch_size=options.batch_size,
+        on_progress=_as_compress(task.on_progress),
+    )
+    influence = measurement.block_influence
+    layers = torch.sort(influence, stable=True).indices[:count].tolist()
+    return remove(task, layers, tuple(influence.tolist()), time.perf_counter() - began)
+
+
+def _as_compress(on_progress: OnProgress) -> OnProgress:
+    def report(event: Event) -> None:
+        emit(on_progress, "compress", event.step, event.of, event.message)
+
+    return report if on_progress is not None else None

@@ -1,0 +1,140 @@
+"""Pruning a model by any of the methods."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from come.errors import ComeError
+from come.events import OnProgress
+from come.measure import check_rules
+from come.merge.allocate import check_ratio
+from come.merge.plan import Plan, canonical
+from come.merge.rebuild import base_of, replay
+from come.merge.registry import Method, Task, method
+from come.merge.result import Result
+from come.merge.select import check_target, check_windows
+from come.models import Bundle, Facts
+from come.models.facts import layers_for_sparsity
+
+
+def compress(
+    bundle: Bundle,
+    tokens: Tensor,
+    method: str = "come",
+    *,
+    target_layers: int | None = None,
+    sparsity: float | None = None,
+    on_progress: OnProgress = None,
+    done: Plan | None = None,
+    on_step: Callable[[Plan], None] | None = None,
+    **options: Any,
+) -> Result:
+    """Prune a model; the one given is left as it was and stays usable.
+
+    Args:
+        bundle: the model.
+        tokens: calibration tokens, int64 (sequences, tokens).
+        method: the name of one of ``come.methods()``.
+        target_layers: how many layers to leave; or
+        sparsity: which share of all parameters to remove at least; or the option ``windows``, where there is one.
+        on_progress: told of each stage.
+        done: the plan of an interrupted run of the same request, to go on from.
+        on_step: given the plan after each step.
+        **options: the method's options.
+
+    Raises:
+        ComeError: the request is impossible; nothing was run.
+    """
+    chosen, parsed, target = _parse(bundle, method, target_layers, sparsity, options)
+    empty = Plan(
+        base=base_of(bundle),
+        dtype=str(bundle.dtype).removeprefix("torch."),
+        method=chosen.name,
+        options=canonical({"target_layers": target, **dataclasses.asdict(parsed)}),
+        calibration={
+            "sequences": len(tokens),
+            "seq_len": tokens.shape[1],
+            "tokens_hash": hashlib.sha256(tokens.cpu().contiguous().numpy().tobytes()).hexdigest(),
+        },
+    )
+    if done is not None and done.model_copy(update={"steps": [], "notes": []}) != empty:
+        raise ComeError(
+            "The plan to go on from was made by another request.",
+            "Use the same model, text, method and options, or start anew.",
+        )
+    plan = done if done is not None else empty
+    current = replay(bundle, plan) if plan.steps else bundle
+    result = chosen.function(Task(bundle, current, plan, tokens, target, on_progress, on_step), parsed)
+    assert len(result.bundle.layers) == target, f"{len(result.bundle.layers)} layers, {target} wanted"
+    return result
+
+
+def check_request(
+    facts: Facts,
+    method: str,
+    target_layers: int | None = None,
+    sparsity: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> int:
+    """How many layers a request leaves, found out without loading or running anything.
+
+    Raises:
+        ComeError: the model's family is not supported, or ``compress`` would refuse the request.
+    """
+    if not facts.supported:
+        raise ComeError(facts.reason)
+    return _parse(facts, method, target_layers, sparsity, dict(options or {}))[2]
+
+
+def _parse(
+    model: Bundle | Facts,
+    name: str,
+    target_layers: int | None,
+    sparsity: float | None,
+    options: dict[str, Any],
+) -> tuple[Method, Any, int]:
+    chosen = method(name)
+    parsed = chosen.parse(options)
+    if isinstance(model, Facts):
+        layers, parameters, one_layer = model.layers, model.parameters, model.layer_parameters
+    else:
+        layers, parameters = len(model.layers), model.parameters
+        one_layer = sum(parameter.numel() for parameter in model.layers[0].parameters())
+    given = [
+        name
+        for name, value in (
+            ("target_layers", target_layers),
+            ("sparsity", sparsity),
+            ("windows", options.get("windows")),
+        )
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise ComeError(f"{' and '.join(given)} cannot be given together.", "Each says alone how far to prune.")
+    if hasattr(parsed, "span") and parsed.windows is None:
+        check_rules(parsed.span, layers, parsed.sbi_tokens, parsed.last_state)
+    if options.get("windows") is not None:
+        windows = check_windows([tuple(window) for window in parsed.windows], layers)
+        if parsed.ratios is not None:
+            if len(parsed.ratios) != len(parsed.windows):
+                raise ComeError(
+                    f"There are {len(parsed.ratios)} ratios for {len(parsed.windows)} windows.",
+                    "Give one ratio a window, or none at all.",
+                )
+            for (first, last), ratio in zip(parsed.windows, parsed.ratios, strict=True):
+                if ratio is not None:
+                    check_ratio(ratio, last - first + 1)
+        target = layers - sum(last - first for first, last in windows)
+    elif target_layers is not None:
+        target = target_layers
+    elif sparsity is not None:
+        target = layers_for_sparsity(sparsity, layers, parameters, one_layer)
+    else:
+        raise ComeError("Nothing says how far to prune.", "Give target_layers or sparsity.")
+    check_target(target, layers)
+    return chosen, parsed, target

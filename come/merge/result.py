@@ -1,0 +1,41 @@
+"""What pruning gives back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from come.merge.plan import Plan
+from come.models import Bundle
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of a method, as it was decided.
+
+    Attributes:
+        window: (first, last), inclusive, in the numbering of that step.
+        ratio: the share of each layer of the window; empty for a removal.
+        block_influence: BI of every layer, as measured before the step.
+        skip_influence: SBI of every window, as measured before the step.
+        seconds: how long the step took, measuring included.
+    """
+
+    window: tuple[int, int]
+    ratio: tuple[float, ...] = ()
+    block_influence: tuple[float, ...] = ()
+    skip_influence: tuple[float, ...] = ()
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A pruned model, the plan that rebuilds it, and the steps that led there."""
+
+    bundle: Bundle
+    plan: Plan
+    history: list[StepRecord] = field(default_factory=list)
