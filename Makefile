@@ -1,0 +1,47 @@
+# What people run. `make app` and `make test` install what is missing, and may be broken off and run again at any time.
+
+ADDRESS ?= localhost
+PORT ?= 8501
+PYTHON ?=
+PIP_ARGS ?=
+export PYTHON PIP_ARGS
+
+VENV := .venv/bin/python
+INSTALL := sh scripts/install.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help install app test test-slow bench lint clean
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+install: ## install what the page and the library need into .venv
+	@$(INSTALL) app
+
+app: install ## serve the page at http://localhost:8501 (ADDRESS=..., PORT=...)
+	@exec $(VENV) -m streamlit run app/main.py \
+		--server.address $(ADDRESS) --server.port $(PORT) --server.headless true
+
+test: ## run the tests but the slow ones, a browser's included
+	@$(INSTALL) dev
+	@$(INSTALL) browser
+	@$(VENV) -m pytest -m "not slow"
+
+test-slow: ## run the slow tests: the bundled model, whole visits
+	@$(INSTALL) dev
+	@$(INSTALL) browser
+	@$(VENV) -m pytest -m slow
+
+bench: ## print the benchmark tables
+	@$(INSTALL) app
+	@$(VENV) -m benchmarks
+
+lint: ## check style, formatting and types
+	@$(INSTALL) dev
+	@$(VENV) -m ruff check
+	@$(VENV) -m ruff format --check
+	@$(VENV) -m mypy
+
+clean: ## remove .venv and caches; runs and converted models stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

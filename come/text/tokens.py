@@ -1,0 +1,98 @@
+"""A text as batches of tokens, in two parts that never overlap."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+from torch import Tensor
+
+from come.errors import ComeError
+from come.text.sources import Split, has_own_splits, read
+
+if TYPE_CHECKING:
+    from come.models import Bundle
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+def tokens(
+    bundle: Bundle | Any,
+    text: str | os.PathLike[str],
+    n_tokens: int = 8192,
+    seq_len: int = 512,
+    split: Split = "calibration",
+    seed: int = 0,
+) -> Tensor:
+    """Sequences drawn at random from one part of a text, without overlap.
+
+    The first 80% of a text's tokens are its calibration part and the rest its evaluation part; a hub set that
+    comes with a train and a test split has those instead. A part is cut into blocks of ``seq_len`` tokens,
+    and the blocks are drawn in an order that ``seed`` sets: packed, without padding or special tokens.
+
+    Args:
+        bundle: a loaded model, or a tokenizer alone.
+        text: a name of ``come.text.known_texts()``, or the path of a .txt or .jsonl file.
+        n_tokens: how many tokens; rounded down to whole sequences.
+        seq_len: tokens a sequence, at most what the model can read at once.
+
+    Returns:
+        int64 (sequences, seq_len), on the CPU.
+
+    Raises:
+        ComeError: the text cannot be read or is too short, or a number is out of range.
+    """
+    tokenizer, longest = _tokenizer_and_limit(bundle)
+    _check(n_tokens, seq_len, split, longest)
+
+    encoded = tokenizer(read(text, split), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
+    part = ids if has_own_splits(text) else _part(ids, split)
+
+    blocks, wanted = len(part) // seq_len, n_tokens // seq_len
+    if blocks < wanted:
+        raise _too_short(text, split, held=len(part), usable=blocks * seq_len, asked=n_tokens, seq_len=seq_len)
+    drawn = torch.randperm(blocks, generator=torch.Generator().manual_seed(seed))[:wanted]
+    return part[: blocks * seq_len].view(blocks, seq_len)[drawn]
+
+
+def _tokenizer_and_limit(bundle: Any) -> tuple[Any, int | None]:
+    """The tokenizer, and how many tokens the model reads at once (None: no model, or it does not say)."""
+    if not hasattr(bundle, "tokenizer"):
+        return bundle, None
+    config = getattr(bundle.model, "config", None)
+    return bundle.tokenizer, getattr(config, "max_position_embeddings", None)
+
+
+def _check(n_tokens: int, seq_len: int, split: str, longest: int | None) -> None:
+    if split not in SPLITS:
+        raise ComeError(f"There is no part named '{split}'.", f"The parts of a text are {' and '.join(SPLITS)}.")
+    if seq_len < 2:
+        raise ComeError(f"A sequence needs at least 2 tokens, not {seq_len}.", "512 is a good length.")
+    if longest is not None and seq_len > longest:
+        raise ComeError(
+            f"Sequences of {seq_len:,} tokens are longer than the {longest:,} that this model reads at once.",
+            f"Ask for at most {longest:,}.",
+        )
+    if n_tokens < seq_len:
+        raise ComeError(
+            f"{n_tokens:,} tokens do not fill one sequence of {seq_len:,}.",
+            "Ask for more tokens or shorter sequences.",
+        )
+
+
+def _part(ids: Tensor, split: Split) -> Tensor:
+    border = len(ids) * 4 // 5
+    return ids[:border] if split == "calibration" else ids[border:]
+
+
+def _too_short(
+    text: str | os.PathLike[str], split: Split, *, held: int, usable: int, asked: int, seq_len: int
+) -> ComeError:
+    fewer = f"Ask for at most {usable:,} tokens" if usable else "Ask for shorter sequences"
+    return ComeError(
+        f"The {split} part of '{os.fspath(text)}' holds {held:,} tokens, and {asked:,} "
+        f"in sequences of {seq_len:,} were asked for.",
+        f"{fewer}, or use a longer text.",
+    )

@@ -1,0 +1,156 @@
+"""A real browser and a real server, for tests that visit the page as a person would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).parents[2]
+SECONDS_TO_START = 90
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A page that is being served.
+
+    Attributes:
+        url: where, without a slash at the end.
+        runs, home: its COME_RUNS and COME_HOME.
+        log: what it printed so far.
+    """
+
+    url: str
+    runs: Path
+    home: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium; without one the test is skipped, and in continuous integration it fails."""
+    for name in (os.environ.get("CHROMIUM"), *BROWSERS):
+        if path := name and shutil.which(name):
+            return path
+    reason = f"no browser found: set CHROMIUM, or install one of {', '.join(BROWSERS)}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+# A module's, not the session's: while Playwright's sync API is open, asyncio.run() fails in every other test.
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A headless browser, one for all tests of a file."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A tab of a visitor of its own (no cookies of others)."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a server of the page: ``server(NAME="value", ...)`` adds to its environment.
+
+    Runs and models go to ``tmp_path``, unless COME_RUNS or COME_HOME is given. The hub is not asked.
+    """
+    with ExitStack() as servers:
+        yield lambda **environment: servers.enter_context(serve(tmp_path, environment))
+
+
+@contextmanager
+def serve(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
+    """A server on a free port, from when it answers until the block ends; its runs end with it."""
+    port = _free_port()
+    places = {"COME_HOME": str(folder / "home"), "COME_RUNS": str(folder / "runs")} | environment
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
+    options = ["--server.headless", "true", "--server.address", "127.0.0.1", "--server.port", str(port)]
+    log = folder / f"server-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command + options,
+            cwd=ROOT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", **places},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    server = Server(url, Path(places["COME_RUNS"]), Path(places["COME_HOME"]), process, log)
+    try:
+        _wait_until_healthy(server)
+        yield server
+    finally:
+        _end(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_until_healthy(server: Server) -> None:
+    direct = build_opener(ProxyHandler({}))  # a proxy of the environment is not for this machine
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline and server.process.poll() is None:
+        try:
+            with direct.open(f"{server.url}/_stcore/health", timeout=2):
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    pytest.fail(f"the server did not start:\n{server.log.read_text(errors='replace')[-2000:]}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the server and its runs: each is a process group of its own, so it would outlive a signal."""
+    import psutil
+
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+    _, stubborn = psutil.wait_procs(family, timeout=10)
+    for member in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
