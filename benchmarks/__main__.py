@@ -1,0 +1,34 @@
+"""Prints benchmark tables: all of them, or those that are named."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from benchmarks.timing import machine
+
+TABLES = {
+    "visit": "a whole first visit: analysis, CoMe, two baselines' perplexities",
+    "measuring": "measure() against a plain forward",
+    "progressive": "the progressive loop against its necessary work and the straightforward way",
+    "search": "CoMe-P's candidates against scoring copies of the model",
+    "memory": "peak memory under a budget",
+    "scaling": "cost against tokens and layers",
+}
+
+
+def main(names: list[str]) -> int:
+    """Print the tables of those names."""
+    unknown = [name for name in names if name not in TABLES]
+    if unknown:
+        print(f"There is no benchmark {unknown[0]!r}. Choose from: {', '.join(TABLES)}.", file=sys.stderr)
+        return 2
+    print(f"{machine()}\n", flush=True)
+    for name in names or TABLES:
+        print(f"## {name}: {TABLES[name]}\n", flush=True)
+        print(importlib.import_module(f"benchmarks.{name}").table(), "\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
