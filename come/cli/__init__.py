@@ -1,0 +1,74 @@
+"""The command line: `come`. The only part of the library that prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from come.cli import models, prune, runs
+from come.errors import ComeError
+from come.runs import RunFault
+
+FAULT, USER_ERROR, CANCELLED = 1, 2, 130
+
+app = typer.Typer(
+    name="come",
+    help="Make a language model shallower: measure its layers, merge the least important, see the cost.\n\n"
+    "Begin with `come run --target-layers 27`, which prunes the bundled model; `come models` and "
+    "`come methods` list what else there is, and `make app` opens all of it in the browser.",
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _main(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback where the fault is the program's."),
+) -> None:
+    """Read in `main`, which sees every error."""
+
+
+prune.add_to(app)
+models.add_to(app)
+app.add_typer(runs.app, name="runs")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0, 2 for a user's error, 1 for a fault of ours, 130 where it was cancelled."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _quieten_libraries()
+    try:
+        status = app(given or ["--help"], prog_name="come", standalone_mode=False) or 0
+    except ComeError as error:
+        return _say(str(error), USER_ERROR)
+    except typer.TyperException as error:
+        return _say(error.format_message(), USER_ERROR)
+    except RunFault as error:
+        return _say(str(error), FAULT)
+    except BrokenPipeError:  # the reader of our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return _say(f"This is a fault of ours: {reason}. `come --debug ...` shows where.", FAULT)
+    return _say("Cancelled.", CANCELLED) if status == CANCELLED else int(status)
+
+
+def _say(sentence: str, status: int) -> int:
+    print(" ".join(sentence.split()), file=sys.stderr)
+    return status
+
+
+def _quieten_libraries() -> None:
+    """Keep stderr to our own one line where nobody watches. Libraries read this when they are imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,0 +1,173 @@
+"""`come methods`, `come models`, `come rebuild`, `come evaluate`: what needs no run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from come.cli.prune import BatchSize, Device, Dtype, Model, Seed, SeqLen
+from come.cli.screen import AsJson, progress, show, show_json, show_table
+from come.errors import ComeError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("rebuild")(rebuild)
+    app.command("evaluate")(evaluate)
+    app.command("methods")(list_methods)
+    app.command("models")(list_models)
+
+
+def rebuild(
+    plan: Annotated[Path, typer.Argument(help="A plan.json, as a run wrote it.", metavar="PLAN.json")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write: new, or empty.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Where the base model is now (else as the plan says).")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Save in float32, bfloat16 or float16 (else as the plan).")
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Make the pruned model of a plan again, bit for bit, as a folder that Transformers loads.
+
+    [bold]Example[/bold]
+
+    come rebuild runs/20261122-141530-come-27-x7k2/plan.json --out smollm2-27-layers
+    """
+    from come.merge import Plan
+    from come.merge import rebuild as rebuilt
+    from come.models import save
+
+    document = Plan.read(plan)
+    _refuse_full(out)
+    with progress() as on_progress:
+        bundle = rebuilt(model, document, device, None, on_progress)
+        save(bundle, out, dtype)
+    facts = {"folder": str(out.resolve()), "layers": len(bundle.layers), "parameters": bundle.parameters}
+    if as_json:
+        show_json(facts)
+    else:
+        show(f"{facts['layers']} layers, {facts['parameters']:,} parameters: {facts['folder']}")
+
+
+def evaluate(
+    model: Model = "smollm2-135m",
+    tasks: Annotated[str, typer.Option("--tasks", help="What to measure: ppl (perplexity).")] = "ppl",
+    text: Annotated[
+        str,
+        typer.Option("--text", "-t", help="Its held-back part: python-docs, a .txt or .jsonl file, a hub set."),
+    ] = "python-docs",
+    tokens: Annotated[int, typer.Option("--tokens", help="How many tokens.")] = 4096,
+    seq_len: SeqLen = 512,
+    seed: Seed = 0,
+    batch_size: BatchSize = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model's perplexity, pruned or not.
+
+    [bold]Examples[/bold]
+
+    The bundled model:  come evaluate
+
+    A pruned one on your text:  come evaluate --model smollm2-27-layers --text notes.txt
+    """
+    from come.models import load
+    from come.runs.perplexities import perplexity_of
+    from come.text import read
+    from come.text import tokens as tokens_of
+
+    if unknown := {task.strip() for task in tasks.split(",")} - {"ppl"}:
+        raise ComeError(f"There is no task {', '.join(sorted(unknown))}.", "The tasks are: ppl.")
+    read(text, "evaluation")  # a bad text is told before the model is loaded
+    with progress() as on_progress:
+        bundle = load(model, device, dtype, on_progress)
+        batch = tokens_of(bundle, text, tokens, seq_len, "evaluation", seed)
+        figures = perplexity_of(bundle, batch, batch_size, on_progress)
+    if as_json:
+        show_json({"model": model, "text": text, "n_tokens": batch.numel(), "seq_len": seq_len, **figures})
+    else:
+        show(f"perplexity {figures['perplexity']:.3f} on {batch.numel():,} tokens of {text}")
+
+
+def list_methods(as_json: AsJson = False) -> None:
+    """List the methods with their options and defaults.
+
+    [bold]Example[/bold]
+
+    come run --method come --target-layers 27 --option span=3
+    """
+    from come.merge import methods
+
+    known = methods()
+    if as_json:
+        show_json({name: _method_facts(method) for name, method in known.items()})
+        return
+    for name, method in known.items():
+        show(f"{name}: {method.title}" + (f" ({method.paper})" if method.paper else ""))
+        show(f"  {method.summary}")
+        defaults = ", ".join(f"{key}={value}" for key, value in method.defaults().items())
+        show(f"  Options: {defaults or 'none'}\n")
+
+
+def list_models(
+    model: Annotated[str | None, typer.Argument(help="Tell the facts of this one instead.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List models to begin with, and the families that are supported; or tell the facts of one.
+
+    [bold]Examples[/bold]
+
+    come models
+
+    come models Qwen/Qwen3-0.6B
+    """
+    from come.models import FAMILIES, describe, known_models
+
+    if model is not None:
+        facts = describe(model)
+        if as_json:
+            show_json(facts)
+        else:
+            values = ((fact.replace("_", " "), getattr(facts, fact)) for fact in _FACTS)
+            show_table(("fact", "value"), [(fact, _told(value)) for fact, value in values if value != ""])
+        return
+    families = {name: family.title for name, family in FAMILIES.items()}
+    if as_json:
+        show_json({"models": known_models(), "families": families})
+        return
+    show_table(("name", "model", ""), [(known.name, known.title, known.note) for known in known_models()])
+    show(f"\nAny folder, .gguf file or hub id of these families works: {', '.join(families.values())}.")
+
+
+_FACTS = (
+    "title", "model_type", "supported", "reason", "license", "layers", "hidden_size", "intermediate_size",
+    "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings",
+    "tied_embeddings", "dtype", "parameters", "layer_parameters",
+)  # fmt: skip
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _method_facts(method: Any) -> dict[str, Any]:
+    return {
+        "title": method.title,
+        "paper": method.paper,
+        "summary": method.summary,
+        "options": method.defaults(),
+    }
+
+
+def _refuse_full(folder: Path) -> None:
+    """Told before the work, though `save` would refuse as well."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ComeError(f"{folder} is not empty.", "Choose a new folder; nothing is overwritten.")

@@ -1,0 +1,213 @@
+"""`come run` and `come analyze`: a run in the foreground, the same directory that the page sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from come.cli.options import parse_options
+from come.cli.screen import AsJson, progress, show, show_json, show_table
+from come.runs import Run, RunConfig, create, execute, launch
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A name from `come models`, a folder, a .gguf, a hub id.")]
+Text = Annotated[str, typer.Option("--text", "-t", help="Calibration text: python-docs, a .txt, a .jsonl, a hub set.")]
+Tokens = Annotated[int, typer.Option("--tokens", help="How many calibration tokens.")]
+SeqLen = Annotated[int, typer.Option("--seq-len", help="Tokens in a sequence.")]
+Seed = Annotated[int, typer.Option("--seed", help="Draws the sequences, and whatever a method draws.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Sequences at a time (else about 2,048 tokens).")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto (as stored), float32, bfloat16, float16.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps; balanced: over all GPUs.")]
+Runs = Annotated[Path | None, typer.Option("--runs", help="The folder of runs (else COME_RUNS, else ./runs).")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("run")(run)
+    app.command("analyze")(analyze)
+
+
+def run(
+    model: Model = "smollm2-135m",
+    method: Annotated[str, typer.Option("--method", help="A name of `come methods`.")] = "come",
+    target_layers: Annotated[int | None, typer.Option("--target-layers", "-n", help="Layers to be left.")] = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option("--sparsity", "-s", help="Or: the share of parameters to remove, such as 0.2."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="key=value, of the method; may be given several times."),
+    ] = None,
+    text: Text = "python-docs",
+    tokens: Tokens = 8192,
+    seq_len: SeqLen = 512,
+    seed: Seed = 0,
+    batch_size: BatchSize = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    evaluate: Annotated[str, typer.Option("--evaluate", help="What to measure of the result: ppl, or none.")] = "ppl",
+    evaluation_text: Annotated[
+        str | None, typer.Option("--evaluation-text", help="Text for it (else the held-back part of --text).")
+    ] = None,
+    evaluation_tokens: Annotated[int, typer.Option("--evaluation-tokens", help="How many tokens for it.")] = 4096,
+    plan_only: Annotated[bool, typer.Option("--plan-only", help="Keep the plan, not the model's weights.")] = False,
+    save_dtype: Annotated[
+        str | None,
+        typer.Option("--save-dtype", help="Save the model in float32, bfloat16 or float16 (else as --dtype)."),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="A name for the run, to know it by.")] = "",
+    runs: Runs = None,
+    background: Annotated[bool, typer.Option("--background", help="Return at once; `come runs` follows it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prune a model and measure what it cost.
+
+    A run is a directory (config, plan, results, pruned model), which the page shows too. Ctrl-C cancels it.
+
+    [bold]Examples[/bold]
+
+    The bundled model, from 30 layers to 27:  come run --target-layers 27
+
+    A fifth of the parameters, by another method:  come run --method shortgpt --sparsity 0.2
+
+    Your model and your text:  come run --model ./my-llama --text notes.txt --sparsity 0.1
+
+    Windows chosen by hand:  come run --option windows=[[4,5],[9,11]]
+    """
+    from come.merge import methods
+
+    known = methods()
+    given = parse_options(option or [], method, known[method].options) if option and method in known else {}
+    config = RunConfig.model_validate(
+        {
+            "name": name,
+            "model": model,
+            "method": method,
+            "target_layers": target_layers,
+            "sparsity": sparsity,
+            "options": given,
+            "text": text,
+            "n_tokens": tokens,
+            "seq_len": seq_len,
+            "seed": seed,
+            "batch_size": batch_size,
+            "dtype": dtype,
+            "device": device,
+            "evaluate": [task.strip() for task in evaluate.split(",") if task.strip() not in ("", "none")],
+            "evaluation_text": evaluation_text,
+            "evaluation_tokens": evaluation_tokens,
+            "keep_model": not plan_only,
+            "save_dtype": save_dtype,
+        }
+    )
+    made = create(config, runs)
+    if background:
+        launch(made)
+    else:
+        with progress() as on_progress:
+            execute(made, on_progress)
+    if as_json:
+        show_json(summary(made))
+    elif background:
+        show(made.id)
+    else:
+        show_results(made)
+
+
+def analyze(
+    model: Model = "smollm2-135m",
+    text: Text = "python-docs",
+    tokens: Tokens = 8192,
+    seq_len: SeqLen = 512,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A directory for this analysis alone (else in the folder of runs)."),
+    ] = None,
+    span: Annotated[int, typer.Option("--span", help="Layers in a window of the skip block influence.")] = 2,
+    similarity: Annotated[
+        str, typer.Option("--similarity", help="Which matrices: any of cosine,angular,cka.")
+    ] = "cosine,angular,cka",
+    sbi_tokens: Annotated[
+        str,
+        typer.Option("--sbi-tokens", help="Skip block influence over all tokens, or each sequence's last."),
+    ] = "all",
+    last_state: Annotated[str, typer.Option("--last-state", help="The last hidden state: normed or raw.")] = "normed",
+    batch_size: BatchSize = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    runs: Runs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model: block influence, channel sensitivity, similarity of layers.
+
+    The arrays lie in analysis.safetensors of the run's directory, which the page shows as well.
+
+    [bold]Examples[/bold]
+
+    The bundled model, with the page's figures in mind:  come analyze
+
+    Your model, into a directory of its own:  come analyze --model ./my-llama --text notes.txt --out analysis
+    """
+    config = RunConfig.model_validate(
+        {
+            "kind": "analyze",
+            "model": model,
+            "text": text,
+            "n_tokens": tokens,
+            "seq_len": seq_len,
+            "seed": seed,
+            "span": span,
+            "similarity": [kind.strip() for kind in similarity.split(",") if kind.strip()],
+            "sbi_tokens": sbi_tokens,
+            "last_state": last_state,
+            "batch_size": batch_size,
+            "dtype": dtype,
+            "device": device,
+        }
+    )
+    made = create(config, runs, out)
+    with progress() as on_progress:
+        execute(made, on_progress)
+    measurement = made.measurement()
+    assert measurement is not None
+    influence = measurement.block_influence.tolist()
+    if as_json:
+        arrays = {"block_influence": influence, "skip_influence": measurement.skip_influence.tolist()}
+        show_json({**summary(made), **arrays, "stability": measurement.window_stability()})
+        return
+    show_table(("layer", "block influence"), [(layer, f"{value:.4f}") for layer, value in enumerate(influence)])
+    first, last = measurement.window_stability()["best"]
+    show(f"\nCoMe would merge layers {first} to {last} first.\n{made.path / 'analysis.safetensors'}")
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What `--json` tells of a run."""
+    return {
+        "id": run.id,
+        "path": str(run.path),
+        **run.state().model_dump(),
+        "config": run.config.model_dump(),
+        "results": run.results(),
+    }
+
+
+def show_results(run: Run) -> None:
+    """The two models side by side, and where the rest is."""
+    results = run.results()
+    rows = [
+        (
+            name,
+            values["layers"],
+            values["parameters"],
+            f"{values['bytes'] / 1e6:,.1f} MB",
+            values.get("perplexity"),
+        )
+        for name in ("original", "pruned")
+        if (values := results.get(name))
+    ]
+    if rows:
+        show_table(("model", "layers", "parameters", "size", "perplexity"), rows)
+    show(f"\n{run.path}")

@@ -1,0 +1,148 @@
+"""What a run is asked to do: one frozen document, checked before anything is made."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+
+from come.errors import ComeError
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class RunConfig(BaseModel):
+    """The whole request of a run: what the page and the command line fill in, and what the run works from.
+
+    Raises:
+        ComeError: a field is unknown or its value is not one it can have.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["compress", "analyze"] = "compress"
+    name: str = ""
+
+    model: str = "smollm2-135m"
+    dtype: Literal["auto"] | Dtype = "auto"
+    device: str = "auto"
+
+    text: str = "python-docs"
+    n_tokens: int = Field(default=4096, ge=1)
+    seq_len: int = Field(default=512, ge=2)
+    seed: int = Field(default=0, ge=0)
+    batch_size: int | None = Field(default=None, ge=1)  # sequences at a time; None: about 2,048 tokens
+
+    # What to prune, and how far.
+    method: str = "come"
+    target_layers: int | None = None
+    sparsity: float | None = None
+    options: dict[str, Any] = {}
+
+    # What to find out of the result, and on which text (None: the evaluation part of the same).
+    evaluate: list[Literal["ppl"]] = ["ppl"]
+    evaluation_text: str | None = None
+    evaluation_tokens: int = Field(default=4096, ge=1)
+
+    # What to keep of it.
+    keep_model: bool = True
+    save_dtype: Dtype | None = None
+
+    # What an analysis takes in.
+    similarity: tuple[Literal["cosine", "angular", "cka"], ...] = ("cosine", "angular", "cka")
+    span: int = Field(default=2, ge=2)
+    sbi_tokens: Literal["all", "last"] = "all"
+    last_state: Literal["normed", "raw"] = "normed"
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_one_sentence(cls, values: Any, handler: ModelWrapValidatorHandler[RunConfig]) -> RunConfig:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise _sentence(error) from None
+
+    @property
+    def evaluated_on(self) -> str:
+        """The text that perplexities are taken on."""
+        return self.evaluation_text or self.text
+
+
+def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
+    """The request with its paths made absolute, and the layers that will be left (None for an analysis).
+
+    Looks at the model's config and at the user's own texts; loads no weights and fetches no data.
+
+    Raises:
+        ComeError: the run could not succeed: no such model or text, an unsupported family, a target out of
+            reach, options that the method does not have.
+    """
+    from come.compress import check_request
+    from come.measure import check_rules
+    from come.models import describe
+
+    config = anchored(config)
+    facts = describe(config.model)
+    if not facts.supported:
+        raise ComeError(facts.reason or f"{config.model} is not supported.")
+    for text in {config.text, config.evaluated_on}:
+        _check_text(text)
+    if config.kind == "analyze":
+        check_rules(config.span, facts.layers, config.sbi_tokens, config.last_state)
+        return config, None
+    return config, check_request(facts, config.method, config.target_layers, config.sparsity, config.options)
+
+
+def anchored(config: RunConfig) -> RunConfig:
+    """The request with the user's paths made absolute, so that it means the same from any folder."""
+    evaluation_text = config.evaluation_text and anchored_path(config.evaluation_text)
+    return config.model_copy(
+        update={
+            "model": anchored_path(config.model),
+            "text": anchored_path(config.text),
+            "evaluation_text": evaluation_text,
+        }
+    )
+
+
+def anchored_path(name: str) -> str:
+    """The absolute path of a file or folder that exists; any other name (known, or a hub id) as it is."""
+    path = Path(name).expanduser()
+    if name in _reserved_names() or not name.strip() or not path.exists():
+        return name
+    return str(path.resolve())
+
+
+def _reserved_names() -> set[str]:
+    """Names that mean something bundled, whatever lies in the working directory."""
+    from come.models.catalogue import BUNDLED
+    from come.text import known_texts
+
+    return {BUNDLED, *(source.name for source in known_texts())}
+
+
+def _check_text(text: str) -> None:
+    from come.text import known_texts, read
+
+    known = {source.name: source for source in known_texts()}
+    if text not in known or known[text].where == "bundled":
+        read(text)  # raises what is wrong with it; a hub text is fetched by the run itself
+
+
+def _sentence(error: ValidationError) -> ComeError:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][:1]) or "request"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(field, RunConfig.model_fields, n=2)
+        return ComeError(f"A run has no setting {field!r}.", f"Did you mean {' or '.join(near)}?" if near else "")
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    return ComeError(f"The setting {field} cannot be {first['input']!r}: {reason}.")

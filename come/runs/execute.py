@@ -1,0 +1,117 @@
+"""Executing a run in this process: its turn, its work, and how it ended."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from come.errors import ComeError
+from come.events import Event, OnProgress
+from come.runs.config import RunConfig
+from come.runs.files import disk_sentence, locked
+from come.runs.process import claim
+from come.runs.queue import turn
+from come.runs.report import Report
+from come.runs.store import Run
+
+
+class RunFault(Exception):
+    """A run failed by a fault that is not the user's; the traceback is in the run's log."""
+
+
+def execute(run: Run, on_progress: OnProgress = None) -> None:
+    """Do what the run asks for, here and now, when it is its turn. How it ends is in its state.
+
+    Args:
+        run: a new run, or one that was interrupted, which goes on where its files end.
+        on_progress: told of every event, after the run's own files.
+
+    Raises:
+        ComeError: the run failed by something the user can put right.
+        RunFault: it failed by something else.
+        KeyboardInterrupt: it was cancelled, by a signal or through ``cancel``.
+    """
+    claim(run)
+    _sweep(run)
+    config = run.config
+    report = Report(run, on_progress)
+    try:
+        with _termination_interrupts(), report, turn(run, report.waiting):
+            _begin(run, report)
+            # Only now: a run that waits must not hold the memory that torch takes.
+            from come.runs.pipeline import work
+
+            work(run, config, report)
+    except KeyboardInterrupt:
+        _end(run, status="cancelled")
+        raise
+    except Exception as error:
+        raise _failed(run, config, error) from error
+    _end(run, status="done")
+
+
+def _begin(run: Run, report: Report) -> None:
+    report.stop_if_asked()
+    resumed = run.written_state().started is not None
+    run.update(status="running", started=time.time())
+    if resumed:
+        report(Event("resumed", 0, 1, "Going on where the files of the run end"))
+
+
+def _end(run: Run, status: str, error: str = "", hint: str = "") -> None:
+    # On a full disk the last word cannot be written; the run then shows as interrupted, which is true.
+    with suppress(ComeError, OSError):
+        run.update(status=status, error=error, hint=hint, finished=time.time())
+
+
+def _failed(run: Run, config: RunConfig, error: Exception) -> ComeError | RunFault:
+    """Writes down how the run failed, and returns what to tell of it."""
+    sentence = _user_sentence(run, config, error)
+    if sentence is not None:
+        _end(run, status="failed", error=sentence.what, hint=sentence.hint)
+        return sentence
+    with suppress(OSError), (run.path / "log.txt").open("a", encoding="utf-8") as log:
+        log.write("".join(traceback.format_exception(error)))
+    what = f"The run failed by a fault of ours ({type(error).__name__})."
+    hint = f"The details are in {run.path / 'log.txt'}."
+    _end(run, status="failed", error=what, hint=hint)
+    return RunFault(f"{what} {hint}")
+
+
+def _user_sentence(run: Run, config: RunConfig, error: Exception) -> ComeError | None:
+    if isinstance(error, ComeError):
+        return error
+    words = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words:
+        batch = config.batch_size or "automatic"
+        return ComeError(
+            f"The memory did not suffice in the stage {run.written_state().stage or 'load'!r}.",
+            f"Lower the batch size (now {batch}), the sequence length (now {config.seq_len}) or the tokens, "
+            "or take the model in bfloat16.",
+        )
+    return disk_sentence(error, run.path)
+
+
+def _sweep(run: Run) -> None:
+    """Remove what a killed process left half-written."""
+    with locked(run.path / ".lock"):
+        for path in run.path.glob(".*-*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does (signals reach the main thread only)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

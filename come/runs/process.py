@@ -1,0 +1,141 @@
+"""Runs as processes of their own: starting one, seeing whether it lives, ending it, going on with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psutil
+
+from come.errors import ComeError
+from come.runs.files import disk_faults, locked
+from come.runs.state import State, identity, process_of
+from come.runs.store import CANCEL_REQUEST, Run
+
+PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
+
+
+def launch(run: Run) -> None:
+    """Start a process that executes the run, and return. It outlives this process, and waits for its turn.
+
+    A run that was interrupted, cancelled or failed goes on: its plan is replayed, its events are kept.
+
+    Raises:
+        ComeError: a process is at work on the run already, or the run is done.
+    """
+    with _changing_hands(run):
+        _reopen(run)
+        with disk_faults(run.path), (run.path / "log.txt").open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "come", "runs", "execute", str(run.path)],
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        # The child writes the same once it has started; until then, this is how others see that it lives.
+        run.update(**identity(child.pid), heartbeat=time.time())
+    # Collects the ended child, which would stay behind as a zombie.
+    threading.Thread(target=child.wait, name=f"wait-{run.id}", daemon=True).start()
+
+
+def resume(run: Run) -> None:
+    """Go on with a run that was interrupted, cancelled or failed: its plan is replayed, its events are kept.
+
+    Raises:
+        ComeError: the run is done or still at work.
+    """
+    launch(run)
+
+
+def cancel(run: Run) -> None:
+    """Ask a run to end, and see to it that it does. Returns at once; the state follows the process.
+
+    Raises:
+        ComeError: the run has ended already, or is another user's.
+    """
+    with _changing_hands(run):
+        state = run.state()
+        if not state.active:
+            raise ComeError(f"The run {run.id} is {state.status}: there is nothing to cancel.")
+        # The run itself looks for the request too, with every event: it may be on another host.
+        (run.path / CANCEL_REQUEST).touch()
+        if state.pid is None:
+            run.update(status="cancelled", finished=time.time())
+    if process_of(state) is not None:
+        _signal(state, signal.SIGTERM)
+        # Not a daemon: a command line that cancels stays until the run has ended.
+        threading.Thread(target=_make_sure, args=(state,), name=f"cancel-{run.id}").start()
+
+
+def claim(run: Run) -> None:
+    """Write this process into the run's state as the one that executes it, waiting for its turn.
+
+    Raises:
+        ComeError: another process is at work on the run, or the run is done.
+    """
+    with _changing_hands(run):
+        state = run.state()
+        if not (state.status == "queued" and state.pid == os.getpid()):
+            _reopen(run)
+        run.update(**identity(os.getpid()), heartbeat=time.time())
+
+
+def _changing_hands(run: Run) -> AbstractContextManager[None]:
+    """One process at a time decides who works on a run: two clicks start one process."""
+    return locked(run.path / ".hands")
+
+
+def _reopen(run: Run) -> None:
+    """Put a run that no process works on back to the state of a new one.
+
+    Raises:
+        ComeError: a process is at work on it, or it is done.
+    """
+    state = run.state()
+    if state.active and state.pid is not None:
+        raise ComeError(f"The run {run.id} is {state.status} already (process {state.pid} on {state.host}).")
+    if state.status == "done":
+        raise ComeError(f"The run {run.id} is done: there is nothing left to do.")
+    (run.path / CANCEL_REQUEST).unlink(missing_ok=True)
+    anew = State(created=state.created, started=state.started)
+    run.update(**anew.model_dump())
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, in which the child finds the same come, from whatever folder it is started."""
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _signal(state: State, number: signal.Signals) -> None:
+    """Send a signal to the run's process, and to its whole group where it leads one (a launched run does)."""
+    process = process_of(state)
+    if process is None:
+        return
+    try:
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+    except (ProcessLookupError, psutil.Error):
+        pass  # it has just ended
+    except PermissionError as error:
+        raise ComeError("The run belongs to another user of this machine.") from error
+
+
+def _make_sure(state: State) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if process_of(state) is None:
+            return
+        time.sleep(0.1)
+    _signal(state, signal.SIGKILL)

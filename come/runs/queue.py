@@ -1,0 +1,50 @@
+"""One run at a time in a folder of runs; who waits goes by age."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from come.runs.files import locked_if_free
+from come.runs.state import State
+from come.runs.store import QUEUE_LOCK, Run, list_runs
+
+LOOK_AGAIN = 0.5  # seconds
+
+
+@contextmanager
+def turn(run: Run, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Waits until the run is the oldest one waiting and nothing executes, then holds the folder's place.
+
+    The place is a file lock, which the system frees when its holder ends, however it ends.
+
+    Args:
+        run: the run that wants to execute; one outside a folder of runs need not wait.
+        waiting: told, at every look, why there is no going on yet.
+    """
+    lock = run.path.parent / QUEUE_LOCK
+    if not lock.exists():
+        yield
+        return
+    while True:
+        ahead = _ahead(run)
+        if ahead == 0:
+            with locked_if_free(lock) as had:
+                if had:
+                    yield
+                    return
+        waiting("Waiting for the run before it" if ahead == 0 else f"Waiting for {ahead + 1} runs before it")
+        time.sleep(LOOK_AGAIN)
+
+
+def _ahead(run: Run) -> int:
+    """How many older runs wait for the place as well."""
+    own = _age(run, run.written_state())
+    others = ((other, other.state()) for other in list_runs(run.path.parent))
+    waiting = ((other, state) for other, state in others if state.status == "queued" and state.pid is not None)
+    return sum(_age(other, state) < own for other, state in waiting)
+
+
+def _age(run: Run, state: State) -> tuple[float, str]:
+    return state.created, run.id

@@ -1,0 +1,257 @@
+"""A run is a directory: everything that another process needs of it lies there, in files replaced whole."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from come import settings
+from come.errors import ComeError
+from come.runs import files
+from come.runs.config import RunConfig, anchored_path, checked
+from come.runs.state import State, alive
+
+if TYPE_CHECKING:
+    from come.measure import Measurement
+    from come.merge import Plan
+
+QUEUE_LOCK = ".queue"  # in a folder of runs: held by the one run that executes
+CANCEL_REQUEST = "cancel"  # in a run: somebody asked for it to end
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, by its directory. Reading it costs nothing but the file that is asked for."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The directory's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> RunConfig:
+        """What was asked for.
+
+        Raises:
+            ComeError: the directory holds no request that this version reads.
+        """
+        try:
+            return RunConfig.model_validate_json((self.path / "config.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ComeError(f"{self.path} holds no run.") from error
+
+    def state(self) -> State:
+        """Where it stands now: interrupted (or cancelled, where that was asked) if its process is gone."""
+        state = self.written_state()
+        if not state.active or state.pid is None:
+            return state
+        asked_to_end = (self.path / CANCEL_REQUEST).exists()
+        if alive(state):
+            return state.model_copy(update={"message": "Cancelling"}) if asked_to_end else state
+        # It may have written its last word between the two looks.
+        state = self.written_state()
+        if not state.active:
+            return state
+        return state.model_copy(update={"status": "cancelled" if asked_to_end else "interrupted"})
+
+    def written_state(self) -> State:
+        """What state.json says, whether or not its process is still there."""
+        try:
+            return State.model_validate_json((self.path / "state.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return State(status="failed", error="The run's state.json cannot be read.")
+
+    def update(self, **changes: Any) -> State:
+        """Change fields of state.json, one writer after the other, and return the new state.
+
+        Raises:
+            ComeError: the disk is full.
+        """
+        with files.locked(self.path / ".lock"):
+            state = self.written_state().model_copy(update=changes)
+            files.replace(self.path / "state.json", state.model_dump_json(indent=1))
+        return state
+
+    def events(self, after: int = 0) -> list[dict[str, Any]]:
+        """What was reported, without the first ``after``: time, stage, step, of, message, values."""
+        return files.read_lines(self.path / "events.jsonl")[after:]
+
+    def plan(self) -> Plan | None:
+        """The plan so far; None before the first step, and for an analysis."""
+        from come.merge import Plan
+
+        path = self.path / "plan.json"
+        return Plan.read(path) if path.exists() else None
+
+    def results(self) -> dict[str, Any]:
+        """What is known so far: ``results.json``, empty before there is any."""
+        try:
+            return dict(json.loads((self.path / "results.json").read_text("utf-8")))
+        except (OSError, ValueError):
+            return {}
+
+    def measurement(self) -> Measurement | None:
+        """What an analysis measured; None before it ends, and for a run that prunes."""
+        from come.measure import Measurement
+
+        path = self.path / "analysis.safetensors"
+        return Measurement.load(path) if path.exists() else None
+
+    def log(self) -> str:
+        """The run's log: what its process wrote, tracebacks included."""
+        path = self.path / "log.txt"
+        return path.read_text("utf-8", errors="replace") if path.exists() else ""
+
+    def size_bytes(self) -> int:
+        """What the directory takes on disk."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
+
+def create(config: RunConfig, runs: Path | None = None, folder: Path | None = None) -> Run:
+    """A new run, queued, that no process works on yet (``launch`` or ``execute`` it).
+
+    Args:
+        config: what to do; checked first, so that a bad request leaves nothing behind.
+        runs: the folder of runs (``settings.runs_dir()``).
+        folder: a directory for this run alone instead, outside any folder of runs and its queue.
+
+    Raises:
+        ComeError: the request cannot succeed, or the folder cannot be written.
+    """
+    config, layers = checked(config)
+    created = time.time()
+    if folder is None:
+        parent = runs or settings.runs_dir()
+        target = parent / _new_id(config, layers, created)
+    else:
+        target = folder.expanduser()
+        parent = target.parent
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ComeError(f"{target} exists and is not empty.", "Choose another folder.")
+    with files.disk_faults(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        if folder is None:
+            (parent / QUEUE_LOCK).touch()
+        _appear(target, config, created)
+    return Run(target.resolve())
+
+
+def find(name: str, runs: Path | None = None) -> Run:
+    """The run of that id, or the only one whose id starts like that.
+
+    Raises:
+        ComeError: there is none, or several.
+    """
+    known = {run.id: run for run in list_runs(runs)}
+    if name in known:
+        return known[name]
+    starting = [run_id for run_id in known if name and run_id.startswith(name)]
+    if len(starting) == 1:
+        return known[starting[0]]
+    if starting:
+        raise ComeError(f"Several runs start with {name!r}: {', '.join(starting[:3])}.", "Give more of the id.")
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`come runs` lists those there are."
+    raise ComeError(f"There is no run {name!r} in {runs or settings.runs_dir()}.", hint)
+
+
+def list_runs(runs: Path | None = None) -> list[Run]:
+    """All runs of a folder, newest first; no folder is no runs."""
+    folder = runs or settings.runs_dir()
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.name[0] != "." and (path / "config.json").is_file()]
+    return [Run(path.resolve()) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+
+
+def delete(run: Run) -> None:
+    """Remove a run with all its files.
+
+    Raises:
+        ComeError: a process is at work on it, or a file of it cannot be removed.
+    """
+    state = run.state()
+    if state.active and state.pid is not None:
+        raise ComeError(f"The run {run.id} is {state.status}.", "Cancel it first.")
+    with files.disk_faults(run.path.parent):
+        # It leaves the list at once, even if removing a large model takes a while.
+        hidden = run.path.rename(run.path.with_name(f".deleted-{run.id}"))
+        shutil.rmtree(hidden)
+
+
+def analysis_for(
+    model: str,
+    text: str,
+    n_tokens: int,
+    seq_len: int,
+    seed: int = 0,
+    *,
+    dtype: str = "auto",
+    span: int = 2,
+    sbi_tokens: str = "all",
+    last_state: str = "normed",
+    runs: Path | None = None,
+    also: Iterable[Path] = (),
+) -> Run | None:
+    """The newest finished analysis of that model on that text, or None.
+
+    Args:
+        model, text, n_tokens, seq_len, seed, dtype, span, sbi_tokens, last_state: as in ``RunConfig``.
+        runs: the folder of runs.
+        also: more places to look in, after it: folders of runs, or single runs.
+    """
+    wanted = {
+        "kind": "analyze",
+        "model": anchored_path(model),
+        "text": anchored_path(text),
+        "n_tokens": n_tokens,
+        "seq_len": seq_len,
+        "seed": seed,
+        "dtype": dtype,
+        "span": span,
+        "sbi_tokens": sbi_tokens,
+        "last_state": last_state,
+    }
+    candidates = list_runs(runs)
+    for place in also:
+        candidates += [Run(place)] if (place / "config.json").is_file() else list_runs(place)
+    for run in candidates:
+        if (run.path / "analysis.safetensors").is_file() and _asks_for(run, wanted):
+            return run
+    return None
+
+
+def _asks_for(run: Run, wanted: dict[str, Any]) -> bool:
+    try:
+        config = run.config
+    except ComeError:
+        return False
+    return all(getattr(config, name) == value for name, value in wanted.items())
+
+
+def _new_id(config: RunConfig, layers: int | None, created: float) -> str:
+    """An id that sorts by time and says what the run is: 20261122-141530-come-27-x7k2."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created))
+    what = "analyze" if layers is None else f"{config.method}-{layers}"
+    tail = "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(4))
+    return f"{stamp}-{what}-{tail}"
+
+
+def _appear(target: Path, config: RunConfig, created: float) -> None:
+    """Make the directory with its first files, whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as temporary:
+        folder = Path(temporary) / "run"
+        folder.mkdir()
+        files.replace(folder / "config.json", config.model_dump_json(indent=1))
+        files.replace(folder / "state.json", State(created=created).model_dump_json(indent=1))
+        folder.replace(target)

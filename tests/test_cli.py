@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from come import cli
+from come.cli import main
+from come.cli.options import parse_options
+from come.errors import ComeError
+from come.merge.come import ComeOptions
+from come.runs import list_runs
+from tests.tiny import tiny_folder
+
+SMALL = ("--tokens", "512", "--seq-len", "64")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_folder(tmp_path_factory.mktemp("model"), family="llama", layers=6))
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("text") / "numbers.txt"
+    path.write_text("\n".join(f"{number} times {number} is {number * number}." for number in range(2500)))
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """What a command prints with --json, having succeeded without a word on stderr."""
+    status = main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+def test_from_a_run_to_its_rebuilt_model(
+    model: str, text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    what = ("--model", model, "--text", text, "--target-layers", "5", "--option", "floor=0.5")
+    made = told(capsys, "run", *what, *SMALL, "--evaluation-tokens", "256")
+    assert made["status"] == "done"
+    assert made["config"]["options"] == {"floor": 0.5}
+    assert made["results"]["pruned"]["layers"] == 5
+    assert [run["id"] for run in told(capsys, "runs")] == [made["id"]]
+    assert told(capsys, "runs", "list")[0]["perplexity"] == made["results"]["pruned"]["perplexity"]
+    assert told(capsys, "runs", "show", made["id"])["results"] == made["results"]
+
+    plan = f"{made['path']}/plan.json"
+    rebuilt = told(capsys, "rebuild", plan, "--out", "rebuilt")
+    assert rebuilt["layers"] == 5
+    weights = "model.safetensors"
+    assert (tmp_path / "rebuilt" / weights).read_bytes() == (Path(made["path"]) / "model" / weights).read_bytes()
+    assert main(["rebuild", plan, "--out", "rebuilt"]) == 2
+    capsys.readouterr()
+
+    held_back = ("--tokens", "256", "--seq-len", "64", "--text", text)
+    evaluated = told(capsys, "evaluate", "--model", "rebuilt", *held_back)
+    assert evaluated["perplexity"] == pytest.approx(made["results"]["pruned"]["perplexity"], rel=1e-5)
+
+    assert told(capsys, "runs", "delete", made["id"])["status"] == "deleted"
+    assert list_runs() == []
+
+
+def test_analyze_into_a_directory(model: str, text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    made = told(capsys, "analyze", "--model", model, "--text", text, *SMALL, "--out", "analysis")
+    assert len(made["block_influence"]) == 6
+    assert (tmp_path / "analysis" / "analysis.safetensors").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_tables_for_people(model: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    windows = "windows=[[1, 2], [3, 5]]"
+    what = ("--model", model, "--text", text, "--option", windows, "--evaluate", "none", "--plan-only")
+    assert main(["run", *what, *SMALL]) == 0
+    assert "pruned" in capsys.readouterr().out
+    for command in ("runs", "methods", "models", f"models {model}", "runs show 2"):
+        assert main(command.split()) == 0
+        assert capsys.readouterr().out.strip()
+
+
+def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    methods = told(capsys, "methods")
+    assert {"come", "shortgpt", "random"} <= set(methods)
+    assert methods["come"]["options"]["span"] == 2
+    assert told(capsys, "models")["models"][0]["name"] == "smollm2-135m"
+    assert told(capsys, "models", model)["layers"] == 6
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("run", "how far to prune"),
+        ("run -n 4 --sparsity 0.2", "together"),
+        ("run -n 0", "out of range"),
+        ("run -n 99", "out of range"),
+        ("run --sparsity 0.99", "out of reach"),
+        ("run -n 4 --model no-such-model", "no model named"),
+        ("run -n 4 --model .", "holds no model"),
+        ("run -n 4 --method come2", "no method 'come2'"),
+        ("run -n 4 --option spam=1", "no option 'spam'"),
+        ("run -n 4 --option span", "has no value"),
+        ("run --option windows=[[0,9]]", "does not fit"),
+        ("run --option windows=[[0,1]] --option ratios=[[0.5,0.6]]", "sum to 1"),
+        ("run -n 4 --text no-such.txt", "no file"),
+        ("run -n 4 --evaluate speed", "speed"),
+        ("run -n 4 --tokens 0", "tokens cannot be 0"),
+        ("run -n four", "valid integer"),
+        ("run --no-such-option", "--no-such-option"),
+        ("analyze --span 7", "does not fit"),
+        ("rebuild no-such.json --out x", "no-such.json"),
+        ("rebuild", "PLAN.json"),
+        ("evaluate --tasks piqa", "no task piqa"),
+        ("runs show no-such-run", "no run"),
+        ("no-such-command", "no-such-command"),
+    ],
+)
+def test_a_users_error_is_one_line_and_leaves_nothing(
+    command: str, sentence: str, model: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    name, *rest = command.split()
+    if name in ("run", "analyze") and "--model" not in rest:
+        rest += ["--model", model]
+    assert main([name, *rest]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_of_ours_is_one_line_and_a_traceback_only_on_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.runs, "list_runs", lambda _: 1 / 0)
+    assert main(["runs"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["--debug", "runs"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ([], ["run"], ["analyze"], ["rebuild"], ["evaluate"], ["methods"], ["models"], ["runs"]):
+        assert main([*command, "--help"]) == 0
+        assert "come r" in (out := capsys.readouterr().out) or ("come" in out and "Example" in out)
+    assert main([]) == 0
+    assert "execute" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        ("span=3", 3),
+        ("exponent=2", 2.0),
+        ("no_repeat=false", False),
+        ("no-repeat=no", False),
+        ("sbi_tokens=last", "last"),
+        ("windows=[[4,5],[9,11]]", [(4, 5), (9, 11)]),
+        ("windows=none", None),
+        ("ratios=[[0.25,0.75],null]", [(0.25, 0.75), None]),
+        ("batch_size=8", 8),
+    ],
+)
+def test_options_take_the_types_of_the_method(pair: str, value: Any) -> None:
+    (parsed,) = parse_options([pair], "come", ComeOptions).values()
+    assert (parsed, type(parsed)) == (value, type(value))
+
+
+@pytest.mark.parametrize("pair", ["span=2.5", "no_repeat=perhaps", "windows=4", "windows=[[1,2]"])
+def test_options_of_another_type_are_refused(pair: str) -> None:
+    with pytest.raises(ComeError, match="cannot be"):
+        parse_options([pair], "come", ComeOptions)
+
+
+def test_ctrl_c_cancels_a_run_and_it_can_be_resumed(
+    model: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = ("--model", model, "--text", text, "--tokens", "8192", "--seq-len", "64")
+    command = ("run", *what, "--target-layers", "1", "--evaluate", "none")
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-m", "come", *command], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while process.poll() is None and not list(tmp_path.glob("runs/*/plan.json")):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (130, "Cancelled.\n")
+    (run,) = list_runs()
+    assert run.state().status == "cancelled"
+    assert told(capsys, "runs", "resume", run.id)["status"] == "queued"
+    assert told(capsys, "runs", "cancel", run.id)["status"] == "cancelled"
+    assert told(capsys, "runs", "list")[0]["status"] == "cancelled"
