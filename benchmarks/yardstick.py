@@ -67,8 +67,7 @@ def everything(bundle: Bundle, tokens: Tensor, batch_size: int) -> tuple[Tensor,
         )
         for path in paths
     }
-    kv_heads = bundle.model.config.num_key_value_heads
-    kv_groups = sensitivity[family.attention_output].unflatten(1, (kv_heads, -1)).mean(2)
+    kv_groups = sensitivity[family.attention_output].unflatten(1, (bundle.shape.kv_heads, -1)).mean(2)
     return influence / tokens.numel(), skip / tokens.numel(), sensitivity[family.ffn_output], kv_groups
 
 

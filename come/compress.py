@@ -13,7 +13,9 @@ from come.errors import ComeError
 from come.events import OnProgress
 from come.measure import check_rules
 from come.merge.allocate import check_ratio
+from come.merge.compatible import check_mixable, check_reach
 from come.merge.plan import Plan, canonical
+from come.merge.progressive import merges_a_pass
 from come.merge.rebuild import base_of, replay
 from come.merge.registry import Method, Task, method
 from come.merge.result import Result
@@ -120,13 +122,15 @@ def _parse(
         check_rules(parsed.span, layers, parsed.sbi_tokens, parsed.last_state)
     if options.get("windows") is not None:
         windows = check_windows([tuple(window) for window in parsed.windows], layers)
-        if parsed.ratios is not None:
-            if len(parsed.ratios) != len(parsed.windows):
+        check_mixable(model, windows)
+        ratios = getattr(parsed, "ratios", None)
+        if ratios is not None:
+            if len(ratios) != len(parsed.windows):
                 raise ComeError(
-                    f"There are {len(parsed.ratios)} ratios for {len(parsed.windows)} windows.",
+                    f"There are {len(ratios)} ratios for {len(parsed.windows)} windows.",
                     "Give one ratio a window, or none at all.",
                 )
-            for (first, last), ratio in zip(parsed.windows, parsed.ratios, strict=True):
+            for (first, last), ratio in zip(parsed.windows, ratios, strict=True):
                 if ratio is not None:
                     check_ratio(ratio, last - first + 1)
         target = layers - sum(last - first for first, last in windows)
@@ -137,4 +141,8 @@ def _parse(
     else:
         raise ComeError("Nothing says how far to prune.", "Give target_layers or sparsity.")
     check_target(target, layers)
+    if hasattr(parsed, "span") and parsed.windows is None:
+        check_reach(model, layers, target, parsed.span)
+    if getattr(parsed, "passes", None) is not None:
+        merges_a_pass(layers, target, parsed.span, parsed.passes)
     return chosen, parsed, target

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from come.events import OnProgress, emit
+from come.measure.loss import sequence_losses
 from come.measure.runner import LayerRunner
 from come.measure.walk import batches
 from come.models import Bundle
-
-HEAD_TOKENS = 1024  # logits are the memory peak: this many tokens' at a time
 
 
 @dataclass(frozen=True)
@@ -64,25 +63,9 @@ def measure_perplexity(
                 len(todo) * len(runner),
                 message,
             )
-        losses.append(_sequence_losses(runner, runner.norm(hidden_states), batch.tokens))
+        losses.append(sequence_losses(runner, runner.norm(hidden_states), batch.tokens))
     per_sequence = torch.cat(losses).double()
     loss = float(per_sequence.mean())
     count = len(per_sequence)
     error = float(per_sequence.std()) / math.sqrt(count) if count > 1 else math.nan
     return Perplexity(math.exp(loss), math.exp(loss) * error, count * (tokens.shape[1] - 1))
-
-
-def _sequence_losses(runner: LayerRunner, normed: Tensor, tokens: Tensor) -> Tensor:
-    """The mean loss of each sequence, (sequences,), the head taken in chunks."""
-    states = normed[:, :-1].flatten(0, 1)
-    targets = tokens[:, 1:].flatten().to(states.device)
-    pieces: list[Tensor] = [
-        torch.nn.functional.cross_entropy(
-            runner.logits(states[start : start + HEAD_TOKENS]),
-            targets[start : start + HEAD_TOKENS],
-            reduction="none",
-        )
-        for start in range(0, len(states), HEAD_TOKENS)
-    ]
-    losses: Tensor = torch.cat(pieces).unflatten(0, (len(tokens), -1))
-    return losses.mean(1).cpu()

@@ -98,14 +98,12 @@ def _arrays(bundle: Bundle, statistics: Statistics, span: int, sbi_tokens: str) 
     layers = list(bundle.layers)
     pairs = [sensitivities(statistics, bundle.family, layers, layer) for layer in range(len(layers))]
     attention = torch.stack([attention for attention, _ in pairs])
-    config = bundle.model.config
-    heads = config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    shape = bundle.shape
     return {
         "block_influence": statistics.block_influence(),
         "skip_influence": statistics.skip_influence(span, sbi_tokens),
         "mlp_sensitivity": torch.stack([ffn for _, ffn in pairs]),
         "attention_sensitivity": attention,
-        "head_sensitivity": attention.unflatten(1, (heads, -1)).mean(2),
-        "kv_group_sensitivity": attention.unflatten(1, (kv_heads, -1)).mean(2),
+        "head_sensitivity": attention.unflatten(1, (shape.heads, -1)).mean(2),
+        "kv_group_sensitivity": attention.unflatten(1, (shape.kv_heads, -1)).mean(2),
     }

@@ -29,12 +29,14 @@ class LayerRunner:
         self.layers: list[nn.Module] = list(model.get_submodule(self.family.layers))
         self._trunk = model.get_submodule(self.family.trunk)
         self._norm = model.get_submodule(self.family.final_norm)
-        self._head = model.get_submodule(self.family.head)
+        self._model = model
         self._device = model.get_input_embeddings().weight.device
         self._calls: dict[torch.Size, list[Call]] = {}
         self._recorded: list[Call] = []
-        recorders = nn.ModuleList(_Recorder(layer, self._recorded) for layer in self.layers)
+        in_a_tuple = self.family.tuple_output
+        recorders = nn.ModuleList(_Recorder(layer, self._recorded, in_a_tuple) for layer in self.layers)
         model.set_submodule(self.family.layers, recorders)
+        model.set_submodule(self.family.trunk, _GivenStates())
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -46,10 +48,10 @@ class LayerRunner:
         self._calls[tokens.shape] = [call for _, *call in self._recorded]  # type: ignore[misc]
         return self._recorded[0][0]  # type: ignore[return-value]
 
-    def run(self, layer: int, hidden_states: Tensor) -> Tensor:
-        """The hidden states that leave a layer; ``enter`` has seen a batch of this shape before."""
+    def run(self, layer: int, hidden_states: Tensor, module: nn.Module | None = None) -> Tensor:
+        """The hidden states that leave a layer, or ``module`` in its place; ``enter`` has seen this shape before."""
         args, kwargs = self._calls[hidden_states.shape[:2]][layer]
-        output = self.layers[layer](hidden_states, *args, **kwargs)
+        output = (module or self.layers[layer])(hidden_states, *args, **kwargs)
         return output if isinstance(output, Tensor) else output[0]
 
     def norm(self, hidden_states: Tensor) -> Tensor:
@@ -57,8 +59,13 @@ class LayerRunner:
         return self._norm(hidden_states)  # type: ignore[no-any-return]
 
     def logits(self, normed: Tensor) -> Tensor:
-        """The logits of hidden states that the final norm has seen, (tokens, vocabulary), float32."""
-        return self._head(normed).float()  # type: ignore[no-any-return]
+        """The logits of hidden states that the final norm has seen, (..., vocabulary), float32.
+
+        The model's own code makes them, so that whatever it does after the head (a soft cap, a scale) is done.
+        """
+        states = normed if normed.ndim == 3 else normed[None]
+        logits: Tensor = self._model(inputs_embeds=states, use_cache=False, return_dict=True).logits
+        return logits.view(*normed.shape[:-1], -1).float()
 
     @contextmanager
     def watching(self, layer: int, see: dict[str, Callable[[Tensor], None]]) -> Iterator[None]:
@@ -78,10 +85,11 @@ class LayerRunner:
 class _Recorder(nn.Module):
     """Stands in for a decoder layer: notes what it is called with and hands the hidden states on."""
 
-    def __init__(self, layer: nn.Module, calls: list[Any]) -> None:
+    def __init__(self, layer: nn.Module, calls: list[Any], in_a_tuple: bool) -> None:
         super().__init__()
         self.__dict__["_layer"] = layer  # not registered: it must not count as a submodule
         self._calls = calls
+        self._in_a_tuple = in_a_tuple
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -89,6 +97,15 @@ class _Recorder(nn.Module):
         except AttributeError:
             return getattr(self.__dict__["_layer"], name)
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, None]:
         self._calls.append((hidden_states, args, kwargs))
-        return hidden_states
+        return (hidden_states, None) if self._in_a_tuple else hidden_states
+
+
+class _GivenStates(nn.Module):
+    """Stands in for the trunk where only the head is wanted: hands the states that it is given on."""
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)

@@ -102,12 +102,11 @@ class Statistics:
             sequences=(self.sequences[which], 0),
         )
 
-    def after_merge(self, first: int, last: int, spans: Sequence[int]) -> Statistics:
-        """The statistics of the model in which layers ``first`` to ``last`` became one.
+    def after_merge(self, first: int, layers: int, spans: Sequence[int]) -> Statistics:
+        """The statistics of a model that was changed from layer ``first`` on and now has ``layers`` layers.
 
-        Below the merge they hold as they are; from there on they are zero, to be measured.
+        Below the change they hold as they are; from there on they are zero, to be measured.
         """
-        layers = self.layers - (last - first)
 
         def cut(sums: Tensor, keep: int, length: int) -> Tensor:
             fresh = torch.zeros(2, length, *sums.shape[2:], device=sums.device)
@@ -135,9 +134,8 @@ class Statistics:
 def empty_statistics(bundle: Bundle, tokens: Tensor, spans: Sequence[int]) -> Statistics:
     """Statistics of nothing yet, for a model, calibration tokens (sequences, tokens) and the spans of SBI wanted."""
     layer, layers = bundle.layers[0], len(bundle.layers)
-    attention, ffn = (
-        len(column_norms(layer, path)) for path in (bundle.family.attention_output, bundle.family.ffn_output)
-    )
+    family = bundle.family
+    attention, ffn = (family.matrix(layer, path).shape[1] for path in (family.attention_output, family.ffn_output))
     sequences = len(tokens)
     return Statistics(
         influence=torch.zeros(2, layers),
@@ -150,10 +148,9 @@ def empty_statistics(bundle: Bundle, tokens: Tensor, spans: Sequence[int]) -> St
     )
 
 
-def column_norms(layer: nn.Module, path: str) -> Tensor:
+def column_norms(family: Family, layer: nn.Module, path: str) -> Tensor:
     """sum_i abs(W_ij) of the map W at ``path`` of a layer: how much a channel's activation can do, (channels,)."""
-    weight: Tensor = getattr(layer.get_submodule(path), "weight")  # noqa: B009 - Module types it Tensor | Module
-    norms: Tensor = torch.linalg.vector_norm(weight, ord=1, dim=0, dtype=torch.float32)
+    norms: Tensor = torch.linalg.vector_norm(family.matrix(layer, path), ord=1, dim=0, dtype=torch.float32)
     return norms.cpu()
 
 
@@ -163,8 +160,8 @@ def sensitivities(
     """The sensitivity S_j = mean abs(x_j) * sum_i abs(W_ij) of a layer's attention and FFN channels."""
     module = layers[layer]
     return (
-        statistics.mean_attention(layer) * column_norms(module, family.attention_output),
-        statistics.mean_ffn(layer) * column_norms(module, family.ffn_output),
+        statistics.mean_attention(layer) * column_norms(family, module, family.attention_output),
+        statistics.mean_ffn(layer) * column_norms(family, module, family.ffn_output),
     )
 
 

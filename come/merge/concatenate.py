@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from come.errors import ComeError
+from come.merge.compatible import mixable
 from come.merge.plan import Concatenate, Remove
-from come.models import Bundle
+from come.models import Bundle, Fused
 from come.models.depth import attention_kind, share, with_layers
+from come.models.family import path_of, unit_rows
 
 
 def take_step(bundle: Bundle, step: Concatenate | Remove) -> Bundle:
@@ -33,21 +35,27 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
     """The layer that a window becomes, and the layer whose entry in the config it takes over (method, steps 4-5).
 
     Raises:
-        ComeError: the plan keeps units that the model does not have.
+        ComeError: the plan keeps units that the model does not have, or mixes layers that do not mix.
     """
-    family, (first, last) = bundle.family, step.window
+    family, shape, (first, last) = bundle.family, bundle.shape, step.window
     window = list(bundle.layers)[first : last + 1]
-    kv_heads = _kv_heads(bundle)
-    channels: int = getattr(window[0].get_submodule(family.ffn_output), "weight").shape[1]  # noqa: B009
-    _check_units(step, kv_heads, channels)
+    _check_units(step, shape.kv_heads, shape.channels)
     for offset, (groups, units) in enumerate(zip(step.kv_groups, step.channels, strict=True)):
-        if len(groups) == kv_heads and len(units) == channels:
+        if len(groups) == shape.kv_heads and len(units) == shape.channels:
             return window[offset], first + offset  # all of one layer: that layer as it is
+    if reason := mixable(bundle, first, last):
+        raise ComeError(reason, "Choose windows of layers of one kind.")
 
     # Where some layers of the window attend to everything and others do not, the new one attends to everything.
     kinds = [attention_kind(bundle.model.config, layer) for layer in range(first, last + 1)]
     template = kinds.index("full_attention") if "full_attention" in kinds else 0
     new = share(window[template])
+
+    def parts(path: str, name: str) -> list[Tensor]:
+        """A tensor of every layer of the window; none where the family's variant has none."""
+        modules = [_module(layer, path) for layer in window]
+        tensors = [getattr(module, name, None) for module in modules]
+        return [tensor for tensor in tensors if tensor is not None]
 
     def put(path: str, name: str, value: Tensor) -> None:
         old = getattr(new.get_submodule(path), name)
@@ -55,48 +63,63 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
         assert value.shape == old.shape, f"{path}.{name}: {tuple(value.shape)} for {tuple(old.shape)}"
         setattr(new.get_submodule(path), name, nn.Parameter(value, requires_grad=old.requires_grad))
 
-    def parts(path: str, name: str) -> list[Tensor]:
-        tensors = [getattr(layer.get_submodule(path), name, None) for layer in window]
-        return [tensor for tensor in tensors if tensor is not None]
+    def put_rows(entry: str | Fused, kept: list[list[int]], units: int) -> None:
+        """The kept units' rows; a weight's lie along its second dimension where it is stored transposed."""
+        path = path_of(entry)
+        for name in ("weight", "bias"):
+            if tensors := parts(path, name):
+                dim = 1 if family.transposed and tensors[0].ndim == 2 else 0
+                tables = unit_rows(entry, tensors[0].shape[dim], units, shape.heads // shape.kv_heads)
+                put(path, name, _gather(tensors, kept, tables, dim))
 
-    maps_by_units: list[tuple[Sequence[str], str, list[list[int]], int]] = [
-        ((family.query, family.key, family.value), family.attention_output, step.kv_groups, kv_heads),
-        (family.ffn_inputs, family.ffn_output, step.channels, channels),
-    ]
-    for inputs, output, kept, count in maps_by_units:
-        for path in inputs:
-            for name in ("weight", "bias"):
-                if tensors := parts(path, name):
-                    put(path, name, _gather(tensors, kept, count, dim=0))
-        put(output, "weight", _gather(parts(output, "weight"), kept, count, dim=1))
-        if biases := parts(output, "bias"):
-            put(output, "bias", _weighted(biases, step.ratio))
+    def put_columns(path: str, kept: list[list[int]], units: int) -> None:
+        """The kept units' columns; the bias, which no unit owns, is weighted."""
+        weights, dim = parts(path, "weight"), 0 if family.transposed else 1
+        put(path, "weight", _gather(weights, kept, unit_rows(path, weights[0].shape[dim], units), dim))
+        if biases := parts(path, "bias"):
+            put(path, "bias", _weighted(biases, step.ratio))
+
+    for entry in (*family.attention_inputs, *family.norms_by_head):
+        put_rows(entry, step.kv_groups, shape.kv_heads)
+    put_columns(family.attention_output, step.kv_groups, shape.kv_heads)
+    for entry in family.ffn_inputs:
+        put_rows(entry, step.channels, shape.channels)
+    put_columns(family.ffn_output, step.channels, shape.channels)
     for path in family.norms:
         for name in ("weight", "bias"):
             if tensors := parts(path, name):
-                put(path, name, torch.stack([tensor.float() for tensor in tensors]).mean(0))
+                put(path, name, torch.stack([tensor.float().to(tensors[0].device) for tensor in tensors]).mean(0))
     for path in family.head_norms:
         put(path, "weight", _weighted(parts(path, "weight"), step.ratio))
     return new, first + template
 
 
-def _gather(tensors: Sequence[Tensor], kept: Sequence[Sequence[int]], units: int, dim: int) -> Tensor:
-    """The kept units of each layer along ``dim``, one layer after the other; a unit may be several rows."""
+def _module(layer: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return layer.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _gather(tensors: Sequence[Tensor], kept: Sequence[Sequence[int]], tables: Sequence[Tensor], dim: int) -> Tensor:
+    """The kept units of each layer along ``dim``, one layer after the other within each stretch of rows.
+
+    Args:
+        tensors: one a layer.
+        kept: for each layer, the indices of its kept units.
+        tables: for each stretch of rows, which belong to which unit, (units, rows of a unit).
+        dim: along which the rows lie.
+    """
     pieces = []
-    for tensor, indices in zip(tensors, kept, strict=True):
-        block = tensor.shape[dim] // units
-        rows = (torch.tensor(indices, dtype=torch.long)[:, None] * block + torch.arange(block)).flatten()
-        pieces.append(tensor.index_select(dim, rows.to(tensor.device)).to(tensors[0].device))
+    for table in tables:
+        for tensor, indices in zip(tensors, kept, strict=True):
+            rows = table[torch.tensor(indices, dtype=torch.long)].flatten()
+            pieces.append(tensor.index_select(dim, rows.to(tensor.device)).to(tensors[0].device))
     return torch.cat(pieces, dim)
 
 
 def _weighted(tensors: Sequence[Tensor], ratio: Sequence[float]) -> Tensor:
     return sum(share * tensor.float().to(tensors[0].device) for share, tensor in zip(ratio, tensors, strict=True))  # type: ignore[return-value]
-
-
-def _kv_heads(bundle: Bundle) -> int:
-    config = bundle.model.config
-    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
 def _check_units(step: Concatenate, kv_heads: int, channels: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.measure import Measurement
 from come.merge.allocate import allocate, check_ratio, most_sensitive, ratio_from_influence
+from come.merge.compatible import check_mixable, check_reach, mixable
 from come.merge.plan import Concatenate
 from come.merge.select import Window, check_target, check_windows, choose, window_size
 
@@ -73,6 +75,7 @@ def draft(
     exponent: float = 1.0,
     floor: float = 0.0,
     no_repeat: bool = True,
+    model: Any = None,
 ) -> list[DraftWindow]:
     """The windows that CoMe would merge and what it would keep of each layer.
 
@@ -85,6 +88,7 @@ def draft(
         windows: by hand, (first, last) inclusive.
         ratios: for windows by hand: one ratio a window, None for automatic ones.
         span, exponent, floor, no_repeat: CoMe's options.
+        model: the model, its facts or its config, so that layers that cannot become one are left apart.
 
     Raises:
         ComeError: the target, a window or a ratio is impossible.
@@ -96,6 +100,7 @@ def draft(
                 "The windows alone say how many layers are left.",
             )
         steps = steps_by_hand(measurement, windows, ratios, exponent, floor)
+        check_mixable(model, windows)
         gone = 0
         drafts = []
         for step in steps:  # back from the numbering of each step to that of the original
@@ -109,7 +114,8 @@ def draft(
     if target_layers is None:
         raise ComeError("Nothing says how far to prune.", "Give target_layers or windows.")
     check_target(target_layers, measurement.layers)
-    return _automatic(measurement, target_layers, span, exponent, floor, no_repeat)
+    check_reach(model, measurement.layers, target_layers, span)
+    return _automatic(measurement, target_layers, span, exponent, floor, no_repeat, model)
 
 
 def steps_by_hand(
@@ -153,7 +159,7 @@ class _Group:
 
 
 def _automatic(
-    measurement: Measurement, target: int, span: int, exponent: float, floor: float, no_repeat: bool
+    measurement: Measurement, target: int, span: int, exponent: float, floor: float, no_repeat: bool, model: Any
 ) -> list[DraftWindow]:
     kv, ffn = measurement.kv_group_sensitivity, measurement.mlp_sensitivity
     groups = [
@@ -168,12 +174,11 @@ def _automatic(
     ]
     while len(groups) > target:
         size = window_size(span, len(groups), target)
-        distances = torch.tensor(
-            [
-                _distance(measurement, groups[at].first, groups[at + size - 1].last)
-                for at in range(len(groups) - size + 1)
-            ]
-        ).nan_to_num(nan=1.0)  # a distance that was not measured comes last
+        windows = [(groups[at].first, groups[at + size - 1].last) for at in range(len(groups) - size + 1)]
+        possible = torch.tensor([mixable(model, *window) is None for window in windows])
+        # A distance that was not measured comes last.
+        distances = torch.tensor([_distance(measurement, *window) for window in windows]).nan_to_num(nan=1.0)
+        distances = distances.where(possible, torch.inf)
         first, last = choose(distances, size, [group.last > group.first for group in groups], no_repeat)
         groups[first : last + 1] = [_join(measurement, groups[first : last + 1], exponent, floor)]
     return [_as_window(measurement, group) for group in groups if group.last > group.first]

@@ -105,7 +105,8 @@ def register(
 def methods() -> dict[str, Method]:
     """Every method, by name, CoMe first."""
     import come.baselines
-    import come.merge.come  # noqa: F401
+    import come.merge.come
+    import come.merge.come_p  # noqa: F401
 
     return dict(sorted(_METHODS.items(), key=lambda item: (not item[0].startswith("come"), item[0])))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,12 +27,40 @@ def choose(skip_influence: Tensor, size: int, merged: Sequence[bool], no_repeat:
         merged: for each layer, whether it is a merge already.
         no_repeat: leave out windows with a layer that is a merge already, as long as there are others.
     """
-    allowed = torch.ones_like(skip_influence, dtype=torch.bool)
-    if no_repeat:
-        fresh = torch.tensor([not any(merged[first : first + size]) for first in range(len(skip_influence))])
-        allowed = fresh if fresh.any() else allowed
-    first = int(torch.where(allowed, skip_influence, torch.inf).argmin())
-    return first, first + size - 1
+    return choose_several({size: skip_influence}, [size], merged, no_repeat)[0]
+
+
+def choose_several(
+    skip_influence: Mapping[int, Tensor], sizes: Sequence[int], merged: Sequence[bool], no_repeat: bool
+) -> list[Window]:
+    """Disjoint windows, each of lowest SBI among those left when it is chosen; returned lowest layer first.
+
+    Fewer than asked for where no more fit; always at least one.
+
+    Args:
+        skip_influence: by size of window, SBI over such windows, (layers - size + 1,); infinite where a window's
+            layers cannot become one.
+        sizes: how many layers each window takes, in the order of choosing.
+        merged, no_repeat: as for ``choose``.
+    """
+    taken = [False] * len(merged)
+    windows: list[Window] = []
+    for size in sizes:
+        values = skip_influence[size]
+        free = _untouched(taken, size) & values.isfinite()
+        if not free.any():
+            break
+        fresh = free & _untouched(merged, size)
+        allowed = fresh if no_repeat and fresh.any() else free
+        first = int(torch.where(allowed, values, torch.inf).argmin())
+        taken[first : first + size] = [True] * size
+        windows.append((first, first + size - 1))
+    return sorted(windows)
+
+
+def _untouched(marked: Sequence[bool], size: int) -> Tensor:
+    """For each window of ``size`` layers, whether none of them is marked."""
+    return torch.tensor([not any(marked[first : first + size]) for first in range(len(marked) - size + 1)])
 
 
 def check_target(target_layers: int, layers: int) -> None:

@@ -3,19 +3,24 @@
 from come.models.bundle import Bundle
 from come.models.catalogue import KnownModel, known_models
 from come.models.facts import Facts, describe
-from come.models.families import FAMILIES, Family, family_of
+from come.models.families import FAMILIES, family_of
+from come.models.family import Family, Fused
 from come.models.load import load
 from come.models.save import save
+from come.models.shape import Shape, shape_of
 
 __all__ = [
     "FAMILIES",
     "Bundle",
     "Facts",
     "Family",
+    "Fused",
     "KnownModel",
+    "Shape",
     "describe",
     "family_of",
     "known_models",
     "load",
     "save",
+    "shape_of",
 ]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from come.models.families import Family
+from come.models.family import Family
+from come.models.shape import Shape, shape_of
 
 if TYPE_CHECKING:
     from come.merge.plan import Plan
@@ -42,6 +43,11 @@ class Bundle:
         layers = self.model.get_submodule(self.family.layers)
         assert isinstance(layers, nn.ModuleList)
         return layers
+
+    @property
+    def shape(self) -> Shape:
+        """How many layers, heads, KV groups and channels the model has."""
+        return shape_of(self.model.config)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -35,6 +35,8 @@ def with_layers(bundle: Bundle, layers: Sequence[nn.Module], origins: Sequence[i
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 setattr(module, "layer_idx", index)  # noqa: B010 - Module types its attributes as tensors
+            if hasattr(module, "config"):
+                setattr(module, "config", model.config)  # noqa: B010 - the layers share the model's, as elsewhere
     model.set_submodule(bundle.family.layers, new_layers)
     _resize(model.config, len(old_layers), origins)
     return Bundle(model, bundle.tokenizer, bundle.family, bundle.source, bundle.revision)

@@ -13,8 +13,10 @@ from torch import nn
 
 from come.errors import ComeError
 from come.models.catalogue import known
-from come.models.families import Family, family_of
+from come.models.families import family_of
+from come.models.family import Family
 from come.models.gguf import converted_folder
+from come.models.shape import shape_of
 from come.models.source import Source, read_config, readable, resolve
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -121,9 +123,7 @@ def _facts(name: str, config: Any, converted: bool) -> Facts:
         reason = ""
     except ComeError as error:
         family, reason = None, str(error)
-    heads = int(getattr(config, "num_attention_heads", 0) or 0)
-    hidden = int(getattr(config, "hidden_size", 0) or 0)
-    layers = int(getattr(config, "num_hidden_layers", 0) or 0)
+    shape = shape_of(config)
     by_part, one_layer = _count(config, family) if family else ({}, 0)
     entry = known(name)
     return Facts(
@@ -132,12 +132,12 @@ def _facts(name: str, config: Any, converted: bool) -> Facts:
         model_type=str(config.model_type),
         supported=family is not None,
         reason=reason,
-        layers=layers,
-        hidden_size=hidden,
-        intermediate_size=int(getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", 0) or 0),
-        num_attention_heads=heads,
-        num_key_value_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-        head_dim=int(getattr(config, "head_dim", None) or (hidden // heads if heads else 0)),
+        layers=shape.layers,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.channels,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
         vocab_size=int(getattr(config, "vocab_size", 0) or 0),
         max_position_embeddings=int(getattr(config, "max_position_embeddings", 0) or 0),
         tied_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
@@ -167,9 +167,8 @@ def _count(config: Any, family: Family) -> tuple[dict[str, int], int]:
 
     layers = list(model.get_submodule(family.layers))
     one_layer = sum(parameter.numel() for parameter in layers[0].parameters())
-    ffn = [layer.get_submodule(path) for layer in layers for path in (*family.ffn_inputs, family.ffn_output)]
-    attention_paths = (family.query, family.key, family.value, family.attention_output)
-    attention = [layer.get_submodule(path) for layer in layers for path in dict.fromkeys(attention_paths)]
+    ffn = [layer.get_submodule(path) for layer in layers for path in family.ffn_paths]
+    attention = [layer.get_submodule(path) for layer in layers for path in family.attention_paths]
     by_part = {
         "embeddings": sum(count(model.get_submodule(path)) for path in family.embeddings),
         "attention": sum(map(count, attention)),

@@ -1,39 +1,18 @@
-"""Where each family of models keeps the parts of a decoder layer: one table a family, no code.
-
-A path is dotted and starts at the decoder layer, or, for the first group, at the whole model.
-"""
+"""The families of models that are supported: one table each, no code. docs/adding-a-family.md tells how to add one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 from come.errors import ComeError
+from come.models.family import Family, Fused
 
-
-@dataclass(frozen=True)
-class Family:
-    """The names of the parts of one architecture, as Transformers spells them."""
-
-    name: str
-    title: str
-    # In the model.
-    trunk: str = "model"
-    layers: str = "model.layers"
-    embeddings: tuple[str, ...] = ("model.embed_tokens",)
-    final_norm: str = "model.norm"
-    head: str = "lm_head"
-    # In a layer: maps whose rows go by KV group and whose columns go by query head ...
-    query: str = "self_attn.q_proj"
-    key: str = "self_attn.k_proj"
-    value: str = "self_attn.v_proj"
-    attention_output: str = "self_attn.o_proj"
-    # ... maps whose rows, and the one whose columns, go by FFN channel ...
-    ffn_inputs: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
-    ffn_output: str = "mlp.down_proj"
-    # ... and what no unit owns: averaged over the window, or weighted by the ratio.
-    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
-    head_norms: tuple[str, ...] = ()
-
+_GEMMA_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -42,6 +21,69 @@ FAMILIES: dict[str, Family] = {
         Family("mistral", "Mistral"),
         Family("qwen2", "Qwen2"),
         Family("qwen3", "Qwen3", head_norms=("self_attn.q_norm", "self_attn.k_norm")),
+        Family("gemma2", "Gemma 2", norms=_GEMMA_NORMS),
+        Family(
+            "gemma3_text",
+            "Gemma 3 (text)",
+            norms=_GEMMA_NORMS,
+            head_norms=("self_attn.q_norm", "self_attn.k_norm"),
+        ),
+        Family(
+            "phi3",
+            "Phi-3",
+            attention_inputs=(Fused("self_attn.qkv_proj", ("query", "key", "value"), "stacked"),),
+            ffn_inputs=(Fused("mlp.gate_up_proj", ("gate", "up"), "stacked"),),
+        ),
+        Family("smollm3", "SmolLM3"),
+        Family("granite", "Granite"),
+        Family(
+            "olmo2",
+            "OLMo 2",
+            norms=("post_attention_layernorm", "post_feedforward_layernorm"),
+            norms_by_head=("self_attn.q_norm", "self_attn.k_norm"),
+        ),
+        Family(
+            "gpt_neox",
+            "GPT-NeoX/Pythia",
+            trunk="gpt_neox",
+            layers="gpt_neox.layers",
+            embeddings=("gpt_neox.embed_in",),
+            final_norm="gpt_neox.final_layer_norm",
+            attention_inputs=(Fused("attention.query_key_value", ("query", "key", "value"), "by_unit"),),
+            attention_output="attention.dense",
+            ffn_inputs=("mlp.dense_h_to_4h",),
+            ffn_output="mlp.dense_4h_to_h",
+        ),
+        Family(
+            "gpt2",
+            "GPT-2",
+            trunk="transformer",
+            layers="transformer.h",
+            embeddings=("transformer.wte", "transformer.wpe"),
+            final_norm="transformer.ln_f",
+            attention_inputs=(Fused("attn.c_attn", ("query", "key", "value"), "stacked"),),
+            attention_output="attn.c_proj",
+            ffn_inputs=("mlp.c_fc",),
+            ffn_output="mlp.c_proj",
+            norms=("ln_1", "ln_2"),
+            transposed=True,
+        ),
+        Family(
+            "falcon",
+            "Falcon",
+            trunk="transformer",
+            layers="transformer.h",
+            embeddings=("transformer.word_embeddings",),
+            final_norm="transformer.ln_f",
+            # Its three layouts are one: a row block a KV group. Falcon-7B has one group, Falcon-40B several, the
+            # oldest one a head.
+            attention_inputs=(Fused("self_attention.query_key_value", ("query", "key", "value"), "by_unit"),),
+            attention_output="self_attention.dense",
+            ffn_inputs=("mlp.dense_h_to_4h",),
+            ffn_output="mlp.dense_4h_to_h",
+            norms=("input_layernorm", "post_attention_layernorm", "ln_attn", "ln_mlp"),
+            tuple_output=True,
+        ),
         Family(
             "opt",
             "OPT",
@@ -57,30 +99,72 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
-def family_of(config: object) -> Family:
+
+def family_of(config: Any) -> Family:
     """The family that a Transformers config belongs to.
 
     Raises:
-        ComeError: the architecture is not supported; the sentence names those that are.
+        ComeError: the architecture is not supported; the sentence names those that are. Or this variant of a
+            supported one cannot be merged exactly.
     """
     model_type = str(getattr(config, "model_type", "") or "unknown")
     if getattr(config, "is_encoder_decoder", False):
         raise ComeError(
             f"{model_type} is an encoder-decoder model; CoMe merges decoder layers only.", _known_families()
         )
-    if any(getattr(config, name, None) for name in ("num_local_experts", "num_experts", "n_routed_experts")):
+    parts = [config, *(part for name in ("text_config", "llm_config") if (part := getattr(config, name, None)))]
+    if any(getattr(part, name, None) for part in parts for name in _EXPERTS):
         raise ComeError(
             f"{model_type} is a mixture-of-experts model, whose experts CoMe cannot merge.", _known_families()
         )
+    if model_type not in FAMILIES and len(parts) > 1:
+        text_type = str(getattr(parts[1], "model_type", "") or "")
+        raise ComeError(
+            f"{model_type} is a multimodal model; CoMe merges the layers of plain language models.",
+            f"Choose a text-only model of its family ({text_type})." if text_type in FAMILIES else _known_families(),
+        )
     if model_type not in FAMILIES:
         raise ComeError(f"The architecture {model_type!r} is not supported yet.", _known_families())
+    if variant := _inexact_variant(model_type, config):
+        raise ComeError(*variant)
+    return FAMILIES[model_type]
+
+
+def _inexact_variant(model_type: str, config: Any) -> tuple[str, str] | None:
+    """Why a variant of a supported family cannot be merged exactly, and what to take instead; None if it can."""
+
+    def has(name: str) -> bool:
+        return bool(getattr(config, name, None))
+
     if model_type == "opt" and getattr(config, "word_embed_proj_dim", None) != getattr(config, "hidden_size", None):
-        raise ComeError(
+        return (
             "This OPT model projects its embeddings (project_out), as opt-350m does; that variant is not supported.",
             "Any other OPT size works.",
         )
-    return FAMILIES[model_type]
+    if model_type == "gpt2" and has("scale_attn_by_inverse_layer_idx"):
+        return (
+            "This GPT-2 model scales its attention by the layer's number (scale_attn_by_inverse_layer_idx), so that "
+            "every merge or removal would change all layers above it.",
+            "Choose a GPT-2 model without it; OpenAI's four sizes have none.",
+        )
+    if model_type == "gpt2" and has("add_cross_attention"):
+        return (
+            "This GPT-2 model has cross-attention, as the decoder of an encoder-decoder model.",
+            "Choose a GPT-2 model that stands alone.",
+        )
+    if model_type == "falcon" and has("alibi"):
+        return (
+            "This Falcon model uses ALiBi, which gives a head its bias by its place in the layer; merging moves heads.",
+            "Choose a Falcon model with rotary positions, such as tiiuae/falcon-7b.",
+        )
+    if has("use_bidirectional_attention"):
+        return (
+            f"This {model_type} model attends in both directions: it makes embeddings and predicts no next token.",
+            "Choose a causal language model.",
+        )
+    return None
 
 
 def _known_families() -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import tempfile
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,7 @@ def _read(gguf: Path) -> tuple[Any, Any]:
 
     try:
         family_of(AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name))
-        with quiet():
+        with quiet(), redirect_stderr(io.StringIO()):  # the conversion draws a bar that no switch turns off
             model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except ComeError:
@@ -68,7 +70,7 @@ def _read(gguf: Path) -> tuple[Any, Any]:
     except Exception as error:
         raise ComeError(
             f"{gguf.name} cannot be read as a language model ({_first_line(error)}).",
-            "Choose a .gguf file of a Llama, Mistral, Qwen2 or Qwen3 model.",
+            "Choose a .gguf file of a supported family that Transformers reads, such as Llama or Qwen2.",
         ) from error
     # The weights are plain float32 now; while marked as quantized, save_pretrained refuses them.
     for name in ("hf_quantizer", "quantization_method"):

@@ -8,11 +8,10 @@ import torch
 
 import come
 from come.evaluate import measure_perplexity
-from come.models import FAMILIES
-from tests.tiny import tiny_bundle, tiny_tokens
+from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASES)
 def test_it_is_exp_of_the_mean_loss_over_predicted_tokens(family: str) -> None:
     bundle, tokens = tiny_bundle(family), tiny_tokens(5, 20)
     with torch.inference_mode():
@@ -33,5 +32,5 @@ def test_the_standard_error_is_over_sequences() -> None:
 def test_the_head_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, tokens = tiny_bundle(), tiny_tokens(4, 20)
     whole = come.perplexity(bundle, tokens)
-    monkeypatch.setattr(sys.modules["come.evaluate.perplexity"], "HEAD_TOKENS", 7)
+    monkeypatch.setattr(sys.modules["come.measure.loss"], "HEAD_TOKENS", 7)
     assert come.perplexity(bundle, tokens) == pytest.approx(whole, rel=1e-6)

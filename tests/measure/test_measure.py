@@ -13,9 +13,9 @@ from torch import Tensor
 import come
 from come.errors import ComeError
 from come.measure.statistics import cosine
-from come.models import FAMILIES, Bundle
+from come.models import Bundle
 from come.models.bundle import weights_hash
-from tests.tiny import tiny_bundle, tiny_tokens
+from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 
 def plain_hidden_states(bundle: Bundle, tokens: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def plain_inputs(bundle: Bundle, tokens: Tensor, path: str) -> Tensor:
     return torch.stack(seen)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASES)
 def test_sensitivity_is_mean_activation_times_column_sum(family: str) -> None:
     bundle, tokens = tiny_bundle(family), tiny_tokens(5, 16)
     before = weights_hash(bundle.model)
@@ -50,14 +50,13 @@ def test_sensitivity_is_mean_activation_times_column_sum(family: str) -> None:
         (bundle.family.ffn_output, measurement.mlp_sensitivity),
         (bundle.family.attention_output, measurement.attention_sensitivity),
     ):
-        weights = torch.stack([layer.get_submodule(path).weight for layer in bundle.layers])
+        weights = torch.stack([bundle.family.matrix(layer, path) for layer in bundle.layers])
         expected = plain_inputs(bundle, tokens, path).abs().mean(1) * weights.abs().sum(1)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
-    config = bundle.model.config
-    heads, kv_heads = config.num_attention_heads, getattr(config, "num_key_value_heads", config.num_attention_heads)
-    per_head = measurement.attention_sensitivity.reshape(6, heads, -1).mean(2)
+    shape = bundle.shape
+    per_head = measurement.attention_sensitivity.reshape(6, shape.heads, -1).mean(2)
     torch.testing.assert_close(measurement.head_sensitivity, per_head)
-    torch.testing.assert_close(measurement.kv_group_sensitivity, per_head.reshape(6, kv_heads, -1).mean(2))
+    torch.testing.assert_close(measurement.kv_group_sensitivity, per_head.reshape(6, shape.kv_heads, -1).mean(2))
 
 
 @pytest.mark.parametrize("sbi_tokens", ["all", "last"])

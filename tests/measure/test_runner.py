@@ -7,12 +7,11 @@ from come.measure.borders import Borders
 from come.measure.runner import LayerRunner
 from come.measure.statistics import empty_statistics
 from come.measure.walk import batches, walk
-from come.models import FAMILIES
 from come.models.bundle import weights_hash
-from tests.tiny import tiny_bundle, tiny_tokens
+from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_layers_run_from_a_border_equal_the_full_forward_bit_for_bit(family: str, dtype: torch.dtype) -> None:
     bundle = tiny_bundle(family)
@@ -45,6 +44,27 @@ def test_sliding_windows_are_replayed_too() -> None:
         for layer in range(6):
             hidden_states = runner.run(layer, hidden_states)
         assert torch.equal(runner.logits(runner.norm(hidden_states)), bundle.model(tokens).logits)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "granite"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_a_model_does_to_its_logits_is_done(family: str, dtype: torch.dtype) -> None:
+    bundle = tiny_bundle(family)
+    bundle.model.to(dtype)
+    tokens = tiny_tokens(3, 24)
+    with torch.inference_mode():
+        runner = LayerRunner(bundle)
+        normed = bundle.model.model(tokens, use_cache=False).last_hidden_state
+        expected = bundle.model(tokens, use_cache=False).logits.float()
+        assert torch.equal(runner.logits(normed), expected)
+        rows = runner.logits(normed.flatten(0, 1)[5:9])
+        torch.testing.assert_close(
+            rows, expected.flatten(0, 1)[5:9], rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-2
+        )
+        plain = bundle.model.lm_head(normed).float()
+    assert not torch.allclose(plain, expected, rtol=0.05)
+    if family != "granite":
+        assert expected.abs().max() <= 2.0 < plain.abs().max(), "the soft cap of the tiny model is 2"
 
 
 def test_the_model_keeps_no_hook_and_no_recorder() -> None:

@@ -4,32 +4,76 @@ import pytest
 from transformers import AutoConfig
 
 from come.errors import ComeError
-from come.models import FAMILIES, describe, family_of
-from tests.tiny import tiny_bundle
+from come.models import FAMILIES, Fused, describe, family_of
+from come.models.family import unit_rows
+from tests.tiny import CASES, tiny_bundle
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_a_tiny_model() -> None:
+    assert {case.partition(":")[0] for case in CASES} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", CASES)
 def test_every_path_of_a_table_is_there(family: str) -> None:
     bundle = tiny_bundle(family)
     table = bundle.family
     for path in (table.trunk, table.layers, *table.embeddings, table.final_norm, table.head):
         bundle.model.get_submodule(path)
-    layer = bundle.layers[0]
-    named = {
-        *(table.query, table.key, table.value, table.attention_output),
-        *(*table.ffn_inputs, table.ffn_output, *table.norms, *table.head_norms),
+    named = {*table.attention_paths, *table.ffn_paths, *table.norm_paths}
+    with_weights = {name.rpartition(".")[0] for name, _ in bundle.layers[0].named_parameters()}
+    assert with_weights <= named, "every weight of a layer has its place in the table"
+    assert named - with_weights <= set(table.norms), "only norms may be missing from a variant"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_norm_of_a_table_is_in_some_variant(family: str) -> None:
+    found = {
+        name.rpartition(".")[0]
+        for case in CASES
+        if case.partition(":")[0] == family
+        for name, _ in tiny_bundle(case, layers=1).layers[0].named_parameters()
     }
-    with_weights = {name.rpartition(".")[0] for name, _ in layer.named_parameters()}
-    assert with_weights == named, "every weight of a layer has its place in the table"
+    expected = set(FAMILIES[family].norm_paths)
+    assert expected <= found
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_the_shape_is_that_of_the_weights(family: str) -> None:
+    bundle = tiny_bundle(family)
+    table, shape, layer = bundle.family, bundle.shape, bundle.layers[0]
+    assert table.matrix(layer, table.attention_output).shape == (shape.hidden_size, shape.heads * shape.head_dim)
+    assert table.matrix(layer, table.ffn_output).shape == (shape.hidden_size, shape.channels)
+    rows = sum(table.matrix(layer, path).shape[0] for path in table.attention_paths[:-1])
+    assert rows == (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+    assert shape.layers == len(bundle.layers)
+
+
+def test_rows_of_stacked_and_of_interleaved_weights() -> None:
+    stacked = Fused("qkv", ("query", "key", "value"), "stacked")  # two KV groups of two query heads, one row a head
+    assert [table.tolist() for table in unit_rows(stacked, 8, 2, 2)] == [[[0, 1], [2, 3]], [[4], [5]], [[6], [7]]]
+    by_unit = Fused("qkv", ("query", "key", "value"), "by_unit")
+    assert [table.tolist() for table in unit_rows(by_unit, 8, 2, 2)] == [[[0, 1, 2, 3], [4, 5, 6, 7]]]
+    assert [table.tolist() for table in unit_rows("plain", 4, 2, 2)] == [[[0, 1], [2, 3]]]
+    gate_up = Fused("gate_up", ("gate", "up"), "stacked")
+    assert [table.tolist() for table in unit_rows(gate_up, 6, 3)] == [[[0], [1], [2]], [[3], [4], [5]]]
 
 
 @pytest.mark.parametrize(
     ("model_type", "changes", "words"),
     [
-        ("gpt2", {}, "'gpt2' is not supported"),
+        ("bloom", {}, "'bloom' is not supported"),
         ("mixtral", {}, "mixture-of-experts"),
+        ("qwen3_moe", {}, "mixture-of-experts"),
+        ("gpt_oss", {}, "mixture-of-experts"),
+        ("llama4", {}, "mixture-of-experts"),
         ("t5", {}, "encoder-decoder"),
+        ("gemma3", {}, r"multimodal .* text-only model of its family \(gemma3_text\)"),
+        ("llava", {}, "multimodal"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "both directions"),
         ("opt", {"hidden_size": 64, "word_embed_proj_dim": 32}, "project_out"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "layer's number"),
+        ("gpt2", {"add_cross_attention": True}, "cross-attention"),
+        ("falcon", {"alibi": True}, "ALiBi"),
     ],
 )
 def test_what_is_not_supported_is_refused_in_a_sentence(
@@ -39,11 +83,14 @@ def test_what_is_not_supported_is_refused_in_a_sentence(
     with pytest.raises(ComeError, match=words) as caught:
         family_of(config)
     assert caught.value.hint
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unsupported_model_is_still_described(tmp_path: object) -> None:
-    AutoConfig.for_model("gpt2").save_pretrained(str(tmp_path))
+    AutoConfig.for_model("bloom", n_layer=12).save_pretrained(str(tmp_path))
     facts = describe(str(tmp_path))
     assert not facts.supported
-    assert "gpt2" in facts.reason
+    assert "bloom" in facts.reason
     assert facts.layers == 12
+    AutoConfig.for_model("gemma3").save_pretrained(str(tmp_path))
+    assert describe(str(tmp_path)).layers == 26, "of the text part"

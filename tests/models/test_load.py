@@ -11,7 +11,7 @@ from come.errors import ComeError
 from come.models import describe
 from come.models.bundle import weights_hash
 from come.models.facts import layers_for_sparsity
-from tests.tiny import tiny_folder, tiny_model
+from tests.tiny import CASES, tiny_folder, tiny_model
 
 
 def test_a_folder_loads_with_its_own_weights(tmp_path: Path) -> None:
@@ -102,13 +102,20 @@ def test_an_unknown_device_or_dtype_is_refused(tmp_path: Path) -> None:
             come.load(folder, device="cuda")
 
 
-def test_facts_count_every_parameter_once(tmp_path: Path) -> None:
-    for family in ("llama", "qwen2", "opt"):  # untied, tied, tied with positions
-        folder = tiny_folder(tmp_path, family, layers=4)
-        facts, bundle = describe(folder), come.load(folder)
-        assert facts.parameters == bundle.parameters == sum(facts.parameters_by_part.values())
-        assert facts.layer_parameters == sum(p.numel() for p in bundle.layers[0].parameters())
-        assert facts.bytes_at(4, "float32") == bundle.bytes
+@pytest.mark.parametrize("family", CASES)
+def test_facts_count_every_parameter_once(family: str, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path, family, layers=4)
+    facts, bundle = describe(folder), come.load(folder)
+    assert facts.parameters == bundle.parameters == sum(facts.parameters_by_part.values())
+    assert facts.layer_parameters == sum(p.numel() for p in bundle.layers[0].parameters())
+    assert facts.bytes_at(4, "float32") == bundle.bytes
+    norms = [
+        parameter.numel() for name, parameter in bundle.model.named_parameters() if "norm" in name or "ln_" in name
+    ]
+    assert facts.parameters_by_part["norms"] == sum(norms)
+    shape = bundle.shape
+    assert (facts.layers, facts.hidden_size, facts.intermediate_size) == (4, 32, shape.channels)
+    assert (facts.num_attention_heads, facts.num_key_value_heads, facts.head_dim) == (8, shape.kv_heads, shape.head_dim)
 
 
 def test_sparsity_is_the_least_removal_that_reaches_it() -> None:

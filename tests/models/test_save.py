@@ -11,12 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import come
 from come.errors import ComeError
-from come.models import FAMILIES
 from come.models.bundle import weights_hash
-from tests.tiny import tiny_bundle, tiny_tokens
+from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASES)
 def test_a_saved_model_loads_and_generates_in_plain_transformers(family: str, tmp_path: Path) -> None:
     bundle = tiny_bundle(family)
     result = come.compress(bundle, tiny_tokens(), target_layers=4)

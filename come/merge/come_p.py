@@ -1,0 +1,144 @@
+"""CoMe-P: CoMe with the ratio of each pair searched for (the paper's posterior variant, arXiv 2510.15304)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from come.errors import ComeError
+from come.events import emit
+from come.measure.borders import Borders
+from come.measure.loss import sequence_losses
+from come.measure.runner import LayerRunner
+from come.measure.walk import batches
+from come.merge.concatenate import concatenate
+from come.merge.draft import decide
+from come.merge.plan import Concatenate
+from come.merge.progressive import Choice, SelectionOptions, by_hand, progressive
+from come.merge.registry import Task, register
+from come.merge.result import Result
+
+MOST_CANDIDATES = 9  # of the coarse-to-fine search
+
+
+@dataclass(frozen=True)
+class ComePOptions(SelectionOptions):
+    """How CoMe-P chooses windows (``SelectionOptions``; pairs only) and searches ratios.
+
+    Attributes:
+        granularity: the ratios tried are 0, 1/G, ..., 1.
+        search: "grid" tries them all; "coarse-to-fine" at most nine of them.
+    """
+
+    granularity: int = 20
+    search: str = "grid"
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense for any model."""
+        super().__post_init__()
+        if self.granularity < 1:
+            raise ComeError(f"A granularity of {self.granularity} makes no sense.", "Give 1 or more; 20 is usual.")
+        if self.search not in ("grid", "coarse-to-fine"):
+            raise ComeError(f"There is no search {self.search!r}.", "Choose 'grid' or 'coarse-to-fine'.")
+        if self.span != 2 or any(last - first != 1 for first, last in self.windows or ()):
+            raise ComeError("CoMe-P merges pairs of layers only.", "Use the method come for longer windows.")
+
+
+@register(
+    "come-p",
+    title="CoMe-P",
+    paper="Wang et al. 2025, arXiv 2510.15304",
+    summary="CoMe with each pair's ratio searched for: every candidate is merged and scored by the calibration loss.",
+    options=ComePOptions,
+    needs=("forward",),
+)
+def come_p(task: Task, options: ComePOptions) -> Result:
+    """Merge pairs of layers, each by the ratio of lowest calibration loss; 0 and 1 are plain removals."""
+
+    def step(choice: Choice) -> Concatenate:
+        score = Scorer(task, options, choice)
+        search = coarse_to_fine if options.search == "coarse-to-fine" else grid
+        return score.candidate(search(options.granularity, score))
+
+    if options.windows is not None:
+        return by_hand(task, options, step)
+    return progressive(task, options, step)
+
+
+def grid(granularity: int, loss: Callable[[int], float]) -> int:
+    """The number of grid steps, 0 to ``granularity``, of lowest loss; the first on ties."""
+    return min(range(granularity + 1), key=loss)
+
+
+def coarse_to_fine(granularity: int, loss: Callable[[int], float]) -> int:
+    """Nearly the same in at most ``MOST_CANDIDATES`` looks: five spread evenly, then ever closer to the best."""
+    seen: dict[int, float] = {}
+
+    def look(at: int) -> None:
+        if 0 <= at <= granularity and at not in seen and len(seen) < MOST_CANDIDATES:
+            seen[at] = loss(at)
+
+    for quarter in range(5):
+        look(round(granularity * quarter / 4))
+    reach = granularity / 4
+    while reach > 1 and len(seen) < MOST_CANDIDATES:
+        reach = reach / 2
+        best = min(sorted(seen), key=seen.__getitem__)
+        for side in (-1, 1):
+            look(best + side * max(1, round(reach)))
+    return min(sorted(seen), key=seen.__getitem__)
+
+
+class Scorer:
+    """The calibration loss of merging a pair by a ratio; only the layers from the pair on and the head are run.
+
+    Called with a number of grid steps. Candidates that keep the same units are scored once.
+    """
+
+    def __init__(self, task: Task, options: ComePOptions, choice: Choice) -> None:
+        self.task, self.options, self.choice = task, options, choice
+        self.runner = LayerRunner(choice.bundle)
+        self.losses: dict[str, float] = {}
+
+    def candidate(self, steps: int) -> Concatenate:
+        """The merge that gives the first layer of the pair ``steps`` grid steps of the whole."""
+        share = steps / self.options.granularity
+        choice = self.choice
+        return decide(choice.window, (share, 1 - share), choice.kv_groups, choice.channels)
+
+    def __call__(self, steps: int) -> float:
+        """The mean loss over the calibration tokens."""
+        step = self.candidate(steps)
+        units = step.model_dump_json(include={"kv_groups", "channels"})
+        if units not in self.losses:
+            self.losses[units] = self._loss(step)
+            message = f"Ratio {step.ratio[0]:.2f} : {step.ratio[1]:.2f}, loss {self.losses[units]:.4f}"
+            emit(self.task.on_progress, "search", steps, self.options.granularity, message)
+        return self.losses[units]
+
+    @torch.inference_mode()
+    def _loss(self, step: Concatenate) -> float:
+        first, last = step.window
+        merged, origin = concatenate(self.choice.bundle, step)
+        losses = []
+        for batch in batches(self.task.tokens, self.options.batch_size):
+            hidden_states = states_at(self.runner, batch.index, batch.tokens, first, self.choice.borders)
+            hidden_states = self.runner.run(origin, hidden_states, merged)
+            for layer in range(last + 1, len(self.runner)):
+                hidden_states = self.runner.run(layer, hidden_states)
+            losses.append(sequence_losses(self.runner, self.runner.norm(hidden_states), batch.tokens))
+        return float(torch.cat(losses).mean())
+
+
+def states_at(runner: LayerRunner, batch: int, tokens: Tensor, border: int, borders: Borders | None) -> Tensor:
+    """The hidden states that enter layer ``border``, from the nearest kept border below."""
+    hidden_states = runner.enter(tokens)
+    at, kept = borders.nearest(batch, border) if borders is not None else (0, None)
+    if kept is not None:
+        hidden_states = kept.to(hidden_states.device)
+    for layer in range(at, border):
+        hidden_states = runner.run(layer, hidden_states)
+    return hidden_states

@@ -1,0 +1,115 @@
+"""What a family's table says: where the models of one architecture keep the parts of a decoder layer.
+
+A path is dotted and starts at the decoder layer, or, for the first group of a table, at the whole model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Several maps kept as the rows of one weight.
+
+    Attributes:
+        path: where the weight is.
+        parts: which maps, in order: "query", "key", "value"; or "gate", "up".
+        layout: "stacked": all rows of the first part, then all of the next. "by_unit": the rows of the first KV
+            group (or channel) of every part, then those of the next group.
+    """
+
+    path: str
+    parts: tuple[str, ...]
+    layout: Literal["stacked", "by_unit"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The names of the parts of one architecture, as Transformers spells them.
+
+    A layer need not have all that its table names: some variants of a family lack a norm.
+
+    Attributes:
+        name: the ``model_type`` of its configs.
+        title: for people.
+        trunk: everything but the head; called with tokens, it walks the layers.
+        layers: the list of decoder layers.
+        embeddings: token embeddings, and positions where they are learned.
+        final_norm: the norm between the last layer and the head.
+        head: the map from hidden states to logits.
+        attention_inputs: maps whose rows go by KV group.
+        attention_output: the map whose columns go by query head.
+        ffn_inputs: maps whose rows go by FFN channel.
+        ffn_output: the map whose columns go by FFN channel.
+        norms: owned by no unit: averaged over a window. A norm's own bias goes with it.
+        head_norms: shared by all heads, with an entry a channel of a head: weighted by the ratio.
+        norms_by_head: with an entry a channel of every head: they go with their heads.
+        transposed: the weights of a layer's maps are stored (in, out), as GPT-2's Conv1D does.
+        tuple_output: a layer returns a tuple whose first entry is the hidden states.
+    """
+
+    name: str
+    title: str
+    trunk: str = "model"
+    layers: str = "model.layers"
+    embeddings: tuple[str, ...] = ("model.embed_tokens",)
+    final_norm: str = "model.norm"
+    head: str = "lm_head"
+    attention_inputs: tuple[str | Fused, ...] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    attention_output: str = "self_attn.o_proj"
+    ffn_inputs: tuple[str | Fused, ...] = ("mlp.gate_proj", "mlp.up_proj")
+    ffn_output: str = "mlp.down_proj"
+    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    head_norms: tuple[str, ...] = ()
+    norms_by_head: tuple[str, ...] = ()
+    transposed: bool = False
+    tuple_output: bool = False
+
+    @property
+    def attention_paths(self) -> tuple[str, ...]:
+        """Where the maps of the attention are."""
+        return (*map(path_of, self.attention_inputs), self.attention_output)
+
+    @property
+    def ffn_paths(self) -> tuple[str, ...]:
+        """Where the maps of the FFN are."""
+        return (*map(path_of, self.ffn_inputs), self.ffn_output)
+
+    @property
+    def norm_paths(self) -> tuple[str, ...]:
+        """Where the norms of a layer are."""
+        return (*self.norms, *self.head_norms, *self.norms_by_head)
+
+    def matrix(self, layer: nn.Module, path: str) -> Tensor:
+        """The weight of the map at ``path`` of a layer as (out, in), a view where it is stored the other way."""
+        weight: Tensor = getattr(layer.get_submodule(path), "weight")  # noqa: B009 - Module types it Tensor | Module
+        return weight.T if self.transposed else weight
+
+
+def path_of(entry: str | Fused) -> str:
+    """Where an entry of ``attention_inputs`` or ``ffn_inputs`` is kept."""
+    return entry if isinstance(entry, str) else entry.path
+
+
+def unit_rows(entry: str | Fused, rows: int, units: int, queries: int = 1) -> list[Tensor]:
+    """Which rows of a weight belong to which unit, one table for each stretch of rows that goes by unit.
+
+    Args:
+        entry: the weight, by its path or as fused ones.
+        rows: how many rows it has.
+        units: how many KV groups or FFN channels a layer has.
+        queries: how many query heads a KV group has.
+
+    Returns:
+        int64 tables, (units, rows of a unit) each, that cover the rows in order.
+    """
+    if isinstance(entry, str) or entry.layout == "by_unit":
+        return [torch.arange(rows).view(units, -1)]
+    weights = [queries if part == "query" else 1 for part in entry.parts]
+    lengths = [rows * weight // sum(weights) for weight in weights]
+    return [stretch.view(units, -1) for stretch in torch.arange(rows).split(lengths)]

@@ -1,0 +1,52 @@
+"""Makes app/example anew: real runs on the bundled model, without weights, so that no page opens empty.
+
+Run it from the project's root with .venv/bin/python -m scripts.make_example; it takes about ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from come import runs
+from come.runs import RunConfig
+
+EXAMPLE = Path("app/example")
+KEPT = ("config.json", "results.json", "plan.json", "analysis.safetensors")
+REQUESTS = [
+    RunConfig(kind="analyze", name="Example: the analysis"),
+    *(
+        RunConfig(name=f"Example: {method} to {layers} layers", method=method, target_layers=layers, keep_model=False)
+        for layers in (27, 24, 21)
+        for method in ("come", "shortgpt", "random")
+    ),
+]
+
+
+def main() -> None:
+    """Execute every request and keep the small files of each run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["COME_RUNS"] = scratch
+        made = []
+        for request in REQUESTS:
+            run = runs.create(request)
+            runs.execute(run)
+            state = run.state()
+            assert state.status == "done", state.error
+            made.append(run)
+        shutil.rmtree(EXAMPLE, ignore_errors=True)
+        for run in made:
+            folder = EXAMPLE / run.id
+            folder.mkdir(parents=True)
+            for name in KEPT:
+                if (run.path / name).exists():
+                    shutil.copy(run.path / name, folder / name)
+            # Which machine and process it was is nobody's business.
+            anonymous = run.written_state().model_copy(update={"pid": None, "process_started": None, "host": ""})
+            (folder / "state.json").write_text(anonymous.model_dump_json(indent=1))
+
+
+if __name__ == "__main__":
+    main()
