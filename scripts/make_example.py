@@ -16,9 +16,9 @@ from come.runs import RunConfig
 EXAMPLE = Path("app/example")
 KEPT = ("config.json", "results.json", "plan.json", "analysis.safetensors")
 REQUESTS = [
-    RunConfig(kind="analyze", name="Example: the analysis"),
+    RunConfig(kind="analyze"),
     *(
-        RunConfig(name=f"Example: {method} to {layers} layers", method=method, target_layers=layers, keep_model=False)
+        RunConfig(method=method, target_layers=layers, keep_model=False)
         for layers in (27, 24, 21)
         for method in ("come", "shortgpt", "random")
     ),

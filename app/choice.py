@@ -1,0 +1,192 @@
+"""What a visitor chooses, as plain values, and how the URL writes them.
+
+?model=smollm2-135m&text=python-docs&tokens=4096&windows=4-5,9-11&ratios=0.3-0.7,0.2-0.3-0.5
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+PARAMS = (
+    "model",
+    "text",
+    "tokens",
+    "seq_len",
+    "seed",
+    "method",
+    "target",
+    "remove",
+    "windows",
+    "ratios",
+    "options",
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which model is looked at, and over which tokens."""
+
+    model: str = "smollm2-135m"
+    text: str = "python-docs"
+    tokens: int = 4096
+    seq_len: int = 512
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The plan as the visitor has it so far; at most one of target_layers, sparsity, windows is set.
+
+    None of the three set means the default: a fifth of the parameters, chosen automatically.
+    """
+
+    method: str = "come"
+    target_layers: int | None = None
+    sparsity: float | None = None
+    windows: list[tuple[int, int]] | None = None
+    ratios: list[tuple[float, ...]] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+DEFAULT_SPARSITY = 0.2
+
+
+def plan_fields(plan: Draft) -> dict[str, Any]:
+    """A plan as the fields of a RunConfig: method, target_layers, sparsity, options."""
+    options = dict(plan.options)
+    sparsity = plan.sparsity
+    if plan.windows is not None:
+        options["windows"] = plan.windows
+        if plan.ratios is not None:
+            options["ratios"] = plan.ratios
+    elif plan.target_layers is None and sparsity is None:
+        sparsity = DEFAULT_SPARSITY
+    return {
+        "method": plan.method,
+        "target_layers": plan.target_layers,
+        "sparsity": sparsity,
+        "options": comparable(options),
+    }
+
+
+def comparable(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with lists for tuples, as JSON has them."""
+    plain: dict[str, Any] = json.loads(json.dumps(options))
+    return plain
+
+
+# --- the URL ------------------------------------------------------------------------------------------
+
+
+def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
+    """The URL's parameters; what is at its default stays out, but model, text and tokens."""
+    query = {"model": chosen.model, "text": chosen.text, "tokens": str(chosen.tokens)}
+    if chosen.seq_len != Choice().seq_len:
+        query["seq_len"] = str(chosen.seq_len)
+    if chosen.seed != Choice().seed:
+        query["seed"] = str(chosen.seed)
+    if plan.method != Draft().method:
+        query["method"] = plan.method
+    if plan.target_layers is not None:
+        query["target"] = str(plan.target_layers)
+    if plan.sparsity is not None:
+        query["remove"] = f"{plan.sparsity:.6g}"
+    if plan.windows is not None:
+        query["windows"] = ",".join(f"{first}-{last}" for first, last in plan.windows)
+    if plan.ratios is not None:
+        query["ratios"] = ",".join("-".join(f"{share:.6f}" for share in ratio) for ratio in plan.ratios)
+    if plan.options:
+        query["options"] = ",".join(f"{name}:{setting}" for name, setting in sorted(plan.options.items()))
+    return query
+
+
+def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
+    """Read the URL's parameters; one that makes no sense is left out and named in the third value."""
+    found: dict[str, Any] = {}
+    misread: list[str] = []
+    for key, text in query.items():
+        try:
+            found[key] = _READERS.get(key, str)(text)
+        except ValueError:
+            misread.append(f"{key}={text}")
+    base = Choice()
+    chosen = Choice(
+        model=found.get("model") or base.model,
+        text=found.get("text") or base.text,
+        tokens=found.get("tokens", base.tokens),
+        seq_len=found.get("seq_len", base.seq_len),
+        seed=found.get("seed", base.seed),
+    )
+    windows = found.get("windows")
+    plan = Draft(
+        method=found.get("method") or Draft().method,
+        target_layers=found.get("target") if windows is None else None,
+        sparsity=found.get("remove") if windows is None and "target" not in found else None,
+        windows=windows,
+        ratios=found.get("ratios") if windows is not None else None,
+        options=found.get("options", {}),
+    )
+    return chosen, plan, misread
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def read_windows(text: str) -> list[tuple[int, int]]:
+    """Windows as the URL has them: 4-5,9-11 is [(4, 5), (9, 11)].
+
+    Raises:
+        ValueError: it is not written like that.
+    """
+    pairs = [part.split("-") for part in text.split(",") if part]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(text)
+    return [(int(first), int(last)) for first, last in pairs]
+
+
+def _ratios(text: str) -> list[tuple[float, ...]]:
+    """Shares a window; rounding in the URL is made good on the last share, so that they sum to 1."""
+    ratios = []
+    for part in text.split(","):
+        shares = [float(share) for share in part.split("-")]
+        if abs(sum(shares) - 1) < 1e-3:
+            shares[-1] = 1 - sum(shares[:-1])
+        ratios.append(tuple(shares))
+    return ratios
+
+
+def _options(text: str) -> dict[str, Any]:
+    pairs = [part.split(":", 1) for part in text.split(",") if part]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(text)
+    return {name: _plain(setting) for name, setting in pairs}
+
+
+def _plain(text: str) -> bool | int | float | str:
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "tokens": _count,
+    "seq_len": _count,
+    "seed": _count,
+    "target": int,
+    "remove": float,
+    "windows": read_windows,
+    "ratios": _ratios,
+    "options": _options,
+}

@@ -1,0 +1,1 @@
+"""Figures: pure functions from arrays to plotly figures. Nothing here imports streamlit."""

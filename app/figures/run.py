@@ -1,0 +1,126 @@
+"""Figures of the run page: what each step of a finished run decided.
+
+Pure functions: a run's history (results.json) in, a plotly figure out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app import theme
+from app.figures.compare import INK
+
+
+def steps(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+    """The windows that merges chose, or the layers that a removal took; None where nothing was measured.
+
+    Args:
+        history: one record a step: window, ratio, block_influence, skip_influence.
+    """
+    if not history:
+        return None
+    if history[0]["ratio"]:
+        return _merges(history)
+    return _removals(history) if history[0]["block_influence"] else None
+
+
+def _merges(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+    """SBI of every window at every step, the merged one marked."""
+    known = [(number, record) for number, record in enumerate(history, start=1) if _chosen(record) is not None]
+    if not known:
+        return None
+    width = max(len(record["skip_influence"]) for _, record in known)
+    rows = [[*record["skip_influence"], *[None] * (width - len(record["skip_influence"]))] for _, record in known]
+    values = sorted(value for row in rows for value in row if value is not None)
+    figure = go.Figure(
+        [
+            go.Heatmap(
+                z=rows,
+                x=list(range(width)),
+                y=[f"{number}" for number, _ in known],
+                colorscale=theme.sequential(),
+                zmin=values[0],
+                zmax=values[int(0.9 * (len(values) - 1))],  # the first and last layers would take the whole scale
+                xgap=1,
+                ygap=2,
+                hoverongaps=False,
+                hovertemplate="step %{y}, window from layer %{x}<br>SBI %{z:.4f}<extra></extra>",
+                colorbar={"title": {"text": "SBI"}, "thickness": 10, "len": 1, "outlinewidth": 0, "nticks": 3},
+            ),
+            go.Scatter(
+                x=[record["window"][0] for _, record in known],
+                y=[f"{number}" for number, _ in known],
+                mode="markers",
+                marker={"symbol": "circle", "size": 10, "color": theme.MARK, "line": {"width": 1.5, "color": "white"}},
+                hovertext=[_words(number, record) for number, record in known],
+                hovertemplate="%{hovertext}<extra></extra>",
+            ),
+        ]
+    )
+    title = f"{'The one step' if len(history) == 1 else 'The first step'} merged layers {_layers(history[0])}"
+    if len(known) > 1:
+        times = (_chosen(known[-1][1]) or 0.0) / (_chosen(known[0][1]) or 1.0)
+        title += f"; the last one's window turned the state {times:.1f} times as far"
+    theme.finish(
+        figure,
+        title,
+        x="first layer of the window, in the numbering of its step (● merged)",
+        y="step",
+        height=120 + min(26 * len(known), 420),
+    )
+    return figure.update_yaxes(autorange="reversed", showgrid=False).update_xaxes(showgrid=False)
+
+
+def _layers(record: Mapping[str, Any]) -> str:
+    first, last = record["window"]
+    return f"{first} and {last}" if last == first + 1 else f"{first} to {last}"
+
+
+def _words(number: int, record: Mapping[str, Any]) -> str:
+    ratio = " : ".join(f"{share:.2f}" for share in record["ratio"])
+    return f"<b>step {number}</b> merged layers {_layers(record)}<br>ratio {ratio}<br>SBI {_chosen(record):.4f}"
+
+
+def _removals(history: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Block influence of every layer, in its colour; the removed ones hollow and grey."""
+    influence = history[0]["block_influence"]
+    gone = {layer for record in history for layer in range(record["window"][0], record["window"][1] + 1)}
+    layers = len(influence)
+    kept = [layer for layer in range(layers) if layer not in gone]
+    figure = go.Figure()
+    for name, chosen in (("kept", kept), ("removed", sorted(gone))):
+        colors = [theme.layer_color(layer, layers) for layer in chosen]
+        figure.add_scatter(
+            x=chosen,
+            y=[influence[layer] for layer in chosen],
+            mode="markers",
+            marker={"size": 12, "symbol": "square", "color": colors}
+            if name == "kept"
+            else {"size": 12, "symbol": "x-thin", "line": {"width": 2, "color": INK}},
+            name=name,
+            hovertemplate=f"layer %{{x}}, {name}<br>block influence %{{y:.4f}}<extra></extra>",
+        )
+    names = ", ".join(str(layer) for layer in sorted(gone)[:8]) + ("…" if len(gone) > 8 else "")
+    subject = f"Layers {names} changed their" if len(gone) != 1 else f"Layer {names} changed its"
+    theme.finish(
+        figure,
+        f"{subject} input least and went",
+        x="layer",
+        y="block influence (1 − cosine, log)",
+        height=300,
+        legend=True,
+    )
+    return figure.update_yaxes(type="log", dtick=1).update_xaxes(showgrid=False)
+
+
+def _chosen(record: Mapping[str, Any]) -> float | None:
+    first, last = record["window"]
+    values = record["skip_influence"]
+    layers = len(record["block_influence"])
+    # SBI is of windows of one size; a window by hand of another size was not measured.
+    if first >= len(values) or (layers and len(values) != layers - (last - first)):
+        return None
+    return float(values[first])

@@ -1,0 +1,67 @@
+"""The frame: navigation, the strip on top, and one sentence for whatever goes wrong.
+
+Started by ``streamlit run app/main.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
+    sys.path.insert(0, str(ROOT))
+
+from app import session, theme, widgets  # noqa: E402
+from come.errors import ComeError  # noqa: E402
+
+# In the order of a visit: file and path, title, icon.
+PAGES = [
+    ("model", "Model", ":material/deployed_code:"),
+    ("channels", "Channels", ":material/grid_on:"),
+    ("layers", "Layers", ":material/layers:"),
+    ("plan", "Plan", ":material/edit_note:"),
+    ("run", "Run", ":material/play_circle:"),
+    ("compare", "Compare", ":material/compare_arrows:"),
+]
+
+
+def main() -> None:
+    """Draw one run of the page."""
+    st.set_page_config(page_icon=":material/extension:", layout="wide")
+    st.html(theme.css())
+    st.logo(ROOT / "app" / "logo.svg", size="large")
+    pages = [
+        st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name)
+        for name, title, icon in PAGES
+        if (ROOT / "pages" / f"{name}.py").is_file()
+    ]
+
+    def first() -> None:
+        # The default page answers at "/" only, so it is a hidden one: each real page keeps its own path.
+        st.switch_page(pages[0])
+
+    start = st.Page(first, title="CoMe Lab", url_path="start", default=True, visibility="hidden")
+    page = st.navigation([start, *pages], position="sidebar", expanded=True)
+    st.set_page_config(page_title=f"{page.title} · CoMe Lab")
+    session.begin()
+    try:
+        if page is not start:
+            widgets.strip()
+        page.run()
+    except ComeError as error:
+        st.error(str(error), icon=":material/error:")
+        if page is not pages[0]:
+            widgets.next_step("model", "Go to the model page")
+    except Exception:  # the reader gets a sentence, the log the traceback
+        logging.getLogger("come.app").exception("The page %s failed.", page.title)
+        st.error(
+            "This page met a fault of ours. Reload it; if it stays, the server's log has the details.",
+            icon=":material/bug_report:",
+        )
+
+
+main()

@@ -1,0 +1,154 @@
+"""From a visitor's draft to what the plan page shows: the windows, what they keep, presets, ratios.
+
+Thin steps between `session.Draft` and `come.merge`; nothing here knows about widgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import come.merge
+from app.choice import DEFAULT_SPARSITY, Draft
+from app.figures.plan import Piece, final_layers
+from come.compress import check_request
+from come.measure import Measurement
+from come.merge import DraftWindow
+from come.models import Facts
+
+MERGES = "come"  # the method whose windows can be chosen and foreseen
+_FORESEEN_BY = ("span", "exponent", "floor", "no_repeat")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A plan in one click: a `share` of the parameters, automatic, or the best `pairs` as windows by hand."""
+
+    label: str
+    help: str
+    share: float | None = None
+    pairs: int | None = None
+
+
+PRESETS = (
+    Preset("10%", "Remove at least 10% of the parameters, chosen automatically.", share=0.1),
+    Preset("20%", "Remove at least 20% of the parameters, chosen automatically.", share=0.2),
+    Preset("30%", "Remove at least 30% of the parameters, chosen automatically.", share=0.3),
+    Preset("Best pair", "Merge the pair of layers that changes the hidden state least.", pairs=1),
+    Preset("Best three pairs", "Merge the three pairs that an automatic plan would begin with.", pairs=3),
+)
+
+
+def target(draft: Draft, facts: Facts, request: dict[str, object]) -> int:
+    """How many layers the plan leaves, after all checks that need no weights.
+
+    `request` is `session.config_of_draft`.
+
+    Raises:
+        ComeError: the plan contradicts itself or is out of range; one sentence.
+    """
+    return check_request(facts, draft.method, request["target_layers"], request["sparsity"], request["options"])
+
+
+def windows(draft: Draft, measured: Measurement, facts: Facts) -> list[DraftWindow]:
+    """What each merge would keep, foreseen from one measurement.
+
+    Raises:
+        ComeError: windows or ratios that cannot be, one sentence.
+    """
+    if draft.windows == []:
+        return []
+    options = {name: draft.options[name] for name in _FORESEEN_BY if name in draft.options}
+    if draft.windows is not None:
+        options.pop("span", None)
+        options.pop("no_repeat", None)
+        return come.merge.draft(measured, windows=draft.windows, ratios=draft.ratios, model=facts, **options)
+    layers = draft.target_layers
+    if layers is None:
+        layers = facts.layers_for_sparsity(DEFAULT_SPARSITY if draft.sparsity is None else draft.sparsity)
+    return come.merge.draft(measured, target_layers=layers, model=facts, **options)
+
+
+def pieces(found: Sequence[DraftWindow], facts: Facts) -> list[list[Piece]]:
+    """The layers of the pruned model, each as what it keeps of its sources."""
+    merged = [(window.first, window.channels, window.kv_groups) for window in found]
+    return final_layers(facts.layers, facts.intermediate_size, facts.num_key_value_heads, merged)
+
+
+def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Facts) -> Draft:
+    """The plan of a preset, with the method's options kept.
+
+    Raises:
+        ComeError: the model is too small for it.
+    """
+    if preset.share is not None:
+        facts.layers_for_sparsity(preset.share)
+        return replace(draft, target_layers=None, sparsity=preset.share, windows=None, ratios=None)
+    assert preset.pairs is not None and measured is not None
+    automatic = Draft(target_layers=facts.layers - preset.pairs)
+    found = windows(automatic, measured, facts)
+    return by_hand(draft, [(window.first, window.last) for window in found])
+
+
+def by_hand(
+    draft: Draft, chosen: Sequence[tuple[int, int]], ratios: Sequence[tuple[float, ...]] | None = None
+) -> Draft:
+    """The plan with these windows chosen by hand, as they are given."""
+    options = {name: value for name, value in draft.options.items() if name not in ("span", "no_repeat")}
+    return replace(
+        draft,
+        method=MERGES,
+        target_layers=None,
+        sparsity=None,
+        windows=list(chosen),
+        ratios=None if ratios is None else list(ratios),
+        options=options if draft.method == MERGES else {},
+    )
+
+
+def next_window(draft: Draft, facts: Facts) -> tuple[int, int] | None:
+    """The first pair of neighbours that no window touches, from the middle on; None without any."""
+    taken = {layer for first, last in draft.windows or [] for layer in range(first, last + 1)}
+    middle = facts.layers // 2
+    for first in [*range(middle, facts.layers - 1), *range(middle)]:
+        if first not in taken and first + 1 not in taken:
+            return first, first + 1
+    return None
+
+
+def with_window(draft: Draft, place: int, first: int, last: int) -> Draft:
+    """The plan with one window moved; its ratio goes back to equal shares if it has another length now."""
+    chosen = list(draft.windows or [])
+    ratios = list(draft.ratios) if draft.ratios is not None else None
+    chosen[place] = (first, last)
+    if ratios is not None and len(ratios[place]) != last - first + 1:
+        ratios[place] = equal(last - first + 1)
+    return replace(draft, windows=chosen, ratios=ratios)
+
+
+def without_window(draft: Draft, place: int) -> Draft:
+    """The plan without one of its windows."""
+    chosen = [window for i, window in enumerate(draft.windows or []) if i != place]
+    ratios = None if draft.ratios is None else [ratio for i, ratio in enumerate(draft.ratios) if i != place]
+    return replace(draft, windows=chosen, ratios=ratios)
+
+
+def equal(layers: int) -> tuple[float, ...]:
+    """The same share for each layer; one of a window that is the wrong way round gets all."""
+    return tuple(1 / max(layers, 1) for _ in range(max(layers, 1)))
+
+
+def cuts(ratio: Sequence[float]) -> list[int]:
+    """Where a ratio cuts a bar of 100: (0.2, 0.3, 0.5) -> [20, 50]."""
+    found, total = [], 0.0
+    for share in ratio[:-1]:
+        total += share
+        found.append(round(100 * total))
+    return found
+
+
+def from_cuts(places: Sequence[int]) -> tuple[float, ...]:
+    """The ratio of cuts in a bar of 100: [20, 50] -> (0.2, 0.3, 0.5)."""
+    edges = [0, *sorted(places), 100]
+    return tuple((b - a) / 100 for a, b in pairwise(edges))

@@ -1,0 +1,415 @@
+"""What a visitor has chosen: model, text, plan. The only place that touches session state and the URL.
+
+Everything shared between pages is held in the session and mirrored to the URL, so that a link, a reload
+and the browser's back button all restore it:
+
+    ?model=smollm2-135m&text=python-docs&tokens=4096&windows=4-5,9-11&ratios=0.3-0.7,0.2-0.3-0.5
+
+A page's own view (which layer is open) is mirrored by ``keep_among`` and ``keep_range`` while it is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+import come.merge
+import come.models
+import come.runs
+from app import example
+from app.choice import DEFAULT_SPARSITY as DEFAULT_SPARSITY
+from app.choice import PARAMS, comparable, from_params, read_windows, to_params
+from app.choice import Choice as Choice
+from app.choice import Draft as Draft
+from app.choice import plan_fields as plan_fields
+from come.errors import ComeError
+from come.measure import Measurement
+from come.models import Facts
+from come.runs import Run, RunConfig
+from come.runs.config import anchored_path
+
+ACTIVE = ("queued", "running")
+_ECHO_SECONDS = 3.0  # a URL written this recently may still be on its way to the browser
+_UNDO_DEPTH = 50
+_RUNS_LOOKED_AT = 50
+
+
+# --- the visit: called once a run by app/main.py ---------------------------------------------------
+
+
+def begin() -> None:
+    """Take over what the URL says if the visitor changed it, then write the session's state to it."""
+    shown = {key: st.query_params[key] for key in PARAMS if key in st.query_params}
+    written: list[tuple[float, dict[str, str]]] = st.session_state.setdefault("_written", [])
+    recent = [query for when, query in written if time.monotonic() - when < _ECHO_SECONDS]
+    if shown and shown not in recent and (not written or shown != written[-1][1]):
+        choice, draft, misread = from_params(shown)
+        st.session_state["_choice"] = choice
+        if draft != st.session_state.get("_draft", Draft()):
+            _remember()
+            st.session_state["_draft"] = draft
+        st.session_state["_misread"] = misread
+    _publish()
+
+
+def misread() -> list[str]:
+    """Parameters of the link that could not be read and were left out, as "name=value"."""
+    return list(st.session_state.get("_misread", []))
+
+
+# --- choice ----------------------------------------------------------------------------------------
+
+
+def choice() -> Choice:
+    """The chosen model and text."""
+    chosen: Choice = st.session_state.get("_choice", Choice())
+    return chosen
+
+
+def set_choice(new: Choice) -> None:
+    """Choose; another model starts from the default plan (the old one stays in undo)."""
+    if new.model != choice().model and draft() != Draft():
+        set_draft(Draft())
+    st.session_state["_choice"] = new
+    st.session_state["_misread"] = []
+    _publish()
+
+
+# --- draft -----------------------------------------------------------------------------------------
+
+
+def draft() -> Draft:
+    """The plan as it stands."""
+    plan: Draft = st.session_state.get("_draft", Draft())
+    return plan
+
+
+def set_draft(new: Draft) -> None:
+    """Replace the plan; the one before can be had back by :func:`undo`."""
+    if new == draft():
+        return
+    _remember()
+    st.session_state["_draft"] = new
+    st.session_state["_misread"] = []
+    _publish()
+
+
+def add_window(first: int, last: int) -> None:
+    """Add the layers first..last (inclusive, original numbering) to the plan as one merge.
+
+    Windows that it overlaps give way: the newest wish counts. A target set before is dropped, since
+    windows chosen by hand decide the depth themselves.
+    """
+    old = draft()
+    kept = [i for i, (a, b) in enumerate(old.windows or []) if b < first or a > last]
+    chosen = [(old.windows or [])[i] for i in kept] + [(first, last)]
+    ratios = None
+    if old.ratios is not None:
+        ratios = [old.ratios[i] for i in kept] + [_automatic_ratio(first, last)]
+    order = sorted(range(len(chosen)), key=chosen.__getitem__)
+    set_draft(
+        replace(
+            old,
+            method="come",
+            target_layers=None,
+            sparsity=None,
+            windows=[chosen[i] for i in order],
+            ratios=[ratios[i] for i in order] if ratios is not None else None,
+        )
+    )
+
+
+def _automatic_ratio(first: int, last: int) -> tuple[float, ...]:
+    """The shares that CoMe would choose for one window; equal ones where nothing was measured."""
+    measured, known, *_ = analysis()
+    if measured is None:
+        return tuple([1 / (last - first + 1)] * (last - first + 1))
+    return come.merge.draft(measured, windows=[(first, last)], model=known)[0].ratio
+
+
+def remove_window(first: int, last: int) -> None:
+    """Take one window out of the plan."""
+    old = draft()
+    windows = old.windows or []
+    kept = [i for i, window in enumerate(windows) if window != (first, last)]
+    ratios = [old.ratios[i] for i in kept] if old.ratios else None
+    set_draft(replace(old, windows=[windows[i] for i in kept], ratios=ratios))
+
+
+def undo() -> None:
+    """Go back one plan."""
+    _step("_undo", "_redo")
+
+
+def redo() -> None:
+    """Go forward one plan."""
+    _step("_redo", "_undo")
+
+
+def can_undo() -> bool:
+    """Whether there is a plan to go back to."""
+    return bool(st.session_state.get("_undo"))
+
+
+def can_redo() -> bool:
+    """Whether there is a plan to go forward to."""
+    return bool(st.session_state.get("_redo"))
+
+
+def target_layers(facts: Facts) -> int:
+    """How many layers the plan leaves.
+
+    Raises:
+        come.ComeError: the sparsity is not reached by any number of layers.
+    """
+    plan = draft()
+    if plan.windows is not None:
+        return facts.layers - sum(last - first for first, last in plan.windows)
+    if plan.target_layers is not None:
+        return plan.target_layers
+    return facts.layers_for_sparsity(DEFAULT_SPARSITY if plan.sparsity is None else plan.sparsity)
+
+
+# --- charts and widgets ----------------------------------------------------------------------------
+
+
+def clicked(key: str) -> list[dict[str, Any]]:
+    """The points last clicked on the chart of that key, each with plotly's fields (x, y, customdata as a list)."""
+    event = st.session_state.get(key)
+    points = [dict(point) for point in event["selection"]["points"]] if event else []
+    for point in points:
+        data = point.get("customdata")
+        if isinstance(data, dict):  # so the browser sends what was an array of numbers
+            point["customdata"] = [data[place] for place in sorted(data, key=int)]
+    return points
+
+
+def value(key: str, default: Any = None) -> Any:
+    """What the widget or chart of that key holds."""
+    return st.session_state.get(key, default)
+
+
+def put(key: str, new: Any) -> None:
+    """Set the widget of that key; call it from a callback, before the widget is drawn again."""
+    st.session_state[key] = new
+
+
+def keep_among(key: str, options: list[Any], default: Any) -> Any:
+    """Before a widget of that key is drawn: settle its value, and mirror it to the URL.
+
+    The widget's own value counts first, then the URL's (a link was opened), then the one that it had when
+    its page was left, then the default; a value that is none of the options (another model's) is passed over.
+
+    Returns:
+        The value that the widget will show.
+    """
+    candidates = (
+        st.session_state.get(key),
+        next((option for option in options if str(option) == st.query_params.get(key)), None),
+        _kept_views().get(key),
+    )
+    return _settle(key, next((held for held in candidates if held in options), default), default)
+
+
+def keep_range(key: str, low: int, high: int) -> tuple[int, int]:
+    """The same for a slider with two ends; the default is the whole range."""
+    try:
+        linked = read_windows(st.query_params.get(key, ""))
+    except ValueError:
+        linked = []
+    candidates = (st.session_state.get(key), *linked, _kept_views().get(key))
+    fitting = (tuple(held) for held in candidates if held and low <= held[0] < held[1] <= high)
+    settled: tuple[int, int] = _settle(key, next(fitting, (low, high)), (low, high))
+    return settled
+
+
+def _kept_views() -> dict[str, Any]:
+    """Values of widgets whose pages were left: Streamlit forgets them with the page."""
+    views: dict[str, Any] = st.session_state.setdefault("_views", {})
+    return views
+
+
+def _settle(key: str, settled: Any, default: Any) -> Any:
+    st.session_state[key] = settled
+    _kept_views()[key] = settled
+    shown = "-".join(map(str, settled)) if isinstance(settled, tuple) else str(settled)
+    if settled != default:
+        if st.query_params.get(key) != shown:
+            st.query_params[key] = shown
+    elif key in st.query_params:
+        del st.query_params[key]
+    return settled
+
+
+# --- what is known about the choice ----------------------------------------------------------------
+
+
+def facts() -> Facts:
+    """The facts of the chosen model, read without its weights.
+
+    Raises:
+        come.ComeError: the model is unknown or cannot be read.
+    """
+    return _describe(choice().model)
+
+
+def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:
+    """The newest finished analysis for the choice.
+
+    Returns:
+        (measurement or None, facts of the model, whether it is the shipped example, its run or None).
+
+    Raises:
+        come.ComeError: the model is unknown or cannot be read.
+    """
+    chosen, known = choice(), facts()
+    run = come.runs.analysis_for(chosen.model, chosen.text, chosen.tokens, chosen.seq_len, chosen.seed)
+    run = run or example.run_for(chosen.model)
+    if run is None:
+        return None, known, False, None
+    path = Path(run.path) / "analysis.safetensors"
+    return _measurement(str(path), path.stat().st_mtime_ns), known, example.is_example(run), run
+
+
+def analysis_run() -> Run | None:
+    """The analysis of the choice that is waiting or running now, if there is one."""
+    run = last_analysis()
+    return run if run is not None and run.state().status in ACTIVE else None
+
+
+def last_analysis() -> Run | None:
+    """The newest analysis of the choice, however it ended."""
+    return _newest("analyze", lambda config: True)
+
+
+def run_of_draft() -> Run | None:
+    """The newest pruning run that was asked for exactly this choice and this plan."""
+    wanted = config_of_draft()
+    return _newest(
+        "compress",
+        lambda config: (
+            {
+                "method": config.method,
+                "target_layers": config.target_layers,
+                "sparsity": config.sparsity,
+                "options": comparable(config.options),
+            }
+            == wanted
+        ),
+    )
+
+
+def _newest(kind: str, fits: Callable[[RunConfig], bool]) -> Run | None:
+    """The newest run of a kind for the choice whose config fits."""
+    chosen = choice()
+    wanted = (
+        anchored_path(chosen.model),
+        anchored_path(chosen.text),
+        chosen.tokens,
+        chosen.seq_len,
+        chosen.seed,
+    )
+    for run in come.runs.list_runs()[:_RUNS_LOOKED_AT]:
+        try:
+            config = run.config
+        except ComeError:
+            continue  # a directory that holds no run of this version
+        key = (config.model, config.text, config.n_tokens, config.seq_len, config.seed)
+        if config.kind == kind and key == wanted and fits(config):
+            return run
+    return None
+
+
+def config_of_draft() -> dict[str, Any]:
+    """The plan as it stands, as the fields of a RunConfig: method, target_layers, sparsity, options."""
+    return plan_fields(draft())
+
+
+# --- the open run ----------------------------------------------------------------------------------
+
+
+def opened_run() -> str | None:
+    """The id of the run that the run page shows, from the URL's ``run``; a reload shows the same."""
+    shown = st.query_params.get("run")
+    known: str | None
+    known, before, since = st.session_state.get("_run", (None, None, 0.0))
+    late = shown == before and time.monotonic() - since < _ECHO_SECONDS
+    if shown and shown != known and not late:
+        open_run(shown)
+        return shown
+    if known and shown != known:
+        st.query_params["run"] = known
+    return known
+
+
+def open_run(run_id: str | None) -> None:
+    """Show a run on the run page, or none."""
+    known = st.session_state.get("_run", (None, None, 0.0))[0]
+    st.session_state["_run"] = (run_id, known, time.monotonic())
+    if run_id:
+        st.query_params["run"] = run_id
+    elif "run" in st.query_params:
+        del st.query_params["run"]
+
+
+# --- messages from callbacks -----------------------------------------------------------------------
+
+
+def set_problem(sentence: str) -> None:
+    """Keep a sentence from a callback until the page is drawn."""
+    st.session_state["_problem"] = sentence
+
+
+def take_problem() -> str | None:
+    """The sentence kept by the last callback, once."""
+    problem: str | None = st.session_state.pop("_problem", None)
+    return problem
+
+
+@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+def _describe(source: str) -> Facts:
+    return come.models.describe(source)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _measurement(path: str, mtime_ns: int) -> Measurement:
+    del mtime_ns  # part of the cache's key only: a rewritten file is read again
+    return Measurement.load(path)
+
+
+# --- the URL ---------------------------------------------------------------------------------------
+
+
+def _publish() -> None:
+    """Write the session's state to the URL; what is at its default stays out of it, but the model."""
+    query = to_params(choice(), draft())
+    for key in PARAMS:
+        if key in query:
+            if st.query_params.get(key) != query[key]:
+                st.query_params[key] = query[key]
+        elif key in st.query_params:
+            del st.query_params[key]
+    written = st.session_state.setdefault("_written", [])
+    if not written or written[-1][1] != query:
+        written.append((time.monotonic(), query))
+        del written[:-10]
+
+
+def _remember() -> None:
+    stack = st.session_state.setdefault("_undo", [])
+    stack.append(draft())
+    del stack[:-_UNDO_DEPTH]
+    st.session_state["_redo"] = []
+
+
+def _step(source: str, target: str) -> None:
+    stack = st.session_state.get(source)
+    if stack:
+        st.session_state.setdefault(target, []).append(draft())
+        st.session_state["_draft"] = stack.pop()
+        _publish()

@@ -1,0 +1,185 @@
+"""Colour, type and layout of every figure and of the page, in one place.
+
+The figures are shown by ``st.plotly_chart(theme="streamlit")``, which colours text, grid and background
+after the reader's light or dark theme. So nothing here names a text or background colour: a figure
+names only the colours that carry data, and those are legible on both.
+"""
+
+from __future__ import annotations
+
+import pandas  # noqa: F401 - plotly looks for it half-imported when two visitors come first at the same time
+import plotly.graph_objects as go
+
+ACCENT = "#2f7fd1"  # data without a layer of its own: curves, bars
+MARK = "#e8553a"  # what is chosen or found best; stands out from both scales
+QUIET = "rgba(128, 136, 148, 0.45)"  # what is dropped, or only for reference
+HAIRLINE = "rgba(128, 136, 148, 0.28)"
+
+# Parts of a model and methods: fixed order, told apart in the common colour blindnesses and by lightness.
+CATEGORIES = ["#2f7fd1", "#d98324", "#2a9d8f", "#9a63b5", "#8c8c8c", "#b8446e"]
+
+# Low to high, even in lightness, blue to yellow (safe without red and green); reads on white and on black.
+SEQUENTIAL = ["#0d1b3e", "#173a6b", "#2c5d86", "#4f7f8e", "#7c9f8c", "#b0b980", "#e0d07a", "#fff1a8"]
+
+# Depth of a source layer: anchors from the first layer to the last.
+_DEPTH = ["#3d5fc4", "#2f93c0", "#56b0a5", "#a9b86b", "#e3b04b", "#dd7f3f", "#b8506f", "#84489c"]
+
+
+def layer_color(layer: int, layers: int) -> str:
+    """The colour of one source layer, the same on every page.
+
+    Hue follows depth; every second layer is a little darker, so that neighbours, which are what gets
+    merged, can be told apart.
+
+    Args:
+        layer: index of the original layer, 0 .. layers - 1.
+        layers: how many layers the original model has.
+
+    Returns:
+        A hex colour.
+    """
+    rgb = _mix(_DEPTH, layer / max(layers - 1, 1))
+    shade = 0.82 if layer % 2 else 1.0
+    return _hex([channel * shade for channel in rgb])
+
+
+def ink_on(color: str) -> str:
+    """Black or white, whichever is easier to read on that colour."""
+    red, green, blue = _rgb(color)
+    return "#10151d" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
+
+
+def sequential() -> list[list[float | str]]:
+    """The low-to-high scale in plotly's form: [[0.0, colour], ... [1.0, colour]]."""
+    last = len(SEQUENTIAL) - 1
+    return [[i / last, color] for i, color in enumerate(SEQUENTIAL)]
+
+
+def finish(
+    figure: go.Figure,
+    title: str,
+    *,
+    x: str = "",
+    y: str = "",
+    height: int = 360,
+    legend: bool = False,
+) -> go.Figure:
+    """Give a figure the house's layout: the finding as title, named axes, little ink.
+
+    Args:
+        figure: the figure to lay out; changed in place and returned.
+        title: the finding, as a sentence; may hold a second line after ``<br>``.
+        x: title of the horizontal axis, with its unit.
+        y: title of the vertical axis, with its unit.
+        height: pixels.
+        legend: show the legend, above the plot.
+    """
+    lines = 1 + title.count("<br>")
+    figure.update_layout(
+        title={
+            "text": title,
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 6, "l": 2},
+            "font": {"size": 15, "weight": 600},
+        },
+        height=height,
+        margin={"l": 8, "r": 8, "t": 16 + 20 * lines + (26 if legend else 0), "b": 8},
+        showlegend=legend,
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "bottom",
+            "title": {"text": ""},
+            "font": {"size": 12},
+        },
+        hoverlabel={"align": "left"},
+        bargap=0.25,
+        dragmode=False,
+        modebar={"orientation": "h"},
+    )
+    figure.update_xaxes(title={"text": x, "standoff": 8, "font": {"size": 12}}, zeroline=False, automargin=True)
+    figure.update_yaxes(title={"text": y, "standoff": 14, "font": {"size": 12}}, zeroline=False, automargin=True)
+    return figure
+
+
+def outline_row(figure: go.Figure, layer: int, left: float, right: float) -> None:
+    """Frame one row of a heatmap as the selected one, from x = left to x = right."""
+    figure.add_shape(
+        type="rect",
+        x0=left,
+        x1=right,
+        y0=layer - 0.5,
+        y1=layer + 0.5,
+        xref="x",
+        yref="y",
+        line={"color": MARK, "width": 2},
+    )
+
+
+# plotly's own toolbar, only what a reader uses; figures are exported in the browser.
+PLOT_CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "pan2d"],
+    "toImageButtonOptions": {"format": "svg", "filename": "come-lab"},
+}
+
+
+def css() -> str:
+    """The page's few own styles, as one <style> element; colours come from Streamlit's variables."""
+    return _CSS
+
+
+_CSS = """<style>
+.block-container, [data-testid="stMainBlockContainer"] {
+  max-width: 1800px; padding-top: 3.25rem; padding-bottom: 4rem;
+}
+.come-strip {
+  display: flex; flex-wrap: wrap; align-items: center; gap: .35rem 1rem;
+  padding: .5rem 0 .6rem; border-bottom: 1px solid var(--st-border-color);
+  font-size: .875rem; line-height: 1.35; font-variant-numeric: tabular-nums;
+}
+.come-strip b { font-weight: 600; }
+.come-strip .quiet { opacity: .72; }
+.come-tiles {
+  display: inline-flex; flex-wrap: wrap; gap: 2px; min-height: 14px; max-width: 100%; vertical-align: middle;
+}
+.come-tiles > span { display: inline-flex; border-radius: 2px; overflow: hidden; height: 14px; }
+.come-tiles i { display: block; width: 6px; height: 100%; }
+.come-tiles i.gone {
+  background: repeating-linear-gradient(45deg, rgba(128,136,148,.8) 0 1.5px, transparent 1.5px 4px);
+}
+.come-finding { margin: 0; padding: .25rem 0 .1rem; font-weight: 600; line-height: 1.35; }
+.come-facts {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr));
+  gap: .9rem 1.25rem; margin: .25rem 0 .5rem;
+}
+.come-facts div span { display: block; font-size: .8rem; opacity: .72; }
+.come-facts div b { font-size: 1.2rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+@media (max-width: 640px) {
+  .block-container, [data-testid="stMainBlockContainer"] { padding-left: 1rem; padding-right: 1rem; }
+  .come-facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+}
+</style>"""
+
+
+def _mix(anchors: list[str], position: float) -> list[float]:
+    """The colour at a position 0..1 along evenly spaced anchors, as three numbers 0..255."""
+    scaled = min(max(position, 0.0), 1.0) * (len(anchors) - 1)
+    low = min(int(scaled), len(anchors) - 2)
+    first, second = _rgb(anchors[low]), _rgb(anchors[low + 1])
+    return [a + (b - a) * (scaled - low) for a, b in zip(first, second, strict=True)]
+
+
+def _rgb(color: str) -> list[int]:
+    return [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def _hex(rgb: list[float]) -> str:
+    return "#" + "".join(f"{min(max(round(value), 0), 255):02x}" for value in rgb)

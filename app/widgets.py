@@ -1,0 +1,289 @@
+"""Pieces that more than one page shows: the strip, progress, notes, the info mark."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Literal
+
+import plotly.graph_objects as go
+import streamlit as st
+
+import come.runs
+from app import keeping, planning, session, theme, timing
+from come.errors import ComeError
+from come.models import Facts
+from come.runs import Run, RunConfig
+
+PAGES = Path(__file__).resolve().parent.parent / "pages"
+ENDED = ("done", "failed", "cancelled", "interrupted")
+
+
+# --- the strip ---------------------------------------------------------------------------------------
+
+
+def strip() -> None:
+    """The slim strip on top of every page: the plan in tiles and numbers, and where it stands."""
+    try:
+        known = session.facts()
+        layers = planning.target(session.draft(), known, session.config_of_draft())
+        removed = 1 - known.parameters_at(layers) / known.parameters
+        cells = [
+            escape(known.title),
+            _tiles(_groups(known), known.layers),
+            f"<b>{known.layers} → {layers} layers</b> · {percent(-removed)} parameters",
+            f"<span class='quiet'>{escape(_standing())}</span>",
+        ]
+    except ComeError as error:
+        name = Path(session.choice().model).name
+        cells = [escape(name), f"<span class='quiet'>{escape(error.what)}</span>"]
+    st.html("<div class='come-strip'>" + "".join(f"<span>{cell}</span>" for cell in cells) + "</div>")
+    left_out = session.misread()
+    if left_out:
+        st.warning(f"The link holds {', '.join(left_out)}, which cannot be read; it was left out.")
+
+
+def _groups(known: Facts) -> list[list[int]]:
+    """Which original layers each layer of the plan stands for, as far as that is known before it runs."""
+    kept = keeping.now(session.analysis()[0], known)
+    if kept is not None:
+        return kept.groups
+    return keeping.groups_of(dict(session.draft().windows or []), known.layers)
+
+
+def _tiles(groups: list[list[int]], layers: int) -> str:
+    """The layers in a row: merged ones joined, removed ones hatched."""
+    present = {layer for group in groups for layer in group}
+    colors = [f"<i style='background:{theme.layer_color(layer, layers)}'></i>" for layer in range(layers)]
+    tiles = [(group[0], "".join(colors[layer] for layer in group)) for group in groups]
+    tiles += [(layer, "<i class='gone'></i>") for layer in range(layers) if layer not in present]
+    row = "".join(f"<span>{tile}</span>" for _, tile in sorted(tiles))
+    return f"<span class='come-tiles' role='img' aria-label='{len(groups)} layers'>{row}</span>"
+
+
+def _standing() -> str:
+    """Where the plan stands, in a few words, and how many runs are at work or waiting."""
+    run = session.run_of_draft()
+    own = [] if run is None else [run.id]
+    others = [other for other in come.runs.list_runs()[:50] if other.id not in own and other.state().active]
+    count = f"{len(others)} {'other run' if run else 'run'}{'' if len(others) == 1 else 's'} at work or waiting"
+    return _own_standing(run) + (f" · {count}" if others else "")
+
+
+def _own_standing(run: Run | None) -> str:
+    if run is None:
+        automatic = session.draft().windows is None
+        return ("automatic plan" if automatic else "plan by hand") + ", not run yet"
+    state = run.state()
+    if state.status == "done":
+        results = run.results()
+        before, after = (results[side].get("perplexity") for side in ("original", "pruned"))
+        return f"run: perplexity {before:.1f} → {after:.1f}" if before and after else "run: done"
+    if state.status == "running":
+        return f"running: {state.stage}, {timing.share(state):.0%}"
+    return {"queued": "waiting to run"}.get(state.status, f"last run {state.status}")
+
+
+# --- progress ----------------------------------------------------------------------------------------
+
+
+def progress(run: Run) -> None:
+    """Live progress of a run, with a cancel button; when it ends the whole page runs again.
+
+    Draw it only while the run is active (``run.state().status in session.ACTIVE``).
+    """
+    _progress(run)
+
+
+@st.fragment(run_every=1.0)
+def _progress(run: Run) -> None:
+    state = run.state()
+    if state.status in ENDED:
+        st.rerun()
+    now = time.time()
+    left = timing.left_in_stage(run.events(), now)
+    what = state.message or state.stage or "Waiting to start"
+    with st.container(border=True):
+        done = timing.share(state)
+        st.progress(done, text=f"**{what}**{f' · {done:.0%}' if done else ''}")
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            remaining = f" · about {duration(left)} left in this stage" if left is not None else ""
+            st.caption(
+                f"{duration(timing.elapsed(state, now))} so far{remaining}. You may leave this page; the run goes on."
+            )
+            st.button(
+                "Cancel",
+                key=f"cancel-{run.id}",
+                icon=":material/stop_circle:",
+                on_click=come.runs.cancel,
+                args=(run,),
+            )
+
+
+def ended_badly(run: Run) -> None:
+    """One sentence for a run that failed, was cancelled or interrupted."""
+    state = run.state()
+    if state.status == "failed":
+        st.error(f"{state.error} {state.hint}".strip(), icon=":material/error:")
+    elif state.status == "interrupted":
+        st.warning("The run stopped without ending: its process is gone. Resume it on the run page.")
+    elif state.status == "cancelled":
+        st.info("The run was cancelled.")
+
+
+def launch_analysis(label: str = "Prepare and analyse", key: str = "launch-analysis") -> None:
+    """The button that starts an analysis of the choice; a sentence instead where it cannot start."""
+    st.button(label, key=key, type="primary", icon=":material/monitoring:", on_click=_launch_analysis)
+    problem = session.take_problem()
+    if problem:
+        st.error(problem, icon=":material/error:")
+
+
+def _launch_analysis() -> None:
+    chosen = session.choice()
+    try:
+        config = RunConfig(
+            kind="analyze",
+            model=chosen.model,
+            text=chosen.text,
+            n_tokens=chosen.tokens,
+            seq_len=chosen.seq_len,
+            seed=chosen.seed,
+        )
+        come.runs.launch(come.runs.create(config))
+    except ComeError as error:
+        session.set_problem(str(error))
+
+
+# --- small pieces ------------------------------------------------------------------------------------
+
+
+def figure(
+    drawn: go.Figure,
+    key: str,
+    *,
+    alt: str,
+    on_select: Callable[[], None] | None = None,
+    width: int | Literal["stretch"] = "stretch",
+    image: Literal["svg", "png"] = "svg",
+) -> None:
+    """Show a figure of ``app.figures`` with its title as text above it.
+
+    Plotly does not wrap titles, and on a narrow screen cuts them off; text on the page wraps.
+
+    Args:
+        drawn: the figure; its title is taken out of it.
+        key: the chart's key, also for ``session.clicked``.
+        alt: what it shows, for those who cannot see it.
+        on_select: called after a click on one of its points.
+        width: pixels at most, or the whole column.
+        image: what the camera above the figure saves.
+    """
+    title = drawn.layout.title.text or ""
+    legend = 26 if drawn.layout.showlegend else 0
+    drawn.update_layout(title_text="", margin_t=10 + legend)
+    config = {
+        **theme.PLOT_CONFIG,
+        "toImageButtonOptions": {"format": image, "filename": key, "scale": 2 if image == "png" else 1},
+    }
+    with st.container(gap=None):
+        st.html(f"<p class='come-finding'>{title}</p>")
+        if on_select is None:
+            st.plotly_chart(drawn, key=key, config=config, alt=alt, width=width)
+        else:
+            st.plotly_chart(
+                drawn, key=key, config=config, alt=alt, width=width, on_select=on_select, selection_mode="points"
+            )
+
+
+def facts_grid(shown: dict[str, str]) -> None:
+    """Figures with their names, in a grid that fits any width."""
+    cells = "".join(f"<div><span>{escape(name)}</span><b>{escape(value)}</b></div>" for name, value in shown.items())
+    st.html(f"<div class='come-facts'>{cells}</div>")
+
+
+def info(term: str, text: str, key: str | None = None) -> None:
+    """An info mark: the term as a quiet button that opens its formula or explanation (markdown, LaTeX)."""
+    with st.popover(term, icon=":material/info:", type="tertiary", key=key):
+        st.markdown(text)
+
+
+def example_note() -> None:
+    """Say that what is shown is the shipped example, wherever it is."""
+    measured, known, is_example, run = session.analysis()
+    if not is_example or measured is None or run is None:
+        return
+    config = run.config
+    st.caption(
+        f":material/bookmark: Shipped example: {known.title} over {measured.n_tokens:,} tokens of "
+        f"{config.text}, computed by this program. Analyse your own choice on the model page."
+    )
+
+
+def empty_state(title: str, text: str, page: str | None = None, label: str = "") -> None:
+    """What a page shows when it has nothing to show: why, and the way to something."""
+    with st.container(border=True):
+        st.markdown(f"**{title}**")
+        st.markdown(text)
+        if page:
+            next_step(page, label)
+
+
+def no_analysis() -> None:
+    """What a page of figures shows where the choice was not measured yet: progress, or the way to start."""
+    active = session.analysis_run()
+    if active is not None:
+        progress(active)
+        return
+    chosen = session.choice()
+    known = session.facts()
+    if not known.supported:
+        empty_state("This model cannot be measured", known.reason, "model", "Choose another model")
+        return
+    with st.container(border=True):
+        st.markdown(f"**{known.title} has not been measured over this text yet.**")
+        st.markdown(f"One pass over {chosen.tokens:,} tokens shows which channels, heads and layers matter.")
+        launch_analysis()
+        next_step("model", "Choose another model or text")
+
+
+def next_step(page: str, label: str) -> None:
+    """A link to the page that comes next in a visit."""
+    if (PAGES / f"{page}.py").is_file():
+        st.page_link(PAGES / f"{page}.py", label=label, icon=":material/arrow_forward:")
+
+
+# --- numbers in words --------------------------------------------------------------------------------
+
+
+def human_bytes(count: float) -> str:
+    """1536 -> "1.5 KiB"; binary units, as memory is counted."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_count(count: float) -> str:
+    """134515008 -> "134.5 M"."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(count) >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f}"
+
+
+def percent(share: float) -> str:
+    """-0.0789 -> "−8%", with a true minus sign."""
+    return f"{share:+.0%}".replace("-", "−").replace("+0%", "0%").replace("−0%", "0%")
+
+
+def duration(seconds: float) -> str:
+    """83 -> "1 min 23 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,197 @@
+"""Choose a model and a text, see what the model is made of, start the analysis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app import session, uploads, widgets
+from app.figures import model as figures
+from come.errors import ComeError
+from come.models import Facts, known_models
+from come.text import known_texts
+
+TOKENS = [1024, 2048, 4096, 8192, 16384, 32768, 65536]
+LENGTHS = [64, 128, 256, 512, 1024, 2048]
+
+WHERE = """
+| You have | Type |
+|---|---|
+| nothing yet | `smollm2-135m`, which ships with this program |
+| a folder that Transformers wrote | its path, such as `/data/my-model` (it holds `config.json`) |
+| a GGUF file | its path, such as `/data/model.gguf` |
+| a model on the Hugging Face hub | its id, such as `Qwen/Qwen3-0.6B` (needs a network once) |
+
+Paths are those of the machine that serves this page.
+"""
+
+
+def page() -> None:
+    st.title("Choose a model")
+    choose, made_of = st.columns([1, 1.9], gap="large")
+    with choose:
+        _choose_model()
+        _choose_text()
+    with made_of:
+        try:
+            facts = session.facts()
+        except ComeError as error:
+            st.error(str(error), icon=":material/error:")
+            return
+        _facts(facts)
+        _analyse(facts)
+
+
+def _choose_model() -> None:
+    known = {model.name: model for model in known_models()}
+    chosen = session.choice().model
+    session.put("model-source", chosen)
+    st.selectbox(
+        "Model",
+        list(dict.fromkeys([*known, chosen])),
+        key="model-source",
+        accept_new_options=True,
+        format_func=lambda name: f"{known[name].title}  ({name})" if name in known else name,
+        on_change=lambda: _choose(model=(session.value("model-source") or chosen).strip()),
+        help="Pick one, or type a folder, a .gguf file or a hub id.",
+    )
+    if chosen in known:
+        st.caption(known[chosen].note)
+    widgets.info("What to type for a model of your own", WHERE, key="where-models-are")
+
+
+def _choose_text() -> None:
+    known = {text.name: text for text in known_texts()}
+    choice = session.choice()
+    session.put("text-source", choice.text)
+    st.selectbox(
+        "Calibration text",
+        list(dict.fromkeys([*known, choice.text])),
+        key="text-source",
+        accept_new_options=True,
+        format_func=lambda name: known[name].title if name in known else Path(name).name,
+        on_change=lambda: _choose(text=(session.value("text-source") or choice.text).strip()),
+        help="What the model reads while it is measured. Pick one, or type the path of a .txt or .jsonl.",
+    )
+    if choice.text in known:
+        text = known[choice.text]
+        st.caption(text.note if text.where == "bundled" else f"{text.note} From the hub: needs a network once.")
+    session.put("token-count", choice.tokens)
+    st.select_slider(
+        "Tokens to read",
+        sorted({*TOKENS, choice.tokens}),
+        key="token-count",
+        format_func=lambda count: f"{count:,}",
+        on_change=lambda: _choose(tokens=session.value("token-count")),
+        help="More tokens, steadier figures, more time.",
+    )
+    with st.expander("Own text, sequence length, seed"):
+        st.file_uploader(
+            "Upload a .txt or .jsonl file", type=["txt", "jsonl"], key="text-upload", on_change=_take_upload
+        )
+        session.put("sequence-length", choice.seq_len)
+        st.selectbox(
+            "Tokens a sequence",
+            sorted({*LENGTHS, choice.seq_len}),
+            key="sequence-length",
+            on_change=lambda: _choose(seq_len=session.value("sequence-length")),
+        )
+        session.put("seed-number", choice.seed)
+        st.number_input(
+            "Seed of the draw",
+            min_value=0,
+            step=1,
+            key="seed-number",
+            on_change=lambda: _choose(seed=int(session.value("seed-number") or 0)),
+        )
+    problem = session.take_problem()
+    if problem:
+        st.error(problem, icon=":material/error:")
+
+
+def _choose(**changes: Any) -> None:
+    session.set_choice(replace(session.choice(), **changes))
+
+
+def _take_upload() -> None:
+    upload = session.value("text-upload")
+    if upload is None:
+        return
+    try:
+        _choose(text=str(uploads.keep_text(upload.name, upload.getvalue())))
+    except ComeError as error:
+        session.set_problem(str(error))
+
+
+def _facts(facts: Facts) -> None:
+    st.subheader(facts.title)
+    if not facts.supported:
+        st.warning(facts.reason, icon=":material/block:")
+        return
+    groups = facts.num_attention_heads // max(facts.num_key_value_heads, 1)
+    shown = {
+        "Parameters": widgets.human_count(facts.parameters),
+        "Layers": f"{facts.layers}",
+        "Hidden size d": f"{facts.hidden_size:,}",
+        "FFN channels a layer": f"{facts.intermediate_size:,}",
+        "Attention heads": f"{facts.num_attention_heads} × {facts.head_dim}",
+        f"KV heads, each for {groups}" if groups > 1 else "KV heads": f"{facts.num_key_value_heads}",
+        "Vocabulary": f"{facts.vocab_size:,}",
+        "Context": f"{facts.max_position_embeddings:,} tokens",
+        "Family": f"{facts.model_type}, supported",
+        "License": facts.license or "not stated",
+        **{
+            f"Weights in {dtype}": widgets.human_bytes(facts.bytes_at(facts.layers, dtype))
+            for dtype in ("float32", "bfloat16")
+        },
+    }
+    widgets.facts_grid(shown)
+    widgets.figure(
+        figures.parameters_by_part(facts.parameters_by_part, facts.layers),
+        key="parts",
+        alt="Parameters of the model by part",
+    )
+    if facts.tied_embeddings:
+        st.caption("The output head shares the embeddings' matrix: it is counted once, as embeddings.")
+    with st.expander("The model's config"):
+        st.json(facts.config, expanded=1)
+
+
+def _analyse(facts: Facts) -> None:
+    if not facts.supported:
+        return
+    measured, _, is_example, run = session.analysis()
+    active = session.analysis_run()
+    choice = session.choice()
+    st.subheader("Measure it")
+    if active is not None:
+        widgets.progress(active)
+        return
+    last = session.last_analysis()
+    if last is not None and last.state().status not in ("done", *session.ACTIVE):
+        widgets.ended_badly(last)
+    if measured is not None and run is not None and not is_example:
+        st.success(f"Analysed over {measured.n_tokens:,} tokens.", icon=":material/check_circle:")
+        widgets.next_step("channels", "See its channels")
+        return
+    if is_example:
+        st.markdown(
+            "A **finished example** of this model is ready on the next pages. "
+            "To measure it on this machine, over your own choice of text:"
+        )
+    else:
+        st.markdown(
+            f"One pass over {choice.tokens:,} tokens measures every channel, head and layer. "
+            "Nothing of the model changes."
+        )
+    if not facts.converted:
+        st.caption("The first time, the model is converted once, which takes about half a minute.")
+    widgets.launch_analysis()
+    if is_example:
+        widgets.next_step("channels", "Look at the example's channels")
+
+
+page()

@@ -1,0 +1,291 @@
+"""Start runs and watch them. Each is a process of its own, so leaving or reloading the page harms nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+import come.merge
+import come.runs
+from app import comparison, planning, request, run_list, running, session, theme, widgets
+from app.figures import run as run_figures
+from come.errors import ComeError
+from come.models import Facts
+from come.runs import Run, RunConfig
+from come.text import known_texts
+
+DTYPES = ("float32", "bfloat16", "float16")
+BASELINES = ("shortgpt", "random")
+SAME = "same"  # the evaluation part of the calibration text
+
+
+def page() -> None:
+    opened = _opened()
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.title("Run", width="content")
+        if opened is not None:
+            st.button("New run", key="new-run", icon=":material/add:", on_click=session.open_run, args=(None,))
+    problem = session.take_problem()
+    if problem:
+        st.error(problem, icon=":material/error:")
+    if opened is None:
+        _new()
+    else:
+        _detail(opened)
+    run_list.queue(opened)
+    run_list.everything(opened)
+
+
+def _opened() -> Run | None:
+    """The run of the URL."""
+    wanted = session.opened_run()
+    if wanted is None:
+        return None
+    try:
+        return come.runs.find(wanted)
+    except ComeError as error:
+        st.warning(str(error))
+        return None
+
+
+# --- a new run ---------------------------------------------------------------------------------------
+
+
+def _new() -> None:
+    facts = session.facts()
+    if not facts.supported:
+        widgets.empty_state("This model cannot be pruned here", facts.reason, "model", "Choose another model")
+        return
+    draft = session.draft()
+    try:
+        layers = planning.target(draft, facts, session.config_of_draft())
+    except ComeError as error:
+        widgets.empty_state("The plan cannot run as it is", str(error), "plan", "Mend the plan")
+        return
+    with st.container(border=True):
+        st.markdown(f"**{running.sentence(session.choice(), draft, facts, layers)}**")
+        requests = _form(facts, layers)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            count = len(requests)
+            st.button(
+                "Start the run" if count == 1 else f"Start {count} runs",
+                key="start",
+                type="primary",
+                icon=":material/play_arrow:",
+                on_click=_start,
+                args=(requests,),
+                disabled=not requests,
+            )
+            widgets.next_step("plan", "Change the plan")
+        with st.expander("The same on the command line"):
+            st.code("\n".join(request.command(item) for item in requests), language="bash", wrap_lines=True)
+
+
+def _form(facts: Facts, layers: int) -> list[RunConfig]:
+    """The widgets of a new run, and the requests that they amount to, the plan's own first."""
+    methods = come.merge.methods()
+    own = session.draft().method
+    others = [name for name in methods if name != own]
+    left, right = st.columns(2, gap="large")
+    with left:
+        compare = st.pills(
+            "Compare with",
+            others,
+            selection_mode="multi",
+            key="compare-with",
+            persist_state="session",
+            default=[name for name in BASELINES if name in others],
+            format_func=lambda name: methods[name].title,
+            help="Each runs on the same text, to the same number of layers, one after the other.",
+        )
+        name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=60)
+        titles = {SAME: "Held-back part of the same text"} | {text.name: text.title for text in known_texts()}
+        text = st.selectbox(
+            "Perplexity on",
+            list(titles),
+            key="evaluation-text",
+            format_func=lambda key: titles.get(key, key),
+            accept_new_options=True,
+            persist_state="session",
+            help="A known text, or the path of your own .txt or .jsonl. "
+            "Calibration and evaluation parts never overlap.",
+        )
+    with right:
+        tokens = st.number_input(
+            "Evaluation tokens",
+            min_value=session.choice().seq_len,
+            value=4096,
+            step=512,
+            key="evaluation-tokens",
+            persist_state="session",
+            help="More tokens: a surer number, a longer run.",
+        )
+        keep = st.toggle(
+            "Keep the pruned model",
+            value=True,
+            key="keep",
+            persist_state="session",
+            help="Off keeps the plan only, a few kB: `come rebuild` makes the model from it, bit for bit.",
+        )
+        dtype = st.segmented_control(
+            "Save in",
+            DTYPES,
+            key="save-dtype",
+            default="float32",
+            required=True,
+            disabled=not keep,
+            persist_state="session",
+            wrap=True,
+            format_func=lambda kind: f"{kind} · {widgets.human_bytes(facts.bytes_at(layers, kind))}",
+        )
+    try:
+        first = request.config(
+            session.choice(),
+            session.config_of_draft(),
+            name=name or "",
+            evaluation_text=None if text in (SAME, None, "") else text,
+            evaluation_tokens=int(tokens or 4096),
+            keep_model=bool(keep),
+            save_dtype=dtype if keep else None,
+        )
+    except ComeError as error:
+        st.error(str(error), icon=":material/error:")
+        return []
+    return [first, *(request.baseline(first, method, layers) for method in compare or [])]
+
+
+def _start(requests: list[RunConfig]) -> None:
+    """Check and queue all requests; the first one is opened."""
+    made: list[Run] = []
+    try:
+        for item in requests:
+            made.append(come.runs.create(item))
+        for run in made:
+            come.runs.launch(run)
+    except ComeError as error:
+        session.set_problem(str(error))
+    if made:
+        session.open_run(made[0].id)
+
+
+# --- one run -----------------------------------------------------------------------------------------
+
+
+def _detail(run: Run) -> None:
+    try:
+        config = run.config
+    except ComeError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    state = run.state()
+    st.subheader(comparison.run_name(run))
+    st.caption(f"{running.request_sentence(config)} · {run.id}")
+    if state.active:
+        _stages(run, config)
+        widgets.progress(run)
+        _live(run)
+    else:
+        widgets.ended_badly(run)
+        if state.status == "done":
+            st.success(running.result_sentence(run), icon=":material/check_circle:")
+        _actions(run, config, state.status)
+        _steps(run)
+    log, asked = st.tabs(["Log", "Request"])
+    with log:
+        st.fragment(run_every=2.0 if state.active else None)(_log)(run)
+    with asked:
+        document = json.dumps(config.model_dump(mode="json", exclude_none=True), indent=2)
+        st.code(document, language="json", height=220)
+
+
+@st.fragment(run_every=1.0)
+def _stages(run: Run, config: RunConfig) -> None:
+    st.markdown(running.stages(config, run.state()))
+
+
+@st.fragment(run_every=1.0)
+def _live(run: Run) -> None:
+    """The line a step, in a chart that does not flicker when it grows."""
+    for line in running.series(run.events()):
+        st.markdown(f"**{line.title}**")
+        table = pd.DataFrame({line.x: line.xs, line.y: line.ys})
+        st.line_chart(table, x=line.x, y=line.y, height=180, color=theme.ACCENT)
+
+
+def _log(run: Run) -> None:
+    text = running.tail(run.log()).strip()
+    events = running.told(run.events())
+    st.code("\n".join(events) or "Nothing was reported yet.", language=None, height=220)
+    if text:
+        st.caption("What the process itself wrote")
+        st.code(text, language=None, height=160)
+
+
+def _download(path: Path, label: str, kind: str, key: str) -> None:
+    if path.is_file():
+        st.download_button(
+            f"Download the {label}",
+            path.read_bytes(),
+            path.name,
+            kind,
+            key=key,
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def _steps(run: Run) -> None:
+    """What each step decided, once the run is over."""
+    history = run.results().get("history") or []
+    if history and run.config.kind == "compress":
+        figure = run_figures.steps(history)
+        if figure is not None:
+            widgets.figure(figure, key=f"steps-{run.id}", alt="What each step of the run decided")
+
+
+def _actions(run: Run, config: RunConfig, status: str) -> None:
+    """What can be done with a run that is over."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if status != "done":
+            st.button(
+                "Resume",
+                key="resume",
+                type="primary",
+                icon=":material/resume:",
+                on_click=_resume,
+                args=(run,),
+                help="Replays the plan so far, then goes on.",
+            )
+        elif config.kind == "analyze":
+            widgets.next_step("layers", "See the layers")
+        else:
+            widgets.next_step("compare", "Compare with the other runs")
+        _download(run.path / "plan.json", "plan", "application/json", f"plan-{run.id}")
+        _download(run.path / "model" / "README.md", "model card", "text/markdown", f"card-{run.id}")
+        with st.popover("Delete", icon=":material/delete:"):
+            st.markdown(f"This removes the run with its {widgets.human_bytes(run.size_bytes())} for good.")
+            st.button("Delete for good", key="delete", type="primary", on_click=_delete, args=(run,))
+    if (run.path / "model").is_dir():
+        st.caption(f"The pruned model is a plain Transformers folder: {run.path / 'model'}")
+
+
+def _resume(run: Run) -> None:
+    try:
+        come.runs.resume(run)
+        session.open_run(run.id)
+    except ComeError as error:
+        session.set_problem(str(error))
+
+
+def _delete(run: Run) -> None:
+    try:
+        come.runs.delete(run)
+        session.open_run(None)
+    except ComeError as error:
+        session.set_problem(str(error))
+
+
+page()

@@ -1,0 +1,102 @@
+import json
+
+import numpy as np
+import pytest
+
+from app.figures import channels, heads, one_layer
+
+
+@pytest.fixture
+def values() -> np.ndarray:
+    return np.random.default_rng(0).lognormal(size=(32, 11008)).astype(np.float32)
+
+
+def test_bins_keep_every_single_channel_spike(values: np.ndarray) -> None:
+    generator = np.random.default_rng(1)
+    spikes = [(int(generator.integers(32)), int(generator.integers(11008))) for _ in range(20)]
+    for layer, channel in spikes:
+        values[layer, channel] = 1e4
+    bins = channels.bin_by_maximum(values, 0, 11007)
+    assert bins.values.shape == (32, channels.MAX_BINS)
+    for layer, channel in spikes:
+        place = np.searchsorted(bins.edges, channel, side="right") - 1
+        assert bins.values[layer, place] == np.float32(1e4)
+    peaks = {(layer, int(peak)) for layer in range(32) for peak in bins.peaks[layer][bins.values[layer] > 9e3]}
+    assert peaks <= set(spikes)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 11007), (5, 5), (100, 399), (11000, 11007), (3, 1390)])
+def test_bins_cover_exactly_the_channels_asked_for(values: np.ndarray, first: int, last: int) -> None:
+    bins = channels.bin_by_maximum(values, first, last)
+    assert bins.edges[0] == first
+    assert bins.edges[-1] == last + 1
+    assert (np.diff(bins.edges) > 0).all()
+    assert bins.values.max() == values[:, first : last + 1].max()
+    assert (np.take_along_axis(values, bins.peaks, axis=1) == bins.values).all()
+
+
+def test_few_channels_are_not_binned(values: np.ndarray) -> None:
+    bins = channels.bin_by_maximum(values, 10, 200)
+    assert (bins.values == values[:, 10:201]).all()
+
+
+@pytest.mark.parametrize("view", ["percentile", "raw", "sorted"])
+@pytest.mark.parametrize("log", [True, False])
+def test_heatmap_is_small_and_its_colours_are_bytes(values: np.ndarray, view: channels.View, log: bool) -> None:
+    figure = channels.heatmap(values, view=view, log=log, selected=3, kept=np.linspace(0, 1, 32))
+    assert figure.data[0].z.dtype == np.uint8
+    assert len(figure.to_json()) < 2_000_000
+
+
+def test_a_point_says_which_layer_and_channels_it_stands_for(values: np.ndarray) -> None:
+    overlay = channels.heatmap(values).data[1]
+    layer, first, last, peak, value = overlay.customdata[channels.MAX_BINS * 7 + 100]
+    assert layer == 7
+    assert first <= peak <= last
+    assert value == values[7, int(first) : int(last) + 1].max()
+    assert overlay.hoverinfo != "skip"  # that would take away its clicks
+    assert overlay.marker.opacity == 0
+
+
+def test_percentiles_rank_within_the_layer() -> None:
+    found = channels.percentiles(np.array([[3.0, 1.0, 2.0, 9.0], [1e6, 1e3, 1e9, 1.0]]))
+    assert found.tolist() == [[0.5, 0.0, 0.25, 0.75], [0.5, 0.25, 0.75, 0.0]]
+
+
+def test_the_loudest_channel_is_brightest_in_every_layer(values: np.ndarray) -> None:
+    levels = channels.heatmap(values * np.arange(1, 33)[:, None] ** 3, view="percentile").data[0].z
+    assert (levels.max(axis=1) == 255).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("view", ["percentile", "raw", "sorted"])
+def test_a_model_whose_channels_are_all_alike_is_drawn(value: float, view: channels.View) -> None:
+    flat = np.full((2, 8), value, dtype=np.float32)
+    for log in (True, False):
+        json.loads(channels.heatmap(flat, view=view, log=log).to_json())
+    heads.heads(flat, 4)
+    one_layer.sorted_curve(flat[0], layer=0, layers=2, kept=4)
+    one_layer.distribution(flat[0], layer=0, layers=2)
+
+
+def test_the_title_tells_the_finding() -> None:
+    values = np.ones((4, 100), dtype=np.float32)
+    values[2, 17] = 99.0
+    assert "layer 2" in channels.concentration(values)
+    assert "50%" in channels.concentration(values)
+
+
+def test_kept_and_dropped_channels_are_told_apart() -> None:
+    values = np.linspace(1, 100, 100, dtype=np.float32)
+    kept = np.arange(100) >= 60
+    histogram = one_layer.distribution(values, layer=1, layers=4, kept=kept)
+    assert {trace.name: sum(trace.y) for trace in histogram.data} == {"kept": 40, "dropped": 60}
+    assert histogram.data[1].marker.pattern.shape == "/"
+    curve = one_layer.sorted_curve(values, layer=1, layers=4, kept=40)
+    assert [max(trace.x) for trace in curve.data] == [40, 100]
+
+
+def test_heads_of_dropped_groups_are_hatched() -> None:
+    figure = heads.layer_heads(np.arange(1.0, 7), np.array([1.5, 3.5, 5.5]), layer=0, layers=2, kept_groups=[0, 2])
+    assert list(figure.data[0].marker.pattern.shape) == ["", "", "/", "/", "", ""]
+    assert "KV group 2" in figure.layout.title.text

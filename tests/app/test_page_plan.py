@@ -1,0 +1,193 @@
+"""The plan page: choosing by layers, by share and by hand, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import planning, request
+from app.choice import Choice, Draft, plan_fields
+from app.figures import plan as figures
+from come.errors import ComeError
+from come.models import describe
+from tests.app.conftest import Lab
+
+Visit = Callable[..., AppTest]
+
+
+def shown(at: AppTest) -> str:
+    """All text of the page's own HTML."""
+    return " ".join(element.proto.body for element in at.get("html"))
+
+
+def test_the_default_is_a_fifth_of_the_parameters(visit: Visit, lab: Lab) -> None:
+    at = visit("plan")
+    assert not at.exception and not at.error
+    layers = describe(str(lab.model)).layers_for_sparsity(0.2)
+    assert at.slider(key="share").value == 20
+    assert any(f"Becomes {layers} of 6 layers" in caption.value for caption in at.caption)
+
+
+def test_a_target_by_layers_says_what_is_left(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    assert at.slider(key="target").value == 4
+    assert "<b>4</b><span>of 6</span>" in shown(at)
+    at.slider(key="target").set_value(3).run()
+    assert "<b>3</b><span>of 6</span>" in shown(at)
+    assert at.query_params["target"] in ("3", ["3"])
+
+
+def test_the_table_says_what_each_layer_keeps(visit: Visit) -> None:
+    at = visit("plan", windows="1-2", ratios="0.25-0.75")
+    table = at.dataframe[0].value
+    assert list(table["Layers"]) == ["1–2"]
+    assert list(table["FFN channels kept of 48"]) == ["12 + 36"]
+    assert list(table["KV groups kept of 4"]) == ["1 + 3"]
+    assert any("Exact" in caption.value for caption in at.caption)
+
+
+def test_an_automatic_plan_is_called_an_estimate(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    assert any("An estimate" in caption.value for caption in at.caption)
+    assert len(at.dataframe[0].value) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"windows": "1-2,2-3"}, "overlap"),
+        ({"windows": "4-9"}, "does not fit"),
+        ({"windows": "1-4", "ratios": "0.5-0.2-0.2-0.3"}, "sum"),
+        ({"target": "9"}, "out of range"),
+        ({"remove": "0.99"}, "out of reach"),
+    ],
+)
+def test_a_bad_plan_is_one_sentence_and_nothing_is_lost(visit: Visit, params: dict, sentence: str) -> None:
+    at = visit("plan", **params)
+    assert not at.exception
+    assert len(at.error) == 1 and sentence in at.error[0].value
+    assert at.selectbox(key="method-choice").value == "come"
+    for name, value in params.items():
+        if name != "ratios":
+            assert at.query_params[name] in (value, [value])
+
+
+def test_windows_by_hand_can_be_added_moved_and_taken_out(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.get_by_key("aim").set_value("hand").run()
+    assert not at.error
+    at.button(key="preset-Best pair").click().run()
+    first = at.number_input(key="first-0").value
+    at.number_input(key="first-0").set_value(first - 1 if first else first).run()
+    at.button(key="add-window").click().run()
+    assert len([each for each in at.number_input if each.key and each.key.startswith("first-")]) == 2
+    at.button(key="remove-0").click().run()
+    assert not at.exception
+    assert len([each for each in at.number_input if each.key and each.key.startswith("first-")]) == 1
+
+
+def test_own_ratios_come_from_a_slider(visit: Visit) -> None:
+    at = visit("plan", windows="1-2")
+    at.toggle(key="own-ratios").set_value(True).run()
+    at.slider(key="cut-0").set_value(75).run()
+    assert list(at.dataframe[0].value["FFN channels kept of 48"]) == ["36 + 12"]
+
+
+def test_undo_and_redo(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.button(key="preset-30%").click().run()
+    assert at.slider(key="share").value == 30
+    at.button(key="undo").click().run()
+    assert at.slider(key="target").value == 4
+    at.button(key="redo").click().run()
+    assert at.slider(key="share").value == 30
+
+
+def test_options_are_drawn_from_the_dataclass(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.number_input(key="option-span").set_value(3).run()
+    assert not at.error
+    assert all("–" in window for window in at.dataframe[0].value["Layers"])
+    assert at.query_params["options"] in ("span:3", ["span:3"])
+    at.number_input(key="option-span").set_value(2).run()
+    assert "options" not in at.query_params
+
+
+def test_another_method_says_that_the_run_decides(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.selectbox(key="method-choice").set_value("shortgpt").run()
+    assert not at.exception and not at.error
+    assert any("decided in the run" in note.value for note in at.info)
+
+
+def test_a_model_without_analysis_can_still_be_planned(visit: Visit) -> None:
+    at = visit("plan", tokens="512", target="4")
+    assert not at.exception and not at.error
+    assert not at.button(key="go-to-run").disabled
+
+
+def test_an_uploaded_request_takes_over_and_a_bad_one_is_one_sentence(visit: Visit, lab: Lab) -> None:
+    at = visit("plan", target="4")
+    good = lab.fields | {"method": "come", "options": {"windows": [[2, 3]]}}
+    at.file_uploader(key="upload").upload("plan.json", json.dumps(good).encode(), "application/json").run()
+    assert not at.exception and not at.error
+    assert at.number_input(key="first-0").value == 2
+    for bad in (
+        b"{",
+        b"[1]",
+        b'{"colour": 1}',
+        b'{"method": "nothing"}',
+        json.dumps({**good, "sparsity": 0.2}).encode(),
+    ):
+        at.file_uploader(key="upload").upload("bad.json", bad, "application/json").run()
+        assert len(at.error) == 1
+        assert at.number_input(key="first-0").value == 2
+
+
+# --- the request as a document, and the figure -----------------------------------------------------
+
+
+def test_a_request_survives_the_way_through_json() -> None:
+    choice = Choice(tokens=2048, seed=3)
+    for draft in (
+        Draft(target_layers=24),
+        Draft(sparsity=0.1, options={"exponent": 0.5}),
+        Draft(windows=[(4, 5), (9, 11)], ratios=[(0.4, 0.6), (0.2, 0.3, 0.5)]),
+        Draft(method="random", target_layers=20, options={"seed": 2}),
+    ):
+        assert request.from_json(request.to_json(request.config(choice, plan_fields(draft)))) == (choice, draft)
+
+
+def test_a_plan_of_a_run_is_not_a_request() -> None:
+    with pytest.raises(ComeError, match="not a request"):
+        request.from_json('{"steps": []}')
+
+
+def test_ratios_and_cuts_are_two_ways_to_say_the_same() -> None:
+    assert planning.cuts((0.2, 0.3, 0.5)) == [20, 50]
+    assert planning.from_cuts([50, 20]) == (0.2, 0.3, 0.5)
+
+
+def test_the_strips_stack_what_was_kept() -> None:
+    final = figures.final_layers(6, 48, 4, [(1, (12, 36), (1, 3))], removed=[5])
+    assert [[piece.layer for piece in pieces] for pieces in final] == [[0], [1, 2], [3], [4]]
+    figure = figures.strips(6, 48, 4, final)
+    solid, hatched = figure.data[0], figure.data[1]
+    heights = dict.fromkeys(range(6), 0.0)
+    for x, height, base in zip(solid.x, solid.y, solid.base, strict=True):
+        if base >= figures.BEFORE and base < figures.BEFORE + figures.ATTENTION[0]:
+            heights[x] += height / figures.FEED_FORWARD[1]
+    assert heights == pytest.approx({0: 1, 1: 0.25, 2: 0.75, 3: 1, 4: 1, 5: 0})
+    assert set(hatched.x) == {1, 2, 5}
+    assert figure.layout.title.text == "2 layers become 1 and 1 layer goes; 3 stay whole"
+
+
+def test_going_to_the_run_page_keeps_the_plan(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.button(key="go-to-run").click().run()
+    assert not at.exception and not at.error
+    assert at.button(key="start")
+    assert any("from 6 to 4 layers" in each.value for each in at.markdown)

@@ -1,0 +1,183 @@
+"""The run page: starting runs, opening one by its link, what is said of each state, resuming, deleting."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
+
+import come.runs
+from app import request, running, timing
+from app.choice import Choice, Draft, plan_fields
+from app.figures import run as figures
+from come.cli import app as command_line
+from come.runs import Run
+from come.runs.state import State
+from tests.app.conftest import Lab
+
+Visit = Callable[..., AppTest]
+
+
+def by_method(lab: Lab, method: str) -> Run:
+    return next(run for run in come.runs.list_runs(lab.runs) if run.config.method == method and run.plan())
+
+
+def test_the_request_is_one_sentence_and_the_commands_are_shown(visit: Visit, lab: Lab) -> None:
+    at = visit("run", target="4")
+    assert not at.exception and not at.error
+    assert any("from 6 to 4 layers" in each.value for each in at.markdown)
+    commands = at.code[0].value.splitlines()
+    methods = [line.split("--method ")[1].split()[0] for line in commands]
+    assert methods[0] == "come" and set(methods[1:]) == {"random", "shortgpt"}
+    assert all("--target-layers 4" in line for line in commands)
+    assert at.button(key="start").label == "Start 3 runs"
+
+
+def test_starting_makes_one_run_a_method_and_opens_the_first(visit: Visit, lab: Lab, monkeypatch) -> None:
+    launched: list[Run] = []
+    monkeypatch.setattr(come.runs, "launch", launched.append)
+    at = visit("run", target="5")
+    at.get_by_key("compare-with").set_value(["shortgpt"]).run()
+    at.text_input(key="run-name").set_value("one less").run()
+    at.toggle(key="keep").set_value(False).run()
+    at.button(key="start").click().run()
+    assert not at.exception and not at.error
+    assert [run.config.method for run in launched] == ["come", "shortgpt"]
+    assert {run.config.target_layers for run in launched} == {5}
+    assert launched[0].config.name == "one less" and not launched[0].config.keep_model
+    assert at.query_params["run"] in (launched[0].id, [launched[0].id])
+    assert any(each.value == "one less" for each in at.subheader)
+    assert any("waiting" in each.value for each in at.caption)
+
+
+def test_a_bad_text_is_one_sentence_and_no_run_is_left(visit: Visit, lab: Lab) -> None:
+    empty = lab.text.with_name("empty.txt")
+    empty.write_text("")
+    before = len(come.runs.list_runs(lab.runs))
+    at = visit("run", target="5", text=str(empty))
+    at.button(key="start").click().run()
+    assert not at.exception
+    assert len(at.error) == 1
+    assert len(come.runs.list_runs(lab.runs)) == before
+
+
+def test_a_finished_run_is_opened_by_its_link(visit: Visit, lab: Lab) -> None:
+    run = by_method(lab, "come")
+    at = visit("run", run=run.id)
+    assert not at.exception and not at.error
+    assert any("6 layers became 4" in each.value and "perplexity went from" in each.value for each in at.success)
+    assert {each.label for each in at.get("download_button")} >= {"Download the plan", "Download the model card"}
+    assert at.selectbox(key="open-run").value == run.id
+
+
+def test_a_run_that_is_not_there_is_one_sentence(visit: Visit) -> None:
+    at = visit("run", run="20200101-000000-come-3-none")
+    assert not at.exception
+    assert any("There is no run" in each.value for each in at.warning)
+
+
+def test_all_runs_are_listed_with_their_state(visit: Visit, lab: Lab) -> None:
+    failed = lab.create(target_layers=3)
+    failed.update(status="failed", error="The disk is full.", hint="Free some space.")
+    at = visit("run")
+    table = at.dataframe[0].value
+    assert len(table) == 4
+    assert set(table["status"]) == {"done", "failed"}
+    at.selectbox(key="open-run").set_value(failed.id).run()
+    assert any("The disk is full. Free some space." in each.value for each in at.error)
+    assert at.button(key="resume")
+
+
+def test_an_interrupted_run_says_so_and_can_be_resumed(visit: Visit, lab: Lab, monkeypatch) -> None:
+    resumed: list[Run] = []
+    monkeypatch.setattr(come.runs, "resume", resumed.append)
+    run = lab.create(target_layers=3)
+    run.update(status="running", pid=2**22 + 1, process_started=1.0, host=socket.gethostname())
+    at = visit("run", run=run.id)
+    assert not at.exception
+    assert any("process is gone" in each.value for each in at.warning)
+    at.button(key="resume").click().run()
+    assert [each.id for each in resumed] == [run.id]
+
+
+def test_a_run_is_deleted_only_after_confirmation(visit: Visit, lab: Lab) -> None:
+    run = by_method(lab, "shortgpt")
+    at = visit("run", run=run.id)
+    at.button(key="delete").click().run()
+    assert not at.exception and not at.error
+    assert not run.path.exists()
+    assert "run" not in at.query_params
+
+
+def test_a_directory_that_is_no_run_harms_nothing(visit: Visit, lab: Lab) -> None:
+    (lab.runs / "20990101-000000-come-3-odd").mkdir()
+    (lab.runs / "20990101-000000-come-3-odd" / "config.json").write_text("{")
+    at = visit("run")
+    assert not at.exception and not at.error
+    assert len(at.dataframe[0].value) == 3
+
+
+# --- what is said, and the figures -------------------------------------------------------------------
+
+
+def test_the_command_line_does_the_same_as_the_request(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = Choice(model=str(lab.model), text=str(lab.text), tokens=512, seq_len=64, seed=2)
+    by_hand = Draft(windows=[(1, 2)], ratios=[(0.4, 0.6)], options={"exponent": 0.5})
+    requests = [
+        request.config(choice, plan_fields(by_hand), name="two words", keep_model=False, evaluation_tokens=256),
+        request.config(choice, plan_fields(Draft(sparsity=0.125)), save_dtype="bfloat16"),
+        request.config(choice, plan_fields(Draft("random", target_layers=3, options={"seed": 4}))),
+    ]
+    launched: list[Run] = []
+    monkeypatch.setattr("come.cli.prune.launch", launched.append)
+    for wanted in requests:
+        words = shlex.split(request.command(wanted))
+        result = CliRunner().invoke(command_line, [*words[1:], "--background"])
+        assert result.exit_code == 0, result.output
+        assert launched[-1].config == wanted
+
+
+def test_stages_are_done_now_and_to_come(lab: Lab) -> None:
+    config = by_method(lab, "come").config
+    words = running.stages(config, State(stage="compress"))
+    assert words == "Load ✓ → **Prune** → :gray[Evaluate] → :gray[Save]"
+
+
+def test_what_a_run_carries_live_becomes_a_line(lab: Lab) -> None:
+    (line,) = running.series(by_method(lab, "come").events())
+    assert line.y == "SBI" and line.xs == [1, 2] and len(line.ys) == 2
+
+
+def test_the_log_keeps_the_last_state_of_a_progress_bar() -> None:
+    assert running.tail("a\n 1%\r 50%\r100%\r\nb") == "a\n100%\nb"
+
+
+def test_the_time_left_follows_the_pace_of_the_stage() -> None:
+    events = [{"stage": "compress", "step": step, "of": 10, "time": 100.0 + 2 * step} for step in range(6)]
+    assert timing.left_in_stage(events, now=110.0) == 10
+    assert timing.left_in_stage(events, now=114.0) == 6
+    again = [*events, {"stage": "evaluate", "step": 0, "of": 10, "time": 111.0}]
+    assert timing.left_in_stage(again, now=time.time()) is None
+    assert timing.left_in_stage([], now=0.0) is None
+
+
+def test_the_figure_marks_the_merged_windows(lab: Lab) -> None:
+    history = by_method(lab, "come").results()["history"]
+    figure = figures.steps(history)
+    assert figure is not None
+    assert list(figure.data[1].x) == [record["window"][0] for record in history]
+    assert figure.layout.title.text.startswith("The first step merged layers")
+
+
+def test_the_figure_of_a_removal_tells_removed_from_kept(lab: Lab) -> None:
+    history = by_method(lab, "shortgpt").results()["history"]
+    figure = figures.steps(history)
+    assert figure is not None
+    assert len(figure.data[0].x) == 4 and len(figure.data[1].x) == 2
+    assert figures.steps([]) is None
+    assert figures.steps([{"window": [1, 1], "ratio": [], "block_influence": [], "skip_influence": []}]) is None

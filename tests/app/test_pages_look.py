@@ -1,0 +1,186 @@
+"""The model, channels and layers pages, each opened first, and what a visitor does there."""
+
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import come.runs
+from app import example, uploads
+from come import settings
+from come.errors import ComeError
+from tests.app.conftest import ROOT, Lab
+
+Visit = Callable[..., AppTest]
+LOOKS = ("model", "channels", "layers")
+
+
+def fine(at: AppTest) -> AppTest:
+    assert not at.exception
+    assert not [error.value for error in at.error]
+    return at
+
+
+def go(at: AppTest, page: str) -> AppTest:
+    return at.switch_page(f"../pages/{page}.py").run()
+
+
+def in_strip(at: AppTest) -> str:
+    return next(html.proto.body for html in at.get("html") if "come-strip" in html.proto.body)
+
+
+@pytest.mark.parametrize("page", LOOKS)
+def test_a_page_opens_first(visit: Visit, page: str) -> None:
+    at = fine(visit(page))
+    assert at.title
+
+
+@pytest.mark.parametrize("page", LOOKS)
+def test_a_page_opens_without_an_analysis(visit: Visit, lab: Lab, page: str) -> None:
+    for run in come.runs.list_runs():
+        come.runs.delete(run)
+    at = fine(visit(page))
+    assert [button for button in at.button if "analyse" in button.label]
+
+
+def test_pages_in_any_order(visit: Visit) -> None:
+    at = fine(visit("layers"))
+    for page in ("channels", "model", "layers", "model", "channels"):
+        at = fine(go(at, page))
+
+
+def test_the_start_leads_to_the_first_page(visit: Visit) -> None:
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    assert not at.exception
+    assert at.title[0].value == "Choose a model"
+
+
+@pytest.mark.parametrize("page", LOOKS)
+@pytest.mark.parametrize("name", ["no-such-model", "/no/such/folder", ""])
+def test_a_model_that_is_not_there_is_one_sentence(visit: Visit, page: str, name: str) -> None:
+    at = visit(page, model=name)
+    assert not at.exception
+    if name:
+        assert len(at.error) == 1
+        assert name in at.error[0].value
+        assert "Traceback" not in at.error[0].value
+
+
+def test_choosing_a_model_goes_to_the_url_and_stays(visit: Visit, lab: Lab) -> None:
+    at = visit("model")
+    at.selectbox(key="model-source").set_value("smollm2-135m").run()
+    assert at.query_params["model"] in ("smollm2-135m", ["smollm2-135m"])
+    at = go(at, "layers")
+    assert at.query_params["model"] in ("smollm2-135m", ["smollm2-135m"])
+
+
+def test_facts_of_the_model_are_told(visit: Visit) -> None:
+    at = visit("model")
+    grid = next(html.proto.body for html in at.get("html") if "come-facts" in html.proto.body)
+    for name in ("Parameters", "Layers", "Attention heads", "KV heads", "License", "bfloat16"):
+        assert name in grid
+
+
+@pytest.mark.parametrize("part", ["ffn", "attention"])
+@pytest.mark.parametrize("view", ["percentile", "raw", "sorted"])
+def test_every_view_of_the_channels(visit: Visit, part: str, view: str) -> None:
+    for scale in ("log", "linear"):
+        fine(visit("channels", part=part, view=view, scale=scale))
+
+
+def test_a_layer_is_chosen_by_widget_and_by_link(visit: Visit) -> None:
+    at = fine(visit("channels", layer="0"))
+    assert at.selectbox(key="layer").value == 0
+    at = fine(at.selectbox(key="layer").set_value(1).run())
+    assert at.query_params["layer"] in ("1", ["1"])
+    assert "Layer 1" in [subheader.value for subheader in at.subheader]
+    at = fine(go(go(at, "model"), "channels"))
+    assert at.selectbox(key="layer").value == 1
+
+
+@pytest.mark.parametrize("link", [{"layer": "999"}, {"layer": "x"}, {"zoom": "9-2"}, {"zoom": "a-b"}, {"view": "?"}])
+def test_a_link_that_makes_no_sense_shows_the_default(visit: Visit, link: dict[str, str]) -> None:
+    fine(visit("channels", **link))
+
+
+def test_a_plan_in_the_link_that_cannot_be_read_is_left_out(visit: Visit) -> None:
+    at = visit("layers", windows="four-five")
+    assert not at.exception
+    assert "windows=four-five" in at.warning[0].value
+
+
+def test_channels_narrowed_to_one_bin(visit: Visit) -> None:
+    at = fine(visit("channels", zoom="3-6"))
+    assert at.slider(key="zoom").value == (3, 6)
+
+
+def test_a_window_goes_to_the_plan_and_out_again(visit: Visit) -> None:
+    at = fine(visit("layers", first="1", last="3"))
+    add = next(button for button in at.button if button.label == "Add to plan")
+    at = fine(add.click().run())
+    assert at.query_params["windows"] in ("1-3", ["1-3"])
+    assert "plan by hand" in in_strip(at)
+    remove = next(button for button in at.button if button.label == "Remove from plan")
+    at = fine(remove.click().run())
+    assert at.query_params["windows"] in ("", [""])
+
+
+@pytest.mark.parametrize(("first", "last"), [(3, 3), (4, 2)])
+def test_a_window_the_wrong_way_round_is_one_sentence(visit: Visit, first: int, last: int) -> None:
+    at = visit("layers", first=str(first), last=str(last))
+    assert not at.exception
+    assert any("lower to a higher" in warning.value for warning in at.warning)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "angular", "cka"])
+def test_similarity_says_over_how_many_tokens(visit: Visit, kind: str) -> None:
+    at = fine(visit("layers", similarity=kind))
+    assert any("tokens. Red" in caption.value for caption in at.caption)
+
+
+@pytest.mark.parametrize("page", LOOKS)
+def test_the_example_answers_where_nothing_was_measured(
+    visit: Visit, lab: Lab, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(example, "FOLDER", lab.runs.resolve())
+    monkeypatch.setenv("COME_RUNS", str(lab.runs.parent / "none"))
+    at = fine(visit(page, tokens="2048"))
+    shown = [caption.value for caption in at.caption] + [markdown.value for markdown in at.markdown]
+    assert any("example" in text for text in shown)
+
+
+@pytest.mark.parametrize("windows", ["0-99", "3-1", "2-4,4-5"])
+@pytest.mark.parametrize("page", LOOKS)
+def test_a_plan_that_cannot_be_is_said_in_the_strip(visit: Visit, page: str, windows: str) -> None:
+    at = fine(visit(page, windows=windows))
+    assert "quiet" in in_strip(at)
+    assert "come-tiles" not in in_strip(at)
+
+
+def test_a_click_tells_its_layer_and_channels() -> None:
+    """The customdata of an array of numbers comes from the browser as an object."""
+
+    def ask() -> None:
+        import streamlit as st
+
+        from app import session
+
+        st.text(session.clicked("chart")[0]["customdata"])
+        st.text(session.clicked("no chart"))
+
+    at = AppTest.from_function(ask)
+    at.session_state["chart"] = {"selection": {"points": [{"customdata": {"10": 3, "0": 1, "2": 2}}]}}
+    assert [text.value for text in at.run().text] == ["[1, 2, 3]", "[]"]
+
+
+def test_an_uploaded_text_is_kept_by_its_content(lab: Lab) -> None:
+    first = uploads.keep_text("mine.txt", b"One text of mine.")
+    assert first == uploads.keep_text("renamed.TXT", b"One text of mine.")
+    assert first.read_bytes() == b"One text of mine."
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe\x00binary", b"   "])
+def test_an_upload_that_is_no_text_leaves_nothing_behind(lab: Lab, content: bytes) -> None:
+    with pytest.raises(ComeError):
+        uploads.keep_text("mine.txt", content)
+    assert not list((settings.home() / "texts").glob("*"))

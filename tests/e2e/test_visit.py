@@ -1,0 +1,200 @@
+"""The whole visit in a real browser: load, look, plan, run, reload, compare; and every page opened first."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlencode, urlparse
+
+import pytest
+
+from come import runs
+from tests.e2e.conftest import Server
+from tests.tiny import tiny_folder
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+PAGES = ("model", "channels", "layers", "plan", "run", "compare")
+SECOND = 1000
+
+
+@pytest.fixture
+def tiny_choice(tmp_path: Path) -> dict[str, str]:
+    """The URL's parameters that choose a tiny model and a small text."""
+    text = tmp_path / "lines.txt"
+    text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(600)))
+    return {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}
+
+
+@pytest.fixture
+def serving(server: Callable[..., Server]) -> Iterator[Server]:
+    """A server, whose log is shown if the test fails."""
+    started = server()
+    yield started
+    print(started.log.read_text(errors="replace")[-4000:])
+
+
+def test_a_visit(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
+    visit(serving, page, tiny_choice, layers=6, target=4, evaluation_tokens=512, patience=180 * SECOND)
+
+
+@pytest.mark.slow
+def test_a_visit_on_the_bundled_model(serving: Server, page: Page) -> None:
+    choice = {"model": "smollm2-135m", "text": "python-docs", "tokens": "1024"}
+    visit(serving, page, choice, layers=30, target=27, evaluation_tokens=1024, patience=780 * SECOND)
+
+
+def visit(
+    serving: Server,
+    page: Page,
+    choice: dict[str, str],
+    *,
+    layers: int,
+    target: int,
+    evaluation_tokens: int,
+    patience: float,
+) -> None:
+    """Everything that a first visitor does; the numbers on the page are held against the files of the runs."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=60 * SECOND)
+    page.set_default_timeout(60 * SECOND)
+
+    # Load and measure. The progress is there from the start.
+    go(page, serving, "model", choice)
+    page.get_by_role("button", name="Prepare and analyse").click()
+    page.get_by_role("progressbar").first.wait_for()
+    page.get_by_text("Analysed over").wait_for(timeout=patience)
+
+    # Look: both heatmaps; a click on a cell opens it.
+    follow(page, "Channels")
+    plotted(page, "channel-map")
+    plotted(page, "head-map")
+    follow(page, "Layers")
+    plotted(page, "similarity-map")
+    field = page.get_by_label("First layer", exact=True)
+    pair = (0, 1) if field.input_value() != "0" else (2, 3)
+    click_cell(page, "similarity-map", row=pair[0], column=pair[1] + 1)
+    expect(field).to_have_value(str(pair[0]))
+    expect(page.get_by_label("Last layer", exact=True)).to_have_value(str(pair[1]))
+    page.get_by_role("button", name="Add to plan").click()
+    page.get_by_text(f"{layers} → {layers - 1} layers").wait_for()
+
+    # Plan: what was clicked is there, then a target instead.
+    follow(page, "Plan")
+    plotted(page, "strips")
+    page.get_by_text("2 layers become 1").wait_for()
+    go(page, serving, "plan", choice | {"target": str(target)})
+    page.get_by_text(f"{layers} → {target} layers").wait_for()
+    page.get_by_role("button", name="Go to run").click()
+
+    # Run three methods; reload while they are at work: the same run is still shown.
+    page.get_by_label("Evaluation tokens", exact=True).fill(str(evaluation_tokens))
+    page.get_by_label("Evaluation tokens", exact=True).press("Enter")
+    page.get_by_role("button", name="Start 3 runs").click()
+    page.wait_for_url(re.compile(r"[?&]run="))
+    opened = parse_qs(urlparse(page.url).query)["run"][0]
+    page.get_by_role("progressbar").first.wait_for()
+    page.reload()
+    page.get_by_role("heading", name=f"CoMe, {target} layers").wait_for()
+    assert parse_qs(urlparse(page.url).query)["run"] == [opened]
+    page.get_by_text(f"{layers} layers became {target}").wait_for(timeout=patience)
+    page.get_by_text("At work and waiting").wait_for(state="detached", timeout=patience)
+    unharmed(page)
+
+    # Compare: the verdict holds the numbers of the runs, and they are plotted.
+    made = [run for run in runs.list_runs(serving.runs) if run.config.kind == "compress"]
+    assert {run.config.method for run in made} == {"come", "shortgpt", "random"}
+    assert {run.state().status for run in made} == {"done"}
+    follow(page, "Compare")
+    plotted(page, "perplexity")
+    verdict = page.get_by_text(f"At {target} layers CoMe has perplexity").inner_text()
+    for run in made:
+        assert shortly(run.results()["pruned"]["perplexity"]) in verdict
+    assert shortly(made[0].results()["original"]["perplexity"]) in verdict
+    assert names_in_legend(page, "perplexity") == {"CoMe", "ShortGPT", "Random", "original"}
+
+
+def test_every_page_opened_first_and_in_any_order(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
+    page.set_default_timeout(60 * SECOND)
+    for name in PAGES:
+        go(page, serving, name, {})
+        go(page, serving, name, tiny_choice)
+    for first, second in itertools.permutations(("Model", "Layers", "Plan", "Compare"), 2):
+        follow(page, first)
+        follow(page, second)
+    page.goto(serving.url)
+    page.get_by_role("heading", level=1).first.wait_for()
+    unharmed(page)
+
+
+def test_bad_links_are_one_sentence(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
+    page.set_default_timeout(60 * SECOND)
+    go(page, serving, "plan", tiny_choice | {"windows": "1-2,2-3"})
+    page.get_by_test_id("stAlert").get_by_text("overlap").wait_for()
+    go(page, serving, "model", {"model": "/no/such/folder"})
+    page.get_by_test_id("stAlert").first.wait_for()
+
+
+# --- small steps -------------------------------------------------------------------------------------
+
+
+def go(page: Page, serving: Server, name: str, params: dict[str, str]) -> None:
+    """Open a page by its address, as the first of a visit."""
+    page.goto(f"{serving.url}/{name}?{urlencode(params)}")
+    page.get_by_role("heading", level=1).first.wait_for()
+    unharmed(page)
+
+
+def follow(page: Page, title: str) -> None:
+    """Click a page's name in the navigation."""
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+    page.wait_for_url(re.compile(rf"/{title.lower()}(\?|$)"))
+    page.get_by_role("heading", level=1).first.wait_for()
+    unharmed(page)
+
+
+def unharmed(page: Page) -> None:
+    """Nothing failed: neither Streamlit's box of an exception nor our sentence for a fault."""
+    page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState !== 'initial'")
+    page.wait_for_timeout(300)
+    assert page.get_by_test_id("stException").count() == 0
+    assert page.get_by_text("met a fault of ours").count() == 0
+
+
+def plotted(page: Page, key: str) -> None:
+    """Wait until the figure of that key is drawn."""
+    page.locator(f".st-key-{key} .js-plotly-plot .main-svg").first.wait_for()
+
+
+def click_cell(page: Page, key: str, row: int, column: int) -> None:
+    """Click a heatmap where its axes have these values."""
+    place = page.evaluate(
+        """([key, row, column]) => {
+            const plot = document.querySelector(`.st-key-${key} .js-plotly-plot`);
+            plot.scrollIntoView({block: 'center'});
+            const {xaxis, yaxis} = plot._fullLayout;
+            const box = plot.getBoundingClientRect();
+            return [box.x + xaxis._offset + xaxis.l2p(column), box.y + yaxis._offset + yaxis.l2p(row)];
+        }""",
+        [key, row, column],
+    )
+    page.mouse.move(*place)
+    page.wait_for_timeout(300)
+    page.mouse.click(*place)
+
+
+def names_in_legend(page: Page, key: str) -> set[str]:
+    """The names in a figure's legend."""
+    return set(page.locator(f".st-key-{key} .legendtext").all_text_contents())
+
+
+def shortly(perplexity: float) -> str:
+    """A perplexity as the verdict writes it."""
+    return f"{perplexity:.1f}" if perplexity < 100 else f"{perplexity:,.0f}"
