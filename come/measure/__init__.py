@@ -12,7 +12,7 @@ from come.events import OnProgress
 from come.measure.measurement import Measurement
 from come.measure.runner import LayerRunner
 from come.measure.similarity import Similarities
-from come.measure.statistics import Statistics, empty_statistics, sensitivities
+from come.measure.statistics import Statistics, both_column_norms, empty_statistics
 from come.measure.walk import walk
 from come.models import Bundle
 
@@ -60,8 +60,9 @@ def measure(
         on_progress=on_progress,
     )
     with torch.inference_mode():
-        whole = _arrays(bundle, statistics, span, sbi_tokens)
-        halves = [_arrays(bundle, statistics.half(which), span, sbi_tokens) for which in (0, 1)]
+        norms = [both_column_norms(bundle.family, layer) for layer in bundle.layers]
+        whole = _arrays(bundle, statistics, norms, span, sbi_tokens)
+        halves = [_arrays(bundle, statistics.half(which), norms, span, sbi_tokens) for which in (0, 1)]
         matrices = similarities.matrices()
     names = ("block_influence", "skip_influence", "mlp_sensitivity", "kv_group_sensitivity")
     return Measurement(
@@ -93,16 +94,17 @@ def check_rules(span: int, layers: int, sbi_tokens: str, last_state: str) -> Non
         raise ComeError(f"There is no last state {last_state!r}.", "Choose 'normed' or 'raw'.")
 
 
-def _arrays(bundle: Bundle, statistics: Statistics, span: int, sbi_tokens: str) -> dict[str, Tensor]:
+def _arrays(
+    bundle: Bundle, statistics: Statistics, norms: list[tuple[Tensor, Tensor]], span: int, sbi_tokens: str
+) -> dict[str, Tensor]:
     """What the sums say, as the fields of a Measurement."""
-    layers = list(bundle.layers)
-    pairs = [sensitivities(statistics, bundle.family, layers, layer) for layer in range(len(layers))]
-    attention = torch.stack([attention for attention, _ in pairs])
+    attention = torch.stack([statistics.mean_attention(layer) * norm for layer, (norm, _) in enumerate(norms)])
+    ffn = torch.stack([statistics.mean_ffn(layer) * norm for layer, (_, norm) in enumerate(norms)])
     shape = bundle.shape
     return {
         "block_influence": statistics.block_influence(),
         "skip_influence": statistics.skip_influence(span, sbi_tokens),
-        "mlp_sensitivity": torch.stack([ffn for _, ffn in pairs]),
+        "mlp_sensitivity": ffn,
         "attention_sensitivity": attention,
         "head_sensitivity": attention.unflatten(1, (shape.heads, -1)).mean(2),
         "kv_group_sensitivity": attention.unflatten(1, (shape.kv_heads, -1)).mean(2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -99,9 +100,11 @@ def linear_cka(states: Tensor) -> Tensor:
     borders, tokens, _ = states.shape
     shared = torch.zeros(borders, borders)
     for start in range(0, tokens, 128):
-        grams = torch.bmm(states[:, start : start + 128], states.transpose(1, 2)).flatten(1)
+        # Gram matrices are symmetric: what stands right of the block on the diagonal counts twice.
+        grams = torch.bmm(states[:, start : start + 128], states[:, start:].transpose(1, 2))
+        grams[:, :, 128:] *= math.sqrt(2)
         # Scaled by the tokens, so that the sums of squares stay well inside float32.
-        grams = grams / tokens
+        grams = grams.flatten(1) / tokens
         shared += grams @ grams.T
     scale = shared.diagonal().sqrt()
     return (shared / (scale[:, None] * scale[None, :]).clamp_min(torch.finfo(torch.float32).tiny)).clamp_(0, 1)
