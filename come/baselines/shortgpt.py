@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -23,7 +24,7 @@ class ShortGPTOptions:
         batch_size: sequences at a time; about 2,048 tokens by default.
     """
 
-    last_state: str = "normed"
+    last_state: Literal["normed", "raw"] = "normed"
     batch_size: int | None = None
 
 

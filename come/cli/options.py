@@ -55,5 +55,7 @@ def _readings(text: str) -> list[Any]:
 
 
 def _expected(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return f"Choose {' or '.join(map(str, typing.get_args(kind)))}."
     name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
     return f"It takes {name}; lists are written as JSON, such as [[4, 5], [9, 11]]."

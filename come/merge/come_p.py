@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class ComePOptions(SelectionOptions):
     """
 
     granularity: int = 20
-    search: str = "grid"
+    search: Literal["grid", "coarse-to-fine"] = "grid"
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense for any model."""

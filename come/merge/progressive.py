@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -44,8 +44,8 @@ class SelectionOptions:
 
     span: int = 2
     no_repeat: bool = True
-    sbi_tokens: str = "all"
-    last_state: str = "normed"
+    sbi_tokens: Literal["all", "last"] = "all"
+    last_state: Literal["normed", "raw"] = "normed"
     windows: list[Window] | None = None
     batch_size: int | None = None
     memory_budget: int | None = None
