@@ -14,6 +14,7 @@ TABLES = {
     "search": "CoMe-P's candidates against scoring copies of the model",
     "memory": "peak memory under a budget",
     "scaling": "cost against tokens and layers",
+    "estimate": "the cost model against measured runs, and for models and devices that are not here",
 }
 
 

@@ -23,6 +23,7 @@ _HOMES = {
     "compress": "come.compress",
     "describe": "come.models",
     "draft": "come.merge",
+    "estimate": "come.estimate",
     "load": "come.models",
     "measure": "come.measure",
     "methods": "come.merge",
@@ -43,6 +44,7 @@ __all__ = [
     "compress",
     "describe",
     "draft",
+    "estimate",
     "load",
     "measure",
     "methods",
@@ -55,6 +57,7 @@ __all__ = [
 if TYPE_CHECKING:
     from come.compress import compress
     from come.errors import ComeError
+    from come.estimate import estimate
     from come.evaluate.perplexity import perplexity
     from come.events import Event
     from come.measure import Measurement, measure

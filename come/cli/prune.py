@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from come.cli.options import parse_options
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.runs import Run, RunConfig, create, execute, launch
+
+if TYPE_CHECKING:
+    from come.estimate import Estimate
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A name from `come models`, a folder, a .gguf, a hub id.")]
 Text = Annotated[str, typer.Option("--text", "-t", help="Calibration text: python-docs, a .txt, a .jsonl, a hub set.")]
@@ -60,6 +63,9 @@ def run(
     name: Annotated[str, typer.Option("--name", help="A name for the run, to know it by.")] = "",
     runs: Runs = None,
     background: Annotated[bool, typer.Option("--background", help="Return at once; `come runs` follows it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Start nothing: tell what time, memory and disk it would take.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Prune a model and measure what it cost.
@@ -75,6 +81,8 @@ def run(
     Your model and your text:  come run --model ./my-llama --text notes.txt --sparsity 0.1
 
     Windows chosen by hand:  come run --option windows=[[4,5],[9,11]]
+
+    What a larger one would take:  come run --model ./my-llama --sparsity 0.3 --dry-run
     """
     from come.merge import methods
 
@@ -102,6 +110,11 @@ def run(
             "save_dtype": save_dtype,
         }
     )
+    if dry_run:
+        from come.estimate import estimate
+
+        show_estimate(estimate(config, runs=runs, remeasure=True), as_json)
+        return
     made = create(config, runs)
     if background:
         launch(made)
@@ -181,6 +194,28 @@ def analyze(
     show_table(("layer", "block influence"), [(layer, f"{value:.4f}") for layer, value in enumerate(influence)])
     first, last = measurement.window_stability()["best"]
     show(f"\nCoMe would merge layers {first} to {last} first.\n{made.path / 'analysis.safetensors'}")
+
+
+def show_estimate(expected: Estimate, as_json: bool = False) -> None:
+    """What a run would take, stage by stage, and what that rests on."""
+    from come.estimate import gigabytes
+
+    if as_json:
+        show_json(expected.to_dict())
+        return
+    stages = [*expected.seconds_by_stage.items(), ("all", expected.seconds)]
+    show_table(("stage", "seconds"), [(stage, round(seconds, 1)) for stage, seconds in stages])
+    device = expected.device
+    rows = [("memory", gigabytes(expected.memory_bytes), f"{gigabytes(device.memory * device.count)} free")]
+    if device.kind == "cuda":
+        rows.append(("main memory", gigabytes(expected.host_bytes), f"{gigabytes(device.main_memory)} free"))
+    show("")
+    show_table(("room", "at its peak", device.name), [*rows, ("disk", gigabytes(expected.disk_bytes), "")])
+    show("")
+    for warning in expected.warnings:
+        show(f"Warning: {warning}")
+    for assumption in expected.assumptions:
+        show(f"- {assumption}")
 
 
 def summary(run: Run) -> dict[str, Any]:

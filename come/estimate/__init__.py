@@ -1,0 +1,17 @@
+"""What a run will take, told before it starts: time, memory and disk, from a model's shape and a device's speed."""
+
+from come.estimate.cost import Estimate, estimate, gigabytes
+from come.estimate.device import Device, known_device, measure_device, remember
+from come.estimate.published import PUBLISHED, published
+
+__all__ = [
+    "PUBLISHED",
+    "Device",
+    "Estimate",
+    "estimate",
+    "gigabytes",
+    "known_device",
+    "measure_device",
+    "published",
+    "remember",
+]

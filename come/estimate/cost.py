@@ -1,0 +1,331 @@
+"""The estimate of a run: its stages one by one, its memory, its room on disk."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from come import settings
+from come.compress import check_request
+from come.errors import ComeError
+from come.estimate.device import Device, known_device, measure_device, remember
+from come.estimate.memory import Memory, Request, memory_of
+from come.estimate.work import Clock, Schedule, by_hand_schedule, progressive_schedule
+from come.measure import Measurement, check_rules
+from come.measure.walk import default_batch_size
+from come.merge.draft import draft
+from come.merge.progressive import SelectionOptions
+from come.merge.registry import method
+from come.models import Facts, describe
+from come.models.facts import BYTES
+from come.runs import list_runs
+from come.runs.config import RunConfig, checked
+
+START_SECONDS = 4.0  # importing the libraries
+TEXT_SECONDS = 0.5  # reading and tokenizing a text of some hundred thousand words
+FILES_SECONDS = 0.4  # everything about loading or saving that is not weights
+CONVERT_SECONDS = 1.5e-7  # a parameter, where a .gguf file is converted first
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        seconds: all stages together; ``seconds_by_stage`` has the names that a run's results use.
+        memory_bytes: the peak on the device, or on all of them together (in main memory, where that is the device).
+        host_bytes: the peak in main memory.
+        memory_by_part: what takes memory; not everything does at the same time.
+        disk_bytes: what the run leaves on disk.
+        layers: how many layers are left (of an analysis, how many there are).
+        fits: whether device, main memory and disk hold it.
+        warnings: a sentence each, with what to do.
+        assumptions: what the figures rest on, a short sentence each.
+        device: what it was made for.
+    """
+
+    seconds: float
+    seconds_by_stage: dict[str, float]
+    memory_bytes: int
+    host_bytes: int
+    memory_by_part: dict[str, int]
+    disk_bytes: int
+    layers: int
+    fits: bool
+    warnings: tuple[str, ...]
+    assumptions: tuple[str, ...]
+    device: Device
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON takes it."""
+        return asdict(self)
+
+
+def estimate(
+    config: RunConfig,
+    facts: Facts | None = None,
+    device: Device | None = None,
+    *,
+    measurement: Measurement | None = None,
+    runs: Path | None = None,
+    remeasure: bool = False,
+) -> Estimate:
+    """Time, memory and disk of a run; no weights are loaded and nothing is started.
+
+    Args:
+        config: the run.
+        facts: the model's (``come.describe``), where they are at hand; then the config's model and texts and earlier
+            analyses are not looked at.
+        device: what it will run on. Without one, this machine's as it was last measured, or measured now (a second).
+        measurement: an analysis of the model, which tells where windows are likely to lie.
+        runs: the folder of runs, for the room on its disk and for analyses of the model.
+        remeasure: measure this machine's device even where it is known from an earlier time.
+
+    Raises:
+        ComeError: the run could not succeed, or the device's speed in its dtype is not known.
+    """
+    if facts is None:
+        config, target = checked(config)
+        facts = describe(config.model)
+        measurement = measurement or _analysis(config.model, runs)
+    else:
+        target = _checked_for(config, facts)
+    _check_lengths(config, facts)
+    dtype = config.dtype if config.dtype != "auto" else facts.dtype
+    if dtype not in BYTES:
+        raise ComeError(f"The weights of {facts.title} are stored in {dtype}.", f"Choose from {', '.join(BYTES)}.")
+    if device is None:
+        known = None if remeasure else known_device(dtype, config.device)
+        device = known or _measured(dtype, config.device)
+    layers = target if target is not None else facts.layers
+    options = method(config.method).parse(config.options) if target is not None else None
+
+    request = _memory_request(config, facts, dtype, layers, options, device)
+    memory = memory_of(facts, device, request)
+    likely = _likely_windows(measurement, facts, layers, options)
+    schedule = _schedule(config, facts, layers, options, memory.stride, likely)
+    clock = Clock(facts, device, dtype, config.seq_len, request.batch_tokens // config.seq_len, memory.offloaded)
+    stages = _stages(config, facts, clock, schedule, layers, options)
+    disk = _disk(config, facts, dtype, target)
+    warnings = _warnings(config, device, memory, request, disk, runs)
+    slow = [_offloading(memory)] if memory.offloaded else []
+    return Estimate(
+        seconds=sum(stages.values()),
+        seconds_by_stage=stages,
+        memory_bytes=memory.device,
+        host_bytes=memory.host,
+        memory_by_part=memory.by_part,
+        disk_bytes=disk,
+        layers=layers,
+        fits=not warnings,
+        warnings=(*warnings, *slow),
+        assumptions=_assumptions(config, facts, device, schedule, memory, likely is not None),
+        device=device,
+    )
+
+
+def _measured(dtype: str, device: str) -> Device:
+    found = measure_device(dtype, device=device)
+    remember(found, dtype, device)
+    return found
+
+
+def _checked_for(config: RunConfig, facts: Facts) -> int | None:
+    if config.kind == "analyze":
+        if not facts.supported:
+            raise ComeError(facts.reason)
+        check_rules(config.span, facts.layers, config.sbi_tokens, config.last_state)
+        return None
+    return check_request(facts, config.method, config.target_layers, config.sparsity, config.options)
+
+
+def _check_lengths(config: RunConfig, facts: Facts) -> None:
+    if config.seq_len > (facts.max_position_embeddings or config.seq_len):
+        raise ComeError(
+            f"Sequences of {config.seq_len:,} tokens are longer than the {facts.max_position_embeddings:,} that this "
+            "model reads at once.",
+            f"Ask for at most {facts.max_position_embeddings:,}.",
+        )
+    evaluated = [config.evaluation_tokens] if _evaluates(config) else []
+    if (fewest := min([config.n_tokens, *evaluated])) < config.seq_len:
+        raise ComeError(
+            f"{fewest:,} tokens do not fill one sequence of {config.seq_len:,}.",
+            "Ask for more tokens or shorter sequences.",
+        )
+
+
+def _evaluates(config: RunConfig) -> bool:
+    return config.kind == "compress" and bool(config.evaluate)
+
+
+def _whole(n_tokens: int, seq_len: int) -> int:
+    return n_tokens // seq_len * seq_len
+
+
+def _analysis(model: str, runs: Path | None) -> Measurement | None:
+    """The newest analysis of a model, on whatever text: where windows lie hardly depends on it."""
+    for run in list_runs(runs):
+        with suppress(ComeError):
+            if run.config.kind == "analyze" and run.config.model == model and (found := run.measurement()):
+                return found
+    return None
+
+
+def _likely_windows(measurement: Measurement | None, facts: Facts, target: int, options: Any) -> list[int] | None:
+    """The first layers of the windows that an analysis lets expect, likeliest first; None where it says nothing."""
+    if measurement is None or measurement.layers != facts.layers or not isinstance(options, SelectionOptions):
+        return None
+    if options.windows is not None:
+        return None
+    windows = draft(measurement, target, span=options.span, no_repeat=options.no_repeat, model=facts)
+    return [
+        window.first for window in sorted(windows, key=lambda each: (isnan(each.skip_influence), each.skip_influence))
+    ]
+
+
+def _schedule(
+    config: RunConfig, facts: Facts, target: int, options: Any, stride: int, likely: list[int] | None
+) -> Schedule:
+    """What the run's method does. A method that says no more of itself takes one pass, where it needs any."""
+    if config.kind == "analyze":
+        return Schedule([float(facts.layers)])
+    if isinstance(options, SelectionOptions):
+        if options.windows is not None:
+            return by_hand_schedule(facts, options.windows, options)
+        return progressive_schedule(facts, target, options, stride, likely)
+    needs = method(config.method).needs
+    passes = [float(facts.layers)] if needs and target < facts.layers else []
+    return Schedule(passes, gradients="gradients" in needs)
+
+
+def _memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, options: Any, device: Device) -> Request:
+    concatenates = isinstance(options, SelectionOptions)
+    by_hand = concatenates and options.windows is not None
+    merges = 0
+    if concatenates:
+        merges = len(options.windows) if by_hand else -(-(facts.layers - layers) // (options.span - 1))
+    asked = getattr(options, "batch_size", None) or config.batch_size or default_batch_size(config.seq_len)
+    most = max(config.n_tokens, config.evaluation_tokens if _evaluates(config) else 0) // config.seq_len
+    return Request(
+        dtype=dtype,
+        n_tokens=_whole(config.n_tokens, config.seq_len),
+        batch_tokens=min(asked, most) * config.seq_len,
+        layers=layers,
+        merges=min(merges, layers),
+        keeps_borders=concatenates and not by_hand and merges > 0,
+        budget=getattr(options, "memory_budget", None),
+        span=getattr(options, "span", config.span),
+        logits=_evaluates(config) or hasattr(options, "granularity"),
+        logits_while_measuring=hasattr(options, "granularity"),
+        similarity=config.similarity if config.kind == "analyze" else (),
+        spread=config.device == "balanced" or (config.device == "auto" and device.count > 1),
+        saved=config.save_dtype if config.kind == "compress" and config.keep_model else None,
+    )
+
+
+def _stages(
+    config: RunConfig, facts: Facts, clock: Clock, schedule: Schedule, layers: int, options: Any
+) -> dict[str, float]:
+    """Seconds by stage, in the order of a run, under the names of its results."""
+    n_tokens = _whole(config.n_tokens, config.seq_len)
+    weights = facts.bytes_at(facts.layers, clock.dtype)
+    preparing = 0.0 if facts.converted else CONVERT_SECONDS * facts.parameters
+    stages = {
+        "start": START_SECONDS,
+        "load": FILES_SECONDS + preparing + weights / clock.device.disk,
+        "text": TEXT_SECONDS * (2 if _evaluates(config) else 1),
+    }
+    if clock.device.kind == "cuda":
+        stages["load"] += weights / clock.device.host_bandwidth
+    running = clock.schedule(schedule, n_tokens, getattr(options, "span", config.span))
+    if config.kind == "analyze":
+        return stages | {"measure": running + clock.similarities(config.similarity, n_tokens)}
+    stages["compress"] = clock.hashing() + running
+    if _evaluates(config):
+        tokens = _whole(config.evaluation_tokens, config.seq_len)
+        for which, count in (("original", facts.layers), ("pruned", layers)):
+            stages[f"evaluate {which}"] = clock.layers(count, tokens) + clock.head(tokens)
+    if config.keep_model:
+        saved = config.save_dtype or clock.dtype
+        stages["save"] = FILES_SECONDS + facts.bytes_at(layers, saved) / clock.device.disk
+    return stages
+
+
+def _disk(config: RunConfig, facts: Facts, dtype: str, target: int | None) -> int:
+    """The model, where it is kept; the arrays of an analysis; some kilobytes beside them."""
+    notes = 1_000_000
+    if target is None:
+        numbers = 3 * facts.layers * (facts.intermediate_size + facts.num_attention_heads * facts.head_dim)
+        return notes + 4 * (numbers + len(config.similarity) * (facts.layers + 1) ** 2)
+    return notes + (facts.bytes_at(target, config.save_dtype or dtype) if config.keep_model else 0)
+
+
+def _warnings(
+    config: RunConfig, device: Device, memory: Memory, request: Request, disk: int, runs: Path | None
+) -> tuple[str, ...]:
+    found = []
+    smaller = "a smaller --dtype, " if request.dtype == "float32" else ""
+    room = device.memory * (device.count if request.spread else 1)
+    if memory.device > room:
+        where = device.name if device.kind == "cuda" else "this machine's memory"
+        spread = "--device balanced, " if device.kind == "cuda" and not request.spread else ""
+        found.append(
+            f"The run needs {gigabytes(memory.device)} of memory, and {where} has {gigabytes(room)} free: "
+            f"choose {spread}{smaller}a smaller --batch-size, fewer --tokens, or a smaller model."
+        )
+    if device.kind == "cuda" and memory.host > device.main_memory:
+        found.append(
+            f"The run needs {gigabytes(memory.host)} of main memory, and {gigabytes(device.main_memory)} are free: "
+            f"choose {smaller}fewer --tokens, a smaller memory_budget, or a smaller model."
+        )
+    folder = (runs or settings.runs_dir()).absolute()
+    free = device.disk_free
+    if free is None:
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    if disk > free:
+        found.append(
+            f"The run leaves {gigabytes(disk)} on disk, and {folder} has {gigabytes(free)} free: free some, choose "
+            "a smaller --save-dtype, or keep only the plan (--plan-only)."
+        )
+    return tuple(found)
+
+
+def _offloading(memory: Memory) -> str:
+    return (
+        f"{memory.offloaded:.0%} of the weights do not fit the device and lie in main memory, which is slow: choose "
+        "more devices, or a larger --batch-size, so that they are fetched less often."
+    )
+
+
+def _assumptions(
+    config: RunConfig, facts: Facts, device: Device, schedule: Schedule, memory: Memory, analysed: bool
+) -> tuple[str, ...]:
+    found = [
+        f"Speeds measured on {device.name}."
+        if device.measured
+        else f"Speeds of {device.name} as given, not measured: an extrapolation."
+    ]
+    if not device.measured and device.count > 1:
+        found.append(f"{device.count} devices hold more; layers run one after the other, so they are no faster.")
+    if len(schedule.passes) > 1:
+        share = sum(schedule.passes[1:]) / (len(schedule.passes) - 1) / facts.layers
+        why = "windows where an analysis puts them" if analysed else "windows spread evenly over the depth"
+        found.append(f"A pass after a merge runs {share:.0%} of the layers on average: {why}.")
+    if schedule.passes and memory.stride > 1 and len(schedule.passes) > 1:
+        found.append("Not all hidden states fit the memory budget; some layers are run again.")
+    if _evaluates(config):
+        found.append("The original's perplexity is measured; where an earlier run has, that much is saved.")
+    if not facts.converted:
+        found.append("The model is converted first, once.")
+    found.append("Fetching from the hub and waiting for other runs are not counted.")
+    return tuple(found)
+
+
+def gigabytes(count: int) -> str:
+    """Bytes for people: 1.25 GB, 340 GB."""
+    amount = count / 1e9
+    return f"{amount:.2f} GB" if amount < 10 else f"{amount:,.0f} GB"

@@ -1,0 +1,121 @@
+"""How much memory a run takes at its peak, part by part, on the device and in main memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from come.estimate.device import Device
+from come.measure.borders import Borders
+from come.models import Facts
+from come.models.facts import BYTES
+
+PROCESS = 500_000_000  # Python with its libraries
+CONTEXT = 500_000_000  # of CUDA
+HEAD_TOKENS = 1024  # logits are made for that many tokens at a time
+CKA_TOKENS = 2048
+USABLE = 0.9  # the share of a GPU that accelerate fills with weights
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the memory of a run depends on.
+
+    Attributes:
+        batch_tokens: tokens that go through a layer at once.
+        layers: how many layers are left.
+        merges: how many merged layers there are in the end, beside the original ones.
+        keeps_borders: whether hidden states at layer borders are kept for a next pass.
+        budget: bytes for them; None for a quarter of what is free.
+        span: how many layers a window has.
+        logits: whether logits are ever made; ``logits_while_measuring``: while the borders are kept.
+        similarity: the matrices of an analysis.
+        spread: whether layers that do not fit the device may lie in main memory (``device="balanced"``).
+        saved: the dtype that the model is saved in; None where it is not.
+    """
+
+    dtype: str
+    n_tokens: int
+    batch_tokens: int
+    layers: int
+    merges: int = 0
+    keeps_borders: bool = False
+    budget: int | None = None
+    span: int = 2
+    logits: bool = False
+    logits_while_measuring: bool = False
+    similarity: tuple[str, ...] = ()
+    spread: bool = False
+    saved: str | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak.
+
+    Attributes:
+        by_part: what takes them.
+        device: on the device; on a CPU, all of it.
+        host: in main memory.
+        offloaded: the share of the weights that does not fit the device and lies in main memory.
+        stride: every which border of the hidden states is kept.
+    """
+
+    by_part: dict[str, int]
+    device: int
+    host: int
+    offloaded: float
+    stride: int
+
+
+def memory_of(facts: Facts, device: Device, request: Request) -> Memory:
+    """The memory that a run takes at its peak."""
+    size = BYTES[request.dtype]
+    weights = facts.bytes_at(facts.layers, request.dtype)
+    merged = request.merges * facts.layer_parameters * size
+    on_gpu = device.kind == "cuda"
+    offloaded = 0.0
+    if request.spread and on_gpu and weights + merged > (room := int(USABLE * device.memory * device.count)):
+        offloaded = 1 - room / (weights + merged)
+
+    stride, borders = facts.layers + 1, 0
+    if request.keeps_borders:
+        taken = offloaded * (weights + merged) if on_gpu else weights
+        budget = request.budget if request.budget is not None else max(0, int(device.main_memory - taken)) // 4
+        stride = Borders(facts.layers, facts.hidden_size, request.n_tokens, size, budget).stride
+        borders = (facts.layers - 1) // stride * facts.hidden_size * request.n_tokens * size
+
+    activations = _activations(facts, request, size)
+    logits = HEAD_TOKENS * facts.vocab_size * (8 + (0 if size == 4 else size))
+    similarity = _similarity(facts, request, size)
+    copy = 0
+    if request.saved is not None and request.saved != request.dtype:
+        copy = facts.bytes_at(request.layers, request.saved)
+    measuring = borders + activations + similarity + (logits if request.logits_while_measuring else 0)
+    evaluating = activations + (logits if request.logits else 0)
+    parts = {"weights": weights, "merged layers": merged, "hidden states": borders, "activations": activations}
+    parts |= {"logits": logits if request.logits else 0, "similarity": similarity, "saving": copy, "libraries": PROCESS}
+    parts = {name: amount for name, amount in parts.items() if amount}
+    if not on_gpu:
+        peak = weights + merged + max(measuring, evaluating, copy) + PROCESS
+        return Memory(parts, peak, peak, 0.0, stride)
+    held = int((1 - offloaded) * (weights + merged)) + CONTEXT
+    working = activations + (logits if request.logits else 0)
+    # Without a device map all weights pass through main memory on their way.
+    loading = int(offloaded * (weights + merged)) if request.spread else weights
+    host = PROCESS + max(loading, int(offloaded * (weights + merged)) + borders + similarity, copy)
+    return Memory(parts, held + max(working, copy), host, offloaded, stride)
+
+
+def _activations(facts: Facts, request: Request, size: int) -> int:
+    """A batch inside a layer: hidden states of the last borders, the FFN's three, and float32 copies for statistics."""
+    kept = size * ((request.span + 4) * facts.hidden_size + 3 * facts.intermediate_size)
+    return request.batch_tokens * (kept + 4 * (facts.intermediate_size + 2 * facts.hidden_size))
+
+
+def _similarity(facts: Facts, request: Request, size: int) -> int:
+    """All borders of a batch, and the tokens sampled for CKA with a float32 copy."""
+    if not request.similarity:
+        return 0
+    borders = facts.layers + 1
+    sampled = min(CKA_TOKENS, request.n_tokens) * (size + 8) if "cka" in request.similarity else 0
+    return borders * facts.hidden_size * (request.batch_tokens * size + sampled)

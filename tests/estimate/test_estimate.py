@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import come
+from come.errors import ComeError
+from come.estimate import Device, estimate, known_device, measure_device, published, remember
+from come.measure import measure
+from come.measure.borders import Borders
+from come.merge import methods
+from come.models import Facts
+from come.runs import RunConfig, create
+from tests.tiny import tiny_bundle, tiny_folder, tiny_tokens
+
+GB = 10**9
+DEVICE = Device("a machine", {"float32": 1e9, "bfloat16": 2e9}, 1e9, 8 * GB)
+GPU = Device("a GPU", {"float32": 1e9}, 1e9, 8 * GB, kind="cuda", host_memory=16 * GB, disk_free=GB)
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    return come.describe(tiny_folder(tmp_path_factory.mktemp("model"), layers=8))
+
+
+def request(**changes: Any) -> RunConfig:
+    settings = {"n_tokens": 1024, "seq_len": 64, "evaluation_tokens": 256, "target_layers": 5, **changes}
+    return RunConfig.model_validate(settings)
+
+
+def seconds(facts: Facts, device: Device = DEVICE, **changes: Any) -> float:
+    return estimate(request(**changes), facts, device).seconds
+
+
+def compressing(facts: Facts, **changes: Any) -> float:
+    return estimate(request(**changes), facts, DEVICE).seconds_by_stage["compress"]
+
+
+def test_the_same_device_gives_the_same_estimate(facts: Facts) -> None:
+    assert estimate(request(), facts, DEVICE) == estimate(request(), facts, DEVICE)
+
+
+@pytest.mark.parametrize("method", sorted(methods()))
+def test_every_method_has_an_estimate_whose_stages_add_up(facts: Facts, method: str) -> None:
+    told = estimate(request(method=method), facts, DEVICE)
+    assert told.seconds == pytest.approx(sum(told.seconds_by_stage.values()))
+    assert min(told.seconds_by_stage.values()) > 0
+    assert (told.layers, told.fits, told.warnings) == (5, True, ())
+
+
+def test_an_analysis_has_the_stage_that_its_run_has(facts: Facts) -> None:
+    told = estimate(request(kind="analyze", target_layers=None), facts, DEVICE)
+    assert list(told.seconds_by_stage) == ["start", "load", "text", "measure"]
+    assert told.layers == 8
+    bare = estimate(request(kind="analyze", target_layers=None, similarity=()), facts, DEVICE)
+    assert bare.seconds < told.seconds
+    assert bare.memory_bytes < told.memory_bytes
+
+
+def test_stages_have_the_names_of_a_runs_results(facts: Facts) -> None:
+    assert set(estimate(request(), facts, DEVICE).seconds_by_stage) == {
+        *("start", "load", "text", "compress", "evaluate original", "evaluate pruned", "save")
+    }
+    plain = estimate(request(evaluate=[], keep_model=False), facts, DEVICE)
+    assert set(plain.seconds_by_stage) == {"start", "load", "text", "compress"}
+    assert plain.disk_bytes < 2_000_000
+
+
+def test_more_tokens_take_longer_in_proportion(facts: Facts) -> None:
+    once, twice, four = (compressing(facts, n_tokens=n) for n in (65536, 131072, 262144))
+    assert once < twice < four
+    assert four - twice == pytest.approx(2 * (twice - once), rel=1e-6)
+
+
+def test_more_layers_to_remove_take_longer(facts: Facts) -> None:
+    taken = [compressing(facts, target_layers=target, n_tokens=65536) for target in (7, 6, 5, 4)]
+    assert taken == sorted(taken)
+
+
+def test_a_deeper_model_takes_longer(tmp_path: Path, facts: Facts) -> None:
+    deeper = come.describe(tiny_folder(tmp_path, layers=12))
+    assert seconds(deeper, target_layers=9) > seconds(facts, target_layers=5)
+
+
+def test_longer_windows_take_fewer_passes(facts: Facts) -> None:
+    pairs, triples = (compressing(facts, target_layers=4, n_tokens=65536, options={"span": span}) for span in (2, 3))
+    assert triples < pairs
+
+
+def test_fewer_passes_take_less_and_removals_least(facts: Facts) -> None:
+    many = compressing(facts, n_tokens=65536)
+    one = compressing(facts, n_tokens=65536, options={"passes": 1})
+    by_hand = compressing(facts, n_tokens=65536, target_layers=None, options={"windows": [[0, 1], [2, 3], [4, 5]]})
+    removal = compressing(facts, n_tokens=65536, method="shortgpt")
+    by_chance = compressing(facts, n_tokens=65536, method="random")
+    assert by_chance < removal < one < many
+    assert by_hand == pytest.approx(one, rel=0.05)
+
+
+def test_a_search_costs_its_candidates(facts: Facts) -> None:
+    plain = compressing(facts, target_layers=7)
+    found = [
+        compressing(facts, target_layers=7, method="come-p", options=options)
+        for options in ({"granularity": 4}, {"search": "coarse-to-fine"}, {})
+    ]
+    assert plain < found[0] < found[1] < found[2]
+
+
+def test_a_small_budget_means_layers_run_again_but_less_memory(facts: Facts) -> None:
+    roomy = estimate(request(n_tokens=65536), facts, DEVICE)
+    tight = estimate(request(n_tokens=65536, options={"memory_budget": 0}), facts, DEVICE)
+    assert tight.seconds_by_stage["compress"] > roomy.seconds_by_stage["compress"]
+    assert tight.memory_bytes < roomy.memory_bytes
+    kept = (facts.layers - 1) // Borders(8, 32, 65536, 4, 2 * GB).stride * 32 * 65536 * 4
+    assert roomy.memory_by_part["hidden states"] == kept
+
+
+def test_an_analysis_tells_where_windows_will_lie() -> None:
+    bundle = tiny_bundle(layers=8)
+    seen = measure(bundle, tiny_tokens(), similarity=())
+    facts = _facts_like(bundle)
+    taken = {}
+    for first in (0, 6):
+        influence = torch.full((7,), 0.4)
+        influence[first] = 0.1
+        analysis = dataclasses.replace(seen, skip_influence=influence)
+        told = estimate(request(n_tokens=65536, target_layers=6), facts, DEVICE, measurement=analysis)
+        taken[first] = told.seconds_by_stage["compress"]
+        assert any("analysis" in sentence for sentence in told.assumptions)
+    assert taken[6] < taken[0]
+    assert taken[6] < compressing(facts, n_tokens=65536, target_layers=6)
+
+
+def _facts_like(bundle: come.Bundle) -> Facts:
+    from come.models.facts import _facts
+
+    return _facts(bundle.source, bundle.model.config, True)
+
+
+def test_what_does_not_fit_is_warned_of(facts: Facts) -> None:
+    small = Device("a small machine", {"float32": 1e9}, 1e9, 1_000_000)
+    told = estimate(request(), facts, small)
+    assert not told.fits
+    assert len(told.warnings) == 1
+    assert "memory" in told.warnings[0] and "choose" in told.warnings[0]
+    assert told.seconds > 0
+
+
+def test_a_full_disk_is_warned_of(facts: Facts) -> None:
+    full = Device("a machine", {"float32": 1e9}, 1e9, 8 * GB, disk_free=100)
+    told = estimate(request(), facts, full)
+    assert not told.fits
+    assert "disk" in told.warnings[0]
+
+
+def test_a_gpu_and_its_main_memory_are_two_rooms(facts: Facts) -> None:
+    told = estimate(request(), facts, GPU)
+    assert told.fits
+    starved = Device("a GPU", {"float32": 1e9}, 1e9, 8 * GB, kind="cuda", host_memory=1000, disk_free=GB)
+    assert "main memory" in estimate(request(), facts, starved).warnings[0]
+
+
+def test_weights_that_do_not_fit_lie_in_main_memory_and_cost_time(facts: Facts) -> None:
+    tiny = Device("a GPU", {"float32": 1e9}, 1e9, 100_000, kind="cuda", host_memory=16 * GB, disk_free=GB)
+    spread = estimate(request(device="balanced"), facts, tiny)
+    assert "main memory" in spread.warnings[-1]
+    assert spread.seconds > estimate(request(device="balanced"), facts, GPU).seconds
+    assert any("--device balanced" in warning for warning in estimate(request(device="cuda"), facts, tiny).warnings)
+
+
+def test_more_devices_hold_more_and_are_not_faster(facts: Facts) -> None:
+    config = request(dtype="bfloat16")
+    one, four = (estimate(config, facts, published("A100 80GB", count)) for count in (1, 4))
+    assert one.seconds == four.seconds
+    assert any("extrapolation" in sentence for sentence in four.assumptions)
+
+
+def test_without_facts_the_config_is_looked_up(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    text = tmp_path / "text.txt"
+    text.write_text("one two three " * 500)
+    told = estimate(request(model=str(folder), text=str(text)), device=DEVICE)
+    assert told.layers == 5
+    assert json.loads(json.dumps(told.to_dict()))["seconds"] == told.seconds
+    with pytest.raises(ComeError, match="no-such"):
+        estimate(request(model=str(folder), text="no-such-text.txt"), device=DEVICE)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target_layers": 9}, "out of range"),
+        ({"n_tokens": 10}, "do not fill one sequence"),
+        ({"evaluation_tokens": 10}, "do not fill one sequence"),
+        ({"seq_len": 512}, "longer than"),
+        ({"options": {"spam": 2}}, "no option"),
+        ({"options": {"passes": 9}}, "passes"),
+        ({"dtype": "float16"}, "not known"),
+        ({"method": "comb"}, "no method"),
+    ],
+)
+def test_impossible_requests_are_one_sentence(facts: Facts, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ComeError, match=words):
+        estimate(request(**changes), facts, DEVICE)
+
+
+def test_a_measured_device_is_remembered() -> None:
+    assert known_device("float32") is None
+    found = measure_device("float32", seconds=0.01)
+    assert found.measured and found.kind in ("cpu", "cuda", "mps")
+    assert found.flops["float32"] > 1e6 and found.memory > 0
+    remember(found, "float32")
+    remember(measure_device("bfloat16", seconds=0.01), "bfloat16")
+    known = known_device("float32")
+    assert known is not None and known.flops == found.flops
+    assert known_device("float16") is None
+
+
+def test_without_a_device_the_known_one_serves_until_it_is_measured_again(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember(DEVICE, "float32")
+    assert estimate(request(), facts).device.flops == DEVICE.flops
+
+    def measured(dtype: str, seconds: float = 1.0, device: str = "auto") -> Device:
+        return Device("measured anew", {dtype: 5e9}, 1e9, 8 * GB, measured=True)
+
+    monkeypatch.setattr(importlib.import_module("come.estimate.cost"), "measure_device", measured)
+    assert estimate(request(), facts, remeasure=True).device.name == "measured anew"
+    known = known_device("float32")
+    assert known is not None and known.flops == {"float32": 5e9}
+
+
+def test_a_spoilt_cache_is_no_cache(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    for content in ("", "[]", "{", '{"a": 1}'):
+        (tmp_path / "home" / "device.json").write_text(content)
+        assert known_device("float32") is None
+    remember(DEVICE, "float32")
+    assert known_device("float32") is not None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: measure_device("float8"),
+        lambda: measure_device("float32", device="toaster"),
+        lambda: published("A1000"),
+        lambda: Device("nothing", {}, 1.0, 1),
+        lambda: Device("standing still", {"float32": 0.0}, 1.0, 1),
+    ],
+)
+def test_devices_that_make_no_sense_are_refused(make: Any) -> None:
+    with pytest.raises(ComeError):
+        make()
+
+
+def test_an_earlier_analysis_of_the_model_is_found(tmp_path: Path) -> None:
+    from come.runs import execute
+
+    folder = tiny_folder(tmp_path)
+    text = tmp_path / "text.txt"
+    text.write_text("one two three four " * 1000)
+    what = {"model": str(folder), "text": str(text)}
+    execute(create(request(kind="analyze", target_layers=None, **what)))
+    told = estimate(request(target_layers=4, seed=7, **what), device=DEVICE)
+    assert any("analysis" in sentence for sentence in told.assumptions)
+
+
+def test_the_documented_table_is_the_one_that_the_benchmark_prints() -> None:
+    from benchmarks.estimate import extrapolated
+
+    documented = (Path(__file__).parents[2] / "docs" / "cost.md").read_text("utf-8")
+    assert extrapolated() in documented
