@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -16,6 +16,9 @@ from app import keeping, planning, session, theme, timing
 from come.errors import ComeError
 from come.models import Facts
 from come.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from app.foreseen import Cost
 
 PAGES = Path(__file__).resolve().parent.parent / "pages"
 ENDED = ("done", "failed", "cancelled", "interrupted")
@@ -256,6 +259,13 @@ def next_step(page: str, label: str) -> None:
 
 
 # --- numbers in words --------------------------------------------------------------------------------
+
+
+def expected(cost: Cost) -> None:
+    """What runs will take, and what does not fit."""
+    st.caption(cost.sentence)
+    for warning in cost.warnings:
+        st.warning(warning, icon=":material/memory:")
 
 
 def human_bytes(count: float) -> str:

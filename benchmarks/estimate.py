@@ -14,7 +14,7 @@ from typing import Any
 import come
 from benchmarks.timing import MODEL, markdown
 from come import settings
-from come.estimate import Estimate, estimate, gigabytes, measure_device, published
+from come.estimate import Estimate, estimate, gigabytes, measure_device, published, remember
 from come.models import Facts
 from come.runs import Run, RunConfig
 
@@ -87,12 +87,14 @@ def compared() -> str:
         fresh = Path(folder) / "home"
         fresh.mkdir()
         come.load(MODEL, device="cpu")
-        (fresh / "models").symlink_to(home.resolve() / "models")
+        for kept in ("models", "device.json"):
+            (fresh / kept).symlink_to(home.resolve() / kept)
         environment = {**os.environ, "COME_HOME": str(fresh), "COME_RUNS": str(Path(folder) / "runs")}
         facts = come.describe(MODEL)
         for name, changes in CASES.items():
             config = RunConfig.model_validate({"n_tokens": TOKENS, "evaluation_tokens": TOKENS, **changes})
             device = measure_device(facts.dtype)  # beside the run, as the machine is then
+            remember(device, facts.dtype)
             blind = estimate(config, facts, device)
             informed = estimate(config, facts, device, measurement=measurement)
             path, taken, peak = _measured(config, environment)
@@ -109,7 +111,7 @@ def compared() -> str:
 def _measured(config: RunConfig, environment: dict[str, str]) -> tuple[str, float, int]:
     """A run's directory, the seconds it took and the peak of its process in bytes."""
     command = [sys.executable, "-c", _WORK, config.model_dump_json()]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     path, taken, peak = json.loads(told.stdout.splitlines()[-1])
     return path, taken, peak
 

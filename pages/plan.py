@@ -11,7 +11,7 @@ import streamlit as st
 import come.merge
 import come.models
 import come.runs
-from app import comparison, example, options, planning, request, session, widgets, window_editor
+from app import comparison, example, foreseen, options, planning, request, session, widgets, window_editor
 from app.choice import Draft
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
@@ -55,6 +55,9 @@ def page() -> None:
         if problem:
             st.error(problem, icon=":material/error:")
         _outcome(facts, fault)
+        if not fault:
+            wanted = request.config(session.choice(), session.config_of_draft())
+            widgets.expected(foreseen.cost([wanted], facts, measured))
         if not fault:
             _kept(measured, facts, is_example, windows)
         _end(fault)

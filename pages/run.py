@@ -10,7 +10,7 @@ import streamlit as st
 
 import come.merge
 import come.runs
-from app import comparison, planning, request, run_list, running, session, theme, widgets
+from app import comparison, foreseen, planning, request, run_list, running, session, theme, widgets
 from app.figures import run as run_figures
 from come.errors import ComeError
 from come.models import Facts
@@ -68,6 +68,7 @@ def _new() -> None:
     with st.container(border=True):
         st.markdown(f"**{running.sentence(session.choice(), draft, facts, layers)}**")
         requests = _form(facts, layers)
+        widgets.expected(foreseen.cost(requests, facts, session.analysis()[0]))
         with st.container(horizontal=True, vertical_alignment="center"):
             count = len(requests)
             st.button(

@@ -1,8 +1,9 @@
 """What a run will take, told before it starts: time, memory and disk, from a model's shape and a device's speed."""
 
-from come.estimate.cost import Estimate, estimate, gigabytes
+from come.estimate.cost import Estimate, estimate
 from come.estimate.device import Device, known_device, measure_device, remember
 from come.estimate.published import PUBLISHED, published
+from come.estimate.words import gigabytes
 
 __all__ = [
     "PUBLISHED",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
 from typing import Any
 
-from come import settings
 from come.compress import check_request
 from come.errors import ComeError
 from come.estimate.device import Device, known_device, measure_device, remember
-from come.estimate.memory import Memory, Request, memory_of
+from come.estimate.memory import Request, memory_of
+from come.estimate.words import assumptions_of, evaluates, offloading, warnings_of
 from come.estimate.work import Clock, Schedule, by_hand_schedule, progressive_schedule
 from come.measure import Measurement, check_rules
 from come.measure.walk import default_batch_size
@@ -111,8 +110,8 @@ def estimate(
     clock = Clock(facts, device, dtype, config.seq_len, request.batch_tokens // config.seq_len, memory.offloaded)
     stages = _stages(config, facts, clock, schedule, layers, options)
     disk = _disk(config, facts, dtype, target)
-    warnings = _warnings(config, device, memory, request, disk, runs)
-    slow = [_offloading(memory)] if memory.offloaded else []
+    warnings = warnings_of(device, memory, request, disk, runs)
+    slow = [offloading(memory)] if memory.offloaded else []
     return Estimate(
         seconds=sum(stages.values()),
         seconds_by_stage=stages,
@@ -123,7 +122,7 @@ def estimate(
         layers=layers,
         fits=not warnings,
         warnings=(*warnings, *slow),
-        assumptions=_assumptions(config, facts, device, schedule, memory, likely is not None),
+        assumptions=assumptions_of(config, facts, device, schedule, memory, likely is not None),
         device=device,
     )
 
@@ -150,16 +149,12 @@ def _check_lengths(config: RunConfig, facts: Facts) -> None:
             "model reads at once.",
             f"Ask for at most {facts.max_position_embeddings:,}.",
         )
-    evaluated = [config.evaluation_tokens] if _evaluates(config) else []
+    evaluated = [config.evaluation_tokens] if evaluates(config) else []
     if (fewest := min([config.n_tokens, *evaluated])) < config.seq_len:
         raise ComeError(
             f"{fewest:,} tokens do not fill one sequence of {config.seq_len:,}.",
             "Ask for more tokens or shorter sequences.",
         )
-
-
-def _evaluates(config: RunConfig) -> bool:
-    return config.kind == "compress" and bool(config.evaluate)
 
 
 def _whole(n_tokens: int, seq_len: int) -> int:
@@ -209,7 +204,7 @@ def _memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, op
     if concatenates:
         merges = len(options.windows) if by_hand else -(-(facts.layers - layers) // (options.span - 1))
     asked = getattr(options, "batch_size", None) or config.batch_size or default_batch_size(config.seq_len)
-    most = max(config.n_tokens, config.evaluation_tokens if _evaluates(config) else 0) // config.seq_len
+    most = max(config.n_tokens, config.evaluation_tokens if evaluates(config) else 0) // config.seq_len
     return Request(
         dtype=dtype,
         n_tokens=_whole(config.n_tokens, config.seq_len),
@@ -219,7 +214,7 @@ def _memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, op
         keeps_borders=concatenates and not by_hand and merges > 0,
         budget=getattr(options, "memory_budget", None),
         span=getattr(options, "span", config.span),
-        logits=_evaluates(config) or hasattr(options, "granularity"),
+        logits=evaluates(config) or hasattr(options, "granularity"),
         logits_while_measuring=hasattr(options, "granularity"),
         similarity=config.similarity if config.kind == "analyze" else (),
         spread=config.device == "balanced" or (config.device == "auto" and device.count > 1),
@@ -237,7 +232,7 @@ def _stages(
     stages = {
         "start": START_SECONDS,
         "load": FILES_SECONDS + preparing + weights / clock.device.disk,
-        "text": TEXT_SECONDS * (2 if _evaluates(config) else 1),
+        "text": TEXT_SECONDS * (2 if evaluates(config) else 1),
     }
     if clock.device.kind == "cuda":
         stages["load"] += weights / clock.device.host_bandwidth
@@ -245,7 +240,7 @@ def _stages(
     if config.kind == "analyze":
         return stages | {"measure": running + clock.similarities(config.similarity, n_tokens)}
     stages["compress"] = clock.hashing() + running
-    if _evaluates(config):
+    if evaluates(config):
         tokens = _whole(config.evaluation_tokens, config.seq_len)
         for which, count in (("original", facts.layers), ("pruned", layers)):
             stages[f"evaluate {which}"] = clock.layers(count, tokens) + clock.head(tokens)
@@ -262,70 +257,3 @@ def _disk(config: RunConfig, facts: Facts, dtype: str, target: int | None) -> in
         numbers = 3 * facts.layers * (facts.intermediate_size + facts.num_attention_heads * facts.head_dim)
         return notes + 4 * (numbers + len(config.similarity) * (facts.layers + 1) ** 2)
     return notes + (facts.bytes_at(target, config.save_dtype or dtype) if config.keep_model else 0)
-
-
-def _warnings(
-    config: RunConfig, device: Device, memory: Memory, request: Request, disk: int, runs: Path | None
-) -> tuple[str, ...]:
-    found = []
-    smaller = "a smaller --dtype, " if request.dtype == "float32" else ""
-    room = device.memory * (device.count if request.spread else 1)
-    if memory.device > room:
-        where = device.name if device.kind == "cuda" else "this machine's memory"
-        spread = "--device balanced, " if device.kind == "cuda" and not request.spread else ""
-        found.append(
-            f"The run needs {gigabytes(memory.device)} of memory, and {where} has {gigabytes(room)} free: "
-            f"choose {spread}{smaller}a smaller --batch-size, fewer --tokens, or a smaller model."
-        )
-    if device.kind == "cuda" and memory.host > device.main_memory:
-        found.append(
-            f"The run needs {gigabytes(memory.host)} of main memory, and {gigabytes(device.main_memory)} are free: "
-            f"choose {smaller}fewer --tokens, a smaller memory_budget, or a smaller model."
-        )
-    folder = (runs or settings.runs_dir()).absolute()
-    free = device.disk_free
-    if free is None:
-        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
-    if disk > free:
-        found.append(
-            f"The run leaves {gigabytes(disk)} on disk, and {folder} has {gigabytes(free)} free: free some, choose "
-            "a smaller --save-dtype, or keep only the plan (--plan-only)."
-        )
-    return tuple(found)
-
-
-def _offloading(memory: Memory) -> str:
-    return (
-        f"{memory.offloaded:.0%} of the weights do not fit the device and lie in main memory, which is slow: choose "
-        "more devices, or a larger --batch-size, so that they are fetched less often."
-    )
-
-
-def _assumptions(
-    config: RunConfig, facts: Facts, device: Device, schedule: Schedule, memory: Memory, analysed: bool
-) -> tuple[str, ...]:
-    found = [
-        f"Speeds measured on {device.name}."
-        if device.measured
-        else f"Speeds of {device.name} as given, not measured: an extrapolation."
-    ]
-    if not device.measured and device.count > 1:
-        found.append(f"{device.count} devices hold more; layers run one after the other, so they are no faster.")
-    if len(schedule.passes) > 1:
-        share = sum(schedule.passes[1:]) / (len(schedule.passes) - 1) / facts.layers
-        why = "windows where an analysis puts them" if analysed else "windows spread evenly over the depth"
-        found.append(f"A pass after a merge runs {share:.0%} of the layers on average: {why}.")
-    if schedule.passes and memory.stride > 1 and len(schedule.passes) > 1:
-        found.append("Not all hidden states fit the memory budget; some layers are run again.")
-    if _evaluates(config):
-        found.append("The original's perplexity is measured; where an earlier run has, that much is saved.")
-    if not facts.converted:
-        found.append("The model is converted first, once.")
-    found.append("Fetching from the hub and waiting for other runs are not counted.")
-    return tuple(found)
-
-
-def gigabytes(count: int) -> str:
-    """Bytes for people: 1.25 GB, 340 GB."""
-    amount = count / 1e9
-    return f"{amount:.2f} GB" if amount < 10 else f"{amount:,.0f} GB"

@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from come import __version__
 from come.compress import compress
+from come.errors import ComeError
+from come.estimate import known_device, measure_device, remember
 from come.events import OnProgress, emit
 from come.measure import measure
 from come.merge import Concatenate, Plan, Remove, Result, StepRecord, methods
@@ -38,6 +40,7 @@ def work(run: Run, config: RunConfig, on_progress: OnProgress = None) -> None:
     results = Results(run, config)
     with results.timed("load"):
         bundle = load(config.model, config.device, config.dtype, on_progress)
+    _remember_speed(bundle, config.device)
     with results.timed("text"):
         emit(on_progress, "text", 0, 1, f"Reading {config.text}")
         calibration = tokens(bundle, config.text, config.n_tokens, config.seq_len, "calibration", config.seed)
@@ -48,6 +51,14 @@ def work(run: Run, config: RunConfig, on_progress: OnProgress = None) -> None:
     else:
         _prune(run, config, bundle, calibration, results, on_progress)
     emit(on_progress, "done", 1, 1, "Done")
+
+
+def _remember_speed(bundle: Bundle, device: str) -> None:
+    """Measure this machine's speed once (a second), so that the page can say beforehand what runs will take."""
+    dtype = _dtype(bundle)
+    if known_device(dtype, device) is None:
+        with suppress(ComeError, OSError):
+            remember(measure_device(dtype, device=device), dtype, device)
 
 
 class Results:
