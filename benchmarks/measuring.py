@@ -8,7 +8,7 @@ import come
 from benchmarks.timing import bundled, forward, in_turn, markdown, ratio
 from come.measure.walk import default_batch_size
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def table(rounds: int = ROUNDS) -> str:

@@ -31,7 +31,7 @@ def table(rounds: int = ROUNDS) -> str:
 
 
 def _row(dtype: str, rounds: int) -> tuple[str | int | float, ...]:
-    bundle, tokens = bundled(dtype, n_tokens=4096)
+    bundle, tokens = bundled(dtype, n_tokens=2048)
     size = default_batch_size(tokens.shape[1])
     scored: list[str] = []
     searching = _search_seconds(bundle, tokens, scored)
