@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app import planning, session
+from app import planning, session, visit
 from come.errors import ComeError
 from come.measure import Measurement
 from come.merge import Concatenate, DraftWindow, Plan
@@ -55,7 +55,7 @@ class Keeping:
 
 def now(measured: Measurement | None, facts: Facts) -> Keeping | None:
     """What the visitor's plan keeps; None where that cannot be told before it runs."""
-    run = session.run_of_draft()
+    run = visit.run_of_draft()
     if run is not None and run.state().status == "done":
         plan = run.plan()
         if plan is not None and plan.base.layers == facts.layers:

@@ -43,7 +43,7 @@ PRESETS = (
 def target(draft: Draft, facts: Facts, request: dict[str, object]) -> int:
     """How many layers the plan leaves, after all checks that need no weights.
 
-    `request` is `session.config_of_draft`.
+    `request` is `visit.config_of_draft`.
 
     Raises:
         ComeError: the plan contradicts itself or is out of range; one sentence.

@@ -30,7 +30,7 @@ _WHAT_TO_UPLOAD = "Upload a request that this page wrote, or a run's config.json
 
 
 def config(choice: Choice, plan: dict[str, Any], **more: Any) -> RunConfig:
-    """The request of a choice and a plan (`session.config_of_draft`); `more` are other fields of it.
+    """The request of a choice and a plan (`visit.config_of_draft`); `more` are other fields of it.
 
     Raises:
         ComeError: a field has a value that it cannot have.

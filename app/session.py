@@ -11,27 +11,16 @@ A page's own view (which layer is open) is mirrored by ``keep_among`` and ``keep
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-import come.merge
-import come.models
-import come.runs
-from app import example
 from app.choice import DEFAULT_SPARSITY as DEFAULT_SPARSITY
-from app.choice import PARAMS, comparable, from_params, read_windows, to_params
+from app.choice import PARAMS, from_params, read_windows, to_params
 from app.choice import Choice as Choice
 from app.choice import Draft as Draft
 from app.choice import plan_fields as plan_fields
-from come.errors import ComeError
-from come.measure import Measurement
-from come.models import Facts
-from come.runs import Run, RunConfig
-from come.runs.config import anchored_path
 
 ACTIVE = ("queued", "running")
 _ECHO_SECONDS = 3.0  # a URL written this recently may still be on its way to the browser
@@ -99,39 +88,6 @@ def set_draft(new: Draft) -> None:
     _publish()
 
 
-def add_window(first: int, last: int) -> None:
-    """Add the layers first..last (inclusive, original numbering) to the plan as one merge.
-
-    Windows that it overlaps give way: the newest wish counts. A target set before is dropped, since
-    windows chosen by hand decide the depth themselves.
-    """
-    old = draft()
-    kept = [i for i, (a, b) in enumerate(old.windows or []) if b < first or a > last]
-    chosen = [(old.windows or [])[i] for i in kept] + [(first, last)]
-    ratios = None
-    if old.ratios is not None:
-        ratios = [old.ratios[i] for i in kept] + [_automatic_ratio(first, last)]
-    order = sorted(range(len(chosen)), key=chosen.__getitem__)
-    set_draft(
-        replace(
-            old,
-            method="come",
-            target_layers=None,
-            sparsity=None,
-            windows=[chosen[i] for i in order],
-            ratios=[ratios[i] for i in order] if ratios is not None else None,
-        )
-    )
-
-
-def _automatic_ratio(first: int, last: int) -> tuple[float, ...]:
-    """The shares that CoMe would choose for one window; equal ones where nothing was measured."""
-    measured, known, *_ = analysis()
-    if measured is None:
-        return tuple([1 / (last - first + 1)] * (last - first + 1))
-    return come.merge.draft(measured, windows=[(first, last)], model=known)[0].ratio
-
-
 def remove_window(first: int, last: int) -> None:
     """Take one window out of the plan."""
     old = draft()
@@ -159,20 +115,6 @@ def can_undo() -> bool:
 def can_redo() -> bool:
     """Whether there is a plan to go forward to."""
     return bool(st.session_state.get("_redo"))
-
-
-def target_layers(facts: Facts) -> int:
-    """How many layers the plan leaves.
-
-    Raises:
-        come.ComeError: the sparsity is not reached by any number of layers.
-    """
-    plan = draft()
-    if plan.windows is not None:
-        return facts.layers - sum(last - first for first, last in plan.windows)
-    if plan.target_layers is not None:
-        return plan.target_layers
-    return facts.layers_for_sparsity(DEFAULT_SPARSITY if plan.sparsity is None else plan.sparsity)
 
 
 # --- charts and widgets ----------------------------------------------------------------------------
@@ -246,90 +188,6 @@ def _settle(key: str, settled: Any, default: Any) -> Any:
     return settled
 
 
-# --- what is known about the choice ----------------------------------------------------------------
-
-
-def facts() -> Facts:
-    """The facts of the chosen model, read without its weights.
-
-    Raises:
-        come.ComeError: the model is unknown or cannot be read.
-    """
-    return _describe(choice().model)
-
-
-def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:
-    """The newest finished analysis for the choice.
-
-    Returns:
-        (measurement or None, facts of the model, whether it is the shipped example, its run or None).
-
-    Raises:
-        come.ComeError: the model is unknown or cannot be read.
-    """
-    chosen, known = choice(), facts()
-    run = come.runs.analysis_for(chosen.model, chosen.text, chosen.tokens, chosen.seq_len, chosen.seed)
-    run = run or example.run_for(chosen.model)
-    if run is None:
-        return None, known, False, None
-    path = Path(run.path) / "analysis.safetensors"
-    return _measurement(str(path), path.stat().st_mtime_ns), known, example.is_example(run), run
-
-
-def analysis_run() -> Run | None:
-    """The analysis of the choice that is waiting or running now, if there is one."""
-    run = last_analysis()
-    return run if run is not None and run.state().status in ACTIVE else None
-
-
-def last_analysis() -> Run | None:
-    """The newest analysis of the choice, however it ended."""
-    return _newest("analyze", lambda config: True)
-
-
-def run_of_draft() -> Run | None:
-    """The newest pruning run that was asked for exactly this choice and this plan."""
-    wanted = config_of_draft()
-    return _newest(
-        "compress",
-        lambda config: (
-            {
-                "method": config.method,
-                "target_layers": config.target_layers,
-                "sparsity": config.sparsity,
-                "options": comparable(config.options),
-            }
-            == wanted
-        ),
-    )
-
-
-def _newest(kind: str, fits: Callable[[RunConfig], bool]) -> Run | None:
-    """The newest run of a kind for the choice whose config fits."""
-    chosen = choice()
-    wanted = (
-        anchored_path(chosen.model),
-        anchored_path(chosen.text),
-        chosen.tokens,
-        chosen.seq_len,
-        chosen.seed,
-    )
-    for run in come.runs.list_runs()[:_RUNS_LOOKED_AT]:
-        try:
-            config = run.config
-        except ComeError:
-            continue  # a directory that holds no run of this version
-        key = (config.model, config.text, config.n_tokens, config.seq_len, config.seed)
-        if config.kind == kind and key == wanted and fits(config):
-            return run
-    return None
-
-
-def config_of_draft() -> dict[str, Any]:
-    """The plan as it stands, as the fields of a RunConfig: method, target_layers, sparsity, options."""
-    return plan_fields(draft())
-
-
 # --- the open run ----------------------------------------------------------------------------------
 
 
@@ -369,17 +227,6 @@ def take_problem() -> str | None:
     """The sentence kept by the last callback, once."""
     problem: str | None = st.session_state.pop("_problem", None)
     return problem
-
-
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def _describe(source: str) -> Facts:
-    return come.models.describe(source)
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _measurement(path: str, mtime_ns: int) -> Measurement:
-    del mtime_ns  # part of the cache's key only: a rewritten file is read again
-    return Measurement.load(path)
 
 
 # --- the URL ---------------------------------------------------------------------------------------

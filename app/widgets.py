@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 import come.runs
-from app import keeping, planning, session, theme, timing
+from app import keeping, planning, session, theme, timing, visit
 from come.errors import ComeError
 from come.models import Facts
 from come.runs import Run, RunConfig
@@ -30,8 +30,8 @@ ENDED = ("done", "failed", "cancelled", "interrupted")
 def strip() -> None:
     """The slim strip on top of every page: the plan in tiles and numbers, and where it stands."""
     try:
-        known = session.facts()
-        layers = planning.target(session.draft(), known, session.config_of_draft())
+        known = visit.facts()
+        layers = planning.target(session.draft(), known, visit.config_of_draft())
         removed = 1 - known.parameters_at(layers) / known.parameters
         cells = [
             escape(known.title),
@@ -50,7 +50,7 @@ def strip() -> None:
 
 def _groups(known: Facts) -> list[list[int]]:
     """Which original layers each layer of the plan stands for, as far as that is known before it runs."""
-    kept = keeping.now(session.analysis()[0], known)
+    kept = keeping.now(visit.analysis()[0], known)
     if kept is not None:
         return kept.groups
     return keeping.groups_of(dict(session.draft().windows or []), known.layers)
@@ -68,7 +68,7 @@ def _tiles(groups: list[list[int]], layers: int) -> str:
 
 def _standing() -> str:
     """Where the plan stands, in a few words, and how many runs are at work or waiting."""
-    run = session.run_of_draft()
+    run = visit.run_of_draft()
     own = [] if run is None else [run.id]
     others = [other for other in come.runs.list_runs()[:50] if other.id not in own and other.state().active]
     count = f"{len(others)} {'other run' if run else 'run'}{'' if len(others) == 1 else 's'} at work or waiting"
@@ -215,7 +215,7 @@ def info(term: str, text: str, key: str | None = None) -> None:
 
 def example_note() -> None:
     """Say that what is shown is the shipped example, wherever it is."""
-    measured, known, is_example, run = session.analysis()
+    measured, known, is_example, run = visit.analysis()
     if not is_example or measured is None or run is None:
         return
     config = run.config
@@ -236,12 +236,12 @@ def empty_state(title: str, text: str, page: str | None = None, label: str = "")
 
 def no_analysis() -> None:
     """What a page of figures shows where the choice was not measured yet: progress, or the way to start."""
-    active = session.analysis_run()
+    active = visit.analysis_run()
     if active is not None:
         progress(active)
         return
     chosen = session.choice()
-    known = session.facts()
+    known = visit.facts()
     if not known.supported:
         empty_state("This model cannot be measured", known.reason, "model", "Choose another model")
         return

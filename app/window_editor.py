@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import planning, session
+from app import planning, session, visit
 from come.merge import DraftWindow
 from come.models import Facts
 
@@ -49,7 +49,7 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
         key="add-window",
         icon=":material/add:",
         disabled=free is None,
-        on_click=lambda: free and session.add_window(*free),
+        on_click=lambda: free and visit.add_window(*free),
     )
 
 

@@ -74,7 +74,7 @@ def suffix_and_head(bundle: Bundle, tokens: torch.Tensor, first: int) -> None:
         sequence_losses(runner, runner.norm(hidden_states), batch.tokens)
 
 
-def agreement(steps: int = 10, n_tokens: int = 1024) -> tuple[int, int, int]:
+def agreement(steps: int = 10, n_tokens: int = 512) -> tuple[int, int, int]:
     """On how many of the grid's steps the quick search comes within one grid step, of how many, with how many looks."""
     from come.merge.come_p import ComePOptions, Scorer, coarse_to_fine, grid
     from come.merge.progressive import Choice, SelectionOptions, progressive

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import keeping, session, widgets
+from app import keeping, session, visit, widgets
 from app.figures import channels as figures
 from app.figures import heads, one_layer
 from come.measure import Measurement
@@ -32,7 +32,7 @@ the mean over the heads that share it.
 
 def page() -> None:
     st.title("Channels")
-    measured, facts, _, run = session.analysis()
+    measured, facts, _, run = visit.analysis()
     if measured is None or run is None:
         widgets.no_analysis()
         return

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 import come.merge
-from app import keeping, session, widgets
+from app import keeping, session, visit, widgets
 from app.figures import layers as figures
 from come.errors import ComeError
 from come.measure import Measurement
@@ -33,7 +33,7 @@ CoMe merges the window of lowest SBI, and takes from each of its layers a share 
 
 def page() -> None:
     st.title("Layers")
-    measured, facts, _, run = session.analysis()
+    measured, facts, _, run = visit.analysis()
     if measured is None or run is None:
         widgets.no_analysis()
         return
@@ -166,7 +166,7 @@ def _add(first: int, last: int) -> None:
     overlaps = [f"{a} to {b}" for a, b in windows if not (b < first or a > last)]
     st.button(
         "Add to plan",
-        on_click=session.add_window,
+        on_click=visit.add_window,
         args=(first, last),
         type="primary",
         icon=":material/add:",

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import session, uploads, widgets
+from app import session, uploads, visit, widgets
 from app.figures import model as figures
 from come.errors import ComeError
 from come.models import Facts, known_models
@@ -37,7 +37,7 @@ def page() -> None:
         _choose_text()
     with made_of:
         try:
-            facts = session.facts()
+            facts = visit.facts()
         except ComeError as error:
             st.error(str(error), icon=":material/error:")
             return
@@ -163,14 +163,14 @@ def _facts(facts: Facts) -> None:
 def _analyse(facts: Facts) -> None:
     if not facts.supported:
         return
-    measured, _, is_example, run = session.analysis()
-    active = session.analysis_run()
+    measured, _, is_example, run = visit.analysis()
+    active = visit.analysis_run()
     choice = session.choice()
     st.subheader("Measure it")
     if active is not None:
         widgets.progress(active)
         return
-    last = session.last_analysis()
+    last = visit.last_analysis()
     if last is not None and last.state().status not in ("done", *session.ACTIVE):
         widgets.ended_badly(last)
     if measured is not None and run is not None and not is_example:

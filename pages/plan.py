@@ -11,7 +11,7 @@ import streamlit as st
 import come.merge
 import come.models
 import come.runs
-from app import comparison, example, foreseen, options, planning, request, session, widgets, window_editor
+from app import comparison, example, foreseen, options, planning, request, session, visit, widgets, window_editor
 from app.choice import Draft
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
@@ -37,7 +37,7 @@ AIMS = {"layers": "Layers", "share": "Parameters", "hand": "By hand"}
 
 def page() -> None:
     st.title("Plan")
-    measured, facts, is_example, _ = session.analysis()
+    measured, facts, is_example, _ = visit.analysis()
     if not facts.supported:
         widgets.empty_state("This model cannot be pruned here", facts.reason, "model", "Choose another model")
         return
@@ -56,7 +56,7 @@ def page() -> None:
             st.error(problem, icon=":material/error:")
         _outcome(facts, fault)
         if not fault:
-            wanted = request.config(session.choice(), session.config_of_draft())
+            wanted = request.config(session.choice(), visit.config_of_draft())
             widgets.expected(foreseen.cost([wanted], facts, measured))
         if not fault:
             _kept(measured, facts, is_example, windows)
@@ -70,7 +70,7 @@ def _foreseen(measured: Measurement | None, facts: Facts) -> tuple[list[DraftWin
     draft = session.draft()
     try:
         if draft.windows != []:
-            planning.target(draft, facts, session.config_of_draft())
+            planning.target(draft, facts, visit.config_of_draft())
         if measured is None or draft.method != planning.MERGES:
             return [], ""
         return planning.windows(draft, measured, facts), ""
@@ -137,7 +137,7 @@ def _method() -> None:
 
 
 def _with_method(draft: Draft, method: str) -> Draft:
-    layers = session.target_layers(session.facts()) if draft.windows is not None else draft.target_layers
+    layers = visit.target_layers(visit.facts()) if draft.windows is not None else draft.target_layers
     return Draft(method=method, target_layers=layers, sparsity=draft.sparsity)
 
 
@@ -178,7 +178,7 @@ def _aim(facts: Facts, windows: list[DraftWindow]) -> None:
             on_change=lambda: session.set_draft(replace(session.draft(), sparsity=session.value("share") / 100)),
         )
         with suppress(ComeError):  # told beside the figure
-            layers = session.target_layers(facts)
+            layers = visit.target_layers(facts)
             removed = 1 - facts.parameters_at(layers) / facts.parameters
             st.caption(f"Becomes {layers} of {facts.layers} layers, which removes {removed:.1%}.")
 
@@ -190,7 +190,7 @@ def _set_aim(facts: Facts, windows: list[DraftWindow]) -> None:
         return
     blank = replace(draft, windows=None, ratios=None, target_layers=None, sparsity=None)
     try:
-        layers = session.target_layers(facts)
+        layers = visit.target_layers(facts)
     except ComeError:
         layers = facts.layers
     if aim == "layers":
@@ -221,7 +221,7 @@ def _outcome(facts: Facts, fault: str) -> None:
     """Layers, parameters and bytes, before and after."""
     if fault:
         return
-    layers = session.target_layers(facts)
+    layers = visit.target_layers(facts)
     count = facts.parameters_at(layers)
     rows = {
         "Layers": (str(facts.layers), str(layers)),
@@ -303,7 +303,7 @@ def _sizes(facts: Facts) -> None:
     results = [item.pruned for item in found if item.pruned]
     original = next((item.original for item in found if item.original), None)
     titles = {name: method.title for name, method in come.merge.methods().items()}
-    count = facts.parameters_at(session.target_layers(facts))
+    count = facts.parameters_at(visit.target_layers(facts))
     figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count)
     figure.update_layout(title_text="What runs on this model have cost so far", height=320)
     widgets.figure(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's size")
@@ -321,7 +321,7 @@ def _end(fault: str) -> None:
             session.open_run(None)
             st.switch_page(widgets.PAGES / "run.py")
         if ready:
-            document = request.to_json(request.config(session.choice(), session.config_of_draft()))
+            document = request.to_json(request.config(session.choice(), visit.config_of_draft()))
             st.download_button(
                 "Download the plan",
                 document,

@@ -10,7 +10,7 @@ import streamlit as st
 
 import come.merge
 import come.runs
-from app import comparison, foreseen, planning, request, run_list, running, session, theme, widgets
+from app import comparison, foreseen, planning, request, run_list, running, session, theme, visit, widgets
 from app.figures import run as run_figures
 from come.errors import ComeError
 from come.models import Facts
@@ -55,20 +55,20 @@ def _opened() -> Run | None:
 
 
 def _new() -> None:
-    facts = session.facts()
+    facts = visit.facts()
     if not facts.supported:
         widgets.empty_state("This model cannot be pruned here", facts.reason, "model", "Choose another model")
         return
     draft = session.draft()
     try:
-        layers = planning.target(draft, facts, session.config_of_draft())
+        layers = planning.target(draft, facts, visit.config_of_draft())
     except ComeError as error:
         widgets.empty_state("The plan cannot run as it is", str(error), "plan", "Mend the plan")
         return
     with st.container(border=True):
         st.markdown(f"**{running.sentence(session.choice(), draft, facts, layers)}**")
         requests = _form(facts, layers)
-        widgets.expected(foreseen.cost(requests, facts, session.analysis()[0]))
+        widgets.expected(foreseen.cost(requests, facts, visit.analysis()[0]))
         with st.container(horizontal=True, vertical_alignment="center"):
             count = len(requests)
             st.button(
@@ -145,7 +145,7 @@ def _form(facts: Facts, layers: int) -> list[RunConfig]:
     try:
         first = request.config(
             session.choice(),
-            session.config_of_draft(),
+            visit.config_of_draft(),
             name=name or "",
             evaluation_text=None if text in (SAME, None, "") else text,
             evaluation_tokens=int(tokens or 4096),

@@ -75,10 +75,10 @@ def test_a_window_by_hand_replaces_those_it_overlaps() -> None:
     def script() -> None:
         import streamlit as st
 
-        from app import session
+        from app import session, visit
 
         for window in ((4, 5), (9, 11), (5, 7), (1, 2)):
-            session.add_window(*window)
+            visit.add_window(*window)
         st.text(session.draft().windows)
         session.remove_window(9, 11)
         st.text(session.draft().windows)
