@@ -30,7 +30,8 @@ class LayerRunner:
         self._trunk = model.get_submodule(self.family.trunk)
         self._norm = model.get_submodule(self.family.final_norm)
         self._model = model
-        self._device = model.get_input_embeddings().weight.device
+        device = model.get_input_embeddings().weight.device
+        self._device = torch.device("cpu") if device.type == "meta" else device  # a hook moves what comes in
         self._calls: dict[torch.Size, list[Call]] = {}
         self._recorded: list[Call] = []
         in_a_tuple = self.family.tuple_output

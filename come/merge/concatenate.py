@@ -13,6 +13,7 @@ from come.merge.plan import Concatenate, Remove
 from come.models import Bundle, Fused
 from come.models.depth import attention_kind, share, with_layers
 from come.models.family import path_of, unit_rows
+from come.models.offload import bring_in, weight_of
 
 
 def take_step(bundle: Bundle, step: Concatenate | Remove) -> Bundle:
@@ -50,11 +51,12 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
     kinds = [attention_kind(bundle.model.config, layer) for layer in range(first, last + 1)]
     template = kinds.index("full_attention") if "full_attention" in kinds else 0
     new = share(window[template])
+    bring_in(new)
 
     def parts(path: str, name: str) -> list[Tensor]:
         """A tensor of every layer of the window; none where the family's variant has none."""
         modules = [_module(layer, path) for layer in window]
-        tensors = [getattr(module, name, None) for module in modules]
+        tensors = [weight_of(module, name) for module in modules if module is not None]
         return [tensor for tensor in tensors if tensor is not None]
 
     def put(path: str, name: str, value: Tensor) -> None:

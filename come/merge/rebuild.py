@@ -12,6 +12,7 @@ from come.merge.concatenate import take_step
 from come.merge.plan import Base, Plan
 from come.models import Bundle, load
 from come.models.load import torch_dtype
+from come.models.offload import is_offloaded
 
 
 def base_of(bundle: Bundle) -> Base:
@@ -74,6 +75,11 @@ def rebuild(
     bundle = load(source if source is not None else plan.base.source, device, plan.dtype, on_progress)
     pruned = replay(bundle, plan, on_progress)
     if isinstance(wanted, torch.dtype) and wanted != pruned.dtype:
+        if is_offloaded(pruned.model):
+            raise ComeError(
+                "A model that lies partly outside of memory is rebuilt in the plan's dtype only.",
+                f"Leave the dtype out (the plan's is {plan.dtype}), or rebuild it where it fits.",
+            )
         pruned.model.to(wanted)  # the base is not used again, so its weights may be cast in place
         pruned.model.config.dtype = wanted
     return pruned

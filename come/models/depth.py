@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from come.models.bundle import Bundle
+from come.models.offload import hook_stores
 
 
 def share(module: Any) -> Any:
     """A copy of a module, or of a whole model, with modules and config of its own over the same weight tensors."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors})
+    return copy.deepcopy(module, memo=_to_share(module))
 
 
 def with_layers(bundle: Bundle, layers: Sequence[nn.Module], origins: Sequence[int]) -> Bundle:
@@ -49,10 +49,14 @@ def attention_kind(config: Any, layer: int) -> str:
 
 
 def _share_without(bundle: Bundle, layers: nn.ModuleList) -> Any:
-    tensors = [*bundle.model.parameters(), *bundle.model.buffers()]
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+    memo = _to_share(bundle.model)
     memo[id(layers)] = nn.ModuleList()
     return copy.deepcopy(bundle.model, memo=memo)
+
+
+def _to_share(module: nn.Module) -> dict[int, Any]:
+    """What a copy of a module takes over instead of copying it, for ``copy.deepcopy``."""
+    return {id(each): each for each in (*module.parameters(), *module.buffers(), *hook_stores(module))}
 
 
 def _resize(config: Any, old: int, origins: Sequence[int]) -> None:

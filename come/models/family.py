@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from come.models.offload import weight_of
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -87,7 +89,8 @@ class Family:
 
     def matrix(self, layer: nn.Module, path: str) -> Tensor:
         """The weight of the map at ``path`` of a layer as (out, in), a view where it is stored the other way."""
-        weight: Tensor = getattr(layer.get_submodule(path), "weight")  # noqa: B009 - Module types it Tensor | Module
+        weight = weight_of(layer.get_submodule(path), "weight")
+        assert weight is not None
         return weight.T if self.transposed else weight
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from come import settings
 from come.errors import ComeError
 from come.events import OnProgress, emit
 from come.models.bundle import Bundle
@@ -23,6 +26,7 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     on_progress: OnProgress = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
 ) -> Bundle:
     """A model, ready to be measured, pruned and saved.
 
@@ -33,6 +37,8 @@ def load(
             over all GPUs and main memory (accelerate's ``device_map``).
         dtype: "float32", "bfloat16", "float16", or "auto" for the one that the weights are stored in.
         on_progress: told of each stage.
+        max_memory: with "balanced": how much each device may hold, such as {0: "20GB", "cpu": "60GB"}; what does
+            not fit stays on disk, in ``COME_HOME``, and is fetched when it is needed.
 
     Raises:
         ComeError: there is no such model, its family is not supported, it cannot be read or fetched, or the
@@ -46,7 +52,7 @@ def load(
     config = read_config(origin)
     family = family_of(config)
     emit(on_progress, "load", 0, 1, f"Loading {os.fspath(source)}")
-    model, tokenizer = _from_pretrained(origin, precision, place)
+    model, tokenizer = _from_pretrained(origin, precision, place, max_memory)
     emit(on_progress, "load", 1, 1, f"Loaded {os.fspath(source)}")
     return Bundle(model, tokenizer, family, os.fspath(source), getattr(config, "_commit_hash", None))
 
@@ -83,10 +89,15 @@ def _device(device: str) -> str:
     return device
 
 
-def _from_pretrained(origin: Source, dtype: torch.dtype | str, device: str) -> tuple[Any, Any]:
+def _from_pretrained(
+    origin: Source, dtype: torch.dtype | str, device: str, max_memory: Mapping[int | str, int | str] | None
+) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    placement = {"device_map": "auto"} if device == "balanced" else {}
+    placement: dict[str, Any] = {}
+    if device == "balanced":
+        offloaded = settings.home() / "offloaded" / hashlib.sha256(origin.where.encode()).hexdigest()[:12]
+        placement = {"device_map": "auto", "max_memory": max_memory, "offload_folder": str(offloaded)}
     with readable(origin), quiet():
         model = AutoModelForCausalLM.from_pretrained(origin.where, dtype=dtype, use_safetensors=True, **placement)
         tokenizer = AutoTokenizer.from_pretrained(origin.where)

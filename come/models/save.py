@@ -16,6 +16,7 @@ from come.models.bundle import Bundle
 from come.models.card import model_card
 from come.models.depth import share
 from come.models.load import torch_dtype
+from come.models.offload import is_offloaded
 from come.models.quiet import quiet
 
 
@@ -42,6 +43,11 @@ def save(
     wanted = bundle.dtype if dtype is None or dtype == "auto" else torch_dtype(dtype)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ComeError(f"{folder} is not empty.", "Choose a new folder; nothing is overwritten.")
+    if wanted != bundle.dtype and is_offloaded(bundle.model):
+        raise ComeError(
+            "A model that lies partly outside of memory is saved in its own dtype only.",
+            f"Load it in {str(wanted).removeprefix('torch.')} instead.",
+        )
     _check_space(folder, bundle.parameters * torch.empty(0, dtype=wanted).element_size())  # type: ignore[arg-type]
     model = bundle.model if wanted == bundle.dtype else _cast(bundle.model, wanted)
     try:

@@ -1,0 +1,61 @@
+"""Models whose weights lie partly in main memory or on disk: accelerate's hooks fetch them when they are needed.
+
+Such a module's parameters are placeholders on the "meta" device; everything that reads weights goes through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module, remove_hook_from_submodules
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+
+
+def weight_of(module: nn.Module, name: str) -> Tensor | None:
+    """A module's own parameter or buffer as it is, fetched where it is elsewhere; None where there is none."""
+    tensor = getattr(module, name, None)
+    if not isinstance(tensor, Tensor) or tensor.device.type != "meta":
+        return tensor
+    with align_module_device(module):
+        return getattr(module, name).detach()  # type: ignore[no-any-return]
+
+
+def is_offloaded(model: nn.Module) -> bool:
+    """Whether some of a model's weights are not at hand."""
+    return any(parameter.device.type == "meta" for parameter in model.parameters())
+
+
+def hook_stores(model: nn.Module) -> Iterator[Any]:
+    """What the hooks of a model fetch weights from: to be shared by copies of the model, never copied."""
+    for module in model.modules():
+        hook = getattr(module, "_hf_hook", None)
+        for each in getattr(hook, "hooks", (hook,)):
+            for name in ("weights_map", "tied_params_map"):
+                store = getattr(each, name, None)
+                if store is not None:
+                    yield store
+
+
+def bring_in(layer: nn.Module) -> None:
+    """Make a layer's own weights real, where they were fetched by hooks; its inputs still come to its device."""
+    if not any(hasattr(module, "_hf_hook") for module in layer.modules()):
+        return
+    device = next(
+        (hook.execution_device for module in layer.modules() if (hook := _aligning(module)) is not None),
+        torch.device("cpu"),
+    )
+    remove_hook_from_submodules(layer)
+    for module in layer.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None and parameter.device.type == "meta":
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+                module._parameters[name] = nn.Parameter(empty, parameter.requires_grad)
+    add_hook_to_module(layer, AlignDevicesHook(execution_device=device))
+
+
+def _aligning(module: nn.Module) -> AlignDevicesHook | None:
+    hook = getattr(module, "_hf_hook", None)
+    return next((each for each in getattr(hook, "hooks", (hook,)) if isinstance(each, AlignDevicesHook)), None)
