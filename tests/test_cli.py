@@ -194,7 +194,12 @@ def test_ctrl_c_cancels_a_run_and_it_can_be_resumed(
     command = ("run", *what, "--target-layers", "1", "--evaluate", "none")
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     with subprocess.Popen(
-        [sys.executable, "-m", "come", *command], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "come", *command],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C, and their children with them; a terminal's do not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         while process.poll() is None and not list(tmp_path.glob("runs/*/plan.json")):
             time.sleep(0.02)
