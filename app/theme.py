@@ -147,6 +147,10 @@ _CSS = """<style>
 }
 .come-strip b { font-weight: 600; }
 .come-strip .quiet { opacity: .72; }
+/* The dark theme's accent is light: white words on it would be too faint. */
+[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"] :is(p, span) {
+  color: light-dark(#fff, #0d1218);
+}
 .come-tiles {
   display: inline-flex; flex-wrap: wrap; gap: 2px; min-height: 14px; max-width: 100%; vertical-align: middle;
 }
