@@ -1,34 +1,20 @@
-"""What the compare page says: which runs may be set beside each other, and the verdict in one sentence.
-
-Plain data in, plain data out; the drawing is in `app.figures.compare`.
-"""
+"""Which runs may be set beside each other, and what each is called."""
 
 from __future__ import annotations
 
-import csv
-import io
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import come.merge
-from app.figures.compare import number
+from app.measured import Result, values
 from come.errors import ComeError
-from come.runs import Run
+from come.runs import Run, RunConfig
 
-
-@dataclass(frozen=True)
-class Result:
-    """One finished run, or the original model, as a point of a comparison."""
-
-    run: str
-    name: str
-    method: str  # the registered name; "original" for the model as it was
-    layers: int
-    parameters: int
-    bytes: int
-    perplexity: float
-    stderr: float | None = None
+# Options that change how a result is come by, not what it is.
+PRACTICAL = {"batch_size", "memory_budget", "seed"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +24,7 @@ class Entry:
     Attributes:
         key: runs compare when it is the same: model, evaluation text by its hash, how much of it.
         title: model and evaluation text in words.
+        sweep: the sweep that it belongs to, if it does.
         reason: why there is nothing to compare; "" where there is.
     """
 
@@ -46,6 +33,7 @@ class Entry:
     method: str
     key: tuple[Any, ...]
     title: str
+    sweep: str
     pruned: Result | None
     original: Result | None
     reason: str
@@ -60,35 +48,41 @@ def entry(run: Run) -> Entry | None:
     if config.kind != "compress":
         return None
     state, results = run.state(), run.results()
-    evaluation = results.get("evaluation") or {}
-    text = str(evaluation.get("text", config.evaluation_text or config.text))
-    tokens = int(evaluation.get("n_tokens", config.evaluation_tokens))
-    key = (config.model, evaluation.get("text_hash", text), tokens, evaluation.get("seq_len", config.seq_len))
-    name = run_name(run)
-    pruned = _result(run.id, name, config.method, results.get("pruned"))
-    original = _result(run.id, "original", "original", results.get("original"))
+    original, pruned = results.get("original") or {}, results.get("pruned") or {}
+    layers = _layers(run, config, pruned)
+    name = _name(config, layers)
+    known = _result(run.id, name, config, "original", "original", original, original, original.get("layers"))
+    result = _result(run.id, name, config, config.method, series(config), pruned, original, layers)
     reason = ""
     if state.status != "done":
         reason = {"queued": "waits for its turn", "running": "still running"}.get(state.status, state.status)
-    elif pruned is None:
-        reason = "measured no perplexity"
-    title = f"{_short(config.model)}, {tokens:,} tokens of {_short(text)}"
-    return Entry(run, name, config.method, key, title, pruned if not reason else None, original, reason)
+        reason += f": {state.error}" if state.error else ""
+    elif result is None or not set(result.values) - {"weights"}:
+        reason = "nothing was evaluated"
+    key, title = _compared_on(config, results)
+    return Entry(run, name, config.method, key, title, config.sweep, None if reason else result, known, reason)
 
 
 def run_name(run: Run) -> str:
     """What the visitor called a run, else what it does: "CoMe, 27 layers"."""
     config = run.config
-    if config.name:
-        return config.name
-    if config.kind == "analyze":
-        return f"Analysis of {_short(config.model)}"
+    return _name(config, _layers(run, config, run.results().get("pruned") or {}))
+
+
+def series(config: RunConfig) -> str:
+    """The line that a run belongs to: its method, and the options that are not the defaults: "CoMe (exponent 2.0)".
+
+    Runs of one series at one size differ in their seed alone, as far as that can be told from one run; `groups`
+    adds text and dtype where runs differ in them. What recovers a model after pruning will add its name here.
+    """
     known = come.merge.methods().get(config.method)
-    title = known.title if known else config.method
-    layers = (run.results().get("pruned") or {}).get("layers") or config.target_layers
-    if layers is not None:
-        return f"{title}, {layers} layers"
-    return f"{title}, −{config.sparsity:.0%}" if config.sparsity is not None else f"{title}, windows by hand"
+    defaults = known.defaults() if known else {}
+    words = [
+        _option(name, value)
+        for name, value in sorted(config.options.items())
+        if name not in PRACTICAL and (name not in defaults or value != defaults[name])
+    ]
+    return f"{_title(config.method)} ({', '.join(words)})" if words else _title(config.method)
 
 
 def groups(entries: Sequence[Entry]) -> dict[tuple[Any, ...], list[Entry]]:
@@ -97,7 +91,7 @@ def groups(entries: Sequence[Entry]) -> dict[tuple[Any, ...], list[Entry]]:
     for item in entries:
         if item.pruned is not None:
             found.setdefault(item.key, []).append(item)
-    return found
+    return {key: _told_apart(items) for key, items in found.items()}
 
 
 def of_model(runs: Sequence[Run], model: str) -> list[Entry]:
@@ -115,80 +109,111 @@ def left_out(entries: Sequence[Entry], key: tuple[Any, ...] | None) -> list[tupl
     ]
 
 
-def verdict(results: Sequence[Result], original: Result | None, titles: dict[str, str]) -> str:
-    """What the runs say, in one or two sentences.
-
-    Speaks of the size at which most methods were run (of several, the largest). `titles` names the methods.
-    """
-    if not results:
-        return "No finished run to compare yet."
-    sizes = sorted({result.layers for result in results}, reverse=True)
-    layers = max(sizes, key=lambda size: len({r.method for r in results if r.layers == size}))
-    best_of = best_per_method([result for result in results if result.layers == layers])
-    told = [f"{_title(r, titles)} has perplexity {number(r.perplexity)}" for r in best_of[:1]]
-    told += [f"{_title(r, titles)} {number(r.perplexity)}" for r in best_of[1:]]
-    first = f"At {layers} layers {', '.join(told)}"
-    first += f"; the original has {number(original.perplexity)}." if original else "."
-    return f"{first} {_judgement(best_of, original, titles)}".strip()
+def _compared_on(config: RunConfig, results: dict[str, Any]) -> tuple[tuple[Any, ...], str]:
+    """What makes runs comparable, and the same in words."""
+    evaluation = results.get("evaluation")
+    model = _short(config.model)
+    if not isinstance(evaluation, dict):
+        if "ppl" not in config.evaluate:
+            return (config.model, None), f"{model}, no text"
+        evaluation = {}
+    text = str(evaluation.get("text", config.evaluated_on))
+    tokens = int(evaluation.get("n_tokens", config.evaluation_tokens))
+    key = (config.model, evaluation.get("text_hash", text), tokens, evaluation.get("seq_len", config.seq_len))
+    return key, f"{model}, {tokens:,} tokens of {_short(text)}"
 
 
-def best_per_method(results: Sequence[Result]) -> list[Result]:
-    """The best run of each method, CoMe first, then from best to worst."""
-    best: dict[str, Result] = {}
-    for result in sorted(results, key=lambda r: r.perplexity):
-        best.setdefault(result.method, result)
-    return sorted(best.values(), key=lambda r: (r.method != "come", r.perplexity))
+def _told_apart(items: list[Entry]) -> list[Entry]:
+    """The same entries; runs calibrated on another text, or in another dtype, than most become series of their own."""
+    settings = [
+        (f"calibrated on {item.run.config.n_tokens:,} tokens of {_short(item.run.config.text)}", item.run.config.dtype)
+        for item in items
+    ]
+    usual = [Counter(column).most_common(1)[0][0] for column in zip(*settings, strict=True)]
+    return [
+        _renamed(item, [word for word, common in zip(own, usual, strict=True) if word != common])
+        for item, own in zip(items, settings, strict=True)
+    ]
 
 
-def to_csv(results: Sequence[Result], original: Result | None) -> str:
-    """The table as CSV: one line a run, the original first."""
-    out = io.StringIO()
-    fields = ["run", "name", "method", "layers", "parameters", "bytes", "perplexity", "stderr"]
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*fields[:-1], "perplexity_stderr"])
-    for result in [*([original] if original else []), *results]:
-        values = [getattr(result, name) for name in fields]
-        writer.writerow(["" if value is None else value for value in values])
-    return out.getvalue()
+def _renamed(item: Entry, words: list[str]) -> Entry:
+    if not words or item.pruned is None:
+        return item
+    return replace(item, pruned=replace(item.pruned, series=f"{item.pruned.series}, {', '.join(words)}"))
 
 
-def _judgement(best_of: Sequence[Result], original: Result | None, titles: dict[str, str]) -> str:
-    if len(best_of) < 2:
-        cost = best_of[0].perplexity / original.perplexity if original else 0.0
-        return f"That is {cost:.1f} times the original's; run another method to see whether it is good." if cost else ""
-    ranked = sorted(best_of, key=lambda result: result.perplexity)
-    first, second = ranked[0], ranked[1]
-    if number(first.perplexity) == number(second.perplexity):
-        return f"On this text {_title(first, titles)} and {_title(second, titles)} come out even."
-    merges = {"come", "come-p"}
-    if first.method in merges and not any(result.method in merges for result in ranked[1:]):
-        better = "merging is better than removal"
-    elif first.method == "shortgpt" and any(result.method in merges for result in ranked):
-        better = "removal is better"
-    else:
-        better = f"{_title(first, titles)} is better"
-    near = first.stderr and second.stderr and second.perplexity - first.perplexity < first.stderr + second.stderr
-    return f"On this text {better}{', though the error bars overlap' if near else ''}."
+def _layers(run: Run, config: RunConfig, pruned: dict[str, Any]) -> int | None:
+    """How many layers are left; of a method that keeps all, those of the model whose size it was to hit."""
+    if _leaves_fewer(config.method):
+        return pruned.get("layers") or config.target_layers
+    if config.target_layers is None and pruned:
+        with suppress(ComeError):  # a target given as a share is in layers in the plan
+            plan = run.plan()
+            return plan.options.get("target_layers") if plan else None
+    return config.target_layers
 
 
-def _title(result: Result, titles: dict[str, str]) -> str:
-    return titles.get(result.method, result.method)
+def _name(config: RunConfig, layers: int | None) -> str:
+    if config.name:
+        return config.name
+    if config.kind == "analyze":
+        return f"Analysis of {_short(config.model)}"
+    if layers is not None:
+        size = "layers" if _leaves_fewer(config.method) else "layers' size"
+        return f"{_title(config.method)}, {layers} {size}"
+    title = _title(config.method)
+    return f"{title}, −{config.sparsity:.0%}" if config.sparsity is not None else f"{title}, windows by hand"
 
 
-def _result(run: str, name: str, method: str, values: dict[str, Any] | None) -> Result | None:
-    if not values or not values.get("perplexity"):
+def _result(
+    run: str,
+    name: str,
+    config: RunConfig,
+    method: str,
+    line: str,
+    side: dict[str, Any],
+    original: dict[str, Any],
+    layers: int | None,
+) -> Result | None:
+    if not side.get("parameters"):
         return None
-    stderr = values.get("perplexity_stderr")
+    parameters = int(side["parameters"])
+    whole = int(original.get("parameters") or parameters)
     return Result(
         run=run,
         name=name,
         method=method,
-        layers=int(values["layers"]),
-        parameters=int(values["parameters"]),
-        bytes=int(values.get("bytes", 0)),
-        perplexity=float(values["perplexity"]),
-        stderr=float(stderr) if stderr else None,
+        series=line,
+        layers=layers,
+        parameters=parameters,
+        bytes=int(side.get("bytes") or 0),
+        removed=1 - parameters / whole,
+        seed=int(config.options.get("seed", config.seed)),
+        keeps_layers=method != "original" and not _leaves_fewer(method),
+        values=values(side, original),
     )
+
+
+def _option(name: str, value: Any) -> str:
+    """An option that is not the default, in a word or two."""
+    words = name.replace("_", " ")
+    if isinstance(value, bool):
+        return words if value else words.removeprefix("no ") if words.startswith("no ") else f"no {words}"
+    if isinstance(value, list | tuple):
+        each = ("–".join(map(str, one)) if isinstance(one, list | tuple) else str(one) for one in value)
+        return f"{words} {' '.join(each)}"
+    return f"{words} {value}"
+
+
+def _leaves_fewer(method: str) -> bool:
+    """Whether a method leaves fewer layers, as most do, or keeps them all and makes them smaller."""
+    known = come.merge.methods().get(method)
+    return known is None or known.target == "layers"
+
+
+def _title(method: str) -> str:
+    known = come.merge.methods().get(method)
+    return known.title if known else method
 
 
 def _short(name: str) -> str:

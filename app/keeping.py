@@ -9,10 +9,9 @@ import numpy as np
 from app import planning, session, visit
 from come.errors import ComeError
 from come.measure import Measurement
-from come.merge import Concatenate, DraftWindow, Plan
+from come.merge import DraftWindow, Plan
+from come.merge.provenance import provenance
 from come.models import Facts
-
-Unit = tuple[int, int]  # original layer, index of a KV group or FFN channel in it
 
 
 @dataclass(frozen=True)
@@ -92,29 +91,14 @@ def groups_of(ends: dict[int, int], layers: int) -> list[list[int]]:
 
 
 def of_plan(plan: Plan, facts: Facts) -> Keeping:
-    """What the steps of a plan keep, each unit followed back to the original layer that it came from."""
-    channels: list[list[Unit]] = [[(layer, i) for i in range(facts.intermediate_size)] for layer in range(facts.layers)]
-    kv_groups: list[list[Unit]] = [
-        [(layer, i) for i in range(facts.num_key_value_heads)] for layer in range(facts.layers)
-    ]
-    for step in plan.steps:
-        if isinstance(step, Concatenate):
-            channels = _merge(channels, step.window, step.channels)
-            kv_groups = _merge(kv_groups, step.window, step.kv_groups)
-        else:
-            channels = [units for layer, units in enumerate(channels) if layer not in step.layers]
-            kv_groups = [units for layer, units in enumerate(kv_groups) if layer not in step.layers]
-    whole = {group[0] for group in plan.groups() if len(group) == 1}
-    kept = {layer: Kept([], []) for layer in range(facts.layers) if layer not in whole}
-    for units, pick in ((channels, "channels"), (kv_groups, "kv_groups")):
-        for layer, index in (unit for row in units for unit in row):
+    """What the steps of a plan keep; layers that were averaged count as whole, because no unit of them is left out."""
+    made = provenance(plan, facts.num_key_value_heads, facts.intermediate_size)
+    averaged = {layer for index in made.averaged for layer in made.groups[index]}
+    kept = {layer: Kept([], []) for layer in range(facts.layers) if layer not in averaged}
+    for rows, pick in ((made.channels, "channels"), (made.kv_groups, "kv_groups")):
+        for layer, index in (unit for row in rows for unit in row):
             if layer in kept:
                 getattr(kept[layer], pick).append(index)
-    return Keeping(plan.groups(), kept, exact=True)
-
-
-def _merge(units: list[list[Unit]], window: tuple[int, int], kept: list[list[int]]) -> list[list[Unit]]:
-    """The units of every layer after a window's layers became one, which has those kept of each."""
-    first, last = window
-    merged = [units[first + offset][index] for offset, indices in enumerate(kept) for index in indices]
-    return [*units[:first], merged, *units[last + 1 :]]
+    whole = (facts.intermediate_size, facts.num_key_value_heads)
+    touched = {layer: each for layer, each in kept.items() if (len(each.channels), len(each.kv_groups)) != whole}
+    return Keeping(made.groups, touched, exact=True)

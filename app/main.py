@@ -26,6 +26,7 @@ PAGES = [
     ("plan", "Plan", ":material/edit_note:"),
     ("run", "Run", ":material/play_circle:"),
     ("compare", "Compare", ":material/compare_arrows:"),
+    ("inspect", "Inspect", ":material/extension:"),
 ]
 
 

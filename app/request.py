@@ -108,7 +108,10 @@ def command(request: RunConfig) -> str:
         words += ["--option", f"{name}={setting if isinstance(setting, str) else json.dumps(setting)}"]
     if request.evaluation_text:
         words += ["--evaluation-text", request.evaluation_text]
-    words += ["--evaluation-tokens", str(request.evaluation_tokens)]
+    words += ["--evaluation-tokens", str(request.evaluation_tokens), "--evaluate", ",".join(request.evaluate) or "none"]
+    if "acc" in request.evaluate:
+        words += ["--tasks", ",".join(request.tasks)]
+        words += ["--limit", str(request.task_limit)] if request.task_limit else []
     if not request.keep_model:
         words.append("--plan-only")
     elif request.save_dtype:
@@ -118,13 +121,23 @@ def command(request: RunConfig) -> str:
     return shlex.join(words)
 
 
-def baseline(request: RunConfig, method: str, target_layers: int) -> RunConfig:
-    """The same request by another method, at the layers that the first one leaves."""
+def variant(request: RunConfig, method: str, target_layers: int, seed: int, is_own: bool = False) -> RunConfig:
+    """The same request by another method, at another size, or with other calibration sequences.
+
+    Args:
+        request: the plan's own.
+        method: which method; its options are kept where it is the plan's own.
+        target_layers: how many layers are left.
+        seed: draws the sequences.
+        is_own: whether ``method`` is the plan's.
+    """
+    kept = {name: value for name, value in request.options.items() if name not in ("windows", "ratios")}
     fields = request.model_dump() | {
         "method": method,
         "target_layers": target_layers,
         "sparsity": None,
-        "options": {},
+        "options": kept if is_own else {},
+        "seed": seed,
         "name": f"{request.name} · {method}" if request.name else "",
     }
     return RunConfig.model_validate(fields)

@@ -22,7 +22,9 @@ STAGES = {
     "load": "Load",
     "measure": "Measure",
     "compress": "Prune",
-    "evaluate": "Evaluate",
+    "evaluate": "Perplexity",
+    "accuracy": "Accuracy",
+    "speed": "Speed",
     "save": "Save",
 }
 STATUS = {
@@ -167,7 +169,10 @@ def tail(log: str, lines: int = 400) -> str:
 def _belongs(stage: str, config: RunConfig) -> bool:
     if config.kind == "analyze":
         return stage in ("load", "measure")
-    return {"measure": False, "evaluate": bool(config.evaluate), "save": config.keep_model}.get(stage, True)
+    asked = {"evaluate": "ppl", "accuracy": "acc", "speed": "speed"}
+    if stage in asked:
+        return asked[stage] in config.evaluate
+    return {"measure": False, "save": config.keep_model}.get(stage, True)
 
 
 def _short(name: str) -> str:

@@ -76,8 +76,9 @@ def suffix_and_head(bundle: Bundle, tokens: torch.Tensor, first: int) -> None:
 
 def agreement(steps: int = 10, n_tokens: int = 512) -> tuple[int, int, int]:
     """On how many of the grid's steps the quick search comes within one grid step, of how many, with how many looks."""
+    from come.merge.choice import Choice, SelectionOptions
     from come.merge.come_p import ComePOptions, Scorer, coarse_to_fine, grid
-    from come.merge.progressive import Choice, SelectionOptions, progressive
+    from come.merge.progressive import progressive
     from come.merge.rebuild import base_of
     from come.merge.registry import Task
 

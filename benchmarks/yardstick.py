@@ -13,10 +13,10 @@ from torch import Tensor
 
 from come.measure.walk import batches
 from come.merge.allocate import ratio_from_influence
-from come.merge.concatenate import take_step
 from come.merge.draft import decide
-from come.merge.plan import Concatenate
 from come.merge.select import choose
+from come.merge.steps import Concatenate
+from come.merge.take import take_step
 from come.models import Bundle
 
 

@@ -20,16 +20,20 @@ _HOMES = {
     "Method": "come.merge",
     "Plan": "come.merge",
     "Result": "come.merge",
+    "Speed": "come.evaluate",
+    "accuracy": "come.evaluate",
     "compress": "come.compress",
     "describe": "come.models",
     "draft": "come.merge",
     "estimate": "come.estimate",
+    "kl_divergence": "come.evaluate",
     "load": "come.models",
     "measure": "come.measure",
     "methods": "come.merge",
     "perplexity": "come.evaluate",
     "rebuild": "come.merge",
     "save": "come.models",
+    "speed": "come.evaluate",
     "tokens": "come.text",
 }
 
@@ -41,16 +45,20 @@ __all__ = [
     "Method",
     "Plan",
     "Result",
+    "Speed",
+    "accuracy",
     "compress",
     "describe",
     "draft",
     "estimate",
+    "kl_divergence",
     "load",
     "measure",
     "methods",
     "perplexity",
     "rebuild",
     "save",
+    "speed",
     "tokens",
 ]
 
@@ -58,7 +66,10 @@ if TYPE_CHECKING:
     from come.compress import compress
     from come.errors import ComeError
     from come.estimate import estimate
+    from come.evaluate.accuracy import accuracy
+    from come.evaluate.divergence import kl_divergence
     from come.evaluate.perplexity import perplexity
+    from come.evaluate.speed import Speed, speed
     from come.events import Event
     from come.measure import Measurement, measure
     from come.merge import Method, Plan, Result, methods

@@ -34,6 +34,7 @@ def compress(
     on_progress: OnProgress = None,
     done: Plan | None = None,
     on_step: Callable[[Plan], None] | None = None,
+    measured: dict[Any, Any] | None = None,
     **options: Any,
 ) -> Result:
     """Prune a model; the one given is left as it was and stays usable.
@@ -47,6 +48,7 @@ def compress(
         on_progress: told of each stage.
         done: the plan of an interrupted run of the same request, to go on from.
         on_step: given the plan after each step.
+        measured: measuring passes over these very tokens that requests share: taken up, and added to.
         **options: the method's options.
 
     Raises:
@@ -64,16 +66,31 @@ def compress(
             "tokens_hash": hashlib.sha256(tokens.cpu().contiguous().numpy().tobytes()).hexdigest(),
         },
     )
-    if done is not None and done.model_copy(update={"steps": [], "notes": []}) != empty:
+    if done is not None and not done.same_request(empty):
         raise ComeError(
             "The plan to go on from was made by another request.",
             "Use the same model, text, method and options, or start anew.",
         )
     plan = done if done is not None else empty
     current = replay(bundle, plan) if plan.steps else bundle
-    result = chosen.function(Task(bundle, current, plan, tokens, target, on_progress, on_step), parsed)
-    assert len(result.bundle.layers) == target, f"{len(result.bundle.layers)} layers, {target} wanted"
+    task = Task(bundle, current, plan, tokens, target, on_progress, on_step, measured if measured is not None else {})
+    result = chosen.function(task, parsed)
+    _check_target_met(bundle, result.bundle, chosen, target)
     return result
+
+
+def _check_target_met(original: Bundle, pruned: Bundle, method: Method, target: int) -> None:
+    if method.target == "layers":
+        assert len(pruned.layers) == target, f"{len(pruned.layers)} layers, {target} wanted"
+        return
+    most = original.parameters - (len(original.layers) - target) * layer_parameters(original)
+    assert len(pruned.layers) == len(original.layers), f"{method.name} keeps every layer, {len(pruned.layers)} are left"
+    assert pruned.parameters <= most, f"{pruned.parameters:,} parameters, at most {most:,} wanted"
+
+
+def layer_parameters(bundle: Bundle) -> int:
+    """How many parameters a layer of a model has."""
+    return sum(parameter.numel() for parameter in bundle.layers[0].parameters())
 
 
 def check_request(
@@ -106,7 +123,7 @@ def _parse(
         layers, parameters, one_layer = model.layers, model.parameters, model.layer_parameters
     else:
         layers, parameters = len(model.layers), model.parameters
-        one_layer = sum(parameter.numel() for parameter in model.layers[0].parameters())
+        one_layer = layer_parameters(model)
     given = [
         name
         for name, value in (
@@ -145,4 +162,6 @@ def _parse(
         check_reach(model, layers, target, parsed.span)
     if getattr(parsed, "passes", None) is not None:
         merges_a_pass(layers, target, parsed.span, parsed.passes)
+    if hasattr(parsed, "check"):
+        parsed.check(layers, target)
     return chosen, parsed, target

@@ -29,3 +29,10 @@ def emit(on_progress: OnProgress, stage: str, step: int, of: int, message: str =
     """Report one event to whoever listens; nobody listening is fine."""
     if on_progress is not None:
         on_progress(Event(stage, step, of, message, values))
+
+
+def as_stage(on_progress: OnProgress, stage: str) -> OnProgress:
+    """A listener that is told of everything as if it belonged to one stage."""
+    if on_progress is None:
+        return None
+    return lambda event: emit(on_progress, stage, event.step, event.of, event.message, **event.values)

@@ -1,4 +1,4 @@
-"""What the runs say: the verdict in a sentence, perplexity against what is left of the model, the table."""
+"""What the runs say: the verdict, a metric against what is left of the model, method by target, the table."""
 
 from __future__ import annotations
 
@@ -7,23 +7,34 @@ import streamlit as st
 
 import come.merge
 import come.runs
-from app import comparison, example, widgets
-from app.comparison import Entry, Result
+from app import compared, comparison, example, metrics, points, session, tables, verdict, widgets
+from app.compared import Shown
+from app.comparison import Entry
 from app.figures import compare as figures
+from app.figures import compare_heatmap
+from app.measured import Result
+from app.metrics import LAYERS, SIZES, Metric, Size
+from come.runs import Run
 
-AGAINST = {"layers": "Layers", "parameters": "Parameters"}
+FEW_LINES = 12
 
 
 def page() -> None:
+    if session.value("run-to-open"):
+        session.put("run-to-open", False)
+        st.switch_page(widgets.PAGES / "run.py")
     st.title("Compare")
-    own = [item for item in map(comparison.entry, come.runs.list_runs()) if item]
+    known = come.runs.list_runs()
+    own = [item for item in map(comparison.entry, known) if item]
+    active = [item.run for item in own if item.run.state().active]
     shipped = not any(item.pruned for item in own)
-    entries = [item for item in map(comparison.entry, example.runs()) if item] if shipped else own
-    groups = comparison.groups(entries)
+    groups = comparison.groups([item for item in map(comparison.entry, example.runs()) if item] if shipped else own)
+    if active:
+        _at_work(active, {run.id for run in known})
     if not groups:
         widgets.empty_state(
             "No finished run yet",
-            "A run shows here as soon as its perplexity is known.",
+            "A run shows here as soon as it has been evaluated.",
             "run",
             "Start a run",
         )
@@ -36,16 +47,27 @@ def page() -> None:
         )
     key = _group(groups)
     words = st.container()  # the verdict comes first, but depends on the choice below it
-    chosen = _chosen(groups[key])
+    metric, size, kind, chosen = _controls(groups[key], key)
     results = [item.pruned for item in chosen if item.pruned]
-    original = next((item.original for item in chosen if item.original), None)
-    titles = {name: method.title for name, method in come.merge.methods().items()}
+    originals = [item.original for item in chosen if item.original]
+    if not results:
+        st.markdown("No run is left of those chosen. Take something out of **Choose runs**.")
+        return
     with words:
-        st.markdown(f"### {comparison.verdict(results, original, titles)}")
-        st.caption(f"Perplexity of {groups[key][0].title} (held-back part; lower is better).")
-    _figure(results, original, titles)
-    _table(results, original, titles)
+        first, *rest = verdict.sentences(results, originals)
+        st.markdown(f"### {first}")
+        if rest:
+            st.markdown(" ".join(rest))
+        count = f"{len(chosen)} of {len(groups[key])}" if len(chosen) < len(groups[key]) else str(len(chosen))
+        st.caption(f"{groups[key][0].title}{', held-back part' if key[1] else ''}. {count} runs.")
+    shown = compared.shown(results, originals, metric, size)
+    _figure(shown, kind, opens=not shipped)
+    _heatmap(results, metric, kind, opens=not shipped)
+    _table(results, originals, opens=not shipped)
     _left_out(comparison.left_out(own, key))
+
+
+# --- what is compared --------------------------------------------------------------------------------
 
 
 def _group(groups: dict[tuple, list[Entry]]) -> tuple:
@@ -58,85 +80,213 @@ def _group(groups: dict[tuple, list[Entry]]) -> tuple:
     return keys[place or 0]
 
 
-def _chosen(entries: list[Entry]) -> list[Entry]:
-    names = {item.run.id: _label(item) for item in entries}
-    wanted = st.multiselect(
-        "Runs",
-        list(names),
-        default=list(names),
-        key=f"chosen-{hash(tuple(names)) & 0xFFFF}",
-        format_func=names.__getitem__,
-        placeholder="Choose runs to compare",
-    )
-    return [item for item in entries if item.run.id in wanted]
-
-
-def _label(item: Entry) -> str:
-    layers = f"{item.pruned.layers} layers" if item.pruned else ""
-    return f"{item.method}, {layers}" if item.name == item.run.id else item.name
-
-
-def _figure(results: list[Result], original: Result | None, titles: dict[str, str]) -> None:
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
+def _controls(entries: list[Entry], key: tuple) -> tuple[Metric, Size, str, list[Entry]]:
+    """What to draw against what, of which runs, and what the camera above a figure saves."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        drawn = [m for m in metrics.measured([item.pruned for item in entries if item.pruned]) if m.drawn]
+        titles = {metric.key: metric.title for metric in drawn}
+        session.keep_among("metric", list(titles), next(iter(titles)))
+        chosen = st.selectbox("Figure", list(titles), key="metric", format_func=titles.__getitem__, width=280)
+        session.keep_among("against", list(SIZES), "layers")
         against = st.segmented_control(
-            "Against",
-            list(AGAINST),
-            default="layers",
-            required=True,
-            key="against",
-            format_func=AGAINST.__getitem__,
-            bind="query-params",
+            "Against", list(SIZES), key="against", required=True, format_func=lambda name: SIZES[name].title
         )
         kind = st.segmented_control(
-            "Save figure as",
+            "Save figures as",
             ["svg", "png"],
             default="svg",
             required=True,
             key="figure-format",
             format_func=str.upper,
-            help="What the camera above the figure saves, made in your browser.",
+            help="What the camera above a figure saves, made in your browser.",
         )
-    figure = figures.perplexity_figure(results, original, titles, against or "layers")
+        kept = _filtered(entries, str(hash(key) & 0xFFFF))
+    return metrics.metric(chosen), SIZES[against or "layers"], kind or "svg", kept
+
+
+def _filtered(entries: list[Entry], place: str) -> list[Entry]:
+    """The runs that are left of the entries; nothing chosen in a list means all."""
+    names = {item.run.id: f"{item.name} · {item.run.id[:15]}" for item in entries}
+    with st.popover("Choose runs", icon=":material/filter_list:"):
+        lines = sorted({item.pruned.series for item in entries if item.pruned})
+        layers = sorted({item.pruned.layers for item in entries if item.pruned and item.pruned.layers}, reverse=True)
+        sweeps = sorted({item.sweep for item in entries if item.sweep})
+        wanted = st.multiselect("Methods", lines, key=f"methods-{place}", placeholder="All methods")
+        left = st.multiselect("Layers left", layers, key=f"layers-{place}", placeholder="All sizes")
+        sweep = None
+        if sweeps:
+            sweep = st.selectbox("Sweep", sweeps, index=None, key=f"sweep-{place}", placeholder="All runs")
+        without = st.multiselect(
+            "Leave out", list(names), key=f"without-{place}", format_func=names.__getitem__, placeholder="No run"
+        )
+    return [
+        item
+        for item in entries
+        if item.pruned
+        and (not wanted or item.pruned.series in wanted)
+        and (not left or item.pruned.layers in left)
+        and (sweep is None or item.sweep == sweep)
+        and item.run.id not in without
+    ]
+
+
+# --- figures -----------------------------------------------------------------------------------------
+
+
+def _figure(shown: Shown, kind: str, opens: bool) -> None:
+    metric = shown.metric
+    key = metric.key.replace("/", "-")
+    figure = figures.lines(
+        shown.points, shown.original, metric, shown.size, list(come.merge.methods()), chance=shown.chance
+    )
     widgets.figure(
-        figure, key="perplexity", alt="Perplexity of each run; the table below holds it.", image=kind or "svg"
+        figure,
+        key=key,
+        alt=f"{metric.title} of each run against {shown.size.title.lower()}; the table below holds it.",
+        image="png" if kind == "png" else "svg",
+        on_select=(lambda: _clicked(key)) if opens else None,
     )
+    st.caption(" ".join(compared.notes(shown)))
+    _picked(shown)
 
 
-def _table(results: list[Result], original: Result | None, titles: dict[str, str]) -> None:
-    rows = [*([original] if original else []), *sorted(results, key=lambda r: (-r.layers, r.perplexity))]
-    if not rows:
+def _heatmap(results: list[Result], metric: Metric, kind: str, opens: bool) -> None:
+    drawn = points.points(results, metric, LAYERS)
+    if len({point.series for point in drawn}) < 2:
         return
-    table = pd.DataFrame(
-        {
-            "Method": [titles.get(row.method, row.method) for row in rows],
-            "Layers": [row.layers for row in rows],
-            "Parameters (M)": [row.parameters / 1e6 for row in rows],
-            "Size (MiB)": [row.bytes / 2**20 for row in rows],
-            "Perplexity": [row.perplexity for row in rows],
-            "± standard error": [row.stderr for row in rows],
-            "Run": [row.name for row in rows],
-        }
+    st.html(compare_heatmap.CSS)
+    widgets.figure(
+        compare_heatmap.heatmap(drawn, metric, st.context.theme.type),
+        key="method-by-target",
+        alt=f"{metric.title} by method and layers left; the table below holds it.",
+        image="png" if kind == "png" else "svg",
+        width=compare_heatmap.width(drawn),
+        on_select=(lambda: _clicked("method-by-target")) if opens else None,
     )
-    st.dataframe(
-        table,
-        hide_index=True,
-        height="content",
-        column_config={
-            "Parameters (M)": st.column_config.NumberColumn(format="%.1f"),
-            "Size (MiB)": st.column_config.NumberColumn(format="%.0f"),
-            "Perplexity": st.column_config.NumberColumn(format="%.2f"),
-            "± standard error": st.column_config.NumberColumn(format="%.2f"),
-        },
+    st.caption("Framed: the best of its column. The shade is the rank within the column; rows go by mean rank.")
+
+
+def _clicked(key: str) -> None:
+    """Open the run of a clicked point; of a mean over seeds, offer its runs."""
+    clicked = session.clicked(key)
+    if clicked and clicked[0].get("customdata"):
+        _follow(str(clicked[0]["customdata"][0]).split())
+
+
+def _follow(ids: list[str]) -> None:
+    if len(ids) == 1:
+        session.open_run(ids[0])
+        session.put("run-to-open", True)
+    else:
+        session.put("runs-picked", ids)
+
+
+def _picked(shown: Shown) -> None:
+    """The runs behind the mean that was clicked last."""
+    ids = session.value("runs-picked")
+    point = next((each for each in shown.points if each.runs == ids), None)
+    if point is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{point.series}, {point.layers} layers:**")
+        for result, value in zip(point.results, point.each, strict=True):
+            st.button(
+                f"Open seed {result.seed}: {shown.metric.say(value)}",
+                key=f"open-{result.run}",
+                icon=":material/arrow_forward:",
+                on_click=_follow,
+                args=([result.run],),
+            )
+
+
+# --- the table ---------------------------------------------------------------------------------------
+
+
+def _table(results: list[Result], originals: list[Result], opens: bool) -> None:
+    st.subheader("All figures")
+    lines = tables.rows(results, originals)
+    ids = [line.run for line in lines]
+    form = {
+        name: st.column_config.NumberColumn(format=f"%.{digits}f") for name, digits in tables.decimals(lines).items()
+    }
+    table = pd.DataFrame(tables.columns(lines))
+    config = {"Method": st.column_config.TextColumn(pinned=True), **form}
+    height = "content" if len(lines) <= FEW_LINES else 460
+    if opens:
+        names = {line.run: f"{line.name}, seed {line.seed}" for line in lines if line.method != "original"}
+        st.selectbox(
+            "Open a run",
+            list(names),
+            index=None,
+            key="open-compared",
+            format_func=names.__getitem__,
+            placeholder="Choose one, tick its line below, or click its point above",
+            on_change=lambda: _follow([session.value("open-compared")]),
+        )
+        st.dataframe(
+            table,
+            hide_index=True,
+            height=height,
+            key="compared-table",
+            column_config=config,
+            placeholder="–",
+            on_select=lambda: _open_line(ids),
+            selection_mode="single-row",
+        )
+    else:
+        st.dataframe(table, hide_index=True, height=height, column_config=config, placeholder="–")
+    _downloads(lines, results, originals)
+
+
+def _open_line(ids: list[str]) -> None:
+    rows = session.value("compared-table")["selection"]["rows"]
+    if rows and rows[0] < len(ids):
+        _follow([ids[rows[0]]])
+
+
+def _downloads(lines: list[Result], results: list[Result], originals: list[Result]) -> None:
+    documents = (
+        ("CSV", tables.to_csv(lines), "csv", "text/csv", "One line a run, every figure unrounded."),
+        (
+            "Markdown",
+            tables.to_markdown(results, originals),
+            "md",
+            "text/markdown",
+            "One line a method and size, ± error.",
+        ),
+        (
+            "LaTeX",
+            tables.to_latex(results, originals),
+            "tex",
+            "text/x-tex",
+            "The same as a booktabs table, best in bold.",
+        ),
     )
-    st.download_button(
-        "Download as CSV",
-        comparison.to_csv(results, original),
-        "come-lab-runs.csv",
-        "text/csv",
-        key="csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+    with st.container(horizontal=True):
+        for label, text, ending, mime, about in documents:
+            st.download_button(
+                label,
+                text,
+                f"come-lab-comparison.{ending}",
+                mime,
+                key=ending,
+                icon=":material/download:",
+                help=about,
+                on_click="ignore",
+            )
+
+
+# --- what is not there -------------------------------------------------------------------------------
+
+
+@st.fragment(run_every=3.0)
+def _at_work(active: list[Run], known: set[str]) -> None:
+    """How many runs are at work or wait; when one ends, or a new one is there, the page is drawn anew."""
+    now = [run for run in active if run.state().active]
+    if len(now) != len(active) or {run.id for run in come.runs.list_runs()} != known:
+        st.rerun()
+    count = f"{len(now)} runs are" if len(now) > 1 else "1 run is"
+    st.caption(f":material/progress_activity: {count} at work or waiting, and will show here when done.")
 
 
 def _left_out(items: list[tuple[Entry, str]]) -> None:

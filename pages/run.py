@@ -10,16 +10,10 @@ import streamlit as st
 
 import come.merge
 import come.runs
-from app import comparison, foreseen, planning, request, run_list, running, session, theme, visit, widgets
+from app import comparison, foreseen, planning, request, run_form, run_list, running, session, theme, visit, widgets
 from app.figures import run as run_figures
 from come.errors import ComeError
-from come.models import Facts
 from come.runs import Run, RunConfig
-from come.text import known_texts
-
-DTYPES = ("float32", "bfloat16", "float16")
-BASELINES = ("shortgpt", "random")
-SAME = "same"  # the evaluation part of the calibration text
 
 
 def page() -> None:
@@ -67,7 +61,7 @@ def _new() -> None:
         return
     with st.container(border=True):
         st.markdown(f"**{running.sentence(session.choice(), draft, facts, layers)}**")
-        requests = _form(facts, layers)
+        requests = run_form.requests(facts, layers)
         widgets.expected(foreseen.cost(requests, facts, visit.analysis()[0]))
         with st.container(horizontal=True, vertical_alignment="center"):
             count = len(requests)
@@ -85,91 +79,15 @@ def _new() -> None:
             st.code("\n".join(request.command(item) for item in requests), language="bash", wrap_lines=True)
 
 
-def _form(facts: Facts, layers: int) -> list[RunConfig]:
-    """The widgets of a new run, and the requests that they amount to, the plan's own first."""
-    methods = come.merge.methods()
-    own = session.draft().method
-    others = [name for name in methods if name != own]
-    left, right = st.columns(2, gap="large")
-    with left:
-        compare = st.pills(
-            "Compare with",
-            others,
-            selection_mode="multi",
-            key="compare-with",
-            persist_state="session",
-            default=[name for name in BASELINES if name in others],
-            format_func=lambda name: methods[name].title,
-            help="Each runs on the same text, to the same number of layers, one after the other.",
-        )
-        name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=60)
-        titles = {SAME: "Held-back part of the same text"} | {text.name: text.title for text in known_texts()}
-        text = st.selectbox(
-            "Perplexity on",
-            list(titles),
-            key="evaluation-text",
-            format_func=lambda key: titles.get(key, key),
-            accept_new_options=True,
-            persist_state="session",
-            help="A known text, or the path of your own .txt or .jsonl. "
-            "Calibration and evaluation parts never overlap.",
-        )
-    with right:
-        tokens = st.number_input(
-            "Evaluation tokens",
-            min_value=session.choice().seq_len,
-            value=4096,
-            step=512,
-            key="evaluation-tokens",
-            persist_state="session",
-            help="More tokens: a surer number, a longer run.",
-        )
-        keep = st.toggle(
-            "Keep the pruned model",
-            value=True,
-            key="keep",
-            persist_state="session",
-            help="Off keeps the plan only, a few kB: `come rebuild` makes the model from it, bit for bit.",
-        )
-        dtype = st.segmented_control(
-            "Save in",
-            DTYPES,
-            key="save-dtype",
-            default="float32",
-            required=True,
-            disabled=not keep,
-            persist_state="session",
-            wrap=True,
-            format_func=lambda kind: f"{kind} · {widgets.human_bytes(facts.bytes_at(layers, kind))}",
-        )
-    try:
-        first = request.config(
-            session.choice(),
-            visit.config_of_draft(),
-            name=name or "",
-            evaluation_text=None if text in (SAME, None, "") else text,
-            evaluation_tokens=int(tokens or 4096),
-            keep_model=bool(keep),
-            save_dtype=dtype if keep else None,
-        )
-    except ComeError as error:
-        st.error(str(error), icon=":material/error:")
-        return []
-    return [first, *(request.baseline(first, method, layers) for method in compare or [])]
-
-
 def _start(requests: list[RunConfig]) -> None:
-    """Check and queue all requests; the first one is opened."""
-    made: list[Run] = []
+    """Check and queue all requests in one process; the first one is opened."""
     try:
-        for item in requests:
-            made.append(come.runs.create(item))
-        for run in made:
-            come.runs.launch(run)
+        made = come.runs.prepare(requests) if len(requests) > 1 else [come.runs.create(requests[0])]
+        todo = [run for run in made if run.state().status != "done"]
+        come.runs.launch(*(todo or made))
+        session.open_run(made[0].id)
     except ComeError as error:
         session.set_problem(str(error))
-    if made:
-        session.open_run(made[0].id)
 
 
 # --- one run -----------------------------------------------------------------------------------------

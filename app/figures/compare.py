@@ -1,220 +1,254 @@
-"""Figures of the compare page: perplexity against what is left of the model.
+"""Figures of the compare page: a metric against what is left of the model, one line a method.
 
-Pure functions: results in, a plotly figure out. A method has one colour and one marker everywhere, so that it
-is told apart without colour too.
+Pure functions: points in, a plotly figure out.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import plotly.graph_objects as go
 
 from app import theme
+from app.figures.compare_axes import horizontal, lines_aside, logarithmic, vertical
+from app.figures.method_style import Style, style
+from app.measured import Result
+from app.metrics import PERPLEXITY, SIZES, Metric, Size
+from app.metrics import number as number
+from app.points import Point, best_by_size, front, points
 
 INK = "#858d99"  # the original: reads on white and on black
-MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
-FIXED = {"come": 0, "shortgpt": 1, "random": 3}  # places in the order of theme.CATEGORIES
+FAINT = 0.4
+MANY = 6  # methods, from which on the legend takes room of its own
 
 
-class Measured(Protocol):
-    """What a point needs: see `app.comparison.Result`."""
-
-    name: str
-    method: str
-    layers: int
-    parameters: int
-    perplexity: float
-    stderr: float | None
-
-
-def style(method: str, others: Sequence[str] = ()) -> tuple[str, str]:
-    """Colour and marker of a method: fixed for the first three, for more in the order of `others`."""
-    place = FIXED.get(method)
-    if place is None:
-        rest = [other for other in others if other not in FIXED]
-        free = [i for i in range(len(theme.CATEGORIES)) if i not in FIXED.values()]
-        place = free[(rest.index(method) if method in rest else 0) % len(free)]
-    return theme.CATEGORIES[place % len(theme.CATEGORIES)], MARKERS[place % len(MARKERS)]
-
-
-def perplexity_figure(
-    results: Sequence[Measured],
-    original: Measured | None,
-    titles: dict[str, str],
-    against: Literal["layers", "parameters"] = "layers",
-    plan: int | None = None,
+def lines(
+    drawn: Sequence[Point],
+    original: Point | None,
+    metric: Metric,
+    size: Size,
+    methods: Sequence[str],
+    *,
+    chance: float | None = None,
+    plan: float | None = None,
+    mark_front: bool = True,
 ) -> go.Figure:
-    """Perplexity against what is left: one line a method, all starting at the original, smaller to the right.
+    """A metric against the model's size: one line a series, all starting at the original, smaller to the right.
 
-    `titles` names the methods. `plan` is where a plan without a result yet stands: its layers or parameters.
+    A clicked point's customdata starts with the ids of its runs, joined by spaces.
 
-    Error bars are one standard error (of the mean loss, carried to the perplexity) where it was measured.
+    Args:
+        drawn: the points; means over seeds, with each seed behind them, faint.
+        original: the model as it was.
+        metric: the vertical axis. size: the horizontal one.
+        methods: all registered names, in order: they fix the colours.
+        chance: what guessing scores.
+        plan: where a plan without a result yet stands on the horizontal axis.
+        mark_front: ring the points of the Pareto front.
     """
     figure = go.Figure()
-    methods = sorted({result.method for result in results}, key=lambda name: (FIXED.get(name, 99), name))
-    aside = _aside(results, original, methods, against)
-    for method in methods:
-        mine = sorted((r for r in results if r.method == method), key=lambda r: -_x(r, against))
-        shade, marker = style(method, methods)
-        line = [(x + aside[method], y) for x, y in _mean_line(mine, against)]
-        if original is not None:
-            line = [(_x(original, against), original.perplexity), *line]
-        figure.add_trace(
-            go.Scatter(
-                x=[x for x, _ in line],
-                y=[y for _, y in line],
-                mode="lines",
-                line={"color": shade, "width": 2},
-                opacity=0.55,
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=method,
-            )
+    names = _series(drawn, methods)
+    log = logarithmic(drawn, original, metric)
+    start = None if original is None or (log and original.value <= 0) else original
+    aside = lines_aside(drawn, original, names, size)
+    if mark_front:
+        figure.add_trace(_rings(front(drawn, metric, size, original), aside, metric))
+    for rank, name in reversed(list(enumerate(names))):  # the first, CoMe, is drawn last: on top
+        mine = sorted((p for p in drawn if p.series == name), key=lambda p: -p.size if size.smaller else p.size)
+        look = style(mine[0].method, methods, _variant(name, mine[0].method, drawn))
+        for trace in _traces(mine, look, start, metric, aside[name]):
+            figure.add_trace(trace.update(legendgroup=name, legendrank=rank))
+    if start is not None:
+        figure.add_trace(_original(start, metric).update(legendrank=len(names)))
+        figure.add_hline(y=start.value * metric.scale, line={"color": INK, "width": 1, "dash": "dot"}, layer="below")
+    if chance is not None:
+        figure.add_hline(
+            y=chance * metric.scale,
+            line={"color": INK, "width": 1, "dash": "dash"},
+            annotation={"text": "chance", "font": {"size": 12, "color": INK}, "yanchor": "bottom"},
+            annotation_position="bottom right",
         )
-        figure.add_trace(
-            go.Scatter(
-                x=[_x(r, against) + aside[method] for r in mine],
-                y=[r.perplexity for r in mine],
-                mode="markers",
-                name=titles.get(method, method),
-                legendgroup=method,
-                marker={"color": shade, "symbol": marker, "size": 11},
-                error_y=_bars(mine, shade),
-                customdata=[
-                    [r.name, r.layers, r.parameters / 1e6, f" ± {r.stderr:.1f}" if r.stderr else ""] for r in mine
-                ],
-                hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]} layers, "
-                "%{customdata[2]:.1f} M parameters"
-                "<br>perplexity %{y:.1f}%{customdata[3]}<extra></extra>",
-            )
-        )
-    if original is not None:
-        figure.add_trace(_original(original, against))
     if plan is not None:
         figure.add_vline(
-            x=plan if against == "layers" else plan / 1e6,
+            x=plan,
             line={"color": theme.MARK, "width": 1.5, "dash": "dot"},
             annotation={"text": "this plan", "font": {"size": 12, "color": theme.MARK}},
         )
-    return _axes(figure, results, original, titles, against, plan)
+    height = 420 + (7 * len(names) if len(names) > MANY else 0)
+    direction = "lower" if metric.lower else "higher"
+    theme.finish(
+        figure,
+        finding(drawn, metric),
+        x=f"{size.axis} (smaller to the right)",
+        y=f"{metric.axis} ({direction} is better{', log' if log else ''})",
+        height=height,
+        legend=True,
+    )
+    horizontal(figure, drawn, original, size, plan)
+    vertical(figure, drawn, start, metric, log)
+    return figure.update_layout(hovermode="closest")
 
 
-def figure_title(results: Sequence[Measured], titles: dict[str, str]) -> str:
-    """The finding of `perplexity_figure`, in a few words."""
-    if not results:
-        return "No pruned model to show yet"
-    best = min(results, key=lambda r: r.perplexity)
-    methods = {r.method for r in results}
-    title = titles.get(best.method, best.method)
-    if len(methods) == 1:
-        return (
-            f"Every layer that goes raises the perplexity of {title}"
-            if len({r.layers for r in results}) > 1
-            else (f"{title} at {best.layers} layers: perplexity {number(best.perplexity)}")
-        )
-    targets = sorted({r.layers for r in results}, reverse=True)
-    shared = [t for t in targets if len({r.method for r in results if r.layers == t}) > 1]
-    winners = {min((r for r in results if r.layers == t), key=lambda r: r.perplexity).method for t in shared}
-    if len(winners) == 1:
-        winner = titles.get(winners.pop(), title)
-        where = f"at {shared[0]} layers" if len(shared) == 1 else f"at every one of {len(shared)} sizes"
-        return f"{winner} loses least {where}"
+def perplexity_figure(
+    results: Sequence[Result],
+    original: Result | None,
+    titles: dict[str, str],
+    against: Literal["layers", "parameters", "sparsity"] = "layers",
+    plan: int | None = None,
+) -> go.Figure:
+    """`lines` of perplexity. `titles` names all methods; `plan` is a plan's layers, or its parameters."""
+    size = SIZES[against]
+    known = points([original], PERPLEXITY, size) if original else []
+    at = None if plan is None else plan / 1e6 if against == "parameters" else float(plan)
+    drawn = points(results, PERPLEXITY, size)
+    return lines(drawn, known[0] if known else None, PERPLEXITY, size, list(titles), plan=at, mark_front=False)
+
+
+def finding(drawn: Sequence[Point], metric: Metric) -> str:
+    """What the points say, in a few words."""
+    if not drawn:
+        return f"{metric.title}: no run to show yet"
+    if len({point.method for point in drawn}) == 1:
+        if len(drawn) == 1:
+            return f"{drawn[0].series}: {metric.axis} {metric.say(drawn[0].value)}"
+        return f"{metric.title} of {drawn[0].series} by size"
+    shared = [ranked for ranked in best_by_size(drawn, metric).values() if len(ranked) > 1]
     if not shared:
         return "No two methods were run at the same number of layers yet"
-    return "Which method loses least depends on the size"
+    winner, wins = Counter(ranked[0].series for ranked in shared).most_common(1)[0]
+    if wins == len(shared):
+        where = f"at {shared[0][0].layers} layers" if wins == 1 else f"at every one of {wins} sizes"
+        return f"{winner} {metric.best} {where}"
+    if wins > len(shared) / 2:
+        return f"{winner} {metric.best} at {wins} of {len(shared)} sizes"
+    return f"Which method {metric.best} depends on the size"
 
 
-def number(value: float) -> str:
-    """A perplexity in the fewest digits that still tell: 59.6, 207, 12,345, 1.2e6."""
-    if value < 100:
-        return f"{value:.1f}"
-    return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
+def _series(drawn: Sequence[Point], methods: Sequence[str]) -> list[str]:
+    """The names of the lines: CoMe first, then in the order of the methods."""
+    known = {name: place for place, name in enumerate(methods)}
+    first = {point.series: point for point in drawn}.values()
+    ordered = sorted(
+        first, key=lambda p: (p.method != "come", known.get(p.method, len(known)), len(p.series), p.series)
+    )
+    return [point.series for point in ordered]
 
 
-def _x(result: Measured, against: str) -> float:
-    return result.layers if against == "layers" else result.parameters / 1e6
+def _variant(name: str, method: str, drawn: Sequence[Point]) -> int:
+    """The place of a series among those of its method; the one of the shortest name is the method as it is."""
+    return sorted({p.series for p in drawn if p.method == method}, key=lambda each: (len(each), each)).index(name)
 
 
-def _aside(
-    results: Sequence[Measured], original: Measured | None, methods: Sequence[str], against: str
-) -> dict[str, float]:
-    """How far each method's points stand aside, so that error bars at the same size do not cover each other."""
-    xs = [_x(point, against) for point in [*results, *([original] if original else [])]]
-    step = 0.012 * (max(xs) - min(xs)) if xs else 0.0
-    return {method: (place - (len(methods) - 1) / 2) * step for place, method in enumerate(methods)}
+def _traces(mine: list[Point], look: Style, original: Point | None, metric: Metric, aside: float) -> list[go.Scatter]:
+    """A series: the way from the original, its runs by seed, its means with error bars."""
+    xs = [point.size + aside for point in mine]
+    ys = [point.value * metric.scale for point in mine]
+    made = []
+    if original is not None:
+        made.append(
+            go.Scatter(
+                x=[original.size, xs[0]],
+                y=[original.value * metric.scale, ys[0]],
+                mode="lines",
+                line={"color": look.color, "width": look.width, "dash": look.dash},
+                opacity=FAINT,
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
+    seeds = [(point.size + aside, value) for point in mine if len(point.each) > 1 for value in point.each]
+    if seeds:
+        made.append(
+            go.Scatter(
+                x=[x for x, _ in seeds],
+                y=[value * metric.scale for _, value in seeds],
+                mode="markers",
+                marker={"color": look.color, "symbol": look.marker, "size": 6},
+                opacity=FAINT,
+                unselected={"marker": {"opacity": 1}},
+                showlegend=False,
+                hoverinfo="skip",  # plotly would take these before the mean, which names them all
+            )
+        )
+    made.append(
+        go.Scatter(
+            x=xs,
+            y=ys,
+            mode="lines+markers",
+            name=mine[0].series,
+            line={"color": look.color, "width": look.width, "dash": look.dash},
+            marker={"color": look.color, "symbol": look.marker, "size": 11 if look.width > 2 else 9},
+            unselected={"marker": {"opacity": 1}},
+            error_y=_bars(mine, look.color, metric),
+            customdata=[
+                [
+                    " ".join(point.runs),
+                    point.series,
+                    _size_words(point),
+                    metric.say_with(point.value, point.low, point.high),
+                    point.behind(metric),
+                ]
+                for point in mine
+            ],
+            hovertemplate=_hover(metric),
+        )
+    )
+    return made
 
 
-def _mean_line(results: Sequence[Measured], against: str) -> list[tuple[float, float]]:
-    """One point a size: several runs of a method at the same size are joined at their mean."""
-    sizes = dict.fromkeys(_x(r, against) for r in results)
-    mean = {}
-    for size in sizes:
-        values = [r.perplexity for r in results if _x(r, against) == size]
-        mean[size] = sum(values) / len(values)
-    return list(mean.items())
+def _hover(metric: Metric) -> str:
+    return (
+        "<b>%{customdata[1]}</b><br>%{customdata[2]}"
+        f"<br>{metric.title.lower() if metric.title[1:2].islower() else metric.title} <b>%{{customdata[3]}}</b>"
+        "<br>%{customdata[4]}<extra></extra>"
+    )
 
 
-def _bars(results: Sequence[Measured], shade: str) -> dict:
-    if not any(r.stderr for r in results):
+def _size_words(point: Point) -> str:
+    parameters = f"{point.parameters / 1e6:,.1f} M parameters"
+    if point.layers is None:
+        return parameters
+    return f"{point.layers} layers, {parameters}"
+
+
+def _bars(mine: Sequence[Point], shade: str, metric: Metric) -> dict[str, Any]:
+    if all(point.low is None for point in mine):
         return {"visible": False}
     return {
         "type": "data",
-        "array": [r.stderr or 0 for r in results],
+        "array": [0 if p.high is None else (p.high - p.value) * metric.scale for p in mine],
+        "arrayminus": [0 if p.low is None else (p.value - p.low) * metric.scale for p in mine],
         "color": shade,
-        "thickness": 1.5,
-        "width": 5,
+        "thickness": 1.2,
+        "width": 4,
     }
 
 
-def _original(original: Measured, against: str) -> go.Scatter:
+def _original(original: Point, metric: Metric) -> go.Scatter:
+    said = metric.say_with(original.value, original.low, original.high)
     return go.Scatter(
-        x=[_x(original, against)],
-        y=[original.perplexity],
+        x=[original.size],
+        y=[original.value * metric.scale],
         mode="markers",
         name="original",
         marker={"symbol": "star", "size": 15, "color": INK},
-        error_y=_bars([original], INK),
-        hovertemplate=f"<b>original</b><br>{original.layers} layers, "
-        f"{original.parameters / 1e6:.1f} M parameters"
-        "<br>perplexity %{y:.1f}<extra></extra>",
+        unselected={"marker": {"opacity": 1}},
+        error_y=_bars([original], INK, metric),
+        customdata=[[" ".join(original.runs), "original", _size_words(original), said, ""]],
+        hovertemplate=_hover(metric),
     )
 
 
-def _axes(
-    figure: go.Figure,
-    results: Sequence[Measured],
-    original: Measured | None,
-    titles: dict[str, str],
-    against: str,
-    plan: int | None,
-) -> go.Figure:
-    points = [*results, *([original] if original else [])]
-    values = [point.perplexity for point in points] or [1.0]
-    wide = max(values) / max(min(values), 1e-9) > 8
-    if original:
-        figure.add_hline(y=original.perplexity, line={"color": INK, "width": 1, "dash": "dot"}, layer="below")
-    unit = "layers" if against == "layers" else "parameters in millions"
-    theme.finish(
-        figure,
-        figure_title(results, titles),
-        x=f"{unit} (smaller to the right)",
-        y=f"perplexity (lower is better{', log' if wide else ''})",
-        height=420,
-        legend=True,
+def _rings(best: Sequence[Point], aside: dict[str, float], metric: Metric) -> go.Scatter:
+    return go.Scatter(
+        x=[point.size + aside[point.series] for point in best],
+        y=[point.value * metric.scale for point in best],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 20, "color": theme.MARK, "line": {"width": 2}},
+        unselected={"marker": {"opacity": 1}},
+        hoverinfo="skip",
+        showlegend=False,
+        name="front",
     )
-    xs = [_x(point, against) for point in points]
-    if plan is not None:
-        xs.append(plan if against == "layers" else plan / 1e6)
-    high, low = max(xs, default=1.0), min(xs, default=0.0)
-    pad = max((high - low) * 0.08, 0.5)
-    figure.update_xaxes(range=[high + pad, low - pad], showgrid=False)
-    if against == "layers":
-        figure.update_xaxes(dtick=max(1, round((high - low) / 8)), tick0=high)
-    figure.update_yaxes(type="log" if wide else "linear")
-    if wide:
-        ticks = [base * 10**power for power in range(13) for base in (1, 2, 5)]
-        shown = [tick for tick in ticks if min(values) / 2.5 <= tick <= max(values) * 2.5]
-        figure.update_yaxes(tickvals=shown, ticktext=[f"{tick:,}" for tick in shown])
-    return figure.update_layout(hovermode="closest")

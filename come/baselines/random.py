@@ -27,6 +27,7 @@ class RandomOptions:
     paper="",
     summary="Remove layers chosen by chance, with a seed.",
     options=RandomOptions,
+    cost="Nothing: no text is read.",
 )
 def random(task: Task, options: RandomOptions) -> Result:
     """Remove randomly chosen layers."""

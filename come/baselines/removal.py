@@ -1,15 +1,30 @@
-"""What the methods that remove whole layers have in common: one step."""
+"""What the methods that remove whole layers have in common: which score lowest, and one step that takes them out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
 
 from come.events import emit
-from come.merge.concatenate import take_step
-from come.merge.plan import Remove
 from come.merge.rebuild import with_plan
 from come.merge.registry import Task
 from come.merge.result import Result, StepRecord
+from come.merge.steps import Remove
+from come.merge.take import take_step
+
+
+def lowest(scores: Tensor, count: int, among: Sequence[int] | None = None) -> list[int]:
+    """The ``count`` layers of lowest score, lowest first, the first on ties.
+
+    Args:
+        scores: of every layer, (layers,).
+        count: how many.
+        among: the layers that are looked at; all by default.
+    """
+    layers = torch.arange(len(scores)) if among is None else torch.tensor(among, dtype=torch.long)
+    return layers[torch.sort(scores[layers], stable=True).indices[:count]].tolist()
 
 
 def remove(task: Task, layers: Iterable[int], block_influence: tuple[float, ...] = (), seconds: float = 0.0) -> Result:

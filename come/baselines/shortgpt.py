@@ -6,11 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
-from come.baselines.removal import remove
-from come.events import Event, OnProgress, emit
-from come.measure import measure
+from come.baselines.removal import lowest, remove
 from come.merge.registry import Task, register
 from come.merge.result import Result
 
@@ -35,6 +31,7 @@ class ShortGPTOptions:
     summary="Remove the layers of lowest block influence, measured once.",
     options=ShortGPTOptions,
     needs=("forward",),
+    cost="One pass over the calibration tokens.",
 )
 def shortgpt(task: Task, options: ShortGPTOptions) -> Result:
     """Remove the layers of lowest block influence, the first on ties."""
@@ -42,21 +39,6 @@ def shortgpt(task: Task, options: ShortGPTOptions) -> Result:
     if task.plan.steps or not count:
         return Result(task.current, task.plan)
     began = time.perf_counter()
-    measurement = measure(
-        task.original,
-        task.tokens,
-        last_state=options.last_state,
-        similarity=(),
-        batch_size=options.batch_size,
-        on_progress=_as_compress(task.on_progress),
-    )
+    measurement = task.measure(last_state=options.last_state, similarity=(), batch_size=options.batch_size)
     influence = measurement.block_influence
-    layers = torch.sort(influence, stable=True).indices[:count].tolist()
-    return remove(task, layers, tuple(influence.tolist()), time.perf_counter() - began)
-
-
-def _as_compress(on_progress: OnProgress) -> OnProgress:
-    def report(event: Event) -> None:
-        emit(on_progress, "compress", event.step, event.of, event.message)
-
-    return report if on_progress is not None else None
+    return remove(task, lowest(influence, count), tuple(influence.tolist()), time.perf_counter() - began)

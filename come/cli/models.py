@@ -1,4 +1,4 @@
-"""`come methods`, `come models`, `come rebuild`, `come evaluate`: what needs no run."""
+"""`come methods`, `come models`, `come rebuild`: what needs no run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from come.cli.prune import BatchSize, Device, Dtype, Model, Seed, SeqLen
+from come.cli.prune import Device
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 
@@ -15,7 +15,6 @@ from come.errors import ComeError
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("rebuild")(rebuild)
-    app.command("evaluate")(evaluate)
     app.command("methods")(list_methods)
     app.command("models")(list_models)
 
@@ -52,47 +51,6 @@ def rebuild(
         show_json(facts)
     else:
         show(f"{facts['layers']} layers, {facts['parameters']:,} parameters: {facts['folder']}")
-
-
-def evaluate(
-    model: Model = "smollm2-135m",
-    tasks: Annotated[str, typer.Option("--tasks", help="What to measure: ppl (perplexity).")] = "ppl",
-    text: Annotated[
-        str,
-        typer.Option("--text", "-t", help="Its held-back part: python-docs, a .txt or .jsonl file, a hub set."),
-    ] = "python-docs",
-    tokens: Annotated[int, typer.Option("--tokens", help="How many tokens.")] = 4096,
-    seq_len: SeqLen = 512,
-    seed: Seed = 0,
-    batch_size: BatchSize = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Measure a model's perplexity, pruned or not.
-
-    [bold]Examples[/bold]
-
-    The bundled model:  come evaluate
-
-    A pruned one on your text:  come evaluate --model smollm2-27-layers --text notes.txt
-    """
-    from come.models import load
-    from come.runs.perplexities import perplexity_of
-    from come.text import read
-    from come.text import tokens as tokens_of
-
-    if unknown := {task.strip() for task in tasks.split(",")} - {"ppl"}:
-        raise ComeError(f"There is no task {', '.join(sorted(unknown))}.", "The tasks are: ppl.")
-    read(text, "evaluation")  # a bad text is told before the model is loaded
-    with progress() as on_progress:
-        bundle = load(model, device, dtype, on_progress)
-        batch = tokens_of(bundle, text, tokens, seq_len, "evaluation", seed)
-        figures = perplexity_of(bundle, batch, batch_size, on_progress)
-    if as_json:
-        show_json({"model": model, "text": text, "n_tokens": batch.numel(), "seq_len": seq_len, **figures})
-    else:
-        show(f"perplexity {figures['perplexity']:.3f} on {batch.numel():,} tokens of {text}")
 
 
 def list_methods(as_json: AsJson = False) -> None:

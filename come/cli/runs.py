@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from come.cli.prune import Runs, show_results, summary
+from come.cli.prune import On, Runs, execute_at, show_results, summary
 from come.cli.screen import AsJson, show, show_json, show_table
-from come.runs import Run, cancel, delete, execute, find, list_runs, resume
+from come.cli.sweep import execute_all_at
+from come.runs import Run, cancel, delete, find, list_runs, place_named, resume
+from come.runs.place import LOCAL
 
 Id = Annotated[str, typer.Argument(help="A run's id, or enough of its beginning.", metavar="ID")]
 
@@ -87,9 +89,13 @@ def delete_one(run_id: Id, runs: Runs = None, as_json: AsJson = False) -> None:
 
 
 @app.command("execute", hidden=True)
-def execute_one(path: Path) -> None:
-    """Execute a run in this process: what `launch` starts."""
-    execute(Run(path.resolve()))
+def execute_here(paths: list[Path], on: On = LOCAL) -> None:
+    """Execute runs in this process, one after the other, or see to them on a cluster: what `launch` starts."""
+    made, place = [Run(path.resolve()) for path in paths], place_named(on)
+    if len(made) == 1:
+        execute_at(place, made[0], None)
+    else:
+        execute_all_at(place, made, None)
 
 
 def _tell(run: Run, as_json: bool) -> None:

@@ -3,13 +3,16 @@
 from come.estimate.cost import Estimate, estimate
 from come.estimate.device import Device, known_device, measure_device, remember
 from come.estimate.published import PUBLISHED, published
+from come.estimate.sweep import SweepEstimate, estimate_sweep
 from come.estimate.words import gigabytes
 
 __all__ = [
     "PUBLISHED",
     "Device",
     "Estimate",
+    "SweepEstimate",
     "estimate",
+    "estimate_sweep",
     "gigabytes",
     "known_device",
     "measure_device",

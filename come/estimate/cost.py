@@ -12,12 +12,13 @@ from come.compress import check_request
 from come.errors import ComeError
 from come.estimate.device import Device, known_device, measure_device, remember
 from come.estimate.memory import Request, memory_of
+from come.estimate.questions import request_tokens
 from come.estimate.words import assumptions_of, evaluates, offloading, warnings_of
-from come.estimate.work import Clock, Schedule, by_hand_schedule, progressive_schedule
+from come.estimate.work import Clock, Schedule, by_hand_schedule, greedy_schedule, progressive_schedule
 from come.measure import Measurement, check_rules
 from come.measure.walk import default_batch_size
+from come.merge.choice import SelectionOptions
 from come.merge.draft import draft
-from come.merge.progressive import SelectionOptions
 from come.merge.registry import method
 from come.models import Facts, describe
 from come.models.facts import BYTES
@@ -28,6 +29,8 @@ START_SECONDS = 4.0  # importing the libraries
 TEXT_SECONDS = 0.5  # reading and tokenizing a text of some hundred thousand words
 FILES_SECONDS = 0.4  # everything about loading or saving that is not weights
 CONVERT_SECONDS = 1.5e-7  # a parameter, where a .gguf file is converted first
+SCORING = ("sleb", "taylor", "finercut", "fisher")  # methods that look at the loss or the logits
+PROMPT_TOKENS, NEW_TOKENS, SPEED_ROUNDS = 256, 32, 8  # of `come.speed`, warm-ups and the look at memory included
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,9 @@ def _schedule(
         if options.windows is not None:
             return by_hand_schedule(facts, options.windows, options)
         return progressive_schedule(facts, target, options, stride, likely)
+    n_tokens = _whole(config.n_tokens, config.seq_len)
+    if (greedy := greedy_schedule(facts, target, options, config.method, n_tokens)) is not None:
+        return greedy
     needs = method(config.method).needs
     passes = [float(facts.layers)] if needs and target < facts.layers else []
     return Schedule(passes, gradients="gradients" in needs)
@@ -203,6 +209,7 @@ def _memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, op
     merges = 0
     if concatenates:
         merges = len(options.windows) if by_hand else -(-(facts.layers - layers) // (options.span - 1))
+    scores = hasattr(options, "granularity") or config.method in SCORING
     asked = getattr(options, "batch_size", None) or config.batch_size or default_batch_size(config.seq_len)
     most = max(config.n_tokens, config.evaluation_tokens if evaluates(config) else 0) // config.seq_len
     return Request(
@@ -211,11 +218,11 @@ def _memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, op
         batch_tokens=min(asked, most) * config.seq_len,
         layers=layers,
         merges=min(merges, layers),
-        keeps_borders=concatenates and not by_hand and merges > 0,
+        keeps_borders=hasattr(options, "memory_budget") and not by_hand and layers < facts.layers,
         budget=getattr(options, "memory_budget", None),
         span=getattr(options, "span", config.span),
-        logits=evaluates(config) or hasattr(options, "granularity"),
-        logits_while_measuring=hasattr(options, "granularity"),
+        logits=evaluates(config) or scores,
+        logits_while_measuring=scores,
         similarity=config.similarity if config.kind == "analyze" else (),
         spread=config.device == "balanced" or (config.device == "auto" and device.count > 1),
         saved=config.save_dtype if config.kind == "compress" and config.keep_model else None,
@@ -240,13 +247,31 @@ def _stages(
     if config.kind == "analyze":
         return stages | {"measure": running + clock.similarities(config.similarity, n_tokens)}
     stages["compress"] = clock.hashing() + running
-    if evaluates(config):
-        tokens = _whole(config.evaluation_tokens, config.seq_len)
-        for which, count in (("original", facts.layers), ("pruned", layers)):
-            stages[f"evaluate {which}"] = clock.layers(count, tokens) + clock.head(tokens)
+    stages |= judging(config, clock, facts.layers, layers)
     if config.keep_model:
         saved = config.save_dtype or clock.dtype
         stages["save"] = FILES_SECONDS + facts.bytes_at(layers, saved) / clock.device.disk
+    return stages
+
+
+def judging(config: RunConfig, clock: Clock, before: int, after: int) -> dict[str, float]:
+    """Seconds for what a run finds out of its two models, by stage."""
+    stages: dict[str, float] = {}
+    models = (("original", before), ("pruned", after))
+    if "ppl" in config.evaluate:
+        tokens = _whole(config.evaluation_tokens, config.seq_len)
+        for which, count in models:
+            # The pruned one's predictions are compared with the original's: two heads.
+            heads = 1 if which == "original" else 2
+            stages[f"evaluate {which}"] = clock.layers(count, tokens) + heads * clock.head(tokens)
+    if "acc" in config.evaluate:
+        tokens = request_tokens(config.tasks, config.task_limit)
+        for which, count in models:
+            stages[f"accuracy {which}"] = clock.layers(count, tokens) + clock.head(tokens)
+    if "speed" in config.evaluate:
+        reading = sum(clock.layers(count, PROMPT_TOKENS) + clock.head(1) for _, count in models)
+        writing = sum(clock.decoding(NEW_TOKENS, count) for _, count in models)
+        stages["speed"] = SPEED_ROUNDS * (reading + writing)
     return stages
 
 

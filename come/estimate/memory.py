@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from come.estimate.device import Device
-from come.measure.borders import Borders
+from come.measure.borders import check_budget, stride_in
 from come.models import Facts
 from come.models.facts import BYTES
 
@@ -80,9 +80,11 @@ def memory_of(facts: Facts, device: Device, request: Request) -> Memory:
     stride, borders = facts.layers + 1, 0
     if request.keeps_borders:
         taken = offloaded * (weights + merged) if on_gpu else weights
+        one = facts.hidden_size * request.n_tokens * size
+        check_budget(request.budget or 0, one)
         budget = request.budget if request.budget is not None else max(0, int(device.main_memory - taken)) // 4
-        stride = Borders(facts.layers, facts.hidden_size, request.n_tokens, size, budget).stride
-        borders = (facts.layers - 1) // stride * facts.hidden_size * request.n_tokens * size
+        stride = stride_in(budget, facts.layers, one)
+        borders = (facts.layers - 1) // stride * one
 
     activations = _activations(facts, request, size)
     logits = HEAD_TOKENS * facts.vocab_size * (8 + (0 if size == 4 else size))

@@ -72,6 +72,8 @@ def assumptions_of(
         found.append(f"A pass after a merge runs {share:.0%} of the layers on average: {why}.")
     if schedule.passes and memory.stride > 1 and len(schedule.passes) > 1:
         found.append("Not all hidden states fit the memory budget; some layers are run again.")
+    if schedule.guessed:
+        found.append("How many candidates the method tries depends on what they show: a guess.")
     if evaluates(config):
         found.append("The original's perplexity is measured; where an earlier run has, that much is saved.")
     if not facts.converted:

@@ -36,13 +36,17 @@ class Schedule:
         passes: for each measuring pass, how many layers it runs.
         merges: how many merges are made.
         candidates: for each merge with a search, (candidates, layers run for each).
+        candidate_tokens: over how many tokens candidates are run; None for all.
         gradients: whether the passes go backwards as well.
+        guessed: whether how many candidates there are depends on what they show, so that this is a guess.
     """
 
     passes: list[float] = field(default_factory=list)
     merges: int = 0
     candidates: list[tuple[int, float]] = field(default_factory=list)
+    candidate_tokens: int | None = None
     gradients: bool = False
+    guessed: bool = False
 
 
 def progressive_schedule(
@@ -98,6 +102,21 @@ def by_hand_schedule(facts: Facts, windows: Sequence[Sequence[int]], options: An
             candidates.append((_candidates(facts, options), float(layers - 1)))
         layers -= last - first
     return Schedule([float(facts.layers)], len(windows), candidates)
+
+
+def greedy_schedule(facts: Facts, target: int, options: Any, name: str, n_tokens: int) -> Schedule | None:
+    """The schedule of a baseline that tries candidates; None for one that does not."""
+    layers, gone = facts.layers, facts.layers - target
+    few = getattr(options, "sequences", None), getattr(options, "seq_len", None)
+    tokens = min(n_tokens, few[0] * few[1]) if few[0] and few[1] else n_tokens
+    if name == "sleb":
+        return Schedule([float(layers)], gone, [(left, (left - 1) / 2) for left in range(layers, target, -1)])
+    if name == "finercut":  # two sub-layers a layer
+        tried = [(2 * layers - step, layers / 2) for step in range(2 * gone)]
+        return Schedule([float(layers)], 2 * gone, tried, tokens)
+    if name in ("laco", "slm"):  # each layer is tried at each of a few thresholds
+        return Schedule([float(layers)], gone, [(3 * layers, layers / 2)], tokens, guessed=True)
+    return None
 
 
 def _candidates(facts: Facts, options: Any) -> int:
@@ -156,11 +175,17 @@ class Clock:
     def schedule(self, schedule: Schedule, n_tokens: int, span: int) -> float:
         """Seconds for all that a method runs."""
         passes = sum(self.layers(count, n_tokens, measured=True) for count in schedule.passes)
+        looked_at = schedule.candidate_tokens or n_tokens
         scored = sum(
-            tried * (self.layers(count, n_tokens) + self.head(n_tokens) + self.merge(2))
+            tried * (self.layers(count, looked_at) + self.head(looked_at) + self.merge(2))
             for tried, count in schedule.candidates
         )
         return passes * (3 if schedule.gradients else 1) + schedule.merges * self.merge(span) + scored
+
+    def decoding(self, n_tokens: int, layers: int) -> float:
+        """Seconds to write tokens one at a time: all weights are read for each."""
+        weights = self.facts.bytes_at(layers, self.dtype)
+        return n_tokens * (weights / self.device.bandwidth + layers * LAYER_CALL)
 
     def similarities(self, kinds: Sequence[str], n_tokens: int) -> float:
         """Seconds for the similarity matrices of an analysis."""

@@ -1,5 +1,38 @@
-"""Judging a model: how well it predicts text that it was not calibrated on."""
+"""Judging a model: text that it was not calibrated on, questions, speed; and what is left of the original's."""
 
+from come.evaluate.accuracy import Accuracy, accuracy, measure_accuracy
+from come.evaluate.divergence import (
+    Divergence,
+    Reference,
+    kl_divergence,
+    measure_divergence,
+    perplexity_of_reference,
+    reference,
+)
 from come.evaluate.perplexity import Perplexity, measure_perplexity, perplexity
+from come.evaluate.retention import mean_retention, retained, retained_by_task, retention
+from come.evaluate.speed import Speed, compare_speed, speed
+from come.evaluate.tasks import check_tasks
 
-__all__ = ["Perplexity", "measure_perplexity", "perplexity"]
+__all__ = [
+    "Accuracy",
+    "Divergence",
+    "Perplexity",
+    "Reference",
+    "Speed",
+    "accuracy",
+    "check_tasks",
+    "compare_speed",
+    "kl_divergence",
+    "mean_retention",
+    "measure_accuracy",
+    "measure_divergence",
+    "measure_perplexity",
+    "perplexity",
+    "perplexity_of_reference",
+    "reference",
+    "retained",
+    "retained_by_task",
+    "retention",
+    "speed",
+]

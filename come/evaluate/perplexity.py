@@ -1,9 +1,10 @@
-"""Perplexity: exp of the mean negative log-likelihood of each token given those before it."""
+"""Perplexity: exp of the mean negative log-likelihood of each token given those before it. Bits per byte beside it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,17 +12,38 @@ from torch import Tensor
 from come.events import OnProgress, emit
 from come.measure.loss import sequence_losses
 from come.measure.runner import LayerRunner
-from come.measure.walk import batches
+from come.measure.walk import Batch, batches
 from come.models import Bundle
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """A perplexity with its standard error over sequences, and the tokens it was predicted on."""
+    """How well a text was predicted.
+
+    Attributes:
+        value, stderr: the perplexity, and its standard error over sequences.
+        tokens: how many tokens were predicted: all but the first of each sequence.
+        bits_per_byte, bits_per_byte_stderr: the same surprise over the bytes of the text, which compares between
+            tokenizers: nats of all predicted tokens / ln 2 / ``bytes``. Its error is over sequences too.
+        bytes: of the predicted tokens' text (``predicted_bytes``).
+    """
 
     value: float
     stderr: float
     tokens: int
+    bits_per_byte: float = math.nan
+    bits_per_byte_stderr: float = math.nan
+    bytes: int = 0
+
+    def figures(self) -> dict[str, float]:
+        """What results hold of it, by name. What is not finite (an overflow, one sequence's error) is left out."""
+        named = {
+            "perplexity": self.value,
+            "perplexity_stderr": self.stderr,
+            "bits_per_byte": self.bits_per_byte,
+            "bits_per_byte_stderr": self.bits_per_byte_stderr,
+        }
+        return {name: value for name, value in named.items() if math.isfinite(value)}
 
 
 def perplexity(
@@ -40,32 +62,71 @@ def measure_perplexity(
     on_progress: OnProgress = None,
     message: str = "Perplexity",
 ) -> Perplexity:
-    """Perplexity with its standard error (of the mean loss over sequences, carried to the perplexity).
+    """Perplexity and bits per byte with their standard errors over sequences.
 
     Args:
         bundle: the model.
         tokens: int64 (sequences, tokens), at least two a sequence.
         batch_size: sequences at a time; about 2,048 tokens by default.
-        on_progress: told of each batch.
+        on_progress: told of each layer of each batch.
         message: what to say there.
     """
     runner = LayerRunner(bundle)
-    losses: list[Tensor] = []
     todo = list(batches(tokens, batch_size))
-    for batch in todo:
-        hidden_states = runner.enter(batch.tokens)
-        for layer in range(len(runner)):
-            hidden_states = runner.run(layer, hidden_states)
-            emit(
-                on_progress,
-                "evaluate",
-                batch.index * len(runner) + layer + 1,
-                len(todo) * len(runner),
-                message,
-            )
-        losses.append(sequence_losses(runner, runner.norm(hidden_states), batch.tokens))
-    per_sequence = torch.cat(losses).double()
-    loss = float(per_sequence.mean())
-    count = len(per_sequence)
-    error = float(per_sequence.std()) / math.sqrt(count) if count > 1 else math.nan
-    return Perplexity(math.exp(loss), math.exp(loss) * error, count * (tokens.shape[1] - 1))
+    losses = [
+        sequence_losses(runner, run_through(runner, batch, len(todo), on_progress, message), batch.tokens)
+        for batch in todo
+    ]
+    return from_losses(torch.cat(losses), tokens, bundle.tokenizer)
+
+
+def run_through(runner: LayerRunner, batch: Batch, of: int, on_progress: OnProgress, message: str) -> Tensor:
+    """The hidden states of a batch, one of ``of``, after the final norm, (sequences, tokens, hidden_size)."""
+    hidden_states = runner.enter(batch.tokens)
+    for layer in range(len(runner)):
+        hidden_states = runner.run(layer, hidden_states)
+        emit(on_progress, "evaluate", batch.index * len(runner) + layer + 1, of * len(runner), message)
+    return runner.norm(hidden_states)
+
+
+def from_losses(losses: Tensor, tokens: Tensor, tokenizer: Any) -> Perplexity:
+    """The figures of sequences whose mean losses, (sequences,), are known.
+
+    The standard error of the mean loss is carried to the perplexity; that of bits per byte is a ratio's, since
+    sequences of as many tokens differ in their bytes.
+    """
+    count, predicted = len(losses), tokens.shape[1] - 1
+    losses = losses.double()
+    nats = losses * predicted
+    lengths = torch.tensor(predicted_bytes(tokenizer, tokens), dtype=torch.float64)
+    loss, length = float(losses.mean()), float(lengths.mean())
+    nats_per_byte = float(nats.mean()) / length if length else math.nan
+    value = math.exp(loss) if loss < 700 else math.inf  # what float64 holds
+    return Perplexity(
+        value=value,
+        stderr=value * mean_stderr(losses),
+        tokens=count * predicted,
+        bits_per_byte=nats_per_byte / math.log(2),
+        bits_per_byte_stderr=mean_stderr(nats - nats_per_byte * lengths) / length / math.log(2) if length else math.nan,
+        bytes=int(lengths.sum()),
+    )
+
+
+def predicted_bytes(tokenizer: Any, tokens: Tensor) -> list[int]:
+    """How many bytes the predicted tokens of each sequence stand for.
+
+    Counted as the UTF-8 bytes of the sequence's decoded text less those of its first token's, which is not predicted;
+    special tokens are no text. Where a sequence begins or ends within a character, which byte-level tokenizers allow,
+    the count is off by a byte or two.
+    """
+
+    def size(ids: list[int]) -> int:
+        text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return len(text.encode("utf-8", "surrogatepass"))
+
+    return [size(ids) - size(ids[:1]) for ids in tokens.tolist()]
+
+
+def mean_stderr(values: Tensor) -> float:
+    """The standard error of a mean; nan for a single value."""
+    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import psutil
+import torch
 from torch import Tensor
+
+from come.errors import ComeError
 
 
 class Borders:
@@ -14,27 +19,78 @@ class Borders:
     """
 
     def __init__(self, layers: int, hidden_size: int, n_tokens: int, itemsize: int, budget: int | None = None) -> None:
-        """Choose the stride by a budget in bytes; a quarter of the free memory by default."""
-        room = budget if budget is not None else psutil.virtual_memory().available // 4
-        affordable = room // max(1, hidden_size * n_tokens * itemsize)
-        self.stride = 1 if affordable >= layers else layers // affordable + 1 if affordable else layers + 1
-        self._kept: dict[tuple[int, int], Tensor] = {}
+        """Choose the stride by a budget in bytes; a quarter of the free memory by default, 0 to keep none.
+
+        Raises:
+            ComeError: somebody asked for borders to be kept, with a budget that does not hold a single one.
+        """
+        one = hidden_size * n_tokens * itemsize
+        if budget is None:
+            self.stride = stride_in(psutil.virtual_memory().available // 4, layers, one)
+        else:
+            check_budget(budget, one)
+            self.stride = stride_in(budget, layers, one)
+        self._kept: dict[tuple[int, int], _Kept] = {}
 
     def put(self, batch: int, border: int, hidden_states: Tensor) -> None:
         """Keep the hidden states of a border, if it is one of those to keep."""
         if border and border % self.stride == 0:
-            self._kept[batch, border] = hidden_states.cpu()
+            self._kept[batch, border] = _Kept.of(hidden_states)
 
     def get(self, batch: int, border: int) -> Tensor | None:
         """The hidden states of a border, if they are kept."""
-        return self._kept.get((batch, border))
+        kept = self._kept.get((batch, border))
+        return kept.states() if kept is not None else None
 
     def nearest(self, batch: int, border: int) -> tuple[int, Tensor | None]:
         """The highest kept border up to ``border``; (0, None) where there is none."""
         while border and (batch, border) not in self._kept:
             border -= 1
-        return border, self._kept.get((batch, border))
+        return border, self.get(batch, border)
 
     def forget_after(self, border: int) -> None:
         """Drop what a change of layer ``border`` made untrue."""
         self._kept = {key: value for key, value in self._kept.items() if key[1] <= border}
+
+
+def stride_in(room: int, layers: int, one: int) -> int:
+    """Every which border of a model is kept in so much room, where one takes ``one`` bytes; beyond the top for none."""
+    affordable = room // max(1, one)
+    return 1 if affordable >= layers else layers // affordable + 1 if affordable else layers + 1
+
+
+def check_budget(budget: int, one: int) -> None:
+    """Refuse a budget, in bytes, that is meant to keep borders and does not hold a single one.
+
+    Raises:
+        ComeError: says how much one takes.
+    """
+    if 0 < budget < one:
+        raise ComeError(
+            f"A memory budget of {budget:,} bytes does not hold the hidden states of one layer border ({one:,}).",
+            "Give more, or 0 to keep none and run layers again instead.",
+        )
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """States off the GPU. Their copy runs beside the next layers; whoever asks for them waits until it is there."""
+
+    _copied: Tensor
+    _ready: torch.cuda.Event | None = None
+
+    @classmethod
+    def of(cls, hidden_states: Tensor) -> _Kept:
+        if hidden_states.device.type != "cuda":
+            return cls(hidden_states.cpu())
+        copied = torch.empty(hidden_states.shape, dtype=hidden_states.dtype, pin_memory=True)
+        copied.copy_(hidden_states, non_blocking=True)
+        with torch.cuda.device(hidden_states.device):
+            ready = torch.cuda.Event()
+            ready.record()
+        return cls(copied, ready)
+
+    def states(self) -> Tensor:
+        if self._ready is not None:
+            self._ready.synchronize()
+        return self._copied

@@ -78,12 +78,12 @@ def walk(
         wanted = max(0, start - window + 1)  # the lowest border that a new pair reaches down to
         if borders is not None and wanted:
             border, kept = borders.nearest(batch.index, wanted)
-            hidden_states = kept.to(hidden_states.device) if kept is not None else hidden_states
+            hidden_states = kept.to(hidden_states.device, non_blocking=True) if kept is not None else hidden_states
         recent: dict[int, Tensor] = {border: hidden_states}
         for layer in range(border, layers):
             known = borders.get(batch.index, layer + 1) if borders is not None and layer < start else None
             if known is not None:
-                hidden_states = known.to(hidden_states.device)
+                hidden_states = known.to(hidden_states.device, non_blocking=True)
             elif layer < start:
                 hidden_states = runner.run(layer, hidden_states)
             else:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from come.errors import ComeError
 from come.merge.allocate import ratio_from_influence
+from come.merge.by_hand import by_hand
+from come.merge.choice import Choice, SelectionOptions
 from come.merge.draft import decide
-from come.merge.plan import Concatenate
-from come.merge.progressive import Choice, SelectionOptions, by_hand, progressive
+from come.merge.progressive import progressive
 from come.merge.registry import Task, register
 from come.merge.result import Result
+from come.merge.steps import Concatenate
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class ComeOptions(SelectionOptions):
     summary="Merge adjacent layers into one by concatenating the most sensitive channels of each, step by step.",
     options=ComeOptions,
     needs=("forward",),
+    stepwise=True,
+    cost="One pass over the calibration tokens, then one through the layers from the last merge on for each more.",
 )
 def come(task: Task, options: ComeOptions) -> Result:
     """Merge windows of layers; a layer's share of the merged one follows its block influence."""

@@ -6,21 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from come.errors import ComeError
 from come.events import emit
-from come.measure.borders import Borders
-from come.measure.loss import sequence_losses
 from come.measure.runner import LayerRunner
-from come.measure.walk import batches
+from come.measure.suffix import losses_from
+from come.merge.by_hand import by_hand
+from come.merge.choice import Choice, SelectionOptions
 from come.merge.concatenate import concatenate
 from come.merge.draft import decide
-from come.merge.plan import Concatenate
-from come.merge.progressive import Choice, SelectionOptions, by_hand, progressive
+from come.merge.progressive import progressive
 from come.merge.registry import Task, register
 from come.merge.result import Result
+from come.merge.steps import Concatenate
 
 MOST_CANDIDATES = 9  # of the coarse-to-fine search
 
@@ -55,6 +52,8 @@ class ComePOptions(SelectionOptions):
     summary="CoMe with each pair's ratio searched for: every candidate is merged and scored by the calibration loss.",
     options=ComePOptions,
     needs=("forward",),
+    stepwise=True,
+    cost="CoMe's passes, and for each merge every candidate ratio: the layers from the pair on and the head.",
 )
 def come_p(task: Task, options: ComePOptions) -> Result:
     """Merge pairs of layers, each by the ratio of lowest calibration loss; 0 and 1 are plain removals."""
@@ -120,26 +119,17 @@ class Scorer:
             emit(self.task.on_progress, "search", steps, self.options.granularity, message)
         return self.losses[units]
 
-    @torch.inference_mode()
     def _loss(self, step: Concatenate) -> float:
-        first, last = step.window
-        merged, origin = concatenate(self.choice.bundle, step)
-        losses = []
-        for batch in batches(self.task.tokens, self.options.batch_size):
-            hidden_states = states_at(self.runner, batch.index, batch.tokens, first, self.choice.borders)
-            hidden_states = self.runner.run(origin, hidden_states, merged)
-            for layer in range(last + 1, len(self.runner)):
-                hidden_states = self.runner.run(layer, hidden_states)
-            losses.append(sequence_losses(self.runner, self.runner.norm(hidden_states), batch.tokens))
-        return float(torch.cat(losses).mean())
-
-
-def states_at(runner: LayerRunner, batch: int, tokens: Tensor, border: int, borders: Borders | None) -> Tensor:
-    """The hidden states that enter layer ``border``, from the nearest kept border below."""
-    hidden_states = runner.enter(tokens)
-    at, kept = borders.nearest(batch, border) if borders is not None else (0, None)
-    if kept is not None:
-        hidden_states = kept.to(hidden_states.device)
-    for layer in range(at, border):
-        hidden_states = runner.run(layer, hidden_states)
-    return hidden_states
+        (first, last), choice = step.window, self.choice
+        merged, origin = concatenate(choice.bundle, step)
+        layers = [origin, *range(last + 1, len(self.runner))]
+        losses = losses_from(
+            self.runner,
+            self.task.tokens,
+            first,
+            layers,
+            {origin: merged},
+            borders=choice.borders,
+            batch_size=self.options.batch_size,
+        )
+        return float(losses.mean())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from come.errors import ComeError
-from come.merge.plan import Concatenate
+from come.merge.steps import Concatenate
 from come.models import Bundle, Facts
 
 FULL, SLIDING = "full_attention", "sliding_attention"

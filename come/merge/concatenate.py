@@ -1,4 +1,4 @@
-"""Building one decoder layer out of the kept pieces of several, and taking a plan's steps."""
+"""Building one decoder layer out of the kept pieces of several."""
 
 from __future__ import annotations
 
@@ -9,26 +9,11 @@ from torch import Tensor, nn
 
 from come.errors import ComeError
 from come.merge.compatible import mixable
-from come.merge.plan import Concatenate, Remove
+from come.merge.steps import Concatenate
 from come.models import Bundle, Fused
-from come.models.depth import attention_kind, share, with_layers
+from come.models.depth import attention_kind, share
 from come.models.family import path_of, unit_rows
 from come.models.offload import bring_in, weight_of
-
-
-def take_step(bundle: Bundle, step: Concatenate | Remove) -> Bundle:
-    """The model after one step of a plan; unchanged weights are shared with ``bundle``, which is left as it was."""
-    layers = list(bundle.layers)
-    if isinstance(step, Remove):
-        stay = [layer for layer in range(len(layers)) if layer not in step.layers]
-        return with_layers(bundle, [layers[layer] for layer in stay], stay)
-    first, last = step.window
-    merged, origin = concatenate(bundle, step)
-    return with_layers(
-        bundle,
-        [*layers[:first], merged, *layers[last + 1 :]],
-        [*range(first), origin, *range(last + 1, len(layers))],
-    )
 
 
 @torch.no_grad()

@@ -13,8 +13,8 @@ from come.errors import ComeError
 from come.measure import Measurement
 from come.merge.allocate import allocate, check_ratio, most_sensitive, ratio_from_influence
 from come.merge.compatible import check_mixable, check_reach, mixable
-from come.merge.plan import Concatenate
 from come.merge.select import Window, check_target, check_windows, choose, window_size
+from come.merge.steps import Concatenate
 
 
 @dataclass(frozen=True)

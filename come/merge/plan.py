@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from torch import Tensor
 
 from come.errors import ComeError
+from come.merge.steps import Mask, Replace, Step, Strict
+from come.merge.weights import Weights
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Base(_Strict):
+class Base(Strict):
     """The identity of the model that a plan is for: where it came from, and the hash of its weights."""
 
     source: str
@@ -28,74 +28,7 @@ class Base(_Strict):
     parameters: int = Field(ge=0)
 
 
-class Concatenate(_Strict):
-    """Replace a window of layers by one layer that keeps the given KV groups and FFN channels of each.
-
-    ``window`` is (first, last), inclusive, in the numbering that holds when the step is taken; ``ratio``,
-    ``kv_groups`` and ``channels`` have one entry a layer of the window, the indices ascending.
-    """
-
-    kind: Literal["concatenate"] = "concatenate"
-    window: tuple[int, int]
-    ratio: list[float]
-    kv_groups: list[list[int]]
-    channels: list[list[int]]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Concatenate:
-        first, last = self.window
-        size = last - first + 1
-        if first < 0 or size < 2 or {len(self.ratio), len(self.kv_groups), len(self.channels)} != {size}:
-            raise ValueError(f"the window {self.window} and what is kept of its layers do not fit together")
-        for kept in (*self.kv_groups, *self.channels):
-            if kept != sorted(set(kept)) or (kept and kept[0] < 0):
-                raise ValueError("kept indices must be ascending, without repeats")
-        return self
-
-    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
-        """What each layer stands for, after this step."""
-        first, last = self.window
-        merged = [layer for group in groups[first : last + 1] for layer in group]
-        return [*groups[:first], merged, *groups[last + 1 :]]
-
-    def describe(self) -> str:
-        """The step in words."""
-        first, last = self.window
-        shares = " : ".join(f"{share:.3f}" for share in self.ratio)
-        groups = " + ".join(str(len(kept)) for kept in self.kv_groups)
-        channels = " + ".join(str(len(kept)) for kept in self.channels)
-        return (
-            f"Concatenate layers {first} to {last} (numbering of this step), ratio {shares}: "
-            f"{groups} KV groups, {channels} FFN channels."
-        )
-
-
-class Remove(_Strict):
-    """Take layers out, by the numbering that holds when the step is taken."""
-
-    kind: Literal["remove"] = "remove"
-    layers: list[int] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Remove:
-        if self.layers != sorted(set(self.layers)) or self.layers[0] < 0:
-            raise ValueError("removed layers must be ascending, without repeats")
-        return self
-
-    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
-        """What each layer stands for, after this step."""
-        gone = set(self.layers)
-        return [group for layer, group in enumerate(groups) if layer not in gone]
-
-    def describe(self) -> str:
-        """The step in words."""
-        return f"Remove layers {', '.join(map(str, self.layers))} (numbering of this step)."
-
-
-Step = Annotated[Concatenate | Remove, Field(discriminator="kind")]
-
-
-class Plan(_Strict):
+class Plan(Strict):
     """How a model was pruned: its base, the steps in order, and what they were decided on.
 
     Attributes:
@@ -111,18 +44,21 @@ class Plan(_Strict):
     base: Base
     dtype: str
     method: str
-    options: dict[str, Any] = {}
-    calibration: dict[str, Any] = {}
-    steps: list[Step] = []
-    notes: list[str] = []
+    options: dict[str, Any] = Field(default_factory=dict)
+    calibration: dict[str, Any] = Field(default_factory=dict)
+    steps: list[Step] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    _weights: Weights = PrivateAttr(default_factory=Weights)
 
     @model_validator(mode="after")
     def _within_the_model(self) -> Plan:
-        groups = [[layer] for layer in range(self.base.layers)]
+        groups, masked = [[layer] for layer in range(self.base.layers)], False
         for step in self.steps:
-            highest = step.window[1] if isinstance(step, Concatenate) else step.layers[-1]
-            if highest >= len(groups):
-                raise ValueError(f"a step names layer {highest} of a model that has {len(groups)} by then")
+            if step.highest >= len(groups):
+                raise ValueError(f"a step names layer {step.highest} of a model that has {len(groups)} by then")
+            if masked and not isinstance(step, Mask | Replace):
+                raise ValueError("layers cannot be merged or removed after some of their units were silenced")
+            masked = masked or isinstance(step, Mask)
             groups = step.apply_to_groups(groups)
         if not groups:
             raise ValueError("no layer is left")
@@ -140,13 +76,55 @@ class Plan(_Strict):
         """How many layers the pruned model has."""
         return len(self.groups())
 
-    def with_step(self, step: Concatenate | Remove) -> Plan:
+    @property
+    def silenced_parameters(self) -> int:
+        """How many parameters the units that were silenced have."""
+        return sum(step.parameters for step in self.steps if isinstance(step, Mask))
+
+    def with_step(self, step: Step) -> Plan:
         """The plan with one more step."""
         return self.model_copy(update={"steps": [*self.steps, step]})
 
+    def with_note(self, note: str) -> Plan:
+        """The plan with one more note."""
+        return self.with_notes([note])
+
+    def with_notes(self, notes: Sequence[str]) -> Plan:
+        """The plan with more notes."""
+        return self.model_copy(update={"notes": [*self.notes, *notes]})
+
+    def with_tensors(self, tensors: Mapping[str, Tensor], made_by: str = "") -> Plan:
+        """The plan with one more step, which puts these tensors in place; ``write`` leaves them beside the plan.
+
+        Args:
+            tensors: by the parameters' names in the model after the steps so far.
+            made_by: what they come from, for people.
+        """
+        weights = self._weights.copy()
+        file, sha256 = weights.add(tensors)
+        plan = self.with_step(Replace(file=file, sha256=sha256, tensors=sorted(tensors), made_by=made_by))
+        plan._weights = weights
+        return plan
+
+    def tensors(self, step: Step) -> dict[str, Tensor] | None:
+        """What a step puts in place, by name; None for a step that needs no tensors.
+
+        Raises:
+            ComeError: the file is not there, or is not the one that was written.
+        """
+        return self._weights.read(step.file, step.sha256) if isinstance(step, Replace) else None
+
+    def same_request(self, other: Plan) -> bool:
+        """Whether two plans come from one request, however far each has got."""
+        told = {"steps", "notes"}
+        return self.model_dump(exclude=told) == other.model_dump(exclude=told)
+
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as JSON; the file is replaced whole."""
+        """Write the plan as JSON, and beside it the tensors of its steps; files are replaced whole."""
         path = Path(path)
+        for step in self.steps:
+            if isinstance(step, Replace):
+                self._weights.write(path.parent, step.file)
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
         ) as file:
@@ -188,7 +166,9 @@ class Plan(_Strict):
             text = Path(path).read_bytes()
         except OSError as error:
             raise ComeError(f"The plan {path} cannot be read: {error.strerror}.", "Check the path.") from error
-        return cls.parse(text, str(path))
+        plan = cls.parse(text, str(path))
+        plan._weights = Weights(folder=Path(path).absolute().parent)
+        return plan
 
 
 def canonical(options: dict[str, Any]) -> dict[str, Any]:

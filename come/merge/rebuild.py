@@ -8,8 +8,8 @@ import torch
 
 from come.errors import ComeError
 from come.events import OnProgress, emit
-from come.merge.concatenate import take_step
 from come.merge.plan import Base, Plan
+from come.merge.take import take_step
 from come.models import Bundle, load
 from come.models.load import torch_dtype
 from come.models.offload import is_offloaded
@@ -40,7 +40,7 @@ def replay(bundle: Bundle, plan: Plan, on_progress: OnProgress = None) -> Bundle
         )
     base = bundle
     for number, step in enumerate(plan.steps, start=1):
-        bundle = take_step(bundle, step)
+        bundle = take_step(bundle, step, plan.tensors(step))
         emit(on_progress, "rebuild", number, len(plan.steps), step.describe())
     return base if bundle is base else with_plan(bundle, plan)
 

@@ -6,15 +6,18 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from come.errors import ComeError
-from come.events import OnProgress
+from come.events import OnProgress, as_stage
 from come.merge.plan import Plan
 from come.merge.result import Result
 from come.models import Bundle
+
+if TYPE_CHECKING:
+    from come.measure import Measurement
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Task:
         target_layers: how many layers to leave.
         on_progress: told of each stage.
         on_step: given the plan after each step.
+        measured: measuring passes over the same tokens, by their rules; other requests may share it.
     """
 
     original: Bundle
@@ -38,6 +42,21 @@ class Task:
     target_layers: int
     on_progress: OnProgress = None
     on_step: Callable[[Plan], None] | None = None
+    measured: dict[Any, Any] = field(default_factory=dict)
+
+    def measure(self, **rules: Any) -> Measurement:
+        """One measuring pass over the original model (``come.measure`` with these rules), taken once for all.
+
+        Progress is told as that of the stage "compress".
+        """
+        from come.measure import measure
+
+        key = (self.original.fingerprint, self.tokens.shape, *sorted(rules.items()))
+        if key not in self.measured:
+            self.measured[key] = measure(
+                self.original, self.tokens, on_progress=as_stage(self.on_progress, "compress"), **rules
+            )
+        return self.measured[key]  # type: ignore[no-any-return]
 
     def done(self, plan: Plan) -> None:
         """Report the plan after a step."""
@@ -53,9 +72,14 @@ class Method:
         name, title: for a command line and for a page.
         paper: where it comes from.
         summary: what it does, in a sentence.
-        options: the dataclass of its options; its field names are the options, its defaults the defaults.
+        options: the dataclass of its options; its field names are the options, its defaults the defaults. Where it
+            has a method ``check(layers, target)``, that refuses targets that do not go with the options.
         function: takes a Task and the options.
-        needs: what it takes of the calibration tokens: "forward" passes, "gradients", nothing.
+        needs: what it takes of the calibration tokens: "forward" passes, "gradients", "training", nothing.
+        cost: what it costs, in a sentence.
+        target: "layers" where it leaves ``target_layers`` layers; "parameters" where it keeps every layer and leaves
+            at most the parameters that a model of so many layers has, and as nearly as its units allow.
+        stepwise: a plan for fewer layers begins with the steps of one for more (see ``goes_on``).
     """
 
     name: str
@@ -65,6 +89,9 @@ class Method:
     options: type
     function: Callable[[Task, Any], Result] = field(repr=False)
     needs: tuple[str, ...] = ()
+    cost: str = ""
+    target: Literal["layers", "parameters"] = "layers"
+    stepwise: bool = False
 
     def defaults(self) -> dict[str, Any]:
         """Every option with its default."""
@@ -91,15 +118,33 @@ _METHODS: dict[str, Method] = {}
 
 
 def register(
-    name: str, *, title: str, paper: str, summary: str, options: type, needs: tuple[str, ...] = ()
+    name: str,
+    *,
+    title: str,
+    paper: str,
+    summary: str,
+    options: type,
+    needs: tuple[str, ...] = (),
+    cost: str = "",
+    target: Literal["layers", "parameters"] = "layers",
+    stepwise: bool = False,
 ) -> Callable[[Callable[[Task, Any], Result]], Callable[[Task, Any], Result]]:
     """Register the function below as the method of that name (see ``Method`` for the rest)."""
 
     def add(function: Callable[[Task, Any], Result]) -> Callable[[Task, Any], Result]:
-        _METHODS[name] = Method(name, title, paper, summary, options, function, needs)
+        _METHODS[name] = Method(name, title, paper, summary, options, function, needs, cost, target, stepwise)
         return function
 
     return add
+
+
+def goes_on(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a method with these options begins a plan for fewer layers with the steps of one for more."""
+    chosen = method(name)
+    given = {**chosen.defaults(), **options}
+    # Longer windows may be shortened to meet a target, and fewer passes take several windows from one.
+    one_by_one = given.get("span", 2) == 2 and given.get("passes") is None and given.get("windows") is None
+    return chosen.stepwise and one_by_one
 
 
 def methods() -> dict[str, Method]:

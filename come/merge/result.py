@@ -19,6 +19,8 @@ class StepRecord:
         block_influence: BI of every layer, as measured before the step.
         skip_influence: SBI of every window, as measured before the step.
         seconds: how long the step took, measuring included.
+        refit: the error on held-out tokens before and after the refit, as shares of the target's own; None where
+            there was none.
     """
 
     window: tuple[int, int]
@@ -26,6 +28,7 @@ class StepRecord:
     block_influence: tuple[float, ...] = ()
     skip_influence: tuple[float, ...] = ()
     seconds: float = 0.0
+    refit: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values."""

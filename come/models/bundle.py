@@ -57,8 +57,10 @@ class Bundle:
 
     @property
     def parameters(self) -> int:
-        """How many parameters the model has, tied ones counted once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        """How many parameters the model has, tied ones counted once, those of silenced units not at all."""
+        silenced = self.plan.silenced_parameters if self.plan is not None else 0
+        whole: int = sum(parameter.numel() for parameter in self.model.parameters())
+        return whole - silenced
 
     @property
     def bytes(self) -> int:

@@ -33,8 +33,9 @@ def load(
     Args:
         source: "smollm2-135m" (bundled), a folder, a .gguf file, or a hub id. A .gguf file is converted to
             safetensors once and kept in ``COME_HOME``.
-        device: "cpu", "cuda", "cuda:1", "mps", "auto" for the best there is, or "balanced" to spread the layers
-            over all GPUs and main memory (accelerate's ``device_map``).
+        device: "cpu", "cuda", "cuda:1", "mps", "balanced" to spread the layers over all GPUs and main memory
+            (accelerate's ``device_map``), or "auto" for the best there is: "balanced" where there are several GPUs,
+            or one on which the weights do not fit.
         dtype: "float32", "bfloat16", "float16", or "auto" for the one that the weights are stored in.
         on_progress: told of each stage.
         max_memory: with "balanced": how much each device may hold, such as {0: "20GB", "cpu": "60GB"}; what does
@@ -51,6 +52,8 @@ def load(
         origin = Source("folder", str(convert(origin.path, on_progress)))
     config = read_config(origin)
     family = family_of(config)
+    if device == "auto" and place == "cuda" and not _fits_on_gpu(config, precision):
+        place = "balanced"
     emit(on_progress, "load", 0, 1, f"Loading {os.fspath(source)}")
     model, tokenizer = _from_pretrained(origin, precision, place, max_memory)
     emit(on_progress, "load", 1, 1, f"Loaded {os.fspath(source)}")
@@ -87,6 +90,19 @@ def _device(device: str) -> str:
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
         raise ComeError(f"This machine has only {torch.cuda.device_count()} CUDA device(s).", "Choose cuda:0.")
     return device
+
+
+def _fits_on_gpu(config: Any, dtype: torch.dtype | str) -> bool:
+    """Whether the weights, and as much room again as a tenth of the GPU, fit into what is free of it."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    with init_empty_weights():
+        empty = AutoModelForCausalLM.from_config(config)
+    stored = dtype if isinstance(dtype, torch.dtype) else getattr(config, "dtype", None) or torch.float32
+    weights: int = sum(parameter.numel() for parameter in empty.parameters()) * stored.itemsize
+    free, whole = torch.cuda.mem_get_info()
+    return weights + whole // 10 <= free
 
 
 def _from_pretrained(

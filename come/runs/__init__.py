@@ -2,22 +2,31 @@
 
 from come.runs.config import RunConfig
 from come.runs.execute import RunFault, execute
+from come.runs.place import Place, place_named
 from come.runs.process import cancel, launch, resume
 from come.runs.state import State
 from come.runs.store import Run, analysis_for, create, delete, find, list_runs
+from come.runs.sweep import Sweep, as_sweep, execute_all, prepare, runs_of
 
 __all__ = [
+    "Place",
     "Run",
     "RunConfig",
     "RunFault",
     "State",
+    "Sweep",
     "analysis_for",
+    "as_sweep",
     "cancel",
     "create",
     "delete",
     "execute",
+    "execute_all",
     "find",
     "launch",
     "list_runs",
+    "place_named",
+    "prepare",
     "resume",
+    "runs_of",
 ]

@@ -18,6 +18,8 @@ from pydantic import (
 from come.errors import ComeError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Use = Literal["calibration", "recovery", "evaluation"]
+Split = Literal["calibration", "evaluation"]
 
 
 class RunConfig(BaseModel):
@@ -31,6 +33,7 @@ class RunConfig(BaseModel):
 
     kind: Literal["compress", "analyze"] = "compress"
     name: str = ""
+    sweep: str = ""  # the sweep that the run is a cell of, if it is one
 
     model: str = "smollm2-135m"
     dtype: Literal["auto"] | Dtype = "auto"
@@ -48,10 +51,18 @@ class RunConfig(BaseModel):
     sparsity: float | None = None
     options: dict[str, Any] = {}
 
-    # What to find out of the result, and on which text (None: the evaluation part of the same).
-    evaluate: list[Literal["ppl"]] = ["ppl"]
+    # How to give the pruned model back what it lost: ways in order, on which text (None: the calibration text's).
+    recover: list[str] = []
+    recover_options: dict[str, Any] = {}
+    recover_text: str | None = None
+    recover_tokens: int = Field(default=65536, ge=2)
+
+    # What to find out of the result: on which text (None: the evaluation part of the same), by which tasks.
+    evaluate: list[Literal["ppl", "acc", "speed"]] = ["ppl"]
     evaluation_text: str | None = None
     evaluation_tokens: int = Field(default=4096, ge=1)
+    tasks: list[str] = ["bundled"]
+    task_limit: int | None = Field(default=None, ge=1)  # items of each task; None: all
 
     # What to keep of it.
     keep_model: bool = True
@@ -76,6 +87,19 @@ class RunConfig(BaseModel):
         """The text that perplexities are taken on."""
         return self.evaluation_text or self.text
 
+    @property
+    def recovered_on(self) -> str:
+        """The text that a recovery learns from."""
+        return self.recover_text or self.text
+
+    def text_of(self, use: Use) -> tuple[str, int, Split]:
+        """The text of a use, how many tokens of it, and of which part."""
+        if use == "calibration":
+            return self.text, self.n_tokens, "calibration"
+        if use == "recovery":
+            return self.recovered_on, self.recover_tokens, "calibration"
+        return self.evaluated_on, self.evaluation_tokens, "evaluation"
+
 
 def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
     """The request with its paths made absolute, and the layers that will be left (None for an analysis).
@@ -94,8 +118,16 @@ def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
     facts = describe(config.model)
     if not facts.supported:
         raise ComeError(facts.reason or f"{config.model} is not supported.")
-    for text in {config.text, config.evaluated_on}:
+    for text in {config.text, config.recovered_on, config.evaluated_on}:
         _check_text(text)
+    if config.recover:
+        from come.recover.registry import parse
+
+        parse(config.recover, config.recover_options)
+    if "acc" in config.evaluate:
+        from come.evaluate import check_tasks
+
+        check_tasks(config.tasks)
     if config.kind == "analyze":
         check_rules(config.span, facts.layers, config.sbi_tokens, config.last_state)
         return config, None
@@ -105,11 +137,14 @@ def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
 def anchored(config: RunConfig) -> RunConfig:
     """The request with the user's paths made absolute, so that it means the same from any folder."""
     evaluation_text = config.evaluation_text and anchored_path(config.evaluation_text)
+    recover_text = config.recover_text and anchored_path(config.recover_text)
     return config.model_copy(
         update={
             "model": anchored_path(config.model),
             "text": anchored_path(config.text),
             "evaluation_text": evaluation_text,
+            "recover_text": recover_text,
+            "tasks": [anchored_path(task) for task in config.tasks],
         }
     )
 

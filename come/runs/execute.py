@@ -8,7 +8,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 from come.errors import ComeError
 from come.events import Event, OnProgress
@@ -19,34 +20,44 @@ from come.runs.queue import turn
 from come.runs.report import Report
 from come.runs.store import Run
 
+if TYPE_CHECKING:
+    from come.runs.shared import Shared
+
+
+FAULT = "The run failed by a fault of ours"
+
 
 class RunFault(Exception):
     """A run failed by a fault that is not the user's; the traceback is in the run's log."""
 
 
-def execute(run: Run, on_progress: OnProgress = None) -> None:
+def execute(run: Run, on_progress: OnProgress = None, shared: Shared | None = None, delegated: bool = False) -> None:
     """Do what the run asks for, here and now, when it is its turn. How it ends is in its state.
 
     Args:
         run: a new run, or one that was interrupted, which goes on where its files end.
         on_progress: told of every event, after the run's own files.
+        shared: what other runs of this process have loaded and measured already.
+        delegated: another process, on another machine perhaps, has claimed the run and sees to it: this one neither
+            claims it nor waits for its turn here.
 
     Raises:
         ComeError: the run failed by something the user can put right.
         RunFault: it failed by something else.
         KeyboardInterrupt: it was cancelled, by a signal or through ``cancel``.
     """
-    claim(run)
+    if not delegated:
+        claim(run)
     _sweep(run)
     config = run.config
     report = Report(run, on_progress)
     try:
-        with _termination_interrupts(), report, turn(run, report.waiting):
+        with _termination_interrupts(), report, nullcontext() if delegated else turn(run, report.waiting):
             _begin(run, report)
             # Only now: a run that waits must not hold the memory that torch takes.
             from come.runs.pipeline import work
 
-            work(run, config, report)
+            work(run, config, report, shared)
     except KeyboardInterrupt:
         _end(run, status="cancelled")
         raise
@@ -77,7 +88,7 @@ def _failed(run: Run, config: RunConfig, error: Exception) -> ComeError | RunFau
         return sentence
     with suppress(OSError), (run.path / "log.txt").open("a", encoding="utf-8") as log:
         log.write("".join(traceback.format_exception(error)))
-    what = f"The run failed by a fault of ours ({type(error).__name__})."
+    what = f"{FAULT} ({type(error).__name__})."
     hint = f"The details are in {run.path / 'log.txt'}."
     _end(run, status="failed", error=what, hint=hint)
     return RunFault(f"{what} {hint}")
@@ -88,13 +99,22 @@ def _user_sentence(run: Run, config: RunConfig, error: Exception) -> ComeError |
         return error
     words = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words:
-        batch = config.batch_size or "automatic"
-        return ComeError(
-            f"The memory did not suffice in the stage {run.written_state().stage or 'load'!r}.",
-            f"Lower the batch size (now {batch}), the sequence length (now {config.seq_len}) or the tokens, "
-            "or take the model in bfloat16.",
-        )
+        return _out_of_memory(run, config)
     return disk_sentence(error, run.path)
+
+
+def _out_of_memory(run: Run, config: RunConfig) -> ComeError:
+    """Where it happened, by the last that was told of the work, what is kept, and what to lower."""
+    state, plan = run.written_state(), None
+    with suppress(ComeError):
+        plan = run.plan()
+    kept = f" The {len(plan.steps)} steps before it are kept, and the run goes on from there." if plan else ""
+    batch = config.batch_size or "automatic"
+    return ComeError(
+        f"The memory did not suffice in the stage {state.stage or 'load'!r} ({state.message or 'at its start'}).{kept}",
+        f"Lower the batch size (now {batch}), the sequence length (now {config.seq_len}) or the tokens, "
+        "or take the model in bfloat16.",
+    )
 
 
 def _sweep(run: Run) -> None:

@@ -101,6 +101,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [value for value in values if isinstance(value, dict)]
 
 
+def new_lines(path: Path, seen: int) -> tuple[list[dict[str, Any]], int]:
+    """The whole JSON lines of a file after its first ``seen`` bytes, and how many bytes that makes."""
+    if not path.exists():
+        return [], seen
+    with path.open("rb") as file:
+        file.seek(seen)
+        new = file.read()
+    new = new[: new.rfind(b"\n") + 1]
+    values = (_parsed(line) for line in new.splitlines())
+    return [value for value in values if isinstance(value, dict)], seen + len(new)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds a lock file among processes; the system lets go of it when the process ends, however it ends."""

@@ -2,54 +2,63 @@
 
 from __future__ import annotations
 
-import json
-import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import version
-from pathlib import Path
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from come import __version__
 from come.compress import compress
 from come.errors import ComeError
 from come.estimate import known_device, measure_device, remember
 from come.events import OnProgress, emit
 from come.measure import measure
-from come.merge import Concatenate, Plan, Remove, Result, StepRecord, methods
-from come.models import Bundle, load, save
-from come.runs.config import RunConfig
-from come.runs.files import replace
-from come.runs.perplexities import perplexity_of, perplexity_once
-from come.runs.store import Run
-from come.text import text_hash, tokens
-from come.text.sources import Split
+from come.merge import Average, Concatenate, Remove, Result, Step, StepRecord, methods, replay
+from come.merge.registry import goes_on
+from come.models import Bundle, save
+from come.recover import recover
+from come.runs.config import RunConfig, checked
+from come.runs.judge import judge, judge_predictions
+from come.runs.results import Results, size_of, text_facts
+from come.runs.shared import Chain, Shared
+from come.runs.store import STOP_REQUEST, Run
 
-PACKAGES = ("torch", "transformers", "safetensors", "numpy")
+
+@dataclass(frozen=True)
+class Job:
+    """A run at work: what it was asked for, what it has found, and what it has at hand."""
+
+    run: Run
+    config: RunConfig
+    results: Results
+    shared: Shared
+    on_progress: OnProgress
 
 
-def work(run: Run, config: RunConfig, on_progress: OnProgress = None) -> None:
+def work(run: Run, config: RunConfig, on_progress: OnProgress = None, shared: Shared | None = None) -> None:
     """Do all that a run asks for and leave it in its directory. What lies there already is not done again.
+
+    Args:
+        run: where to leave it.
+        config: what it asks for.
+        on_progress: told of each stage.
+        shared: what earlier runs of this process have loaded and measured.
 
     Raises:
         ComeError: something in the request turns out to be impossible.
     """
-    results = Results(run, config)
-    with results.timed("load"):
-        bundle = load(config.model, config.device, config.dtype, on_progress)
+    job = Job(run, config, Results(run, config), shared or Shared(), on_progress)
+    with job.results.timed("load"):
+        bundle = job.shared.bundle(config, on_progress)
     _remember_speed(bundle, config.device)
-    with results.timed("text"):
-        emit(on_progress, "text", 0, 1, f"Reading {config.text}")
-        calibration = tokens(bundle, config.text, config.n_tokens, config.seq_len, "calibration", config.seed)
-        emit(on_progress, "text", 1, 1, f"{calibration.numel():,} tokens of {config.text}")
-    results.note(device=str(bundle.model.device), dtype=_dtype(bundle), original=_size(bundle))
+    with job.results.timed("text"):
+        calibration = job.shared.tokens(bundle, config, "calibration", on_progress)
+    job.results.note(device=str(bundle.model.device), dtype=_dtype(bundle), original=size_of(bundle))
     if config.kind == "analyze":
-        _analyze(run, config, bundle, calibration, results, on_progress)
+        _analyze(job, bundle, calibration)
     else:
-        _prune(run, config, bundle, calibration, results, on_progress)
+        _prune(job, bundle, calibration)
     emit(on_progress, "done", 1, 1, "Done")
 
 
@@ -61,48 +70,10 @@ def _remember_speed(bundle: Bundle, device: str) -> None:
             remember(measure_device(dtype, device=device), dtype, device)
 
 
-class Results:
-    """results.json, as it grows: written whole after every stage, taken up again by a resumed run."""
-
-    def __init__(self, run: Run, config: RunConfig) -> None:
-        self.path = run.path / "results.json"
-        self.values: dict[str, Any] = run.results()
-        self.values |= {
-            "calibration": _text_facts(config, "calibration"),
-            "versions": {"come": __version__, "python": platform.python_version(), **_versions()},
-        }
-        self.seconds: dict[str, float] = self.values.setdefault("seconds", {})
-
-    def note(self, **values: Any) -> None:
-        """Take in figures beside those that are known (perplexities beside sizes), and write the file."""
-        for name, value in values.items():
-            known = self.values.get(name)
-            if isinstance(known, dict) and isinstance(value, dict):
-                value = {**known, **value}
-            self.values[name] = value
-        replace(self.path, json.dumps(self.values, indent=1))
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Adds the time that a stage takes to the seconds of that stage."""
-        before = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - before, 3)
-
-
-def _analyze(
-    run: Run,
-    config: RunConfig,
-    bundle: Bundle,
-    calibration: Tensor,
-    results: Results,
-    on_progress: OnProgress,
-) -> None:
-    path = run.path / "analysis.safetensors"
+def _analyze(job: Job, bundle: Bundle, calibration: Tensor) -> None:
+    path, config = job.run.path / "analysis.safetensors", job.config
     if not path.exists():
-        with results.timed("measure"):
+        with job.results.timed("measure"):
             measurement = measure(
                 bundle,
                 calibration,
@@ -111,102 +82,113 @@ def _analyze(
                 last_state=config.last_state,
                 similarity=config.similarity,
                 batch_size=config.batch_size,
-                on_progress=on_progress,
+                on_progress=job.on_progress,
             )
         measurement.save(path)
-    results.note()
+    job.results.note()
 
 
-def _prune(
-    run: Run,
-    config: RunConfig,
-    bundle: Bundle,
-    calibration: Tensor,
-    results: Results,
-    on_progress: OnProgress,
-) -> None:
-    done = run.plan()
-    with results.timed("compress"):
-        result = _compress(run, config, bundle, calibration, done, on_progress)
-    if "history" not in results.values:
-        replayed = [record for step in (done.steps if done else []) for record in _replayed(step)]
-        results.note(history=[*replayed, *(record.to_dict() for record in result.history)])
-    results.note(pruned=_size(result.bundle))
-    if "ppl" in config.evaluate:
-        _evaluate(config, bundle, result.bundle, results, on_progress)
-    if config.keep_model and not (run.path / "model").exists():
-        emit(on_progress, "save", 0, 1, "Saving the pruned model")
+def _prune(job: Job, bundle: Bundle, calibration: Tensor) -> None:
+    results, config = job.results, job.config
+    if "recovery" in results.values:  # an interrupted run had come so far
+        plan = job.run.plan()
+        assert plan is not None
+        result = Result(replay(bundle, plan), plan)
+    else:
+        result = _compress(job, bundle, calibration)
+        if config.recover:
+            result = _recover(job, bundle, result)
+    results.note(pruned=size_of(result.bundle))
+    judge(config, bundle, result.bundle, results, job.shared, job.on_progress)
+    if config.keep_model and not (job.run.path / "model").exists():
+        emit(job.on_progress, "save", 0, 1, "Saving the pruned model")
         with results.timed("save"):
-            save(result.bundle, run.path / "model", config.save_dtype, results=results.values)
-        emit(on_progress, "save", 1, 1, "Saved the pruned model")
+            save(result.bundle, job.run.path / "model", config.save_dtype, results=results.values)
+        emit(job.on_progress, "save", 1, 1, "Saved the pruned model")
     results.note(model_folder="model" if config.keep_model else None)
 
 
-def _compress(
-    run: Run,
-    config: RunConfig,
-    bundle: Bundle,
-    calibration: Tensor,
-    done: Plan | None,
-    on_progress: OnProgress,
-) -> Result:
-    """The pruned model; its plan is in plan.json after every step, and what lay there is replayed first."""
-    options = dict(config.options)
-    if config.batch_size is not None and "batch_size" in methods()[config.method].defaults():
+def _compress(job: Job, bundle: Bundle, calibration: Tensor) -> Result:
+    """The pruned model; its plan is in plan.json after every step, and what lay there is replayed first.
+
+    A step-by-step method goes on from what it came to for a milder target of the same sweep.
+    """
+    config, results, path = job.config, job.results, job.run.path / "plan.json"
+    options = _options(config)
+    done = job.run.plan()
+    history = [record for step in (done.steps if done else []) for record in _replayed(step)]
+    target = checked(config)[1]
+    chain = job.shared.chain(config, options) if done is None else None
+    if chain is not None and target is not None and target <= chain.plan.layers:
+        done, history = chain.plan_for(target), list(chain.history)
+        results.add_seconds("compress", chain.seconds)
+    with results.timed("compress"):
+        result = compress(
+            bundle,
+            calibration,
+            config.method,
+            target_layers=config.target_layers,
+            sparsity=config.sparsity,
+            on_progress=job.on_progress,
+            done=done,
+            on_step=lambda plan: plan.write(path),
+            measured=job.shared.measured,
+            **options,
+        )
+    if not path.exists():
+        result.plan.write(path)
+    if "history" not in results.values:
+        results.note(history=[*history, *(record.to_dict() for record in result.history)])
+    if goes_on(config.method, options):
+        job.shared.keep_chain(
+            config, options, Chain(result.plan, results.values["history"], results.seconds["compress"])
+        )
+    return result
+
+
+def _recover(job: Job, original: Bundle, pruned: Result) -> Result:
+    """The pruned model with what its size allows given back; its figures without that are noted first."""
+    config, results, folder = job.config, job.results, job.run.path / "checkpoint"
+    results.note(unrecovered=size_of(pruned.bundle))
+    judge_predictions(config, original, pruned.bundle, results, job.shared, job.on_progress, "unrecovered")
+    tokens = job.shared.tokens(original, config, "recovery", job.on_progress)
+    with results.timed("recover"):
+        result = recover(
+            pruned.bundle,
+            original,
+            tokens,
+            config.recover,
+            on_progress=job.on_progress,
+            checkpoint=folder,
+            stop=(job.run.path / STOP_REQUEST).exists,
+            **config.recover_options,
+        )
+    result.plan.write(job.run.path / "plan.json")
+    results.note(recovery={"how": config.recover, **text_facts(config, "recovery")})
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+def _options(config: RunConfig) -> dict[str, Any]:
+    """The method's options; batch size and seed are the run's, unless they are given there."""
+    options, known = dict(config.options), methods()[config.method].defaults()
+    if config.batch_size is not None and "batch_size" in known:
         options.setdefault("batch_size", config.batch_size)
-    return compress(
-        bundle,
-        calibration,
-        config.method,
-        target_layers=config.target_layers,
-        sparsity=config.sparsity,
-        on_progress=on_progress,
-        done=done,
-        on_step=lambda plan: plan.write(run.path / "plan.json"),
-        **options,
-    )
+    if "seed" in known:
+        options.setdefault("seed", config.seed)
+    return options
 
 
-def _replayed(step: Concatenate | Remove) -> list[dict[str, Any]]:
+def _replayed(step: Step) -> list[dict[str, Any]]:
     """The records of a step that an interrupted process took: what was measured for it is not in the plan."""
-    if isinstance(step, Remove):
-        return [StepRecord((layer, layer)).to_dict() for layer in step.layers]
-    return [StepRecord(step.window, tuple(step.ratio)).to_dict()]
-
-
-def _evaluate(config: RunConfig, original: Bundle, pruned: Bundle, results: Results, on_progress: OnProgress) -> None:
-    """Perplexity of both models on held-back text."""
-    text = config.evaluated_on
-    held_back = tokens(original, text, config.evaluation_tokens, config.seq_len, "evaluation", config.seed)
-    results.note(evaluation=_text_facts(config, "evaluation"))
-    with results.timed("evaluate original"):
-        results.note(original=perplexity_once(original, held_back, config.batch_size, on_progress))
-    if "perplexity" not in results.values["pruned"]:
-        with results.timed("evaluate pruned"):
-            results.note(pruned=perplexity_of(pruned, held_back, config.batch_size, on_progress, "pruned"))
-
-
-def _text_facts(config: RunConfig, split: Split) -> dict[str, Any]:
-    """What is told of a text beside the figures taken on it: a file's name, but not where on the machine it lies."""
-    text, n_tokens = config.text, config.n_tokens
-    if split == "evaluation":
-        text, n_tokens = config.evaluated_on, config.evaluation_tokens
-    return {
-        "text": Path(text).name if Path(text).is_absolute() else text,
-        "text_hash": text_hash(text, split),
-        "split": split,
-        "n_tokens": n_tokens // config.seq_len * config.seq_len,
-        "seq_len": config.seq_len,
-        "seed": config.seed,
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in PACKAGES}
-
-
-def _size(bundle: Bundle) -> dict[str, int]:
-    return {"layers": len(bundle.layers), "parameters": bundle.parameters, "bytes": bundle.bytes}
+    match step:
+        case Remove():
+            return [StepRecord((layer, layer)).to_dict() for layer in step.layers]
+        case Concatenate():
+            return [StepRecord(step.window, tuple(step.ratio)).to_dict()]
+        case Average():
+            return [StepRecord(step.window, tuple(step.weights)).to_dict()]
+    return []
 
 
 def _dtype(bundle: Bundle) -> str:

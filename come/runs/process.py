@@ -8,32 +8,42 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import psutil
 
 from come.errors import ComeError
 from come.runs.files import disk_faults, locked
+from come.runs.place import place_named
 from come.runs.state import State, identity, process_of
 from come.runs.store import CANCEL_REQUEST, Run
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
 
 
-def launch(run: Run) -> None:
-    """Start a process that executes the run, and return. It outlives this process, and waits for its turn.
+def launch(*runs: Run, where: str = "") -> None:
+    """Start a process that executes the runs, in that order, and return. It outlives this one, and waits for its turn.
 
     A run that was interrupted, cancelled or failed goes on: its plan is replayed, its events are kept.
 
+    Args:
+        runs: what to execute.
+        where: the cluster to do it on (``come.runs.place``); the process then only sees to it. "" is here.
+
     Raises:
-        ComeError: a process is at work on the run already, or the run is done.
+        ComeError: a process is at work on one of the runs already, or it is done; or there is no such place.
     """
-    with _changing_hands(run):
-        _reopen(run)
-        with disk_faults(run.path), (run.path / "log.txt").open("ab") as log:
+    first, place = runs[0], place_named(where)
+    on = ["--on", place.text] if place else []
+    with ExitStack() as held:
+        for run in runs:
+            held.enter_context(_changing_hands(run))
+        for run in runs:
+            _reopen(run)
+        with disk_faults(first.path), (first.path / "log.txt").open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "come", "runs", "execute", str(run.path)],
+                [sys.executable, "-m", "come", "runs", "execute", *on, *(str(run.path) for run in runs)],
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -41,18 +51,21 @@ def launch(run: Run) -> None:
                 start_new_session=True,
             )
         # The child writes the same once it has started; until then, this is how others see that it lives.
-        run.update(**identity(child.pid), heartbeat=time.time())
+        for run in runs:
+            run.update(**identity(child.pid), heartbeat=time.time(), where=place.text if place else "")
     # Collects the ended child, which would stay behind as a zombie.
-    threading.Thread(target=child.wait, name=f"wait-{run.id}", daemon=True).start()
+    threading.Thread(target=child.wait, name=f"wait-{first.id}", daemon=True).start()
 
 
 def resume(run: Run) -> None:
     """Go on with a run that was interrupted, cancelled or failed: its plan is replayed, its events are kept.
 
+    It goes on where it was: on this machine, or on the same cluster.
+
     Raises:
         ComeError: the run is done or still at work.
     """
-    launch(run)
+    launch(run, where=run.written_state().where)
 
 
 def cancel(run: Run) -> None:
@@ -67,16 +80,23 @@ def cancel(run: Run) -> None:
             raise ComeError(f"The run {run.id} is {state.status}: there is nothing to cancel.")
         # The run itself looks for the request too, with every event: it may be on another host.
         (run.path / CANCEL_REQUEST).touch()
-        if state.pid is None:
+        # The process of a run that waits within a sweep is at work on another one.
+        waits_within = state.status == "queued" and bool(run.config.sweep)
+        if state.pid is None or waits_within:
             run.update(status="cancelled", finished=time.time())
+            return
     if process_of(state) is not None:
         _signal(state, signal.SIGTERM)
         # Not a daemon: a command line that cancels stays until the run has ended.
-        threading.Thread(target=_make_sure, args=(state,), name=f"cancel-{run.id}").start()
+        threading.Thread(target=_make_sure, args=(run, state), name=f"cancel-{run.id}").start()
 
 
-def claim(run: Run) -> None:
+def claim(run: Run, where: str = "") -> None:
     """Write this process into the run's state as the one that executes it, waiting for its turn.
+
+    Args:
+        run: the run.
+        where: the cluster that it executes on, if this process only sees to it.
 
     Raises:
         ComeError: another process is at work on the run, or the run is done.
@@ -85,7 +105,7 @@ def claim(run: Run) -> None:
         state = run.state()
         if not (state.status == "queued" and state.pid == os.getpid()):
             _reopen(run)
-        run.update(**identity(os.getpid()), heartbeat=time.time())
+        run.update(**identity(os.getpid()), heartbeat=time.time(), where=where)
 
 
 def _changing_hands(run: Run) -> AbstractContextManager[None]:
@@ -132,10 +152,10 @@ def _signal(state: State, number: signal.Signals) -> None:
         raise ComeError("The run belongs to another user of this machine.") from error
 
 
-def _make_sure(state: State) -> None:
+def _make_sure(run: Run, state: State) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if process_of(state) is None:
+        if process_of(state) is None or not run.written_state().active:
             return
         time.sleep(0.1)
     _signal(state, signal.SIGKILL)

@@ -39,11 +39,16 @@ def turn(run: Run, waiting: Callable[[str], None]) -> Iterator[None]:
 
 
 def _ahead(run: Run) -> int:
-    """How many older runs wait for the place as well."""
-    own = _age(run, run.written_state())
+    """How many older runs wait for the place as well; those that wait for this one, in its own process, do not."""
+    mine = run.written_state()
+    own, process = _age(run, mine), (mine.host, mine.pid)
     others = ((other, other.state()) for other in list_runs(run.path.parent))
-    waiting = ((other, state) for other, state in others if state.status == "queued" and state.pid is not None)
-    return sum(_age(other, state) < own for other, state in waiting)
+    waiting = (
+        (other, state)
+        for other, state in others
+        if state.status == "queued" and state.pid is not None and not state.where  # a cluster's runs wait there
+    )
+    return sum(_age(other, state) < own for other, state in waiting if (state.host, state.pid) != process)
 
 
 def _age(run: Run, state: State) -> tuple[float, str]:

@@ -29,6 +29,7 @@ class State(BaseModel):
     pid: int | None = None
     process_started: float | None = None
     host: str = ""
+    where: str = ""  # the cluster that it executes on, as its user wrote it; "" is the machine of its process
     created: float = 0.0
     started: float | None = None
     heartbeat: float | None = None

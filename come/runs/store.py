@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 QUEUE_LOCK = ".queue"  # in a folder of runs: held by the one run that executes
 CANCEL_REQUEST = "cancel"  # in a run: somebody asked for it to end
+STOP_REQUEST = "stop"  # in a run: somebody asked for its training to end early, keeping the best
 
 
 @dataclass(frozen=True)
@@ -117,19 +118,25 @@ class Run:
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
 
-def create(config: RunConfig, runs: Path | None = None, folder: Path | None = None) -> Run:
+def create(
+    config: RunConfig, runs: Path | None = None, folder: Path | None = None, refused: ComeError | None = None
+) -> Run:
     """A new run, queued, that no process works on yet (``launch`` or ``execute`` it).
 
     Args:
         config: what to do; checked first, so that a bad request leaves nothing behind.
         runs: the folder of runs (``settings.runs_dir()``).
         folder: a directory for this run alone instead, outside any folder of runs and its queue.
+        refused: why the request cannot succeed, where it is to be there all the same, as a failed run.
 
     Raises:
         ComeError: the request cannot succeed, or the folder cannot be written.
     """
-    config, layers = checked(config)
+    config, layers = (config, config.target_layers) if refused else checked(config)
     created = time.time()
+    state = State(created=created)
+    if refused is not None:
+        state = State(created=created, status="failed", error=refused.what, hint=refused.hint, finished=created)
     if folder is None:
         parent = runs or settings.runs_dir()
         target = parent / _new_id(config, layers, created)
@@ -142,7 +149,7 @@ def create(config: RunConfig, runs: Path | None = None, folder: Path | None = No
         parent.mkdir(parents=True, exist_ok=True)
         if folder is None:
             (parent / QUEUE_LOCK).touch()
-        _appear(target, config, created)
+        _appear(target, config, state)
     return Run(target.resolve())
 
 
@@ -247,11 +254,11 @@ def _new_id(config: RunConfig, layers: int | None, created: float) -> str:
     return f"{stamp}-{what}-{tail}"
 
 
-def _appear(target: Path, config: RunConfig, created: float) -> None:
+def _appear(target: Path, config: RunConfig, state: State) -> None:
     """Make the directory with its first files, whole or not at all."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as temporary:
         folder = Path(temporary) / "run"
         folder.mkdir()
         files.replace(folder / "config.json", config.model_dump_json(indent=1))
-        files.replace(folder / "state.json", State(created=created).model_dump_json(indent=1))
+        files.replace(folder / "state.json", state.model_dump_json(indent=1))
         folder.replace(target)

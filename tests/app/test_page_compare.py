@@ -1,102 +1,27 @@
-"""The compare page: the verdict, which runs may stand beside each other, the figure, the table."""
+"""The compare page as a visitor meets it: runs, choices, ways to a run, nothing there."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import comparison, example
-from app.comparison import Result
-from app.figures import compare as figures
-from tests.app.conftest import Lab
+from app import example
+from tests.app import synthetic
+from tests.app.conftest import ROOT, Lab
 
 Visit = Callable[..., AppTest]
-TITLES = {"come": "CoMe", "shortgpt": "ShortGPT", "random": "Random"}
 
 
-def result(method: str, layers: int, perplexity: float, stderr: float | None = None) -> Result:
-    return Result(
-        f"run-{method}-{layers}", method, method, layers, layers * 10**6, layers * 4 * 10**6, perplexity, stderr
-    )
-
-
-ORIGINAL = result("original", 30, 40.5)
-THREE = [result("come", 27, 59.6), result("shortgpt", 27, 55.6), result("random", 27, 90.0)]
-
-
-def test_the_verdict_is_computed_from_the_runs() -> None:
-    assert comparison.verdict(THREE, ORIGINAL, TITLES) == (
-        "At 27 layers CoMe has perplexity 59.6, ShortGPT 55.6, Random 90.0; the original has 40.5. "
-        "On this text removal is better."
-    )
-
-
-@pytest.mark.parametrize(
-    ("come_perplexity", "stderr", "words"),
-    [
-        (50.0, None, "On this text merging is better than removal."),
-        (55.62, None, "On this text ShortGPT and CoMe come out even."),
-        (54.0, 3.0, "On this text merging is better than removal, though the error bars overlap."),
-    ],
-)
-def test_the_verdict_says_what_is_true(come_perplexity: float, stderr: float | None, words: str) -> None:
-    runs = [result("come", 27, come_perplexity, stderr), result("shortgpt", 27, 55.6, stderr)]
-    assert comparison.verdict(runs, ORIGINAL, TITLES).endswith(words)
-
-
-def test_the_verdict_speaks_of_the_size_with_most_methods() -> None:
-    words = comparison.verdict([*THREE, result("come", 29, 44.0)], ORIGINAL, TITLES)
-    assert words.startswith("At 27 layers")
-    alone = comparison.verdict([result("come", 29, 44.0)], ORIGINAL, TITLES)
-    assert "1.1 times the original's" in alone
-    assert comparison.verdict([], None, TITLES) == "No finished run to compare yet."
-
-
-def test_the_figure_starts_every_line_at_the_original() -> None:
-    figure = figures.perplexity_figure([*THREE, result("come", 24, 114.0, 4.0)], ORIGINAL, TITLES)
-    lines = [trace for trace in figure.data if trace.mode == "lines"]
-    assert len(lines) == 3
-    assert all(trace.x[0] == 30 and trace.y[0] == 40.5 for trace in lines)
-    markers = {trace.name: trace for trace in figure.data if trace.mode == "markers"}
-    assert set(markers) == {"CoMe", "ShortGPT", "Random", "original"}
-    assert len({trace.marker.symbol for trace in markers.values()}) == 4
-    assert markers["CoMe"].error_y.array == (0, 4.0)
-    assert figure.layout.xaxis.range[0] > figure.layout.xaxis.range[1]
-    assert "perplexity" in figure.layout.yaxis.title.text and "layers" in figure.layout.xaxis.title.text
-
-
-def test_far_apart_perplexities_are_shown_on_a_log_axis() -> None:
-    figure = figures.perplexity_figure([*THREE, result("random", 24, 9000.0)], ORIGINAL, TITLES, "parameters")
-    assert figure.layout.yaxis.type == "log"
-    assert figure.layout.xaxis.title.text.startswith("parameters")
-    assert figures.perplexity_figure([], None, TITLES).layout.yaxis.type == "linear"
-
-
-def test_the_figure_title_says_the_finding() -> None:
-    assert figures.figure_title(THREE, TITLES) == "ShortGPT loses least at 27 layers"
-    both = [*THREE, result("come", 24, 80.0), result("shortgpt", 24, 87.8)]
-    assert figures.figure_title(both, TITLES) == "Which method loses least depends on the size"
-    assert figures.figure_title([], TITLES) == "No pruned model to show yet"
-
-
-def test_numbers_are_short() -> None:
-    assert [figures.number(value) for value in (8.03, 193.4, 12345.6, 3.2e7)] == ["8.0", "193", "12,346", "3.2e+07"]
-
-
-def test_the_table_as_csv_holds_every_run() -> None:
-    rows = list(csv.DictReader(io.StringIO(comparison.to_csv(THREE, ORIGINAL))))
-    assert [row["method"] for row in rows] == ["original", "come", "shortgpt", "random"]
-    assert float(rows[1]["perplexity"]) == 59.6 and rows[1]["perplexity_stderr"] == ""
-
-
-# --- the page --------------------------------------------------------------------------------------
+def fine(at: AppTest) -> AppTest:
+    assert not at.exception
+    assert not [error.value for error in at.error]
+    return at
 
 
 def test_the_page_compares_the_finished_runs(visit: Visit, lab: Lab) -> None:
@@ -111,12 +36,16 @@ def test_the_page_compares_the_finished_runs(visit: Visit, lab: Lab) -> None:
             assert any(math.isclose(perplexity, value) for value in table["Perplexity"])
 
 
-def test_runs_can_be_left_out(visit: Visit) -> None:
+def test_runs_can_be_chosen_and_left_out(visit: Visit, lab: Lab) -> None:
     at = visit("compare")
-    choice = at.multiselect[0]
-    choice.set_value(choice.value[:1]).run()
-    assert not at.exception
-    assert len(at.dataframe[0].value) == 2
+    methods, layers, without = at.multiselect
+    assert layers.options == ["4"] and len(without.options) == 2
+    at = fine(methods.set_value(["CoMe"]).run())
+    assert list(at.dataframe[0].value["Method"]) == ["original", "CoMe"]
+    come_run = next(run.id for run in come.runs.list_runs() if run.config.method == "come")
+    at = fine(at.multiselect[2].set_value([come_run]).run())
+    assert not at.dataframe
+    assert any("No run is left" in each.value for each in at.markdown)
 
 
 def test_runs_that_cannot_be_compared_are_listed_with_the_reason(visit: Visit, lab: Lab) -> None:
@@ -147,3 +76,95 @@ def test_without_runs_the_example_is_shown_or_the_way_to_a_first_run(visit: Visi
     at = visit("compare")
     assert not at.exception
     assert any("No finished run yet" in each.value for each in at.markdown)
+
+
+# --- a large comparison ------------------------------------------------------------------------------
+
+METHODS = ("come", "shortgpt", "sleb", "deeper", "reverse", "laco", "slm", "random")
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Callable[..., AppTest]:
+    """Opens the page on runs of eight methods, three targets and two seeds: ``large(metric="decode")``."""
+    monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
+    synthetic.sweep(tmp_path / "runs", METHODS, (27, 24, 21), (0, 1))
+
+    def open_page(**params: str) -> AppTest:
+        st.cache_data.clear()
+        at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+        for name, value in params.items():
+            at.query_params[name] = value
+        return at.switch_page("../pages/compare.py").run()
+
+    return open_page
+
+
+def test_the_default_view_answers_the_question(large: Callable[..., AppTest]) -> None:
+    at = fine(large())
+    assert at.selectbox(key="metric").value == "perplexity"
+    answer = next(each.value for each in at.markdown if each.value.startswith("### "))
+    assert answer.startswith("### CoMe is ") and "of 8 at 27 layers" in answer
+    assert any("accuracy above chance" in each.value for each in at.markdown)
+    assert len(at.dataframe[0].value) == 48 + 2  # and the original of each seed
+    assert any("means over seeds" in each.value for each in at.caption)
+
+
+@pytest.mark.parametrize("against", ["layers", "parameters", "sparsity"])
+@pytest.mark.parametrize("metric", ["bits_per_byte", "kl", "accuracy", "retention", "decode", "weights", "peak_memory"])
+def test_every_metric_against_every_size(large: Callable[..., AppTest], metric: str, against: str) -> None:
+    at = fine(large(metric=metric, against=against))
+    assert at.selectbox(key="metric").value == metric
+    assert at.query_params["metric"] in (metric, [metric])
+
+
+def test_a_task_of_its_own_can_be_chosen_and_a_strange_link_is_passed_over(large: Callable[..., AppTest]) -> None:
+    assert fine(large(metric="accuracy/cloze_facts")).selectbox(key="metric").value == "accuracy/cloze_facts"
+    assert fine(large(metric="beauty")).selectbox(key="metric").value == "perplexity"
+
+
+def test_a_clicked_point_opens_its_run(large: Callable[..., AppTest]) -> None:
+    at = large()
+    run = come.runs.list_runs()[0].id
+    at.session_state["run-to-open"] = True
+    at.session_state["_run"] = (run, None, 0.0)
+    at = fine(at.run())
+    assert at.title[0].value == "Run"
+
+
+def test_the_widget_opens_a_run(large: Callable[..., AppTest]) -> None:
+    at = large()
+    run = come.runs.list_runs()[5]
+    at = fine(at.selectbox(key="open-compared").set_value(run.id).run())
+    assert at.title[0].value == "Run"
+    assert at.query_params["run"] in (run.id, [run.id])
+
+
+def test_a_clicked_mean_offers_its_runs(large: Callable[..., AppTest]) -> None:
+    at = large()
+    both = [run.id for run in reversed(come.runs.list_runs()) if run.config.method == "sleb"]
+    both = [run for run in both if run.endswith("24")]
+    at.session_state["runs-picked"] = both
+    at = fine(at.run())
+    buttons = [button for button in at.button if button.label.startswith("Open seed")]
+    assert len(buttons) == 2
+    at = fine(buttons[1].click().run())
+    assert at.query_params["run"] in (both[1], [both[1]])
+
+
+def test_runs_at_work_are_told(large: Callable[..., AppTest], tmp_path) -> None:
+    synthetic.write(tmp_path / "runs", "9999", {}, "come", 18, status="queued")
+    at = fine(large())
+    assert any("1 run is at work or waiting" in each.value for each in at.caption)
+
+
+def test_a_figure_that_no_run_has_is_not_offered(large: Callable[..., AppTest], tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("COME_RUNS", str(tmp_path / "other"))
+    synthetic.sweep(tmp_path / "other", ("come", "sleb"), (27, 24), measure=("ppl",))
+    at = fine(large())
+    assert at.selectbox(key="metric").options == [
+        "Perplexity",
+        "Bits per byte",
+        "KL to the original",
+        "Memory of the weights",
+    ]

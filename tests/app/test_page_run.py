@@ -145,7 +145,7 @@ def test_the_command_line_does_the_same_as_the_request(lab: Lab, monkeypatch: py
 def test_stages_are_done_now_and_to_come(lab: Lab) -> None:
     config = by_method(lab, "come").config
     words = running.stages(config, State(stage="compress"))
-    assert words == "Load ✓ → **Prune** → :gray[Evaluate] → :gray[Save]"
+    assert words == "Load ✓ → **Prune** → :gray[Perplexity] → :gray[Save]"
 
 
 def test_what_a_run_carries_live_becomes_a_line(lab: Lab) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlparse
 import pytest
 
 from come import runs
+from come.runs import Run
 from tests.e2e.conftest import Server
 from tests.tiny import tiny_folder
 
@@ -105,12 +107,13 @@ def visit(
     page.get_by_role("heading", name=f"CoMe, {target} layers").wait_for()
     assert parse_qs(urlparse(page.url).query)["run"] == [opened]
     page.get_by_text(f"{layers} layers became {target}").wait_for(timeout=patience)
-    page.get_by_text("At work and waiting").wait_for(state="detached", timeout=patience)
+    made = [run for run in runs.list_runs(serving.runs) if run.config.kind == "compress"]
+    assert {run.config.method for run in made} == {"come", "shortgpt", "random"}
+    ended(page, made, patience)
+    page.get_by_text("At work and waiting").wait_for(state="detached")
     unharmed(page)
 
     # Compare: the verdict holds the numbers of the runs, and they are plotted.
-    made = [run for run in runs.list_runs(serving.runs) if run.config.kind == "compress"]
-    assert {run.config.method for run in made} == {"come", "shortgpt", "random"}
     assert {run.state().status for run in made} == {"done"}
     follow(page, "Compare")
     plotted(page, "perplexity")
@@ -158,6 +161,13 @@ def follow(page: Page, title: str) -> None:
     page.wait_for_url(re.compile(rf"/{title.lower()}(\?|$)"))
     page.get_by_role("heading", level=1).first.wait_for()
     unharmed(page)
+
+
+def ended(page: Page, made: list[Run], patience: float) -> None:
+    """Wait until no run is at work, by their files: the page's list of them may be between two drawings."""
+    until = time.monotonic() + patience / SECOND
+    while any(run.state().active for run in made) and time.monotonic() < until:
+        page.wait_for_timeout(500)
 
 
 def unharmed(page: Page) -> None:

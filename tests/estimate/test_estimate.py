@@ -54,7 +54,8 @@ def test_the_same_device_gives_the_same_estimate(facts: Facts) -> None:
 
 @pytest.mark.parametrize("method", sorted(methods()))
 def test_every_method_has_an_estimate_whose_stages_add_up(facts: Facts, method: str) -> None:
-    told = estimate(request(method=method), facts, DEVICE)
+    options = {"plus": False} if "plus" in methods()[method].defaults() else {}  # six of eight layers stay with it
+    told = estimate(request(method=method, options=options), facts, DEVICE)
     assert told.seconds == pytest.approx(sum(told.seconds_by_stage.values()))
     assert min(told.seconds_by_stage.values()) > 0
     assert (told.layers, told.fits, told.warnings) == (5, True, ())

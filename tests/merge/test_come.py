@@ -12,9 +12,9 @@ from come.errors import ComeError
 from come.merge import Concatenate, Plan, Remove, replay
 from come.merge.allocate import ratio_from_influence
 from come.merge.compatible import mixable_windows
-from come.merge.concatenate import take_step
 from come.merge.draft import decide
 from come.merge.select import choose
+from come.merge.take import take_step
 from come.models.bundle import weights_hash
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
@@ -205,3 +205,8 @@ def test_progress_only_goes_up() -> None:
     )
     assert shares == sorted(shares)
     assert shares[-1] == 1
+
+
+def test_a_budget_too_small_for_one_border_is_refused() -> None:
+    with pytest.raises(ComeError, match="does not hold the hidden states of one layer border"):
+        come.compress(tiny_bundle(), TOKENS, target_layers=4, memory_budget=100)

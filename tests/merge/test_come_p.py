@@ -15,8 +15,8 @@ from come.errors import ComeError
 from come.merge import Concatenate, Remove
 from come.merge.come_p import MOST_CANDIDATES, coarse_to_fine, grid
 from come.merge.compatible import mixable_windows
-from come.merge.concatenate import take_step
 from come.merge.draft import decide
+from come.merge.take import take_step
 from come.models.bundle import weights_hash
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 

@@ -23,8 +23,9 @@ from come.merge.compatible import (
     note_for_window,
     runs,
 )
-from come.merge.concatenate import concatenate, take_step
-from come.merge.plan import Concatenate
+from come.merge.concatenate import concatenate
+from come.merge.steps import Concatenate
+from come.merge.take import take_step
 from come.models import describe
 from tests.tiny import CASES, tiny_bundle, tiny_folder, tiny_tokens
 

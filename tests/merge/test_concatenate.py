@@ -9,8 +9,9 @@ from torch import Tensor, nn
 import come
 from come.errors import ComeError
 from come.measure.runner import LayerRunner
-from come.merge.concatenate import concatenate, take_step
-from come.merge.plan import Concatenate
+from come.merge.concatenate import concatenate
+from come.merge.steps import Concatenate
+from come.merge.take import take_step
 from come.models import Bundle, Fused
 from come.models.bundle import weights_hash
 from come.models.depth import with_layers

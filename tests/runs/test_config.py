@@ -16,7 +16,7 @@ from come.runs.config import anchored, checked
         ({"n_token": 5}, "no setting 'n_token'.*n_tokens"),
         ({"n_tokens": 0}, "n_tokens cannot be 0"),
         ({"dtype": "int8"}, "dtype cannot be 'int8'"),
-        ({"evaluate": ["speed"]}, "evaluate cannot be 'speed'"),
+        ({"evaluate": ["sped"]}, "evaluate cannot be 'sped'"),
     ],
 )
 def test_what_a_request_cannot_be_is_said_in_one_sentence(fields: dict[str, Any], sentence: str) -> None:

@@ -13,8 +13,7 @@ from come.events import Event
 from come.merge import Plan
 from come.models import load
 from come.models.bundle import weights_hash
-from come.runs import Run, RunFault, cancel, execute, pipeline
-from come.runs import perplexities as kept
+from come.runs import Run, RunFault, cancel, execute, kept, pipeline
 from tests.runs.conftest import Create
 
 
@@ -69,17 +68,25 @@ def test_only_the_plan_is_kept_where_that_was_asked(new_run: Create) -> None:
     assert run.results()["pruned"]["layers"] == 4
 
 
-def test_the_original_is_evaluated_once_for_all_runs(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    measured = kept.measure_perplexity
+def test_the_original_is_run_once_for_all_runs(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, ...]] = []
+    measured = kept.reference
     monkeypatch.setattr(
-        kept, "measure_perplexity", lambda *args, **named: (told.append(named["message"]), measured(*args, **named))[1]
+        kept,
+        "reference",
+        lambda bundle, tokens, **named: (told.append(tokens.shape), measured(bundle, tokens, **named))[1],
     )
     first, second, other = new_run(), new_run(method="shortgpt"), new_run(evaluation_tokens=128)
     for run in (first, second, other):
         execute(run)
-    assert [message.split()[-2] for message in told] == ["original", "pruned", "pruned", "original", "pruned"]
+    assert told == [(4, 64), (2, 64)]
     assert first.results()["original"] == second.results()["original"] != other.results()["original"]
+    # What was kept compares as what was just measured does.
+    anew = new_run(method="shortgpt", batch_size=4)
+    execute(anew)
+    assert len(told) == 3
+    for figure in ("perplexity", "kl", "bits_per_byte"):
+        assert anew.results()["pruned"][figure] == pytest.approx(second.results()["pruned"][figure], rel=1e-5)
 
 
 def _after_first_step(run: Run, act: Callable[[], None]) -> Callable[[Event], None]:
@@ -128,7 +135,7 @@ def test_what_lies_there_is_not_done_again(new_run: Create, monkeypatch: pytest.
             execute(run)
     state, results = run.state(), run.results()
     assert (state.status, "is full" in state.error, "Free some space" in state.hint) == ("failed", True, True)
-    monkeypatch.setattr(kept, "measure_perplexity", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(kept, "reference", lambda *_, **__: pytest.fail("measured again"))
     execute(run)
     assert run.state().status == "done"
     assert run.state().error == ""
@@ -149,9 +156,26 @@ def test_too_little_memory_is_told_with_what_to_lower(
         raise error
 
     monkeypatch.setattr(pipeline, "compress", fail)
-    with pytest.raises(ComeError, match=r"memory did not suffice in the stage 'text'.*batch size"):
+    with pytest.raises(ComeError, match=r"memory did not suffice in the stage 'text' .*batch size"):
         execute(run)
     assert run.state().status == "failed"
+
+
+def test_too_little_memory_in_a_step_keeps_the_steps_before_it(
+    new_run: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, whole = new_run(target_layers=2), new_run(target_layers=2)
+    full = RuntimeError("CUDA out of memory. Tried")
+
+    def fail() -> None:
+        raise full
+
+    with pytest.raises(ComeError, match=r"\(Step 2 of 4: .*The 1 steps before it are kept"):
+        execute(run, _after_first_step(run, fail))
+    assert run.state().status == "failed"
+    execute(run)
+    execute(whole)
+    assert run.plan() == whole.plan()
 
 
 def test_a_fault_of_ours_leaves_its_traceback_in_the_log(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:

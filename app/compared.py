@@ -1,0 +1,97 @@
+"""What the compare page shows of the chosen runs in one figure, and the notes that belong under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.measured import Result
+from app.metrics import Metric, Size
+from app.points import Point, comparable, of_original, points
+
+NAMED = 3  # runs, up to which a note names each
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One figure's content.
+
+    Attributes:
+        chance: what guessing scores, where the metric is an accuracy.
+        lacking: the runs that are not in it, each with the reason.
+    """
+
+    metric: Metric
+    size: Size
+    points: list[Point]
+    original: Point | None
+    chance: float | None
+    lacking: list[tuple[Result, str]]
+
+
+def shown(results: Sequence[Result], originals: Sequence[Result], metric: Metric, size: Size) -> Shown:
+    """The runs, in the order that they are given in, as points of a metric against a size."""
+    kept = comparable(results, metric)
+    drawn = points(results, metric, size)
+    levels = {result.values[metric.key].chance for result in kept}
+    return Shown(
+        metric,
+        size,
+        drawn,
+        of_original(originals, metric, size, like=results),
+        levels.pop() if len(levels) == 1 else None,
+        _lacking(results, kept, drawn, metric, size),
+    )
+
+
+def notes(figure: Shown) -> list[str]:
+    """What the bars and rings are, and what is not in the figure, in short sentences."""
+    told = []
+    bars = {point.bar for point in figure.points} - {""}
+    if "spread" in bars:
+        told.append("Points are means over seeds, bars one standard deviation over them; faint points are the runs.")
+    if "stderr" in bars:
+        told.append(f"Bars{' of single runs' if 'spread' in bars else ''}: one standard error.")
+    if "quartiles" in bars:
+        told.append(f"Bars{' of single runs' if 'spread' in bars else ''}: quartiles of the timed rounds.")
+    if len(figure.points) > 1:
+        told.append("Ringed: no other run is both smaller and better.")
+    if figure.size.key == "layers" and any(result.keeps_layers for p in figure.points for result in p.results):
+        told.append("Methods that keep every layer stand at the layers whose parameter count they were to hit.")
+    told += [*_missing(figure.lacking), *_uneven_seeds(figure.points)]
+    return told
+
+
+def _lacking(
+    results: Sequence[Result], kept: Sequence[Result], drawn: Sequence[Point], metric: Metric, size: Size
+) -> list[tuple[Result, str]]:
+    told = []
+    counted = {run for point in drawn for run in point.runs}
+    for result in results:
+        if metric.key not in result.values:
+            told.append((result, "not measured in"))
+        elif result not in kept:
+            told.append((result, "measured on other items, or another device, in"))
+        elif size.of(result) is None:
+            told.append((result, f"{size.title.lower()} not known of"))
+        elif result.run not in counted:
+            told.append((result, "replaced by a newer run of the same request:"))
+    return told
+
+
+def _missing(lacking: Sequence[tuple[Result, str]]) -> list[str]:
+    """By reason, the names of the runs: "Not measured in CoMe, 24 layers, and 3 more."."""
+    told = []
+    for reason in dict.fromkeys(reason for _, reason in lacking):
+        names = list(dict.fromkeys(result.name for result, why in lacking if why == reason))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        told.append(f"{reason.capitalize()} {'; '.join(names[:NAMED])}{more}.")
+    return told
+
+
+def _uneven_seeds(drawn: Sequence[Point]) -> list[str]:
+    """Each seed draws text of its own, so means over unlike seeds are not quite fair."""
+    seeds = {tuple(result.seed for result in point.results) for point in drawn}
+    if len(seeds) < 2:
+        return []
+    return ["Not all were run with the same seeds, and each seed draws calibration and evaluation text of its own."]

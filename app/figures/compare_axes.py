@@ -1,0 +1,59 @@
+"""The axes of the compare page's figures: which scale, which ticks, and where points stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import plotly.graph_objects as go
+
+from app.metrics import Metric, Size
+from app.points import Point
+
+
+def logarithmic(drawn: Sequence[Point], original: Point | None, metric: Metric) -> bool:
+    """Whether the metric is one for a logarithmic axis, and its values are far apart."""
+    held = [point.value for point in [*drawn, *([original] if original else [])] if point.value > 0]
+    return metric.log and bool(held) and max(held) / min(held) > 8 and all(point.value > 0 for point in drawn)
+
+
+def lines_aside(drawn: Sequence[Point], original: Point | None, names: Sequence[str], size: Size) -> dict[str, float]:
+    """How far each line's points stand aside, so that error bars at the same size do not cover each other."""
+    sizes = sorted({point.size for point in [*drawn, *([original] if original else [])]})
+    if len(sizes) < 2 or len(names) < 2:
+        return dict.fromkeys(names, 0.0)
+    span = sizes[-1] - sizes[0]
+    nearest = min(after - before for before, after in pairwise(sizes))
+    room = min(0.012 * span * (len(names) - 1), 0.25 * nearest if size.key == "layers" else 0.03 * span)
+    step = (-room if size.smaller else room) / (len(names) - 1)
+    return {name: (place - (len(names) - 1) / 2) * step for place, name in enumerate(names)}
+
+
+def horizontal(
+    figure: go.Figure, drawn: Sequence[Point], original: Point | None, size: Size, plan: float | None
+) -> None:
+    """The size: smaller models to the right; a tick a target, where they are few."""
+    sizes = [point.size for point in [*drawn, *([original] if original else [])]]
+    low, high = min([*sizes, *([plan] if plan is not None else [])], default=0.0), max([*sizes, plan or 0.0])
+    pad = max((high - low) * 0.06, 0.5)  # room for what stands aside, and for rings
+    left, right = (high + pad, low - pad) if size.smaller else (low - pad, high + pad)
+    figure.update_xaxes(range=[left, right], showgrid=False)
+    if size.key == "layers":
+        whole = sorted({round(at) for at in sizes})
+        if len(whole) <= 12:
+            figure.update_xaxes(tickvals=whole)
+        else:
+            figure.update_xaxes(dtick=max(1, round((high - low) / 8)), tick0=high)
+
+
+def vertical(figure: go.Figure, drawn: Sequence[Point], original: Point | None, metric: Metric, log: bool) -> None:
+    """The metric, with its unit; on a logarithmic axis with round ticks."""
+    figure.update_yaxes(type="log" if log else "linear", ticksuffix=" %" if metric.unit == " %" else "")
+    if not log:
+        return
+    held = [point.value for point in [*drawn, *([original] if original else [])]]
+    ticks = [base * 10.0**power for power in range(-4, 13) for base in (1, 2, 5)]
+    shown = [tick for tick in ticks if min(held) / 2.5 <= tick <= max(held) * 2.5]
+    if len(shown) > 12:
+        shown = [tick for tick in shown if f"{tick:e}".startswith("1")]
+    figure.update_yaxes(tickvals=shown, ticktext=[f"{tick:,.4g}" if tick < 1e4 else f"{tick:,.0f}" for tick in shown])

@@ -1,0 +1,85 @@
+"""How far two runs keep the same units: an agreement in, a plotly figure out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import theme
+from app.agreement import Agreement
+from app.figures.inspect import INK, NAMES
+from app.origins import Part
+
+
+def agreement(found: Agreement, part: Part) -> go.Figure:
+    """Jaccard of the kept sets, a bar a layer; dashes are what chance would come to.
+
+    Layers that neither run touched are faint; a cross marks those of which neither keeps anything, or that one of
+    the runs averaged.
+    """
+    layers = len(found.jaccard)
+    every = np.arange(layers)
+    known = ~np.isnan(found.jaccard)
+    colors = [theme.layer_color(layer, layers) if found.touched[layer] else theme.HAIRLINE for layer in every]
+    hover = [_words(found, layer) for layer in every]
+    figure = go.Figure(
+        go.Bar(
+            x=every,
+            y=np.where(known, found.jaccard, 0.0),
+            marker={"color": colors, "line": {"width": 0}},
+            text=hover,
+            textposition="none",
+            hovertemplate="%{text}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    dashes = known & found.touched
+    undefined = ~known
+    for places, heights, marker in (
+        (every[dashes], found.chance[dashes], {"symbol": "line-ew", "size": 11, "line": {"width": 2, "color": INK}}),
+        (
+            every[undefined],
+            np.full(int(undefined.sum()), 0.03),
+            {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": INK}},
+        ),
+    ):
+        if len(places):
+            figure.add_trace(
+                go.Scatter(
+                    x=places,
+                    y=heights,
+                    mode="markers",
+                    marker=marker,
+                    text=[hover[place] for place in places],
+                    hovertemplate="%{text}<extra></extra>",
+                    showlegend=False,
+                )
+            )
+    theme.finish(figure, finding(found, part), x="Original layer", y="Jaccard of the kept sets", height=280)
+    figure.update_yaxes(range=[0, 1.04], dtick=0.25)
+    return figure.update_xaxes(range=[-0.7, layers - 0.3], showgrid=False, dtick=1 if layers <= 16 else 5)
+
+
+def finding(found: Agreement, part: Part) -> str:
+    """The mean over the layers that either run touched, against chance."""
+    many = NAMES[part][1]
+    if not found.touched.any() and not found.averaged.any():
+        return f"Neither run touches the {many}: they agree on all"
+    if math.isnan(found.mean):
+        return f"No layer's {many} can be compared between these runs"
+    return (
+        f"Where either run prunes they share {found.mean:.0%} of the {many} kept by one or both; "
+        f"chance would give {found.mean_chance:.0%}"
+    )
+
+
+def _words(found: Agreement, layer: int) -> str:
+    if found.averaged[layer]:
+        return f"Layer {layer}: averaged by one of the runs, so no unit of it is kept or dropped"
+    if math.isnan(found.jaccard[layer]):
+        return f"Layer {layer}: neither run keeps anything of it"
+    if not found.touched[layer]:
+        return f"Layer {layer}: whole in both"
+    return f"Layer {layer}: Jaccard {found.jaccard[layer]:.2f}, by chance {found.chance[layer]:.2f}"

@@ -1,0 +1,113 @@
+"""The sensitivities behind one new layer: each source's sorted curve, with the cut.
+
+Pure functions: origins and arrays in, a plotly figure out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import theme
+from app.figures.inspect import INK, NAMES
+from app.origins import Origins
+
+
+def curves(origins: Origins, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:
+    """The sorted sensitivities of a new layer's sources; solid where units were kept, dotted where not.
+
+    The mark on each curve is its cut: as many units were kept as lie to its left.
+
+    Args:
+        origins: the part, followed through the plan.
+        new_layer: which layer is open.
+        sensitivity: (layers, units) of the original model.
+        log: logarithmic vertical axis.
+    """
+    one = NAMES[origins.part][0]
+    group = origins.final[new_layer].group
+    figure = go.Figure()
+    cuts: list[tuple[float, int, int]] = []
+    for source in group:
+        color = theme.layer_color(source, origins.layers)
+        order = np.argsort(-sensitivity[source], kind="stable")
+        ordered, kept = sensitivity[source][order], origins.kept(source)[order]
+        edges = _edges(len(ordered))
+        sizes = np.diff(edges)
+        height = np.add.reduceat(ordered, edges[:-1]) / sizes
+        share = np.add.reduceat(kept.astype(float), edges[:-1]) / sizes
+        middle = (edges[:-1] + edges[1:] + 1) / 2
+        data = np.stack([edges[:-1] + 1, edges[1:], share], axis=1)
+        for chosen, line in (
+            (share >= 0.5, {"color": color, "width": 2.5}),
+            (share < 0.5, {"color": color, "width": 1.5, "dash": "dot"}),
+        ):
+            # A stretch reaches to the point before it, so that the curve has no gaps.
+            reach = chosen | np.append(chosen[1:], False) if line.get("dash") else chosen
+            if chosen.any():
+                figure.add_trace(
+                    go.Scatter(
+                        x=middle,
+                        y=np.where(reach, height, np.nan),
+                        mode="lines+markers" if len(ordered) < 40 else "lines",
+                        line=line,
+                        marker={"size": 6},
+                        customdata=data,
+                        hovertemplate=f"Layer {source}, ranks %{{customdata[0]:,d}} to %{{customdata[1]:,d}}: "
+                        "S = %{y:.3g}, %{customdata[2]:.0%} kept<extra></extra>",
+                        showlegend=False,
+                    )
+                )
+        if 0 < (cut := int(kept.sum())) < len(ordered):
+            cuts.append((float(ordered[cut - 1]), cut, source))
+    for place, (height, cut, source) in enumerate(sorted(cuts, reverse=True)):
+        figure.add_trace(_cut(source, cut, height, above=place % 2 == 0))
+    theme.finish(
+        figure,
+        _cut_finding(origins, group, sensitivity),
+        x=f"Rank within the source layer, most sensitive {one} first",
+        y="Sensitivity S",
+        height=320,
+    )
+    low, high = float(sensitivity[list(group)].min()), float(sensitivity[list(group)].max())
+    decades = np.log10(max(high, 1e-30) / max(low, high * 1e-12, 1e-30))
+    return figure.update_yaxes(type="log" if log else "linear", dtick=(1 if decades > 2 else "D2") if log else None)
+
+
+def _cut(source: int, cut: int, height: float, *, above: bool) -> go.Scatter:
+    return go.Scatter(
+        x=[cut],
+        y=[height],
+        mode="markers+text",
+        marker={"symbol": "line-ns", "size": 22, "line": {"color": theme.MARK, "width": 2.5}},
+        text=[f"layer {source}: {cut:,}"],
+        textposition="top right" if above else "bottom left",
+        textfont={"size": 12, "color": INK},
+        hovertemplate=f"Layer {source} keeps {cut:,}<extra></extra>",
+        showlegend=False,
+        cliponaxis=False,
+    )
+
+
+def _cut_finding(origins: Origins, group: tuple[int, ...], sensitivity: np.ndarray) -> str:
+    """How much of what was kept lies above the cut."""
+    above = total = 0
+    for source in group:
+        kept = origins.kept(source)
+        order = np.argsort(-sensitivity[source], kind="stable")
+        above += int(kept[order[: int(kept.sum())]].sum())
+        total += int(kept.sum())
+    many = NAMES[origins.part][1]
+    if len(group) == 1:
+        return f"All {many} of layer {group[0]} are kept" if total == origins.units else f"{total:,} {many} are kept"
+    if not total:
+        return f"No {many} are kept as they were"
+    return f"{above / total:.0%} of the {many} kept lie left of the cut, the most sensitive of their layer"
+
+
+def _edges(count: int, bins: int = 240) -> np.ndarray:
+    """Where bins of ranks begin and end: narrow for the first ranks, wider after."""
+    if count <= bins:
+        return np.arange(count + 1)
+    inner = np.concatenate([np.geomspace(1, count, bins // 2), np.linspace(1, count, bins // 2)])
+    return np.unique(np.append(np.round(inner).astype(np.int64), 0))

@@ -1,0 +1,235 @@
+"""The merge tree: how the original's layers became the new ones, step by step.
+
+Pure functions: origins in, a plotly figure out. A trunk is a layer, split into its sources by their shares; where
+trunks join, each of them gives up what the merge dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import theme
+from app.figures.inspect import HATCH, INK, NAMES, NO_FILL, faded, listed
+from app.origins import Layer, Origins
+
+_WIDTH = 0.72  # of a trunk, layers being 1 apart
+_JOIN = 0.55  # how far below a step trunks begin to lean towards it
+_OVERLAP = 0.004
+_LONGEST_LINE = 52  # letters of a hover's line
+
+Quad = tuple[float, float, float, float, float, float]  # x from, to at the bottom; at the top; y from, to
+
+
+def tree(origins: Origins, steps: Sequence[str]) -> go.Figure:
+    """All states of the model, from the original (above) to the pruned one (below).
+
+    Args:
+        origins: the part by which trunks are split, followed through the plan.
+        steps: each step in words.
+    """
+    centers = _centers(origins.states)
+    untouched = {layer.group[0] for layer in origins.final if _whole(layer)}
+    quads: dict[tuple[int, str], list[Quad]] = {}
+    ends: list[tuple[float, float, int]] = []
+    for number, state in enumerate(origins.states):
+        following = origins.states[number + 1] if number + 1 < len(origins.states) else None
+        taken = {parent: child for child, layer in enumerate(following or []) for parent in layer.parents}
+        for place, layer in enumerate(state):
+            x = centers[number][place]
+            child = taken.get(place)
+            alone = following is not None and child is not None and len(following[child].parents) == 1
+            top = number + 1 if alone else number + 1 - _JOIN if following is not None else number + 0.35
+            _add_trunk(quads, layer, x, number, top + (_OVERLAP if following is not None else 0))
+            if following is not None and child is None:
+                ends.append((x, top, number))
+            elif following is not None and child is not None and not alone:
+                _add_lean(quads, layer, x, following[child], centers[number + 1][child], top, number + 1)
+    figure = go.Figure(
+        [_shapes(key, found, origins.layers, key[0] in untouched) for key, found in sorted(quads.items())]
+    )
+    figure.add_trace(_marks(origins, centers, ends, steps))
+    count = len(steps)
+    figure.add_trace(_numbers(centers[-1], count + 0.62, origins.layers))
+    figure.add_trace(_numbers(centers[0], -0.28, origins.layers))
+    for number, kind in enumerate(origins.steps):
+        if kind == "replace":
+            line = {"color": INK, "width": 1.5, "dash": "dot"}
+            figure.add_hline(y=number + 1, line=line, layer="above")
+    theme.finish(figure, finding(origins), y="Step", height=round(min(140 + 40 * count, 620)))
+    figure.update_xaxes(range=[-0.8, origins.layers - 0.2], visible=False, fixedrange=True)
+    figure.update_yaxes(
+        range=[count + 0.95, -0.6],
+        showgrid=False,
+        tickvals=list(range(1, count + 1)),
+        fixedrange=True,
+    )
+    return figure.update_layout(hovermode="closest")
+
+
+def finding(origins: Origins) -> str:
+    """What the tree shows, in a sentence."""
+    steps, final = origins.steps, origins.final
+    if not steps:
+        return "The plan has no steps"
+    joins = [kind for kind in steps if kind in ("concatenate", "average")]
+    where = f"{origins.layers} layers become {len(final)} in {len(steps)} step{'' if len(steps) == 1 else 's'}"
+    most = max(final, key=lambda layer: len(layer.group)).group
+    if not joins or len(joins) < len(steps):
+        return where
+    if len(most) == 2:
+        return f"{where}, each of which joins a pair" if len(steps) > 1 else f"{where}, which joins a pair"
+    again = len(joins) > sum(len(layer.group) > 1 for layer in final)
+    return f"{where}; layers {listed(most)} end in one{', merged more than once' if again else ''}"
+
+
+# --- inside --------------------------------------------------------------------------------------------
+
+
+def _centers(states: Sequence[Sequence[Layer]]) -> list[list[float]]:
+    """Where each layer of each state stands: original layers at their number, merged ones between their parents."""
+    centers = [[float(place) for place in range(len(states[0]))]]
+    for state in states[1:]:
+        before = centers[-1]
+        centers.append([float(np.mean([before[parent] for parent in layer.parents])) for layer in state])
+    return centers
+
+
+def _spans(layer: Layer, x: float) -> list[tuple[int, str, float, float]]:
+    """The pieces of a trunk side by side: source, kind, left, right."""
+    spans, left = [], x - _WIDTH / 2
+    for piece in layer.pieces:
+        spans.append((piece.source, piece.kind, left, left + _WIDTH * piece.share))
+        left += _WIDTH * piece.share
+    return spans
+
+
+def _add_trunk(quads: dict[tuple[int, str], list[Quad]], layer: Layer, x: float, low: float, high: float) -> None:
+    for source, kind, left, right in _spans(layer, x):
+        quads.setdefault((source, kind), []).append((left, right, left, right, low, high))
+
+
+def _add_lean(
+    quads: dict[tuple[int, str], list[Quad]],
+    layer: Layer,
+    x: float,
+    merged: Layer,
+    merged_x: float,
+    low: float,
+    high: float,
+) -> None:
+    """What a merge takes of a layer, from the end of its trunk to its place in the merged one's."""
+    arriving = {source: (kind, left, right) for source, kind, left, right in _spans(merged, merged_x)}
+    for source, _, left, right in _spans(layer, x):
+        if source in arriving:
+            kind, to_left, to_right = arriving[source]
+            quads.setdefault((source, kind), []).append((left, right, to_left, to_right, low, high))
+        else:
+            middle = (left + right) / 2  # nothing of it is kept: it ends in a point
+            quads.setdefault((-1, "lost"), []).append((left, right, middle, middle, low, low + (high - low) * 0.6))
+
+
+def _whole(layer: Layer) -> bool:
+    """Whether a layer is one of the original's as it was."""
+    return len(layer.group) == 1 and [piece.kind for piece in layer.pieces] == ["kept"]
+
+
+def _shapes(key: tuple[int, str], quads: list[Quad], layers: int, untouched: bool) -> go.Scatter:
+    """All the parts of one source as one trace; pale if no step touches it."""
+    source, kind = key
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for left, right, to_left, to_right, low, high in quads:
+        xs += [round(each, 4) for each in (left, right, to_right, to_left, left)] + [None]
+        ys += [round(each, 4) for each in (low, low, high, high, low)] + [None]
+    color = HATCH if source < 0 else theme.layer_color(source, layers)
+    pattern = {"shape": "/", "size": 5, "solidity": 0.4, "fgcolor": color, "bgcolor": NO_FILL}
+    names = {"kept": f"layer {source}", "averaged": f"layer {source}, averaged", "silenced": "silenced"}
+    return go.Scatter(
+        x=xs[:-1],
+        y=ys[:-1],
+        mode="lines",
+        line={"width": 0, "color": color},
+        fill="toself",
+        fillcolor=faded(color, 0.28) if untouched else color,
+        fillpattern=None if kind == "kept" else pattern,
+        hoveron="fills",
+        text=names.get(kind, "dropped whole"),
+        hoverinfo="text",
+        showlegend=False,
+    )
+
+
+def _marks(
+    origins: Origins, centers: list[list[float]], ends: list[tuple[float, float, int]], steps: Sequence[str]
+) -> go.Scatter:
+    """A mark on every merge, a cross where a layer ends, both with the step in words."""
+    points: list[tuple[float, float, str, str, int]] = []
+    for number, state in enumerate(origins.states[1:]):
+        kind = origins.steps[number]
+        for place, layer in enumerate(state):
+            before = origins.states[number]
+            if len(layer.parents) > 1 or (kind == "mask" and layer.pieces != before[layer.parents[0]].pieces):
+                symbol = {"average": "diamond", "mask": "square"}.get(kind, "circle")
+                text = f"{steps[number]}<br>{_composition(layer, origins)}"
+                points.append((centers[number + 1][place], number + 1.0, symbol, text, number))
+        if kind == "replace":
+            points.append((-0.6, number + 1.0, "triangle-right", steps[number], number))
+    points += [(x, y + 0.08, "x", steps[number], number) for x, y, number in ends]
+    return go.Scatter(
+        x=[x for x, *_ in points],
+        y=[y for _, y, *_ in points],
+        mode="markers",
+        marker={
+            "symbol": [symbol for _, _, symbol, _, _ in points],
+            "size": [9 if symbol == "x" else 10 for _, _, symbol, _, _ in points],
+            "color": [HATCH if symbol == "x" else "#ffffff" for _, _, symbol, _, _ in points],
+            "line": {"color": "#10151d", "width": [0 if symbol == "x" else 1.5 for _, _, symbol, _, _ in points]},
+        },
+        text=[f"Step {number + 1}: {_wrapped(text)}" for _, _, _, text, number in points],
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _composition(layer: Layer, origins: Origins) -> str:
+    """A merged layer in words: its sources with their shares of the part."""
+    shares = [
+        ("silenced" if piece.kind == "silenced" else f"layer {piece.source}") + f" {piece.share:.0%}"
+        for piece in layer.pieces
+    ]
+    return f"{NAMES[origins.part][1]}: {', '.join(shares)}"
+
+
+def _wrapped(text: str) -> str:
+    lines = []
+    for part in text.split("<br>"):
+        line = ""
+        for word in part.split():
+            if line and len(line) + len(word) > _LONGEST_LINE:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}".strip()
+        lines.append(line)
+    return "<br>".join(lines)
+
+
+def _numbers(xs: Sequence[float], y: float, layers: int) -> go.Scatter:
+    """The layers' numbers, less those that would run into their neighbours on a phone."""
+    shown, last = [], -float(layers)
+    for place, x in enumerate(xs):
+        fits = x - last >= layers / 26
+        shown.append(str(place) if fits else "")
+        last = x if fits else last
+    return go.Scatter(
+        x=list(xs),
+        y=[y] * len(xs),
+        mode="text",
+        text=shown,
+        textfont={"size": 11, "color": INK},
+        hoverinfo="skip",
+        showlegend=False,
+        cliponaxis=False,
+    )

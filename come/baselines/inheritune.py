@@ -1,0 +1,23 @@
+"""Inheritune: start a smaller model from the first layers of a larger one (Sanyal et al. 2024, arXiv 2404.08634)."""
+
+from __future__ import annotations
+
+from come.baselines.options import NoOptions
+from come.baselines.removal import remove
+from come.merge.registry import Task, register
+from come.merge.result import Result
+
+
+@register(
+    "inheritune",
+    title="Inheritune",
+    paper="Sanyal et al. 2024, arXiv 2404.08634",
+    summary="Keep the first layers, the embeddings and the head; the training that belongs to it comes from recovery.",
+    options=NoOptions,
+    cost="Nothing: no text is read; the training that follows costs what recovery costs.",
+)
+def inheritune(task: Task, _options: NoOptions) -> Result:
+    """Keep the first ``target_layers`` layers."""
+    if task.plan.steps:
+        return Result(task.current, task.plan)
+    return remove(task, range(task.target_layers, len(task.original.layers)))

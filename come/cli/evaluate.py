@@ -1,0 +1,233 @@
+"""`come evaluate`: perplexity on text, accuracy on questions, speed; and what of the original is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from come.cli.prune import BatchSize, Device, Dtype, Model, Seed, SeqLen
+from come.cli.screen import AsJson, progress, show, show_json, show_table
+from come.errors import ComeError
+
+if TYPE_CHECKING:
+    from come.evaluate import Accuracy
+    from come.events import OnProgress
+    from come.models import Bundle
+
+_TASKS = (
+    "Questions to answer, comma-separated. Without a network: bundled (physical_sense, what_happens_next, "
+    "school_science, facts_cloze), mmlu_dev, .jsonl files of your own; with one, any lm-eval task. "
+    "ppl stands for perplexity."
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    model: Model = "smollm2-135m",
+    tasks: Annotated[str, typer.Option("--tasks", help=_TASKS)] = "",
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many questions of a task.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text", "-t", help="Perplexity on its held-back part: python-docs, a .txt or .jsonl, a hub set."
+        ),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="On how many tokens (else 4,096).")] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="Tokens a second and memory, too.")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="ORIGINAL",
+            help="The model that it was pruned from: adds the divergence from it, its own figures, and what is left.",
+        ),
+    ] = None,
+    seq_len: SeqLen = 512,
+    seed: Seed = 0,
+    batch_size: BatchSize = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model, pruned or not: perplexity on text, accuracy on questions, speed.
+
+    Perplexity is measured where nothing else is asked for, and wherever --text, --tokens or the task ppl is given.
+
+    [bold]Examples[/bold]
+
+    The bundled model's perplexity:  come evaluate
+
+    A pruned one's, on your text and questions:  come evaluate -m smollm2-27-layers --text notes.txt --tasks my.jsonl
+
+    What pruning cost:  come evaluate -m smollm2-27-layers --against smollm2-135m --tasks ppl,bundled --speed
+    """
+    from come.evaluate.tasks import check_tasks
+    from come.models import load
+    from come.text import read
+
+    named = [name for name in (each.strip() for each in tasks.split(",")) if name]
+    questions = [name for name in named if name != "ppl"]
+    wants_text = "ppl" in named or text is not None or tokens is not None or not (questions or speed)
+    asked = _Asked(
+        questions,
+        limit,
+        (text or "python-docs") if wants_text else None,
+        tokens or 4096,
+        speed,
+        seq_len,
+        seed,
+        batch_size,
+    )
+    if asked.text is not None:
+        read(asked.text, "evaluation")  # what is wrong with a request is told before the model is loaded
+    if asked.tasks:
+        check_tasks(asked.tasks)
+    if limit is not None and limit < 1:
+        raise ComeError(f"{limit} questions are too few.", "Ask for at least 1, or leave --limit out.")
+    with progress() as on_progress:
+        bundle = load(model, device, dtype, on_progress)
+        original = load(against, device, dtype, on_progress) if against is not None else None
+        found = _measure(bundle, original, asked, on_progress)
+    if as_json:
+        show_json({"model": model, **({"against": against} if against else {}), **found.to_dict()})
+    else:
+        _tell(found)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be measured, with the options that the measurements share."""
+
+    tasks: list[str]
+    limit: int | None
+    text: str | None
+    tokens: int
+    speed: bool
+    seq_len: int
+    seed: int
+    batch_size: int | None
+
+
+@dataclass
+class _Found:
+    """What was measured of the model, of the original, and between them; as results.json has it."""
+
+    text: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    original: dict[str, Any] = field(default_factory=dict)
+    retention: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """One document; of the original and of what is left only where there was one."""
+        between = {"original": self.original, "retention": self.retention}
+        return {**self.text, **self.model, **{name: value for name, value in between.items() if value}}
+
+
+def _measure(bundle: Bundle, original: Bundle | None, asked: _Asked, on_progress: OnProgress) -> _Found:
+    found = _Found()
+    if asked.text is not None:
+        _predict(bundle, original, asked, found, on_progress)
+    if asked.tasks:
+        _answer(bundle, original, asked, found, on_progress)
+    if asked.speed:
+        from come.evaluate import compare_speed
+
+        models = (bundle,) if original is None else (bundle, original)
+        for figures, measured in zip(
+            (found.model, found.original), compare_speed(*models, on_progress=on_progress), strict=False
+        ):
+            figures["speed"] = measured.figures()
+    return found
+
+
+def _predict(bundle: Bundle, original: Bundle | None, asked: _Asked, found: _Found, on_progress: OnProgress) -> None:
+    from come.evaluate import measure_divergence, measure_perplexity, perplexity_of_reference, reference
+    from come.text import tokens
+
+    assert asked.text is not None
+    batch = tokens(bundle, asked.text, asked.tokens, asked.seq_len, "evaluation", asked.seed)
+    found.text = {"text": asked.text, "n_tokens": batch.numel(), "seq_len": asked.seq_len}
+    if original is None:
+        found.model |= measure_perplexity(bundle, batch, batch_size=asked.batch_size, on_progress=on_progress).figures()
+        return
+    known = reference(original, batch, batch_size=asked.batch_size, on_progress=on_progress)
+    perplexity, divergence = measure_divergence(bundle, known, on_progress=on_progress)
+    found.model |= {**perplexity.figures(), **divergence.figures()}
+    found.original |= perplexity_of_reference(known).figures()
+
+
+def _answer(bundle: Bundle, original: Bundle | None, asked: _Asked, found: _Found, on_progress: OnProgress) -> None:
+    from come.evaluate import mean_retention, retained_by_task
+    from come.evaluate.accuracy import BATCH_SIZE, measure_accuracy
+
+    def scored(which: Bundle, message: str) -> dict[str, Accuracy]:
+        size = asked.batch_size or BATCH_SIZE
+        return measure_accuracy(
+            which, asked.tasks, asked.limit, batch_size=size, on_progress=on_progress, message=message
+        )
+
+    ours = scored(bundle, "Accuracy")
+    found.model["accuracy"] = {name: one.figures for name, one in ours.items()}
+    if original is None:
+        return
+    theirs = scored(original, "Accuracy of the original")
+    found.original["accuracy"] = {name: one.figures for name, one in theirs.items()}
+    left = retained_by_task(theirs, ours)
+    found.retention = {
+        name: {"retention": value, "retention_stderr": stderr}
+        for name, (value, stderr) in {**left, "mean": mean_retention(list(left.values()))}.items()
+    }
+
+
+def _tell(found: _Found) -> None:
+    for title, figures in (("", found.model), ("original: ", found.original)):
+        if "perplexity" in figures:
+            told = f"{title}perplexity {figures['perplexity']:.3f}"
+            told += f", {figures['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in figures else ""
+            told += f", KL {figures['kl']:.4f} nats per token from the original" if "kl" in figures else ""
+            show(f"{told} on {found.text['n_tokens']:,} tokens of {found.text['text']}")
+        if "speed" in figures:
+            speed = figures["speed"]
+            show(
+                f"{title}{speed['prefill_tokens_per_second']:,.0f} tokens/s read, "
+                f"{speed['decode_tokens_per_second']:,.1f} tokens/s written, first token after "
+                f"{1000 * speed['time_to_first_token']:,.0f} ms, weights {speed['weights_bytes'] / 1e6:,.0f} MB, "
+                f"memory {speed['peak_memory_bytes'] / 1e6:,.0f} MB at the peak on {speed['device']}"
+            )
+    if "accuracy" not in found.model:
+        return
+    columns = ["task", "questions", "chance", "accuracy", "by length"]
+    rows = [[name, *_scores(figures)] for name, figures in found.model["accuracy"].items()]
+    if found.original:
+        columns += ["original", "by length", "left above chance"]
+        for row in rows:
+            row += [*_scores(found.original["accuracy"][row[0]])[2:], _left(found.retention[row[0]])]
+        rows.append(["mean of what is left", *[None] * 6, _left(found.retention["mean"])])
+    show_table(columns, rows)
+
+
+def _scores(figures: dict[str, float]) -> list[Any]:
+    """Questions, chance, and both accuracies in percent with their errors; else what the task measures instead."""
+    scores = [
+        f"{_percent(figures[metric])} ± {_percent(figures.get(f'{metric}_stderr', 0.0))}" if metric in figures else ""
+        for metric in ("acc", "acc_norm")
+    ]
+    if not any(scores):
+        metric, value = next(iter(figures.items()))
+        scores[0] = f"{metric} {value:.4g}"
+    return [int(figures["items"]), _percent(figures["chance"]), *scores]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _left(share: dict[str, float | None]) -> str:
+    value, stderr = share["retention"], share["retention_stderr"]
+    return "original is at chance" if value is None else f"{_percent(value)} ± {_percent(stderr or 0.0)}"

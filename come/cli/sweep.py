@@ -1,0 +1,234 @@
+"""`come sweep`: several methods and targets in one comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from come.cli.options import parse_options
+from come.cli.prune import (
+    BatchSize,
+    Device,
+    Dtype,
+    Evaluate,
+    EvaluationText,
+    EvaluationTokens,
+    Model,
+    On,
+    Recover,
+    RecoverOption,
+    RecoverText,
+    RecoverTokens,
+    Runs,
+    SeqLen,
+    TaskLimit,
+    Tasks,
+    Text,
+    Tokens,
+    evaluation_of,
+    place_on,
+    recovery_of,
+    summary,
+)
+from come.cli.screen import AsJson, progress, show, show_json, show_table
+from come.errors import ComeError
+from come.events import OnProgress
+from come.runs import Place, Run, RunConfig, Sweep, execute_all, launch, prepare
+from come.runs.place import LOCAL
+
+if TYPE_CHECKING:
+    from come.estimate import SweepEstimate
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("sweep")(sweep)
+
+
+def sweep(
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="A name of `come methods`; several times, or with commas; all: every one."),
+    ] = None,
+    target_layers: Annotated[
+        list[str] | None, typer.Option("--target-layers", "-n", help="Layers to be left: several, such as 27,24,21.")
+    ] = None,
+    sparsity: Annotated[
+        list[str] | None,
+        typer.Option("--sparsity", "-s", help="Or: shares of parameters to remove, such as 0.1,0.2."),
+    ] = None,
+    seed: Annotated[
+        list[str] | None,
+        typer.Option("--seed", help="Several draw other calibration sequences each; 0 alone if left out."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="method.key=value, or key=value for each method that has it."),
+    ] = None,
+    model: Model = "smollm2-135m",
+    text: Text = "python-docs",
+    tokens: Tokens = 8192,
+    seq_len: SeqLen = 512,
+    batch_size: BatchSize = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    recover: Recover = "",
+    recover_option: RecoverOption = None,
+    recover_text: RecoverText = None,
+    recover_tokens: RecoverTokens = 65536,
+    evaluate: Evaluate = "ppl",
+    tasks: Tasks = "bundled",
+    limit: TaskLimit = None,
+    evaluation_text: EvaluationText = None,
+    evaluation_tokens: EvaluationTokens = 4096,
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights, not the plans only.")] = False,
+    name: Annotated[str, typer.Option("--name", help="A name for the sweep; the same name goes on with it.")] = "",
+    runs: Runs = None,
+    on: On = LOCAL,
+    background: Annotated[bool, typer.Option("--background", help="Return at once; `come runs` follows it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Start nothing: tell what it would take.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare methods: each of them, at each target, on the same model and text.
+
+    Every cell is a run, which the page's compare page draws. A cell that fails does not stop the others; the same
+    command again goes on where it was broken off.
+
+    [bold]Examples[/bold]
+
+    CoMe against removal:  come sweep --method come,shortgpt,sleb --target-layers 27,24,21
+
+    Everything, with accuracy:  come sweep --method all --target-layers 27,24 --evaluate ppl,acc --limit 100
+
+    What that would take:  come sweep --method all --target-layers 27,24 --dry-run
+
+    On a cluster, a worker for each method and seed:  come sweep --method come,sleb --target-layers 27,24 --on ray:auto
+    """
+    place = place_on(on)
+    names = _names(method)
+    request = Sweep(
+        base=RunConfig.model_validate(
+            {
+                "sweep": name,
+                "model": model,
+                "text": text,
+                "n_tokens": tokens,
+                "seq_len": seq_len,
+                "batch_size": batch_size,
+                "dtype": dtype,
+                "device": device,
+                "keep_model": keep_models,
+                **recovery_of(recover, recover_option, recover_text, recover_tokens),
+                **evaluation_of(evaluate, tasks, limit, evaluation_text, evaluation_tokens),
+            }
+        ),
+        methods=names,
+        targets=_numbers(target_layers, int, "--target-layers"),
+        sparsities=_numbers(sparsity, float, "--sparsity"),
+        seeds=_numbers(seed, int, "--seed") or [0],
+        options=_options(option or [], names),
+    )
+    if dry_run:
+        from come.estimate import estimate_sweep
+
+        _show_estimate(estimate_sweep(request.cells()), as_json)
+        return
+    made = prepare(request.cells(), runs)
+    if background:
+        todo = [run for run in made if run.state().status != "done"]
+        if todo:
+            launch(*todo, where=place.text if place else "")
+        show_json({"sweep": made[0].config.sweep, "runs": [run.id for run in made]}) if as_json else show(
+            made[0].config.sweep
+        )
+        return
+    with progress() as on_progress:
+        execute_all_at(place, made, on_progress)
+    if as_json:
+        show_json({"sweep": made[0].config.sweep, "runs": [summary(run) for run in made]})
+    else:
+        _show_table(made)
+
+
+def execute_all_at(place: Place | None, made: Sequence[Run], on_progress: OnProgress) -> None:
+    """Execute the cells of a sweep here, one after the other, or on a cluster, and wait for their ends."""
+    if place is None:
+        execute_all(made, on_progress)
+        return
+    from come.cluster import execute_all_on
+
+    execute_all_on(place, made, on_progress)
+
+
+def _names(given: Sequence[str] | None) -> list[str]:
+    from come.merge import methods
+
+    names = _pieces(given)
+    return list(methods()) if names == ["all"] else names
+
+
+def _pieces(given: Sequence[str] | None) -> list[str]:
+    return [piece.strip() for each in given or [] for piece in each.split(",") if piece.strip()]
+
+
+def _numbers(given: Sequence[str] | None, kind: type, option: str) -> list[Any]:
+    try:
+        return [kind(piece) for piece in _pieces(given)]
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise ComeError(f"{option} takes {what}, not {', '.join(given or [])!r}.", "Put commas between them.") from None
+
+
+def _options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By method, its options: of "method.key=value", and of "key=value" where the method has that key.
+
+    Raises:
+        ComeError: a method, or all of them, lack the option, or cannot take the value.
+    """
+    from come.merge.registry import method
+
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for pair in pairs:
+        key = pair.partition("=")[0].strip()
+        owner, dot, own = key.partition(".")
+        if dot:
+            chosen = method(owner)
+            found.setdefault(owner, {}).update(parse_options([pair[len(owner) + 1 :]], owner, chosen.options))
+            continue
+        having = [name for name in names if own.replace("-", "_") in method(name).defaults()] or list(names[:1])
+        for name in having:
+            found[name].update(parse_options([pair], name, method(name).options))
+    return found
+
+
+def _show_table(made: Sequence[Run]) -> None:
+    """One line a cell; where the rest is."""
+    rows = []
+    for run in made:
+        state, pruned = run.state(), run.results().get("pruned") or {}
+        mean = (pruned.get("retention") or {}).get("mean") or {}
+        rows.append(
+            (
+                run.config.method,
+                run.config.target_layers or pruned.get("layers"),
+                run.config.seed,
+                state.status if state.status != "failed" else f"failed: {state.error}",
+                pruned.get("perplexity"),
+                pruned.get("kl"),
+                mean.get("value"),
+            )
+        )
+    show_table(("method", "layers", "seed", "status", "perplexity", "KL", "retention"), rows)
+    show(f"\n{made[0].config.sweep}: the compare page of `make app` draws it; `come runs show ID` tells one run.")
+
+
+def _show_estimate(expected: SweepEstimate, as_json: bool) -> None:
+    if as_json:
+        show_json(expected.to_dict())
+        return
+    show_table(("cells", "seconds"), [(what, round(seconds, 1)) for what, seconds in expected.seconds_by_part.items()])
+    show("")
+    for line in (*expected.warnings, *expected.assumptions):
+        show(f"- {line}")

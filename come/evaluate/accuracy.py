@@ -1,0 +1,181 @@
+"""Accuracy on multiple-choice questions, through lm-eval, of a model in memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from come.errors import ComeError
+from come.evaluate.device import input_device
+from come.evaluate.quiet import quiet, seeded
+from come.evaluate.tasks import QuestionSet, load_tasks
+from come.events import OnProgress, emit
+from come.models import Bundle
+from come.models.depth import share
+
+BATCH_SIZE = 16
+_BY_CHOICE: tuple[str, ...] = ("acc", "acc_norm")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What a model scored on one task.
+
+    Attributes:
+        figures: lm-eval's: "acc" (the likeliest choice is right), "acc_norm" (the likeliest a character), or whatever
+            else the task measures, each with its "_stderr"; "items", how many questions; "chance", what guessing
+            scores: the mean of 1 / choices, 0 where nothing is chosen.
+        hits: by metric, 1 or 0 for each question in order, so that two models can be compared question by question.
+    """
+
+    figures: dict[str, float]
+    hits: dict[str, list[int]] = field(default_factory=dict)
+
+
+def accuracy(
+    bundle: Bundle,
+    tasks: str | Sequence[str] = ("bundled",),
+    limit: int | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    on_progress: OnProgress = None,
+) -> dict[str, dict[str, float]]:
+    """``measure_accuracy``'s figures by task."""
+    measured = measure_accuracy(bundle, tasks, limit, batch_size=batch_size, on_progress=on_progress)
+    return {name: scored.figures for name, scored in measured.items()}
+
+
+def measure_accuracy(
+    bundle: Bundle,
+    tasks: str | Sequence[str] = ("bundled",),
+    limit: int | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    on_progress: OnProgress = None,
+    message: str = "Accuracy",
+) -> dict[str, Accuracy]:
+    """How many questions a model answers right, by task.
+
+    A choice's score is the model's log-likelihood of it as the continuation of the question, with a float32 softmax.
+    lm-eval puts requests of like length in a batch. Each task is scored by itself, so that its figures do not depend on
+    which others are asked for.
+
+    Args:
+        bundle: the model; it stays as it is.
+        tasks: names of ``come.evaluate.tasks.OFFLINE`` or ``GROUPS``, paths of .jsonl files, names of lm-eval's tasks.
+        limit: only the first so many questions of each task.
+        batch_size: choices at a time.
+        on_progress: told of each hundredth of a task.
+        message: what to say there, before the task's name.
+
+    Raises:
+        ComeError: a task is unknown, malformed or out of reach, or the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ComeError(f"{limit} questions are too few.", "Ask for at least 1, or leave the limit out.")
+    sets = load_tasks(tasks)
+    lm = _language_model(bundle, batch_size)
+    found: dict[str, Accuracy] = {}
+    for index, task in enumerate(sets):
+
+        def tell(share_done: float, before: int = index, name: str = task.name) -> None:
+            emit(on_progress, "accuracy", 100 * before + int(100 * share_done), 100 * len(sets), f"{message}: {name}")
+
+        tell(0)
+        found |= _score(lm, task, limit, tell)
+    return found
+
+
+def _language_model(bundle: Bundle, batch_size: int) -> Any:
+    """lm-eval's hold on the model in memory: modules and tokenizer of its own, since it ties and pads them."""
+    with quiet():
+        from lm_eval.models.huggingface import HFLM
+
+        lm = HFLM(
+            pretrained=share(bundle.model),
+            tokenizer=copy.deepcopy(bundle.tokenizer),
+            batch_size=batch_size,
+            softmax_dtype="float32",
+        )
+    lm._device = input_device(bundle.model)  # lm-eval asks the model, whose weights accelerate may keep elsewhere
+    return lm
+
+
+def _score(lm: Any, task: QuestionSet, limit: int | None, tell: Callable[[float], None]) -> dict[str, Accuracy]:
+    from lm_eval.evaluator import evaluate
+
+    leaves = task.loaded["tasks"]
+    lm.set_cache_hook(_Answers(list(leaves.values()), tell))
+    # The errors of means have a formula. Those of other figures would be bootstrapped, so there lm-eval gives none.
+    by_formula = all(_has_formula(leaf) for leaf in leaves.values())
+    with quiet(), seeded():
+        results = evaluate(lm=lm, task_dict=task.loaded, limit=limit, bootstrap_iters=int(by_formula))
+    tell(1)
+    by_leaf = {
+        name: _accuracy(results["results"][name], leaf, results["samples"][name]) for name, leaf in leaves.items()
+    }
+    if task.name not in results.get("groups", {}):
+        return by_leaf
+    return {task.name: _of_group(results["groups"][task.name], list(by_leaf.values()))}
+
+
+class _Answers:
+    """lm-eval tells its cache of each answer; this one counts them."""
+
+    def __init__(self, tasks: list[Any], tell: Callable[[float], None]) -> None:
+        self.tasks = tasks
+        self.tell = tell
+        self.done = 0
+
+    def add_partial(self, *_: Any) -> None:
+        """One more request has been answered."""
+        requests = sum(len(task.instances) for task in self.tasks)
+        self.done += 1
+        if 100 * self.done // requests > 100 * (self.done - 1) // requests:
+            self.tell(min(1.0, self.done / requests))
+
+
+def _has_formula(task: Any) -> bool:
+    from lm_eval.api.metrics import acc_all, mean
+
+    return all(function in (mean, acc_all) for function in task.aggregation().values())
+
+
+def _accuracy(metrics: dict[str, Any], task: Any, samples: list[dict[str, Any]]) -> Accuracy:
+    """One task's figures, under plain names, with those that lm-eval does not give."""
+    from lm_eval.api.metrics import mean, mean_stderr
+
+    figures = _plain(metrics)
+    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
+    means = [metric for metric, function in task.aggregation().items() if function is mean and metric in figures]
+    for metric in means:
+        if len(first) > 1:
+            figures.setdefault(f"{metric}_stderr", mean_stderr([sample[metric] for sample in first]))
+    hits = {metric: [int(sample[metric]) for sample in first] for metric in _BY_CHOICE if metric in means}
+    chosen = task.OUTPUT_TYPE == "multiple_choice"
+    chance = sum(1 / len(sample["arguments"]) for sample in first) / len(first) if chosen else 0.0
+    return Accuracy({**figures, "items": len(first), "chance": chance}, hits)
+
+
+def _of_group(metrics: dict[str, Any], leaves: list[Accuracy]) -> Accuracy:
+    """lm-eval's figures of a whole group; its questions are those of its tasks, one after the other."""
+    items = sum(leaf.figures["items"] for leaf in leaves)
+    chance = sum(leaf.figures["chance"] * leaf.figures["items"] for leaf in leaves) / items
+    figures = _plain(metrics)
+    hits = {
+        metric: [hit for leaf in leaves for hit in leaf.hits[metric]]
+        for metric in _BY_CHOICE
+        if metric in figures and all(metric in leaf.hits for leaf in leaves)
+    }
+    return Accuracy({**figures, "items": items, "chance": chance}, hits)
+
+
+def _plain(metrics: dict[str, Any]) -> dict[str, float]:
+    """lm-eval's "acc,none" as "acc", other filters' "exact_match,strict" as they are; only what is a number."""
+    return {
+        key.removesuffix(",none"): float(value)
+        for key, value in metrics.items()
+        if "," in key and isinstance(value, int | float)
+    }

@@ -1,0 +1,108 @@
+"""From edits of an original model to the steps of a plan."""
+
+from __future__ import annotations
+
+import bisect
+
+from come.errors import ComeError
+from come.live.question import Question
+from come.measure import Measurement
+from come.merge.allocate import check_ratio
+from come.merge.compatible import check_mixable, note_for_window
+from come.merge.draft import steps_by_hand
+from come.merge.plan import Plan, canonical
+from come.merge.rebuild import base_of
+from come.merge.select import check_windows
+from come.merge.steps import Average, Concatenate, Remove, Step
+from come.models import Bundle
+
+METHOD = "what-if"
+
+
+def plan_of(question: Question, bundle: Bundle, measurement: Measurement | None) -> Plan:
+    """The plan that makes a question's edits: it rebuilds what the answer was about.
+
+    Args:
+        question: the edits.
+        bundle: the original model.
+        measurement: of the original, for what concatenations keep.
+
+    Raises:
+        ComeError: the edits are impossible.
+    """
+    plan = Plan(
+        base=base_of(bundle),
+        dtype=str(bundle.dtype).removeprefix("torch."),
+        method=METHOD,
+        options=canonical(question.model_dump()),
+        calibration={"tokens": measurement.n_tokens, "seq_len": measurement.seq_len} if measurement else {},
+        steps=steps_of(question, bundle, measurement),
+    )
+    for merge, step in zip(question.merges, plan.steps, strict=False):
+        note = note_for_window(bundle, merge.first, merge.last) if isinstance(step, Concatenate) else None
+        plan = plan.with_note(note) if note else plan
+    return plan
+
+
+def steps_of(question: Question, bundle: Bundle, measurement: Measurement | None) -> list[Step]:
+    """The steps of a question, each in the numbering that holds by then: its merges, lowest first, then one removal.
+
+    Raises:
+        ComeError: the edits are impossible.
+    """
+    layers = len(bundle.layers)
+    windows = check_windows([(merge.first, merge.last) for merge in question.merges], layers)
+    _check_dropped(question, layers)
+    concatenated = [merge for merge in question.merges if merge.how == "concatenate"]
+    check_mixable(bundle, [(merge.first, merge.last) for merge in concatenated])
+    made: dict[tuple[int, int], Concatenate] = {}
+    if concatenated:
+        by_hand = steps_by_hand(
+            _fitting(measurement, bundle),
+            [(merge.first, merge.last) for merge in concatenated],
+            [merge.ratio for merge in concatenated],
+            question.exponent,
+            question.floor,
+        )
+        made = {(merge.first, merge.last): step for merge, step in zip(concatenated, by_hand, strict=True)}
+    steps: list[Step] = []
+    gone = 0
+    for merge, (first, last) in zip(question.merges, windows, strict=True):
+        window = (first - gone, last - gone)
+        gone += last - first
+        if merge.how == "concatenate":
+            steps.append(made[first, last].model_copy(update={"window": window}))
+        else:
+            size = last - first + 1
+            weights = merge.ratio if merge.ratio is not None else [1 / size] * size
+            check_ratio(weights, size)
+            steps.append(Average(window=window, weights=list(weights)))
+    if question.dropped:
+        ends = [last for _, last in windows]
+        shorter = [0]  # by how many windows lie below, how many layers those took
+        for first, last in windows:
+            shorter.append(shorter[-1] + last - first)
+        steps.append(Remove(layers=[layer - shorter[bisect.bisect(ends, layer)] for layer in question.dropped]))
+    return steps
+
+
+def _check_dropped(question: Question, layers: int) -> None:
+    for layer in question.dropped:
+        if not 0 <= layer < layers:
+            raise ComeError(f"There is no layer {layer} in a model with layers 0 to {layers - 1}.", "Drop another one.")
+        if any(merge.first <= layer <= merge.last for merge in question.merges):
+            raise ComeError(
+                f"Layer {layer} cannot be dropped and merged at once.", "Leave it out of the window, or keep it."
+            )
+    if len(question.dropped) == layers:
+        raise ComeError("No layer would be left.", "Keep at least one.")
+
+
+def _fitting(measurement: Measurement | None, bundle: Bundle) -> Measurement:
+    if measurement is None:
+        raise ComeError("Nothing says which channels matter: the model was not measured.", "Run the analysis first.")
+    shape = bundle.shape
+    expected = (shape.layers, shape.channels), (shape.layers, shape.kv_heads)
+    if (tuple(measurement.mlp_sensitivity.shape), tuple(measurement.kv_group_sensitivity.shape)) != expected:
+        raise ComeError("The analysis is of another model.", "Analyse the model that is asked about.")
+    return measurement

@@ -1,0 +1,91 @@
+"""An original model on the tokens of a what-if: what every question about it starts from, found out in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+from torch import Tensor
+
+from come.evaluate.divergence import HEAD_POSITIONS, Reference
+from come.events import OnProgress, emit
+from come.measure.borders import Borders
+from come.measure.runner import LayerRunner
+from come.measure.suffix import each_border
+from come.measure.walk import batches
+from come.models import Bundle
+
+
+@dataclass(frozen=True)
+class Original:
+    """An original model on some tokens.
+
+    Attributes:
+        known: the model, the tokens and what left its final norm.
+        borders: what enters its layers, as far as the memory goes.
+        log_chances: for each batch, its next-token log-probabilities in pieces of ``HEAD_POSITIONS`` predicted tokens,
+            (tokens, vocabulary) float32; None where they are too large to keep.
+    """
+
+    known: Reference
+    borders: Borders
+    log_chances: list[list[Tensor]] | None
+
+    def log_chances_of(self, batch: int, piece: int) -> Tensor:
+        """Those of one piece, (tokens, vocabulary), float32; made from the kept states where they are not kept."""
+        if self.log_chances is not None:
+            return self.log_chances[batch][piece]
+        return _log_chances(self.known, self.known.states[batch], piece)
+
+
+@torch.inference_mode()
+def observe(
+    bundle: Bundle,
+    tokens: Tensor,
+    *,
+    border_bytes: int,
+    chance_bytes: int,
+    on_progress: OnProgress = None,
+) -> Original:
+    """Run a model over tokens, int64 (sequences, tokens), and keep what the questions about it start from.
+
+    Args:
+        bundle: the model.
+        tokens: the held-back tokens.
+        border_bytes: for hidden states at layer borders; no more than a quarter of the free memory is taken.
+        chance_bytes: for its predictions.
+        on_progress: told of each layer.
+    """
+    runner, hidden_size = LayerRunner(bundle), bundle.shape.hidden_size
+    one_border = tokens.numel() * hidden_size * bundle.dtype.itemsize
+    room = min(border_bytes, psutil.virtual_memory().available // 4)
+    borders = Borders(
+        len(runner), hidden_size, tokens.numel(), bundle.dtype.itemsize, room if room >= one_border else 0
+    )
+    states: list[Tensor] = []
+    todo = list(batches(tokens))
+    device = torch.device("cpu")
+    for batch in todo:
+        last = torch.empty(0)
+        for border, hidden_states in each_border(runner, batch, borders):
+            last = hidden_states
+            done = batch.index * len(runner) + border
+            emit(on_progress, "original", done, len(todo) * len(runner), "The original model on the text")
+        normed = runner.norm(last)
+        states.append(normed.cpu())
+        device = normed.device
+    known = Reference(bundle, runner, tokens, states, device)
+    vocabulary = int(bundle.model.config.vocab_size)
+    log_chances: list[list[Tensor]] | None = None
+    if tokens.numel() * vocabulary * 4 <= chance_bytes:
+        log_chances = []
+        for batch in todo:
+            pieces = -(-len(batch.tokens) * (tokens.shape[1] - 1) // HEAD_POSITIONS)
+            log_chances.append([_log_chances(known, states[batch.index], piece) for piece in range(pieces)])
+    return Original(known, borders, log_chances)
+
+
+def _log_chances(known: Reference, states: Tensor, piece: int) -> Tensor:
+    rows = states[:, :-1].flatten(0, 1)[piece * HEAD_POSITIONS : (piece + 1) * HEAD_POSITIONS]
+    return known.runner.logits(rows.to(known.device)).log_softmax(-1)

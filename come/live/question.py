@@ -1,0 +1,104 @@
+"""What can be asked: edits of an original model, and on which text they are judged. Plain documents."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from come.errors import ComeError
+
+
+class Document(BaseModel):
+    """A plain document: it does not change, and has no fields that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Merge(Document):
+    """A window of original layers, ``first`` to ``last`` inclusive, that becomes one.
+
+    Attributes:
+        ratio: the share of each layer; None for the method's own (by block influence; equal weights in an average).
+        how: "concatenate" the most sensitive units of each, or "average" their parameters.
+    """
+
+    first: int
+    last: int
+    ratio: tuple[float, ...] | None = None
+    how: Literal["concatenate", "average"] = "concatenate"
+
+
+class Question(Document):
+    """What if these edits were made? All of them in the numbering of the original model.
+
+    Attributes:
+        merges: windows that share no layer, lowest first.
+        dropped: layers to take out, ascending.
+        exponent, floor: CoMe's options for ratios that are not given.
+    """
+
+    merges: tuple[Merge, ...] = ()
+    dropped: tuple[int, ...] = ()
+    exponent: float = Field(default=1.0, ge=0)
+    floor: float = Field(default=0.0, ge=0, le=1)
+
+    @field_validator("merges")
+    @classmethod
+    def _lowest_first(cls, merges: tuple[Merge, ...]) -> tuple[Merge, ...]:
+        return tuple(sorted(merges, key=lambda merge: (merge.first, merge.last)))
+
+    @field_validator("dropped")
+    @classmethod
+    def _each_once(cls, dropped: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(dropped)))
+
+    @property
+    def touched(self) -> set[int]:
+        """The original layers that it changes."""
+        return {layer for merge in self.merges for layer in range(merge.first, merge.last + 1)} | set(self.dropped)
+
+    def with_merge(self, merge: Merge) -> Question:
+        """The question with one more window."""
+        return Question(**{**dict(self), "merges": (*self.merges, merge)})
+
+
+class Subject(Document):
+    """Which model is asked about, and on which text.
+
+    Attributes:
+        model, device, dtype: as ``come.load`` takes them.
+        text: whose evaluation part, held back from calibration, the answers are taken on.
+        n_tokens, seq_len, seed: how many tokens of it, in sequences of how many, drawn how. The standard errors are
+            over sequences, so many short ones say more than few long ones.
+        analysis: the analysis.safetensors of a run, for the sensitivities that edits are made by; None to measure
+            ``measured_tokens`` of the text's calibration part, once.
+    """
+
+    model: str
+    device: str = "auto"
+    dtype: str = "auto"
+    text: str = "python-docs"
+    n_tokens: int = Field(default=1024, ge=2)
+    seq_len: int = Field(default=128, ge=2)
+    seed: int = Field(default=0, ge=0)
+    analysis: str | None = None
+    measured_tokens: int = Field(default=4096, ge=2)
+    measured_seq_len: int = Field(default=512, ge=2)
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def parse(kind: type[Kind], values: Any) -> Kind:
+    """A document from plain values.
+
+    Raises:
+        ComeError: they do not make one; the sentence says where it goes wrong.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
+        raise ComeError(f"That cannot be asked: {where}: {first['msg']}.", "Check the values.") from error

@@ -1,0 +1,90 @@
+"""The tensors of a plan's steps: in memory as long as they are new, else in safetensors files beside the plan."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
+
+from come.errors import ComeError
+
+
+@dataclass
+class Weights:
+    """Where a plan finds the tensors of its steps.
+
+    Attributes:
+        folder: where the files of a plan that was read lie.
+        fresh: files that were not written yet, by name.
+    """
+
+    # Not compared: steps name their files by hash, so plans are equal wherever those lie.
+    folder: Path | None = field(default=None, compare=False)
+    fresh: dict[str, bytes] = field(default_factory=dict, compare=False)
+
+    def copy(self) -> Weights:
+        """The same, to add to."""
+        return Weights(self.folder, dict(self.fresh))
+
+    def add(self, tensors: Mapping[str, Tensor]) -> tuple[str, str]:
+        """Take in tensors; returns the name of their file and its SHA-256."""
+        data = safetensors.torch.save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+        sha256 = hashlib.sha256(data).hexdigest()
+        file = f"weights-{sha256[:12]}.safetensors"
+        self.fresh[file] = data
+        return file, sha256
+
+    def read(self, file: str, sha256: str) -> dict[str, Tensor]:
+        """The tensors of a file.
+
+        Raises:
+            ComeError: the file is not there, or is not the one that was written.
+        """
+        data = self.bytes_of(file)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ComeError(
+                f"The weights in {file} are not those that the plan was written with.",
+                "Take the file that the run left beside plan.json.",
+            )
+        return safetensors.torch.load(data)
+
+    def bytes_of(self, file: str) -> bytes:
+        """A file as it is.
+
+        Raises:
+            ComeError: it is not there.
+        """
+        if file in self.fresh:
+            return self.fresh[file]
+        try:
+            if self.folder is not None:
+                return (self.folder / file).read_bytes()
+        except OSError:
+            pass
+        raise ComeError(
+            f"The plan needs the weights in {file}, which are not beside it.",
+            "Keep plan.json and the .safetensors files that the run left beside it together.",
+        )
+
+    def write(self, folder: Path, file: str) -> None:
+        """Leave a file in a folder, unless it is there already."""
+        target = folder / file
+        if target.exists():
+            return
+        data = self.bytes_of(file)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file}-", delete=False) as temporary:
+            try:
+                temporary.write(data)
+                temporary.flush()
+                os.fsync(temporary.fileno())
+            except OSError:
+                Path(temporary.name).unlink(missing_ok=True)
+                raise
+        Path(temporary.name).chmod(0o644)
+        Path(temporary.name).replace(target)

@@ -1,0 +1,106 @@
+"""What a run finds out of its two models: perplexity and divergence, accuracy, speed, as its request asks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from come.evaluate import Accuracy, compare_speed, measure_accuracy, measure_divergence
+from come.evaluate.retention import Share, mean_retention, retained_by_task
+from come.events import OnProgress
+from come.models import Bundle
+from come.runs.config import RunConfig
+from come.runs.kept import kept
+from come.runs.results import Results, tasks_hash, text_facts
+from come.runs.shared import Shared
+
+PROMPT_TOKENS, NEW_TOKENS = 256, 32  # of a speed
+
+
+def judge(
+    config: RunConfig, original: Bundle, pruned: Bundle, results: Results, shared: Shared, on_progress: OnProgress
+) -> None:
+    """Take the figures that a request asks for and that are not known yet, and note them.
+
+    Args:
+        config: the request.
+        original, pruned: the two models.
+        results: where figures go.
+        shared: what earlier runs of this process have at hand.
+        on_progress: told of each stage.
+    """
+    judge_predictions(config, original, pruned, results, shared, on_progress)
+    if "acc" in config.evaluate and not results.has("pruned", "accuracy"):
+        _accuracies(config, original, pruned, results, on_progress)
+    if "speed" in config.evaluate and not results.has("pruned", "speed"):
+        with results.timed("speed"):
+            longest = getattr(original.model.config, "max_position_embeddings", None) or PROMPT_TOKENS + NEW_TOKENS
+            prompt = min(PROMPT_TOKENS, longest - NEW_TOKENS)
+            ours, theirs = compare_speed(
+                original, pruned, prompt_tokens=prompt, new_tokens=NEW_TOKENS, on_progress=on_progress
+            )
+        results.note(original={"speed": ours.figures()}, pruned={"speed": theirs.figures()})
+
+
+def judge_predictions(
+    config: RunConfig,
+    original: Bundle,
+    pruned: Bundle,
+    results: Results,
+    shared: Shared,
+    on_progress: OnProgress,
+    name: str = "pruned",
+) -> None:
+    """Perplexity and bits per byte of both on held-back text, and how far their predictions are apart.
+
+    Args:
+        config, original, pruned, results, shared, on_progress: as for ``judge``.
+        name: under which the pruned model's figures are noted.
+    """
+    if "ppl" not in config.evaluate or results.has(name, "perplexity"):
+        return
+    held_back = shared.tokens(original, config, "evaluation", on_progress)
+    results.note(evaluation=text_facts(config, "evaluation"))
+    with results.timed("evaluate original"):
+        known, perplexity = shared.reference(original, held_back, config.batch_size, on_progress)
+        results.note(original=perplexity.figures())
+    with results.timed(f"evaluate {name}"):
+        perplexity, divergence = measure_divergence(pruned, known, on_progress=on_progress)
+    results.note(**{name: perplexity.figures() | divergence.figures()})
+
+
+def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Results, on_progress: OnProgress) -> None:
+    """Accuracy of both by task, and how much of what the original knew above chance is left."""
+
+    def scored(bundle: Bundle, which: str) -> dict[str, Accuracy]:
+        message = f"Accuracy of the {which} model"
+        return measure_accuracy(bundle, config.tasks, config.task_limit, on_progress=on_progress, message=message)
+
+    with results.timed("accuracy original"):
+        key = ("accuracy", original.fingerprint, original.dtype, tasks_hash(config.tasks), config.task_limit)
+        found = kept(key, lambda: {name: asdict(each) for name, each in scored(original, "original").items()})
+        before = {name: Accuracy(**each) for name, each in found.items()}
+    with results.timed("accuracy pruned"):
+        after = scored(pruned, "pruned")
+    shares = retained_by_task(before, after)
+    results.note(
+        original={"accuracy": _figures(before)},
+        pruned={
+            "accuracy": _figures(after),
+            "retention": {name: _share(each) for name, each in shares.items() if each[0] is not None}
+            | {"mean": _share(mean_retention(list(shares.values())))},
+        },
+    )
+
+
+def _figures(scored: dict[str, Accuracy]) -> dict[str, dict[str, float]]:
+    return {
+        name: {figure: value for figure, value in each.figures.items() if math.isfinite(value)}
+        for name, each in scored.items()
+    }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    value, stderr = share
+    return {} if value is None else {"value": value, "stderr": stderr}

@@ -1,0 +1,92 @@
+"""results.json, as it grows while a run works."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from come import __version__
+from come.models import Bundle
+from come.runs.config import RunConfig, Use
+from come.runs.files import replace
+from come.runs.store import Run
+from come.text import text_hash
+
+PACKAGES = ("torch", "transformers", "safetensors", "numpy", "lm-eval")
+
+
+class Results:
+    """What is known of a run: written whole after every stage, taken up again by a resumed run."""
+
+    def __init__(self, run: Run, config: RunConfig) -> None:
+        self.path = run.path / "results.json"
+        self.values: dict[str, Any] = run.results()
+        self.values |= {
+            "calibration": text_facts(config, "calibration"),
+            "versions": {"come": __version__, "python": platform.python_version(), **_versions()},
+        }
+        self.seconds: dict[str, float] = self.values.setdefault("seconds", {})
+
+    def has(self, which: str, figure: str) -> bool:
+        """Whether a figure of the original or pruned model is known already."""
+        return figure in self.values.get(which, {})
+
+    def note(self, **values: Any) -> None:
+        """Take in figures beside those that are known (perplexities beside sizes), and write the file."""
+        for name, value in values.items():
+            known = self.values.get(name)
+            if isinstance(known, dict) and isinstance(value, dict):
+                value = {**known, **value}
+            self.values[name] = value
+        replace(self.path, json.dumps(self.values, indent=1))
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the time that a stage takes to the seconds of that stage."""
+        before = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add_seconds(stage, time.perf_counter() - before)
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Adds to the seconds of a stage."""
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
+
+
+def text_facts(config: RunConfig, use: Use) -> dict[str, Any]:
+    """What is told of a text beside the figures taken on it: a file's name, but not where on the machine it lies."""
+    text, n_tokens, split = config.text_of(use)
+    return {
+        "text": Path(text).name if Path(text).is_absolute() else text,
+        "text_hash": text_hash(text, split),
+        "split": split,
+        "n_tokens": n_tokens // config.seq_len * config.seq_len,
+        "seq_len": config.seq_len,
+        "seed": config.seed,
+    }
+
+
+def tasks_hash(tasks: list[str]) -> str:
+    """SHA-256 of the names of tasks and of the files among them."""
+    digest = hashlib.sha256(json.dumps(tasks).encode())
+    for path in map(Path, tasks):
+        if path.suffix == ".jsonl":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def size_of(bundle: Bundle) -> dict[str, int]:
+    """How large a model is."""
+    return {"layers": len(bundle.layers), "parameters": bundle.parameters, "bytes": bundle.bytes}
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}

@@ -1,0 +1,143 @@
+"""A sweep: methods x targets x seeds on one model and text, each cell a run of its own, all in one process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from come.errors import ComeError
+from come.events import OnProgress
+from come.runs.config import RunConfig, anchored
+from come.runs.execute import RunFault, execute
+from come.runs.process import claim
+from come.runs.store import CANCEL_REQUEST, Run, create, list_runs
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is to be compared.
+
+    Attributes:
+        base: what all cells have in common.
+        methods: names of methods.
+        targets: how many layers to leave; or
+        sparsities: which shares of the parameters to remove.
+        seeds: each draws calibration sequences, and whatever a method draws, anew.
+        options: by method, its options.
+    """
+
+    base: RunConfig
+    methods: Sequence[str]
+    targets: Sequence[int] = ()
+    sparsities: Sequence[float] = ()
+    seeds: Sequence[int] = (0,)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def cells(self) -> list[RunConfig]:
+        """The request of every cell: by seed, then method, and from the mildest pruning to the hardest.
+
+        That order lets cells share: one seed has one set of tokens, and a step-by-step method goes on from its
+        milder result.
+
+        Raises:
+            ComeError: there is no such method, or nothing says which or how far.
+        """
+        from come.merge.registry import method
+
+        if not self.methods:
+            raise ComeError("A sweep needs a method.", "Name one or several of `come methods`.")
+        if bool(self.targets) == bool(self.sparsities):
+            raise ComeError("A sweep needs targets.", "Give target layers or sparsities, one kind of them.")
+        if not self.seeds:
+            raise ComeError("A sweep needs a seed.", "Give one or several.")
+        targets = sorted(set(self.targets), reverse=True)
+        reaches: list[dict[str, Any]] = [{"target_layers": target} for target in targets]
+        reaches += [{"sparsity": sparsity} for sparsity in sorted(set(self.sparsities))]
+        cells = [
+            self.base.model_dump()
+            | {"method": method(name).name, "options": self.options.get(name, {}), "seed": seed, **reach}
+            for seed in dict.fromkeys(self.seeds)
+            for name in dict.fromkeys(self.methods)
+            for reach in reaches
+        ]
+        return as_sweep([RunConfig.model_validate(cell) for cell in cells], self.base.sweep)
+
+
+def as_sweep(requests: Sequence[RunConfig], name: str = "") -> list[RunConfig]:
+    """Requests as the cells of one sweep; without a name, one that the same requests get again."""
+    name = name or _name([request.model_dump() for request in requests])
+    return [request.model_copy(update={"sweep": name}) for request in requests]
+
+
+def prepare(cells: Sequence[RunConfig], runs: Path | None = None) -> list[Run]:
+    """A run for every cell of a sweep, in order; those that the same sweep has left are taken up again.
+
+    A cell that cannot succeed is there as a failed run, so that the others go on.
+
+    Raises:
+        ComeError: no cell can succeed; nothing was made.
+    """
+    cells = [anchored(cell) for cell in cells]
+    known = {run.config.model_dump_json(): run for run in runs_of(cells[0].sweep, runs)}
+    made: list[Run | None] = []
+    refusals: list[tuple[int, RunConfig, ComeError]] = []
+    for cell in cells:
+        try:
+            made.append(known.get(cell.model_dump_json()) or create(cell, runs))
+        except ComeError as error:
+            refusals.append((len(made), cell, error))
+            made.append(None)
+    if len(refusals) == len(cells):
+        raise refusals[0][2]
+    for place, cell, refusal in refusals:
+        made[place] = create(cell, runs, refused=refusal)
+    return [run for run in made if run is not None]
+
+
+def execute_all(runs: Sequence[Run], on_progress: OnProgress = None) -> None:
+    """Execute runs here, one after the other, loading what they share once. How each ends is in its state.
+
+    Raises:
+        KeyboardInterrupt: all of it was interrupted, not a single run cancelled.
+    """
+    from come.runs.shared import Shared
+
+    todo = [run for run in runs if run.state().status != "done"]
+    for run in todo:
+        with suppress(ComeError):  # another process is at work on it
+            claim(run)
+    shared = Shared()
+    for place, run in enumerate(todo):
+        if run.state().status != "queued":
+            continue  # cancelled while it waited, or another process has it
+        try:
+            execute(run, on_progress, shared)
+        except (ComeError, RunFault):
+            continue
+        except KeyboardInterrupt:
+            if (run.path / CANCEL_REQUEST).exists():
+                continue
+            for left in todo[place + 1 :]:
+                if left.state().status == "queued":
+                    left.update(status="cancelled")
+            raise
+
+
+def runs_of(sweep: str, runs: Path | None = None) -> list[Run]:
+    """The runs of a sweep, in the order they were made in."""
+    found = []
+    for run in reversed(list_runs(runs)):
+        with suppress(ComeError):
+            if run.config.sweep == sweep:
+                found.append(run)
+    return found
+
+
+def _name(cells: Sequence[dict[str, Any]]) -> str:
+    """The same for the same request, so that asking again goes on with what is there."""
+    return f"sweep-{hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()[:8]}"

@@ -1,0 +1,89 @@
+"""A real Ray cluster on this machine: one node with two CPUs, so two workers at a time."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from come.runs import Run
+from tests.runs.conftest import asked, folders, model, new_run, text  # noqa: F401 - the same runs as there
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Its two addresses, and the process that started it."""
+
+    address: str
+    client: str
+    pid: int
+
+    def workers(self, title: str) -> list[int]:
+        """The process ids of the workers whose title (Ray sets it: "ray::" and what they do) starts so."""
+        found = []
+        for process in psutil.Process(self.pid).children(recursive=True):
+            try:
+                if (process.cmdline() or [""])[0].startswith(title):
+                    found.append(process.pid)
+            except psutil.Error:
+                continue
+        return found
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    for package in ("ray", "grpc"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip("needs Ray with its client: pip install -r requirements-ray.txt")
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path must be short
+    port, client = _free_port(), _free_port()
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
+    command += ["--node-ip-address=127.0.0.1", f"--ray-client-server-port={client}", "--num-cpus=2", "--num-gpus=0"]
+    command += ["--include-dashboard=false", f"--temp-dir={folder}", "--object-store-memory=200000000"]
+    command += ["--disable-usage-stats"]
+    home = {"OMP_NUM_THREADS": "1", "COME_HOME": str(folder / "home"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    with (folder / "out").open("wb") as out:
+        started = subprocess.Popen(command, env={**os.environ, **home}, stdout=out, stderr=out, start_new_session=True)
+    try:
+        wait_until(lambda: "Ray runtime started" in (folder / "out").read_text() or started.poll() is not None)
+        assert started.poll() is None, (folder / "out").read_text()
+        yield Cluster(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", started.pid)
+    finally:
+        _end(started)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_until(condition: Callable[[], object], run: Run | None = None, seconds: float = 240) -> None:
+    """A generous wait: it ends a hanging test, it judges no time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, run and f"{run.state()}\n{run.log()}\n{run.events()[-3:]}"
+        time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def _end(started: subprocess.Popen[bytes]) -> None:
+    """End the cluster, whose processes are all of one session, and see that nothing of it stays."""
+    started.terminate()
+    try:
+        started.wait(45)
+    except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait(10)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from come.errors import ComeError
+from come.runs import place_named
+
+
+@pytest.mark.parametrize("text", ["", "local", " local "])
+def test_here_is_no_place(text: str) -> None:
+    assert place_named(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("ray://head:10001", "ray://head:10001"),
+        ("10.0.0.4:6379", "10.0.0.4:6379"),
+        ("ray://[::1]:10001", "ray://[::1]:10001"),
+        ("ray:auto", "auto"),
+        ("auto", "auto"),
+    ],
+)
+def test_addresses(text: str, address: str) -> None:
+    place = place_named(text)
+    assert place is not None
+    assert (place.text, place.address, place.cpus, place.gpus, place.retries) == (text, address, 1, None, 3)
+    assert place.files == "auto" and place.url is None
+
+
+def test_what_a_run_asks_for_follows_the_address() -> None:
+    place = place_named("ray://head:10001?gpus=0.5&layer_gpus=0.25&cpus=4&retries=0&files=s3://bucket/runs/")
+    assert place is not None
+    assert (place.address, place.cpus, place.gpus, place.layer_gpus, place.retries, place.url) == (
+        "ray://head:10001", 4, 0.5, 0.25, 0, "s3://bucket/runs",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("head", "no place"),
+        ("ray://head", "no place"),
+        ("http://head:80", "no place"),
+        ("ray://head:99999", "no place"),
+        ("ray://:10001", "no place"),
+        ("ray:auto?gpu=1", "no setting 'gpu'"),
+        ("ray:auto?gpus=1.5", "gpus cannot be '1.5'"),
+        ("ray:auto?gpus=nan", "gpus cannot be"),
+        ("ray:auto?cpus=0", "cpus cannot be"),
+        ("ray:auto?retries=-1", "retries cannot be"),
+        ("ray:auto?files=bucket", "files cannot be"),
+    ],
+)
+def test_what_is_no_place(text: str, words: str) -> None:
+    with pytest.raises(ComeError, match=words):
+        place_named(text)

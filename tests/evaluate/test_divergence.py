@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+import come
+from come.errors import ComeError
+from come.evaluate import measure_divergence, measure_perplexity, perplexity_of_reference, reference
+from come.models.bundle import weights_hash
+from tests.tiny import CASES, tiny_bundle, tiny_tokens
+
+TOKENS = tiny_tokens(5, 20)
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_it_is_the_mean_over_predicted_tokens_of_the_sum_over_the_vocabulary(family: str) -> None:
+    original, pruned = tiny_bundle(family), tiny_bundle(family, layers=4, seed=1)
+    with torch.inference_mode():
+        p, q = (bundle.model(TOKENS).logits[:, :-1].double().softmax(-1) for bundle in (original, pruned))
+    by_token = (p * (p / q).log()).sum(-1)
+    assert come.kl_divergence(pruned, original, TOKENS, batch_size=2) == pytest.approx(float(by_token.mean()), rel=1e-4)
+    found = measure_divergence(pruned, reference(original, TOKENS))[1]
+    assert found.stderr == pytest.approx(float(by_token.mean(1).std()) / 5**0.5, rel=1e-3)
+    assert found.tokens == 5 * 19
+
+
+def test_a_model_does_not_diverge_from_itself_and_is_left_as_it_was() -> None:
+    bundle = tiny_bundle("qwen3")
+    before = weights_hash(bundle.model)
+    assert come.kl_divergence(bundle, bundle, TOKENS) == 0
+    assert weights_hash(bundle.model) == before
+
+
+def test_one_walk_gives_the_perplexities_too() -> None:
+    original, pruned = tiny_bundle(), tiny_bundle(layers=4, seed=1)
+    known = reference(original, TOKENS, batch_size=2)
+    assert perplexity_of_reference(known) == measure_perplexity(original, TOKENS, batch_size=2)
+    ours, theirs = measure_divergence(pruned, known)[0], measure_perplexity(pruned, TOKENS, batch_size=2)
+    assert ours.figures() == pytest.approx(theirs.figures(), rel=1e-5)
+
+
+def test_the_head_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, pruned = tiny_bundle(), tiny_bundle(layers=4, seed=1)
+    whole = come.kl_divergence(pruned, original, TOKENS)
+    monkeypatch.setattr(sys.modules["come.evaluate.divergence"], "HEAD_POSITIONS", 7)
+    assert come.kl_divergence(pruned, original, TOKENS) == pytest.approx(whole, rel=1e-6)
+
+
+def test_models_of_another_vocabulary_are_refused() -> None:
+    with pytest.raises(ComeError, match="vocabularies"):
+        come.kl_divergence(tiny_bundle(vocab_size=99), tiny_bundle(), TOKENS)

@@ -1,0 +1,45 @@
+"""Small pruned models to recover, and what several tests ask of a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import come
+from come.merge import Plan, Result, replay
+from come.merge.rebuild import with_plan
+from come.merge.steps import Remove
+from come.merge.take import take_step
+from come.models import Bundle
+from come.models.bundle import weights_hash
+from tests.tiny import tiny_bundle, tiny_tokens
+
+TOKENS = tiny_tokens(24, 16)
+
+
+def merged(
+    family: str = "llama", target: int = 4, dtype: torch.dtype = torch.float32, **options: Any
+) -> tuple[Bundle, Bundle]:
+    """A model after CoMe, and the one that it was."""
+    teacher = tiny_bundle(family)
+    teacher.model.to(dtype)
+    return come.compress(teacher, TOKENS, target_layers=target, **options).bundle, teacher
+
+
+def without(teacher: Bundle, *layers: int) -> Bundle:
+    """A model after some layers were removed."""
+    plan = come.compress(teacher, TOKENS, target_layers=len(teacher.layers)).plan.with_step(Remove(layers=list(layers)))
+    return with_plan(take_step(teacher, plan.steps[-1]), plan)
+
+
+def rebuilt(teacher: Bundle, result: Result, folder: Path) -> Bundle:
+    """The model that the plan of a result makes, read back from its files."""
+    result.plan.write(folder / "plan.json")
+    return replay(teacher, Plan.read(folder / "plan.json"))
+
+
+def same_weights(one: Bundle, other: Bundle) -> bool:
+    """Whether two models have the same bits."""
+    return weights_hash(one.model) == weights_hash(other.model)
