@@ -90,8 +90,6 @@ def _ranked(subject: Subject, part: Part, layer: int, unit: int) -> str:
     if values is None:
         return ""
     rank = int((values[layer] > values[layer, unit]).sum()) + 1
-    kept = int(subject.origins(part).kept(layer).sum())
-    return (
-        f"Sensitivity S = {values[layer, unit]:.3g}, rank {rank:,} of {values.shape[1]:,} in its layer, "
-        f"which keeps {kept:,}."
-    )
+    words = f"Sensitivity S = {values[layer, unit]:.3g}, rank {rank:,} of {values.shape[1]:,} in its layer"
+    origins = subject.origins(part)
+    return f"{words}." if origins.averaged[layer].any() else f"{words}, which keeps {int(origins.kept(layer).sum()):,}."

@@ -16,7 +16,7 @@ from app import comparison, example
 from app.origins import Origins, Part, follow, units_of
 from come.errors import ComeError
 from come.measure import Measurement
-from come.merge import Plan
+from come.merge import Concatenate, Plan
 from come.models import Facts
 from come.runs import Run, RunConfig
 
@@ -71,9 +71,9 @@ def subject(run: Run) -> Subject:
     """
     config, stamp = run.config, _stamp(run)
     plan = _plan(*stamp)
-    facts: Facts | None = None
-    with suppress(ComeError):  # the model may be gone; the picture needs no more than the plan
-        facts = _facts(config.model)
+    # Merges say how many units a layer has; else the model does, which may be gone or far away.
+    told = any(isinstance(step, Concatenate) for step in plan.steps)
+    facts = None if told else _facts(config.model)
     parts: tuple[Part, Part] = ("ffn", "attention")
     ffn, attention = (_followed(*stamp, part, units_of(plan, facts, part)) for part in parts)
     return Subject(run, config, plan, ffn, attention)
@@ -180,8 +180,10 @@ def _followed(path: str, mtime_ns: int, part: Part, units: int) -> Origins:
 
 
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def _facts(source: str) -> Facts:
-    return come.models.describe(source)
+def _facts(source: str) -> Facts | None:
+    with suppress(ComeError):
+        return come.models.describe(source)
+    return None
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -27,6 +27,24 @@ HELP = {
     "sbi_tokens": "Which tokens the skip block influence is the mean of.",
     "last_state": "The last hidden state with or without the final norm.",
     "seed": "The same seed gives the same choice.",
+    "refit": "After each merge, moves the new layer's output map to the closed-form best on the calibration text.",
+    "granularity": "G: the ratios tried are 0, 1/G, 2/G and so on up to 1.",
+    "search": "Grid tries every ratio; coarse-to-fine at most nine of them.",
+    "passes": "Over how many measuring passes the merges are spread; empty for a pass before every merge.",
+    "batch_size": "Sequences that go through the model at once; empty for about 2,048 tokens.",
+    "memory_budget": "Bytes for hidden states; empty for a quarter of the free memory. The result does not change.",
+    "plus": "Keeps the first four and the last two layers, as the paper's better variant does.",
+    "keep_last": "How many of the very last layers stay.",
+    "distance_tokens": "The angle of the last token of each sequence, as in the paper, or of all tokens.",
+    "sequences": "How many calibration sequences candidates are judged on; empty for all.",
+    "seq_len": "How many tokens of each of these; empty for all.",
+    "similarity": "How the last hidden states of two models are compared.",
+    "metric": "How the logits of two models are compared.",
+    "window": "How many layers one merge takes.",
+    "interval": "How far below a merge the next one is tried.",
+    "sample": "How many tokens the similarity of layers is taken on.",
+    "rearrange": "Exchanges units within a sub-layer, by how they act together.",
+    "tune": "Scales the kept units so that outputs come nearest to the original's.",
 }
 
 
@@ -81,7 +99,7 @@ def _widget(name: str, kind: Any, value: Any, on_change: Change) -> None:
     elif kind is int:
         st.number_input(label(name), step=1, **common)
     elif kind is float:
-        session.put(key, float(value))
+        session.put(key, None if value is None else float(value))
         st.number_input(label(name), step=0.1, format="%.2f", **common)
     else:
         st.text_input(label(name), **common)

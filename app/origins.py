@@ -241,7 +241,7 @@ def _blend(
 
 
 def _pieces(row: np.ndarray, units: int, blends: list[dict[int, float]]) -> tuple[Piece, ...]:
-    """The pieces of a layer, in the order in which they lie in it."""
+    """The pieces of a layer, in the order in which they lie in it; what is silenced, which lies anywhere, last."""
     pieces: list[Piece] = []
     owners, starts, counts = np.unique(_owners(row, units), return_index=True, return_counts=True)
     for at in np.argsort(starts, kind="stable"):
@@ -254,7 +254,7 @@ def _pieces(row: np.ndarray, units: int, blends: list[dict[int, float]]) -> tupl
         else:
             blend = blends[-owner - 1]
             pieces += [Piece("averaged", layer, count, share / len(blend), weight) for layer, weight in blend.items()]
-    return tuple(pieces)
+    return tuple(sorted(pieces, key=lambda piece: piece.kind == "silenced"))
 
 
 def _owners(row: np.ndarray, units: int) -> np.ndarray:

@@ -143,7 +143,7 @@ def _point(results: list[Result], metric: Metric, size: Size) -> Point:
 
 def _summary(held: list[Value]) -> tuple[float, float | None, float | None, Bar]:
     mean = _mean([value.value for value in held])
-    if len(held) > 1:
+    if len({value.value for value in held}) > 1:  # what no seed changes keeps its own error
         spread = math.sqrt(sum((value.value - mean) ** 2 for value in held) / (len(held) - 1))
         return mean, mean - spread, mean + spread, "spread"
     low, high = ends(held[0])

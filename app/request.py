@@ -108,6 +108,12 @@ def command(request: RunConfig) -> str:
         words += ["--option", f"{name}={setting if isinstance(setting, str) else json.dumps(setting)}"]
     if request.evaluation_text:
         words += ["--evaluation-text", request.evaluation_text]
+    if request.recover:
+        words += ["--recover", ",".join(request.recover), "--recover-tokens", str(request.recover_tokens)]
+        words += ["--recover-text", request.recover_text] if request.recover_text else []
+        for name, setting in request.recover_options.items():
+            value = setting if isinstance(setting, str) else json.dumps(setting)
+            words += ["--recover-option", f"{name}={value}"]
     words += ["--evaluation-tokens", str(request.evaluation_tokens), "--evaluate", ",".join(request.evaluate) or "none"]
     if "acc" in request.evaluate:
         words += ["--tasks", ",".join(request.tasks)]

@@ -9,6 +9,7 @@ from app import request, session, visit, widgets
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
+from come.recover import ways
 from come.runs import RunConfig, as_sweep
 from come.text import known_texts
 
@@ -28,12 +29,14 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
     left, right = st.columns(2, gap="large")
     with left:
         methods, targets, seeds = _compared(facts, own, layers)
+        recovered = _recovered()
         name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=60)
     with right:
         judged = _judged()
         kept = _kept(facts, layers)
     try:
-        first = request.config(session.choice(), visit.config_of_draft(), name=name or "", **judged, **kept)
+        fields = recovered | judged | kept
+        first = request.config(session.choice(), visit.config_of_draft(), name=name or "", **fields)
         asked = [first]
         for seed in (first.seed + number for number in range(seeds)):
             for method in (own, *methods):
@@ -81,6 +84,48 @@ def _compared(facts: Facts, own: str, layers: int) -> tuple[list[str], list[int]
     return list(methods or []), list(targets or []), int(seeds or 1)
 
 
+def _recovered() -> dict[str, object]:
+    """How to give the results back what they lost: the fields of a request."""
+    known = ways()
+    chosen = st.pills(
+        "Recover with",
+        list(known),
+        selection_mode="multi",
+        key="recover",
+        persist_state="session",
+        format_func=lambda name: known[name].title,
+        help="What a pruned model gets back, in the order shown. Figures are taken before and after.",
+    )
+    names = [name for name in known if name in (chosen or [])]
+    if not names:
+        return {}
+    for name in names:
+        st.caption(f"{known[name].title}: {known[name].summary} {known[name].cost}")
+    options: dict[str, object] = {}
+    trained = [name for name in names if "minutes" in known[name].option_names]
+    if trained:
+        minutes = st.number_input(
+            "Minutes of training, for each",
+            min_value=0.5,
+            value=5.0,
+            step=1.0,
+            key="recover-minutes",
+            persist_state="session",
+            help="The best weights on held-out tokens are kept, and the run page can stop it early.",
+        )
+        options = {f"{name}.minutes": float(minutes or 5.0) for name in trained}
+    tokens = st.number_input(
+        "Tokens to learn from",
+        min_value=2 * session.choice().seq_len,
+        value=32768,
+        step=4096,
+        key="recover-tokens",
+        persist_state="session",
+        help="Of the calibration part of the text; a part of them is held out.",
+    )
+    return {"recover": names, "recover_options": options, "recover_tokens": int(tokens or 32768)}
+
+
 def _judged() -> dict[str, object]:
     """What to measure of the results: the fields of a request."""
     measures = st.pills(
@@ -121,14 +166,14 @@ def _judged() -> dict[str, object]:
             "evaluation_tokens": int(tokens or 4096),
         }
     if "acc" in (measures or []):
-        titles = {name: f"{name}: all of {', '.join(members)}" for name, members in GROUPS.items()} | OFFLINE
+        sets = {name: f"{name}: all of {', '.join(members)}" for name, members in GROUPS.items()} | OFFLINE
         tasks = st.multiselect(
             "Questions",
-            [*titles, *HUB_TASKS],
+            [*sets, *HUB_TASKS],
             key="tasks",
             persist_state="session",
             default=["bundled"],
-            format_func=lambda name: titles.get(name, f"{name} (from the hub)"),
+            format_func=lambda name: sets.get(name, f"{name} (from the hub)"),
             accept_new_options=True,
             help="The bundled sets are small, and not comparable with published figures. "
             "Any task of lm-eval, or the path of your own .jsonl, works too.",

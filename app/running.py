@@ -22,6 +22,7 @@ STAGES = {
     "load": "Load",
     "measure": "Measure",
     "compress": "Prune",
+    "recover": "Recover",
     "evaluate": "Perplexity",
     "accuracy": "Accuracy",
     "speed": "Speed",
@@ -172,7 +173,7 @@ def _belongs(stage: str, config: RunConfig) -> bool:
     asked = {"evaluate": "ppl", "accuracy": "acc", "speed": "speed"}
     if stage in asked:
         return asked[stage] in config.evaluate
-    return {"measure": False, "save": config.keep_model}.get(stage, True)
+    return {"measure": False, "save": config.keep_model, "recover": bool(config.recover)}.get(stage, True)
 
 
 def _short(name: str) -> str:

@@ -59,7 +59,7 @@ def columns(lines: Sequence[Result]) -> dict[str, list[Any]]:
             table[f"± {_title(metric)}"] = [
                 value.stderr * metric.scale if value and value.stderr is not None else None for value in held
             ]
-    return table | {"Run": [line.name for line in lines]}
+    return table | {"Run": [f"with {line.name}" if line.method == "original" else line.name for line in lines]}
 
 
 def decimals(lines: Sequence[Result]) -> dict[str, int]:
@@ -142,13 +142,16 @@ class _Line:
 
 
 def _summary(results: Sequence[Result], originals: Sequence[Result], metrics: Sequence[Metric]) -> list[_Line]:
-    """The original, then every series from the largest size to the smallest."""
+    """The original, then every series from the largest size to the smallest, each size from best to worst."""
     whole = [(metric, of_original(originals, metric, PARAMETERS, like=results), False) for metric in metrics]
     original = next((point for _, point, _ in whole if point), None)
     lines = [_Line("original", original.layers, original.parameters, whole)] if original else []
     drawn = {metric.key: points(results, metric, PARAMETERS) for metric in metrics}
-    places = {(point.series, point.layers): point for some in drawn.values() for point in some}
-    for place, point in sorted(places.items(), key=lambda item: (-(item[0][1] or 0), item[1].parameters)):
+    places: dict[tuple[str, int | None], Point] = {}
+    for metric in metrics:
+        for point in sorted(drawn[metric.key], key=lambda p, lower=metric.lower: p.value if lower else -p.value):
+            places.setdefault((point.series, point.layers), point)
+    for place, point in sorted(places.items(), key=lambda item: -(item[0][1] or 0)):
         cells = []
         for metric in metrics:
             held = next((p for p in drawn[metric.key] if (p.series, p.layers) == place), None)
@@ -158,8 +161,9 @@ def _summary(results: Sequence[Result], originals: Sequence[Result], metrics: Se
 
 
 def _is_best(point: Point, drawn: Sequence[Point], metric: Metric) -> bool:
-    rivals = [other for other in drawn if other.layers == point.layers]
-    return len(rivals) > 1 and not any(metric.better(rival.value, point.value) for rival in rivals)
+    rivals = [other.value for other in drawn if other.layers == point.layers]
+    beats = any(metric.better(point.value, rival) for rival in rivals)
+    return beats and not any(metric.better(rival, point.value) for rival in rivals)
 
 
 def _cell(metric: Metric, point: Point | None) -> str:

@@ -136,6 +136,7 @@ def _best(fair: dict[int, list[Point]], ranks: dict[int, int], original: Point |
     else:
         counts = Counter({name: len(sizes) for name, sizes in wins.items()}).most_common(TOLD)
         told = [f"{name} at {count} of {len(fair)} sizes" for name, count in counts]
+        told = told if len(counts) > 1 else [f"{counts[0][0]} at all {len(fair)} sizes"]
         best = f"The lowest perplexity has {_joined(told)}"
     if original is not None:
         best += f"; the original has {number(original.value)}"

@@ -12,6 +12,7 @@ TABLES = {
     "measuring": "measure() against a plain forward",
     "progressive": "the progressive loop against its necessary work and the straightforward way",
     "search": "CoMe-P's candidates against scoring copies of the model",
+    "whatif": "an answer to a what-if question against the layers from the lowest change on and the head",
     "memory": "peak memory under a budget",
     "scaling": "cost against tokens and layers",
     "estimate": "the cost model against measured runs, and for models and devices that are not here",

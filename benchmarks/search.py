@@ -91,7 +91,7 @@ def agreement(steps: int = 10, n_tokens: int = 512) -> tuple[int, int, int]:
     def decide(choice: Choice) -> object:
         nonlocal looks
         score = Scorer(task, ComePOptions(granularity=GRANULARITY), choice)
-        quick = coarse_to_fine(GRANULARITY, score)
+        quick = coarse_to_fine(GRANULARITY, score, score.plateaus())
         looks += len(score.losses)
         best = grid(GRANULARITY, score)
         found.append((quick, best))

@@ -10,10 +10,26 @@ import streamlit as st
 
 import come.merge
 import come.runs
-from app import comparison, foreseen, planning, request, run_form, run_list, running, session, theme, visit, widgets
+from app import (
+    comparison,
+    foreseen,
+    planning,
+    request,
+    run_form,
+    run_list,
+    running,
+    session,
+    theme,
+    training,
+    visit,
+    widgets,
+)
 from app.figures import run as run_figures
 from come.errors import ComeError
 from come.runs import Run, RunConfig
+from come.runs.store import STOP_REQUEST
+
+LATEST = "what is trained now"
 
 
 def page() -> None:
@@ -106,12 +122,16 @@ def _detail(run: Run) -> None:
         _stages(run, config)
         widgets.progress(run)
         _live(run)
+        if config.recover:
+            st.fragment(run_every=2.0)(_training)(run)
     else:
         widgets.ended_badly(run)
         if state.status == "done":
             st.success(running.result_sentence(run), icon=":material/check_circle:")
         _actions(run, config, state.status)
         _steps(run)
+        if config.recover:
+            _training(run)
     log, asked = st.tabs(["Log", "Request"])
     with log:
         st.fragment(run_every=2.0 if state.active else None)(_log)(run)
@@ -132,6 +152,31 @@ def _live(run: Run) -> None:
         st.markdown(f"**{line.title}**")
         table = pd.DataFrame({line.x: line.xs, line.y: line.ys})
         st.line_chart(table, x=line.x, y=line.y, height=180, color=theme.ACCENT)
+
+
+def _training(run: Run) -> None:
+    """The losses of a recovery, of the way and layer that is at work or is chosen; a way to stop it early."""
+    table = training.curves(run.events())
+    if table.empty:
+        return
+    names = training.parts(table)
+    state = run.state()
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
+        chosen = st.selectbox("Loss of", [LATEST, *names], key="trained-part") if len(names) > 1 else LATEST
+        if state.status == "running" and state.stage == "recover":
+            asked = (run.path / STOP_REQUEST).exists()
+            st.button(
+                "Stopping" if asked else "Stop early, keep the best",
+                key="stop-early",
+                icon=":material/stop:",
+                disabled=asked,
+                on_click=(run.path / STOP_REQUEST).touch,
+            )
+    part = names[-1] if chosen in (LATEST, None) else chosen
+    st.markdown(f"**Loss of {part}**")
+    lines = table[table["part"] == part].pivot_table(index="step", columns="kind", values="loss")
+    colors = [theme.MARK, theme.ACCENT][-lines.shape[1] :]
+    st.line_chart(lines, x_label="step", y_label="loss", height=220, color=colors)
 
 
 def _log(run: Run) -> None:

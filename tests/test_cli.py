@@ -118,14 +118,23 @@ def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> N
         ("run --option windows=[[0,9]]", "does not fit"),
         ("run --option windows=[[0,1]] --option ratios=[[0.5,0.6]]", "sum to 1"),
         ("run -n 4 --text no-such.txt", "no file"),
-        ("run -n 4 --evaluate speed", "speed"),
+        ("run -n 4 --evaluate sped", "sped"),
+        ("run -n 4 --evaluate acc --tasks helaswag", "no task 'helaswag'"),
+        ("run -n 4 --recover reft", "no way to recover named 'reft'"),
+        ("run -n 4 --recover refit --recover-option spam=1", "no option 'spam'"),
         ("run -n 4 --tokens 0", "tokens cannot be 0"),
         ("run -n four", "valid integer"),
         ("run --no-such-option", "--no-such-option"),
         ("analyze --span 7", "does not fit"),
         ("rebuild no-such.json --out x", "no-such.json"),
         ("rebuild", "PLAN.json"),
-        ("evaluate --tasks piqa", "no task piqa"),
+        ("evaluate --tasks helaswag", "no task 'helaswag'"),
+        ("sweep --method come", "needs targets"),
+        ("sweep -n 4", "needs a method"),
+        ("sweep --method come2 -n 4", "no method 'come2'"),
+        ("sweep --method come -n four", "takes whole numbers"),
+        ("sweep --method come -n 99", "out of range"),
+        ("sweep --method come -n 4 --option shortgpt2.span=3", "no method 'shortgpt2'"),
         ("runs show no-such-run", "no run"),
         ("no-such-command", "no-such-command"),
     ],
@@ -134,7 +143,7 @@ def test_a_users_error_is_one_line_and_leaves_nothing(
     command: str, sentence: str, model: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     name, *rest = command.split()
-    if name in ("run", "analyze") and "--model" not in rest:
+    if name in ("run", "analyze", "sweep") and "--model" not in rest:
         rest += ["--model", model]
     assert main([name, *rest]) == 2
     out, err = capsys.readouterr()
@@ -155,7 +164,7 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_only_on_request(
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["run"], ["analyze"], ["rebuild"], ["evaluate"], ["methods"], ["models"], ["runs"]):
+    for command in ([], ["run"], ["sweep"], ["analyze"], ["rebuild"], ["evaluate"], ["methods"], ["models"], ["runs"]):
         assert main([*command, "--help"]) == 0
         assert "come r" in (out := capsys.readouterr().out) or ("come" in out and "Example" in out)
     assert main([]) == 0

@@ -68,7 +68,7 @@ def lines(
             y=chance * metric.scale,
             line={"color": INK, "width": 1, "dash": "dash"},
             annotation={"text": "chance", "font": {"size": 12, "color": INK}, "yanchor": "bottom"},
-            annotation_position="bottom right",
+            annotation_position="bottom left",  # there only the original stands, far above
         )
     if plan is not None:
         figure.add_vline(
@@ -117,7 +117,10 @@ def finding(drawn: Sequence[Point], metric: Metric) -> str:
     shared = [ranked for ranked in best_by_size(drawn, metric).values() if len(ranked) > 1]
     if not shared:
         return "No two methods were run at the same number of layers yet"
-    winner, wins = Counter(ranked[0].series for ranked in shared).most_common(1)[0]
+    alone = [ranked[0].series for ranked in shared if metric.better(ranked[0].value, ranked[1].value)]
+    if not alone:
+        return f"{metric.title}: the best are alike at every size"
+    winner, wins = Counter(alone).most_common(1)[0]
     if wins == len(shared):
         where = f"at {shared[0][0].layers} layers" if wins == 1 else f"at every one of {wins} sizes"
         return f"{winner} {metric.best} {where}"

@@ -19,6 +19,7 @@ SHADES = [[0.0, "rgba(47, 127, 209, 0.04)"], [1.0, "rgba(47, 127, 209, 0.55)"]]
 INKS = {"light": "#1a2330", "dark": "#e4e9ef"}  # by the page's theme: in what is saved as a file
 # On the page the ink follows the theme live, which asks nothing of the server.
 CSS = "<style>.st-key-method-by-target .textpoint text { fill: currentColor !important; }</style>"
+BEST = 1.0  # in shades
 ROW = 30  # pixels
 LABEL = 170
 CELL = 96
@@ -39,7 +40,6 @@ def heatmap(drawn: Sequence[Point], metric: Metric, theme_type: str | None = Non
     targets = sorted({point.layers for point in known if point.layers is not None}, reverse=True)
     goodness = {target: _goodness([p for p in known if p.layers == target], metric) for target in targets}
     names = _best_first(known, goodness)
-    best = {target: max(shades.values()) for target, shades in goodness.items()}
     cells = {(point.series, point.layers): point for point in known}
     figure = go.Figure(
         [
@@ -60,9 +60,7 @@ def heatmap(drawn: Sequence[Point], metric: Metric, theme_type: str | None = Non
                 marker={"symbol": "square", "size": ROW - 2, "color": "rgba(0, 0, 0, 0)"},
                 unselected={"marker": {"opacity": 1}},
                 text=[
-                    f"<b>{metric.say(p.value)}</b>"
-                    if goodness[p.layers][p.series] == best[p.layers]
-                    else metric.say(p.value)
+                    f"<b>{metric.say(p.value)}</b>" if goodness[p.layers][p.series] == BEST else metric.say(p.value)
                     for p in known
                 ],
                 textposition="middle center",
@@ -94,7 +92,7 @@ def heatmap(drawn: Sequence[Point], metric: Metric, theme_type: str | None = Non
             )
         )
     for x, target in enumerate(targets):
-        for name in (name for name, shade in goodness[target].items() if shade == best[target]):
+        for name in (name for name, shade in goodness[target].items() if shade == BEST):
             y = names.index(name)
             figure.add_shape(
                 type="rect",
@@ -132,9 +130,9 @@ def finding(drawn: Sequence[Point], metric: Metric) -> str:
     wins: Counter[str] = Counter()
     for target in targets:
         shades = _goodness([point for point in drawn if point.layers == target], metric)
-        wins.update(name for name, shade in shades.items() if shade == max(shades.values()))
+        wins.update(name for name, shade in shades.items() if shade == BEST)
     if not wins:
-        return metric.title
+        return f"{metric.title} by method and layers left"
     (winner, count), *others = wins.most_common(3)
     if len(targets) == 1:
         return f"{metric.title} at {targets[0]} layers: {winner} is best"
@@ -145,10 +143,10 @@ def finding(drawn: Sequence[Point], metric: Metric) -> str:
 
 
 def _goodness(column: Sequence[Point], metric: Metric) -> dict[str, float]:
-    """How good each series is among those of its column, by rank: 1 the best, 0 the worst; one alone is 1."""
+    """How good each series is in its column, by rank: 1 the best, 0 the worst; 0.5 where there is no difference."""
     values = sorted({point.value for point in column}, reverse=metric.lower)  # from worst to best
     last = len(values) - 1
-    return {point.series: values.index(point.value) / last if last else 1.0 for point in column}
+    return {point.series: values.index(point.value) / last if last else 0.5 for point in column}
 
 
 def _best_first(known: Sequence[Point], goodness: dict[int, dict[str, float]]) -> list[str]:

@@ -19,7 +19,6 @@ NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "a
 HATCH = "rgba(128, 136, 148, 0.85)"
 INK = "#858d99"  # numbers and outlines: reads on white and on black
 LOSSES = {"concatenate": "dropped", "remove": "removed with their layer", "mask": "silenced"}
-NO_FILL = "rgba(0,0,0,0)"
 
 _TILE = 0.82  # height of a layer, its slot being 1
 _SOURCE = (0.0, 0.075)  # from left to right: the source layers, the ribbons, the new layers
@@ -27,6 +26,7 @@ _NEW = (0.86, 1.0)
 _STUB = 0.26  # where what was lost ends
 _CURVE = (1 - np.cos(np.linspace(0, np.pi, 14))) / 2
 
+Line = Sequence[float | None]  # coordinates along an outline; None between two
 _Arrival = tuple[int, Piece, float, float]  # new layer, piece, its upper and its lower edge there
 
 
@@ -40,32 +40,19 @@ def puzzle(origins: Origins, selected: int | None = None) -> go.Figure:
         selected: the new layer that is open.
     """
     layers, final = origins.layers, origins.final
-    figure = go.Figure()
-    for source in range(layers):
-        _add_losses(figure, origins, source)
+    traces: list[Any] = [_stub(origins, source) for source in range(layers) if origins.losses(source)]
     arrivals = [
         arrival for place, layer in enumerate(final) for arrival in _arrivals(place, layer, layers / len(final))
     ]
-    for arrival in arrivals:
-        if arrival[1].kind != "silenced":
-            figure.add_trace(_ribbon(origins, arrival))
+    traces += [_ribbon(origins, arrival) for arrival in arrivals if arrival[1].kind != "silenced"]
     edges = [_slot(layer, 1) for layer in range(layers)]
-    figure.add_trace(_blocks(_SOURCE, edges, {"color": [theme.layer_color(layer, layers) for layer in range(layers)]}))
+    traces.append(_blocks(_SOURCE, edges, {"color": [theme.layer_color(layer, layers) for layer in range(layers)]}))
     edges = [(top, bottom) for _, _, top, bottom in arrivals]
-    figure.add_trace(_blocks(_NEW, edges, looks([piece for _, piece, _, _ in arrivals], layers)))
-    figure.add_trace(_handles(origins))
-    figure.add_trace(_numbers(origins, selected))
+    traces.append(_blocks(_NEW, edges, looks([piece for _, piece, _, _ in arrivals], layers)))
+    traces += [_handles(origins), _numbers(origins, selected)]
+    figure = go.Figure(traces)
     if selected is not None:
-        top, bottom = _slot(selected, layers / len(final))
-        for color, width in ((theme.MARK, 5), ("#ffffff", 1.5)):  # two lines: it shows on pieces of any colour
-            figure.add_shape(
-                type="rect",
-                x0=_NEW[0],
-                x1=_NEW[1],
-                y0=top - 0.05,
-                y1=bottom + 0.05,
-                line={"color": color, "width": width},
-            )
+        figure.update_layout(shapes=_outline(*_slot(selected, layers / len(final))))
     theme.finish(figure, finding(origins), height=max(360, min(23 * layers + 60, 1000)))
     figure.update_xaxes(visible=False, range=[-0.06, 1.06], fixedrange=True)
     figure.update_yaxes(visible=False, range=[layers + 0.1, -1.1], fixedrange=True)
@@ -135,6 +122,27 @@ def lost_words(source: int, losses: Sequence[Loss], origins: Origins) -> str:
     return "<br>".join(lines)
 
 
+def area(
+    xs: Line | np.ndarray, ys: Line | np.ndarray, color: str, text: str, *, fill: str, striped: bool = False
+) -> dict[str, Any]:
+    """Filled outlines as one trace, which says ``text`` wherever it is hovered; as data, since there are many."""
+    stripes = {"shape": "/", "size": 6, "solidity": 0.35, "fgcolor": color, "bgcolor": "rgba(0,0,0,0)"}
+    return {
+        "type": "scatter",
+        "x": xs,
+        "y": ys,
+        "mode": "lines",
+        "line": {"width": 0, "color": color},
+        "fill": "toself",
+        "fillcolor": fill,
+        "fillpattern": stripes if striped else None,
+        "hoveron": "fills",
+        "text": text,
+        "hoverinfo": "text",
+        "showlegend": False,
+    }
+
+
 def listed(names: Sequence[object]) -> str:
     """[3, 4, 7] -> "3, 4 and 7"."""
     texts = [str(name) for name in names]
@@ -165,7 +173,7 @@ def _arrivals(place: int, layer: Layer, pitch: float) -> list[_Arrival]:
     return found
 
 
-def _ribbon(origins: Origins, arrival: _Arrival) -> go.Scatter:
+def _ribbon(origins: Origins, arrival: _Arrival) -> dict[str, Any]:
     place, piece, top, bottom = arrival
     source_top, source_bottom = _slot(piece.source, 1)
     if piece.kind == "kept":
@@ -174,51 +182,28 @@ def _ribbon(origins: Origins, arrival: _Arrival) -> go.Scatter:
     upper, lower = (start + (end - start) * _CURVE for start, end in ((source_top, top), (source_bottom, bottom)))
     color = theme.layer_color(piece.source, origins.layers)
     untouched = origins.final[place].group == (piece.source,)
-    return go.Scatter(
-        x=np.concatenate([xs, xs[::-1]]).round(4),
-        y=np.concatenate([upper, lower[::-1]]).round(4),
-        mode="lines",
-        line={"width": 0, "color": color},
-        fill="toself",
-        fillcolor=faded(color, 0.28 if untouched else 0.62),
-        fillpattern=_stripes(color) if piece.kind == "averaged" else None,
-        hoveron="fills",
-        text=f"{words(piece, origins)}<br>to new layer {place}",
-        hoverinfo="text",
-        showlegend=False,
+    return area(
+        np.concatenate([xs, xs[::-1]]).round(4),
+        np.concatenate([upper, lower[::-1]]).round(4),
+        color,
+        f"{words(piece, origins)}<br>to new layer {place}",
+        fill=faded(color, 0.28 if untouched else 0.62),
+        striped=piece.kind == "averaged",
     )
 
 
-def _add_losses(figure: go.Figure, origins: Origins, source: int) -> None:
+def _stub(origins: Origins, source: int) -> dict[str, Any]:
     """What was lost of a source layer: a hatched wedge that ends on the way."""
     losses = origins.losses(source)
-    lost = sum(loss.count for loss in losses)
-    if not lost:
-        return
     _, bottom = _slot(source, 1)
-    start = bottom - _TILE * lost / origins.units
-    middle, tip = (start + bottom) / 2, (bottom - start) * 0.22
-    figure.add_trace(
-        go.Scatter(
-            x=[_SOURCE[1], _STUB, _STUB, _SOURCE[1], _SOURCE[1]],
-            y=[start, middle - tip, middle + tip, bottom, start],
-            mode="lines",
-            line={"width": 0, "color": HATCH},
-            fill="toself",
-            fillcolor=theme.QUIET,
-            fillpattern=_stripes(HATCH),
-            hoveron="fills",
-            text=lost_words(source, losses, origins),
-            hoverinfo="text",
-            showlegend=False,
-        )
-    )
-    top, end = middle - tip - 0.06, middle + tip + 0.06
-    figure.add_shape(type="line", x0=_STUB, x1=_STUB, y0=top, y1=end, line={"color": HATCH, "width": 2})
-
-
-def _stripes(color: str) -> dict[str, Any]:
-    return {"shape": "/", "size": 6, "solidity": 0.35, "fgcolor": color, "bgcolor": NO_FILL}
+    top = bottom - _TILE * sum(loss.count for loss in losses) / origins.units
+    middle, tip, cap = (top + bottom) / 2, (bottom - top) * 0.22, 0.006
+    left, right = _SOURCE[1], _STUB
+    # The cap at its end is a bar of its own, so that even a thin wedge ends visibly.
+    xs: Line = [left, right, right, left, left, None, right, right + cap, right + cap, right, right]
+    ends = (middle - tip - 0.08, middle + tip + 0.08)
+    ys: Line = [top, middle - tip, middle + tip, bottom, top, None, ends[0], ends[0], ends[1], ends[1], ends[0]]
+    return area(xs, ys, HATCH, lost_words(source, losses, origins), fill=theme.QUIET, striped=True)
 
 
 def _blocks(sides: tuple[float, float], edges: list[tuple[float, float]], marker: dict[str, Any]) -> go.Bar:
@@ -230,9 +215,17 @@ def _blocks(sides: tuple[float, float], edges: list[tuple[float, float]], marker
         y=[(top + bottom) / 2 for top, bottom in edges],
         width=[bottom - top for top, bottom in edges],
         marker={**marker, "line": {"width": 0}},
+        selected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 1}},
         hoverinfo="skip",
         showlegend=False,
     )
+
+
+def _outline(top: float, bottom: float) -> list[dict[str, Any]]:
+    """A frame round the open layer: two lines, so that it shows on pieces of any colour."""
+    sides = {"type": "rect", "x0": _NEW[0], "x1": _NEW[1], "y0": top - 0.05, "y1": bottom + 0.05}
+    return [{**sides, "line": {"color": color, "width": width}} for color, width in ((theme.MARK, 5), ("#ffffff", 1.5))]
 
 
 def _handles(origins: Origins) -> go.Scatter:
@@ -282,6 +275,8 @@ def _numbers(origins: Origins, selected: int | None) -> go.Scatter:
         text=texts,
         textposition=["middle right", "middle left", *["middle left"] * layers, *["middle right"] * count],
         textfont={"size": 12, "color": INK},
+        selected={"textfont": {"color": INK}},
+        unselected={"textfont": {"color": INK}},
         hoverinfo="skip",
         showlegend=False,
     )

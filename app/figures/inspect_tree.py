@@ -7,12 +7,13 @@ trunks join, each of them gives up what the merge dropped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.inspect import HATCH, INK, NAMES, NO_FILL, faded, listed
+from app.figures.inspect import HATCH, INK, NAMES, area, faded, listed
 from app.origins import Layer, Origins
 
 _WIDTH = 0.72  # of a trunk, layers being 1 apart
@@ -20,7 +21,9 @@ _JOIN = 0.55  # how far below a step trunks begin to lean towards it
 _OVERLAP = 0.004
 _LONGEST_LINE = 52  # letters of a hover's line
 
-Quad = tuple[float, float, float, float, float, float]  # x from, to at the bottom; at the top; y from, to
+Quad = tuple[float, float, float, float, float, float]  # x from, to at one end; at the other; y from, to
+Quads = dict[tuple[int, str], list[Quad]]  # by source and kind of piece
+End = tuple[float, float, int]
 
 
 def tree(origins: Origins, steps: Sequence[str]) -> go.Figure:
@@ -31,29 +34,12 @@ def tree(origins: Origins, steps: Sequence[str]) -> go.Figure:
         steps: each step in words.
     """
     centers = _centers(origins.states)
+    quads, ends = _branches(origins.states, centers)
     untouched = {layer.group[0] for layer in origins.final if _whole(layer)}
-    quads: dict[tuple[int, str], list[Quad]] = {}
-    ends: list[tuple[float, float, int]] = []
-    for number, state in enumerate(origins.states):
-        following = origins.states[number + 1] if number + 1 < len(origins.states) else None
-        taken = {parent: child for child, layer in enumerate(following or []) for parent in layer.parents}
-        for place, layer in enumerate(state):
-            x = centers[number][place]
-            child = taken.get(place)
-            alone = following is not None and child is not None and len(following[child].parents) == 1
-            top = number + 1 if alone else number + 1 - _JOIN if following is not None else number + 0.35
-            _add_trunk(quads, layer, x, number, top + (_OVERLAP if following is not None else 0))
-            if following is not None and child is None:
-                ends.append((x, top, number))
-            elif following is not None and child is not None and not alone:
-                _add_lean(quads, layer, x, following[child], centers[number + 1][child], top, number + 1)
-    figure = go.Figure(
-        [_shapes(key, found, origins.layers, key[0] in untouched) for key, found in sorted(quads.items())]
-    )
-    figure.add_trace(_marks(origins, centers, ends, steps))
+    shapes = [_shapes(key, found, origins.layers, key[0] in untouched) for key, found in sorted(quads.items())]
     count = len(steps)
-    figure.add_trace(_numbers(centers[-1], count + 0.62, origins.layers))
-    figure.add_trace(_numbers(centers[0], -0.28, origins.layers))
+    numbers = [_numbers(centers[-1], count + 0.62, origins.layers), _numbers(centers[0], -0.28, origins.layers)]
+    figure = go.Figure([*shapes, _marks(origins, centers, ends, steps), *numbers])
     for number, kind in enumerate(origins.steps):
         if kind == "replace":
             line = {"color": INK, "width": 1.5, "dash": "dot"}
@@ -75,6 +61,8 @@ def finding(origins: Origins) -> str:
     if not steps:
         return "The plan has no steps"
     joins = [kind for kind in steps if kind in ("concatenate", "average")]
+    if len(final) == origins.layers:
+        return f"All {len(final)} layers stay, over {len(steps)} step{'' if len(steps) == 1 else 's'}"
     where = f"{origins.layers} layers become {len(final)} in {len(steps)} step{'' if len(steps) == 1 else 's'}"
     most = max(final, key=lambda layer: len(layer.group)).group
     if not joins or len(joins) < len(steps):
@@ -97,6 +85,30 @@ def _centers(states: Sequence[Sequence[Layer]]) -> list[list[float]]:
     return centers
 
 
+def _branches(states: Sequence[Sequence[Layer]], centers: list[list[float]]) -> tuple[Quads, list[End]]:
+    """The parts of all trunks by source and kind, and where trunks end: (x, y, step)."""
+    quads: Quads = {}
+    ends: list[End] = []
+    for number, state in enumerate(states[:-1]):
+        child_of = {parent: child for child, layer in enumerate(states[number + 1]) for parent in layer.parents}
+        for place, layer in enumerate(state):
+            x, child = centers[number][place], child_of.get(place)
+            joined = states[number + 1][child] if child is not None else None
+            if joined is not None and len(joined.parents) == 1:
+                _add_trunk(quads, layer, x, number, number + 1 + _OVERLAP)
+                continue
+            bend = number + 1 - _JOIN
+            _add_trunk(quads, layer, x, number, bend + _OVERLAP)
+            if child is None or joined is None:
+                ends.append((x, bend, number))
+            else:
+                _add_lean(quads, layer, x, joined, centers[number + 1][child], bend, number + 1)
+    last = len(states) - 1
+    for layer, x in zip(states[last], centers[last], strict=True):
+        _add_trunk(quads, layer, x, last, last + 0.35)
+    return quads, ends
+
+
 def _spans(layer: Layer, x: float) -> list[tuple[int, str, float, float]]:
     """The pieces of a trunk side by side: source, kind, left, right."""
     spans, left = [], x - _WIDTH / 2
@@ -106,13 +118,13 @@ def _spans(layer: Layer, x: float) -> list[tuple[int, str, float, float]]:
     return spans
 
 
-def _add_trunk(quads: dict[tuple[int, str], list[Quad]], layer: Layer, x: float, low: float, high: float) -> None:
+def _add_trunk(quads: Quads, layer: Layer, x: float, low: float, high: float) -> None:
     for source, kind, left, right in _spans(layer, x):
         quads.setdefault((source, kind), []).append((left, right, left, right, low, high))
 
 
 def _add_lean(
-    quads: dict[tuple[int, str], list[Quad]],
+    quads: Quads,
     layer: Layer,
     x: float,
     merged: Layer,
@@ -136,7 +148,7 @@ def _whole(layer: Layer) -> bool:
     return len(layer.group) == 1 and [piece.kind for piece in layer.pieces] == ["kept"]
 
 
-def _shapes(key: tuple[int, str], quads: list[Quad], layers: int, untouched: bool) -> go.Scatter:
+def _shapes(key: tuple[int, str], quads: list[Quad], layers: int, untouched: bool) -> dict[str, Any]:
     """All the parts of one source as one trace; pale if no step touches it."""
     source, kind = key
     xs: list[float | None] = []
@@ -145,26 +157,12 @@ def _shapes(key: tuple[int, str], quads: list[Quad], layers: int, untouched: boo
         xs += [round(each, 4) for each in (left, right, to_right, to_left, left)] + [None]
         ys += [round(each, 4) for each in (low, low, high, high, low)] + [None]
     color = HATCH if source < 0 else theme.layer_color(source, layers)
-    pattern = {"shape": "/", "size": 5, "solidity": 0.4, "fgcolor": color, "bgcolor": NO_FILL}
     names = {"kept": f"layer {source}", "averaged": f"layer {source}, averaged", "silenced": "silenced"}
-    return go.Scatter(
-        x=xs[:-1],
-        y=ys[:-1],
-        mode="lines",
-        line={"width": 0, "color": color},
-        fill="toself",
-        fillcolor=faded(color, 0.28) if untouched else color,
-        fillpattern=None if kind == "kept" else pattern,
-        hoveron="fills",
-        text=names.get(kind, "dropped whole"),
-        hoverinfo="text",
-        showlegend=False,
-    )
+    fill = faded(color, 0.28) if untouched else color
+    return area(xs[:-1], ys[:-1], color, names.get(kind, "dropped whole"), fill=fill, striped=kind != "kept")
 
 
-def _marks(
-    origins: Origins, centers: list[list[float]], ends: list[tuple[float, float, int]], steps: Sequence[str]
-) -> go.Scatter:
+def _marks(origins: Origins, centers: list[list[float]], ends: list[End], steps: Sequence[str]) -> go.Scatter:
     """A mark on every merge, a cross where a layer ends, both with the step in words."""
     points: list[tuple[float, float, str, str, int]] = []
     for number, state in enumerate(origins.states[1:]):

@@ -52,9 +52,10 @@ class _Layers:
     def __init__(self, gpus: float | None, retries: int, on_point: OnPoint, stop: Callable[[], bool] | None) -> None:
         import ray
 
-        self.ray, self.gpus, self.retries = ray, gpus, retries
+        self.ray: Any = ray
+        self.gpus, self.retries = gpus, retries
         self.on_point, self.stop = on_point, stop
-        self.board = ray.remote(Board).options(num_cpus=0).remote()
+        self.board = self.ray.remote(Board).options(num_cpus=0).remote()
         self.running: dict[Any, LayerJob] = {}
         self.begun: set[int] = set()
         self.told_to_stop = False
@@ -82,9 +83,10 @@ class _Layers:
                     yield self._instead()
                     idle_since = time.monotonic()
         finally:
-            for task in self.running:
-                self.ray.cancel(task, force=True)
-            self.ray.kill(self.board)
+            with suppress(Exception):  # they, or the whole cluster, may be gone
+                for task in self.running:
+                    self.ray.cancel(task, force=True)
+                self.ray.kill(self.board)
 
     def _submit(self, job: LayerJob) -> Any:
         states = [self.ray.put(_bytes_of(states.tensor)) for states in (job.entering, job.leaving)]

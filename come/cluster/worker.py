@@ -5,14 +5,15 @@ Its other methods answer in threads of their own while it works: which files the
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +47,16 @@ class Worker:
         self.place = place
         self.runs: list[Run] = []
         self.homes: dict[str, Path] = {}  # the runs' directories on the other side
+        self.owners: dict[str, State] = {}  # which process there sees to them
         self.folder: Path | None = None
         self._known: dict[str, Stamps] = {}
-        self._sending = threading.Lock()
 
     def meet(self, runs: Mapping[Path, State]) -> Greeting:
         """Say who this is; runs are the directories on the other side, and what their states say."""
         sees = self.place.files == "auto" and all(_same(Run(path), state) for path, state in runs.items())
         self.runs = [Run(path) for path in runs] if sees else []
         self.homes = {path.name: path for path in runs}
+        self.owners = {path.name: state for path, state in runs.items()} if sees else {}
         return Greeting(socket.gethostname(), platform.python_version(), __version__, sees)
 
     def unpack(self, runs: Mapping[str, Mapping[str, bytes]]) -> dict[str, Stamps]:
@@ -87,7 +89,7 @@ class Worker:
 
         torch.set_num_threads(self.place.cpus)
         shared = Shared()
-        with layers_on_ray(self.place.layer_gpus, self.place.retries), self._sent_now_and_then():
+        with layers_on_ray(self.place.layer_gpus, self.place.retries), self._now_and_then():
             for run in self.runs:
                 if not run.written_state().active:
                     continue
@@ -131,30 +133,36 @@ class Worker:
             self.folder = Path(tempfile.mkdtemp(prefix="come-runs-"))
         return self.folder
 
-    def _sent_now_and_then(self) -> ExitStack:
+    @contextmanager
+    def _now_and_then(self) -> Iterator[None]:
         """Within, files go to the place's URL, if there is one: every few seconds and at the end."""
-        stack = ExitStack()
-        if self.place.url is None:
-            return stack
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(BEAT):
                 with suppress(ComeError, OSError):  # it is tried again, and the last time tells
                     self._send()
+                if any(self._taken_over(run) for run in self.runs):
+                    os._exit(1)  # two workers must not write to one directory
 
-        thread = threading.Thread(target=beat, name="send", daemon=True)
+        thread = threading.Thread(target=beat, name="now-and-then", daemon=True)
         thread.start()
-        stack.callback(self._send)
-        stack.callback(thread.join)
-        stack.callback(over.set)
-        return stack
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self._send()
 
     def _send(self) -> None:
-        with self._sending:
-            for run in self.runs:
-                there = UrlFolder(f"{self.place.url}/{run.id}")
-                send(run.path, there, self._known.setdefault(run.id, {}))
+        for run in self.runs if self.place.url is not None else ():
+            there = UrlFolder(f"{self.place.url}/{run.id}")
+            send(run.path, there, self._known.setdefault(run.id, {}))
+
+    def _taken_over(self, run: Run) -> bool:
+        """Whether another process sees to the run by now: ours was killed, and Ray does not know yet."""
+        here, owner = run.written_state(), self.owners.get(run.id)
+        return owner is not None and here.pid is not None and here.active and not _same_owner(here, owner)
 
 
 def missing_here(config: RunConfig) -> ComeError | None:
@@ -173,5 +181,8 @@ def missing_here(config: RunConfig) -> ComeError | None:
 
 def _same(run: Run, state: State) -> bool:
     """Whether the directory of that name here is the one that is meant: its state names the same process."""
-    here = run.written_state()
-    return (here.host, here.pid, here.process_started) == (state.host, state.pid, state.process_started)
+    return _same_owner(run.written_state(), state)
+
+
+def _same_owner(one: State, other: State) -> bool:
+    return (one.host, one.pid, one.process_started) == (other.host, other.pid, other.process_started)

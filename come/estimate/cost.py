@@ -13,6 +13,7 @@ from come.errors import ComeError
 from come.estimate.device import Device, known_device, measure_device, remember
 from come.estimate.memory import Request, memory_of
 from come.estimate.questions import request_tokens
+from come.estimate.recovery import recovery_seconds
 from come.estimate.words import assumptions_of, evaluates, offloading, warnings_of
 from come.estimate.work import Clock, Schedule, by_hand_schedule, greedy_schedule, progressive_schedule
 from come.measure import Measurement, check_rules
@@ -247,6 +248,11 @@ def _stages(
     if config.kind == "analyze":
         return stages | {"measure": running + clock.similarities(config.similarity, n_tokens)}
     stages["compress"] = clock.hashing() + running
+    if config.recover:
+        if "ppl" in config.evaluate:
+            tokens = _whole(config.evaluation_tokens, config.seq_len)
+            stages["evaluate unrecovered"] = clock.layers(layers, tokens) + 2 * clock.head(tokens)
+        stages["recover"] = recovery_seconds(config, clock, layers)
     stages |= judging(config, clock, facts.layers, layers)
     if config.keep_model:
         saved = config.save_dtype or clock.dtype

@@ -76,6 +76,8 @@ def assumptions_of(
         found.append("How many candidates the method tries depends on what they show: a guess.")
     if evaluates(config):
         found.append("The original's perplexity is measured; where an earlier run has, that much is saved.")
+    if config.recover:
+        found.append("A recovery also holds the gradients and the optimiser's state of what it trains.")
     if not facts.converted:
         found.append("The model is converted first, once.")
     found.append("Fetching from the hub and waiting for other runs are not counted.")

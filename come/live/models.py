@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -131,6 +132,7 @@ class Models:
                     return
                 if self._loaded[key].users == 0:
                     held_bytes -= self._loaded.pop(key).bundle.bytes
+                    gc.collect()  # modules refer to each other
             if self._loaded and held_bytes + wanted > self.budget:
                 raise ComeError(
                     "The memory for models is taken up by what other visitors are asking about.",

@@ -65,8 +65,8 @@ class WhatIf:
 
     def __init__(self, original: Original, builder: Builder, measurement: Measurement | None = None) -> None:
         self.bundle = original.known.bundle
+        self.original = original
         self.measurement = measurement
-        self._original = original
         self._builder = builder
         self._answers: Keep[Answer] = Keep(ANSWERS)
 
@@ -87,7 +87,7 @@ class WhatIf:
         stop_if(cancelled)
         edited = self.build(asked)
         start = lowest_change(self.bundle, edited)
-        losses, divergences = predict(edited, self._original, start, cancelled)
+        losses, divergences = predict(edited, self.original, start, cancelled)
         answer = self._told(edited, start, losses, divergences, began)
         return self._answers.put(key, answer)
 
@@ -120,7 +120,7 @@ class WhatIf:
         return self.measurement
 
     def _told(self, edited: Bundle, start: int, losses: Tensor, divergences: Tensor, began: float) -> Answer:
-        text = from_losses(losses, self._original.known.tokens, self.bundle.tokenizer)
+        text = from_losses(losses, self.original.known.tokens, self.bundle.tokenizer)
         by_sequence = divergences.double()
         lower, upper = halves(losses.double().tolist())
         return Answer(

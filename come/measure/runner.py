@@ -49,9 +49,13 @@ class LayerRunner:
         self._calls[tokens.shape] = [call for _, *call in self._recorded]  # type: ignore[misc]
         return self._recorded[0][0]  # type: ignore[return-value]
 
+    def call(self, layer: int, shape: torch.Size) -> Call:
+        """What else a layer is called with, for tokens of a shape, (sequences, tokens), that were entered."""
+        return self._calls[shape][layer]
+
     def run(self, layer: int, hidden_states: Tensor, module: nn.Module | None = None) -> Tensor:
         """The hidden states that leave a layer, or ``module`` in its place; ``enter`` has seen this shape before."""
-        args, kwargs = self._calls[hidden_states.shape[:2]][layer]
+        args, kwargs = self.call(layer, hidden_states.shape[:2])
         output = (module or self.layers[layer])(hidden_states, *args, **kwargs)
         return output if isinstance(output, Tensor) else output[0]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ from come.errors import ComeError
 from come.events import emit
 from come.measure.runner import LayerRunner
 from come.measure.suffix import losses_from
+from come.merge.allocate import allocate
 from come.merge.by_hand import by_hand
 from come.merge.choice import Choice, SelectionOptions
 from come.merge.concatenate import concatenate
@@ -20,6 +22,7 @@ from come.merge.result import Result
 from come.merge.steps import Concatenate
 
 MOST_CANDIDATES = 9  # of the coarse-to-fine search
+MOST_PLATEAUS = 4
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,9 @@ def come_p(task: Task, options: ComePOptions) -> Result:
 
     def step(choice: Choice) -> Concatenate:
         score = Scorer(task, options, choice)
-        search = coarse_to_fine if options.search == "coarse-to-fine" else grid
-        return score.candidate(search(options.granularity, score))
+        if options.search == "grid":
+            return score.candidate(grid(options.granularity, score))
+        return score.candidate(coarse_to_fine(options.granularity, score, score.plateaus()))
 
     if options.windows is not None:
         return by_hand(task, options, step)
@@ -73,23 +77,36 @@ def grid(granularity: int, loss: Callable[[int], float]) -> int:
     return min(range(granularity + 1), key=loss)
 
 
-def coarse_to_fine(granularity: int, loss: Callable[[int], float]) -> int:
-    """Nearly the same in at most ``MOST_CANDIDATES`` looks: five spread evenly, then ever closer to the best."""
+def coarse_to_fine(granularity: int, loss: Callable[[int], float], plateaus: Sequence[range] = ()) -> int:
+    """Nearly the same in at most ``MOST_CANDIDATES`` looks: spread over the grid, then ever closer to the best.
+
+    The loss jumps where a KV group goes from one layer to the other, and is smooth between. So the first looks are in
+    the middle of each plateau between such jumps, if they are few enough, and at both ends (plain removals).
+
+    Args:
+        granularity: the ratios are 0, 1 / granularity, ..., 1.
+        loss: of a number of grid steps.
+        plateaus: the stretches of grid steps that share out the KV groups alike; they cover all of them.
+    """
     seen: dict[int, float] = {}
 
     def look(at: int) -> None:
         if 0 <= at <= granularity and at not in seen and len(seen) < MOST_CANDIDATES:
             seen[at] = loss(at)
 
-    for quarter in range(5):
-        look(round(granularity * quarter / 4))
-    reach = granularity / 4
-    while reach > 1 and len(seen) < MOST_CANDIDATES:
-        reach = reach / 2
+    middles = [(each[0] + each[-1]) // 2 for each in plateaus if len(each) > 1]
+    if not 2 <= len(middles) <= MOST_PLATEAUS:
+        middles = [round(granularity * quarter / 4) for quarter in (1, 2, 3)]
+    for at in (0, granularity, *middles):
+        look(at)
+    reach = max(1, (granularity + 5) // 10)  # a quarter of the longer plateaus
+    while True:
         best = min(sorted(seen), key=seen.__getitem__)
-        for side in (-1, 1):
-            look(best + side * max(1, round(reach)))
-    return min(sorted(seen), key=seen.__getitem__)
+        look(best - reach)
+        look(best + reach)
+        if reach == 1:
+            return min(sorted(seen), key=seen.__getitem__)
+        reach = max(1, reach // 2)
 
 
 class Scorer:
@@ -108,6 +125,13 @@ class Scorer:
         share = steps / self.options.granularity
         choice = self.choice
         return decide(choice.window, (share, 1 - share), choice.kv_groups, choice.channels)
+
+    def plateaus(self) -> list[range]:
+        """The stretches of grid steps that share out the KV groups alike."""
+        granularity, groups = self.options.granularity, len(self.choice.kv_groups[0])
+        shares = [allocate(groups, (steps / granularity, 1 - steps / granularity)) for steps in range(granularity + 1)]
+        starts = [step for step in range(granularity + 1) if step == 0 or shares[step] != shares[step - 1]]
+        return [range(start, end) for start, end in itertools.pairwise([*starts, granularity + 1])]
 
     def __call__(self, steps: int) -> float:
         """The mean loss over the calibration tokens."""

@@ -21,6 +21,7 @@ from come.measure.borders import Borders
 from come.measure.runner import LayerRunner
 from come.measure.suffix import states_at
 from come.measure.walk import batches
+from come.merge.ridge import Sums, best_solution
 from come.models import Bundle, Family
 
 TokenWeight = Literal["norm", "squared-norm", "none"]
@@ -93,7 +94,7 @@ def refit_layer(runner: LayerRunner, layer: int, fit: StateBatches, held_out: St
         if error == 0:
             break
         sums, held_sums = (_sums(runner, layer, path, states, rules) for states in (fit, held_out))
-        solved = _best(sums, held_sums, rules.strengths)
+        solved = best_solution(sums, held_sums, rules.strengths)
         if solved is None:
             continue
         strength, change = solved
@@ -159,52 +160,6 @@ def refit_merge(
 def batch_size_of(tokens: Tensor, batch_size: int | None) -> int:
     """How many sequences a batch has."""
     return len(next(batches(tokens, batch_size)).tokens)
-
-
-@dataclass
-class Sums:
-    """Weighted sums over tokens that a change of a map is solved from; float64, each batch's product float32.
-
-    Attributes:
-        gram: X^T W X of the map's inputs, (channels, channels); with a bias, a last channel of ones.
-        cross: X^T W R of the inputs with what the output lacks, (channels, hidden_size).
-    """
-
-    gram: Tensor
-    cross: Tensor
-
-    def add(self, inputs: Tensor, lacking: Tensor, weight: Tensor) -> None:
-        """Add tokens: inputs (tokens, channels), what is lacking (tokens, hidden_size), weights (tokens,)."""
-        weighted = inputs * weight[:, None]
-        self.gram += weighted.T @ inputs
-        self.cross += weighted.T @ lacking
-
-    def gain(self, change: Tensor) -> float:
-        """By how much a change, (channels, hidden_size), lowers the weighted squared error."""
-        return float(2 * (change * self.cross).sum() - (change * (self.gram @ change)).sum())
-
-
-def solve(sums: Sums, strength: float) -> Tensor | None:
-    """The ridge solution, (channels, hidden_size), float64; None where the sums are singular.
-
-    Args:
-        sums: of the tokens to fit.
-        strength: of the ridge, as a share of the mean diagonal of the sums.
-    """
-    system = sums.gram.clone()
-    system.diagonal().add_(strength * float(system.diagonal().mean()))
-    factor, failed = torch.linalg.cholesky_ex(system)
-    return None if int(failed) else torch.cholesky_solve(sums.cross, factor)
-
-
-def _best(sums: Sums, held_out: Sums, strengths: Sequence[float]) -> tuple[float, Tensor] | None:
-    """The strength whose solution does most for the held-out tokens, with that solution; None where none helps."""
-    best, most = None, 0.0
-    for strength in strengths:
-        change = solve(sums, strength)
-        if change is not None and (gain := held_out.gain(change)) > most:
-            best, most = (strength, change), gain
-    return best
 
 
 def _sums(runner: LayerRunner, layer: int, path: str, states: StateBatches, rules: RefitRules) -> Sums:

@@ -153,7 +153,7 @@ def calls_for(runner: LayerRunner, layer: int, tokens: Tensor, options: TrainOpt
     for each in sizes:
         with torch.no_grad():
             runner.enter(tokens[:each])
-        args, kwargs = runner._calls[tokens[:each].shape][layer]
+        args, kwargs = runner.call(layer, tokens[:each].shape)
         found[each] = _float32(args), _float32(kwargs)
     return found
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from come.errors import ComeError
-from come.recover.checkpoint import read_state, write_state
 from come.recover.precision import PRECISIONS, Precision
+from come.recover.resume import keep, restore
 
 BETAS = (0.9, 0.95)
 DIVERGED = 3.0  # times the held-out loss at the start
@@ -160,9 +160,9 @@ def train(
     optimizer = _optimizer(parameters, options)
     best = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     size = sequences_a_batch(problem, options)
-    kept = read_state(checkpoint)
+    kept = restore(checkpoint, parameters, best, optimizer)
     if kept is not None:
-        outcome = _restore(kept, parameters, best, optimizer)
+        outcome = Outcome(**kept)
     else:
         began = time.perf_counter()
         outcome = Outcome(start_loss=problem.held_out())
@@ -175,7 +175,7 @@ def train(
             break
         point = _step(problem, options, optimizer, outcome, best, size)
         if checkpoint is not None and time.monotonic() - written >= 60 * options.checkpoint_minutes:
-            _save(checkpoint, outcome, parameters, best, optimizer)
+            keep(checkpoint, dataclasses.asdict(outcome), parameters, best, optimizer)
             written = time.monotonic()
         if report is not None and point is not None:
             report(point)
@@ -185,7 +185,7 @@ def train(
             parameter.copy_(best[name])
             parameter.grad = None
     if checkpoint is not None:
-        write_state(checkpoint, {f"best.{name}": value for name, value in best.items()}, dataclasses.asdict(outcome))
+        keep(checkpoint, dataclasses.asdict(outcome), {}, best, optimizer)
     return outcome
 
 
@@ -287,38 +287,3 @@ def _optimizer(parameters: dict[str, nn.Parameter], options: TrainOptions) -> to
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters.values())
     decay = options.weight_decay
     return torch.optim.AdamW(list(parameters.values()), lr=options.lr, betas=BETAS, weight_decay=decay, fused=fused)
-
-
-def _save(
-    file: Path,
-    outcome: Outcome,
-    parameters: dict[str, nn.Parameter],
-    best: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    tensors = {f"best.{name}": value for name, value in best.items()}
-    tensors |= {f"now.{name}": parameter for name, parameter in parameters.items()}
-    for name, parameter in parameters.items():
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"{key}.{name}"] = torch.as_tensor(value)
-    write_state(file, tensors, dataclasses.asdict(outcome))
-
-
-def _restore(
-    kept: tuple[dict[str, Tensor], dict[str, Any]],
-    parameters: dict[str, nn.Parameter],
-    best: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> Outcome:
-    tensors, outcome = kept[0], Outcome(**kept[1])
-    states: dict[int, dict[str, Tensor]] = {}
-    with torch.no_grad():
-        for number, (name, parameter) in enumerate(parameters.items()):
-            best[name].copy_(tensors[f"best.{name}"])
-            if not outcome.finished:
-                parameter.copy_(tensors[f"now.{name}"])
-                if f"step.{name}" in tensors:  # one that never had a gradient has no state
-                    states[number] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-    if states:
-        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return outcome

@@ -19,6 +19,7 @@ from come.errors import ComeError
 from come.recover.layerjob import LayerJob, Trained, train_layer
 from come.recover.train import Point
 
+STOP, ABANDON = "stop", "abandon"  # files that tell the processes to keep their best, or to leave everything as it is
 POLL = 0.3  # seconds between two looks at what the processes report
 OnPoint = Callable[[int, Point], None]
 """Told the layer and its newest point."""
@@ -71,7 +72,7 @@ def do_jobs(
                 "Use fewer workers or smaller batches; with a checkpoint folder, finished layers are kept.",
             ) from error
         finally:
-            (Path(folder) / "stop").touch()
+            (Path(folder) / ABANDON).touch()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -93,10 +94,10 @@ def _in_processes(
                 break
             points = folder / f"layer-{job.layer}.jsonl"
             points.touch()
-            running[pool.submit(_do, pickle.dumps(job), points, folder / "stop")] = (job, points, 0)
+            running[pool.submit(_do, pickle.dumps(job), points)] = (job, points, 0)
         done, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
         if stop is not None and stop():
-            (folder / "stop").touch()
+            (folder / STOP).touch()
         for future, (job, points, seen) in list(running.items()):
             running[future] = (job, points, _pass_on(points, seen, job.layer, on_point))
             if future in done:
@@ -105,20 +106,25 @@ def _in_processes(
                 _drop(job)
 
 
-def _do(job: bytes, points: Path, stop: Path) -> bytes:
+def _do(job: bytes, points: Path) -> bytes:
     """Do a job in a process of its own; steps are reported in a file, a line each."""
-    parent = os.getppid()
+    parent, folder = os.getppid(), points.parent
+
+    def stop() -> bool:
+        if (folder / ABANDON).exists() or os.getppid() != parent:
+            raise Abandoned
+        return (folder / STOP).exists()
+
     with points.open("a", encoding="utf-8", buffering=1) as file:
-        trained = train_layer(
-            pickle.loads(job),
-            lambda point: _write_line(file, point),
-            lambda: stop.exists() or os.getppid() != parent,
-        )
-    return pickle.dumps(trained)
+
+        def report(point: Point) -> None:
+            file.write(json.dumps(asdict(point)) + "\n")
+
+        return pickle.dumps(train_layer(pickle.loads(job), report, stop))
 
 
-def _write_line(file: object, point: Point) -> None:
-    file.write(json.dumps(asdict(point)) + "\n")  # type: ignore[attr-defined]
+class Abandoned(Exception):
+    """Nobody waits for the result any more; what was kept of it stays as it is, to be gone on from."""
 
 
 def _pass_on(points: Path, seen: int, layer: int, on_point: OnPoint) -> int:

@@ -61,6 +61,7 @@ class RunConfig(BaseModel):
     evaluate: list[Literal["ppl", "acc", "speed"]] = ["ppl"]
     evaluation_text: str | None = None
     evaluation_tokens: int = Field(default=4096, ge=1)
+    evaluation_seed: int = Field(default=0, ge=0)  # apart from the seed, so that all are judged on the same text
     tasks: list[str] = ["bundled"]
     task_limit: int | None = Field(default=None, ge=1)  # items of each task; None: all
 
@@ -92,13 +93,13 @@ class RunConfig(BaseModel):
         """The text that a recovery learns from."""
         return self.recover_text or self.text
 
-    def text_of(self, use: Use) -> tuple[str, int, Split]:
-        """The text of a use, how many tokens of it, and of which part."""
+    def text_of(self, use: Use) -> tuple[str, int, Split, int]:
+        """The text of a use, how many tokens of it, of which part, and the seed that draws them."""
         if use == "calibration":
-            return self.text, self.n_tokens, "calibration"
+            return self.text, self.n_tokens, "calibration", self.seed
         if use == "recovery":
-            return self.recovered_on, self.recover_tokens, "calibration"
-        return self.evaluated_on, self.evaluation_tokens, "evaluation"
+            return self.recovered_on, self.recover_tokens, "calibration", self.seed
+        return self.evaluated_on, self.evaluation_tokens, "evaluation", self.evaluation_seed
 
 
 def checked(config: RunConfig) -> tuple[RunConfig, int | None]:

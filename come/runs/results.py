@@ -63,14 +63,14 @@ class Results:
 
 def text_facts(config: RunConfig, use: Use) -> dict[str, Any]:
     """What is told of a text beside the figures taken on it: a file's name, but not where on the machine it lies."""
-    text, n_tokens, split = config.text_of(use)
+    text, n_tokens, split, seed = config.text_of(use)
     return {
         "text": Path(text).name if Path(text).is_absolute() else text,
         "text_hash": text_hash(text, split),
         "split": split,
         "n_tokens": n_tokens // config.seq_len * config.seq_len,
         "seq_len": config.seq_len,
-        "seed": config.seed,
+        "seed": seed,
     }
 
 

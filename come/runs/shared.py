@@ -62,11 +62,11 @@ class Shared:
 
     def tokens(self, bundle: Bundle, config: RunConfig, use: Use, on_progress: OnProgress = None) -> Tensor:
         """The tokens that a run takes for a use, int64 (sequences, tokens)."""
-        text, count, split = config.text_of(use)
-        key = text, count, config.seq_len, split, config.seed
+        text, count, split, seed = config.text_of(use)
+        key = text, count, config.seq_len, split, seed
         if key not in self._tokens:
             emit(on_progress, "text", 0, 1, f"Reading {text}")
-            self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, config.seed)
+            self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, seed)
             emit(on_progress, "text", 1, 1, f"{self._tokens[key].numel():,} tokens of {text}")
         return self._tokens[key]
 

@@ -25,6 +25,11 @@ def test_seeds_become_a_mean_with_their_spread() -> None:
     assert point.bar == "spread" and point.each == (80.0, 90.0, 94.0) and len(point.runs) == 3
 
 
+def test_what_no_seed_changes_keeps_its_own_error() -> None:
+    (point,) = points([result("come", 24, 80.0, 3.0, seed=seed) for seed in range(3)], PERPLEXITY)
+    assert (point.low, point.high, point.bar) == (77.0, 83.0, "stderr")
+
+
 def test_one_run_has_its_own_error() -> None:
     (point,) = points([result("come", 24, 80.0, 3.0)], PERPLEXITY)
     assert (point.low, point.high, point.bar) == (77.0, 83.0, "stderr")

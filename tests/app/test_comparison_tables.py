@@ -57,6 +57,11 @@ def test_markdown_is_a_table_with_errors_and_the_best_in_bold() -> None:
     assert "1.20 (1.10–1.40)" in lines[4] and "12,346 ± 200" in lines[5]
 
 
+def test_where_all_are_alike_none_is_bold() -> None:
+    alike = [result(name, 27, weights=Value(1e8)) for name in ("come", "sleb")]
+    assert "**" not in tables.to_markdown(alike, [])
+
+
 def test_latex_is_booktabs() -> None:
     text = tables.to_latex(RUNS, ORIGINAL)
     assert text.count(r"\midrule") == 3  # before the original, 27 and 24 layers

@@ -90,10 +90,13 @@ def test_of_many_sizes_only_the_span_is_told() -> None:
     assert words[0].startswith("CoMe is 1st to 5th of 12 methods at 8 sizes from 29 to 22 layers")
     assert "ShortGPT at 7 of 8 sizes and CoMe at 1 of 8 sizes" in words[1]
     assert len(words) == 2
+    worst = verdict.sentences(many({29 - step: 500.0 for step in range(8)}), ORIGINAL)
+    assert worst[0].endswith("dropping layers by ShortGPT is better.")
+    assert worst[1] == "The lowest perplexity has ShortGPT at all 8 sizes; the original has 40.5."
 
 
 def test_many_methods_without_come_name_the_best() -> None:
-    words = verdict.sentences(many({})[:0] + [r for r in many({27: 45.0}) if r.method != "come"], ORIGINAL)
+    words = verdict.sentences([run for run in many({27: 45.0}) if run.method != "come"], ORIGINAL)
     assert words == ["The lowest perplexity has ShortGPT at 27 layers (50.0); the original has 40.5."]
 
 

@@ -149,3 +149,11 @@ def test_in_the_heatmap_more_is_better_where_it_is() -> None:
     figure = compare_heatmap.heatmap(points(runs, metric("retention")), metric("retention"))
     assert list(figure.layout.yaxis.ticktext) == ["<b>CoMe</b>", "SLEB"]
     assert list(figure.data[1].text) == ["<b>90.0 %</b>", "50.0 %"]
+
+
+def test_where_all_are_alike_none_is_best() -> None:
+    alike = [result(name, 27, weights=Value(1e8)) for name in ("come", "sleb")]
+    weights = metric("weights")
+    figure = compare_heatmap.heatmap(points(alike, weights), weights)
+    assert not figure.layout.shapes and not any(text.startswith("<b>") for text in figure.data[1].text)
+    assert figures.finding(points(alike, weights), weights) == "Memory of the weights: the best are alike at every size"

@@ -143,7 +143,7 @@ def test_weights_of_averages_are_followed_through_averages() -> None:
 def test_silenced_units_stay_as_places() -> None:
     plan = plan_of(3, Mask(channels={1: [0, 5]}, kv_groups={2: [0, 1, 2]}, parameters=1))
     origins = follow(plan, "ffn", CHANNELS)
-    assert [(piece.kind, piece.count) for piece in origins.final[1].pieces] == [("silenced", 2), ("kept", 4)]
+    assert [(piece.kind, piece.count) for piece in origins.final[1].pieces] == [("kept", 4), ("silenced", 2)]
     whole = follow(plan, "attention", GROUPS).final[2].pieces
     assert [(piece.kind, piece.share) for piece in whole] == [("silenced", 1.0)]
     assert origins.most_mixed() == 1

@@ -40,7 +40,7 @@ def test_the_request_is_one_sentence_and_the_commands_are_shown(visit: Visit, la
 
 def test_starting_makes_one_run_a_method_and_opens_the_first(visit: Visit, lab: Lab, monkeypatch) -> None:
     launched: list[Run] = []
-    monkeypatch.setattr(come.runs, "launch", launched.append)
+    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
     at = visit("run", target="5")
     at.get_by_key("compare-with").set_value(["shortgpt"]).run()
     at.text_input(key="run-name").set_value("one less").run()
@@ -53,6 +53,24 @@ def test_starting_makes_one_run_a_method_and_opens_the_first(visit: Visit, lab: 
     assert at.query_params["run"] in (launched[0].id, [launched[0].id])
     assert any(each.value == "one less" for each in at.subheader)
     assert any("waiting" in each.value for each in at.caption)
+    assert len({run.config.sweep for run in launched}) == 1 and launched[0].config.sweep
+
+
+def test_methods_targets_and_seeds_make_a_sweep(visit: Visit, lab: Lab, monkeypatch) -> None:
+    launched: list[Run] = []
+    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
+    at = visit("run", target="5")
+    at.get_by_key("compare-with").set_value(["random"]).run()
+    at.multiselect(key="also-at").set_value([4]).run()
+    at.number_input(key="seeds").set_value(2).run()
+    at.get_by_key("measures").set_value(["ppl", "acc"]).run()
+    at.number_input(key="task-limit").set_value(7).run()
+    at.button(key="start").click().run()
+    assert not at.exception and not at.error
+    cells = [(run.config.seed, run.config.method, run.config.target_layers) for run in launched]
+    assert cells[0] == (0, "come", 5)
+    assert sorted(cells) == [(seed, name, left) for seed in (0, 1) for name in ("come", "random") for left in (4, 5)]
+    assert all((run.config.evaluate, run.config.task_limit) == (["ppl", "acc"], 7) for run in launched)
 
 
 def test_a_bad_text_is_one_sentence_and_no_run_is_left(visit: Visit, lab: Lab) -> None:
@@ -134,7 +152,7 @@ def test_the_command_line_does_the_same_as_the_request(lab: Lab, monkeypatch: py
         request.config(choice, plan_fields(Draft("random", target_layers=3, options={"seed": 4}))),
     ]
     launched: list[Run] = []
-    monkeypatch.setattr("come.cli.prune.launch", launched.append)
+    monkeypatch.setattr("come.cli.prune.launch", lambda *runs, **_: launched.extend(runs))
     for wanted in requests:
         words = shlex.split(request.command(wanted))
         result = CliRunner().invoke(command_line, [*words[1:], "--background"])

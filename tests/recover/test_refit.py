@@ -17,7 +17,8 @@ from come.measure.statistics import empty_statistics
 from come.measure.walk import walk
 from come.merge.mask import mask
 from come.merge.rebuild import with_plan
-from come.merge.refit import RefitRules, Sums, refit_layer, refit_merge, solve
+from come.merge.refit import RefitRules, refit_layer, refit_merge
+from come.merge.ridge import Sums, solve
 from come.merge.take import take_step
 from come.models.bundle import weights_hash
 from come.recover import recover

@@ -48,7 +48,7 @@ class Question(BaseModel):
 
 
 class _Piqa(BaseModel):
-    """PIQA's form of a line. It is put to the model as lm-eval puts PIQA."""
+    """PIQA's form of a line."""
 
     goal: Text
     sol1: Text
@@ -56,7 +56,7 @@ class _Piqa(BaseModel):
     label: Literal[0, 1]
 
     def question(self) -> Question:
-        return Question(question=f"Question: {self.goal}\nAnswer:", choices=[self.sol1, self.sol2], answer=self.label)
+        return Question(question=self.goal, choices=[self.sol1, self.sol2], answer=self.label)
 
 
 def read_questions(path: str | Path) -> list[Question]:

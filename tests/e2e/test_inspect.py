@@ -1,0 +1,71 @@
+"""The inspect page in a real browser: the example at once, a click on a layer, a click on a tile, wide and narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+SECOND = 1000
+
+
+def test_a_click_opens_a_layer_and_a_click_follows_a_channel(server: Callable[..., Server], page: Page) -> None:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=60 * SECOND)
+    page.set_default_timeout(60 * SECOND)
+    page.goto(f"{server().url}/inspect")
+    page.get_by_text("of 21 new layers are made of two layers").wait_for()
+    page.get_by_role("heading", name="New layer 14").wait_for()
+    page.locator(".st-key-puzzle-map .js-plotly-plot").wait_for()
+    click(page, "puzzle-map", 0.93, 3.5 * 30 / 21)
+    page.get_by_role("heading", name="New layer 3", exact=True).wait_for()
+    page.wait_for_url("**/inspect?*new-layer=3*")
+    click(page, "tiles", 40, 0)
+    field = page.get_by_label("Layer and channel of the original")
+    expect(field).not_to_have_value("")
+    page.get_by_text("FFN channel").filter(has_text="of layer 3").first.wait_for()
+    page.reload()
+    page.get_by_role("heading", name="New layer 3", exact=True).wait_for()
+    expect(field).not_to_have_value("")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (2560, "light")])
+def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Browser, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(60 * SECOND)
+    page.goto(f"{server().url}/inspect")
+    page.locator(".st-key-agreement .js-plotly-plot").wait_for()
+    page.wait_for_timeout(SECOND)
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= width
+    for key in ("puzzle-map", "pieces", "tiles", "source-curves", "merge-tree", "agreement"):
+        box = page.locator(f".st-key-{key} .js-plotly-plot").bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width + 1
+    context.close()
+
+
+def click(page: Page, key: str, x: float, y: float) -> None:
+    """Click a figure where its axes have these values."""
+    place = page.evaluate(
+        """([key, x, y]) => {
+            const plot = document.querySelector(`.st-key-${key} .js-plotly-plot`);
+            plot.scrollIntoView({block: 'center'});
+            const {xaxis, yaxis} = plot._fullLayout;
+            const box = plot.getBoundingClientRect();
+            return [box.x + xaxis._offset + xaxis.l2p(x), box.y + yaxis._offset + yaxis.l2p(y)];
+        }""",
+        [key, x, y],
+    )
+    page.mouse.move(*place)
+    page.wait_for_timeout(300)
+    page.mouse.click(*place)
