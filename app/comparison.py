@@ -39,8 +39,26 @@ class Entry:
     reason: str
 
 
-def entry(run: Run) -> Entry | None:
-    """A run as the compare page sees it; None for an analysis and for a directory that holds no run."""
+def entries(runs: Sequence[Run]) -> list[Entry]:
+    """Runs as the compare page sees them; one that recovered its model is there twice, with and without that."""
+    found = []
+    for run in runs:
+        item = entry(run)
+        if item is None:
+            continue
+        found.append(item)
+        if item.pruned is not None and run.config.recover and (before := entry(run, recovered=False)) is not None:
+            found.append(before)
+    return found
+
+
+def entry(run: Run, recovered: bool = True) -> Entry | None:
+    """A run as the compare page sees it; None for an analysis and for a directory that holds no run.
+
+    Args:
+        run: the run.
+        recovered: of one that recovered its model: as it was after that, not before.
+    """
     try:
         config = run.config
     except ComeError:
@@ -48,11 +66,11 @@ def entry(run: Run) -> Entry | None:
     if config.kind != "compress":
         return None
     state, results = run.state(), run.results()
-    original, pruned = results.get("original") or {}, results.get("pruned") or {}
+    original, pruned = results.get("original") or {}, results.get("pruned" if recovered else "unrecovered") or {}
     layers = _layers(run, config, pruned)
-    name = _name(config, layers)
+    name = _name(config, layers) if recovered else f"{_name(config, layers)}, before recovery"
     known = _result(run.id, name, config, "original", "original", original, original, original.get("layers"))
-    result = _result(run.id, name, config, config.method, series(config), pruned, original, layers)
+    result = _result(run.id, name, config, config.method, series(config, recovered), pruned, original, layers)
     reason = ""
     if state.status != "done":
         reason = {"queued": "waits for its turn", "running": "still running"}.get(state.status, state.status)
@@ -69,11 +87,11 @@ def run_name(run: Run) -> str:
     return _name(config, _layers(run, config, run.results().get("pruned") or {}))
 
 
-def series(config: RunConfig) -> str:
+def series(config: RunConfig, recovered: bool = True) -> str:
     """The line that a run belongs to: its method, and the options that are not the defaults: "CoMe (exponent 2.0)".
 
     Runs of one series at one size differ in their seed alone, as far as that can be told from one run; `groups`
-    adds text and dtype where runs differ in them. What recovers a model after pruning will add its name here.
+    adds text and dtype where runs differ in them. What recovered a model after pruning stands behind a plus.
     """
     known = come.merge.methods().get(config.method)
     defaults = known.defaults() if known else {}
@@ -82,7 +100,8 @@ def series(config: RunConfig) -> str:
         for name, value in sorted(config.options.items())
         if name not in PRACTICAL and (name not in defaults or value != defaults[name])
     ]
-    return f"{_title(config.method)} ({', '.join(words)})" if words else _title(config.method)
+    title = f"{_title(config.method)} ({', '.join(words)})" if words else _title(config.method)
+    return " + ".join([title, *config.recover]) if recovered else title
 
 
 def groups(entries: Sequence[Entry]) -> dict[tuple[Any, ...], list[Entry]]:
@@ -96,7 +115,7 @@ def groups(entries: Sequence[Entry]) -> dict[tuple[Any, ...], list[Entry]]:
 
 def of_model(runs: Sequence[Run], model: str) -> list[Entry]:
     """The comparable runs of one model: those on the evaluation text that has most of them."""
-    found = groups([item for item in map(entry, runs) if item and item.run.config.model == model])
+    found = groups([item for item in entries(runs) if item.run.config.model == model])
     return max(found.values(), key=len, default=[])
 
 

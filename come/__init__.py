@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from come.models import Bundle, describe
     from come.models.load import load
     from come.models.save import save
+    from come.recover.recover import recover
     from come.text.tokens import tokens
 
 

@@ -25,10 +25,10 @@ def page() -> None:
         st.switch_page(widgets.PAGES / "run.py")
     st.title("Compare")
     known = come.runs.list_runs()
-    own = [item for item in map(comparison.entry, known) if item]
+    own = comparison.entries(known)
     active = [item.run for item in own if item.run.state().active]
     shipped = not any(item.pruned for item in own)
-    groups = comparison.groups([item for item in map(comparison.entry, example.runs()) if item] if shipped else own)
+    groups = comparison.groups(comparison.entries(example.runs()) if shipped else own)
     if active:
         _at_work(active, {run.id for run in known})
     if not groups:

@@ -149,8 +149,8 @@ def _two_runs(subject: Subject, part: Part, runs: list[Run]) -> None:
         alt="Jaccard overlap of the units that both runs keep, by original layer",
     )
     st.caption(
-        f"Jaccard: {inspect.NAMES[part][1]} kept by both runs, over those kept by either. Dashes: what two random choices of "
-        "these sizes would share. Grey bars: layers that neither run touches."
+        f"Jaccard: {inspect.NAMES[part][1]} kept by both runs, over those kept by either. Dashes: what two random "
+        "choices of these sizes would share. Grey bars: layers that neither run touches."
     )
 
 

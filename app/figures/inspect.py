@@ -17,7 +17,7 @@ from app.origins import Layer, Loss, Origins, Part, Piece
 
 NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "attention": ("KV group", "KV groups")}
 HATCH = "rgba(128, 136, 148, 0.85)"
-INK = "#858d99"  # numbers and outlines: reads on white and on black
+INK = "#767d88"  # numbers: about as far from white as from the dark theme's ground
 LOSSES = {"concatenate": "dropped", "remove": "removed with their layer", "mask": "silenced"}
 
 _TILE = 0.82  # height of a layer, its slot being 1

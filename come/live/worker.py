@@ -55,8 +55,10 @@ class Worker:
             try:
                 return turn.future.result(LOOK_AGAIN)  # type: ignore[no-any-return]
             except TimeoutError:
-                if turn.future.done() or not cancelled():
-                    continue  # its own TimeoutError comes out of the future once more
+                if turn.future.done():
+                    return turn.future.result()  # type: ignore[no-any-return]
+                if not cancelled():
+                    continue
             with self._changed:
                 if turn in self._waiting:
                     self._waiting.remove(turn)

@@ -244,3 +244,9 @@ def test_everybody_gets_a_turn() -> None:
     assert worker.do(lambda: worker.give_way()) is None
     with pytest.raises(ZeroDivisionError):
         worker.do(lambda: 1 / 0)
+
+    def too_late() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        worker.do(too_late)
