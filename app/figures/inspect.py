@@ -85,7 +85,8 @@ def looks(pieces: Sequence[Piece], layers: int) -> dict[str, Any]:
         ],
         "pattern": {
             "shape": ["" if piece.kind == "kept" else "/" for piece in pieces],
-            "fgcolor": [HATCH if piece.kind == "silenced" else "#ffffff" for piece in pieces],
+            "fgcolor": [HATCH if piece.kind == "silenced" else "rgba(255, 255, 255, 0.5)" for piece in pieces],
+            "fgopacity": 1,
             "fillmode": "overlay",
             "size": 6,
             "solidity": 0.3,
@@ -123,7 +124,14 @@ def lost_words(source: int, losses: Sequence[Loss], origins: Origins) -> str:
 
 
 def area(
-    xs: Line | np.ndarray, ys: Line | np.ndarray, color: str, text: str, *, fill: str, striped: bool = False
+    xs: Line | np.ndarray,
+    ys: Line | np.ndarray,
+    color: str,
+    text: str,
+    *,
+    fill: str,
+    striped: bool = False,
+    outline: float = 0,
 ) -> dict[str, Any]:
     """Filled outlines as one trace, which says ``text`` wherever it is hovered; as data, since there are many."""
     stripes = {"shape": "/", "size": 6, "solidity": 0.35, "fgcolor": color, "bgcolor": "rgba(0,0,0,0)"}
@@ -132,7 +140,7 @@ def area(
         "x": xs,
         "y": ys,
         "mode": "lines",
-        "line": {"width": 0, "color": color},
+        "line": {"width": outline, "color": color},
         "fill": "toself",
         "fillcolor": fill,
         "fillpattern": stripes if striped else None,
@@ -197,13 +205,10 @@ def _stub(origins: Origins, source: int) -> dict[str, Any]:
     losses = origins.losses(source)
     _, bottom = _slot(source, 1)
     top = bottom - _TILE * sum(loss.count for loss in losses) / origins.units
-    middle, tip, cap = (top + bottom) / 2, (bottom - top) * 0.22, 0.006
+    middle, tip = (top + bottom) / 2, (bottom - top) * 0.22
     left, right = _SOURCE[1], _STUB
-    # The cap at its end is a bar of its own, so that even a thin wedge ends visibly.
-    xs: Line = [left, right, right, left, left, None, right, right + cap, right + cap, right, right]
-    ends = (middle - tip - 0.08, middle + tip + 0.08)
-    ys: Line = [top, middle - tip, middle + tip, bottom, top, None, ends[0], ends[0], ends[1], ends[1], ends[0]]
-    return area(xs, ys, HATCH, lost_words(source, losses, origins), fill=theme.QUIET, striped=True)
+    xs, ys = [left, right, right, left, left], [top, middle - tip, middle + tip, bottom, top]
+    return area(xs, ys, HATCH, lost_words(source, losses, origins), fill=theme.QUIET, striped=True, outline=1)
 
 
 def _blocks(sides: tuple[float, float], edges: list[tuple[float, float]], marker: dict[str, Any]) -> go.Bar:

@@ -15,6 +15,7 @@ from come.errors import ComeError
 from come.runs.place import Place
 
 ANSWER = 5.0  # seconds that an address has to answer
+TRIES = 3  # at a cluster that is there, but does not take us in
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # what a gRPC client says first
 _SETTINGS = 4  # the kind of frame that a gRPC server answers with
 
@@ -65,10 +66,14 @@ def connected(place: Place) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    try:
-        ray.init(address=place.address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:
-        raise _sentence(place, error) from error
+    for left in reversed(range(TRIES)):
+        try:
+            ray.init(address=place.address, log_to_driver=False, logging_level=logging.ERROR)
+            break
+        except Exception as error:
+            # A client gets a server of its own, which on a busy machine may not be there in time.
+            if not (left and isinstance(error, ConnectionAbortedError)):
+                raise _sentence(place, error) from error
     try:
         yield ray
     finally:

@@ -55,7 +55,7 @@ class Crew:
             self._refused(error)
         except lost as error:
             # A worker that cannot even be made dies as well, and always will.
-            self._refused(error) if "No module named" in str(error) else self._lost(error)
+            self._refused(error) if "creation task" in str(error) else self._lost(error)
         except ComeError as error:
             self._end(error)
 
@@ -186,6 +186,14 @@ class Crew:
             self._end(
                 ComeError(
                     f"The workers of the cluster at {self.place.address} do not have the Python package {missing[1]}.",
+                    f"Install come {__version__} with its requirements on every machine.",
+                )
+            )
+        elif isinstance(error, self.ray.exceptions.RayActorError):
+            reason = str(error).strip().splitlines()[-1][:200]
+            self._end(
+                ComeError(
+                    f"The workers of the cluster at {self.place.address} cannot be started ({reason}).",
                     f"Install come {__version__} with its requirements on every machine.",
                 )
             )

@@ -33,7 +33,9 @@ def attention(*steps: object, layers: int = 5) -> Origins:
 
 
 def ribbons(figure: go.Figure) -> list[go.Scatter]:
-    return [trace for trace in figure.data if trace.type == "scatter" and trace.fill and "to new layer" in str(trace.text)]
+    return [
+        trace for trace in figure.data if trace.type == "scatter" and trace.fill and "to new layer" in str(trace.text)
+    ]
 
 
 def stubs(figure: go.Figure) -> list[go.Scatter]:
