@@ -4,6 +4,7 @@ ADDRESS ?= localhost
 PORT ?= 8501
 PYTHON ?=
 PIP_ARGS ?=
+JOBS ?= 2
 export PYTHON PIP_ARGS
 
 VENV := .venv/bin/python
@@ -19,13 +20,13 @@ install: ## install what the page and the library need into .venv
 	@$(INSTALL) app
 
 app: install ## serve the page at http://localhost:8501 (ADDRESS=..., PORT=...)
-	@exec $(VENV) -m streamlit run app/main.py \
+	@exec $(VENV) -m streamlit run app/serve.py \
 		--server.address $(ADDRESS) --server.port $(PORT) --server.headless true
 
-test: ## run the tests but the slow ones, a browser's included
+test: ## run the tests but the slow ones, a browser's included (JOBS=2 at a time)
 	@$(INSTALL) dev
 	@$(INSTALL) browser
-	@$(VENV) -m pytest -m "not slow"
+	@$(VENV) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: ## run the slow tests: the bundled model, whole visits
 	@$(INSTALL) dev

@@ -1,33 +1,27 @@
 """What excites a channel: the page's question to `come.measure.contexts.top_contexts`, and its answer.
 
-Nothing is computed here: reading a text takes seconds and a model, which belong to another process. `asker` is where
-that process is connected; until it is, the page does not offer the question.
+Nothing is computed here: reading a text takes seconds and a model, which belong to the resident process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 import streamlit as st
 
 from app import session
 from come.errors import ComeError
+from come.live import Subject, client
+from come.live.connection import LiveFault
 from come.measure.contexts import Context
 from come.runs import RunConfig
-
-Asker = Callable[[RunConfig, int, int], Sequence[Context]]
-
-asker: Asker | None = None
-"""Given the run whose model and text are meant, a layer and an FFN channel: the contexts, loudest first."""
 
 _ANSWER = "_contexts"  # the last answer, so that it stays while its channel is shown
 
 
 def section(config: RunConfig, layer: int, channel: int) -> None:
     """A button that asks, and the answer once there is one."""
-    if asker is None:
-        return
     key = f"{config.model} {config.text} {layer} {channel}"
     if st.button(
         "Which tokens excite it most?",
@@ -37,12 +31,31 @@ def section(config: RunConfig, layer: int, channel: int) -> None:
     ):
         try:
             with st.spinner("Reading the text…"):
-                session.put(_ANSWER, (key, asker(config, layer, channel)))
-        except ComeError as error:
+                session.put(_ANSWER, (key, asked(config, layer, channel)))
+        except (ComeError, LiveFault) as error:
             st.warning(str(error))
     answered, found = session.value(_ANSWER, ("", ()))
     if answered == key:
         st.html(table(found))
+
+
+def asked(config: RunConfig, layer: int, channel: int) -> list[Context]:
+    """The contexts of an FFN channel, loudest first, of the model and text that a run was calibrated on.
+
+    Raises:
+        ComeError: the model or the text cannot be had any more.
+        LiveFault: the resident process met a fault of ours.
+    """
+    subject = Subject(
+        model=config.model,
+        device=config.device,
+        dtype=config.dtype,
+        text=config.text,
+        seed=config.seed,
+        measured_tokens=config.n_tokens,
+        measured_seq_len=config.seq_len,
+    )
+    return [Context(**found) for found in client.contexts(subject, layer, channel, key=session.visitor())]
 
 
 def table(found: Sequence[Context]) -> str:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app import planning, session, visit
+from app import origins, planning, session, visit
 from come.errors import ComeError
 from come.measure import Measurement
 from come.merge import DraftWindow, Plan
-from come.merge.provenance import provenance
 from come.models import Facts
 
 
@@ -92,13 +91,13 @@ def groups_of(ends: dict[int, int], layers: int) -> list[list[int]]:
 
 def of_plan(plan: Plan, facts: Facts) -> Keeping:
     """What the steps of a plan keep; layers that were averaged count as whole, because no unit of them is left out."""
-    made = provenance(plan, facts.num_key_value_heads, facts.intermediate_size)
-    averaged = {layer for index in made.averaged for layer in made.groups[index]}
-    kept = {layer: Kept([], []) for layer in range(facts.layers) if layer not in averaged}
-    for rows, pick in ((made.channels, "channels"), (made.kv_groups, "kv_groups")):
-        for layer, index in (unit for row in rows for unit in row):
-            if layer in kept:
-                getattr(kept[layer], pick).append(index)
+    channels = origins.follow(plan, "ffn", facts.intermediate_size)
+    kv_groups = origins.follow(plan, "attention", facts.num_key_value_heads)
+    kept = {
+        layer: Kept(np.flatnonzero(channels.kept(layer)).tolist(), np.flatnonzero(kv_groups.kept(layer)).tolist())
+        for layer in range(facts.layers)
+        if not channels.averaged[layer].any()
+    }
     whole = (facts.intermediate_size, facts.num_key_value_heads)
     touched = {layer: each for layer, each in kept.items() if (len(each.channels), len(each.kv_groups)) != whole}
-    return Keeping(made.groups, touched, exact=True)
+    return Keeping(plan.groups(), touched, exact=True)

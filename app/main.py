@@ -20,6 +20,7 @@ from come.errors import ComeError  # noqa: E402
 
 # In the order of a visit: file and path, title, icon.
 PAGES = [
+    ("home", "Home", ":material/home:"),
     ("model", "Model", ":material/deployed_code:"),
     ("channels", "Channels", ":material/grid_on:"),
     ("layers", "Layers", ":material/layers:"),
@@ -27,6 +28,8 @@ PAGES = [
     ("run", "Run", ":material/play_circle:"),
     ("compare", "Compare", ":material/compare_arrows:"),
     ("inspect", "Inspect", ":material/extension:"),
+    ("playground", "Playground", ":material/forum:"),
+    ("learn", "Learn", ":material/school:"),
 ]
 
 

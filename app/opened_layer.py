@@ -18,16 +18,16 @@ ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By
 
 def pieces(subject: Subject) -> None:
     """Which layer is open, and what it is made of: a bar, and the same as a table."""
-    head, choose = st.columns([1, 1.2], vertical_alignment="bottom")
     place = session.value("new-layer")
-    with choose:
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        st.subheader(f"New layer {place}", width="content")
         st.selectbox(
             "New layer",
             list(range(len(subject.ffn.final))),
             key="new-layer",
             format_func=lambda each: f"{each} · from {_span(subject.ffn.final[each].group)}",
+            width=240,
         )
-    head.subheader(f"New layer {place}")
     widgets.figure(
         inspect_layer.pieces_bar(subject.ffn, subject.attention, place),
         key="pieces",

@@ -6,6 +6,7 @@ import streamlit as st
 
 import come.merge
 from app import request, session, visit, widgets
+from come import limits
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
@@ -57,6 +58,7 @@ def _compared(facts: Facts, own: str, layers: int) -> tuple[list[str], list[int]
         "Compare with",
         others,
         selection_mode="multi",
+        wrap=True,
         key="compare-with",
         persist_state="session",
         default=[name for name in BASELINES if name in others],
@@ -91,6 +93,7 @@ def _recovered() -> dict[str, object]:
         "Recover with",
         list(known),
         selection_mode="multi",
+        wrap=True,
         key="recover",
         persist_state="session",
         format_func=lambda name: known[name].title,
@@ -132,6 +135,7 @@ def _judged() -> dict[str, object]:
         "Measure",
         list(MEASURES),
         selection_mode="multi",
+        wrap=True,
         key="measures",
         persist_state="session",
         default=["ppl"],
@@ -195,7 +199,7 @@ def _kept(facts: Facts, layers: int) -> dict[str, object]:
     """What to keep of the result: the fields of a request."""
     keep = st.toggle(
         "Keep the pruned model",
-        value=True,
+        value=limits.current().keep_model,
         key="keep",
         persist_state="session",
         help="Off keeps the plan only, a few kB: `come rebuild` makes the model from it, bit for bit.",

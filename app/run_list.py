@@ -8,6 +8,7 @@ import streamlit as st
 import come.runs
 from app import comparison, running, session, timing
 from come.errors import ComeError
+from come.redact import shown
 from come.runs import Run
 
 
@@ -34,8 +35,11 @@ def _waiting(others: list[Run]) -> None:
                 on_click=session.open_run,
                 args=(run.id,),
             )
-            st.caption(f"{timing.share(state):.0%} · {state.message}" if state.status == "running" else "waiting")
-            st.button("Cancel", key=f"cancel-{run.id}", type="tertiary", on_click=_cancel, args=(run,))
+            st.caption(
+                f"{timing.share(state):.0%} · {shown(state.message)}" if state.status == "running" else "waiting"
+            )
+            if session.owns(run):
+                st.button("Cancel", key=f"cancel-{run.id}", type="tertiary", on_click=_cancel, args=(run,))
 
 
 def _cancel(run: Run) -> None:

@@ -11,6 +11,7 @@ A page's own view (which layer is open) is mirrored by ``keep_among`` and ``keep
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,8 @@ from app.choice import PARAMS, from_params, read_windows, to_params
 from app.choice import Choice as Choice
 from app.choice import Draft as Draft
 from app.choice import plan_fields as plan_fields
+from come import limits
+from come.runs import Run
 
 ACTIVE = ("queued", "running")
 _ECHO_SECONDS = 3.0  # a URL written this recently may still be on its way to the browser
@@ -117,6 +120,15 @@ def can_redo() -> bool:
     return bool(st.session_state.get("_redo"))
 
 
+# --- the visitor -----------------------------------------------------------------------------------
+
+
+def visitor() -> str:
+    """A name of this visit, the same for its whole time: what the resident process tells visitors apart by."""
+    name: str = st.session_state.setdefault("_visitor", uuid.uuid4().hex)
+    return name
+
+
 # --- charts and widgets ----------------------------------------------------------------------------
 
 
@@ -170,6 +182,50 @@ def keep_range(key: str, low: int, high: int) -> tuple[int, int]:
     return settled
 
 
+def keep_several(key: str, options: list[str], default: list[str], most: int) -> list[str]:
+    """The same for a widget of several choices, at most so many; the URL has them with commas between."""
+    linked = [option for option in st.query_params.get(key, "").split(",") if option in options]
+    candidates = (st.session_state.get(key), linked or None, _kept_views().get(key))
+    held = next((held for held in candidates if held is not None), None)
+    fitting = [option for option in held or [] if option in options][:most]
+    # None chosen is a choice; choices that are all gone (another model's) are none.
+    settled: list[str] = _settle(key, fitting if fitting or held == [] else default, default)
+    return settled
+
+
+def keep_text(key: str, default: str, longest: int) -> str:
+    """The same for a field of text; one that is longer than so many characters stays out of the URL."""
+    candidates = (st.session_state.get(key), st.query_params.get(key), _kept_views().get(key))
+    text: str = next((held for held in candidates if held is not None), default)
+    if len(text) <= longest:
+        _settle(key, text, default)
+        return text
+    st.session_state[key] = _kept_views()[key] = text
+    if key in st.query_params:
+        del st.query_params[key]
+    return text
+
+
+def keep_flag(key: str) -> bool:
+    """The same for a toggle, off by default; on, the URL says ``key=1``."""
+    held = st.session_state.get(key)
+    if held is None:
+        linked = st.query_params.get(key)
+        held = linked == "1" if linked is not None else bool(_kept_views().get(key))
+    st.session_state[key] = _kept_views()[key] = bool(held)
+    if held:
+        st.query_params[key] = "1"
+    elif key in st.query_params:
+        del st.query_params[key]
+    return bool(held)
+
+
+def keep_answer(key: str, options: list[Any]) -> None:
+    """The same for a widget that may stand at none, and has no place in the URL."""
+    held = next((held for held in (st.session_state.get(key), _kept_views().get(key)) if held in options), None)
+    st.session_state[key] = _kept_views()[key] = held
+
+
 def _kept_views() -> dict[str, Any]:
     """Values of widgets whose pages were left: Streamlit forgets them with the page."""
     views: dict[str, Any] = st.session_state.setdefault("_views", {})
@@ -180,6 +236,7 @@ def _settle(key: str, settled: Any, default: Any) -> Any:
     st.session_state[key] = settled
     _kept_views()[key] = settled
     shown = "-".join(map(str, settled)) if isinstance(settled, tuple) else str(settled)
+    shown = ",".join(settled) if isinstance(settled, list) else shown
     if settled != default:
         if st.query_params.get(key) != shown:
             st.query_params[key] = shown
@@ -213,6 +270,16 @@ def open_run(run_id: str | None) -> None:
         st.query_params["run"] = run_id
     elif "run" in st.query_params:
         del st.query_params["run"]
+
+
+def own(*runs: Run) -> None:
+    """Remember that this visitor started these runs."""
+    st.session_state.setdefault("_own_runs", set()).update(run.id for run in runs)
+
+
+def owns(run: Run) -> bool:
+    """Whether the visitor may end, resume or delete a run: in a public demonstration, only those of this visit."""
+    return not limits.current().own_runs_only or run.id in st.session_state.get("_own_runs", set())
 
 
 # --- messages from callbacks -----------------------------------------------------------------------

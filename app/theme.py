@@ -148,7 +148,8 @@ _CSS = """<style>
 .come-strip b { font-weight: 600; }
 .come-strip .quiet { opacity: .72; }
 /* The dark theme's accent is light: white words on it would be too faint. */
-[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"] :is(p, span) {
+:is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"]),
+:is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"]) :is(p, span) {
   color: light-dark(#fff, #0d1218);
 }
 .come-tiles {

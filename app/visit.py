@@ -14,6 +14,7 @@ import come.models
 import come.runs
 from app import example, session
 from app.choice import DEFAULT_SPARSITY, comparable, plan_fields
+from come import limits
 from come.errors import ComeError
 from come.measure import Measurement
 from come.models import Facts
@@ -28,9 +29,11 @@ def facts() -> Facts:
     """The facts of the chosen model, read without its weights.
 
     Raises:
-        come.ComeError: the model is unknown or cannot be read.
+        come.ComeError: the model is unknown, cannot be read, or is not offered here.
     """
-    return _describe(session.choice().model)
+    model = session.choice().model
+    limits.current().check_model(model)
+    return _describe(model)
 
 
 def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:

@@ -13,8 +13,10 @@ import streamlit as st
 
 import come.runs
 from app import keeping, planning, session, theme, timing, visit
+from come import limits, settings
 from come.errors import ComeError
 from come.models import Facts
+from come.redact import shown
 from come.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -46,6 +48,24 @@ def strip() -> None:
     left_out = session.misread()
     if left_out:
         st.warning(f"The link holds {', '.join(left_out)}, which cannot be read; it was left out.")
+    if settings.demo():
+        _demo_note()
+
+
+def _demo_note() -> None:
+    """What is different in a public demonstration, on every page."""
+    allowed = limits.current()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        info(
+            "Public demonstration",
+            f"- Models: {', '.join(allowed.models or ())}.\n"
+            f"- Up to {allowed.run_tokens:,} tokens a run, and known texts only.\n"
+            f"- One request runs at a time, {allowed.waiting} may wait. Runs are seen by everyone.\n"
+            "- You may end or delete only runs that you started, until you reload the page.\n\n"
+            "On a machine of your own, nothing of this holds.",
+            key="demo-note",
+        )
+        st.caption(f"{len(allowed.models or ())} models, {allowed.run_tokens:,} tokens a run, one request at a time.")
 
 
 def _groups(known: Facts) -> list[list[int]]:
@@ -107,7 +127,7 @@ def _progress(run: Run) -> None:
         st.rerun()
     now = time.time()
     left = timing.left_in_stage(run.events(), now)
-    what = state.message or state.stage or "Waiting to start"
+    what = shown(state.message) or state.stage or "Waiting to start"
     with st.container(border=True):
         done = timing.share(state)
         st.progress(done, text=f"**{what}**{f' · {done:.0%}' if done else ''}")
@@ -116,20 +136,21 @@ def _progress(run: Run) -> None:
             st.caption(
                 f"{duration(timing.elapsed(state, now))} so far{remaining}. You may leave this page; the run goes on."
             )
-            st.button(
-                "Cancel",
-                key=f"cancel-{run.id}",
-                icon=":material/stop_circle:",
-                on_click=come.runs.cancel,
-                args=(run,),
-            )
+            if session.owns(run):
+                st.button(
+                    "Cancel",
+                    key=f"cancel-{run.id}",
+                    icon=":material/stop_circle:",
+                    on_click=come.runs.cancel,
+                    args=(run,),
+                )
 
 
 def ended_badly(run: Run) -> None:
     """One sentence for a run that failed, was cancelled or interrupted."""
     state = run.state()
     if state.status == "failed":
-        st.error(f"{state.error} {state.hint}".strip(), icon=":material/error:")
+        st.error(shown(f"{state.error} {state.hint}".strip()), icon=":material/error:")
     elif state.status == "interrupted":
         st.warning("The run stopped without ending: its process is gone. Resume it on the run page.")
     elif state.status == "cancelled":
@@ -155,7 +176,9 @@ def _launch_analysis() -> None:
             seq_len=chosen.seq_len,
             seed=chosen.seed,
         )
-        come.runs.launch(come.runs.create(config))
+        run = come.runs.create(config)
+        session.own(run)
+        come.runs.launch(run)
     except ComeError as error:
         session.set_problem(str(error))
 
@@ -252,10 +275,10 @@ def no_analysis() -> None:
         next_step("model", "Choose another model or text")
 
 
-def next_step(page: str, label: str) -> None:
-    """A link to the page that comes next in a visit."""
+def next_step(page: str, label: str, icon: str = ":material/arrow_forward:", **query: str) -> None:
+    """A link to a page that comes next in a visit, if there is one; `query` are parameters of its address."""
     if (PAGES / f"{page}.py").is_file():
-        st.page_link(PAGES / f"{page}.py", label=label, icon=":material/arrow_forward:")
+        st.page_link(PAGES / f"{page}.py", label=label, icon=icon, query_params=query or None)
 
 
 # --- numbers in words --------------------------------------------------------------------------------

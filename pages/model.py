@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import session, uploads, visit, widgets
 from app.figures import model as figures
+from come import limits
 from come.errors import ComeError
 from come.models import Facts, known_models
 from come.text import known_texts
@@ -46,21 +47,23 @@ def page() -> None:
 
 
 def _choose_model() -> None:
-    known = {model.name: model for model in known_models()}
+    offered = limits.current().models
+    known = {model.name: model for model in known_models() if offered is None or model.name in offered}
     chosen = session.choice().model
     session.put("model-source", chosen)
     st.selectbox(
         "Model",
         list(dict.fromkeys([*known, chosen])),
         key="model-source",
-        accept_new_options=True,
+        accept_new_options=offered is None,
         format_func=lambda name: f"{known[name].title}  ({name})" if name in known else name,
         on_change=lambda: _choose(model=(session.value("model-source") or chosen).strip()),
-        help="Pick one, or type a folder, a .gguf file or a hub id.",
+        help="Pick one, or type a folder, a .gguf file or a hub id." if offered is None else None,
     )
     if chosen in known:
         st.caption(known[chosen].note)
-    widgets.info("What to type for a model of your own", WHERE, key="where-models-are")
+    if offered is None:
+        widgets.info("What to type for a model of your own", WHERE, key="where-models-are")
 
 
 def _choose_text() -> None:
@@ -71,7 +74,7 @@ def _choose_text() -> None:
         "Calibration text",
         list(dict.fromkeys([*known, choice.text])),
         key="text-source",
-        accept_new_options=True,
+        accept_new_options=limits.current().own_files,
         format_func=lambda name: known[name].title if name in known else Path(name).name,
         on_change=lambda: _choose(text=(session.value("text-source") or choice.text).strip()),
         help="What the model reads while it is measured. Pick one, or type the path of a .txt or .jsonl.",
@@ -89,9 +92,10 @@ def _choose_text() -> None:
         help="More tokens, steadier figures, more time.",
     )
     with st.expander("Own text, sequence length, seed"):
-        st.file_uploader(
-            "Upload a .txt or .jsonl file", type=["txt", "jsonl"], key="text-upload", on_change=_take_upload
-        )
+        if limits.current().own_files:
+            st.file_uploader(
+                "Upload a .txt or .jsonl file", type=["txt", "jsonl"], key="text-upload", on_change=_take_upload
+            )
         session.put("sequence-length", choice.seq_len)
         st.selectbox(
             "Tokens a sequence",

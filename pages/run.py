@@ -19,6 +19,7 @@ from app import (
     run_list,
     running,
     session,
+    take_home,
     theme,
     training,
     visit,
@@ -26,6 +27,7 @@ from app import (
 )
 from app.figures import run as run_figures
 from come.errors import ComeError
+from come.redact import shown
 from come.runs import Run, RunConfig
 from come.runs.store import STOP_REQUEST
 
@@ -99,6 +101,7 @@ def _start(requests: list[RunConfig]) -> None:
     """Check and queue all requests in one process; the first one is opened."""
     try:
         made = come.runs.prepare(requests) if len(requests) > 1 else [come.runs.create(requests[0])]
+        session.own(*made)
         todo = [run for run in made if run.state().status != "done"]
         come.runs.launch(*(todo or made))
         session.open_run(made[0].id)
@@ -129,6 +132,8 @@ def _detail(run: Run) -> None:
         if state.status == "done":
             st.success(running.result_sentence(run), icon=":material/check_circle:")
         _actions(run, config, state.status)
+        if state.status == "done":
+            take_home.section(run)
         _steps(run)
         if config.recover:
             _training(run)
@@ -137,7 +142,7 @@ def _detail(run: Run) -> None:
         st.fragment(run_every=2.0 if state.active else None)(_log)(run)
     with asked:
         document = json.dumps(config.model_dump(mode="json", exclude_none=True), indent=2)
-        st.code(document, language="json", height=220)
+        st.code(shown(document), language="json", height=220)
 
 
 @st.fragment(run_every=1.0)
@@ -163,7 +168,7 @@ def _training(run: Run) -> None:
     state = run.state()
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
         chosen = st.selectbox("Loss of", [LATEST, *names], key="trained-part") if len(names) > 1 else LATEST
-        if state.status == "running" and state.stage == "recover":
+        if state.status == "running" and state.stage == "recover" and session.owns(run):
             asked = (run.path / STOP_REQUEST).exists()
             st.button(
                 "Stopping" if asked else "Stop early, keep the best",
@@ -182,10 +187,10 @@ def _training(run: Run) -> None:
 def _log(run: Run) -> None:
     text = running.tail(run.log()).strip()
     events = running.told(run.events())
-    st.code("\n".join(events) or "Nothing was reported yet.", language=None, height=220)
+    st.code(shown("\n".join(events)) or "Nothing was reported yet.", language=None, height=220)
     if text:
         st.caption("What the process itself wrote")
-        st.code(text, language=None, height=160)
+        st.code(shown(text), language=None, height=160)
 
 
 def _download(path: Path, label: str, kind: str, key: str) -> None:
@@ -213,7 +218,7 @@ def _steps(run: Run) -> None:
 def _actions(run: Run, config: RunConfig, status: str) -> None:
     """What can be done with a run that is over."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        if status != "done":
+        if status != "done" and session.owns(run):
             st.button(
                 "Resume",
                 key="resume",
@@ -223,17 +228,16 @@ def _actions(run: Run, config: RunConfig, status: str) -> None:
                 args=(run,),
                 help="Replays the plan so far, then goes on.",
             )
-        elif config.kind == "analyze":
+        elif status == "done" and config.kind == "analyze":
             widgets.next_step("layers", "See the layers")
-        else:
+        elif status == "done":
             widgets.next_step("compare", "Compare with the other runs")
-        _download(run.path / "plan.json", "plan", "application/json", f"plan-{run.id}")
-        _download(run.path / "model" / "README.md", "model card", "text/markdown", f"card-{run.id}")
-        with st.popover("Delete", icon=":material/delete:"):
-            st.markdown(f"This removes the run with its {widgets.human_bytes(run.size_bytes())} for good.")
-            st.button("Delete for good", key="delete", type="primary", on_click=_delete, args=(run,))
-    if (run.path / "model").is_dir():
-        st.caption(f"The pruned model is a plain Transformers folder: {run.path / 'model'}")
+        if status != "done":
+            _download(run.path / "plan.json", "plan so far", "application/json", f"plan-{run.id}")
+        if session.owns(run):
+            with st.popover("Delete", icon=":material/delete:"):
+                st.markdown(f"This removes the run with its {widgets.human_bytes(run.size_bytes())} for good.")
+                st.button("Delete for good", key="delete", type="primary", on_click=_delete, args=(run,))
 
 
 def _resume(run: Run) -> None:

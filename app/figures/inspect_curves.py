@@ -71,7 +71,10 @@ def curves(origins: Origins, new_layer: int, sensitivity: np.ndarray, *, log: bo
     )
     low, high = float(sensitivity[list(group)].min()), float(sensitivity[list(group)].max())
     decades = np.log10(max(high, 1e-30) / max(low, high * 1e-12, 1e-30))
-    return figure.update_yaxes(type="log" if log else "linear", dtick=(1 if decades > 2 else "D2") if log else None)
+    if origins.units <= 12:
+        figure.update_xaxes(dtick=1)
+    ticks = (1 if decades > 2 else "D2" if decades > 1 else None) if log else None
+    return figure.update_yaxes(type="log" if log else "linear", dtick=ticks)
 
 
 def _cut(source: int, cut: int, height: float, *, above: bool) -> go.Scatter:

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.inspect import INK, NAMES, listed, looks, sources, words
+from app.figures.inspect import NAMES, listed, looks, sources, words
 from app.origins import Origins
 
 Order = Literal["rank", "index"]
@@ -28,14 +28,14 @@ def pieces_bar(ffn: Origins, attention: Origins, new_layer: int) -> go.Figure:
     for origins in (ffn, attention):
         for piece in origins.final[new_layer].pieces:
             marker = looks([piece], origins.layers)
-            ink = INK if piece.kind == "silenced" else theme.ink_on(marker["color"][0])
+            ink = None if piece.kind == "silenced" else theme.ink_on(marker["color"][0])
             figure.add_trace(
                 go.Bar(
                     y=[NAMES[origins.part][1]],
                     x=[piece.share],
                     orientation="h",
                     marker={**marker, "line": {"width": 0}},
-                    text=["silenced" if piece.kind == "silenced" else f"{piece.source}"],
+                    text=["" if piece.kind == "silenced" else f"{piece.source}"],
                     textposition="inside",
                     insidetextanchor="middle",
                     textangle=0,
@@ -45,7 +45,7 @@ def pieces_bar(ffn: Origins, attention: Origins, new_layer: int) -> go.Figure:
                     showlegend=False,
                 )
             )
-    theme.finish(figure, finding(ffn, attention, new_layer), x="Share of the new layer, by source layer", height=180)
+    theme.finish(figure, finding(ffn, attention, new_layer), x="Share of the new layer", height=180)
     figure.update_layout(barmode="stack", bargap=0.28, uniformtext={"minsize": 10, "mode": "hide"})
     figure.update_yaxes(autorange="reversed")
     return figure.update_xaxes(range=[0, 1], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", showgrid=False)
@@ -116,12 +116,11 @@ def tiles(origins: Origins, new_layer: int, sensitivity: np.ndarray | None = Non
         grid = _grid(origins, source, values if ranked else None, per_tile, columns)
         top = block * (rows + 1)
         color = theme.layer_color(source, origins.layers)
-        figure.add_trace(_heat(grid.level, top, color, gap=1 if columns < 160 else 0))
+        figure.add_trace(_heat(grid.level, top, color, gap=1 if columns <= 64 else 0))
         for trace in _points(grid, origins, new_layer, source, values, top, columns, per_tile):
             figure.add_trace(trace)
-    many = NAMES[origins.part][1]
-    along = f"{many[0].upper()}{many[1:]}, " + ("most sensitive first" if ranked else "by index")
-    along += f"; a tile is {per_tile} of them" if per_tile > 1 else ", left to right, row by row"
+    along = "Most sensitive first" if ranked else "By index"
+    along += f", {per_tile} a tile" if per_tile > 1 else ", row by row"
     block_height = 46 if rows == 1 else max(40, min(_WIDTH / _ASPECT, 640 / len(group)))
     theme.finish(figure, _tiles_finding(origins, group), x=along, height=round(len(group) * block_height + 74))
     figure.update_xaxes(range=[-0.5, columns - 0.5], showgrid=False, showticklabels=False, ticks="", fixedrange=True)

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import replace
 
-from come.live.limits import current
+from come.limits import current
 from come.live.server import serve
 
 

@@ -129,6 +129,25 @@ def along(
     return Along(**_result("along", subject, asked, key, timeout, on_progress))
 
 
+def contexts(
+    subject: Subject,
+    layer: int,
+    channel: int,
+    *,
+    key: str = "",
+    timeout: float = SECONDS,
+    on_progress: OnProgress = None,
+) -> list[dict[str, Any]]:
+    """The tokens of the calibration text that excite an FFN channel most: ``come.measure.contexts``, as dicts.
+
+    Args:
+        subject: which model; ``measured_tokens`` of its text are read.
+        layer, channel: which channel.
+        key, timeout, on_progress: as for ``generate``.
+    """
+    return list(_result("contexts", subject, {"layer": layer, "channel": channel}, key, timeout, on_progress))
+
+
 def status() -> dict[str, Any] | None:
     """The models in memory and their bytes; None where no process is running. Starts none."""
     return None if running() is None else dict(_last("status", {}, "", 30.0, None))

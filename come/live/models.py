@@ -14,10 +14,10 @@ import psutil
 
 from come.errors import ComeError
 from come.events import Event, OnProgress
+from come.limits import Limits
 from come.live.build import Builder
 from come.live.cancel import Cancel, stop_if
 from come.live.keep import Keep
-from come.live.limits import Limits
 from come.live.original import Original
 from come.live.whatif import WhatIf
 from come.measure import Measurement

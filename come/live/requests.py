@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from come.errors import ComeError
 from come.events import Event
+from come.limits import Limits
 from come.live import speech
 from come.live.along import along
 from come.live.cancel import Cancel
 from come.live.keep import Keep
-from come.live.limits import Limits
 from come.live.models import Loaded, Models, held
 from come.live.original import Original, observe
 from come.live.playground import generate, prompt_ids
@@ -23,6 +23,7 @@ from come.live.suggest import suggest
 from come.live.whatif import WhatIf
 from come.live.worker import Worker
 from come.measure import Measurement, measure
+from come.measure.contexts import top_contexts
 from come.merge.plan import Plan
 from come.models import Bundle
 from come.text import tokens
@@ -68,6 +69,7 @@ class Desk:
             "plan": self._plan,
             "generate": self._generate,
             "along": self._along,
+            "contexts": self._contexts,
             "status": self._status,
         }
         kind = kinds.get(str(call.asked.get("do")))
@@ -118,6 +120,17 @@ class Desk:
             found = self.worker.do(lambda: along(models, ids, at=at, top=top, cancelled=call.cancelled), call.cancelled)
         return found.model_dump()
 
+    def _contexts(self, call: Call) -> Any:
+        subject, layer, channel = _subject(call), int(call.asked["layer"]), int(call.asked["channel"])
+        self.limits.check_text(subject.text)
+        self.limits.check("tokens to measure", subject.measured_tokens, self.limits.measured_tokens)
+        with self._loaded(call, subject) as loaded:
+            bundle, count, seq_len = loaded.bundle, subject.measured_tokens, subject.measured_seq_len
+            calibration = tokens(bundle, subject.text, count, seq_len, "calibration", subject.seed)
+            on_progress = self._giving_way(call, loaded)
+            found = self.worker.do(lambda: top_contexts(bundle, calibration, layer, channel, on_progress=on_progress))
+        return [asdict(context) for context in found]
+
     def _status(self, call: Call) -> Any:
         return {"models": self.models.now(), "budget": self.models.budget}
 
@@ -128,6 +141,7 @@ class Desk:
         What it takes is found out once, and to the end even if this question has been superseded: the next one, which
         waits meanwhile, needs the same.
         """
+        self.limits.check_text(subject.text)
         self.limits.check("tokens", subject.n_tokens, self.limits.whatif_tokens)
         self.limits.check("tokens to measure", subject.measured_tokens, self.limits.measured_tokens)
         text, how = _text_key(subject), _measured_key(subject) if measured else None

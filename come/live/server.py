@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from come.errors import ComeError
+from come.limits import Limits
 from come.live import place, wire
 from come.live.cancel import Cancel, Cancelled
-from come.live.limits import Limits
 from come.live.place import Address
 from come.runs.files import locked
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from come.errors import ComeError
 from come.evaluate.perplexity import from_losses, mean_stderr
 from come.events import OnProgress
+from come.limits import Limits, current
 from come.live.answer import Answer, halves
 from come.live.build import Builder, lowest_change
 from come.live.cancel import Cancel, never, stop_if
 from come.live.edits import plan_of
 from come.live.keep import Keep
-from come.live.limits import Limits, current
 from come.live.original import Original, observe
 from come.live.predict import predict
 from come.live.question import Question

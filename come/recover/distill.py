@@ -50,7 +50,7 @@ class ParallelOptions(DistillOptions):
 
 @register(
     "distill-mp",
-    title="Layer-wise distillation, each layer by itself",
+    title="Layer distillation, side by side",
     paper="Wang et al. 2025, arXiv 2510.15304",
     summary="Train every merged layer alone to turn the original's states below its window into those above it.",
     cost="One pass of the original over the tokens; then each merged layer forward and backward, side by side.",
@@ -68,7 +68,7 @@ def distill_mp(task: RecoverTask, options: ParallelOptions) -> Recovered:
 
 @register(
     "distill-sp",
-    title="Layer-wise distillation, from the bottom up",
+    title="Layer distillation, bottom up",
     paper="Wang et al. 2025, arXiv 2510.15304",
     summary="Train the merged layers in order, each on what the recovered layers below it give.",
     cost="One pass of both models over the tokens; then each merged layer forward and backward.",

@@ -44,7 +44,7 @@ def launch(*runs: Run, where: str = "") -> None:
         with disk_faults(first.path), (first.path / "log.txt").open("ab") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "come", "runs", "execute", *on, *(str(run.path) for run in runs)],
-                env=_environment(),
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -129,7 +129,7 @@ def _reopen(run: Run) -> None:
     run.update(**anew.model_dump())
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's environment, in which the child finds the same come, from whatever folder it is started."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]

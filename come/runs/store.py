@@ -9,11 +9,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from come import settings
+from come import limits, settings
 from come.errors import ComeError
 from come.runs import files
 from come.runs.config import RunConfig, anchored_path, checked
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 QUEUE_LOCK = ".queue"  # in a folder of runs: held by the one run that executes
 CANCEL_REQUEST = "cancel"  # in a run: somebody asked for it to end
+MODEL = "model"  # in a run: the pruned model, a plain Transformers folder
+TAKEAWAY = "takeaway"  # in a run: what was packed of it for download
+SECONDS_TO_LAUNCH = 60.0  # a run that waits without a process for longer than this was never launched
 STOP_REQUEST = "stop"  # in a run: somebody asked for its training to end early, keeping the best
 
 
@@ -115,7 +119,7 @@ class Run:
 
     def size_bytes(self) -> int:
         """What the directory takes on disk."""
-        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+        return size_of(self.path)
 
 
 def create(
@@ -132,6 +136,11 @@ def create(
     Raises:
         ComeError: the request cannot succeed, or the folder cannot be written.
     """
+    if refused is None:
+        allowed = limits.current()
+        allowed.check_run(config)
+        if not config.sweep:  # the cells of a sweep are one request: `prepare` asks for them all
+            allowed.check_request([config], requests_at_work(runs))
     config, layers = (config, config.target_layers) if refused else checked(config)
     created = time.time()
     state = State(created=created)
@@ -179,6 +188,59 @@ def list_runs(runs: Path | None = None) -> list[Run]:
         return []
     found = [path for path in folder.iterdir() if path.name[0] != "." and (path / "config.json").is_file()]
     return [Run(path.resolve()) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+
+
+def requests_at_work(runs: Path | None = None, but: str = "") -> int:
+    """How many requests are at work or waiting in a folder of runs, a sweep counting once.
+
+    Args:
+        runs: the folder of runs.
+        but: a sweep that is not counted.
+    """
+    found = set()
+    for run in list_runs(runs):
+        state = run.state()
+        if state.active and (state.pid is not None or time.time() - state.created < SECONDS_TO_LAUNCH):
+            with suppress(ComeError):
+                found.add(run.config.sweep or run.id)
+    return len(found - {but})
+
+
+def drop_model(run: Run) -> int:
+    """Remove a finished run's model and whatever was packed for download; its plan and its figures stay.
+
+    Returns:
+        How many bytes that frees.
+
+    Raises:
+        ComeError: a process is at work on the run or packs it, no plan would be left, or a file cannot be removed.
+    """
+    from come.runs import aside
+
+    state = run.state()
+    if state.active:
+        raise ComeError(f"The run {run.id} is {state.status}.", "Its model can be removed when it has ended.")
+    if any(aside.read(file).status == "working" for file in (run.path / TAKEAWAY).glob("*.json")):
+        raise ComeError(f"The run {run.id} is being packed.", "Its model can be removed after that.")
+    folders = [run.path / name for name in (MODEL, TAKEAWAY) if (run.path / name).is_dir()]
+    if folders and not (run.path / "plan.json").is_file():
+        raise ComeError(f"The run {run.id} has no plan.", "Its model could not be made again, so it stays.")
+    freed = 0
+    with files.disk_faults(run.path):
+        for folder in folders:
+            freed += size_of(folder)
+            hidden = folder.rename(folder.with_name(f".deleted-{folder.name}"))  # a reader never sees half a model
+            shutil.rmtree(hidden)
+    return freed
+
+
+def size_of(folder: Path) -> int:
+    """What a folder takes on disk, in bytes; none takes nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it went away meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def delete(run: Run) -> None:

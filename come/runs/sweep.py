@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from come import limits
 from come.errors import ComeError
 from come.events import OnProgress
 from come.runs.config import RunConfig, anchored
 from come.runs.execute import RunFault, execute
 from come.runs.process import claim
-from come.runs.store import CANCEL_REQUEST, Run, create, list_runs
+from come.runs.store import CANCEL_REQUEST, Run, create, list_runs, requests_at_work
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,9 @@ def prepare(cells: Sequence[RunConfig], runs: Path | None = None) -> list[Run]:
     A cell that cannot succeed is there as a failed run, so that the others go on.
 
     Raises:
-        ComeError: no cell can succeed; nothing was made.
+        ComeError: no cell can succeed, or they are more than is allowed here; nothing was made.
     """
+    limits.current().check_request(cells, requests_at_work(runs, but=cells[0].sweep))
     cells = [anchored(cell) for cell in cells]
     known = {run.config.model_dump_json(): run for run in runs_of(cells[0].sweep, runs)}
     made: list[Run | None] = []

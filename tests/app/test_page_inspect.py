@@ -197,9 +197,7 @@ def test_contexts_are_asked_for_and_shown_as_text(visit: Visit, lab: Lab, monkey
         asked.append((config, layer, channel))
         return [Context("a <b>\n", "x", " y", 1.5, 0, 3)]
 
-    at = fine(visit("inspect", find="layer 0 channel 1"))
-    assert not [button for button in at.button if str(button.key).startswith("contexts")]
-    monkeypatch.setattr(contexts, "asker", answer)
+    monkeypatch.setattr(contexts, "asked", answer)
     at = fine(visit("inspect", find="layer 0 channel 1"))
     assert not asked  # not before it is asked for
     at = fine(at.button(key="contexts-0-1").click().run())
@@ -210,7 +208,7 @@ def test_contexts_are_asked_for_and_shown_as_text(visit: Visit, lab: Lab, monkey
     def refuse(*_: object) -> Sequence[Context]:
         raise ComeError("Nobody is there.")
 
-    monkeypatch.setattr(contexts, "asker", refuse)
+    monkeypatch.setattr(contexts, "asked", refuse)
     at = fine(visit("inspect", find="layer 0 channel 1"))
     at = fine(at.button(key="contexts-0-1").click().run())
     assert "Nobody is there." in said(at)

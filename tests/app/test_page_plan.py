@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import planning, request
+from app import planning, request, whatif_job
 from app.choice import Choice, Draft, plan_fields
 from app.figures import plan as figures
 from come.errors import ComeError
@@ -16,6 +16,16 @@ from come.models import describe
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page must do all of this without predictions."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ComeError("The model process could not be started.", "Free some memory, and try again.")
+
+    monkeypatch.setattr(whatif_job.client, "whatif", refuse)
 
 
 def shown(at: AppTest) -> str:

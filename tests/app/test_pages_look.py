@@ -52,7 +52,7 @@ def test_pages_in_any_order(visit: Visit) -> None:
 def test_the_start_leads_to_the_first_page(visit: Visit) -> None:
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
     assert not at.exception
-    assert at.title[0].value == "Choose a model"
+    assert at.title[0].value == "CoMe Lab"
 
 
 @pytest.mark.parametrize("page", LOOKS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import socket
 import threading
 import time
@@ -15,9 +16,11 @@ import pytest
 from come.cli import main
 from come.cluster import check_reachable
 from come.cluster.connect import _sentence
+from come.cluster.crew import Crew
 from come.cluster.worker import missing_here
 from come.errors import ComeError
 from come.runs import RunConfig, list_runs, place_named
+from tests.runs.conftest import Create
 
 RAYS = "Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.10.4\nThis process on Ray Client was started with:\n    Ray: 2.60.0\n    Python: 3.11.2\n"  # fmt: skip  # noqa: E501
 
@@ -114,6 +117,54 @@ def test_rays_own_words_become_ours(words: str, address: str, told: str) -> None
     with pytest.raises(ComeError, match=told) as raised:
         raise _sentence(place, RuntimeError(words))
     assert "\n" not in str(raised.value)
+
+
+class Rays:
+    """As much of Ray as tells how a worker came to its end."""
+
+    class exceptions:
+        class RayActorError(Exception):
+            pass
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0, "GPU": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("error raised in its creation task:\nModuleNotFoundError: No module named 'come'", "Python package come"),
+        ("error raised in its creation task:\nAttributeError: no Worker", r"be started \(AttributeError: no Worker\)"),
+    ],
+)
+def test_a_worker_without_come_ends_the_runs(words: str, told: str, new_run: Create) -> None:
+    run, place = new_run(), place_named("head:6379")
+    assert place is not None
+    crew = Crew(Rays(), place, [run])
+    crew._refused(Rays.exceptions.RayActorError(words))
+    assert run.state().status == "failed" and re.search(told, run.state().error) and crew.over
+
+
+@pytest.mark.parametrize(
+    ("where", "device", "gpus"),
+    [("a:1", "auto", 1), ("a:1", "cpu", 0), ("a:1?gpus=0.5", "auto", 0.5), ("a:1?gpus=0", "cuda", 0)],
+)
+def test_a_run_gets_a_gpu_where_there_is_one(where: str, device: str, gpus: float, new_run: Create) -> None:
+    place = place_named(where)
+    assert place is not None
+    assert Crew(Rays(), place, [new_run(device=device)]).gpus == gpus
+
+
+def test_a_lost_worker_is_replaced_so_often_and_no_more(new_run: Create) -> None:
+    first, second, place = new_run(), new_run(), place_named("head:6379?retries=1")
+    assert place is not None
+    crew = Crew(Rays(), place, [first, second])
+    second.update(status="running")
+    for _ in range(2):
+        assert second.state().active
+        crew._lost(Exception("killed"))
+    assert [run.written_state().status for run in (first, second)] == ["queued", "failed"]
+    assert "was killed 2 times" in second.state().error and not crew.over
 
 
 def test_a_worker_without_the_model_says_which_and_where(asked: dict[str, Any], tmp_path: Path) -> None:

@@ -14,11 +14,15 @@ import psutil
 import pytest
 
 from come.cli import main
-from come.cluster import execute_on
+from come.cluster import execute_on, layers
+from come.cluster.connect import connected
+from come.cluster.layers import layers_on_ray
 from come.errors import ComeError
 from come.events import Event
+from come.recover import recover
 from come.runs import Run, RunConfig, Sweep, cancel, create, execute, execute_all, launch, place_named, prepare, resume
 from tests.cluster.conftest import Cluster, wait_until
+from tests.recover.pruned import TOKENS, merged, same_weights
 from tests.runs.conftest import Create
 
 pytestmark = pytest.mark.slow
@@ -28,7 +32,7 @@ RECOVERY = {
     "keep_model": False,
     "recover": ["distill-mp"],
     "recover_tokens": 4096,
-    "recover_options": {"workers": 2, "threads": 1, "steps": 400, "precision": "float32"},
+    "recover_options": {"workers": 2, "threads": 1, "steps": 200, "precision": "float32"},
 }
 
 
@@ -86,6 +90,24 @@ def test_layers_are_tasks_and_a_killed_one_is_done_again(cluster: Cluster, new_r
     assert "Lost the worker" not in there.log()  # the run's own worker was not lost: only a layer's was
     points = [event["values"] for event in there.events() if "train_loss" in event["values"]]
     assert len({point["layer"] for point in points}) > 1
+
+
+def test_a_script_gives_layers_to_ray_and_does_what_has_no_room(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, teacher = merged(target=3)
+    quick = {"workers": 2, "threads": 1, "steps": 6, "batch_tokens": 64, "precision": "float32"}
+    expected = recover(student, teacher, TOKENS, "distill-mp", **quick)
+    place = place_named(cluster.address)
+    assert place is not None
+    with connected(place):
+        with layers_on_ray():
+            there = recover(student, teacher, TOKENS, "distill-mp", **quick)
+        monkeypatch.setattr(layers, "PATIENCE", 1.0)
+        with layers_on_ray(gpus=1):  # nobody has one
+            here = recover(student, teacher, TOKENS, "distill-mp", **quick)
+    assert same_weights(there.bundle, expected.bundle) and there.plan == expected.plan
+    assert same_weights(here.bundle, expected.bundle)
 
 
 def test_a_run_killed_in_its_recovery_goes_on_where_its_files_end(cluster: Cluster, new_run: Create) -> None:

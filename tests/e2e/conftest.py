@@ -99,7 +99,7 @@ def serve(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
     """A server on a free port, from when it answers until the block ends; its runs end with it."""
     port = _free_port()
     places = {"COME_HOME": str(folder / "home"), "COME_RUNS": str(folder / "runs")} | environment
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
+    command = [sys.executable, "-m", "streamlit", "run", "app/serve.py"]
     options = ["--server.headless", "true", "--server.address", "127.0.0.1", "--server.port", str(port)]
     log = folder / f"server-{port}.log"
     with log.open("wb") as output:

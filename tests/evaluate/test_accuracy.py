@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from come.evaluate import measure_accuracy, retained
 from come.evaluate.tasks.questions import read_questions
 from come.events import Event
 from come.models.bundle import weights_hash
-from tests.tiny import tiny_bundle, tiny_folder
+from tests.tiny import tiny_bundle, tiny_folder, tiny_tokens
 
 DOCS = Path(__file__).parents[2] / "docs" / "accuracy.md"
 
@@ -189,3 +192,22 @@ def _log_likelihood(bundle: Any, context: str, continuation: str) -> float:
     with torch.inference_mode():
         scores = bundle.model(ids).logits[0, begin - 1 : -1].log_softmax(-1)
     return float(scores.gather(1, ids[0, begin:, None]).sum())
+
+
+@pytest.mark.slow
+def test_it_equals_what_lm_evals_command_line_prints_of_a_pruned_model(questions: Path, tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.yaml").write_text(block.replace("/path/to/my.jsonl", str(questions)))
+    pruned = come.compress(tiny_bundle(), tiny_tokens(), target_layers=4).bundle
+    folder = come.save(pruned, tmp_path / "pruned")
+    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={folder},dtype=float32"]
+    command += ["--tasks", "my_questions", "--include_path", str(tmp_path / "mine"), "--batch_size", "16"]
+    command += ["--device", "cpu", "--output_path", str(tmp_path / "told.json")]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "hf")}
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | offline)
+    (told,) = tmp_path.glob("told*.json")
+    theirs = json.loads(told.read_text())["results"]["my_questions"]
+    ours = come.accuracy(pruned, [str(questions)])["mine.jsonl"]
+    for figure in ("acc", "acc_stderr", "acc_norm", "acc_norm_stderr"):
+        assert ours[figure] == theirs[f"{figure},none"]

@@ -205,7 +205,7 @@ def test_progress_is_told_while_it_prepares(subjects: dict[str, Subject]) -> Non
 
 def test_a_model_that_does_not_fit_beside_others_takes_their_place(subjects: dict[str, Subject]) -> None:
     from come.live.cancel import never
-    from come.live.limits import Limits
+    from come.limits import Limits
     from come.live.models import Models
 
     models = Models(Limits(model_bytes=1))
@@ -250,3 +250,11 @@ def test_everybody_gets_a_turn() -> None:
 
     with pytest.raises(TimeoutError):
         worker.do(too_late)
+
+
+def test_what_excites_a_channel_is_told_of_the_calibration_text(subjects: dict[str, Subject]) -> None:
+    found = client.contexts(subjects["llama"], layer=2, channel=5)
+    assert len(found) == 10
+    assert sorted((each["activation"] for each in found), reverse=True) == [each["activation"] for each in found]
+    with pytest.raises(ComeError):
+        client.contexts(subjects["llama"], layer=2, channel=10**6)

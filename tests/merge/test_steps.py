@@ -12,7 +12,6 @@ import come
 from come.errors import ComeError
 from come.merge import Average, Concatenate, Mask, Plan, Remove, Replace, replay
 from come.merge.mask import mask
-from come.merge.provenance import provenance
 from come.merge.rebuild import base_of, with_plan
 from come.merge.take import take_step
 from come.models.bundle import weights_hash
@@ -144,20 +143,3 @@ def test_steps_that_make_no_sense_are_refused() -> None:
     silenced = plan_of(bundle).with_step(mask(bundle, {}, {0: [0]}))
     with pytest.raises(ComeError, match="after some of their units were silenced"):
         Plan.parse(silenced.with_step(Remove(layers=[0])).model_dump_json())
-
-
-def test_where_units_come_from() -> None:
-    bundle = tiny_bundle()
-    plan = plan_of(bundle)
-    plan = plan.with_step(
-        Concatenate(
-            window=(0, 1), ratio=[0.5, 0.5], kv_groups=[[0, 1], [2, 3]], channels=[list(range(24)), list(range(24))]
-        )
-    )
-    plan = plan.with_step(Average(window=(1, 2), weights=[0.5, 0.5])).with_step(Remove(layers=[2]))
-    plan = plan.with_step(mask(replay(bundle, plan), {0: [0]}, {}))
-    made = provenance(plan, 4, 48)
-    assert made.groups == [[0, 1], [2, 3], [5]]
-    assert made.averaged == {1}
-    assert made.kv_groups == [[(0, 1), (1, 2), (1, 3)], [], [(5, index) for index in range(4)]]
-    assert made.channels[0] == [(0, index) for index in range(24)] + [(1, index) for index in range(24)]

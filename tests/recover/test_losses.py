@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import come.recover.vocabulary as vocabulary
 from come.errors import ComeError
 from come.measure.runner import LayerRunner
+from come.recover import vocabulary
 from come.recover.losses import LOSSES, loss_named
 from come.recover.student import own_bundle
 from come.recover.vocabulary import VocabularyLoss, divergence, head_gradients, head_loss, top_divergence

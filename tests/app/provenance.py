@@ -1,4 +1,4 @@
-"""Where every unit of a pruned model comes from, read off its plan alone."""
+"""Where every unit of a pruned model comes from, told plainly: what the quick way is held against."""
 
 from __future__ import annotations
 

@@ -1,0 +1,99 @@
+"""The lesson's figure of the loop: what was measured before a merge, and which window was taken.
+
+Pure functions: arrays in, a plotly figure out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import theme
+
+
+def loop(
+    influence: np.ndarray, groups: Sequence[Sequence[int]], window: tuple[int, int] | None, layers: int, title: str
+) -> go.Figure:
+    """SBI of every window above the layers as they are, which are drawn in the colours of their sources.
+
+    Args:
+        influence: SBI of the windows, the first layer's first, (windows,); empty where nothing was measured.
+        groups: the original layers that each layer stands for.
+        window: the two layers that are merged next; None at the end.
+        layers: of the original model.
+        title: the finding.
+    """
+    figure = go.Figure()
+    span = len(groups) - len(influence) + 1
+    if len(influence):
+        names = [f"layers {first} and {first + span - 1}" for first in range(len(influence))]
+        taken = None if window is None else window[0]
+        figure.add_trace(
+            go.Bar(
+                x=np.arange(len(influence)) + (span - 1) / 2,
+                y=influence,
+                width=0.7,
+                marker={"color": [theme.MARK if at == taken else theme.ACCENT for at in range(len(influence))]},
+                customdata=names,
+                hovertemplate="%{customdata}: SBI = %{y:.4f}<extra></extra>",
+            )
+        )
+    high = float(influence.max()) if len(influence) else 0.5
+    low, size = -0.24 * high, 0.15 * high
+    figure.update_layout(shapes=_tiles(groups, low, size, layers) + _frame(window, low, size))
+    figure.add_trace(_hover(groups, low + size / 2))
+    theme.finish(figure, title, x="Layer, as numbered before this merge", y="SBI (share of 180°)", height=360)
+    figure.update_xaxes(range=[-0.8, layers - 0.2], dtick=5, showgrid=False, fixedrange=True)
+    ticks = [tick for tick in (0, 0.1, 0.2, 0.3, 0.4, 0.5) if tick <= high]
+    return figure.update_yaxes(range=[low * 1.15, high * 1.08], tickvals=ticks, fixedrange=True)
+
+
+def _tiles(groups: Sequence[Sequence[int]], low: float, size: float, layers: int) -> list[dict]:
+    """A tile a layer, cut into the colours of the original layers that it stands for."""
+    return [
+        {
+            "type": "rect",
+            "x0": place - 0.43,
+            "x1": place + 0.43,
+            "y0": low + size * part / len(group),
+            "y1": low + size * (part + 1) / len(group),
+            "line": {"width": 0},
+            "fillcolor": theme.layer_color(layer, layers),
+        }
+        for place, group in enumerate(groups)
+        for part, layer in enumerate(group)
+    ]
+
+
+def _frame(window: tuple[int, int] | None, low: float, size: float) -> list[dict]:
+    if window is None:
+        return []
+    return [
+        {
+            "type": "rect",
+            "x0": window[0] - 0.5,
+            "x1": window[1] + 0.5,
+            "y0": low * 1.08,
+            "y1": low + size * 1.12,
+            "line": {"width": 3, "color": theme.MARK},
+        }
+    ]
+
+
+def _hover(groups: Sequence[Sequence[int]], y: float) -> go.Scatter:
+    words = [
+        f"layer {place}: original layer {group[0]}"
+        if len(group) == 1
+        else f"layer {place}: made of original layers {group[0]} to {group[-1]}"
+        for place, group in enumerate(groups)
+    ]
+    return go.Scatter(
+        x=list(range(len(groups))),
+        y=[y] * len(groups),
+        mode="markers",
+        marker={"size": 14, "opacity": 0},
+        customdata=words,
+        hovertemplate="%{customdata}<extra></extra>",
+    )

@@ -1,0 +1,156 @@
+"""Models along a text: where a pruned one departs from the original, and what each expects next.
+
+Pure functions: plain values in, a plotly figure out. Pieces of text are escaped, for plotly and the page read markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import theme
+
+MAX_BINS = 240  # columns of the strip: more tokens share one, which shows the largest of them
+TICKS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int) -> go.Figure:
+    """KL divergence after each token of a text, a row a pruned model; a click gives a position as customdata[0].
+
+    Args:
+        pieces: what each token adds to the text.
+        kl: by name, nats after each token.
+        at: the chosen position.
+    """
+    names = list(kl)
+    values = np.array([kl[name] for name in names], dtype=float)  # (models, tokens)
+    edges = np.unique(np.linspace(0, len(pieces), min(len(pieces), MAX_BINS) + 1).round().astype(int))
+    peaks = np.array([[start + int(row[start:end].argmax()) for start, end in _pairs(edges)] for row in values])
+    height = np.take_along_axis(values, peaks, axis=1)  # (models, bins)
+    rows = list(range(len(names)))
+    middle = (edges[:-1] + edges[1:] - 1) / 2
+    top = max(float(values.max()), 0.01)
+    ticks = [tick for tick in TICKS if tick <= top and (not tick or tick > top / 60)]
+    text = [
+        [
+            f"{escape(name)}<br>after token {spot} {_quoted(pieces[spot])}: <b>{value:.3g} nats</b>"
+            for spot, value in zip(spots, line, strict=True)
+        ]
+        for name, spots, line in zip(names, peaks, height, strict=True)
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            x=middle,
+            y=rows,
+            z=np.sqrt(height),  # an even step from small to large: most of a text differs little
+            zmin=0,
+            zmax=float(np.sqrt(top)),
+            colorscale=theme.sequential(),
+            colorbar={
+                "title": {"text": "KL, nats", "side": "right", "font": {"size": 12}},
+                "tickvals": [tick**0.5 for tick in ticks],
+                "ticktext": [f"{tick:g}" for tick in ticks],
+                "thickness": 10,
+                "outlinewidth": 0,
+            },
+            xgap=1 if len(middle) < 120 else 0,
+            ygap=3,
+            text=text,
+            hovertemplate="%{text}<extra></extra>",
+        )
+    )
+    grid_x, grid_y = np.meshgrid(middle, rows)
+    figure.add_trace(
+        go.Scattergl(  # a heatmap tells of no clicks
+            x=grid_x.ravel(),
+            y=grid_y.ravel(),
+            customdata=peaks.reshape(-1, 1),
+            mode="markers",
+            marker={"size": 16, "opacity": 0},
+            hoverinfo="none",
+            showlegend=False,
+        )
+    )
+    figure.add_shape(
+        type="rect", x0=at - 0.5, x1=at + 0.5, y0=-0.5, y1=len(names) - 0.5, line={"color": theme.MARK, "width": 2}
+    )
+    theme.finish(figure, finding(pieces, kl), x="Token of the text", height=128 + 34 * len(names))
+    figure.update_layout(clickmode="event+select")
+    figure.update_yaxes(
+        tickvals=rows, ticktext=[_wrapped(name) for name in names], autorange="reversed", showgrid=False
+    )
+    few = len(pieces) <= 28
+    figure.update_xaxes(
+        showgrid=False,
+        range=[-0.5, len(pieces) - 0.5],
+        tickvals=list(range(len(pieces))) if few else None,
+        ticktext=[_short(piece) for piece in pieces] if few else None,
+        tickangle=-40 if few else 0,
+    )
+    return figure
+
+
+def finding(pieces: Sequence[str], kl: dict[str, Sequence[float]]) -> str:
+    """Where which model departs most, and how far each does on average."""
+    name = max(kl, key=lambda each: max(kl[each]))
+    spot = int(np.argmax(kl[name]))
+    means = "; ".join(f"{escape(each)} {np.mean(values):.2g}" for each, values in kl.items())
+    return (
+        f"{escape(name)} departs most after {_quoted(pieces[spot])}: KL {max(kl[name]):.2g} nats. "
+        f"Mean over {len(pieces)} tokens: {means}"
+    )
+
+
+def bars(name: str, top: Sequence[tuple[int, str, float]], color: str, reference: Sequence[int] = ()) -> go.Figure:
+    """The likeliest next tokens of one model, best first.
+
+    Args:
+        name: the model.
+        top: id, text, chance.
+        color: of its bars.
+        reference: ids of the original's likeliest tokens: bars of others are pale; none for the original itself.
+    """
+    chances = [100 * chance for _, _, chance in top]
+    labels = [_short(text) for _, text, _ in top]
+    known = [not reference or token in reference for token, _, _ in top]
+    figure = go.Figure(
+        go.Bar(
+            x=chances,
+            y=list(range(len(top))),
+            orientation="h",
+            marker={"color": color, "opacity": [1.0 if each else 0.4 for each in known]},
+            text=[f"{chance:.1f}" for chance in chances],
+            textposition="outside",
+            cliponaxis=False,
+            customdata=[[_quoted(text)] for _, text, _ in top],
+            hovertemplate="%{customdata[0]}: %{x:.2f}%<extra></extra>",
+        )
+    )
+    likeliest = f"{_quoted(top[0][1])} {chances[0]:.0f}%" if top else "nothing"
+    theme.finish(figure, f"{escape(name)}<br>{likeliest}", x="Chance, %", height=300)
+    figure.update_yaxes(tickvals=list(range(len(top))), ticktext=labels, autorange="reversed", showgrid=False)
+    return figure.update_xaxes(range=[0, max([*chances, 1.0]) * 1.25], nticks=4)
+
+
+def _pairs(edges: np.ndarray) -> list[tuple[int, int]]:
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def _visible(text: str) -> str:
+    return escape(text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")) or "▫"
+
+
+def _short(text: str) -> str:
+    return _visible(text if len(text) <= 14 else text[:13] + "…")
+
+
+def _quoted(text: str) -> str:
+    return f"“{_visible(text)}”"
+
+
+def _wrapped(name: str) -> str:
+    """A row's name on two lines, so that a narrow screen has room for the strip."""
+    return escape(name).replace(", ", ",<br>", 1)

@@ -1,0 +1,1 @@
+"""The lesson: eight small steps on the shipped example, one file each."""

@@ -1,0 +1,135 @@
+"""The quiz's questions. Every answer is computed from the example's arrays; none is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import come.merge
+from app.lesson import averaging, looping, material
+from app.lesson.angle import degrees
+from app.lesson.material import HOWS, Material
+from come.merge.allocate import allocate
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question.
+
+    Attributes:
+        text: the question. options: to choose from, as they are shown.
+        answer: which of them is right, as an index.
+        step: where in the lesson it can be found out. view: what that step must show for it, widget key to value.
+        why: what was read to know, once answered.
+    """
+
+    text: str
+    options: tuple[str, ...]
+    answer: int
+    step: int
+    view: dict[str, object]
+    why: str
+
+
+def questions(of: Material, seed: int) -> list[Asked]:
+    """Five questions; another seed asks about other layers."""
+    rng = np.random.default_rng(seed)
+    return [
+        _loudest(of, rng),
+        _least_turning(of, rng),
+        _allocated(of, rng),
+        _which_merge(of, rng),
+        _stands_for(of, rng),
+    ]
+
+
+def _loudest(of: Material, rng: np.random.Generator) -> Asked:
+    layers = sorted(int(layer) for layer in rng.choice(of.layers, 3, replace=False))
+    shares = [tenth(of, layer) for layer in layers]
+    answer = int(np.argmax(shares))
+    return Asked(
+        "In which of these layers does the loudest tenth of the FFN channels hold the largest share of the summed "
+        "sensitivity?",
+        tuple(f"Layer {layer}" for layer in layers),
+        answer,
+        1,
+        {"stack-layer": layers[0]},
+        "; ".join(f"layer {layer}: {share:.1%}" for layer, share in zip(layers, shares, strict=True)),
+    )
+
+
+def _least_turning(of: Material, rng: np.random.Generator) -> Asked:
+    angles = degrees(of, of.measured.span)
+    firsts = sorted(int(first) for first in rng.choice(len(angles), 3, replace=False))
+    answer = int(np.argmin(angles[firsts]))
+    span = of.measured.span
+    return Asked(
+        "Which of these windows would CoMe rather merge, by the angle alone?",
+        tuple(f"Layers {first} and {first + span - 1}" for first in firsts),
+        answer,
+        3,
+        {"turn-span": span, "turn-first": firsts[0]},
+        "; ".join(f"{first} and {first + span - 1} turn by {angles[first]:.1f}°" for first in firsts),
+    )
+
+
+def _allocated(of: Material, rng: np.random.Generator) -> Asked:
+    first, last = material.pairs(of.measured)[int(rng.integers(material.PAIRS))]
+    share = int(rng.choice([10, 20, 25, 30, 40]))
+    units = of.measured.mlp_sensitivity.shape[1]
+    counts = [allocate(units, (part / 100, 1 - part / 100))[0] for part in (share, 100 - share, 50)]
+    merge = come.merge.draft(of.measured, windows=[(first, last)], ratios=[(share / 100, 1 - share / 100)])[0]
+    options = sorted(set(counts))
+    return Asked(
+        f"Layers {first} and {last} become one, and layer {first} gets {share}%. "
+        f"How many of its {units:,} FFN channels live on?",
+        tuple(f"{count:,}" for count in options),
+        options.index(merge.channels[0]),
+        4,
+        {"join-pair": f"{first}-{last}", "join-share": share},
+        f"{units:,} × {share}%, rounded as CoMe does, is {merge.channels[0]:,}; "
+        f"layer {last} gives {merge.channels[1]:,}",
+    )
+
+
+def _which_merge(of: Material, rng: np.random.Generator) -> Asked:
+    pairs = material.pairs(of.measured)
+    pair = pairs[int(rng.integers(len(pairs)))]
+    answers = averaging.shipped(of, pair)
+    costs = [averaging.cost(answers, how) for how in HOWS]
+    return Asked(
+        f"Layers {pair[0]} and {pair[1]} become one. Which way raises the perplexity less?",
+        tuple(averaging.NAMES[how] for how in HOWS),
+        int(np.argmin(costs)),
+        5,
+        {"average-pair": f"{pair[0]}-{pair[1]}"},
+        "; ".join(f"{averaging.NAMES[how].lower()}: {each:+.1%}" for how, each in zip(HOWS, costs, strict=True)),
+    )
+
+
+def _stands_for(of: Material, rng: np.random.Generator) -> Asked:
+    merges = int(rng.integers(4, len(of.history) + 1))
+    sizes = [len(group) for group in looping.groups_after(of, merges)]
+    deepest = max(sizes)
+    options = _around(deepest)
+    return Asked(
+        f"After {merges} merges of the example's run, the layer made of the most originals stands for how many?",
+        tuple(map(str, options)),
+        options.index(deepest),
+        6,
+        {"merge-step": merges},
+        f"{len(sizes)} layers are left, and the largest stands for {deepest} of the original {of.layers}",
+    )
+
+
+def tenth(of: Material, layer: int) -> float:
+    """The share of a layer's summed FFN sensitivity that its loudest tenth holds."""
+    values = np.sort(of.measured.mlp_sensitivity[layer].numpy())[::-1]
+    return float(values[: len(values) // 10].sum() / values.sum())
+
+
+def _around(number: int) -> Sequence[int]:
+    """A few whole numbers from 2 on, with that one among them."""
+    return list(range(max(2, number - 1), max(2, number - 1) + 3))

@@ -1,0 +1,120 @@
+"""What the plan page says of a plan before it runs: its size, what each layer keeps, where earlier runs lie."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+import come.merge
+import come.runs
+from app import comparison, example, planning, session, visit, widgets
+from app.choice import Draft
+from app.figures import compare as compare_figures
+from app.figures import plan as plan_figures
+from come.measure import Measurement
+from come.merge import DraftWindow
+from come.models import Facts
+
+HOW = r"""
+**Which layers.** The window of lowest skip block influence goes first: how far $m$ layers turn the hidden state,
+$$\mathrm{SBI}_{l,m} = \operatorname{mean}_t \arccos\bigl(\cos(H^{(l)}_t, H^{(l+m)}_t)\bigr) / \pi$$
+
+**How much of each.** In proportion to block influence to the power $p$ (1 by default), $r_l \propto \mathrm{BI}_l^p$,
+$$\mathrm{BI}_l = \operatorname{mean}_t\,\bigl(1 - \cos(H^{(l)}_t, H^{(l+1)}_t)\bigr)$$
+
+**Which channels.** Those of highest sensitivity; attention by whole key/value groups, so that every query head
+keeps its own.
+$$S_j = \operatorname{mean}_t |x_{tj}| \cdot \textstyle\sum_i |W_{ij}|$$
+"""
+
+
+def sizes(facts: Facts) -> None:
+    """Layers, parameters and bytes, before and after."""
+    layers = visit.target_layers(facts)
+    count = facts.parameters_at(layers)
+    rows = {
+        "Layers": (str(facts.layers), str(layers)),
+        "Parameters": (widgets.human_count(facts.parameters), widgets.human_count(count)),
+        "float32": tuple(widgets.human_bytes(facts.bytes_at(n)) for n in (facts.layers, layers)),
+        "bfloat16, float16": tuple(widgets.human_bytes(facts.bytes_at(n, "bfloat16")) for n in (facts.layers, layers)),
+    }
+    removed = f"Removed {widgets.percent(count / facts.parameters - 1)}"
+    cells = "".join(
+        f"<div><span>{name}</span><b>{after}</b><span>of {before}</span></div>"
+        for name, (before, after) in rows.items()
+    )
+    st.html(f"<div class='come-facts' aria-label='{removed}'>{cells}</div>")
+
+
+def kept(measured: Measurement | None, facts: Facts, is_example: bool, windows: list[DraftWindow]) -> None:
+    """The layers before and after, and the share of each; a way to an analysis where there is none."""
+    draft = session.draft()
+    if draft.method != planning.MERGES:
+        title = come.merge.methods()[draft.method].title
+        st.info(f"Which layers {title} takes is decided in the run.")
+        return
+    if measured is None:
+        widgets.empty_state(
+            "What each layer would keep is not known yet",
+            "The model has not been analysed on this text. The plan can run without it.",
+            "model",
+            "Analyse the model",
+        )
+        return
+    final = planning.pieces(windows, facts)
+    figure = plan_figures.strips(facts.layers, facts.intermediate_size, facts.num_key_value_heads, final)
+    widgets.figure(figure, key="strips", alt="The layers before and after; the table below holds the numbers.")
+    st.caption(_how_sure(measured, is_example, draft))
+    if windows:
+        st.dataframe(
+            _table(windows, facts),
+            hide_index=True,
+            height="content",
+            column_config={"SBI": st.column_config.NumberColumn(format="%.4f")},
+        )
+        widgets.info("How this is decided", HOW)
+
+
+def _how_sure(measured: Measurement, is_example: bool, draft: Draft) -> str:
+    where = f"the shipped example's analysis of {measured.n_tokens:,} tokens" if is_example else "this analysis"
+    if draft.windows is not None:
+        return (
+            f"Tall part: feed-forward channels. Low part: key/value groups. Exact for {where}: "
+            "windows by hand are all measured on the original model."
+        )
+    return (
+        f"Tall part: feed-forward channels. Low part: key/value groups. An estimate from {where}: "
+        "the run measures again after each merge, so later windows may differ."
+    )
+
+
+def _table(windows: list[DraftWindow], facts: Facts) -> pd.DataFrame:
+    def each(values: tuple[float, ...] | tuple[int, ...], form: str) -> str:
+        return " + ".join(format(value, form) for value in values)
+
+    return pd.DataFrame(
+        {
+            "Layers": [f"{window.first}–{window.last}" for window in windows],
+            "Ratio": [each(window.ratio, ".0%") for window in windows],
+            f"FFN channels kept of {facts.intermediate_size:,}": [each(window.channels, ",") for window in windows],
+            f"KV groups kept of {facts.num_key_value_heads}": [each(window.kv_groups, "") for window in windows],
+            "SBI": [window.skip_influence for window in windows],
+        }
+    )
+
+
+def runs_so_far(facts: Facts) -> None:
+    """The plan's size among the runs already made on this model, where there are any."""
+    found = comparison.of_model(come.runs.list_runs(), facts.source) or comparison.of_model(
+        example.runs(), facts.source
+    )
+    if not found:
+        return
+    results = [item.pruned for item in found if item.pruned]
+    original = next((item.original for item in found if item.original), None)
+    titles = {name: method.title for name, method in come.merge.methods().items()}
+    count = facts.parameters_at(visit.target_layers(facts))
+    figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count)
+    figure.update_layout(title_text="What runs on this model have cost so far", height=320)
+    widgets.figure(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's size")
+    st.caption(f"{found[0].title}. A plan has no quality before it runs: this only shows where its size lies.")

@@ -1,0 +1,17 @@
+"""The page with its downloads: ``streamlit run app/serve.py``. ``app/main.py`` alone is the same without large ones."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
+    sys.path.insert(0, str(ROOT))
+
+from app import downloads  # noqa: E402
+
+downloads.served = True
+app = st.App(ROOT / "app" / "main.py", routes=downloads.ROUTES)

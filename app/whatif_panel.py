@@ -1,0 +1,179 @@
+"""The plan page's what-if: what the plan would come to, told while it is being changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import streamlit as st
+
+import come.merge
+from app import planning, session, whatif, whatif_job, whatif_suggestion, whatif_words, widgets
+from app.figures import whatif as figures
+from app.foreseen import Cost
+from app.whatif_job import Job
+from app.whatif_state import Answered, Memory, key_of, memory
+from come.errors import ComeError
+from come.live import Question, Subject, change
+from come.merge import DraftWindow
+from come.models import Facts
+from come.runs import Run
+
+AT_ONCE = 0.15  # seconds; an answer that is known already is there by then, and nothing flickers
+LAST = "the last plan"
+POLL = 0.4  # seconds between two looks at an open question
+
+
+def draw(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow], cost: Cost) -> None:
+    """The prediction of the plan, or why there can be none; and what the full run would cost.
+
+    Args:
+        facts: of the model.
+        analysis: the run that measured it, if there is one.
+        windows: of an automatic plan, its one-pass draft.
+        cost: of the full run.
+    """
+    st.html(whatif_words.STYLE)
+    with st.container(border=True, key="whatif"):
+        _predicted(facts, analysis, windows)
+        if cost.sentence:
+            st.caption(f"**The full run.** {cost.sentence}")
+        for warning in cost.warnings:
+            st.warning(warning, icon=":material/memory:")
+
+
+def _predicted(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow]) -> None:
+    draft, held = session.draft(), memory()
+    if draft.method != planning.MERGES:
+        _leave(held)
+        title = come.merge.methods()[draft.method].title
+        st.caption(
+            f"What-if is for merges by hand and automatic CoMe. What {title} takes, and what that costs, "
+            "is known after its run."
+        )
+        return
+    try:
+        subject = whatif.subject(session.choice(), analysis)
+        question = whatif.question(draft, windows)
+    except (ComeError, ValueError) as error:
+        _leave(held)
+        st.caption(f"No prediction: {error}" if isinstance(error, ComeError) else "This plan cannot be predicted.")
+        return
+    if not question.merges:
+        _leave(held)
+        if _nothing_to_predict(facts, analysis):
+            whatif_suggestion.draw(held, subject, question, facts, windows, None)
+        return
+    found = _answer(held, subject, question, facts)
+    if found is not None:
+        whatif_suggestion.draw(held, subject, question, facts, windows, found.found)
+        _tried(held, subject, found)
+
+
+def _nothing_to_predict(facts: Facts, analysis: Run | None) -> bool:
+    """Say why no window is there; True where one can be suggested."""
+    if session.draft().windows is None and analysis is None:
+        st.markdown("**What-if needs an analysis here**: an automatic plan takes its windows from it.")
+        widgets.next_step("model", "Analyse the model")
+        return False
+    st.markdown(f"**Nothing is merged yet**: all {facts.layers} layers stay.")
+    return True
+
+
+def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) -> Answered | None:
+    """The answer, or the way to it: a button, what is going on, or what went wrong."""
+    key = key_of(subject, question)
+    if key not in held.answers:
+        why = whatif.why_ask_first(session.draft(), facts)
+        if why and key not in held.allowed:
+            _leave(held)
+            st.html("<p class='come-finding'>Not predicted yet</p>")
+            st.html(whatif_words.table(whatif_words.rows(None), "Plan", None, stale=True))
+            st.caption(why)
+            st.button("Predict", key="whatif-predict", icon=":material/bolt:", on_click=held.allowed.add, args=(key,))
+            return None
+        job = _asked(held, key, subject, question)
+        job.ended.wait(AT_ONCE)
+        if job.open:
+            seconds = None
+            if subject.analysis is None:
+                seconds = whatif.measuring_seconds(session.choice(), facts)
+            st.fragment(run_every=POLL)(_waiting)(job, held, subject, seconds)
+            return None
+        if job.outcome is None:
+            st.warning(job.problem or "The question was given up.", icon=":material/power_off:")
+            st.button("Ask again", key="whatif-again", icon=":material/refresh:", on_click=_leave, args=(held,))
+            return None
+        held.remember(key, subject, question, job.outcome)
+    _leave(held, but=key)
+    held.look_at(key)
+    found = held.answers[key]
+    _told(found, held.last_before(key, subject))
+    return found
+
+
+def _asked(held: Memory, key: str, subject: Subject, question: Question) -> Job:
+    """The question of that key: the open one, or a new one in place of it."""
+    if held.prediction is None or held.prediction.key != key:
+        _leave(held)
+        held.prediction = whatif_job.predict(subject, question, session.visitor(), key)
+    return held.prediction
+
+
+def _leave(held: Memory, but: str | None = None) -> None:
+    """Wait no longer for what was asked, unless it is the question of that key."""
+    if held.prediction is not None and held.prediction.key != but:
+        held.prediction.superseded.set()
+        held.prediction = None
+
+
+def _waiting(job: Job, held: Memory, subject: Subject, measuring: float | None) -> None:
+    """What is going on, over the numbers of the plan before."""
+    if not job.open:
+        st.rerun()
+    shown = next(reversed(held.tried(subject)), None)
+    last = held.last_before(held.order[-1], subject) if shown else None
+    status = whatif_words.status(job.event, measuring, time.monotonic() - job.began)
+    st.html(f"<p class='come-finding' role='status'>{status}</p>")
+    rows = whatif_words.rows(shown.found if shown else None, last.found if last else None)
+    name = "Plan before" if shown else "Plan"
+    st.html(whatif_words.table(rows, name, LAST if shown else None, stale=True, busy=True))
+
+
+def _told(found: Answered, last: Answered | None) -> None:
+    """The answer, its change since the last one, and how sure it is."""
+    st.html(f"<p class='come-finding' role='status'>{whatif_words.finding(found.found)}</p>")
+    rows = whatif_words.rows(found.found, last.found if last else None)
+    st.html(whatif_words.table(rows, "This plan", LAST if last else None))
+    words = [whatif_words.against("the original", change(found.found.original, found.found.answer))]
+    if last is not None:
+        name = f"the last plan answered ({last.layers} layers)"
+        words.append(whatif_words.against(name, change(last.found.answer, found.found.answer)))
+    st.caption("  \n".join([*words, *_provisos(), whatif_words.judged_on(found.found)]))
+    widgets.info("How this is predicted", whatif_words.HOW, key="whatif-how")
+
+
+def _provisos() -> list[str]:
+    draft = session.draft()
+    words = []
+    if draft.windows is None:
+        words.append(
+            "These are the windows of the one-pass draft; the run decides step by step, measuring after each merge, "
+            "and may choose others."
+        )
+    aside = [name for option, name in whatif.SET_ASIDE.items() if draft.options.get(option)]
+    if aside:
+        words.append(f"Predicted without {' and '.join(aside)}, which the run adds.")
+    return words
+
+
+def _tried(held: Memory, subject: Subject, now: Answered) -> None:
+    """All plans answered in this visit, once there are two."""
+    tried = held.tried(subject)
+    if len(tried) < 2:
+        return
+    with st.expander(f"The {len(tried)} plans you have tried", icon=":material/scatter_plot:"):
+        figure = figures.tried([each.found.answer for each in tried], now.found.answer, now.found.original)
+        widgets.figure(
+            figure, key="whatif-tried", alt="Predicted perplexity of each plan tried, against its parameters"
+        )

@@ -1,0 +1,88 @@
+"""The best next window: asked for by a button, told with its cost and stability, taken by another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import session, whatif, whatif_job, whatif_words
+from app.whatif_job import Job, Predicted
+from app.whatif_state import Memory, key_of
+from come.live import Question, Subject, Suggestion
+from come.merge import DraftWindow
+from come.models import Facts
+
+POLL = 0.4  # seconds
+
+
+def draw(
+    held: Memory,
+    subject: Subject,
+    question: Question,
+    facts: Facts,
+    windows: Sequence[DraftWindow],
+    now: Predicted | None,
+) -> None:
+    """The button that asks, what is going on, or the suggestion.
+
+    Args:
+        held: what the visit remembers; the open question goes there.
+        subject, question: the plan as it stands.
+        facts: of the model.
+        windows: of an automatic plan, its one-pass draft.
+        now: what the plan itself comes to, if that is known.
+    """
+    key = f"next:{key_of(subject, question)}"
+    job = held.suggestion
+    if job is not None and job.key != key:
+        job.superseded.set()
+        job = held.suggestion = None
+    if job is None:
+        st.button(
+            "Suggest the next window",
+            key="whatif-suggest",
+            icon=":material/lightbulb:",
+            on_click=_ask,
+            args=(held, subject, question, key),
+            help="Of the windows that the plan leaves whole, the one of lowest skip block influence (SBI); "
+            "the plan with it is then predicted.",
+        )
+    elif job.open:
+        measuring = whatif.measuring_seconds(session.choice(), facts) if subject.analysis is None else None
+        st.fragment(run_every=POLL)(_waiting)(job, measuring)
+    elif job.outcome is None:
+        st.caption(f":material/lightbulb: {job.problem or 'The question was given up.'}")
+    else:
+        _told(job.outcome, windows, now)
+
+
+def _ask(held: Memory, subject: Subject, question: Question, key: str) -> None:
+    held.suggestion = whatif_job.suggest(subject, question, session.visitor(), key)
+
+
+def _waiting(job: Job, measuring: float | None) -> None:
+    if not job.open:
+        st.rerun()
+    doing = whatif_words.status(job.event, measuring, time.monotonic() - job.began)
+    st.caption(f":material/lightbulb: Looking for the best next window. {doing}")
+
+
+def _told(hint: Suggestion, windows: Sequence[DraftWindow], now: Predicted | None) -> None:
+    st.markdown(whatif_words.next_window(hint, now))
+    st.caption(whatif_words.how_stable(hint))
+    automatic = session.draft().windows is None
+    st.button(
+        "Take it",
+        key="whatif-take",
+        icon=":material/add:",
+        on_click=_take,
+        args=(windows, hint.first, hint.last),
+        help="Adds the window to the plan."
+        + (" The automatic plan becomes one by hand: its drafted windows and this one." if automatic else ""),
+    )
+
+
+def _take(windows: Sequence[DraftWindow], first: int, last: int) -> None:
+    session.set_draft(whatif.taken(session.draft(), windows, first, last))

@@ -1,0 +1,163 @@
+"""A run's plan or model as one .zip, written on disk by a process of its own: no server holds it in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from come.errors import ComeError
+from come.runs import aside, files
+from come.runs.aside import Aside
+from come.runs.store import MODEL, TAKEAWAY, Run
+
+DTYPES = ("float32", "bfloat16", "float16")  # what a model is packed in
+PLAN = "plan"  # instead: plan.json with the files of tensors that it names
+_MARGIN = 64 << 20  # bytes to leave free on the disk
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What is packed of a run, or how that stands: `file` is there when it is done."""
+
+    file: Path | None
+    job: Aside
+
+    @property
+    def bytes(self) -> int:
+        """The file's size."""
+        return self.file.stat().st_size if self.file else 0
+
+
+def start(run: Run, what: str) -> None:
+    """Start packing in a process of its own; ``packed`` tells how it stands.
+
+    Args:
+        run: a finished run that pruned; where it kept the plan only, the model is made again from it.
+        what: a dtype of ``DTYPES``, for the model in it; or ``PLAN``.
+
+    Raises:
+        ComeError: the run has not ended well, or has no plan.
+    """
+    _check(run, what)
+    aside.start(run, "come.runs.pack", _told(run, what), what)
+
+
+def packed(run: Run, what: str) -> Packed:
+    """What is packed of a run, or how its packing stands; `what` as for ``start``."""
+    job, file = aside.read(_told(run, what)), _file(run, what)
+    return Packed(file, job) if job.status == "done" and file.is_file() else Packed(None, _lost(job))
+
+
+def stored_dtype(run: Run) -> str | None:
+    """The dtype of the model that the run keeps; None where it keeps none."""
+    try:
+        config = json.loads((run.path / MODEL / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
+
+
+def plan_files(run: Run) -> list[Path]:
+    """plan.json and the files of tensors that its steps name, all in the run's directory."""
+    plan = run.path / "plan.json"
+    try:
+        steps = json.loads(plan.read_text("utf-8")).get("steps", [])
+    except (OSError, ValueError, AttributeError):
+        return []
+    names = dict.fromkeys(step["file"] for step in steps if isinstance(step, dict) and step.get("file"))
+    beside = [run.path / Path(name).name for name in names]
+    return [plan, *(path for path in beside if path.is_file())]
+
+
+def write(target: Path, inside: dict[str, Path]) -> None:
+    """Write a .zip of files under the names given, uncompressed (weights hardly compress), a piece at a time.
+
+    Raises:
+        ComeError: the disk is full.
+    """
+    _check_room(target.parent, sum(path.stat().st_size for path in inside.values()))
+    with (
+        files.written_whole(target) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        for name, path in inside.items():
+            archive.write(path, name)
+
+
+def _job(run: Run, what: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    _check(run, what)
+    target = _file(run, what)
+    if what == PLAN:
+        tell("Packing the plan and its weights")
+        write(target, {f"{target.stem}/{path.name}": path for path in plan_files(run)})
+    elif stored_dtype(run) == what:
+        tell("Packing the model")
+        _pack_folder(run.path / MODEL, target)
+    else:
+        with tempfile.TemporaryDirectory(dir=run.path, prefix=".pack-") as temporary:
+            _pack_folder(_made_again(run, what, Path(temporary) / MODEL, tell), target)
+    return {"bytes": target.stat().st_size, "file": target.name}
+
+
+def _made_again(run: Run, dtype: str, folder: Path, tell: Callable[[str], None]) -> Path:
+    """The pruned model, from its plan, as a folder."""
+    from come.merge import rebuild
+    from come.models import save
+
+    plan = run.plan()
+    assert plan is not None
+    tell("Making the model from its plan")
+    bundle = rebuild(run.config.model, plan, "cpu", None, lambda event: tell(event.message or "Making the model"))
+    tell(f"Writing it in {dtype}")
+    return save(bundle, folder, dtype, results=run.results())
+
+
+def _pack_folder(folder: Path, target: Path) -> None:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    write(target, {f"{target.stem}/{path.relative_to(folder)}": path for path in paths})
+
+
+def _check(run: Run, what: str) -> None:
+    if what not in (*DTYPES, PLAN):
+        raise ComeError(f"A model is not saved in {what}.", f"Choose {', '.join(DTYPES)}.")
+    if not (run.path / "plan.json").is_file():
+        raise ComeError(f"The run {run.id} has no plan.", "Only runs that prune have a model to take home.")
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed + _MARGIN:
+        raise ComeError(
+            f"The download needs {needed / 1e9:.2f} GB on the disk, which has {free / 1e9:.2f} GB free.",
+            "Remove the models of other runs, or choose a smaller dtype.",
+        )
+
+
+def _lost(job: Aside) -> Aside:
+    """A job that is done, whose file was removed since, counts as never started."""
+    return Aside() if job.status == "done" else job
+
+
+def _told(run: Run, what: str) -> Path:
+    return run.path / TAKEAWAY / f"{what}.json"
+
+
+def _file(run: Run, what: str) -> Path:
+    return run.path / TAKEAWAY / f"{run.id}-{what}.zip"
+
+
+def main() -> None:
+    """``python -m come.runs.pack RUN WHAT``."""
+    run, what = Run(Path(sys.argv[1])), sys.argv[2]
+    aside.work(run, _told(run, what), lambda tell: _job(run, what, tell))
+
+
+if __name__ == "__main__":
+    main()

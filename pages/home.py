@@ -1,0 +1,175 @@
+"""Where a visit begins: what this is, a demo to run, what was run before, and the way through the pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+import come.merge
+import come.runs
+from app import comparison, demo, example, foreseen, running, session, verdict, widgets
+from app.figures import compare as figures
+from come.errors import ComeError
+from come.models import Facts, describe
+from come.runs import Run
+
+RECENT = 5
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One page of the tour: its name in the address, its title, its icon, and what one does there."""
+
+    page: str
+    title: str
+    icon: str
+    what: str
+
+
+TOUR = (
+    Stop("model", "Model", "deployed_code", "Choose a model and a text. See what its parameters are spent on."),
+    Stop("channels", "Channels", "grid_on", "Which channels matter, layer by layer, by their sensitivity S."),
+    Stop("layers", "Layers", "layers", "Which neighbouring layers do nearly the same, and could become one."),
+    Stop("plan", "Plan", "edit_note", "Merge windows of layers, and see what is left before anything runs."),
+    Stop("run", "Run", "play_circle", "Run the plan beside other methods. Take plan and model home."),
+    Stop("compare", "Compare", "compare_arrows", "What each method costs at each size, with error bars."),
+    Stop("inspect", "Inspect", "extension", "What each new layer is made of, channel by channel."),
+    Stop("playground", "Playground", "forum", "The original and the pruned models answer one prompt side by side."),
+    Stop("learn", "Learn", "school", "CoMe in eight small steps, on the real model."),
+)
+
+
+def page() -> None:
+    st.title("CoMe Lab")
+    what, picture = st.columns([1, 1.35], gap="large")
+    with what:
+        st.markdown(
+            "CoMe Lab makes a language model smaller: neighbouring layers become one, which keeps the channels of each "
+            "that matter most (**Co**ncatenation-based **Me**rging). Here you see which ones those are, try plans, run "
+            "them beside other methods, and take the smaller model home as a plain Transformers folder."
+        )
+        _demo()
+    with picture:
+        _picture()
+    _recent()
+    _tour()
+
+
+# --- the demo ----------------------------------------------------------------------------------------
+
+
+def _demo() -> None:
+    running_now = demo.at_work()
+    label = "Run the two-minute demo" if running_now is None else "See the demo that is running"
+    if st.button(label, key="demo", type="primary", icon=":material/play_arrow:"):
+        _open_demo(running_now)
+    problem = session.take_problem()
+    if problem:
+        st.error(problem, icon=":material/error:")
+    try:
+        facts = _bundled()
+    except ComeError as error:
+        st.warning(str(error), icon=":material/error:")
+        return
+    st.caption(
+        f"CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers, calibrated on "
+        f"{demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text} and judged on held-back ones. "
+        "It is a real run, which keeps the plans only."
+    )
+    widgets.expected(foreseen.cost(demo.requests(), facts, None))
+    if not facts.converted:
+        st.caption("The first time, the model is converted once, which takes about half a minute.")
+
+
+def _open_demo(running_now: Run | None) -> None:
+    """Start the demo unless it runs, choose what it is about, and go where it is watched."""
+    try:
+        made = [running_now] if running_now is not None else demo.start()
+    except ComeError as error:
+        session.set_problem(str(error))
+        return
+    if running_now is None:
+        session.own(*made)
+        session.set_choice(demo.CHOICE)
+        session.set_draft(demo.DRAFT)
+    session.open_run(made[0].id)
+    st.switch_page(widgets.PAGES / "run.py")
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def _bundled() -> Facts:
+    return describe(demo.CHOICE.model)
+
+
+# --- the example -------------------------------------------------------------------------------------
+
+
+def _picture() -> None:
+    """The shipped example's figure, with its verdict."""
+    entries = comparison.entries(example.runs())
+    results = [entry.pruned for entry in entries if entry.pruned]
+    originals = [entry.original for entry in entries if entry.original]
+    if not results:
+        return
+    titles = {name: method.title for name, method in come.merge.methods().items()}
+    figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
+    first, *rest = verdict.sentences(results, originals)
+    figure.update_layout(title_text=first, height=360)
+    widgets.figure(figure, key="home-example", alt=f"Perplexity against layers left. {first} {' '.join(rest)}")
+    st.caption(
+        f"{' '.join(rest)} :material/bookmark: Shipped example: {len(results)} runs on the bundled model, computed by "
+        "this program; bars are ± 1 standard error."
+    )
+
+
+# --- what was run, and the way on --------------------------------------------------------------------
+
+
+def _recent() -> None:
+    rows = [(run, row) for run in come.runs.list_runs()[:RECENT] if (row := running.row(run))]
+    st.subheader("Recent runs")
+    if not rows:
+        st.markdown("None yet. What you run stays here, with its plan and its figures.")
+        return
+    for run, row in rows:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            widgets.next_step("run", row["name"], ":material/play_circle:", run=run.id)
+            st.caption(recent_sentence(row))
+
+
+def recent_sentence(row: dict[str, object]) -> str:
+    """How a run of the table of runs went, in a few words (markdown)."""
+    when = row["queued"]
+    words = [running.STATUS[str(row["status"])], f"{row['method']} on {row['model']}"]
+    if row["layers"] is not None:
+        words.append(f"{row['layers']} layers")
+    if isinstance(row["perplexity"], float):
+        words.append(f"perplexity {figures.number(row['perplexity'])}")
+    if isinstance(when, datetime):
+        words.append(f"{when:%d %b %H:%M}")
+    return " · ".join(words)
+
+
+def _tour() -> None:
+    st.subheader("The tour")
+    there = [stop for stop in TOUR if (widgets.PAGES / f"{stop.page}.py").is_file()]
+    columns = 3
+    for start in range(0, len(there), columns):
+        row = st.columns(columns, gap="small")
+        for place, stop in enumerate(there[start : start + columns], start=start + 1):
+            with row[(place - 1) % columns], st.container(border=True, gap="small", height="stretch"):
+                try:
+                    st.page_link(
+                        widgets.PAGES / f"{stop.page}.py",
+                        label=f"**{place}. {stop.title}**",
+                        icon=f":material/{stop.icon}:",
+                    )
+                except StreamlitAPIException:  # the page is there, but not in the navigation
+                    st.markdown(f"**{place}. {stop.title}**")
+                st.markdown(stop.what)
+
+
+page()

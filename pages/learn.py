@@ -1,0 +1,34 @@
+"""The lesson: CoMe in eight small steps, on the shipped example."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import widgets
+from app.lesson import angle, averaging, frame, joining, looping, material, quiz, recovering, sensitivity, stack
+from app.lesson.frame import Step
+
+STEPS = [
+    Step(part.TITLE, part.IDEA, part.draw)
+    for part in (stack, sensitivity, angle, joining, averaging, looping, recovering, quiz)
+]
+
+
+def page() -> None:
+    st.title("Learn")
+    of = material.load()
+    if of is None:
+        widgets.empty_state(
+            "The lesson's example is not here",
+            "The lesson reads the example that ships with the project (app/example); this installation lacks it.",
+            "model",
+            "Choose a model instead",
+        )
+        return
+    step = frame.toolbar(STEPS)
+    frame.head(step, STEPS)
+    step.draw(of)
+    frame.foot(STEPS)
+
+
+page()

@@ -1,0 +1,187 @@
+"""The original and its pruned models answer one prompt side by side; below, what each expects next along a text."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import playground, playground_next, playground_words, session, widgets
+from app import playground_talk as talks
+from app.playground import Offer
+from app.playground_job import Job
+from app.playground_next import LOOK
+from app.playground_talk import Asked, Talk
+from come.live import Sampling
+
+TALK = "_talk"  # where the session holds the newest answers
+OF = "_talk_of"  # and of which model they are
+EVERY = 0.3
+TEMPERATURES = [tenths / 10 for tenths in range(16)]
+SHARES = [tenths / 20 for tenths in range(2, 21)]
+LENGTHS = [8, 16, 32, 64, 96, 128, 192, 256]
+
+
+def page() -> None:
+    st.title("Playground")
+    chosen = session.choice().model
+    offer = playground.offer(chosen)
+    st.caption("One prompt, the original and pruned models side by side. Marked: where each first says something else.")
+    if offer.borrowed:
+        name = chosen.rstrip("/").rsplit("/", 1)[-1]
+        st.info(f"There is no finished run of {name} yet, so the shipped example speaks: {offer.title}, pruned.")
+    _begin(offer)
+    asked, chat = _form(offer)
+    talk: Talk | None = session.value(TALK)
+    st.html(playground_words.STYLE)
+    if talk is None:
+        with st.container(border=True):
+            st.markdown("**Nothing said yet.** Choose a prompt and let the models answer: the first time loads them.")
+    elif talk.active:
+        _live(talk)
+    else:
+        _answers(talk)
+    playground_next.section(asked, talk, chat)
+    if offer.borrowed:
+        widgets.next_step("run", "Prune the chosen model, to hear it here")
+
+
+def _begin(offer: Offer) -> None:
+    """A new visit starts with the recording; answers of another model are put away."""
+    if session.value(OF) == offer.model:
+        return
+    session.put(OF, offer.model)
+    for key in (TALK, LOOK):
+        job: Job | None = session.value(key)
+        if job is not None:
+            job.stop()
+    kept = playground.recording(offer)
+    session.put(TALK, kept[0] if kept else None)
+    session.put(LOOK, kept[1] if kept else None)
+
+
+def _form(offer: Offer) -> tuple[Asked, bool]:
+    """Who speaks, the prompt, and how; what they come to, and whether the chat template is used."""
+    template = playground.answers_questions(offer.model)
+    # Unknown before the model is loaded: used if there is one.
+    chat = template is not False and session.keep_among("chat", [True, False], True)
+    examples = playground.QUESTIONS if chat else playground.BEGINNINGS
+    options = list(offer.candidates)
+    runs = session.keep_several("with", options, offer.default(), playground.MOST)
+    st.multiselect(
+        f"Beside the original, {offer.title} (up to {playground.MOST})",
+        options,
+        key="with",
+        max_selections=playground.MOST,
+        format_func=lambda run: offer.candidates[run].label,
+        placeholder="Choose pruned models",
+    )
+    prompt = session.keep_text("prompt", next(iter(examples.values())), playground.LONGEST_LINK)
+    st.text_area("Prompt", key="prompt", height=90, max_chars=playground.LONGEST_PROMPT)
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        for label, text in examples.items():
+            st.button(label, key=f"example-{label}", on_click=session.put, args=("prompt", text), type="secondary")
+    sampling = _sampling_settled()
+    asked = Asked(
+        model=offer.model,
+        prompt=prompt,
+        plans={run: offer.candidates[run].plan for run in runs},
+        names=offer.names,
+        sampling=sampling,
+        chat=None if chat else False,
+    )
+    problem = offer.unlike(runs) or ("" if prompt.strip() else "The prompt is empty. Write a few words.")
+    talk: Talk | None = session.value(TALK)
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        if talk is not None and talk.active:
+            st.button("Stop", key="stop-talk", icon=":material/stop_circle:", on_click=talk.stop, width=130)
+        else:
+            st.button(
+                "Let them answer" if chat else "Let them go on",
+                key="talk",
+                type="primary",
+                icon=":material/play_arrow:",
+                on_click=_speak,
+                args=(asked,),
+                disabled=bool(problem),
+            )
+        _sampling_popover(sampling)
+        if template is False:
+            st.toggle("Chat template", value=False, disabled=True, key="no-chat", help="This model has none.")
+        else:
+            st.toggle(
+                "Chat template",
+                key="chat",
+                help="Puts the prompt as a user's turn, as instruct models expect. Off: raw text, to go on from.",
+            )
+    if problem:
+        st.warning(problem)
+    return asked, bool(chat)
+
+
+def _sampling_settled() -> Sampling:
+    """How tokens are chosen, as the popover has it."""
+    return Sampling(
+        temperature=session.keep_among("temperature", TEMPERATURES, 0.0),
+        top_p=session.keep_among("top-p", SHARES, 1.0),
+        new_tokens=session.keep_among("new-tokens", LENGTHS, 64),
+        seed=session.keep_among("draw", list(range(100)), 0),
+        top=10,
+    )
+
+
+def _sampling_popover(sampling: Sampling) -> None:
+    greedy = sampling.temperature == 0
+    label = "Greedy" if greedy else f"Temperature {sampling.temperature:g}"
+    with st.popover(f"{label}, {sampling.new_tokens} tokens", icon=":material/tune:"):
+        st.select_slider("New tokens, at most", LENGTHS, key="new-tokens")
+        st.select_slider(
+            "Temperature (0: the likeliest token every time)",
+            TEMPERATURES,
+            key="temperature",
+        )
+        st.select_slider("Top-p: draw from the likeliest, up to this chance", SHARES, key="top-p", disabled=greedy)
+        st.number_input("Seed", 0, 99, key="draw", disabled=greedy)
+        st.caption("All models meet the same random numbers, so they part only where their chances differ.")
+
+
+def _speak(asked: Asked) -> None:
+    before: Talk | None = session.value(TALK)
+    if before is not None:
+        before.stop()
+    session.put(TALK, talks.talk(asked, session.visitor()))
+
+
+@st.fragment(run_every=EVERY)
+def _live(talk: Talk) -> None:
+    talk.look()
+    if not talk.active:
+        st.rerun()
+    _answers(talk)
+
+
+def _answers(talk: Talk) -> None:
+    st.html(playground_words.asked(talk))
+    if talk.status == "failed":
+        st.error(talk.problem, icon=":material/error:")
+        if not talk.start:
+            return
+    st.html(playground_words.answers(talk))
+    st.html(playground_words.LEGEND)
+    if not talk.active:
+        _notes(talk)
+
+
+def _notes(talk: Talk) -> None:
+    """What a reader may stumble over."""
+    at_once = [talk.asked.names[voice.name] for voice in talk.voices.values() if voice.stopped_at_once]
+    if at_once:
+        raw = talk.start is not None and not talk.start.chat
+        why = "a raw prompt can look like a finished text" if raw else "it held the turn to be finished"
+        hint = "Leave the prompt open, in the middle of a sentence" if raw else "Try another prompt"
+        if raw and playground.answers_questions(talk.asked.model):
+            hint += ", or turn the chat template on"
+        st.info(f"{', '.join(at_once)}: ended the text at once; {why}. {hint}.")
+    if talk.start is not None and not talk.start.chat and talk.asked.chat is None:
+        st.caption("This model has no chat template: it was given the raw prompt.")
+
+
+page()

@@ -1,0 +1,50 @@
+"""The lesson in a real browser: all eight steps by their Next button, narrow and wide; large type by its link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+SECOND = 1000
+FIGURES = ("stack", "activations", "angle", "joined", "averaging", "loop", "refit", "quiz")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (2560, "light")])
+def test_eight_steps_fit_the_screen(server: Callable[..., Server], browser: Browser, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(60 * SECOND)
+    page.goto(f"{server().url}/learn")
+    for step, name in enumerate(FIGURES, 1):
+        page.get_by_role("heading", name=f"{step} of 8").wait_for()
+        page.locator(f".st-key-lesson-{name} .js-plotly-plot").wait_for()
+        page.wait_for_timeout(SECOND)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        box = page.locator(f".st-key-lesson-{name} .js-plotly-plot").bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width + 1
+        if step < len(FIGURES):
+            page.get_by_role("button", name="Next").click()
+    page.wait_for_url("**/learn?*step=8*")
+    context.close()
+
+
+def test_large_type_and_the_step_survive_a_reload(server: Callable[..., Server], page: Page) -> None:
+    page.set_default_timeout(60 * SECOND)
+    page.goto(f"{server().url}/learn?step=6&present=1")
+    page.get_by_role("button", name="Merge", exact=True).click()
+    page.get_by_text("Merge 2 takes layers").wait_for()
+    page.reload()
+    page.get_by_text("Merge 2 takes layers").wait_for()
+    large = page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)")
+    page.locator("label").filter(has_text="Presenter mode").click()
+    page.get_by_role("link", name="Inspect").wait_for()  # the sidebar is back
+    assert large > page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)")

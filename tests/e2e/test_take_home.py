@@ -1,0 +1,57 @@
+"""Home in a real browser, and a model taken home: prepared, sent from the disk, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from come.runs import RunConfig, create, execute
+from tests.e2e.conftest import Server
+from tests.tiny import tiny_folder
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+SECOND = 1000
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
+def test_a_visit_lands_on_home(
+    server: Callable[..., Server], browser: Browser, scheme: str, width: int, tmp_path: Path
+) -> None:
+    serving = server()
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(90 * SECOND)
+    page.goto(serving.url)
+    page.get_by_role("button", name="Run the two-minute demo").wait_for()
+    page.get_by_text("9. Learn").wait_for()
+    page.locator(".js-plotly-plot").wait_for()
+    assert page.url.startswith(f"{serving.url}/home")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    page.close()
+
+
+def test_a_model_is_taken_home(server: Callable[..., Server], page: Page, tmp_path: Path) -> None:
+    serving = server()
+    text = tmp_path / "lines.txt"
+    text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(400)))
+    fields = {"n_tokens": 512, "seq_len": 64, "evaluation_tokens": 256, "target_layers": 4}
+    request = RunConfig(model=str(tiny_folder(tmp_path)), text=str(text), keep_model=False, **fields)
+    run = create(request, serving.runs)
+    execute(run)
+    page.set_default_timeout(90 * SECOND)
+    page.goto(f"{serving.url}/run?run={run.id}")
+    page.get_by_role("button", name="Prepare the download").click()
+    link = page.get_by_role("link", name="Download ")
+    link.wait_for()
+    with page.expect_download() as download:
+        link.click()
+    packed = run.path / "takeaway" / f"{run.id}-float32.zip"
+    assert download.value.suggested_filename == packed.name
+    assert Path(download.value.path()).read_bytes() == packed.read_bytes()
+    page.get_by_role("button", name="Check in plain Transformers").click()
+    page.get_by_text("It reloads in plain Transformers").wait_for()

@@ -1,0 +1,75 @@
+"""What-if in a real browser and with a real resident process: change, compare, undo, take, save, restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.e2e.conftest import Server
+from tests.tiny import tiny_folder
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 90_000
+
+
+@pytest.fixture
+def tiny_choice(tmp_path: Path) -> dict[str, str]:
+    """The URL's parameters that choose a tiny model and a small text."""
+    text = tmp_path / "lines.txt"
+    text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(600)))
+    return {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}
+
+
+def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]) -> None:
+    page.set_default_timeout(PATIENCE)
+    serving = server()
+
+    # The first answer: the model is loaded, measured and run by the process itself.
+    page.goto(f"{serving.url}/plan?{urlencode(tiny_choice | {'windows': '1-2'})}")
+    finding = page.locator("p.come-finding", has_text="Predicted perplexity")
+    finding.wait_for()
+    assert page.get_by_text("the last plan answered").count() == 0
+    first = finding.inner_text()
+
+    # A change is answered against it; undo, by the keyboard, goes back to the same answer.
+    page.get_by_label("Last layer", exact=True).fill("3")
+    page.get_by_label("Last layer", exact=True).press("Enter")
+    page.get_by_text("Against the last plan answered (5 layers)").wait_for()
+    assert finding.inner_text() != first
+    page.get_by_role("heading", name="Plan", exact=True).click()
+    page.keyboard.press("Alt+z")
+    page.get_by_text("Against the last plan answered (4 layers)").wait_for()
+    assert finding.inner_text() == first
+
+    # The best next window, taken.
+    page.get_by_role("button", name="Suggest the next window").click()
+    page.get_by_role("button", name="Take it").click()
+    page.get_by_text("6 → 4 layers").wait_for()
+    page.get_by_role("button", name="Suggest the next window").wait_for()
+    taken = finding.inner_text()
+
+    # A saved plan outlives the server.
+    page.get_by_role("button", name="Saved plans").click()
+    page.get_by_label("Name of this plan").fill("Two pairs")
+    page.get_by_label("Name of this plan").press("Enter")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("button", name="Two pairs", exact=True).wait_for()
+    serving.process.kill()
+    serving.process.wait()
+    again = server()
+    page.goto(f"{again.url}/plan?{urlencode(tiny_choice | {'target': '5'})}")
+    page.get_by_role("button", name="Saved plans").click()
+    page.get_by_role("button", name="Two pairs", exact=True).click()
+    page.get_by_text("6 → 4 layers").wait_for()
+    finding.wait_for()
+    assert finding.inner_text() == taken
+    assert page.get_by_test_id("stException").count() == 0
+    assert page.get_by_text("met a fault of ours").count() == 0

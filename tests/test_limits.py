@@ -1,0 +1,101 @@
+"""What a public demonstration refuses, and what it does not show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from come import limits, settings
+from come.errors import ComeError
+from come.limits import DEMO, Limits
+from come.redact import shown
+from come.runs import RunConfig, create, prepare
+from come.runs.sweep import as_sweep
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COME_DEMO", "1")
+    monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.mark.parametrize(("value", "is_demo"), [("1", True), ("yes", True), ("", False), ("0", False), ("no", False)])
+def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, value: str, is_demo: bool) -> None:
+    monkeypatch.setenv("COME_DEMO", value)
+    assert settings.demo() is is_demo
+    assert limits.current() == (DEMO if is_demo else Limits())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"model": "/etc"}, "The model etc is not offered"),
+        ({"model": "meta-llama/Llama-2-7b-hf"}, "is not offered"),
+        ({"text": "/etc/secret.txt"}, "The text secret.txt is not offered"),
+        ({"evaluation_text": "own.jsonl"}, "is not offered"),
+        ({"recover_text": "/a/b.txt", "recover": ["refit"]}, "is not offered"),
+        ({"n_tokens": 8_193}, "8,193 tokens are more"),
+        ({"evaluation_tokens": 9_000}, "9,000 tokens are more"),
+        ({"recover": ["distill-mp"], "recover_tokens": 9_000}, "9,000 tokens are more"),
+        ({"recover": ["distill-mp"], "recover_tokens": 64, "recover_options": {"distill-mp.minutes": 9.0}}, "minutes"),
+        ({"evaluate": ["acc"]}, "All questions are more"),
+        ({"evaluate": ["acc"], "task_limit": 1000}, "1,000 questions are more"),
+        ({"evaluate": ["acc"], "task_limit": 10, "tasks": ["/a/own.jsonl"]}, "Questions of your own"),
+    ],
+)
+def test_a_run_that_asks_for_too_much_leaves_nothing(demo: None, changes: dict, sentence: str) -> None:
+    with pytest.raises(ComeError, match=sentence):
+        create(RunConfig.model_validate({"target_layers": 27, "n_tokens": 1024} | changes))
+    assert not settings.runs_dir().exists()
+
+
+def test_nothing_of_this_holds_elsewhere() -> None:
+    Limits().check_run(RunConfig(model="/any", text="/any.txt", n_tokens=10**9, evaluate=["acc"]))
+    Limits().check_request([RunConfig()] * 1000, others=1000)
+
+
+def test_one_request_works_and_three_wait(demo: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("come.runs.store.checked", lambda config: (config, 27))  # needs no model
+    request = RunConfig(target_layers=27, n_tokens=1024)
+    prepare(as_sweep([request, request.model_copy(update={"method": "shortgpt"})]))  # counts once
+    for _ in range(3):
+        create(request)
+    with pytest.raises(ComeError, match="3 are waiting"):
+        create(request)
+    with pytest.raises(ComeError, match="3 are waiting"):
+        prepare(as_sweep([request.model_copy(update={"seed": 1})]))
+
+
+def test_a_sweep_has_few_runs(demo: None) -> None:
+    cells = [RunConfig(target_layers=layers, n_tokens=1024) for layers in range(10, 20)]
+    with pytest.raises(ComeError, match="10 runs at once"):
+        prepare(as_sweep(cells))
+    assert not settings.runs_dir().exists()
+
+
+def test_paths_are_cut_to_their_last_name(demo: None) -> None:
+    assert shown("See /srv/data/runs/x/log.txt, or ~/.cache/come/a.") == "See …/log.txt, or …/a."
+    assert shown("https://example.org/a/b Qwen/Qwen2.5 3/4") == "https://example.org/a/b Qwen/Qwen2.5 3/4"
+    error = ComeError("The disk of /srv/data is full.", "Look into '/srv/data/log.txt'.")
+    assert str(error) == "The disk of …/data is full. Look into '…/log.txt'."
+
+
+def test_paths_are_shown_elsewhere() -> None:
+    assert shown("See /srv/data/log.txt.") == "See /srv/data/log.txt."
+
+
+@pytest.mark.parametrize(
+    ("subject", "sentence"),
+    [
+        ({"model": "/etc"}, "The model etc is not offered"),
+        ({"model": "smollm2-135m", "text": "/etc/passwd"}, "The text passwd is not offered"),
+        ({"model": "smollm2-135m", "n_tokens": 4096}, "4,096 tokens are more"),
+    ],
+)
+def test_the_resident_process_refuses_the_same(subject: dict, sentence: str) -> None:
+    from come.live.requests import Call, Desk
+
+    call = Call({"do": "whatif", "subject": subject, "question": {}}, lambda message: None, lambda: False)
+    with pytest.raises(ComeError, match=sentence):
+        Desk(DEMO).answer(call)
