@@ -43,6 +43,7 @@ def _list(plans: list[NamedPlan]) -> None:
             st.button(
                 plan.name,
                 key=f"open-plan-{place}",
+                icon=":material/folder_open:",
                 type="tertiary",
                 help=f"Open: {words(plan)}",
                 on_click=_open,

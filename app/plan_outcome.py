@@ -117,4 +117,7 @@ def runs_so_far(facts: Facts) -> None:
     figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count)
     figure.update_layout(title_text="What runs on this model have cost so far", height=320)
     widgets.figure(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's size")
-    st.caption(f"{found[0].title}. A plan has no quality before it runs: this only shows where its size lies.")
+    st.caption(
+        f"{found[0].title}. The line marks this plan's size; the prediction above is on other tokens, "
+        "so it is not drawn here."
+    )

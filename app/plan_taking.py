@@ -7,6 +7,7 @@ import streamlit as st
 import come.merge
 import come.models
 from app import plan_names, planning, request, session, visit, widgets
+from come import settings
 from come.errors import ComeError
 
 
@@ -29,7 +30,8 @@ def draw(fault: str) -> None:
                 icon=":material/download:",
                 on_click="ignore",
             )
-        plan_names.draw(ready)
+        if not settings.demo():  # saved plans are everybody's: not among strangers
+            plan_names.draw(ready)
         with st.popover("Upload a plan", icon=":material/upload:"):
             st.file_uploader("A request that this page wrote", type="json", key="upload", on_change=_upload)
 

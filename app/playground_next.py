@@ -157,7 +157,8 @@ def _drawn(look: Look) -> None:
         )
     before = visible("".join(found.pieces[: found.at + 1])[-60:])
     st.html(f"<p class='come-legend'>After token {found.at} of {last}; what was read ends in {escape(before)}</p>")
-    columns = st.columns(len(found.top), gap="medium")
+    with st.container(key="next-tokens"):  # its columns wrap: see playground_words.STYLE
+        columns = st.columns(len(found.top), gap="medium")
     reference = [token for token, _, _ in found.top[ORIGINAL]]
     for place, (column, (speaker, top)) in enumerate(zip(columns, found.top.items(), strict=True)):
         with column:

@@ -216,6 +216,10 @@ STYLE = f"""<style>
 }}
 /* The dark theme's accent is light: white words on it would be too faint. */
 [data-baseweb="tag"], [data-baseweb="tag"] :is(span, svg) {{ color: light-dark(#fff, #0d1218) !important; }}
+.st-key-next-tokens [data-testid="stHorizontalBlock"] {{ flex-wrap: wrap; }}
+.st-key-next-tokens [data-testid="stColumn"] {{
+  flex: 1 1 12.5rem !important; min-width: min(100%, 12.5rem) !important;
+}}
 .come-answer .caret {{ color: var(--voice); }}
 .come-legend {{
   display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0; font-size: .8rem; line-height: 1.7;

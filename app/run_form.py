@@ -6,7 +6,7 @@ import streamlit as st
 
 import come.merge
 from app import request, session, visit, widgets
-from come import limits
+from come import limits, settings
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
@@ -35,6 +35,8 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
     with right:
         judged = _judged()
         kept = _kept(facts, layers)
+        if not settings.demo():
+            _where()
     try:
         fields = recovered | judged | kept
         first = request.config(session.choice(), visit.config_of_draft(), name=name or "", **fields)
@@ -193,6 +195,17 @@ def _judged() -> dict[str, object]:
         )
         fields |= {"tasks": list(tasks or ["bundled"]), "task_limit": int(limit or 100)}
     return fields
+
+
+def _where() -> None:
+    """Where the runs execute."""
+    st.text_input(
+        "Where",
+        key=session.WHERE,
+        placeholder="on this machine",
+        persist_state="session",
+        help="Empty for this machine; ray://HOST:PORT for a Ray cluster, which takes `come run --on` as well.",
+    )
 
 
 def _kept(facts: Facts, layers: int) -> dict[str, object]:

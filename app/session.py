@@ -27,6 +27,7 @@ from come.runs import Run
 
 ACTIVE = ("queued", "running")
 _ECHO_SECONDS = 3.0  # a URL written this recently may still be on its way to the browser
+WHERE = "where"  # the widget that says on which machines runs execute
 _UNDO_DEPTH = 50
 _RUNS_LOOKED_AT = 50
 

@@ -208,15 +208,15 @@ STYLE = """<style>
 .come-whatif thead th, .come-whatif small { font-size: .8rem; opacity: .78; }
 .come-whatif b { font-weight: 600; }
 .come-whatif .stale tbody td { opacity: .45; }
-.st-key-whatif:has(.come-whatif.first) { min-height: 31rem; }
-.st-key-whatif:has(.come-whatif.again) { min-height: 35.5rem; }
+.st-key-whatif:has(.come-whatif.first) { min-height: 31.5rem; }
+.st-key-whatif:has(.come-whatif.again) { min-height: 37.5rem; }
 @media (max-width: 640px) {
   .come-whatif table { font-size: .8rem; }
   .come-whatif td:not(:last-child) { white-space: nowrap; }
   .come-whatif :is(th, td) { padding-left: .4rem; }
   .come-whatif th small { display: block; }
-  .st-key-whatif:has(.come-whatif.first) { min-height: 37rem; }
-  .st-key-whatif:has(.come-whatif.again) { min-height: 46rem; }
+  .st-key-whatif:has(.come-whatif.first) { min-height: 41rem; }
+  .st-key-whatif:has(.come-whatif.again) { min-height: 49rem; }
 }
 </style>"""
 

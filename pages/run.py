@@ -26,6 +26,7 @@ from app import (
     widgets,
 )
 from app.figures import run as run_figures
+from come.cluster import check_reachable
 from come.errors import ComeError
 from come.redact import shown
 from come.runs import Run, RunConfig
@@ -99,11 +100,14 @@ def _new() -> None:
 
 def _start(requests: list[RunConfig]) -> None:
     """Check and queue all requests in one process; the first one is opened."""
+    where = str(session.value(session.WHERE) or "")
     try:
+        if (place := come.runs.place_named(where)) is not None:
+            check_reachable(place)
         made = come.runs.prepare(requests) if len(requests) > 1 else [come.runs.create(requests[0])]
         session.own(*made)
         todo = [run for run in made if run.state().status != "done"]
-        come.runs.launch(*(todo or made))
+        come.runs.launch(*(todo or made), where=where)
         session.open_run(made[0].id)
     except ComeError as error:
         session.set_problem(str(error))

@@ -97,9 +97,9 @@ def figure(drawn: go.Figure, key: str, alt: str) -> None:
     """Show a figure; larger for a hall."""
     if presenting():
         scale = 1.45
-        drawn.update_layout(height=(drawn.layout.height or 360) * 1.1, font_size=17)
-        drawn.for_each_xaxis(lambda axis: axis.update(title_font_size=17, tickfont_size=16))
-        drawn.for_each_yaxis(lambda axis: axis.update(title_font_size=17, tickfont_size=16))
+        drawn.update_layout(height=(drawn.layout.height or 360) * 1.1, font_size=19)
+        drawn.for_each_xaxis(lambda axis: axis.update(title_font_size=19, tickfont_size=19))
+        drawn.for_each_yaxis(lambda axis: axis.update(title_font_size=19, tickfont_size=19))
         drawn.for_each_annotation(lambda note: note.update(font_size=(note.font.size or 12) * scale))
         drawn.for_each_trace(
             lambda trace: trace.update(textfont_size=(trace.textfont.size or 12) * scale), selector={"mode": "text"}

@@ -73,6 +73,20 @@ def test_methods_targets_and_seeds_make_a_sweep(visit: Visit, lab: Lab, monkeypa
     assert all((run.config.evaluate, run.config.task_limit) == (["ppl", "acc"], 7) for run in launched)
 
 
+def test_runs_go_where_the_form_says(visit: Visit, lab: Lab, monkeypatch) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(come.runs, "launch", lambda *runs, where="": sent.append(where))
+    monkeypatch.setattr("come.cluster.check_reachable", lambda place: None)
+    at = visit("run", target="5")
+    at.text_input(key="where").set_value("ray://head:10001").run()
+    at.button(key="start").click().run()
+    assert not at.exception and sent == ["ray://head:10001"]
+    at = visit("run", target="5")
+    at.text_input(key="where").set_value("moon").run()
+    at.button(key="start").click().run()
+    assert not at.exception and len(at.error) == 1 and len(sent) == 1
+
+
 def test_a_bad_text_is_one_sentence_and_no_run_is_left(visit: Visit, lab: Lab) -> None:
     empty = lab.text.with_name("empty.txt")
     empty.write_text("")

@@ -1,0 +1,53 @@
+"""The playground in a real browser: the recording at once, words that come one by one, stop, a hover, any width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+SECOND = 1000
+
+
+def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page) -> None:
+    page.set_default_timeout(90 * SECOND)
+    page.goto(f"{server().url}/playground")
+    page.get_by_text("recorded when the example was made").first.wait_for()
+    page.get_by_role("button", name="Blue sky").click()
+    page.wait_for_url("**/playground?*prompt=*")
+    page.get_by_role("button", name="Let them answer").click()
+    stop = page.get_by_role("button", name="Stop")
+    stop.wait_for()
+    page.locator(".come-answer .caret").first.wait_for()  # a word has come, and more will
+    stop.click()
+    page.get_by_role("button", name="Let them answer").wait_for()
+    token = page.locator(".come-answer .t[data-tip]").first
+    token.wait_for()
+    token.hover()
+    tip = token.evaluate("each => getComputedStyle(each, '::after').content")
+    assert "%" in tip
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1000, "light"), (2560, "light")])
+def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Browser, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(60 * SECOND)
+    page.goto(f"{server().url}/playground")
+    page.locator(".st-key-next-3 .js-plotly-plot").wait_for()
+    page.wait_for_timeout(SECOND)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for place in [f".come-answer:nth-child({place})" for place in range(1, 5)] + [
+        f".st-key-{key} .js-plotly-plot" for key in ("kl-strip", "next-0", "next-3")
+    ]:
+        box = page.locator(place).bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width + 1 and box["width"] > 150
+    context.close()
