@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 import come.merge
-from app import planning, session, whatif, whatif_job, whatif_suggestion, whatif_words, widgets
+from app import planning, session, whatif, whatif_job, whatif_suggestion, whatif_watch, whatif_words, widgets
 from app.figures import whatif as figures
 from app.foreseen import Cost
 from app.whatif_job import Job
@@ -21,7 +21,6 @@ from come.runs import Run
 
 AT_ONCE = 0.15  # seconds; an answer that is known already is there by then, and nothing flickers
 LAST = "the last plan"
-POLL = 0.4  # seconds between two looks at an open question
 
 
 def draw(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow], cost: Cost) -> None:
@@ -98,7 +97,8 @@ def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) ->
             seconds = None
             if subject.analysis is None:
                 seconds = whatif.measuring_seconds(session.choice(), facts)
-            st.fragment(run_every=POLL)(_waiting)(job, held, subject, seconds)
+            place = st.empty()
+            whatif_watch.later(job, lambda: place.html(_waiting(job, held, subject, seconds)))
             return None
         if job.outcome is None:
             st.warning(job.problem or "The question was given up.", icon=":material/power_off:")
@@ -127,17 +127,15 @@ def _leave(held: Memory, but: str | None = None) -> None:
         held.prediction = None
 
 
-def _waiting(job: Job, held: Memory, subject: Subject, measuring: float | None) -> None:
+def _waiting(job: Job, held: Memory, subject: Subject, measuring: float | None) -> str:
     """What is going on, over the numbers of the plan before."""
-    if not job.open:
-        st.rerun()
     shown = next(reversed(held.tried(subject)), None)
     last = held.last_before(held.order[-1], subject) if shown else None
     status = whatif_words.status(job.event, measuring, time.monotonic() - job.began)
-    st.html(f"<p class='come-finding' role='status'>{status}</p>")
     rows = whatif_words.rows(shown.found if shown else None, last.found if last else None)
     name = "Plan before" if shown else "Plan"
-    st.html(whatif_words.table(rows, name, LAST if shown else None, stale=True, busy=True))
+    table = whatif_words.table(rows, name, LAST if shown else None, stale=True, busy=True)
+    return f"<p class='come-finding' role='status'>{status}</p>{table}"
 
 
 def _told(found: Answered, last: Answered | None) -> None:

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import session, whatif, whatif_job, whatif_words
+from app import session, whatif, whatif_job, whatif_watch, whatif_words
 from app.whatif_job import Job, Predicted
 from app.whatif_state import Memory, key_of
 from come.live import Question, Subject, Suggestion
 from come.merge import DraftWindow
 from come.models import Facts
-
-POLL = 0.4  # seconds
 
 
 def draw(
@@ -51,7 +49,8 @@ def draw(
         )
     elif job.open:
         measuring = whatif.measuring_seconds(session.choice(), facts) if subject.analysis is None else None
-        st.fragment(run_every=POLL)(_waiting)(job, measuring)
+        place = st.empty()
+        whatif_watch.later(job, lambda: place.caption(_waiting(job, measuring)))
     elif job.outcome is None:
         st.caption(f":material/lightbulb: {job.problem or 'The question was given up.'}")
     else:
@@ -62,11 +61,9 @@ def _ask(held: Memory, subject: Subject, question: Question, key: str) -> None:
     held.suggestion = whatif_job.suggest(subject, question, session.visitor(), key)
 
 
-def _waiting(job: Job, measuring: float | None) -> None:
-    if not job.open:
-        st.rerun()
+def _waiting(job: Job, measuring: float | None) -> str:
     doing = whatif_words.status(job.event, measuring, time.monotonic() - job.began)
-    st.caption(f":material/lightbulb: Looking for the best next window. {doing}")
+    return f":material/lightbulb: Looking for the best next window. {doing}"
 
 
 def _told(hint: Suggestion, windows: Sequence[DraftWindow], now: Predicted | None) -> None:

@@ -15,6 +15,7 @@ from app import (
     session,
     visit,
     whatif_panel,
+    whatif_watch,
     widgets,
 )
 from come.errors import ComeError
@@ -24,6 +25,7 @@ from come.models import Facts
 
 
 def page() -> None:
+    whatif_watch.begin()
     st.title("Plan")
     measured, facts, is_example, analysis = visit.analysis()
     if not facts.supported:
@@ -46,6 +48,7 @@ def page() -> None:
         plan_taking.draw(fault)
         if not fault:
             plan_outcome.runs_so_far(facts)
+    whatif_watch.follow()
 
 
 def _foreseen(measured: Measurement | None, facts: Facts) -> tuple[list[DraftWindow], str]:

@@ -14,7 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import named_plans, whatif, whatif_job, whatif_words
+from app import named_plans, whatif, whatif_job, whatif_watch, whatif_words
 from app.choice import Choice, Draft
 from app.figures import whatif as figures
 from app.whatif_job import Predicted
@@ -105,6 +105,7 @@ def resident(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resident]:
     """No process is started; it answers at once unless a test makes it wait."""
     stub = Resident()
     stub.may.set()
+    monkeypatch.setattr(whatif_watch, "LONGEST", 0.0)  # a run of the page ends with an open question
     monkeypatch.setattr(whatif_job.client, "whatif", stub.whatif)
     monkeypatch.setattr(whatif_job.client, "suggest", stub.suggest)
     yield stub
