@@ -204,8 +204,8 @@ def test_progress_is_told_while_it_prepares(subjects: dict[str, Subject]) -> Non
 
 
 def test_a_model_that_does_not_fit_beside_others_takes_their_place(subjects: dict[str, Subject]) -> None:
-    from come.live.cancel import never
     from come.limits import Limits
+    from come.live.cancel import never
     from come.live.models import Models
 
     models = Models(Limits(model_bytes=1))

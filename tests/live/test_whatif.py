@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import come
 from come.errors import ComeError
 from come.evaluate import measure_divergence, reference
-from come.live import Answer, Cancelled, Merge, Question, change
 from come.limits import Limits
+from come.live import Answer, Cancelled, Merge, Question, change
 from come.live.suggest import suggest
 from come.live.whatif import WhatIf, what_if
 from come.measure.runner import LayerRunner

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import come
 from come.errors import ComeError
-from come.merge import Average, Concatenate, Mask, Plan, Remove, Replace, replay
+from come.merge import Average, Mask, Plan, Remove, Replace, replay
 from come.merge.mask import mask
 from come.merge.rebuild import base_of, with_plan
 from come.merge.take import take_step
