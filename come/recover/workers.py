@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -14,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 
 from come.errors import ComeError
 from come.recover.layerjob import LayerJob, Trained, train_layer
@@ -94,7 +96,9 @@ def _in_processes(
                 break
             points = folder / f"layer-{job.layer}.jsonl"
             points.touch()
-            running[pool.submit(_do, pickle.dumps(job), points)] = (job, points, 0)
+            with _nobodys_script():
+                future = pool.submit(_do, pickle.dumps(job), points)
+            running[future] = (job, points, 0)
         done, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
         if stop is not None and stop():
             (folder / STOP).touch()
@@ -104,6 +108,17 @@ def _in_processes(
                 del running[future]
                 yield pickle.loads(future.result())
                 _drop(job)
+
+
+@contextmanager
+def _nobodys_script() -> Iterator[None]:
+    """Within, new processes do not run the caller's script again, as "spawn" would: jobs need nothing of it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _do(job: bytes, points: Path) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -76,7 +78,11 @@ class Killed(Exception):
     pass
 
 
-def test_two_workers_give_the_weights_of_one_even_if_killed(tmp_path: Path) -> None:
+def test_two_workers_give_the_weights_of_one_even_if_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = ModuleType("__main__")  # what the processes must not run: they are nobody's script
+    script.__file__ = str(tmp_path / "script.py")
+    (tmp_path / "script.py").write_text("raise SystemExit('run again')")
+    monkeypatch.setitem(sys.modules, "__main__", script)
     student, teacher = merged(target=3)
     assert sum(len(group) > 1 for group in student.plan.groups()) > 1
     layers = [layer for layer, group in enumerate(student.plan.groups()) if len(group) > 1]
