@@ -99,7 +99,7 @@ def compared() -> str:
             informed = estimate(config, facts, device, measurement=measurement)
             path, taken, peak = _measured(config, environment)
             measurement = Run(Path(path)).measurement() or measurement
-            for figures in (fresh / "measured").glob("*.json"):
+            for figures in (fresh / "measured").glob("*"):
                 figures.unlink()
             stages = _stages(informed, Run(Path(path)).results()["seconds"])
             ratios = blind.seconds / taken, informed.seconds / taken, informed.memory_bytes / peak

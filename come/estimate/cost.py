@@ -26,7 +26,7 @@ from come.models.facts import BYTES
 from come.runs import list_runs
 from come.runs.config import RunConfig, checked
 
-START_SECONDS = 4.0  # importing the libraries
+START_SECONDS = 2.0  # importing the libraries
 TEXT_SECONDS = 0.5  # reading and tokenizing a text of some hundred thousand words
 FILES_SECONDS = 0.4  # everything about loading or saving that is not weights
 CONVERT_SECONDS = 1.5e-7  # a parameter, where a .gguf file is converted first

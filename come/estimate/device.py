@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -110,15 +110,11 @@ def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "
     if dtype not in DTYPES:
         raise ComeError(f"There is no dtype {dtype!r}.", f"Choose one of {', '.join(DTYPES)}.")
     place = _place(device)
-    width, precision, quarter = PROBE_WIDTH[place.type], DTYPES[dtype], seconds / 4
-    settled = torch.cuda.synchronize if place.type == "cuda" else torch.mps.synchronize
+    width, precision = PROBE_WIDTH[place.type], DTYPES[dtype]
 
-    def rate(work: Callable[[], object], amount: float) -> float:
-        def settle() -> None:
-            if place.type != "cpu":
-                settled()
-
-        return _rate(work, amount, quarter, settle)
+    def settle() -> None:
+        if place.type != "cpu":
+            (torch.cuda.synchronize if place.type == "cuda" else torch.mps.synchronize)()
 
     with torch.inference_mode():
         states = torch.randn(PROBE_TOKENS, width, device=place).to(precision)
@@ -126,15 +122,23 @@ def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "
         heads = torch.randn(4, width // 64, PROBE_TOKENS // 4, 64, device=place).to(precision)
         wide = torch.randn(PROBE_TOKENS, 2 * width, device=place).to(precision)
         functional = torch.nn.functional
-        flops = rate(lambda: functional.linear(states, weight), 2 * states.numel() * 4 * width)
-        attention = rate(
-            lambda: functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True),
-            2 * heads.numel() * heads.shape[2],
+        bytes_ = bytes(1 << 24)
+        rates = _rates(
+            [
+                (lambda: functional.linear(states, weight), 2 * states.numel() * 4 * width),
+                (
+                    lambda: functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True),
+                    2 * heads.numel() * heads.shape[2],
+                ),
+                # What a gated FFN does between its maps: reads 3 and writes 2 numbers a channel.
+                (lambda: functional.silu(wide) * wide, 5 * wide.numel() * wide.element_size()),
+                (wide.cpu, wide.numel() * wide.element_size()),
+                (lambda: hashlib.sha256(bytes_), len(bytes_)),
+            ],
+            seconds,
+            settle,
         )
-        # What a gated FFN does between its maps: reads 3 and writes 2 numbers a channel.
-        bandwidth = rate(lambda: functional.silu(wide) * wide, 5 * wide.numel() * wide.element_size())
-        copied = rate(wide.cpu, wide.numel() * wide.element_size()) if place.type == "cuda" else bandwidth
-    bytes_ = bytes(1 << 24)
+    flops, attention, bandwidth, copied, hashing = rates
     return _with_free_memory(
         Device(
             name=torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
@@ -144,8 +148,8 @@ def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "
             count=torch.cuda.device_count() if place.type == "cuda" else 1,
             kind=place.type,
             attention_flops={dtype: attention},
-            host_bandwidth=copied,
-            hashing=_rate(lambda: hashlib.sha256(bytes_), len(bytes_), quarter),
+            host_bandwidth=copied if place.type == "cuda" else bandwidth,
+            hashing=hashing,
             measured=True,
         )
     )
@@ -175,20 +179,23 @@ def remember(measured: Device, dtype: str, device: str = "auto") -> None:
         replace_file(path, json.dumps({**kept, _key(dtype, device): asdict(measured)}, indent=1))
 
 
-def _rate(
-    work: Callable[[], object], amount: float, seconds: float, settle: Callable[[], None] = lambda: None
-) -> float:
-    """``amount`` a second, by the median of rounds of ``work``; the first round only warms up."""
-    work()
-    settle()
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < until:
-        began = time.perf_counter()
-        work()
-        settle()
-        times.append(time.perf_counter() - began)
-    return amount / max(sorted(times)[len(times) // 2], 1e-9)
+def _rates(
+    works: Sequence[tuple[Callable[[], object], float]], seconds: float, settle: Callable[[], None]
+) -> list[float]:
+    """For each work and the amount that it does, how much a second, by its quickest round.
+
+    Works take turns: a process that has just begun, or a machine that is disturbed for a moment, is slow in all.
+    """
+    best = [float("inf")] * len(works)
+    rounds, until = 0, time.perf_counter() + seconds
+    while rounds < 4 or time.perf_counter() < until:
+        for place, (work, _) in enumerate(works):
+            began = time.perf_counter()
+            work()
+            settle()
+            best[place] = min(best[place], time.perf_counter() - began)
+        rounds += 1
+    return [amount / max(taken, 1e-9) for (_, amount), taken in zip(works, best, strict=True)]
 
 
 def _place(device: str) -> Any:
