@@ -26,9 +26,9 @@ from come.models.facts import BYTES
 from come.runs import list_runs
 from come.runs.config import RunConfig, checked
 
-START_SECONDS = 2.0  # importing the libraries
-TEXT_SECONDS = 0.5  # reading and tokenizing a text of some hundred thousand words
-FILES_SECONDS = 0.4  # everything about loading or saving that is not weights
+START_SECONDS = 0.5  # importing the libraries, once they were read from disk before
+TEXT_SECONDS = 0.3  # reading and tokenizing a text of some hundred thousand words
+FILES_SECONDS = 0.2  # everything about loading or saving that is not weights
 CONVERT_SECONDS = 1.5e-7  # a parameter, where a .gguf file is converted first
 SCORING = ("sleb", "taylor", "finercut", "fisher")  # methods that look at the loss or the logits
 PROMPT_TOKENS, NEW_TOKENS, SPEED_ROUNDS = 256, 32, 8  # of `come.speed`, warm-ups and the look at memory included
