@@ -14,7 +14,7 @@ from urllib.request import urlopen
 from playwright.sync_api import sync_playwright
 
 PORT = 8697
-SHOTS = (("plan", "light", 1010), ("channels", "dark", 960), ("compare", "light", 1120))  # page, scheme, height
+SHOTS = (("plan", "light", 1190), ("channels", "dark", 960), ("compare", "light", 1120))  # page, scheme, height
 
 
 def main() -> None:
