@@ -190,9 +190,9 @@ def test_it_ends_when_idle_or_when_nobody_is_left(monkeypatch: pytest.MonkeyPatc
     assert place.read_address() is None
     code = "from come.live import connection; list(connection.converse('status', {}))"
     subprocess.run([sys.executable, "-c", code], check=True)
-    orphan = place.read_address()
-    wait_until(lambda: place.read_address() is None)
-    assert orphan is None or not place.is_there(orphan.pid, orphan.started)
+    orphan = place.read_address()  # none, where it has left already
+    wait_until(lambda: orphan is None or not place.is_there(orphan.pid, orphan.started))
+    assert place.read_address() is None
 
 
 def test_progress_is_told_while_it_prepares(subjects: dict[str, Subject]) -> None:
