@@ -138,8 +138,7 @@ class Similarity:
 
     def __init__(self, original: Bundle, tokens: Tensor, options: CollapseOptions) -> None:
         self.tokens, self.options = tokens, options
-        layers, size = len(original.layers), original.shape.hidden_size
-        self.borders = Borders(layers, size, tokens.numel(), original.dtype.itemsize)
+        self.borders = Borders.of(original, tokens)
         self.found: dict[tuple[Windows, Window], float] = {}
         # The model after each of the windows that were taken last.
         self.path: list[tuple[Windows, Bundle, LayerRunner]] = [((), original, LayerRunner(original))]

@@ -145,8 +145,7 @@ class Judge:
         self.options = options
         self.tokens = options.few(task.tokens)
         bundle = task.original
-        layers, size = len(bundle.layers), bundle.shape.hidden_size
-        self.borders = Borders(layers, size, self.tokens.numel(), bundle.dtype.itemsize)
+        self.borders = Borders.of(bundle, self.tokens)
         self.bundle, self.runner = bundle, LayerRunner(bundle)
         self.original = list(self._logits(0, {}))
 

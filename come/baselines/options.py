@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from come.errors import ComeError
+from come.merge.choice import check_pass
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class PassOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense for any model."""
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ComeError("A batch needs at least one sequence.", "Give a batch_size of 1 or more.")
+        check_pass(self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,4 @@ class CachedPassOptions(PassOptions):
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.memory_budget is not None and self.memory_budget < 0:
-            raise ComeError(
-                "A memory budget cannot be negative.", "Give bytes, or nothing for a quarter of what is free."
-            )
+        check_pass(self.batch_size, self.memory_budget)

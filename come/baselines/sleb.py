@@ -40,13 +40,7 @@ def sleb(task: Task, options: CachedPassOptions) -> Result:
     bundle, plan = task.current, task.plan
     history: list[StepRecord] = []
     removals = len(task.original.layers) - task.target_layers
-    borders = Borders(
-        len(bundle.layers),
-        bundle.shape.hidden_size,
-        task.tokens.numel(),
-        bundle.dtype.itemsize,
-        options.memory_budget,
-    )
+    borders = Borders.of(bundle, task.tokens, options.memory_budget)
     for number in range(len(plan.steps), removals):
         began = time.perf_counter()
         losses = losses_without(

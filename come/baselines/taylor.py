@@ -90,7 +90,7 @@ def saliences(
         on_progress: told of each layer.
     """
     runner, todo, layers = LayerRunner(bundle), list(batches(tokens, batch_size)), len(bundle.layers)
-    borders = Borders(layers, bundle.shape.hidden_size, tokens.numel(), bundle.dtype.itemsize, memory_budget)
+    borders = Borders.of(bundle, tokens, memory_budget)
     upstream: list[Tensor] = []  # for each batch, the gradient by what leaves the layer in turn
     for batch in todo:
         with torch.no_grad():

@@ -5,8 +5,8 @@ Ray does the task of a worker that was killed again, on another one; a job follo
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 from come.cluster.board import Board, Teller
@@ -94,12 +95,12 @@ class _Layers:
         task = self.ray.remote(_train_there).options(
             num_cpus=job.threads, num_gpus=gpus, max_retries=self.retries, name=f"layer {job.layer}"
         )
-        return task.remote(_packed(job), *states, job.device.type, self.board)
+        return task.remote(_to_send(job), *states, self.board)
 
     def _result(self, task: Any) -> Trained:
         job, errors = self.running.pop(task), self.ray.exceptions
         try:
-            trained: Trained = _opened(self.ray.get(task), torch.device("cpu"))
+            trained: Trained = self.ray.get(task)
         except errors.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from error
         except errors.RayError as error:
@@ -136,41 +137,35 @@ class _Layers:
                     self.on_point(layer, Point(**point))
 
 
-def _train_there(
-    packed: bytes, entering: np.ndarray[Any, Any], leaving: np.ndarray[Any, Any], device_type: str, board: Any
-) -> bytes:
-    """Do a job on a worker: the task."""
+def _train_there(job: LayerJob, entering: np.ndarray[Any, Any], leaving: np.ndarray[Any, Any], board: Any) -> Trained:
+    """Do a job on a worker: the task. What it gives back is on the CPU."""
     import ray
 
-    device = torch.device("cuda" if device_type == "cuda" and torch.cuda.is_available() else "cpu")
-    job: LayerJob = _opened(packed, device)
+    device = torch.device("cuda" if job.device.type == "cuda" and torch.cuda.is_available() else "cpu")
     seen = job.checkpoint is not None and (job.checkpoint.parent / IDENTITY).exists()
     job = dataclasses.replace(
         job,
+        module=job.module.to(device),
+        calls=send_to_device(job.calls, device),
         entering=_states(entering, job.entering),
         leaving=_states(leaving, job.leaving),
         device=device,
         checkpoint=job.checkpoint if seen else None,
     )
     with Teller(job.layer, lambda news: bool(ray.get(board.say.remote(news)))) as teller:
-        trained = train_layer(job, lambda point: teller.add(dataclasses.asdict(point)), teller.stopped)
-    return _closed(trained)
+        return train_layer(job, lambda point: teller.add(dataclasses.asdict(point)), teller.stopped)
 
 
-def _packed(job: LayerJob) -> bytes:
-    """A job without its states, which go by themselves."""
-    return _closed(dataclasses.replace(job, entering=_empty(job.entering), leaving=_empty(job.leaving)))
-
-
-def _closed(value: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
-def _opened(content: bytes, device: torch.device) -> Any:
-    # Our own bytes, from our own process on the other side.
-    return torch.load(io.BytesIO(content), map_location=device, weights_only=False)
+def _to_send(job: LayerJob) -> LayerJob:
+    """A job that any machine can take in: on the CPU, and without its states, which go by themselves."""
+    there_already = all(each.device.type == "cpu" for each in (*job.module.parameters(), *job.module.buffers()))
+    return dataclasses.replace(
+        job,
+        module=job.module if there_already else copy.deepcopy(job.module).cpu(),
+        calls=send_to_device(job.calls, "cpu"),
+        entering=_empty(job.entering),
+        leaving=_empty(job.leaving),
+    )
 
 
 def _bytes_of(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -202,17 +202,12 @@ def _place(device: str) -> Any:
     """The torch device behind a name that ``come.load`` takes."""
     import torch
 
+    from come.models.load import device_named
+
     if device in ("auto", "balanced"):
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ComeError(f"There is no device {device!r}.", "Choose auto, cpu, cuda, mps or balanced.") from error
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(place.type, False):
-        raise ComeError(f"This machine has no {place.type} device.", "Choose auto or cpu.")
-    return place
+    return device_named(device)
 
 
 def _with_free_memory(device: Device) -> Device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from come.measure.walk import Batch, batches
 from come.models import Bundle
 
 HEAD_POSITIONS = HEAD_TOKENS // 4  # both models' logits and what is made of them lie beside each other
+CACHED_TOKENS = 4  # this many tokens' logits fit into a processor's cache: three times as fast as all at once
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,16 @@ class Reference:
     def batches(self) -> list[tuple[Batch, Tensor]]:
         """The tokens in batches, each with its states."""
         return list(zip(batches(self.tokens, self.batch_size), self.states, strict=True))
+
+    def log_chances(self, batch: int) -> Iterator[Tensor]:
+        """The next-token log-probabilities in a batch, ``HEAD_POSITIONS`` predicted tokens at a time.
+
+        Each piece is (tokens, vocabulary), float32.
+        """
+        states = self.states[batch][:, :-1].flatten(0, 1)
+        for start in range(0, len(states), HEAD_POSITIONS):
+            piece = states[start : start + HEAD_POSITIONS].to(self.device)
+            yield self.runner.logits(piece).log_softmax(-1)
 
 
 def kl_divergence(
@@ -121,24 +133,52 @@ def measure_divergence(
     losses: list[Tensor] = []
     divergences: list[Tensor] = []
     todo = known.batches()
-    for batch, theirs in todo:
-        ours = run_through(runner, batch, len(todo), on_progress, message)[:, :-1].flatten(0, 1)
-        theirs = theirs[:, :-1].flatten(0, 1).to(known.device)
-        targets = batch.tokens[:, 1:].flatten()
-        pieces: list[tuple[Tensor, Tensor]] = []
-        for start in range(0, len(ours), HEAD_POSITIONS):
-            piece = slice(start, start + HEAD_POSITIONS)
-            pruned = runner.logits(ours[piece]).log_softmax(-1)
-            original = known.runner.logits(theirs[piece]).log_softmax(-1).to(pruned.device)
-            loss = -pruned.gather(-1, targets[piece, None].to(pruned.device))[:, 0]
-            divergence = torch.nn.functional.kl_div(pruned, original, reduction="none", log_target=True).sum(-1)
-            pieces.append((loss.cpu(), divergence.cpu()))
-        shape = (len(batch.tokens), -1)
-        losses.append(torch.cat([loss for loss, _ in pieces]).view(shape).mean(1))
-        divergences.append(torch.cat([divergence for _, divergence in pieces]).view(shape).mean(1))
+    for batch, _ in todo:
+        normed = run_through(runner, batch, len(todo), on_progress, message)
+        loss, divergence = compare(runner, normed, batch.tokens, known.log_chances(batch.index))
+        losses.append(loss)
+        divergences.append(divergence)
     perplexity = from_losses(torch.cat(losses), known.tokens, bundle.tokenizer)
     by_sequence = torch.cat(divergences).double()
     return perplexity, Divergence(float(by_sequence.mean()), mean_stderr(by_sequence), perplexity.tokens)
+
+
+def compare(runner: LayerRunner, normed: Tensor, tokens: Tensor, original: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean loss and mean KL divergence of each sequence, (sequences,) each, in nats a predicted token, on the CPU.
+
+    Args:
+        runner: the pruned model.
+        normed: its hidden states after the final norm, (sequences, tokens, hidden_size).
+        tokens: int64 (sequences, tokens).
+        original: the original's log-probabilities, in the pieces of ``Reference.log_chances``.
+    """
+    ours, targets = normed[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+    losses: list[Tensor] = []
+    divergences: list[Tensor] = []
+    start = 0
+    for theirs in original:
+        piece = slice(start, start + len(theirs))
+        loss, divergence = _compare(runner.logits(ours[piece]), theirs, targets[piece])
+        losses.append(loss)
+        divergences.append(divergence)
+        start = piece.stop
+    shape = (len(tokens), -1)
+    return torch.cat(losses).view(shape).mean(1), torch.cat(divergences).view(shape).mean(1)
+
+
+def _compare(logits: Tensor, original: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and divergence of each token, (tokens,) on the CPU."""
+    original, targets = original.to(logits.device), targets[:, None].to(logits.device)
+    # Blocks of nearly one size: the sum of a lone token would be split among threads, and so come to other bits.
+    blocks = max(1, len(logits) // CACHED_TOKENS) if logits.device.type == "cpu" else 1
+    losses, divergences = [], []
+    for ours, theirs, wanted in zip(*(each.tensor_split(blocks) for each in (logits, original, targets)), strict=True):
+        log_chances = ours.log_softmax(-1)
+        losses.append(-log_chances.gather(-1, wanted)[:, 0])
+        # torch.nn.functional.kl_div makes exp(original) * (original - ours) as well, in more arrays of this size.
+        torch.sub(theirs, log_chances, out=log_chances)
+        divergences.append(log_chances.mul_(theirs.exp()).sum(-1))
+    return torch.cat(losses).cpu(), torch.cat(divergences).cpu()
 
 
 def _require_one_vocabulary(bundle: Bundle, original: Bundle) -> None:

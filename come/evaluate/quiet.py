@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from come.text.hub import no_progress_bars
+
 _LOGGERS = ("lm_eval", "datasets", "evaluate", "huggingface_hub")
 
 
@@ -17,26 +19,22 @@ def quiet() -> Iterator[None]:
     import lm_eval.api.model
     import lm_eval.api.task
     import lm_eval.models.huggingface
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     modules = (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface)
     bars = [module.tqdm for module in modules]
     loggers = {logger: logger.level for logger in map(logging.getLogger, _LOGGERS)}
-    disabled_before = are_progress_bars_disabled()
     try:
         for module, bar in zip(modules, bars, strict=True):
             module.tqdm = _without_a_bar(bar)
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        disable_progress_bars()
-        yield
+        with no_progress_bars():
+            yield
     finally:
         for module, bar in zip(modules, bars, strict=True):
             module.tqdm = bar
         for logger, level in loggers.items():
             logger.setLevel(level)
-        if not disabled_before:
-            enable_progress_bars()
 
 
 def _without_a_bar(tqdm: Callable[..., Any]) -> Callable[..., Any]:

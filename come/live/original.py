@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psutil
 import torch
 from torch import Tensor
 
-from come.evaluate.divergence import HEAD_POSITIONS, Reference
+from come.evaluate.divergence import Reference
 from come.events import OnProgress, emit
 from come.measure.borders import Borders
 from come.measure.runner import LayerRunner
@@ -24,19 +25,16 @@ class Original:
     Attributes:
         known: the model, the tokens and what left its final norm.
         borders: what enters its layers, as far as the memory goes.
-        log_chances: for each batch, its next-token log-probabilities in pieces of ``HEAD_POSITIONS`` predicted tokens,
-            (tokens, vocabulary) float32; None where they are too large to keep.
+        log_chances: for each batch, what ``known.log_chances`` gives; None where they are too large to keep.
     """
 
     known: Reference
     borders: Borders
     log_chances: list[list[Tensor]] | None
 
-    def log_chances_of(self, batch: int, piece: int) -> Tensor:
-        """Those of one piece, (tokens, vocabulary), float32; made from the kept states where they are not kept."""
-        if self.log_chances is not None:
-            return self.log_chances[batch][piece]
-        return _log_chances(self.known, self.known.states[batch], piece)
+    def log_chances_of(self, batch: int) -> Iterable[Tensor]:
+        """Those of one batch, piece by piece; made from the kept states where they are not kept."""
+        return self.known.log_chances(batch) if self.log_chances is None else self.log_chances[batch]
 
 
 @torch.inference_mode()
@@ -79,13 +77,5 @@ def observe(
     vocabulary = int(bundle.model.config.vocab_size)
     log_chances: list[list[Tensor]] | None = None
     if tokens.numel() * vocabulary * 4 <= chance_bytes:
-        log_chances = []
-        for batch in todo:
-            pieces = -(-len(batch.tokens) * (tokens.shape[1] - 1) // HEAD_POSITIONS)
-            log_chances.append([_log_chances(known, states[batch.index], piece) for piece in range(pieces)])
+        log_chances = [list(known.log_chances(batch.index)) for batch in todo]
     return Original(known, borders, log_chances)
-
-
-def _log_chances(known: Reference, states: Tensor, piece: int) -> Tensor:
-    rows = states[:, :-1].flatten(0, 1)[piece * HEAD_POSITIONS : (piece + 1) * HEAD_POSITIONS]
-    return known.runner.logits(rows.to(known.device)).log_softmax(-1)

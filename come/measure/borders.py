@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
+from come.models import Bundle
 
 
 class Borders:
@@ -31,6 +32,12 @@ class Borders:
             check_budget(budget, one)
             self.stride = stride_in(budget, layers, one)
         self._kept: dict[tuple[int, int], _Kept] = {}
+
+    @classmethod
+    def of(cls, bundle: Bundle, tokens: Tensor, budget: int | None = None) -> Borders:
+        """Those of a model on tokens, (sequences, tokens), with that budget."""
+        layers, size = len(bundle.layers), bundle.shape.hidden_size
+        return cls(layers, size, tokens.numel(), bundle.dtype.itemsize, budget)
 
     def put(self, batch: int, border: int, hidden_states: Tensor) -> None:
         """Keep the hidden states of a border, if it is one of those to keep."""

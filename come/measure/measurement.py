@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from come.atomic import written_whole
 from come.errors import ComeError
 
 
@@ -68,9 +69,8 @@ class Measurement:
             elif field.name != "similarity":
                 facts[field.name] = value
         tensors |= {f"similarity.{kind}": matrix.contiguous() for kind, matrix in self.similarity.items()}
-        temporary = Path(f"{os.fspath(path)}.part")
-        save_file(tensors, temporary, metadata={"measurement": json.dumps(facts)})
-        temporary.replace(path)
+        with written_whole(Path(path)) as temporary:
+            save_file(tensors, temporary, metadata={"measurement": json.dumps(facts)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Measurement:

@@ -41,12 +41,19 @@ class SelectionOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense for any model."""
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ComeError("A batch needs at least one sequence.", "Give a batch_size of 1 or more.")
-        if self.memory_budget is not None and self.memory_budget < 0:
-            raise ComeError(
-                "A memory budget cannot be negative.", "Give bytes, or nothing for a quarter of what is free."
-            )
+        check_pass(self.batch_size, self.memory_budget)
+
+
+def check_pass(batch_size: int | None, memory_budget: int | None = None) -> None:
+    """Refuse what no pass of tokens through a model can be made with.
+
+    Raises:
+        ComeError: a batch of no sequences, or a negative memory budget.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ComeError("A batch needs at least one sequence.", "Give a batch_size of 1 or more.")
+    if memory_budget is not None and memory_budget < 0:
+        raise ComeError("A memory budget cannot be negative.", "Give bytes, or nothing for a quarter of what is free.")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from torch import Tensor
 
+from come.atomic import written_whole
 from come.errors import ComeError
 from come.merge.steps import Mask, Replace, Step, Strict
 from come.merge.weights import Weights
@@ -125,18 +125,8 @@ class Plan(Strict):
         for step in self.steps:
             if isinstance(step, Replace):
                 self._weights.write(path.parent, step.file)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-        ) as file:
-            try:
-                file.write(self.model_dump_json())
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+        with written_whole(path) as temporary:
+            temporary.write_text(self.model_dump_json(), encoding="utf-8")
 
     @classmethod
     def parse(cls, text: str | bytes, name: str = "The plan") -> Plan:

@@ -17,7 +17,33 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Concatenate(Strict):
+class _OfAWindow(Strict):
+    """A step that makes one layer of the layers ``window``, (first, last) inclusive."""
+
+    kind: str  # named here, as the document names it before the window
+    window: tuple[int, int]
+
+    @property
+    def highest(self) -> int:
+        """The highest layer that the step names."""
+        return self.window[1]
+
+    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
+        """What each layer stands for, after this step."""
+        first, last = self.window
+        merged = [layer for group in groups[first : last + 1] for layer in group]
+        return [*groups[:first], merged, *groups[last + 1 :]]
+
+
+class _InPlace(Strict):
+    """A step that leaves every layer where it is."""
+
+    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
+        """What each layer stands for, after this step."""
+        return groups
+
+
+class Concatenate(_OfAWindow):
     """Replace a window of layers by one layer that keeps the given KV groups and FFN channels of each.
 
     ``window`` is (first, last), inclusive, in the numbering that holds when the step is taken; ``ratio``,
@@ -25,7 +51,6 @@ class Concatenate(Strict):
     """
 
     kind: Literal["concatenate"] = "concatenate"
-    window: tuple[int, int]
     ratio: list[float]
     kv_groups: list[list[int]]
     channels: list[list[int]]
@@ -40,15 +65,6 @@ class Concatenate(Strict):
             if kept != sorted(set(kept)) or (kept and kept[0] < 0):
                 raise ValueError("kept indices must be ascending, without repeats")
         return self
-
-    @property
-    def highest(self) -> int:
-        """The highest layer that the step names."""
-        return self.window[1]
-
-    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
-        """What each layer stands for, after this step."""
-        return _joined(groups, self.window)
 
     def describe(self) -> str:
         """The step in words."""
@@ -89,7 +105,7 @@ class Remove(Strict):
         return f"Remove layers {', '.join(map(str, self.layers))} (numbering of this step)."
 
 
-class Average(Strict):
+class Average(_OfAWindow):
     """Replace a window of layers by one whose every parameter is the weighted sum of theirs.
 
     ``weights`` has one entry a layer of the window, and they sum to 1. Adding the differences to the first layer,
@@ -97,7 +113,6 @@ class Average(Strict):
     """
 
     kind: Literal["average"] = "average"
-    window: tuple[int, int]
     weights: list[float]
 
     @model_validator(mode="after")
@@ -109,15 +124,6 @@ class Average(Strict):
             raise ValueError("the weights of an average must sum to 1")
         return self
 
-    @property
-    def highest(self) -> int:
-        """The highest layer that the step names."""
-        return self.window[1]
-
-    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
-        """What each layer stands for, after this step."""
-        return _joined(groups, self.window)
-
     def describe(self) -> str:
         """The step in words."""
         first, last = self.window
@@ -125,7 +131,7 @@ class Average(Strict):
         return f"Average layers {first} to {last} (numbering of this step), weights {weights}."
 
 
-class Mask(Strict):
+class Mask(_InPlace):
     """Silence units: their columns of the output maps become zero; where all of a sub-layer are, its bias too.
 
     The layers keep their shapes, so the result is a plain checkpoint with zeros. ``parameters`` is what taking the
@@ -152,10 +158,6 @@ class Mask(Strict):
         """The highest layer that the step names."""
         return max((*self.kv_groups, *self.channels))
 
-    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
-        """What each layer stands for, after this step."""
-        return groups
-
     def describe(self) -> str:
         """The step in words."""
         named = (("KV groups", self.kv_groups), ("FFN channels", self.channels))
@@ -167,7 +169,7 @@ class Mask(Strict):
         return f"Silence {' and '.join(parts)} ({self.parameters:,} parameters)."
 
 
-class Replace(Strict):
+class Replace(_InPlace):
     """Put weights from a file in the place of those that are there: what a refit or a training came to.
 
     ``tensors`` are the names of the parameters in the model of that step; the file lies beside the plan and is
@@ -191,20 +193,10 @@ class Replace(Strict):
         """The highest layer that the step names."""
         return 0  # it names parameters; whether the model has them is seen when the step is taken
 
-    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
-        """What each layer stands for, after this step."""
-        return groups
-
     def describe(self) -> str:
         """The step in words."""
         by = f" ({self.made_by})" if self.made_by else ""
         return f"Put {len(self.tensors)} tensors of {self.file} in place{by}."
-
-
-def _joined(groups: list[list[int]], window: tuple[int, int]) -> list[list[int]]:
-    first, last = window
-    merged = [layer for group in groups[first : last + 1] for layer in group]
-    return [*groups[:first], merged, *groups[last + 1 :]]
 
 
 Step = Annotated[Concatenate | Remove | Average | Mask | Replace, Field(discriminator="kind")]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
+from come.atomic import written_whole
 from come.errors import ComeError
 
 
@@ -78,13 +77,5 @@ class Weights:
         if target.exists():
             return
         data = self.bytes_of(file)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file}-", delete=False) as temporary:
-            try:
-                temporary.write(data)
-                temporary.flush()
-                os.fsync(temporary.fileno())
-            except OSError:
-                Path(temporary.name).unlink(missing_ok=True)
-                raise
-        Path(temporary.name).chmod(0o644)
-        Path(temporary.name).replace(target)
+        with written_whole(target) as temporary:
+            temporary.write_bytes(data)

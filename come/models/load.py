@@ -78,16 +78,25 @@ def _device(device: str) -> str:
         if torch.cuda.is_available():
             return "cuda" if torch.cuda.device_count() == 1 else "balanced"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    if device == "balanced":
-        return device
+    if device != "balanced":
+        device_named(device)
+    return device
+
+
+def device_named(name: str) -> torch.device:
+    """A device of this machine by its name, such as cpu, cuda:1 or mps.
+
+    Raises:
+        ComeError: there is none of that name.
+    """
     try:
-        kind = torch.device(device)
+        device = torch.device(name)
     except RuntimeError as error:
-        raise ComeError(f"There is no device {device!r}.", "Choose auto, cpu, cuda, mps or balanced.") from error
+        raise ComeError(f"There is no device {name!r}.", "Choose auto, cpu, cuda, mps or balanced.") from error
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(kind.type, False):
-        raise ComeError(f"This machine has no {kind.type} device.", "Choose auto or cpu.")
-    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+    if not there.get(device.type, False):
+        raise ComeError(f"This machine has no {device.type} device.", "Choose auto or cpu.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ComeError(f"This machine has only {torch.cuda.device_count()} CUDA device(s).", "Choose cuda:0.")
     return device
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from come.atomic import written_whole
 from come.errors import ComeError
 
 if TYPE_CHECKING:
@@ -52,15 +51,9 @@ def write_state(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, A
         ComeError: the disk is full or may not be written to.
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    os.close(descriptor)
-    temporary = Path(name)
     try:
-        save_file(kept, temporary, metadata={"state": json.dumps(dict(state))})
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(file)
+        with written_whole(file) as temporary:
+            save_file(kept, temporary, metadata={"state": json.dumps(dict(state))})
     except Exception as error:  # safetensors reports a full disk in a class of its own
         if isinstance(error, OSError) or "No space left" in str(error):
             raise ComeError(
@@ -68,8 +61,6 @@ def write_state(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, A
                 "Free some disk space, or choose another folder.",
             ) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_state(file: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -97,6 +97,7 @@ def _in_processes(
             points = folder / f"layer-{job.layer}.jsonl"
             points.touch()
             with _nobodys_script():
+                # Pickles go between our own processes alone, both ways, as bytes; none is kept or read from a file.
                 future = pool.submit(_do, pickle.dumps(job), points)
             running[future] = (job, points, 0)
         done, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)

@@ -6,12 +6,12 @@ import errno
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from come import atomic
 from come.errors import ComeError
 
 
@@ -23,27 +23,17 @@ def replace(path: Path, text: str) -> None:
     """
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it takes the name at the end, and goes if anything fails.
+    """A temporary path beside ``path`` to write to (``come.atomic.written_whole``).
 
     Raises:
         ComeError: the disk is full or the folder may not be written.
     """
-    with disk_faults(path.parent):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(0o644)  # mkstemp makes it the owner's alone
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with disk_faults(path.parent), atomic.written_whole(path) as temporary:
+        yield temporary
 
 
 @contextmanager

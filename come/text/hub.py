@@ -91,7 +91,7 @@ def _fetch(name: str, part: str) -> str:
     import datasets  # takes a second to import
 
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             rows = datasets.load_dataset(entry.repo, entry.config, split=part, streaming=entry.streamed)
             return join(entry.text_of(row) for row in rows)
     except Exception as error:  # the hub, its HTTP client and Arrow have no base class in common
@@ -105,21 +105,30 @@ def _without_network(entry: HubSet) -> str:
 
 
 def _require_hub(entry: HubSet) -> None:
-    """One short question first: without a network, ``datasets`` would retry for half a minute."""
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return
-    try:
-        get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
-    except Exception as error:  # the HTTP client's own errors, whichever client this version of the hub uses
+    error = hub_error()
+    if error is not None:
         what = f"The text '{entry.name}' lies on the Hugging Face hub, which cannot be reached."
         raise ComeError(what, _without_network(entry)) from error
 
 
+def hub_error() -> Exception | None:
+    """Why the hub does not answer one short question, or None: ``datasets`` itself would retry for half a minute."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
+    except Exception as error:  # offline mode, or the HTTP client's own errors, whichever client the hub uses
+        return error
+    return None
+
+
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """The library prints nothing: ``datasets`` would draw bars on stderr."""
+def no_progress_bars() -> Iterator[None]:
+    """Within, ``datasets`` draws no bars on stderr; afterwards it does as before."""
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     disabled_before = are_progress_bars_disabled()

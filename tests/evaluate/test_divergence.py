@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +10,9 @@ import torch
 import come
 from come.errors import ComeError
 from come.evaluate import measure_divergence, measure_perplexity, perplexity_of_reference, reference
+from come.evaluate.divergence import compare
 from come.models.bundle import weights_hash
+from come.recover.layerjob import threads
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(5, 20)
@@ -46,6 +50,21 @@ def test_the_head_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     whole = come.kl_divergence(pruned, original, TOKENS)
     monkeypatch.setattr(sys.modules["come.evaluate.divergence"], "HEAD_POSITIONS", 7)
     assert come.kl_divergence(pruned, original, TOKENS) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 9, 14])
+def test_few_tokens_at_a_time_come_to_the_bits_of_all_at_once(count: int) -> None:
+    drawn = torch.Generator().manual_seed(count)
+    logits, theirs = torch.randn(2, count, 49_152, generator=drawn)  # so many that threads share the sum of a lone row
+    theirs = theirs.log_softmax(-1)
+    tokens = torch.randint(49_152, (count, 2), generator=drawn)
+    head: Any = SimpleNamespace(logits=lambda states: states)
+    with torch.inference_mode(), threads(2):
+        losses, divergences = compare(head, logits[:, None].expand(-1, 2, -1), tokens, [theirs])
+        ours = logits.log_softmax(-1)
+        whole = torch.nn.functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1)
+    assert torch.equal(divergences, whole)
+    assert torch.equal(losses, -ours.gather(-1, tokens[:, 1:])[:, 0])
 
 
 def test_models_of_another_vocabulary_are_refused() -> None:

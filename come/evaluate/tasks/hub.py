@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from come.errors import ComeError
-from come.text.hub import SECONDS_TO_ANSWER
+from come.text.hub import hub_error
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def needing_the_hub(task: str, offline: str) -> Iterator[None]:
     Raises:
         ComeError: the hub cannot be reached and the data were never fetched, or they cannot be loaded.
     """
-    reached = _hub_answers()
+    reached = hub_error() is None
     try:
         if reached:
             yield
@@ -37,17 +37,6 @@ def needing_the_hub(task: str, offline: str) -> Iterator[None]:
             ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ComeError(f"The task {task!r} cannot be loaded: {reason}.", "Choose another one.") from error
-
-
-def _hub_answers() -> bool:
-    """One short question first: without a network, ``datasets`` would retry for half a minute."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
-    except Exception:  # offline mode, or the HTTP client's own errors
-        return False
-    return True
 
 
 @contextmanager
