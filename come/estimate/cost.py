@@ -13,7 +13,7 @@ from come.errors import ComeError
 from come.estimate.device import Device, known_device, measure_device, remember
 from come.estimate.memory import Request, memory_of
 from come.estimate.questions import request_tokens
-from come.estimate.recovery import recovery_seconds
+from come.estimate.recovery import merge_refit_seconds, recovery_seconds
 from come.estimate.words import assumptions_of, evaluates, offloading, warnings_of
 from come.estimate.work import Clock, Schedule, by_hand_schedule, greedy_schedule, progressive_schedule
 from come.measure import Measurement, check_rules
@@ -247,7 +247,7 @@ def _stages(
     running = clock.schedule(schedule, n_tokens, getattr(options, "span", config.span))
     if config.kind == "analyze":
         return stages | {"measure": running + clock.similarities(config.similarity, n_tokens)}
-    stages["compress"] = clock.hashing() + running
+    stages["compress"] = clock.hashing() + running + merge_refit_seconds(clock, schedule, n_tokens, options)
     if config.recover:
         if "ppl" in config.evaluate:
             tokens = _whole(config.evaluation_tokens, config.seq_len)

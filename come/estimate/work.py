@@ -95,13 +95,13 @@ def progressive_schedule(
 
 
 def by_hand_schedule(facts: Facts, windows: Sequence[Sequence[int]], options: Any) -> Schedule:
-    """The schedule of windows by hand: one pass; candidates run the whole model, as no border is kept."""
+    """The schedule of windows by hand: one pass for any; candidates run the whole model, as no border is kept."""
     layers, candidates = facts.layers, []
     for first, last in windows:
         if hasattr(options, "granularity"):
             candidates.append((_candidates(facts, options), float(layers - 1)))
         layers -= last - first
-    return Schedule([float(facts.layers)], len(windows), candidates)
+    return Schedule([float(facts.layers)] if windows else [], len(windows), candidates)
 
 
 def greedy_schedule(facts: Facts, target: int, options: Any, name: str, n_tokens: int) -> Schedule | None:

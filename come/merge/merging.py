@@ -8,11 +8,10 @@ from torch import Tensor
 
 from come.events import Event, OnProgress, emit
 from come.measure.borders import Borders
-from come.measure.runner import LayerRunner
 from come.merge.choice import SelectionOptions
 from come.merge.compatible import note_for_step
 from come.merge.plan import Plan
-from come.merge.refit import RefitRules, refit_merge
+from come.merge.refit import Refit, RefitRules, refit_merge
 from come.merge.registry import Task
 from come.merge.replace import replace_weights
 from come.merge.result import StepRecord
@@ -39,13 +38,27 @@ def take_merge(
         options: whether to refit.
         bundle, plan: before the merge.
         step: the merge.
-        borders: hidden states of ``bundle``.
+        borders: hidden states of ``bundle``; a refit keeps there what it had to run. Afterwards they are those of
+            the new model.
     """
     merged, plan = take_step(bundle, step), _noted(plan, bundle, step)
-    if not options.refit:
+    refitted = _refit(task, options, bundle, merged, step, borders) if options.refit else None
+    if borders is not None:
+        borders.forget_after(step.window[0])
+    if refitted is None:
         return merged, plan, None
-    refitted = refit_merge(
-        LayerRunner(bundle),
+    if refitted.tensors:
+        prefix = f"{bundle.family.layers}.{step.window[0]}"
+        tensors: dict[str, Tensor] = {f"{prefix}.{name}": value for name, value in refitted.tensors.items()}
+        merged, plan = replace_weights(merged, tensors), plan.with_tensors(tensors, "refit")
+    return merged, plan, (refitted.before, refitted.after)
+
+
+def _refit(
+    task: Task, options: SelectionOptions, bundle: Bundle, merged: Bundle, step: Concatenate, borders: Borders | None
+) -> Refit:
+    return refit_merge(
+        bundle,
         merged,
         step.window,
         task.tokens,
@@ -54,11 +67,6 @@ def take_merge(
         borders=borders,
         batch_size=options.batch_size,
     )
-    if refitted.tensors:
-        prefix = f"{bundle.family.layers}.{step.window[0]}"
-        tensors: dict[str, Tensor] = {f"{prefix}.{name}": value for name, value in refitted.tensors.items()}
-        merged, plan = replace_weights(merged, tensors), plan.with_tensors(tensors, "refit")
-    return merged, plan, (refitted.before, refitted.after)
 
 
 def shifted(window: Window, by: int) -> Window:

@@ -49,13 +49,7 @@ def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: i
     at_once = merges_a_pass(len(task.original.layers), task.target_layers, options.span, passes)
     spans = sorted(set(sizes))
     statistics = empty_statistics(bundle, task.tokens, spans)
-    borders = Borders(
-        len(bundle.layers),
-        bundle.shape.hidden_size,
-        task.tokens.numel(),
-        bundle.dtype.itemsize,
-        options.memory_budget,
-    )
+    borders = Borders.of(bundle, task.tokens, options.memory_budget)
     start, done = 0, 0
     while done < len(sizes):
         began = time.perf_counter()
@@ -74,12 +68,11 @@ def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: i
         plan = plan.with_notes(notes)
         influence = tuple(statistics.block_influence().tolist())
         start = choices[0].window[0]
-        for number, choice in enumerate(choices):
+        for choice in choices:
             step = decide(
                 replace(choice, bundle=bundle, window=shifted(choice.window, len(bundle.layers) - statistics.layers))
             )
-            true = borders if number == 0 else None  # they are of the model that was measured
-            bundle, plan, refitted = take_merge(task, options, bundle, plan, step, true)
+            bundle, plan, refitted = take_merge(task, options, bundle, plan, step, borders)
             done += 1
             skip_influence = statistics.skip_influence(len(step.ratio), options.sbi_tokens)
             seconds = time.perf_counter() - began
@@ -90,7 +83,6 @@ def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: i
             report(task.on_progress, done, len(sizes), history[-1], len(bundle.layers))
         task.done(plan)  # after a whole pass, so that a resumed run stands where this one measured
         statistics = statistics.after_merge(start, len(bundle.layers), spans)
-        borders.forget_after(start)
     return Result(with_plan(bundle, plan), plan, history)
 
 

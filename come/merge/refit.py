@@ -2,14 +2,15 @@
 
 The layer's output is linear in the map that its FFN ends with, so the best change of that map on the calibration
 tokens has a closed form, and needs sums over tokens only: (channels, channels) and (channels, hidden_size). The idea of
-closed-form reconstruction is in Kwon et al. 2022, arXiv 2204.09656. The attention's output map is treated likewise, as
-if the FFN above it did not react; where a norm follows a map (Gemma, OLMo 2), its scale is taken as it is. So whatever
-was solved for is run on held-out tokens, and taken only where the layer really comes nearer.
+closed-form reconstruction is in Kwon et al. 2022, arXiv 2204.09656. The layer is run once for the sums; what a change
+does for held-out tokens follows from sums of theirs. The attention's output map is treated likewise, as if the FFN
+above it did not react; where a norm follows a map (Gemma, OLMo 2), its scale is taken as it is: such a change is run
+on the held-out tokens. Either way it is taken only where the layer comes nearer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,16 +22,9 @@ from come.measure.borders import Borders
 from come.measure.runner import LayerRunner
 from come.measure.suffix import states_at
 from come.measure.walk import batches
-from come.merge.ridge import Sums, best_solution
-from come.models import Bundle, Family
-
-TokenWeight = Literal["norm", "squared-norm", "none"]
-StateBatches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
-"""Gives, again at every call, batches of what enters a layer and what should leave it, (sequences, tokens, channels)
-each."""
-
-POWER = {"norm": 1.0, "squared-norm": 2.0, "none": 0.0}
-SMALL_GAIN = 1e-3  # a channel that a norm scales by less than this share of the largest is left alone
+from come.merge.lacking import POWER, Seen, StateBatches, TokenWeight, observed, squares, token_weights
+from come.merge.ridge import best_strength, solve
+from come.models import Bundle
 
 
 @dataclass(frozen=True)
@@ -75,33 +69,39 @@ class Refit:
 
 
 @torch.no_grad()
-def refit_layer(runner: LayerRunner, layer: int, fit: StateBatches, held_out: StateBatches, rules: RefitRules) -> Refit:
+def refit_layer(runner: LayerRunner, layer: int, states: StateBatches, rules: RefitRules) -> Refit:
     """Refit the output maps of one layer of ``runner``, whose own layer is changed; the user's model is not.
 
     Args:
         runner: the model; it has entered tokens of the shape of each batch.
-        layer: which layer.
-        fit: the tokens that are solved for.
-        held_out: the tokens that the ridge strength is chosen on, and that decide whether the solution is taken.
+        layer: which layer. It is run once over all tokens for each map, and once more over the held-out ones after a
+            change that it does not answer linearly.
+        states: the tokens that are solved for, and those held out: on these the ridge strength is chosen, and they
+            decide whether the solution is taken.
         rules: how.
     """
     family, module = runner.family, runner.layers[layer]
-    before = error = _error(runner, layer, held_out, rules)
+    before = error = 0.0
     tensors: dict[str, Tensor] = {}
     chosen: dict[str, float] = {}
     paths = (family.attention_output, family.ffn_output) if rules.maps == "both" else (family.ffn_output,)
     for path in paths:
+        seen = observed(runner, layer, path, states, rules.token_weight)
+        error = seen.error
+        before = before if path != paths[0] else error
         if error == 0:
             break
-        sums, held_sums = (_sums(runner, layer, path, states, rules) for states in (fit, held_out))
-        solved = best_solution(sums, held_sums, rules.strengths)
+        solved = _solution(seen, rules.strengths)
         if solved is None:
             continue
         strength, change = solved
         old = dict(module.get_submodule(path).named_parameters(recurse=False))
         new = _changed(old, change, family.transposed)
         _put(module, path, new)
-        now = _error(runner, layer, held_out, rules)
+        if path == family.ffn_output and "post_feedforward_layernorm" not in family.norms:
+            now = seen.error_after(_difference(old, new, family.transposed))
+        else:
+            now = _held_out_error(runner, layer, states, rules)
         if now < error:
             error, chosen[path] = now, strength
             tensors |= {f"{path}.{name}": value for name, value in new.items()}
@@ -111,7 +111,7 @@ def refit_layer(runner: LayerRunner, layer: int, fit: StateBatches, held_out: St
 
 
 def refit_merge(
-    before: LayerRunner,
+    before: Bundle,
     after: Bundle,
     window: tuple[int, int],
     tokens: Tensor,
@@ -130,116 +130,54 @@ def refit_merge(
         tokens: calibration tokens, int64 (sequences, tokens).
         rules: how.
         held_out: how many sequences, the last ones, are held out.
-        borders: hidden states of the model before the merge.
+        borders: hidden states of the model before the merge. What enters the window is kept there, too.
         batch_size: as the borders were made with.
     """
     first, last = window
     runner = LayerRunner(after)
+    originals: list[LayerRunner] = []  # made only where the window has to be run again
 
-    def states(of_held_out: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def wanted(entering: Tensor, part: Tensor) -> Tensor:
+        if not originals:
+            originals.append(LayerRunner(before))
+        originals[0].enter(part)
+        for layer in range(first, last + 1):
+            entering = originals[0].run(layer, entering)
+        return entering
+
+    def states() -> Iterator[tuple[Tensor, Tensor, int]]:
+        done = 0
         for batch in batches(tokens, batch_size):
-            size = batch_size_of(tokens, batch_size)
-            fitted = max(0, min(len(batch.tokens), len(tokens) - held_out - batch.index * size))
-            rows = slice(fitted, None) if of_held_out else slice(0, fitted)
-            if not len(batch.tokens[rows]):
-                continue
-            entering = states_at(before, batch.index, batch.tokens, first, borders)
+            # Below the window both models are the same.
+            entering = states_at(runner, batch.index, batch.tokens, first, borders)
+            if borders is not None and borders.get(batch.index, first) is None:
+                borders.put(batch.index, first, entering)
             kept = borders.get(batch.index, last + 1) if borders is not None else None
-            if kept is not None:
-                wanted = kept.to(entering.device)
-            else:
-                wanted = entering
-                for layer in range(first, last + 1):
-                    wanted = before.run(layer, wanted)
-            runner.enter(batch.tokens[rows])
-            yield entering[rows], wanted[rows]
+            leaving = kept.to(entering.device) if kept is not None else wanted(entering, batch.tokens)
+            fitted = min(max(0, len(tokens) - held_out - done), len(batch.tokens))
+            done += len(batch.tokens)
+            yield entering, leaving, fitted
 
-    return refit_layer(runner, first, lambda: states(False), lambda: states(True), rules)
+    return refit_layer(runner, first, states, rules)
 
 
-def batch_size_of(tokens: Tensor, batch_size: int | None) -> int:
-    """How many sequences a batch has."""
-    return len(next(batches(tokens, batch_size)).tokens)
+def _solution(seen: Seen, strengths: Sequence[float]) -> tuple[float, Tensor] | None:
+    """The best strength with its change of a map, (channels, hidden_size); None where nothing helps."""
+    strength = best_strength(seen.fit, seen.held_out, strengths)
+    change = solve(seen.fit, strength) if strength is not None else None
+    return (strength, change) if strength is not None and change is not None else None
 
 
-def _sums(runner: LayerRunner, layer: int, path: str, states: StateBatches, rules: RefitRules) -> Sums:
-    """The sums of one map of a layer over batches."""
-    module = runner.layers[layer]
-    linear = module.get_submodule(path)
-    matrix = runner.family.matrix(module, path)
-    silenced = (matrix == 0).all(0)  # units that a mask took out stay out
-    has_bias = getattr(linear, "bias", None) is not None and not bool(silenced.all())
-    device = matrix.device if matrix.device.type != "mps" else torch.device("cpu")  # no float64 there
-    channels = matrix.shape[1] + (getattr(linear, "bias", None) is not None)
-    sums = Sums(
-        torch.zeros(channels, channels, dtype=torch.float64, device=device),
-        torch.zeros(channels, matrix.shape[0], dtype=torch.float64, device=device),
-    )
-    for entering, wanted in states():
-        inputs, outputs, left = _watched(runner, layer, path, entering)
-        target = wanted.to(left.device).flatten(0, -2).float()
-        lacking, scale = _before_norm(module, runner.family, path, target - left, outputs)
-        inputs = inputs.masked_fill(silenced, 0)
-        if channels > inputs.shape[1]:
-            ones = torch.full((len(inputs), 1), float(has_bias), device=inputs.device)
-            inputs = torch.cat([inputs, ones], 1)
-        weight = _token_weights(target, rules.token_weight) * scale
-        sums.add(*(each.to(device) for each in (inputs, lacking, weight)))
-    return sums
-
-
-def _watched(runner: LayerRunner, layer: int, path: str, entering: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What enters a map, what leaves it, and what leaves the layer, each float32 (tokens, channels)."""
-    seen: list[Tensor] = []
-
-    def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.extend(each.reshape(-1, each.shape[-1]).float() for each in (args[0], output))
-
-    handle = runner.layers[layer].get_submodule(path).register_forward_hook(hook)
-    try:
-        left = runner.run(layer, entering)
-    finally:
-        handle.remove()
-    return seen[0], seen[1], left.flatten(0, -2).float()
-
-
-def _before_norm(
-    module: nn.Module, family: Family, path: str, lacking: Tensor, outputs: Tensor
-) -> tuple[Tensor, Tensor | float]:
-    """What the map's own output lacks, and the squared scale between that and the layer's output.
-
-    Args:
-        module: the layer.
-        family: its table.
-        path: the map.
-        lacking: what the layer's output lacks, (tokens, hidden_size).
-        outputs: what leaves the map, (tokens, hidden_size).
-    """
-    multiplier = float(getattr(module, "residual_multiplier", 1.0))  # Granite's
-    if "post_feedforward_layernorm" not in family.norms:
-        return lacking / multiplier, multiplier**2
-    name = "post_feedforward_layernorm" if path == family.ffn_output else "post_attention_layernorm"
-    gains = module.get_submodule(name)(torch.ones_like(outputs[:1])).float()
-    size = outputs.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-6)
-    enough = gains.abs() > SMALL_GAIN * gains.abs().max()
-    before = torch.where(enough, lacking / gains, 0) * size
-    return before, gains.square().mean() / size[:, 0].square()
-
-
-def _token_weights(target: Tensor, kind: TokenWeight) -> Tensor:
-    norms = torch.linalg.vector_norm(target, dim=-1)
-    return torch.where(norms > 0, norms.clamp_min(1e-12) ** -POWER[kind], 0)
-
-
-def _error(runner: LayerRunner, layer: int, states: StateBatches, rules: RefitRules) -> float:
-    """The weighted squared error of a layer's output, as a share of the targets' own weighted square."""
+def _held_out_error(runner: LayerRunner, layer: int, states: StateBatches, rules: RefitRules) -> float:
+    """The weighted squared error of a layer's output on held-out tokens, as a share of the targets' own."""
     error = whole = 0.0
-    for entering, wanted in states():
-        left = runner.run(layer, entering).flatten(0, -2).float()
-        target = wanted.to(left.device).flatten(0, -2).float()
-        weight = _token_weights(target, rules.token_weight)
-        error += float((weight * (target - left).square().sum(-1)).double().sum())
-        whole += float((weight * target.square().sum(-1)).double().sum())
+    for entering, wanted, fitted in states():
+        if fitted == len(entering):
+            continue
+        left = runner.run(layer, entering)[fitted:].flatten(0, -2).float()
+        target = wanted[fitted:].to(left.device).flatten(0, -2).float()
+        lost, own = squares(target, left, token_weights(target, rules.token_weight))
+        error, whole = error + lost, whole + own
     return error / whole if whole else 0.0
 
 
@@ -254,6 +192,13 @@ def _changed(old: dict[str, nn.Parameter], change: Tensor, transposed: bool) -> 
         name: (old[name].double().to(value.device) + value).to(weight.device, weight.dtype).contiguous()
         for name, value in new.items()
     }
+
+
+def _difference(old: dict[str, nn.Parameter], new: dict[str, Tensor], transposed: bool) -> Tensor:
+    """The change that a map has seen, rounding included, (channels, hidden_size); float32."""
+    weight = new["weight"].float() - old["weight"].float()
+    change = weight if transposed else weight.T
+    return torch.cat([change, (new["bias"].float() - old["bias"].float())[None]]) if "bias" in new else change
 
 
 def _put(module: nn.Module, path: str, tensors: dict[str, Tensor] | dict[str, nn.Parameter]) -> None:

@@ -24,12 +24,14 @@ class RefitOptions(RefitRules):
     Attributes:
         target: "student": what the original's layers give on the student's own states; "teacher": the original's
             states, which also mends errors from below.
-        held_out_tokens: how many tokens, an eighth of all at most, choose the ridge strength and decide.
+        most_tokens: how many tokens at most, the last ones: the sums need no more, and other ways need many.
+        held_out_tokens: how many of them, an eighth at most, choose the ridge strength and decide.
         batch_size: sequences at a time; about 2,048 tokens by default.
         memory_budget: bytes for hidden states; a quarter of the free memory by default.
     """
 
     target: Literal["student", "teacher"] = "student"
+    most_tokens: int = 16384
     held_out_tokens: int = 4096
     batch_size: int | None = None
     memory_budget: int | None = None
@@ -39,6 +41,9 @@ class RefitOptions(RefitRules):
         super().__post_init__()
         if self.target not in ("student", "teacher"):
             raise ComeError(f"There is no target {self.target!r} to refit to.", "Choose 'student' or 'teacher'.")
+        for name in ("most_tokens", "held_out_tokens"):
+            if getattr(self, name) < 1:
+                raise ComeError(f"{name} of {getattr(self, name)} make no sense.", "Give 1 or more.")
         if self.batch_size is not None and self.batch_size < 1:
             raise ComeError("A batch needs at least one sequence.", "Give a batch_size of 1 or more.")
 
@@ -53,7 +58,7 @@ class RefitOptions(RefitRules):
 )
 def refit(task: RecoverTask, options: RefitOptions) -> Recovered:
     """Refit the lossy layers in order."""
-    tokens = task.tokens
+    tokens = task.tokens[-max(2, options.most_tokens // task.tokens.shape[1]) :]
     student, teacher = LayerRunner(task.student), LayerRunner(task.teacher)
     held_out = held_out_sequences(tokens, TrainOptions(held_out_tokens=options.held_out_tokens))
     tensors: dict[str, Tensor] = {}
@@ -73,8 +78,7 @@ def refit(task: RecoverTask, options: RefitOptions) -> Recovered:
             refitted = refit_layer(
                 student,
                 layer,
-                lambda: _pairs(student, tokens, ours, theirs, slice(0, len(tokens) - held_out), options.batch_size),
-                lambda: _pairs(student, tokens, ours, theirs, slice(len(tokens) - held_out, None), options.batch_size),
+                lambda: _pairs(student, tokens, ours, theirs, held_out, options.batch_size),
                 options,
             )
             prefix = f"{student.family.layers}.{layer}"
@@ -89,12 +93,14 @@ def refit(task: RecoverTask, options: RefitOptions) -> Recovered:
 
 
 def _pairs(
-    student: LayerRunner, tokens: Tensor, ours: States, theirs: States, rows: slice, batch_size: int | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """What enters the layer and what should leave it, for some sequences, batch by batch."""
-    start, part = rows.start, tokens[rows]
-    for batch in batches(part, batch_size):
+    student: LayerRunner, tokens: Tensor, ours: States, theirs: States, held_out: int, batch_size: int | None
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """What enters the layer, what should leave it and how many sequences are fitted, batch by batch."""
+    start = 0
+    for batch in batches(tokens, batch_size):
         end = start + len(batch.tokens)
         entered = student.enter(batch.tokens)
-        yield ours[slice(start, end)].to(entered.device, entered.dtype), theirs[slice(start, end)].to(entered.device)
+        fitted = min(max(0, len(tokens) - held_out - start), len(batch.tokens))
+        entering = ours[slice(start, end)].to(entered.device, entered.dtype)
+        yield entering, theirs[slice(start, end)].to(entered.device), fitted
         start = end

@@ -110,6 +110,15 @@ def test_fewer_passes_take_less_and_removals_least(facts: Facts) -> None:
     assert by_hand == pytest.approx(one, rel=0.05)
 
 
+def test_a_refit_costs_a_layer_and_its_sums_for_each_merge(facts: Facts) -> None:
+    plain, refitted = (compressing(facts, options={"refit": refit}) for refit in (False, True))
+    assert 0 < refitted - plain < plain
+    once = {"passes": 1}
+    assert compressing(facts, options=once | {"refit": True}) - compressing(facts, options=once) > refitted - plain
+    after = estimate(request(recover=["refit"], recover_tokens=request().n_tokens), facts, DEVICE)
+    assert after.seconds_by_stage["recover"] > refitted - plain, "the layers between are run as well"
+
+
 def test_a_search_costs_its_candidates(facts: Facts) -> None:
     plain = compressing(facts, target_layers=7)
     found = [

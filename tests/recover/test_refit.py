@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,19 +16,16 @@ from come.measure.borders import Borders
 from come.measure.runner import LayerRunner
 from come.measure.statistics import empty_statistics
 from come.measure.walk import walk
+from come.merge.lacking import StateBatches
 from come.merge.mask import mask
 from come.merge.rebuild import with_plan
 from come.merge.refit import RefitRules, refit_layer, refit_merge
-from come.merge.ridge import Sums, solve
+from come.merge.ridge import best_strength, empty_sums, solve
 from come.merge.take import take_step
 from come.models.bundle import weights_hash
 from come.recover import recover
 from tests.recover.pruned import TOKENS, merged, rebuilt, same_weights, without
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
-
-
-def empty_sums(channels: int, outputs: int) -> Sums:
-    return Sums(*(torch.zeros(channels, each, dtype=torch.float64) for each in (channels, outputs)))
 
 
 def test_the_solution_is_least_squares() -> None:
@@ -54,8 +52,55 @@ def test_the_solution_is_least_squares() -> None:
     assert sums.gain(found) == pytest.approx(gained, rel=1e-4)
 
 
+@pytest.mark.parametrize(("channels", "outputs"), [(40, 8), (60, 150)])
+@pytest.mark.parametrize("noise", [0.01, 1.0, 10.0])
+def test_the_strength_is_the_one_that_does_most_for_the_held_out_tokens(
+    channels: int, outputs: int, noise: float
+) -> None:
+    """Also where strengths are compared on mixtures of the outputs: in full and in float64, none does better."""
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.randn(channels, outputs, generator=generator)
+    fit, held_out = (empty_sums(channels, outputs) for _ in range(2))
+    for sums, tokens in ((fit, 90), (held_out, 30)):
+        inputs = torch.randn(tokens, channels, generator=generator) * torch.logspace(-2, 1, channels)
+        lacking = inputs @ truth + noise * torch.randn(tokens, outputs, generator=generator)
+        sums.add(inputs, lacking, torch.rand(tokens, generator=generator))
+    strengths = (1e-9, 1e-3, 1e-1, 10.0)
+    gram = held_out.gram.triu() + held_out.gram.triu(1).T
+    gains = {}
+    for strength in strengths:
+        change = solve(fit, strength)
+        assert change is not None
+        gains[strength] = float(2 * (change * held_out.cross).sum() - (change * (gram @ change)).sum())
+        assert held_out.gain(change) == pytest.approx(gains[strength], rel=1e-3)
+    found = best_strength(fit, held_out, strengths)
+    assert found is not None
+    assert gains[found] >= 0.98 * max(gains.values())
+
+
+def test_no_strength_helps_where_held_out_tokens_say_otherwise() -> None:
+    generator = torch.Generator().manual_seed(2)
+    fit, held_out = empty_sums(6, 3), empty_sums(6, 3)
+    inputs = torch.randn(40, 6, generator=generator)
+    lacking = inputs @ torch.randn(6, 3, generator=generator)
+    fit.add(inputs, lacking, torch.ones(40))
+    held_out.add(inputs, -lacking, torch.ones(40))
+    assert best_strength(fit, held_out, (1e-3, 1e-2)) is None
+
+
 def test_singular_sums_have_no_solution() -> None:
     assert solve(empty_sums(4, 2), 0.1) is None
+
+
+def held_out_error(runner: LayerRunner, layer: int, states: StateBatches) -> float:
+    error = whole = 0.0
+    with torch.no_grad():
+        for entering, wanted, fitted in states():
+            target, left = wanted[fitted:].double(), runner.run(layer, entering)[fitted:].double()
+            norms = target.norm(dim=-1)
+            error += float(((target - left).square().sum(-1) / norms).sum())
+            whole += float(norms.sum())
+    return error / whole
 
 
 @pytest.mark.parametrize("maps", ["ffn", "both"])
@@ -67,21 +112,23 @@ def test_a_refit_never_raises_the_held_out_error(family: str, maps: str) -> None
     layer = next(index for index, group in enumerate(student.plan.groups()) if len(group) > 1)
     first, *_, last = student.plan.groups()[layer]
 
-    def states(rows: slice) -> Iterator[tuple[Tensor, Tensor]]:
-        with torch.no_grad():
-            hidden_states = runner.enter(TOKENS[rows])
-            for below in range(layer):
-                hidden_states = runner.run(below, hidden_states)
-            wanted = original.enter(TOKENS[rows])
-            wanted = hidden_states
-            for above in range(first, last + 1):
-                wanted = original.run(above, wanted)
-            yield hidden_states, wanted
+    def states() -> Iterator[tuple[Tensor, Tensor, int]]:
+        for rows, fitted in ((slice(0, 15), 15), (slice(15, 24), 5)):
+            with torch.no_grad():
+                hidden_states = runner.enter(TOKENS[rows])
+                for below in range(layer):
+                    hidden_states = runner.run(below, hidden_states)
+                wanted = original.enter(TOKENS[rows])
+                wanted = hidden_states
+                for above in range(first, last + 1):
+                    wanted = original.run(above, wanted)
+            yield hidden_states, wanted, fitted
 
     rules = RefitRules(maps=maps)  # type: ignore[arg-type]
-    found = refit_layer(runner, layer, lambda: states(slice(0, 20)), lambda: states(slice(20, 24)), rules)
+    found = refit_layer(runner, layer, states, rules)
     assert found.after <= found.before
     assert found.after < found.before, "on this data there is always something to gain"
+    assert found.after == pytest.approx(held_out_error(runner, layer, states), rel=1e-3), "as a run of the layer shows"
     assert (weights_hash(student.model), weights_hash(teacher.model)) == before
 
 
@@ -151,6 +198,14 @@ def test_any_memory_budget_gives_the_same(budget: int) -> None:
     assert same_weights(one.bundle, other.bundle)
 
 
+def test_of_many_tokens_only_the_last_are_solved_on() -> None:
+    student, teacher = merged()
+    last = TOKENS[-4:]
+    one = recover(student, teacher, TOKENS, "refit", most_tokens=last.numel() + 1)
+    assert same_weights(one.bundle, recover(student, teacher, last, "refit").bundle)
+    assert not same_weights(one.bundle, recover(student, teacher, TOKENS, "refit").bundle)
+
+
 def test_silenced_units_stay_silent() -> None:
     teacher = tiny_bundle()
     plan = without(teacher, 5).plan.model_copy(update={"steps": []})
@@ -175,7 +230,7 @@ def test_a_refit_within_the_loop_is_the_one_after_it() -> None:
     borders = Borders(6, 32, TOKENS.numel(), 4, budget=1 << 30)
     walk(runner, TOKENS, empty_statistics(teacher, TOKENS, [2]), batch_size=5, borders=borders)
     found = [
-        refit_merge(runner, student, step.window, TOKENS, RefitRules(), held_out=3, borders=each, batch_size=5)
+        refit_merge(teacher, student, step.window, TOKENS, RefitRules(), held_out=3, borders=each, batch_size=5)
         for each in (borders, None)
     ]
     after = recover(student, teacher, TOKENS, "refit", batch_size=5)
@@ -183,3 +238,48 @@ def test_a_refit_within_the_loop_is_the_one_after_it() -> None:
     for name, value in found[0].tensors.items():
         assert torch.equal(value, found[1].tensors[name])
         torch.testing.assert_close(value, after.bundle.model.get_parameter(prefix + name), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("passes", [None, 2, 1])
+def test_a_refit_runs_each_new_layer_once(passes: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the plain loop: the new layer; what lies between the windows of one pass; what no border gives."""
+    teacher, ran = tiny_bundle(layers=8), [0]
+    run = LayerRunner.run
+
+    def counted(runner: LayerRunner, layer: int, hidden_states: Tensor, module: nn.Module | None = None) -> Tensor:
+        ran[0] += len(hidden_states)
+        return run(runner, layer, hidden_states, module)
+
+    monkeypatch.setattr(LayerRunner, "run", counted)
+    options: dict[str, Any] = {} if passes is None else {"passes": passes}
+    windows = [
+        record.window
+        for record in come.compress(teacher, TOKENS, target_layers=5, batch_size=5, refit=True, **options).history
+    ]
+    found, expected, layers, start = ran[0], 0, 8, 0
+    at_once = {None: 1, 2: 2, 1: 3}[passes]
+    for number, (first, last) in enumerate(windows):
+        new_pass = number % at_once == 0
+        if new_pass:
+            expected += layers - start  # the measuring pass
+            start, reached = first, first
+        expected += first - reached  # between windows
+        expected += 2 if not new_pass or last + 1 == layers else 0  # the window, for what it gave
+        expected += 1  # the new layer
+        layers, reached = layers - 1, first
+    assert found == expected * len(TOKENS)
+
+
+def test_windows_by_hand_are_refitted_without_starting_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, ran = tiny_bundle(layers=8), [0]
+    run = LayerRunner.run
+
+    def counted(runner: LayerRunner, layer: int, hidden_states: Tensor, module: nn.Module | None = None) -> Tensor:
+        ran[0] += len(hidden_states)
+        return run(runner, layer, hidden_states, module)
+
+    monkeypatch.setattr(LayerRunner, "run", counted)
+    result = come.compress(teacher, TOKENS, windows=[(1, 2), (5, 6)], batch_size=5, refit=True)
+    assert [record.refit is not None for record in result.history] == [True, True]
+    # All layers to measure; layer 0, the window, the new layer; from there to layer 3, the window, the new layer.
+    assert ran[0] == (8 + (1 + 2 + 1) + (3 + 2 + 1)) * len(TOKENS)
