@@ -19,6 +19,7 @@ from come.runs import Run
 from come.runs.store import TAKEAWAY
 
 AT = "/takeaway"
+KINDS = {".zip": "application/zip", ".gguf": "application/octet-stream"}  # what is packed, and its media type
 served = False  # app/serve.py sets it: whether this server has the route
 
 
@@ -30,10 +31,10 @@ def send(request: Request) -> FileResponse:
     except ComeError:
         raise HTTPException(404) from None
     file = run.path / TAKEAWAY / name
-    if file.name != name or file.suffix != ".zip" or not file.is_file():
+    if file.name != name or file.suffix not in KINDS or not file.is_file():
         raise HTTPException(404)
     headers = {"X-Content-Type-Options": "nosniff", "Content-Encoding": "identity"}  # gzip would only cost time
-    return FileResponse(file, media_type="application/zip", filename=name, headers=headers)
+    return FileResponse(file, media_type=KINDS[file.suffix], filename=name, headers=headers)
 
 
 ROUTES = [Route(f"{AT}/{{run}}/{{name}}", send, methods=["GET"])]

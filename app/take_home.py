@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 
 import streamlit as st
 
 import come.runs
-from app import downloads, request, session, widgets
+from app import downloads, packing, request, session, widgets
 from come import settings
 from come.errors import ComeError
 from come.models.facts import BYTES
+from come.models.gguf_families import BYTES as GGUF_BYTES
 from come.redact import shown
-from come.runs import Run, pack
+from come.runs import Run, gguf, pack
 from come.runs import reload as reloading
 from come.runs.aside import Aside
-from come.runs.pack import DTYPES, PLAN, Packed
+from come.runs.made import stored_dtype
+from come.runs.pack import DTYPES, GGUF, PLAN
 from come.runs.store import MODEL, TAKEAWAY, size_of
 
-THROUGH_MEMORY = 64 << 20  # bytes, up to which a download may pass through Streamlit's memory
-NOT_YOURS = "In this public demonstration, only for runs that you started in this visit."
+FORMS = {"folder": "Transformers folder", "gguf": "GGUF file"}
+BITS = {"q8_0": "q8_0, 8 bits"}  # a dtype that does not speak for itself
 
 
 def section(run: Run) -> None:
     """All of it, for a run that is done."""
     if not (run.path / "plan.json").is_file():
         return
-    st.subheader("Take it home")
+    st.header("Take it home")
     plan, model, check = st.columns(3, gap="medium")
     with plan, st.container(border=True, height="stretch"):
         _plan(run)
@@ -51,7 +53,10 @@ def section(run: Run) -> None:
                 on_click="ignore",
             )
     with st.expander("The same on the command line"):
-        st.caption("The whole run, then the model from its plan alone: the same weights, bit for bit.")
+        st.caption(
+            "The whole run; the model from its plan alone, the same weights bit for bit; and a GGUF file of it, where "
+            "GGUF can hold its family."
+        )
         st.code(shown(commands(run)), language="bash", wrap_lines=True)
     _disk(run)
 
@@ -68,10 +73,10 @@ def _plan(run: Run) -> None:
         st.markdown(
             f"Which channels of which layers are kept, and {tensors} of trained weights: {widgets.human_bytes(size)}."
         )
-        _packing(run, PLAN, "Prepare plan and weights", size)
+        packing.offer(run, PLAN, "Prepare plan and weights", size)
         return
     st.markdown(f"Which channels of which layers are kept: {widgets.human_bytes(size)}. The model is made from it.")
-    _small(run.path / "plan.json", "Download the plan", "application/json", f"plan-{run.id}")
+    packing.small(run.path / "plan.json", "Download the plan", "application/json", f"plan-{run.id}")
 
 
 # --- the model ---------------------------------------------------------------------------------------
@@ -79,76 +84,55 @@ def _plan(run: Run) -> None:
 
 def _model(run: Run) -> None:
     st.markdown("**The model**")
-    stored = pack.stored_dtype(run)
-    parameters = int((run.results().get("pruned") or {}).get("parameters") or 0)
+    refused = gguf.why_not_of(run)
+    form = "folder"
+    if not refused:
+        form = st.segmented_control(
+            "As",
+            tuple(FORMS),
+            key=f"take-form-{run.id}",
+            default="folder",
+            required=True,
+            wrap=True,
+            format_func=FORMS.__getitem__,
+        )
+    if form == "gguf":
+        st.markdown(
+            "One file with tokenizer and chat template, which llama.cpp, Ollama and LM Studio run. Transformers reads "
+            "it back with `gguf_file=`."
+        )
+        _weights_in(run, GGUF_BYTES, "float16", GGUF)
+        return
+    stored = stored_dtype(run)
     kept = f"The run keeps it in {stored}" if stored else "The run keeps the plan only"
     rest = (
         "another dtype is made from the plan." if stored else "the model is made from it, which takes a minute or so."
     )
     st.markdown(f"A plain Transformers folder as one .zip. {kept}; {rest}")
+    _weights_in(run, BYTES, stored if stored in BYTES else "float32")
+    if refused:
+        st.caption(refused)
+
+
+def _weights_in(run: Run, sizes: Mapping[str, float], default: str, form: str = "") -> None:
+    """The choice of a dtype, with the bytes that it comes to, and the button that packs the model in it."""
+    parameters = int((run.results().get("pruned") or {}).get("parameters") or 0)
+
+    def label(dtype: str) -> str:
+        name = BITS.get(dtype, dtype)
+        return f"{name} · {widgets.human_bytes(int(parameters * sizes[dtype]))}" if parameters else name
+
     dtype = st.segmented_control(
         "Weights in",
-        DTYPES,
-        key=f"take-dtype-{run.id}",
-        default=stored if stored in DTYPES else "float32",
+        tuple(sizes),
+        key=f"take-{form}dtype-{run.id}",
+        default=default,
         required=True,
         wrap=True,
-        format_func=lambda kind: f"{kind} · {widgets.human_bytes(parameters * BYTES[kind])}" if parameters else kind,
+        format_func=label,
     )
     if dtype:
-        _packing(run, dtype, "Prepare the download", parameters * BYTES[dtype])
-
-
-def _packing(run: Run, what: str, label: str, size: int) -> None:
-    """A button that packs, then how far it is, then the download; polled while it is at work."""
-    working = pack.packed(run, what).job.status == "working"
-    st.fragment(run_every=1.0 if working else None)(_packed)(run, what, label, size, working)
-
-
-def _packed(run: Run, what: str, label: str, size: int, working: bool) -> None:
-    found = pack.packed(run, what)
-    if working != (found.job.status == "working"):
-        st.rerun()
-    if working:
-        _at_work(found.job)
-    elif found.file is not None:
-        _download(run, found)
-    else:
-        _failed(found.job)
-        st.button(
-            label,
-            key=f"pack-{what}-{run.id}",
-            icon=":material/inventory_2:",
-            on_click=_start,
-            args=(pack.start, run, what),
-            disabled=not session.owns(run),
-            help=f"Written on the server's disk, about {widgets.human_bytes(size)}; then it is sent from there."
-            if session.owns(run)
-            else NOT_YOURS,
-        )
-
-
-def _download(run: Run, found: Packed) -> None:
-    assert found.file is not None
-    label = f"Download {widgets.human_bytes(found.bytes)}"
-    if downloads.served:
-        where = downloads.address(run, found.file.name)
-        st.link_button(label, where, type="primary", icon=":material/download:")
-    elif found.bytes <= THROUGH_MEMORY:
-        _small(found.file, label, "application/zip", f"zip-{found.file.stem}")
-    elif settings.demo():
-        st.caption(f"{label[9:]} are too much for this server. Take the plan, and make the model with `come rebuild`.")
-    else:
-        st.markdown(
-            f"It is ready, {widgets.human_bytes(found.bytes)}, in the file below. This server was started without "
-            "`app/serve.py`, so sending it would need as much memory."
-        )
-        st.code(str(found.file), language=None, wrap_lines=True)
-
-
-def _small(path: Path, label: str, kind: str, key: str) -> None:
-    """A download by Streamlit's button, for what may be held in memory; read when it is clicked."""
-    st.download_button(label, path.read_bytes, path.name, kind, key=key, icon=":material/download:", on_click="ignore")
+        packing.offer(run, form + dtype, "Prepare the download", int(parameters * sizes[dtype]))
 
 
 # --- does it reload ----------------------------------------------------------------------------------
@@ -165,26 +149,26 @@ def _reloaded(run: Run, working: bool) -> None:
     if working != (job.status == "working"):
         st.rerun()
     if working:
-        _at_work(job)
+        packing.at_work(job)
         return
     if job.status == "done":
         st.markdown(f":material/check_circle: {reload_sentence(job)}")
     else:
-        _failed(job)
+        packing.failed(job)
         st.markdown(
             "`AutoModelForCausalLM.from_pretrained` on the folder, and one forward pass, without any code of ours."
         )
-    there = pack.stored_dtype(run) is not None or any(pack.packed(run, dtype).file for dtype in DTYPES)
+    there = stored_dtype(run) is not None or any(pack.packed(run, dtype).file for dtype in DTYPES)
     if not there:
-        st.caption("Prepare the model first.")
+        st.caption("Prepare the Transformers folder first.")
     st.button(
         "Check again" if job.status == "done" else "Check in plain Transformers",
         key=f"reload-{run.id}",
         icon=":material/fact_check:",
-        on_click=_start,
+        on_click=packing.begin,
         args=(reloading.start, run),
         disabled=not there or not session.owns(run),
-        help=None if session.owns(run) else NOT_YOURS,
+        help=None if session.owns(run) else packing.NOT_YOURS,
     )
 
 
@@ -227,7 +211,10 @@ def readable(card: str) -> str:
 def commands(run: Run) -> str:
     """The run as a command line, and its model from the plan."""
     plan = run.path / "plan.json"
-    return f"{request.command(run.config)}\ncome rebuild {plan} --out pruned-model"
+    lines = [request.command(run.config), f"come rebuild {plan} --out pruned-model"]
+    if not gguf.why_not_of(run):
+        lines.append("come export pruned-model --gguf pruned-model.gguf")
+    return "\n".join(lines)
 
 
 def _disk(run: Run) -> None:
@@ -266,10 +253,8 @@ def _disk(run: Run) -> None:
 
 def removable(run: Run) -> int:
     """Bytes that removing a run's model would free."""
-    return size_of(run.path / MODEL) + sum(path.stat().st_size for path in (run.path / TAKEAWAY).glob("*.zip"))
-
-
-# --- callbacks and small pieces ----------------------------------------------------------------------
+    packed = [path for path in (run.path / TAKEAWAY).glob("*") if path.suffix in downloads.KINDS]
+    return size_of(run.path / MODEL) + sum(path.stat().st_size for path in packed)
 
 
 def _drop(runs: list[Run]) -> None:
@@ -278,19 +263,3 @@ def _drop(runs: list[Run]) -> None:
             come.runs.drop_model(run)
     except ComeError as error:
         session.set_problem(str(error))
-
-
-def _start(start: object, *arguments: object) -> None:
-    try:
-        start(*arguments)  # type: ignore[operator]
-    except ComeError as error:
-        session.set_problem(str(error))
-
-
-def _at_work(job: Aside) -> None:
-    st.markdown(f":material/progress_activity: {shown(job.message) or 'At work'} … You may leave this page.")
-
-
-def _failed(job: Aside) -> None:
-    if job.status == "failed":
-        st.error(shown(f"{job.error} {job.hint}".strip()), icon=":material/error:")

@@ -117,6 +117,8 @@ def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> N
         ("run -n 4 --option span", "has no value"),
         ("run --option windows=[[0,9]]", "does not fit"),
         ("run --option windows=[[0,1]] --option ratios=[[0.5,0.6]]", "sum to 1"),
+        ("run --option windows=[[0,1]] --option drop=[1]", "dropped and merged at once"),
+        ("run -n 4 --option drop=[1]", "go with windows by hand"),
         ("run -n 4 --text no-such.txt", "no file"),
         ("run -n 4 --evaluate sped", "sped"),
         ("run -n 4 --evaluate acc --tasks helaswag", "no task 'helaswag'"),
@@ -182,6 +184,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("windows=[[4,5],[9,11]]", [(4, 5), (9, 11)]),
         ("windows=none", None),
         ("ratios=[[0.25,0.75],null]", [(0.25, 0.75), None]),
+        ("drop=[3,12]", [3, 12]),
         ("batch_size=8", 8),
     ],
 )

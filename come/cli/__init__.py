@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from come.cli import evaluate, models, prune, runs, sweep
+from come.cli import evaluate, export, models, prune, runs, sweep
 from come.errors import ComeError
 from come.runs import RunFault
 
@@ -37,6 +37,7 @@ prune.add_to(app)
 sweep.add_to(app)
 evaluate.add_to(app)
 models.add_to(app)
+export.add_to(app)
 app.add_typer(runs.app, name="runs")
 
 

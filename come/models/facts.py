@@ -142,7 +142,7 @@ def _facts(name: str, config: Any, converted: bool) -> Facts:
         max_position_embeddings=int(getattr(config, "max_position_embeddings", 0) or 0),
         tied_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
         dtype=str(getattr(config, "dtype", None) or "float32").removeprefix("torch."),
-        license=entry.license if entry else _license(name),
+        license=license_of(name),
         parameters=sum(by_part.values()),
         layer_parameters=one_layer,
         parameters_by_part=by_part,
@@ -179,8 +179,10 @@ def _count(config: Any, family: Family) -> tuple[dict[str, int], int]:
     return by_part, one_layer
 
 
-def _license(name: str) -> str:
-    """The license that a folder's model card states, if it has one ("" otherwise)."""
+def license_of(name: str) -> str:
+    """A model's license: that of a known one, or what a folder's model card states; "" where neither tells."""
+    if entry := known(name):
+        return entry.license
     card = Path(name).expanduser() / "README.md"
     if not card.is_file():
         return ""

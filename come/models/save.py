@@ -48,7 +48,7 @@ def save(
             "A model that lies partly outside of memory is saved in its own dtype only.",
             f"Load it in {str(wanted).removeprefix('torch.')} instead.",
         )
-    _check_space(folder, bundle.parameters * torch.empty(0, dtype=wanted).element_size())  # type: ignore[arg-type]
+    check_space(folder, bundle.parameters * torch.empty(0, dtype=wanted).element_size())  # type: ignore[arg-type]
     model = bundle.model if wanted == bundle.dtype else _cast(bundle.model, wanted)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,10 +64,10 @@ def save(
                 folder.rmdir()
             written.rename(folder)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     except Exception as error:  # safetensors reports a full disk in a class of its own
         if "No space left" in str(error):
-            raise _unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+            raise unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
         raise
     return folder
 
@@ -84,7 +84,12 @@ def _cast(model: Any, dtype: Any) -> Any:
     return copy
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to write where there is no room for it.
+
+    Raises:
+        ComeError: the disk of the folder has fewer than ``needed`` bytes free.
+    """
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(parent).free
     if free < needed:
@@ -94,7 +99,8 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _unwritable(folder: Path, error: OSError) -> ComeError:
+def unwritable(folder: Path, error: OSError) -> ComeError:
+    """What to tell the user where the disk refused a model."""
     return ComeError(
         f"The model could not be written to {folder}: {error.strerror or error}.",
         "Free some disk space or choose another folder; nothing was left half-written.",

@@ -1,11 +1,10 @@
-"""A run's plan or model as one .zip, written on disk by a process of its own: no server holds it in memory."""
+"""A run's plan or model as one .zip or .gguf, written on disk by a process of its own: no server holds it in memory."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from come.errors import ComeError
-from come.runs import aside, files
+from come.runs import aside, files, gguf
 from come.runs.aside import Aside
-from come.runs.store import MODEL, TAKEAWAY, Run
+from come.runs.made import model_in
+from come.runs.store import TAKEAWAY, Run
 
-DTYPES = ("float32", "bfloat16", "float16")  # what a model is packed in
+DTYPES = ("float32", "bfloat16", "float16")  # what a model is packed in, as a Transformers folder
+GGUF = "gguf-"  # before a dtype of `gguf_families.BYTES`: the model as a GGUF file instead
 PLAN = "plan"  # instead: plan.json with the files of tensors that it names
 _MARGIN = 64 << 20  # bytes to leave free on the disk
 
@@ -40,10 +41,10 @@ def start(run: Run, what: str) -> None:
 
     Args:
         run: a finished run that pruned; where it kept the plan only, the model is made again from it.
-        what: a dtype of ``DTYPES``, for the model in it; or ``PLAN``.
+        what: a dtype of ``DTYPES``, for the model in it; ``GGUF`` and a dtype, for a GGUF file; or ``PLAN``.
 
     Raises:
-        ComeError: the run has not ended well, or has no plan.
+        ComeError: the run has not ended well, or has no plan; or GGUF cannot hold its model's family.
     """
     _check(run, what)
     aside.start(run, "come.runs.pack", _told(run, what), what)
@@ -53,15 +54,6 @@ def packed(run: Run, what: str) -> Packed:
     """What is packed of a run, or how its packing stands; `what` as for ``start``."""
     job, file = aside.read(_told(run, what)), _file(run, what)
     return Packed(file, job) if job.status == "done" and file.is_file() else Packed(None, _lost(job))
-
-
-def stored_dtype(run: Run) -> str | None:
-    """The dtype of the model that the run keeps; None where it keeps none."""
-    try:
-        config = json.loads((run.path / MODEL / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
 
 
 def plan_files(run: Run) -> list[Path]:
@@ -97,26 +89,14 @@ def _job(run: Run, what: str, tell: Callable[[str], None]) -> dict[str, Any]:
     if what == PLAN:
         tell("Packing the plan and its weights")
         write(target, {f"{target.stem}/{path.name}": path for path in plan_files(run)})
-    elif stored_dtype(run) == what:
-        tell("Packing the model")
-        _pack_folder(run.path / MODEL, target)
+    elif what.startswith(GGUF):
+        target.unlink(missing_ok=True)
+        gguf.write(run, target, what.removeprefix(GGUF), tell)
     else:
-        with tempfile.TemporaryDirectory(dir=run.path, prefix=".pack-") as temporary:
-            _pack_folder(_made_again(run, what, Path(temporary) / MODEL, tell), target)
+        with model_in(run, (what,), tell) as folder:
+            tell("Packing the model")
+            _pack_folder(folder, target)
     return {"bytes": target.stat().st_size, "file": target.name}
-
-
-def _made_again(run: Run, dtype: str, folder: Path, tell: Callable[[str], None]) -> Path:
-    """The pruned model, from its plan, as a folder."""
-    from come.merge import rebuild
-    from come.models import save
-
-    plan = run.plan()
-    assert plan is not None
-    tell("Making the model from its plan")
-    bundle = rebuild(run.config.model, plan, "cpu", None, lambda event: tell(event.message or "Making the model"))
-    tell(f"Writing it in {dtype}")
-    return save(bundle, folder, dtype, results=run.results())
 
 
 def _pack_folder(folder: Path, target: Path) -> None:
@@ -125,7 +105,9 @@ def _pack_folder(folder: Path, target: Path) -> None:
 
 
 def _check(run: Run, what: str) -> None:
-    if what not in (*DTYPES, PLAN):
+    if what.startswith(GGUF):
+        gguf.check(run, what.removeprefix(GGUF))
+    elif what not in (*DTYPES, PLAN):
         raise ComeError(f"A model is not saved in {what}.", f"Choose {', '.join(DTYPES)}.")
     if not (run.path / "plan.json").is_file():
         raise ComeError(f"The run {run.id} has no plan.", "Only runs that prune have a model to take home.")
@@ -150,7 +132,8 @@ def _told(run: Run, what: str) -> Path:
 
 
 def _file(run: Run, what: str) -> Path:
-    return run.path / TAKEAWAY / f"{run.id}-{what}.zip"
+    name = f"{what.removeprefix(GGUF)}.gguf" if what.startswith(GGUF) else f"{what}.zip"
+    return run.path / TAKEAWAY / f"{run.id}-{name}"
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import downloads, take_home
+from app import downloads, packing, take_home, widgets
 from come.runs import Run, pack
 from come.runs.aside import Aside
 from tests.app.conftest import Lab
@@ -46,7 +46,7 @@ def as_packed(run: Run, dtype: str = "float32") -> Path:
 def test_a_finished_run_offers_all_of_it(visit: Visit, lab: Lab) -> None:
     run = by_method(lab, "come")
     at = fine(visit("run", run=run.id))
-    assert any(each.value == "Take it home" for each in at.subheader)
+    assert any(each.value == "Take it home" for each in at.header)
     assert at.button(key=f"pack-float32-{run.id}") and not at.button(key=f"reload-{run.id}").disabled
     assert any(each.value.startswith("come run ") and "come rebuild " in each.value for each in at.code)
     assert any("On the disk: this run" in each.value for each in at.caption)
@@ -80,7 +80,7 @@ def test_a_packed_model_is_a_link_where_the_server_sends_from_disk(
 def test_a_large_model_never_passes_through_memory(visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     run = by_method(lab, "come")
     file = as_packed(run)
-    monkeypatch.setattr(take_home, "THROUGH_MEMORY", 1)
+    monkeypatch.setattr(packing, "THROUGH_MEMORY", 1)
     at = fine(visit("run", run=run.id))
     assert any(each.value == str(file) for each in at.code)
 
@@ -95,6 +95,48 @@ def test_only_packed_files_of_runs_are_sent(lab: Lab) -> None:
     assert client.get(f"/takeaway/{run.id}/{file.name}", headers={"Range": "bytes=0-9"}).status_code == 206
     for path in (f"{run.id}/plan.json", f"{run.id}/..%2Fplan.json", "none/a.zip", f"{run.id}/float32.json"):
         assert client.get(f"/takeaway/{path}").status_code == 404
+
+
+def test_a_gguf_file_is_started_in_the_dtype_that_was_chosen_and_sent(
+    visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, str]] = []
+    monkeypatch.setattr(pack, "start", lambda run, what: started.append((run.id, what)))
+    run = by_method(lab, "come")
+    at = fine(visit("run", run=run.id))
+    at.get_by_key(f"take-form-{run.id}").set_value("gguf").run()
+    dtypes = fine(at).get_by_key(f"take-gguf-dtype-{run.id}")
+    parameters = run.results()["pruned"]["parameters"]
+    assert len(dtypes.options) == 4 and dtypes.value == "float16"
+    assert any(widgets.human_bytes(parameters * 2) in label for label in dtypes.options), dtypes.options
+    dtypes.set_value("q8_0").run()
+    at.button(key=f"pack-gguf-q8_0-{run.id}").click().run()
+    assert started == [(run.id, "gguf-q8_0")]
+
+    file = run.path / "takeaway" / f"{run.id}-q8_0.gguf"
+    file.parent.mkdir()
+    file.write_bytes(b"GGUF" * 100)
+    (file.parent / "gguf-q8_0.json").write_text(json.dumps({"status": "done", "values": {}}))
+    before = take_home.removable(run)
+    monkeypatch.setattr(downloads, "served", True)
+    (link,) = fine(at.run()).get("link_button")
+    assert link.proto.url == f"/takeaway/{run.id}/{file.name}" and "400" in link.label
+    answer = TestClient(Starlette(routes=downloads.ROUTES)).get(link.proto.url)
+    assert answer.content == file.read_bytes() and answer.headers["content-type"] == "application/octet-stream"
+    file.unlink()
+    assert take_home.removable(run) == before - 400
+
+
+def test_a_family_that_gguf_cannot_hold_is_told_and_not_offered(visit: Visit, lab: Lab) -> None:
+    run = by_method(lab, "come")
+    plan = json.loads((run.path / "plan.json").read_text())
+    plan["base"]["model_type"] = "olmo2"
+    (run.path / "plan.json").write_text(json.dumps(plan))
+    at = fine(visit("run", run=run.id))
+    assert any(each.value.startswith("OLMo 2 models cannot be written as GGUF") for each in at.caption)
+    assert at.get_by_key(f"take-dtype-{run.id}") and not any("come export" in each.value for each in at.code)
+    with pytest.raises(KeyError):
+        at.get_by_key(f"take-form-{run.id}")
 
 
 def test_removing_models_keeps_the_plans(visit: Visit, lab: Lab) -> None:

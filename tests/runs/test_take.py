@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import come
 from come.errors import ComeError
 from come.runs import Run, aside, drop_model, execute, pack, reload
 from come.runs.aside import Aside
 from come.runs.state import identity
+from tests.ggufs import gguf_folder
+from tests.tiny import tiny_tokens
 
 Create = Callable[..., Run]
 
@@ -70,6 +73,28 @@ def test_another_dtype_is_made_from_the_plan(done: Run, tmp_path: Path) -> None:
     assert "Perplexity" in (folder / "README.md").read_text() and (folder / "plan.json").is_file()
 
 
+@pytest.mark.parametrize(("kept", "dtype"), [("float32", "float16"), ("bfloat16", "float32"), ("", "q8_0")])
+def test_a_gguf_file_is_written_from_what_is_kept_or_from_the_plan(
+    new_run: Create, tmp_path: Path, kept: str, dtype: str
+) -> None:
+    run = new_run(model=str(gguf_folder(tmp_path)), target_layers=3, keep_model=bool(kept), save_dtype=kept or None)
+    execute(run)
+    packed = here(run, f"gguf-{dtype}")
+    assert packed.file is not None, packed.job
+    assert packed.file.name == f"{run.id}-{dtype}.gguf" and list(run.path.glob(".pack-*")) == []
+    ours = AutoModelForCausalLM.from_pretrained(packed.file.parent, gguf_file=packed.file.name, dtype=torch.float32)
+    plan = run.plan()
+    assert plan is not None
+    whole = come.rebuild(None, plan).model  # float32, whatever the run kept
+    assert ours.config.num_hidden_layers == 3
+    tokens = tiny_tokens()
+    with torch.inference_mode():
+        worst = float((ours(tokens).logits - whole(tokens).logits).abs().max())
+    assert worst < {"float32": 1e-4, "float16": 2e-2, "q8_0": 0.2}[dtype]
+    if kept:
+        assert here(run, f"gguf-{dtype}").file, "packing again replaces the file"
+
+
 def test_a_run_that_kept_its_plan_only_is_packed_and_reloads(new_run: Create) -> None:
     run = new_run(keep_model=False)
     execute(run)
@@ -99,6 +124,8 @@ def test_a_folder_that_does_not_reload_is_told(done: Run) -> None:
 def test_what_cannot_be_packed(done: Run, new_run: Create) -> None:
     with pytest.raises(ComeError, match="float8"):
         pack.start(done, "float8")
+    with pytest.raises(ComeError, match="float8"):
+        pack.start(done, "gguf-float8")
     with pytest.raises(ComeError, match="no plan"):
         pack.start(new_run(kind="analyze", target_layers=None), "float32")
     waiting = new_run()
