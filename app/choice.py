@@ -21,6 +21,7 @@ PARAMS = (
     "remove",
     "windows",
     "ratios",
+    "drop",
     "options",
 )
 
@@ -40,7 +41,8 @@ class Choice:
 class Draft:
     """The plan as the visitor has it so far; at most one of target_layers, sparsity, windows is set.
 
-    None of the three set means the default: a fifth of the parameters, chosen automatically.
+    None of the three set means the default: a fifth of the parameters, chosen automatically. ``dropped`` are layers
+    that go whole, ascending; like ``ratios`` they are only beside windows.
     """
 
     method: str = "come"
@@ -48,7 +50,13 @@ class Draft:
     sparsity: float | None = None
     windows: list[tuple[int, int]] | None = None
     ratios: list[tuple[float, ...]] | None = None
+    dropped: tuple[int, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a plan by hand that leaves every layer as it is."""
+        return self.windows == [] and not self.dropped
 
 
 DEFAULT_SPARSITY = 0.2
@@ -62,6 +70,8 @@ def plan_fields(plan: Draft) -> dict[str, Any]:
         options["windows"] = plan.windows
         if plan.ratios is not None:
             options["ratios"] = plan.ratios
+        if plan.dropped:
+            options["drop"] = plan.dropped
     elif plan.target_layers is None and sparsity is None:
         sparsity = DEFAULT_SPARSITY
     return {
@@ -98,6 +108,8 @@ def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
         query["windows"] = ",".join(f"{first}-{last}" for first, last in plan.windows)
     if plan.ratios is not None:
         query["ratios"] = ",".join("-".join(f"{share:.6f}" for share in ratio) for ratio in plan.ratios)
+    if plan.dropped:
+        query["drop"] = ",".join(map(str, plan.dropped))
     if plan.options:
         query["options"] = ",".join(f"{name}:{setting}" for name, setting in sorted(plan.options.items()))
     return query
@@ -120,13 +132,15 @@ def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
         seq_len=found.get("seq_len", base.seq_len),
         seed=found.get("seed", base.seed),
     )
-    windows = found.get("windows")
+    dropped = found.get("drop", ())
+    windows = found.get("windows", [] if dropped else None)
     plan = Draft(
         method=found.get("method") or Draft().method,
         target_layers=found.get("target") if windows is None else None,
         sparsity=found.get("remove") if windows is None and "target" not in found else None,
         windows=windows,
         ratios=found.get("ratios") if windows is not None else None,
+        dropped=dropped,
         options=found.get("options", {}),
     )
     return chosen, plan, misread
@@ -149,6 +163,10 @@ def read_windows(text: str) -> list[tuple[int, int]]:
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(text)
     return [(int(first), int(last)) for first, last in pairs]
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    return tuple(sorted({_count(part) for part in text.split(",") if part}))
 
 
 def _ratios(text: str) -> list[tuple[float, ...]]:
@@ -188,5 +206,6 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "remove": float,
     "windows": read_windows,
     "ratios": _ratios,
+    "drop": _layers,
     "options": _options,
 }

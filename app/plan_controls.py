@@ -96,7 +96,7 @@ def _set_aim(facts: Facts, windows: list[DraftWindow]) -> None:
     if aim == "hand":
         session.set_draft(planning.by_hand(draft, [(window.first, window.last) for window in windows]))
         return
-    blank = replace(draft, windows=None, ratios=None, target_layers=None, sparsity=None)
+    blank = replace(draft, windows=None, ratios=None, dropped=(), target_layers=None, sparsity=None)
     try:
         layers = visit.target_layers(facts)
     except ComeError:

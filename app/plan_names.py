@@ -66,6 +66,7 @@ def words(plan: NamedPlan) -> str:
     draft, known = plan.draft, come.merge.methods().get(plan.draft.method)
     if draft.windows is not None:
         aim = "merges " + (", ".join(f"{first}–{last}" for first, last in draft.windows) or "nothing")
+        aim += f", drops {', '.join(map(str, draft.dropped))}" if draft.dropped else ""
     elif draft.target_layers is not None:
         aim = f"to {draft.target_layers} layers"
     else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -53,7 +56,7 @@ def kept(measured: Measurement | None, facts: Facts, is_example: bool, windows: 
         title = come.merge.methods()[draft.method].title
         st.info(f"Which layers {title} takes is decided in the run.")
         return
-    if measured is None:
+    if measured is None and draft.windows != []:
         widgets.empty_state(
             "What each layer would keep is not known yet",
             "The model has not been analysed on this text. The plan can run without it.",
@@ -61,21 +64,18 @@ def kept(measured: Measurement | None, facts: Facts, is_example: bool, windows: 
             "Analyse the model",
         )
         return
-    final = planning.pieces(windows, facts)
+    final = planning.pieces(windows, facts, draft.dropped)
     figure = plan_figures.strips(facts.layers, facts.intermediate_size, facts.num_key_value_heads, final)
     widgets.figure(figure, key="strips", alt="The layers before and after; the table below holds the numbers.")
     st.caption(_how_sure(measured, is_example, draft))
-    if windows:
-        st.dataframe(
-            _table(windows, facts),
-            hide_index=True,
-            height="content",
-            column_config={"SBI": st.column_config.NumberColumn(format="%.4f")},
-        )
+    if windows or draft.dropped:
+        st.dataframe(_table(windows, draft.dropped, facts), hide_index=True, height="content")
         widgets.info("How this is decided", HOW)
 
 
-def _how_sure(measured: Measurement, is_example: bool, draft: Draft) -> str:
+def _how_sure(measured: Measurement | None, is_example: bool, draft: Draft) -> str:
+    if measured is None or draft.windows == []:
+        return "Tall part: feed-forward channels. Low part: key/value groups. Exact: whole layers go, whatever they do."
     where = f"the shipped example's analysis of {measured.n_tokens:,} tokens" if is_example else "this analysis"
     if draft.windows is not None:
         return (
@@ -88,19 +88,29 @@ def _how_sure(measured: Measurement, is_example: bool, draft: Draft) -> str:
     )
 
 
-def _table(windows: list[DraftWindow], facts: Facts) -> pd.DataFrame:
+def _table(windows: list[DraftWindow], dropped: Sequence[int], facts: Facts) -> pd.DataFrame:
+    """What stays of each layer that the plan touches, the lowest first."""
+
     def each(values: tuple[float, ...] | tuple[int, ...], form: str) -> str:
         return " + ".join(format(value, form) for value in values)
 
-    return pd.DataFrame(
-        {
-            "Layers": [f"{window.first}–{window.last}" for window in windows],
-            "Ratio": [each(window.ratio, ".0%") for window in windows],
-            f"FFN channels kept of {facts.intermediate_size:,}": [each(window.channels, ",") for window in windows],
-            f"KV groups kept of {facts.num_key_value_heads}": [each(window.kv_groups, "") for window in windows],
-            "SBI": [window.skip_influence for window in windows],
-        }
+    channels, groups = (
+        f"FFN channels kept of {facts.intermediate_size:,}",
+        f"KV groups kept of {facts.num_key_value_heads}",
     )
+    rows = {
+        window.first: {
+            "Layers": f"{window.first}–{window.last}",
+            "Ratio": each(window.ratio, ".0%"),
+            channels: each(window.channels, ","),
+            groups: each(window.kv_groups, ""),
+            "SBI": "" if math.isnan(window.skip_influence) else f"{window.skip_influence:.4f}",
+        }
+        for window in windows
+    }
+    for layer in dropped:
+        rows[layer] = {"Layers": str(layer), "Ratio": "dropped", channels: "0", groups: "0", "SBI": ""}
+    return pd.DataFrame([rows[layer] for layer in sorted(rows)])
 
 
 def runs_so_far(facts: Facts) -> None:

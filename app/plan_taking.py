@@ -14,7 +14,7 @@ from come.errors import ComeError
 def draw(fault: str) -> None:
     """The way to the run page; download, upload and plans kept by name."""
     draft = session.draft()
-    ready = not fault and draft.windows != []
+    ready = not fault and not draft.is_empty
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Go to run", key="go-to-run", type="primary", icon=":material/arrow_forward:", disabled=not ready):
             session.open_run(None)
@@ -45,7 +45,7 @@ def _upload() -> None:
         if draft.method not in come.merge.methods():
             raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.merge.methods())}.")
         facts = come.models.describe(choice.model)
-        if draft.windows != []:
+        if not draft.is_empty:
             planning.target(draft, facts, session.plan_fields(draft))
         session.set_choice(choice)
         session.set_draft(draft)

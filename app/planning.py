@@ -70,10 +70,10 @@ def windows(draft: Draft, measured: Measurement, facts: Facts) -> list[DraftWind
     return come.merge.draft(measured, target_layers=layers, model=facts, **options)
 
 
-def pieces(found: Sequence[DraftWindow], facts: Facts) -> list[list[Piece]]:
-    """The layers of the pruned model, each as what it keeps of its sources."""
+def pieces(found: Sequence[DraftWindow], facts: Facts, dropped: Sequence[int] = ()) -> list[list[Piece]]:
+    """The layers of the pruned model, each as what it keeps of its sources; dropped ones are in none."""
     merged = [(window.first, window.channels, window.kv_groups) for window in found]
-    return final_layers(facts.layers, facts.intermediate_size, facts.num_key_value_heads, merged)
+    return final_layers(facts.layers, facts.intermediate_size, facts.num_key_value_heads, merged, dropped)
 
 
 def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Facts) -> Draft:
@@ -84,7 +84,7 @@ def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Fac
     """
     if preset.share is not None:
         facts.layers_for_sparsity(preset.share)
-        return replace(draft, target_layers=None, sparsity=preset.share, windows=None, ratios=None)
+        return replace(draft, target_layers=None, sparsity=preset.share, windows=None, ratios=None, dropped=())
     assert preset.pairs is not None and measured is not None
     automatic = Draft(target_layers=facts.layers - preset.pairs)
     found = windows(automatic, measured, facts)
@@ -92,9 +92,12 @@ def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Fac
 
 
 def by_hand(
-    draft: Draft, chosen: Sequence[tuple[int, int]], ratios: Sequence[tuple[float, ...]] | None = None
+    draft: Draft,
+    chosen: Sequence[tuple[int, int]],
+    ratios: Sequence[tuple[float, ...]] | None = None,
+    dropped: Sequence[int] = (),
 ) -> Draft:
-    """The plan with these windows chosen by hand, as they are given."""
+    """The plan with these windows and dropped layers chosen by hand, as they are given."""
     options = {name: value for name, value in draft.options.items() if name not in ("span", "no_repeat")}
     return replace(
         draft,
@@ -103,13 +106,14 @@ def by_hand(
         sparsity=None,
         windows=list(chosen),
         ratios=None if ratios is None else list(ratios),
+        dropped=tuple(dropped),
         options=options if draft.method == MERGES else {},
     )
 
 
 def next_window(draft: Draft, facts: Facts) -> tuple[int, int] | None:
-    """The first pair of neighbours that no window touches, from the middle on; None without any."""
-    taken = {layer for first, last in draft.windows or [] for layer in range(first, last + 1)}
+    """The first pair of neighbours that the plan leaves as they are, from the middle on; None without any."""
+    taken = {layer for first, last in draft.windows or [] for layer in range(first, last + 1)} | {*draft.dropped}
     middle = facts.layers // 2
     for first in [*range(middle, facts.layers - 1), *range(middle)]:
         if first not in taken and first + 1 not in taken:
@@ -129,9 +133,37 @@ def with_window(draft: Draft, place: int, first: int, last: int) -> Draft:
 
 def without_window(draft: Draft, place: int) -> Draft:
     """The plan without one of its windows."""
-    chosen = [window for i, window in enumerate(draft.windows or []) if i != place]
-    ratios = None if draft.ratios is None else [ratio for i, ratio in enumerate(draft.ratios) if i != place]
-    return replace(draft, windows=chosen, ratios=ratios)
+    return _with_only(draft, [i for i in range(len(draft.windows or [])) if i != place])
+
+
+def with_dropped(draft: Draft, layers: Sequence[int]) -> Draft:
+    """The plan that takes these layers out as well; windows that hold one of them give way."""
+    return replace(kept_whole(draft, layers), dropped=tuple(sorted({*draft.dropped, *layers})))
+
+
+def kept_whole(draft: Draft, layers: Sequence[int]) -> Draft:
+    """The plan that leaves these layers as they are: neither dropped nor in a window."""
+    apart = [i for i, (first, last) in enumerate(draft.windows or []) if not any(first <= n <= last for n in layers)]
+    return replace(_with_only(draft, apart), dropped=tuple(layer for layer in draft.dropped if layer not in layers))
+
+
+def moved(draft: Draft, place: int, by: int, facts: Facts) -> Draft | None:
+    """The plan with a window so many layers further up, its ratio kept; None where that is not free."""
+    chosen = list(draft.windows or [])
+    first, last = (end + by for end in chosen[place])
+    others = [window for i, window in enumerate(chosen) if i != place]
+    if not 0 <= first <= last < facts.layers or any(a <= last and first <= b for a, b in others):
+        return None
+    if any(first <= layer <= last for layer in draft.dropped):
+        return None
+    chosen[place] = (first, last)
+    return replace(draft, windows=chosen)
+
+
+def _with_only(draft: Draft, places: Sequence[int]) -> Draft:
+    """The plan with its windows at these places of the list only."""
+    ratios = None if draft.ratios is None else [draft.ratios[i] for i in places]
+    return replace(draft, windows=[(draft.windows or [])[i] for i in places], ratios=ratios)
 
 
 def equal(layers: int) -> tuple[float, ...]:

@@ -38,7 +38,7 @@ def section(asked: Asked, talk: Talk | None, chat: bool) -> None:
         chat: whether the prompt is put by the chat template.
     """
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-        st.subheader("Next token")
+        st.header("Next token")
         widgets.info("How to read this", MEANING, key="meaning-of-kl")
     answered = talk is not None and not talk.active and bool(talk.voices[ORIGINAL].text)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):

@@ -214,13 +214,12 @@ STYLE = f"""<style>
   background: light-dark(#f4f6f8, #1a212b); color: light-dark(#1a2330, #e4e9ef);
   font: .78rem/1.5 ui-monospace, monospace; white-space: pre-wrap; box-shadow: 0 3px 12px rgba(0, 0, 0, .25);
 }}
-/* The dark theme's accent is light: white words on it would be too faint. */
-[data-baseweb="tag"], [data-baseweb="tag"] :is(span, svg) {{ color: light-dark(#fff, #0d1218) !important; }}
 .st-key-next-tokens [data-testid="stHorizontalBlock"] {{ flex-wrap: wrap; }}
 .st-key-next-tokens [data-testid="stColumn"] {{
   flex: 1 1 12.5rem !important; min-width: min(100%, 12.5rem) !important;
 }}
 .come-answer .caret {{ color: var(--voice); }}
+.come-legend .t + .t {{ margin-left: .4rem; }}
 .come-legend {{
   display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0; font-size: .8rem; line-height: 1.7;
 }}

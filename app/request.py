@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
 from typing import Any
 
 from app.choice import Choice, Draft
@@ -69,12 +68,14 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
         )
     request = RunConfig.model_validate(values)
     options = dict(request.options)
-    windows, ratios = options.pop("windows", None), options.pop("ratios", None)
+    windows, ratios, dropped = (options.pop(name, None) for name in ("windows", "ratios", "drop"))
     if windows is not None and (request.target_layers is not None or request.sparsity is not None):
         raise ComeError(
             "Windows and a target were given together.",
             "Windows decide the number of layers; remove the target.",
         )
+    if dropped is not None and windows is None:
+        raise ComeError("Layers are dropped beside windows by hand only.", "Add the option windows, [] for none.")
     if request.kind != "compress":
         raise ComeError("This is the request of an analysis, not of a plan.", _WHAT_TO_UPLOAD)
     draft = Draft(
@@ -83,6 +84,7 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
         sparsity=request.sparsity,
         windows=_windows(windows),
         ratios=_ratios(ratios),
+        dropped=_dropped(dropped),
         options=options,
     )
     choice = Choice(
@@ -137,7 +139,7 @@ def variant(request: RunConfig, method: str, target_layers: int, seed: int, is_o
         seed: draws the sequences.
         is_own: whether ``method`` is the plan's.
     """
-    kept = {name: value for name, value in request.options.items() if name not in ("windows", "ratios")}
+    kept = {name: value for name, value in request.options.items() if name not in ("windows", "ratios", "drop")}
     fields = request.model_dump() | {
         "method": method,
         "target_layers": target_layers,
@@ -147,14 +149,6 @@ def variant(request: RunConfig, method: str, target_layers: int, seed: int, is_o
         "name": f"{request.name} · {method}" if request.name else "",
     }
     return RunConfig.model_validate(fields)
-
-
-def by_hand(draft: Draft, windows: list[tuple[int, int]], ratios: list[tuple[float, ...]] | None = None) -> Draft:
-    """The plan with these windows chosen by hand, lowest first."""
-    if ratios is not None:
-        pairs = sorted(zip(windows, ratios, strict=True))
-        windows, ratios = [window for window, _ in pairs], [ratio for _, ratio in pairs]
-    return replace(draft, method="come", target_layers=None, sparsity=None, windows=sorted(windows), ratios=ratios)
 
 
 def _windows(values: Any) -> list[tuple[int, int]] | None:
@@ -175,3 +169,10 @@ def _ratios(values: Any) -> list[tuple[float, ...]] | None:
         raise ComeError(
             "The ratios of this request cannot be read.", "Write them as [[0.4, 0.6], [0.2, 0.3, 0.5]]."
         ) from None
+
+
+def _dropped(values: Any) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(layer) for layer in values or ()}))
+    except (TypeError, ValueError):
+        raise ComeError("The dropped layers of this request cannot be read.", "Write them as [9, 12].") from None

@@ -45,14 +45,14 @@ def question(draft: Draft, windows: Sequence[DraftWindow]) -> Question:
     """
     options = {name: draft.options[name] for name in FORESEEN if draft.options.get(name) is not None}
     try:
-        return Question(merges=_merges(draft, windows), **options)
+        return Question(merges=_merges(draft, windows), dropped=draft.dropped, **options)
     except ValueError:
         raise ComeError("The settings of the method are out of range.", "Set them back to their defaults.") from None
 
 
 def _merges(draft: Draft, windows: Sequence[DraftWindow]) -> tuple[Merge, ...]:
     if draft.windows is not None:
-        ratios = draft.ratios or [None] * len(draft.windows)
+        ratios: Sequence[tuple[float, ...] | None] = draft.ratios or [None] * len(draft.windows)
         return tuple(
             Merge(first=first, last=last, ratio=ratio)
             for (first, last), ratio in zip(draft.windows, ratios, strict=True)
@@ -111,4 +111,5 @@ def taken(draft: Draft, windows: Sequence[DraftWindow], first: int, last: int) -
         ratios = [*draft.ratios, planning.equal(last - first + 1)]
     together = [*chosen, (first, last)]
     order = sorted(range(len(together)), key=together.__getitem__)
-    return planning.by_hand(draft, [together[i] for i in order], None if ratios is None else [ratios[i] for i in order])
+    in_order = None if ratios is None else [ratios[i] for i in order]
+    return planning.by_hand(draft, [together[i] for i in order], in_order, draft.dropped)

@@ -47,7 +47,7 @@ def _predicted(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow
         _leave(held)
         title = come.merge.methods()[draft.method].title
         st.caption(
-            f"What-if is for merges by hand and automatic CoMe. What {title} takes, and what that costs, "
+            f"What-if is for plans by hand and automatic CoMe. What {title} takes, and what that costs, "
             "is known after its run."
         )
         return
@@ -58,7 +58,7 @@ def _predicted(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow
         _leave(held)
         st.caption(f"No prediction: {error}" if isinstance(error, ComeError) else "This plan cannot be predicted.")
         return
-    if not question.merges:
+    if not question.touched:
         _leave(held)
         if _nothing_to_predict(facts, analysis):
             whatif_suggestion.draw(held, subject, question, facts, windows, None)
@@ -70,12 +70,12 @@ def _predicted(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow
 
 
 def _nothing_to_predict(facts: Facts, analysis: Run | None) -> bool:
-    """Say why no window is there; True where one can be suggested."""
+    """Say why nothing is edited; True where a window can be suggested."""
     if session.draft().windows is None and analysis is None:
         st.markdown("**What-if needs an analysis here**: an automatic plan takes its windows from it.")
         widgets.next_step("model", "Analyse the model")
         return False
-    st.markdown(f"**Nothing is merged yet**: all {facts.layers} layers stay.")
+    st.markdown(f"**Nothing is merged or dropped yet**: all {facts.layers} layers stay.")
     return True
 
 

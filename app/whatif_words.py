@@ -99,7 +99,7 @@ def finding(found: Predicted) -> str:
     """What the plan does to the model, in one sentence."""
     before, after = found.original, found.answer
     if after.layers == before.layers:
-        return f"Nothing is merged: perplexity stays {number(before.perplexity)}."
+        return f"Nothing is merged or dropped: perplexity stays {number(before.perplexity)}."
     of_all = change(before, after)
     return (
         f"Predicted perplexity {number(before.perplexity)} → {number(after.perplexity)}: "
@@ -202,7 +202,7 @@ STYLE = """<style>
 .come-whatif { overflow-x: auto; }
 .come-whatif table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 .come-whatif :is(th, td) { text-align: right; padding: .3rem 0 .3rem .75rem; vertical-align: baseline; }
-.come-whatif tbody tr { border-top: 1px solid var(--st-border-color); }
+.come-whatif tbody tr { border-top: 1px solid var(--come-line); }
 .come-whatif th { font-weight: 400; }
 .come-whatif th[scope=row] { text-align: left; padding-left: 0; }
 .come-whatif thead th, .come-whatif small { font-size: .8rem; opacity: .78; }

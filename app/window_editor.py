@@ -1,4 +1,4 @@
-"""The plan page's editor of windows by hand: two numbers a window, and its ratio as sliders."""
+"""The plan page's editor of plans by hand: tiles to merge or drop, and of each window its place and its ratio."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import planning, session, visit
+from app import plan_tiles, planning, session, visit
+from app.choice import Draft
 from come.merge import DraftWindow
 from come.models import Facts
 
+# Buttons of a window are icons; their words are for those who hear the page.
+_STYLE = """<style>
+[class*=st-key-window-actions] button [data-testid=stMarkdownContainer] {
+  position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+}
+</style>"""
+
 
 def draw(facts: Facts, windows: list[DraftWindow]) -> None:
-    """Each window as two numbers, and its ratio as sliders where the visitor wants to choose it."""
+    """The tiles; each window as two numbers, and its ratio as sliders where the visitor wants to choose it."""
+    plan_tiles.draw(facts)
+    st.html(_STYLE)
     draft = session.draft()
     chosen = draft.windows or []
-    if not chosen:
-        st.info("No window yet. Add one here, or click a cell of the matrix on the layers page.")
+    if draft.is_empty:
+        st.info("Nothing is merged or dropped yet. Choose layers above, or a cell of the matrix on the layers page.")
     if chosen:
         session.put("own-ratios", draft.ratios is not None)
         st.toggle(
@@ -28,19 +38,12 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
         )
     for place, (first, last) in enumerate(chosen):
         with st.container(border=True):
-            left, right, away = st.columns([3, 3, 1], vertical_alignment="bottom")
+            _actions(draft, place, facts)
+            left, right = st.columns(2)
             for column, label, number in ((left, "First layer", first), (right, "Last layer", last)):
                 key = f"{label.split()[0].lower()}-{place}"
                 session.put(key, number)
                 column.number_input(label, step=1, key=key, on_change=_set_window, args=(place,))
-            away.button(
-                "",
-                key=f"remove-{place}",
-                icon=":material/close:",
-                type="tertiary",
-                help="Take this window out",
-                on_click=lambda place=place: session.set_draft(planning.without_window(session.draft(), place)),
-            )
             if draft.ratios is not None and place < len(draft.ratios):
                 _ratio(place, first, draft.ratios[place])
     free = planning.next_window(draft, facts)
@@ -49,8 +52,39 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
         key="add-window",
         icon=":material/add:",
         disabled=free is None,
-        on_click=lambda: free and visit.add_window(*free),
+        on_click=visit.add_window,
+        args=free,
     )
+
+
+def _actions(draft: Draft, place: int, facts: Facts) -> None:
+    """A row of buttons: move the window by a layer, drop its layers instead, or take it out."""
+    first, last = (draft.windows or [])[place]
+    name, down, up = f"{first}–{last}", planning.moved(draft, place, -1, facts), planning.moved(draft, place, 1, facts)
+    dropped = planning.with_dropped(draft, range(first, last + 1)) if 0 <= first <= last < facts.layers else None
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"window-actions-{place}"):
+        st.markdown(f"**{name}**", width="content")
+        for key, label, icon, to in (
+            (f"down-{place}", f"Move {name} down by one layer", "arrow_back", down),
+            (f"up-{place}", f"Move {name} up by one layer", "arrow_forward", up),
+            (f"drop-{place}", f"Drop layers {name} instead of merging them", "layers_clear", dropped),
+            (
+                f"remove-{place}",
+                f"Take the window {name} out; its layers stay",
+                "close",
+                planning.without_window(draft, place),
+            ),
+        ):
+            st.button(
+                label,
+                key=key,
+                icon=f":material/{icon}:",
+                type="tertiary",
+                help=label,
+                disabled=to is None,
+                on_click=session.set_draft,
+                args=(to,),
+            )
 
 
 def _set_window(place: int) -> None:

@@ -19,7 +19,7 @@ from come.merge.progressive import merges_a_pass
 from come.merge.rebuild import base_of, replay
 from come.merge.registry import Method, Task, method
 from come.merge.result import Result
-from come.merge.select import check_target, check_windows
+from come.merge.select import check_dropped, check_target, check_windows
 from come.models import Bundle, Facts
 from come.models.facts import layers_for_sparsity
 
@@ -150,7 +150,8 @@ def _parse(
             for (first, last), ratio in zip(parsed.windows, ratios, strict=True):
                 if ratio is not None:
                     check_ratio(ratio, last - first + 1)
-        target = layers - sum(last - first for first, last in windows)
+        dropped = check_dropped(getattr(parsed, "drop", None) or [], windows, layers)
+        target = layers - sum(last - first for first, last in windows) - len(dropped)
     elif target_layers is not None:
         target = target_layers
     elif sparsity is not None:

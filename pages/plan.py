@@ -33,7 +33,7 @@ def page() -> None:
         return
     windows, fault = _foreseen(measured, facts)
     plan_start.draw(measured, facts)
-    controls, picture = st.columns([1, 2.5], gap="large")
+    controls, picture = st.columns([1.1, 2.45], gap="medium")
     with controls:
         plan_controls.draw(facts, windows)
     with picture:
@@ -55,7 +55,7 @@ def _foreseen(measured: Measurement | None, facts: Facts) -> tuple[list[DraftWin
     """What each merge would keep, and the sentence if the plan cannot be."""
     draft = session.draft()
     try:
-        if draft.windows != []:
+        if not draft.is_empty:
             planning.target(draft, facts, visit.config_of_draft())
         if measured is None or draft.method != planning.MERGES:
             return [], ""

@@ -1,10 +1,10 @@
-"""The original and its pruned models answer one prompt side by side; below, what each expects next along a text."""
+"""Models answer one prompt: side by side, with what each expects next along a text, or two of them without names."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from app import playground, playground_next, playground_words, session, widgets
+from app import playground, playground_blind, playground_next, playground_words, session, widgets
 from app import playground_talk as talks
 from app.playground import Offer
 from app.playground_job import Job
@@ -15,6 +15,11 @@ from come.live import Sampling
 TALK = "_talk"  # where the session holds the newest answers
 OF = "_talk_of"  # and of which model they are
 EVERY = 0.3
+MODES = {"side": "Side by side", "blind": "Blind vote"}
+INTRODUCTIONS = {
+    "side": "One prompt, the original and pruned models side by side. Marked: where each first says something else.",
+    "blind": "One prompt, two models without names. Say which answers better; then you see which is which.",
+}
 TEMPERATURES = [tenths / 10 for tenths in range(16)]
 SHARES = [tenths / 20 for tenths in range(2, 21)]
 LENGTHS = [8, 16, 32, 64, 96, 128, 192, 256]
@@ -24,14 +29,36 @@ def page() -> None:
     st.title("Playground")
     chosen = session.choice().model
     offer = playground.offer(chosen)
-    st.caption("One prompt, the original and pruned models side by side. Marked: where each first says something else.")
+    blind = session.keep_among("mode", list(MODES), "side") == "blind"
+    st.caption(INTRODUCTIONS["blind" if blind else "side"])
     if offer.borrowed:
         name = chosen.rstrip("/").rsplit("/", 1)[-1]
         st.info(f"There is no finished run of {name} yet, so the shipped example speaks: {offer.title}, pruned.")
     _begin(offer)
-    asked, chat = _form(offer)
-    talk: Talk | None = session.value(TALK)
+    st.segmented_control(
+        "How to compare",
+        list(MODES),
+        key="mode",
+        format_func=MODES.__getitem__,
+        required=True,
+        label_visibility="collapsed",
+        on_change=_change_mode,
+        args=(offer,),
+    )
+    asked, chat = _form(offer, blind)
     st.html(playground_words.STYLE)
+    if blind:
+        playground_blind.section()
+    else:
+        _side_by_side(asked, chat)
+    if offer.borrowed:
+        widgets.next_step("run", "Prune the chosen model, to hear it here")
+
+
+def _side_by_side(asked: Asked, chat: bool) -> None:
+    talk: Talk | None = session.value(TALK)
+    if talk is not None:
+        playground_blind.booth().note(talk, list(talk.voices))
     if talk is None:
         with st.container(border=True):
             st.markdown("**Nothing said yet.** Choose a prompt and let the models answer: the first time loads them.")
@@ -40,8 +67,6 @@ def page() -> None:
     else:
         _answers(talk)
     playground_next.section(asked, talk, chat)
-    if offer.borrowed:
-        widgets.next_step("run", "Prune the chosen model, to hear it here")
 
 
 def _begin(offer: Offer) -> None:
@@ -53,17 +78,33 @@ def _begin(offer: Offer) -> None:
         job: Job | None = session.value(key)
         if job is not None:
             job.stop()
+    playground_blind.booth().end()
     kept = playground.recording(offer)
     session.put(TALK, kept[0] if kept else None)
     session.put(LOOK, kept[1] if kept else None)
 
 
-def _form(offer: Offer) -> tuple[Asked, bool]:
-    """Who speaks, the prompt, and how; what they come to, and whether the chat template is used."""
-    template = playground.answers_questions(offer.model)
+def _change_mode(offer: Offer) -> None:
+    """A blind vote begins with a prompt whose answers were not shown with names."""
+    held, prompt = playground_blind.booth(), session.value("prompt", "")
+    if session.value("mode") == "blind" and held.has_read(prompt):
+        fresh = [text for text in _examples(offer).values() if not held.has_read(text)]
+        session.put("prompt", fresh[0] if fresh else prompt)
+
+
+def _examples(offer: Offer) -> dict[str, str]:
+    return playground.QUESTIONS if _chat(offer) else playground.BEGINNINGS
+
+
+def _chat(offer: Offer) -> bool:
+    """Whether the prompt is put by the chat template."""
     # Unknown before the model is loaded: used if there is one.
-    chat = template is not False and session.keep_among("chat", [True, False], True)
-    examples = playground.QUESTIONS if chat else playground.BEGINNINGS
+    template = playground.answers_questions(offer.model)
+    return template is not False and bool(session.keep_among("chat", [True, False], True))
+
+
+def _choose(offer: Offer) -> list[str]:
+    """The field for the pruned models; which were chosen."""
     options = list(offer.candidates)
     runs = session.keep_several("with", options, offer.default(), playground.MOST)
     st.multiselect(
@@ -74,6 +115,14 @@ def _form(offer: Offer) -> tuple[Asked, bool]:
         format_func=lambda run: offer.candidates[run].label,
         placeholder="Choose pruned models",
     )
+    return runs
+
+
+def _form(offer: Offer, blind: bool) -> tuple[Asked, bool]:
+    """Who speaks, the prompt, and how; what they come to, and whether the chat template is used."""
+    chat, examples = _chat(offer), _examples(offer)
+    pair = playground_blind.choose(offer) if blind else None
+    runs = _choose(offer) if pair is None else [speaker for speaker in pair if speaker in offer.candidates]
     prompt = session.keep_text("prompt", next(iter(examples.values())), playground.LONGEST_LINK)
     st.text_area("Prompt", key="prompt", height=90, max_chars=playground.LONGEST_PROMPT)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
@@ -89,22 +138,14 @@ def _form(offer: Offer) -> tuple[Asked, bool]:
         chat=None if chat else False,
     )
     problem = offer.unlike(runs) or ("" if prompt.strip() else "The prompt is empty. Write a few words.")
-    talk: Talk | None = session.value(TALK)
+    known = playground_blind.why_not(asked, pair) if pair else ""
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
-        if talk is not None and talk.active:
-            st.button("Stop", key="stop-talk", icon=":material/stop_circle:", on_click=talk.stop, width=130)
+        if pair is None:
+            _ask_button("Let them answer" if chat else "Let them go on", asked, bool(problem))
         else:
-            st.button(
-                "Let them answer" if chat else "Let them go on",
-                key="talk",
-                type="primary",
-                icon=":material/play_arrow:",
-                on_click=_speak,
-                args=(asked,),
-                disabled=bool(problem),
-            )
+            playground_blind.button(asked, pair, bool(problem or known))
         _sampling_popover(sampling)
-        if template is False:
+        if playground.answers_questions(offer.model) is False:
             st.toggle("Chat template", value=False, disabled=True, key="no-chat", help="This model has none.")
         else:
             st.toggle(
@@ -114,7 +155,26 @@ def _form(offer: Offer) -> tuple[Asked, bool]:
             )
     if problem:
         st.warning(problem)
-    return asked, bool(chat)
+    elif known:
+        st.caption(known)
+    return asked, chat
+
+
+def _ask_button(label: str, asked: Asked, disabled: bool) -> None:
+    """The button that lets them answer, or stops them."""
+    talk: Talk | None = session.value(TALK)
+    if talk is not None and talk.active:
+        st.button("Stop", key="stop-talk", icon=":material/stop_circle:", on_click=talk.stop, width=130)
+        return
+    st.button(
+        label,
+        key="talk",
+        type="primary",
+        icon=":material/play_arrow:",
+        on_click=_speak,
+        args=(asked,),
+        disabled=disabled,
+    )
 
 
 def _sampling_settled() -> Sampling:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import bisect
-
 from come.errors import ComeError
 from come.live.question import Question
 from come.measure import Measurement
 from come.merge.allocate import check_ratio
+from come.merge.by_hand import removal
 from come.merge.compatible import check_mixable, note_for_window
 from come.merge.draft import steps_by_hand
 from come.merge.plan import Plan, canonical
 from come.merge.rebuild import base_of
-from come.merge.select import check_windows
-from come.merge.steps import Average, Concatenate, Remove, Step
+from come.merge.select import check_dropped, check_windows
+from come.merge.steps import Average, Concatenate, Step
 from come.models import Bundle
 
 METHOD = "what-if"
@@ -52,7 +51,7 @@ def steps_of(question: Question, bundle: Bundle, measurement: Measurement | None
     """
     layers = len(bundle.layers)
     windows = check_windows([(merge.first, merge.last) for merge in question.merges], layers)
-    _check_dropped(question, layers)
+    dropped = check_dropped(question.dropped, windows, layers)
     concatenated = [merge for merge in question.merges if merge.how == "concatenate"]
     check_mixable(bundle, [(merge.first, merge.last) for merge in concatenated])
     made: dict[tuple[int, int], Concatenate] = {}
@@ -77,25 +76,9 @@ def steps_of(question: Question, bundle: Bundle, measurement: Measurement | None
             weights = merge.ratio if merge.ratio is not None else [1 / size] * size
             check_ratio(weights, size)
             steps.append(Average(window=window, weights=list(weights)))
-    if question.dropped:
-        ends = [last for _, last in windows]
-        shorter = [0]  # by how many windows lie below, how many layers those took
-        for first, last in windows:
-            shorter.append(shorter[-1] + last - first)
-        steps.append(Remove(layers=[layer - shorter[bisect.bisect(ends, layer)] for layer in question.dropped]))
+    if dropped:
+        steps.append(removal(dropped, windows))
     return steps
-
-
-def _check_dropped(question: Question, layers: int) -> None:
-    for layer in question.dropped:
-        if not 0 <= layer < layers:
-            raise ComeError(f"There is no layer {layer} in a model with layers 0 to {layers - 1}.", "Drop another one.")
-        if any(merge.first <= layer <= merge.last for merge in question.merges):
-            raise ComeError(
-                f"Layer {layer} cannot be dropped and merged at once.", "Leave it out of the window, or keep it."
-            )
-    if len(question.dropped) == layers:
-        raise ComeError("No layer would be left.", "Keep at least one.")
 
 
 def _fitting(measurement: Measurement | None, bundle: Bundle) -> Measurement:

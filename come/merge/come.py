@@ -25,12 +25,14 @@ class ComeOptions(SelectionOptions):
         ratios: for windows by hand, one ratio a window; None for automatic ones.
         passes: over how many measuring passes the merges are spread: 1 takes everything from one pass. By
             default there is a pass before every merge.
+        drop: with windows by hand, original layers that are taken out after the merges.
     """
 
     exponent: float = 1.0
     floor: float = 0.0
     ratios: list[tuple[float, ...] | None] | None = None
     passes: int | None = None
+    drop: list[int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense for any model."""
@@ -41,6 +43,8 @@ class ComeOptions(SelectionOptions):
             raise ComeError(f"An exponent of {self.exponent:g} makes no sense.", "Give 0 (equal shares) or more.")
         if self.windows is None and self.ratios is not None:
             raise ComeError("Ratios go with windows.", "Give windows as well, one ratio each.")
+        if self.windows is None and self.drop is not None:
+            raise ComeError("Dropped layers go with windows by hand.", "Give windows as well, [] for none.")
         if self.passes is not None and (self.passes < 1 or self.windows is not None):
             raise ComeError(
                 "The number of measuring passes makes no sense here.",
@@ -68,5 +72,5 @@ def come(task: Task, options: ComeOptions) -> Result:
         return decide(choice.window, ratio, choice.kv_groups, choice.channels)
 
     if options.windows is not None:
-        return by_hand(task, options, step, options.ratios)
+        return by_hand(task, options, step, options.ratios, options.drop or ())
     return progressive(task, options, step, options.passes)

@@ -76,6 +76,29 @@ def check_target(target_layers: int, layers: int) -> None:
         )
 
 
+def check_dropped(dropped: Sequence[int], windows: Sequence[Window], layers: int) -> list[int]:
+    """Layers to take out, given by hand beside windows; ascending, each once.
+
+    Raises:
+        ComeError: one is out of range or in a window, or no layer would be left.
+    """
+    if isinstance(dropped, str) or not isinstance(dropped, Sequence):
+        raise ComeError(f"{dropped!r} is not a list of layers.", "Give the layers to drop, such as [9, 12].")
+    for layer in dropped:
+        if not isinstance(layer, int):
+            raise ComeError(f"{layer!r} is not the number of a layer.", "Give the layers to drop, such as [9, 12].")
+        if not 0 <= layer < layers:
+            raise ComeError(f"There is no layer {layer} in a model with layers 0 to {layers - 1}.", "Drop another one.")
+        if any(first <= layer <= last for first, last in windows):
+            raise ComeError(
+                f"Layer {layer} cannot be dropped and merged at once.", "Leave it out of the window, or keep it."
+            )
+    ordered = sorted(set(dropped))
+    if len(ordered) == layers:
+        raise ComeError("No layer would be left.", "Keep at least one.")
+    return ordered
+
+
 def check_windows(windows: Sequence[Window], layers: int) -> list[Window]:
     """Windows given by hand, lowest first.
 

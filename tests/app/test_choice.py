@@ -10,6 +10,8 @@ PLANS = [
     Draft(target_layers=24),
     Draft(sparsity=0.25, method="shortgpt"),
     Draft(windows=[]),
+    Draft(windows=[], dropped=(0, 12)),
+    Draft(windows=[(4, 5)], dropped=(9,)),
     Draft(windows=[(4, 5), (9, 11)], ratios=[(0.25, 0.75), (0.5, 0.125, 0.375)]),
     Draft(options={"span": 3, "floor": 0.1, "no_repeat": False, "sbi_tokens": "last"}),
 ]
@@ -38,12 +40,19 @@ def test_shares_rounded_in_the_url_sum_to_one() -> None:
         {"windows": "a-b"},
         {"ratios": "x-y", "windows": "4-5"},
         {"options": "span"},
+        {"drop": "9-12"},
+        {"drop": "-1"},
     ],
 )
 def test_what_cannot_be_read_is_named_and_left_out(query: dict[str, str]) -> None:
     _, plan, misread = from_params(query)
     assert len(misread) == 1
     assert plan in (Draft(), Draft(windows=[(4, 5)]))
+
+
+def test_dropped_layers_alone_make_a_plan_by_hand() -> None:
+    assert from_params({"drop": "12,3,3", "target": "20"})[1] == Draft(windows=[], dropped=(3, 12))
+    assert not Draft(windows=[], dropped=(3,)).is_empty and Draft(windows=[]).is_empty and not Draft().is_empty
 
 
 def test_undo_and_redo() -> None:
@@ -71,17 +80,20 @@ def test_undo_and_redo() -> None:
     assert [text.value for text in at.text] == ["[20, None, 20, True]", "[True, False]"]
 
 
-def test_a_window_by_hand_replaces_those_it_overlaps() -> None:
+def test_a_window_by_hand_replaces_what_it_overlaps() -> None:
     def script() -> None:
         import streamlit as st
 
         from app import session, visit
+        from app.choice import Draft
 
+        session.set_draft(Draft(windows=[], dropped=(0, 6, 10)))
         for window in ((4, 5), (9, 11), (5, 7), (1, 2)):
             visit.add_window(*window)
         st.text(session.draft().windows)
         session.remove_window(9, 11)
         st.text(session.draft().windows)
+        st.text(session.draft().dropped)
 
     at = AppTest.from_function(script).run()
-    assert [text.value for text in at.text] == ["[(1, 2), (5, 7), (9, 11)]", "[(1, 2), (5, 7)]"]
+    assert [text.value for text in at.text] == ["[(1, 2), (5, 7), (9, 11)]", "[(1, 2), (5, 7)]", "(0,)"]

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import planning, request, whatif_job
+import come.runs
+from app import keeping, planning, request, whatif_job
 from app.choice import Choice, Draft, plan_fields
 from app.figures import plan as figures
 from come.errors import ComeError
+from come.measure import Measurement
 from come.models import describe
 from tests.app.conftest import Lab
 
@@ -70,6 +72,9 @@ def test_an_automatic_plan_is_called_an_estimate(visit: Visit) -> None:
     [
         ({"windows": "1-2,2-3"}, "overlap"),
         ({"windows": "4-9"}, "does not fit"),
+        ({"windows": "1-2", "drop": "2"}, "dropped and merged at once"),
+        ({"windows": "1-2", "drop": "6"}, "no layer 6"),
+        ({"drop": "0,1,2,3,4,5"}, "No layer would be left"),
         ({"windows": "1-4", "ratios": "0.5-0.2-0.2-0.3"}, "sum"),
         ({"target": "9"}, "out of range"),
         ({"remove": "0.99"}, "out of reach"),
@@ -97,6 +102,68 @@ def test_windows_by_hand_can_be_added_moved_and_taken_out(visit: Visit) -> None:
     at.button(key="remove-0").click().run()
     assert not at.exception
     assert len([each for each in at.number_input if each.key and each.key.startswith("first-")]) == 1
+
+
+def chosen(at: AppTest, name: str) -> str:
+    """A parameter of the URL."""
+    values = [at.query_params[name]] if name in at.query_params else [""]
+    return values[0] if isinstance(values[0], str) else values[0][0]
+
+
+def test_tiles_drop_merge_and_keep_layers(visit: Visit) -> None:
+    at = visit("plan", windows="1-2")
+    at.get_by_key("layer-tiles").set_value([4]).run()
+    at.button(key="tiles-drop").click().run()
+    assert not at.exception and not at.error
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("1-2", "4")
+    assert "<b>4</b><span>of 6</span>" in shown(at)
+    table = at.dataframe[0].value
+    assert list(table["Layers"]) == ["1–2", "4"] and list(table["Ratio"])[1] == "dropped"
+    assert list(table["KV groups kept of 4"])[1] == "0"
+    assert at.get_by_key("layer-tiles").value == [] and at.button(key="tiles-merge").disabled
+
+    at.get_by_key("layer-tiles").set_value([0, 2]).run()
+    assert at.button(key="tiles-merge").label == "Merge 0–2"
+    at.button(key="tiles-merge").click().run()
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("0-2", "4")
+    at.get_by_key("layer-tiles").set_value([1, 4]).run()
+    at.button(key="tiles-keep").click().run()
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("", "")
+    assert at.button(key="go-to-run").disabled
+    at.button(key="undo").click().run()
+    at.button(key="undo").click().run()
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("1-2", "4")
+    at.button(key="redo").click().run()
+    assert chosen(at, "windows") == "0-2"
+
+
+def test_a_window_is_moved_and_dropped_instead(visit: Visit) -> None:
+    at = visit("plan", windows="1-2", ratios="0.25-0.75", drop="4")
+    at.button(key="up-0").click().run()
+    assert chosen(at, "windows") == "2-3"
+    assert list(at.dataframe[0].value["FFN channels kept of 48"]) == ["12 + 36", "0"]
+    assert at.button(key="up-0").disabled, "layer 4 is dropped"
+    at.button(key="down-0").click().run()
+    at.button(key="down-0").click().run()
+    assert chosen(at, "windows") == "0-1" and at.button(key="down-0").disabled
+    at.button(key="drop-0").click().run()
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("", "0,1,4")
+    assert not at.exception and not at.error and not at.button(key="go-to-run").disabled
+    assert any("Exact" in caption.value for caption in at.caption)
+
+
+def test_dropping_alone_needs_no_analysis(visit: Visit) -> None:
+    at = visit("plan", tokens="512", drop="3")
+    assert not at.exception and not at.error
+    assert list(at.dataframe[0].value["Layers"]) == ["3"]
+    assert "<b>5</b><span>of 6</span>" in shown(at)
+
+
+def test_a_ready_made_plan_keeps_no_dropped_layer(visit: Visit) -> None:
+    for preset in ("30%", "Best pair"):
+        at = visit("plan", windows="1-2", drop="4")
+        at.button(key=f"preset-{preset}").click().run()
+        assert not at.error and "drop" not in at.query_params
 
 
 def test_own_ratios_come_from_a_slider(visit: Visit) -> None:
@@ -141,16 +208,19 @@ def test_a_model_without_analysis_can_still_be_planned(visit: Visit) -> None:
 
 def test_an_uploaded_request_takes_over_and_a_bad_one_is_one_sentence(visit: Visit, lab: Lab) -> None:
     at = visit("plan", target="4")
-    good = lab.fields | {"method": "come", "options": {"windows": [[2, 3]]}}
+    good = lab.fields | {"method": "come", "options": {"windows": [[2, 3]], "drop": [5, 0]}}
     at.file_uploader(key="upload").upload("plan.json", json.dumps(good).encode(), "application/json").run()
     assert not at.exception and not at.error
-    assert at.number_input(key="first-0").value == 2
+    assert at.number_input(key="first-0").value == 2 and chosen(at, "drop") == "0,5"
     for bad in (
         b"{",
         b"[1]",
         b'{"colour": 1}',
         b'{"method": "nothing"}',
         json.dumps({**good, "sparsity": 0.2}).encode(),
+        json.dumps({**good, "options": {"drop": [5]}}).encode(),
+        json.dumps({**good, "options": {"windows": [[2, 3]], "drop": "all"}}).encode(),
+        json.dumps({**good, "options": {"windows": [[2, 3]], "drop": [3]}}).encode(),
     ):
         at.file_uploader(key="upload").upload("bad.json", bad, "application/json").run()
         assert len(at.error) == 1
@@ -166,6 +236,8 @@ def test_a_request_survives_the_way_through_json() -> None:
         Draft(target_layers=24),
         Draft(sparsity=0.1, options={"exponent": 0.5}),
         Draft(windows=[(4, 5), (9, 11)], ratios=[(0.4, 0.6), (0.2, 0.3, 0.5)]),
+        Draft(windows=[(4, 5)], dropped=(9, 12)),
+        Draft(windows=[], dropped=(0,)),
         Draft(method="random", target_layers=20, options={"seed": 2}),
     ):
         assert request.from_json(request.to_json(request.config(choice, plan_fields(draft)))) == (choice, draft)
@@ -193,6 +265,29 @@ def test_the_strips_stack_what_was_kept() -> None:
     assert heights == pytest.approx({0: 1, 1: 0.25, 2: 0.75, 3: 1, 4: 1, 5: 0})
     assert set(hatched.x) == {1, 2, 5}
     assert figure.layout.title.text == "2 layers become 1 and 1 layer goes; 3 stay whole"
+
+
+def test_a_run_of_windows_and_dropped_layers_does_what_the_page_showed(visit: Visit, lab: Lab) -> None:
+    draft = Draft(windows=[(1, 2)], ratios=[(0.25, 0.75)], dropped=(4,))
+    run = lab.create(**plan_fields(draft), evaluate=[])
+    come.runs.execute(run)
+    at = visit("plan", windows="1-2", ratios="0.250000-0.750000", drop="4")
+    assert "run: done" in shown(at), "the plan is known as the one that was run"
+    facts = describe(str(lab.model))
+    plan = run.plan()
+    assert plan is not None and plan.groups() == [[0], [1, 2], [3], [5]]
+    (analysis,) = [each for each in come.runs.list_runs() if each.config.kind == "analyze"]
+    measured = Measurement.load(analysis.path / "analysis.safetensors")
+    foreseen = keeping.of_windows(planning.windows(draft, measured, facts), facts, draft.dropped)
+    made = keeping.of_plan(plan, facts)
+    assert (foreseen.groups, foreseen.layers) == (made.groups, made.layers)
+
+
+def test_going_to_the_run_page_tells_what_is_dropped(visit: Visit) -> None:
+    at = visit("plan", windows="1-2", drop="4")
+    at.button(key="go-to-run").click().run()
+    assert not at.exception and not at.error
+    assert any("from 6 to 4 layers" in each.value and "dropping 4" in each.value for each in at.markdown)
 
 
 def test_going_to_the_run_page_keeps_the_plan(visit: Visit) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import come.runs
 from come.errors import ComeError
 from come.live import Along, End, Parting, Sampling, Start, Word, client
 from tests.app.conftest import Lab
@@ -43,6 +44,7 @@ class Engine:
         self.hold = threading.Event()
         self.hold.set()
         self.stop_at_once = False
+        self.answers: dict[str, str] = {}  # of models that say something of their own
 
     def generate(
         self, subject: object, prompt: str, plans: Mapping[str, str], sampling: Sampling, **given: object
@@ -52,7 +54,7 @@ class Engine:
             raise ComeError("The model is gone.", "Choose another.")
         yield Start(prompt, 4, False)
         for name in ("original", *plans):
-            text = "" if self.stop_at_once else "yes"
+            text = "" if self.stop_at_once else self.answers.get(name, "yes")
             yield Word(name, 0, 5, text, 0.4, ((5, text, 0.4),), float("nan"))
         for name in plans:
             yield Parting(name, 0, 5, 6)
@@ -214,3 +216,85 @@ def test_the_original_alone(visit: Visit, engine: Engine) -> None:
     at = settle(at.button(key="talk").click().run(), "_talk")
     assert html(at).count("<section") == 1
     assert at.button(key="compare-along").disabled
+
+
+# --- the blind vote ---------------------------------------------------------------------------------
+
+
+def told(at: AppTest) -> str:
+    """All that the page says outside of its fields."""
+    words = [each.value for kind in (at.markdown, at.caption, at.info, at.warning) for each in kind]
+    buttons = [f"{button.label} {button.key} {button.help}" for button in at.button]
+    return " ".join([*words, *buttons])
+
+
+def asked_blind(at: AppTest) -> AppTest:
+    at = fine(at.button(key="ask-blind").click().run())
+    deadline = time.monotonic() + 30
+    while at.session_state["_blind"].round.talk.active and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return fine(at.run())
+
+
+def test_a_blind_vote_names_nobody_before_it(visit: Visit, engine: Engine) -> None:
+    engine.answers = {"original": "alpha"}
+    at = asked_blind(fine(visit("playground", mode="blind", prompt="Hi")))
+    assert html(at).count("<section") == 2 and "alpha" in html(at)
+    before = html(at)
+    names = at.session_state["_blind"].round.talk.asked.names.values()
+    (cards,) = [block.proto.body for block in at.get("html") if block.proto.body.startswith("<div class='come-side'>")]
+    for secret in (*names, *engine.asked[0][1], "tokens/s", "parts at", "perplexed", "data-tip", "u0"):
+        assert secret not in cards, secret
+    assert "You preferred" not in told(at) and "Votes of this visit" not in told(at)
+    for _ in range(3):
+        at.run()
+    assert html(at) == before, "the order is drawn once"
+    at = fine(at.button(key="vote-a").click().run())
+    held = at.session_state["_blind"].round
+    assert f"You preferred **{held.name('A')}** (A) to {held.name('B')}" in told(at)
+    assert held.name("A") in html(at) and "1 vote: " in told(at)
+    assert not [button for button in at.button if button.key == "vote-a"]
+    assert at.get("download_button")
+
+
+def test_a_prompt_is_voted_on_once(visit: Visit, engine: Engine) -> None:
+    engine.answers = {"original": "alpha"}
+    at = asked_blind(fine(visit("playground", mode="blind", prompt="Hi")))
+    at = fine(at.button(key="vote-tie").click().run())
+    assert at.button(key="ask-blind").disabled and "You have voted on this prompt" in told(at)
+    at = fine(at.text_area(key="prompt").set_value("Another").run())
+    at = asked_blind(at)
+    at = fine(at.button(key="vote-b").click().run())
+    assert "2 votes: " in told(at) and "1 could not tell" in told(at)
+
+
+def test_answers_that_were_shown_with_names_are_not_voted_on(visit: Visit, engine: Engine) -> None:
+    engine.answers = {"original": "alpha"}
+    at = fine(visit("playground", prompt="Hi"))
+    at = settle(at.button(key="talk").click().run(), "_talk")
+    at = fine(at.segmented_control(key="mode").set_value("blind").run())
+    assert at.text_area(key="prompt").value != "Hi", "a prompt that is new"
+    assert not at.button(key="ask-blind").disabled and "alpha" not in html(at)
+    at = fine(at.text_area(key="prompt").set_value("Hi").run())
+    assert at.button(key="ask-blind").disabled and "shown with its model's name" in told(at)
+
+
+def test_nothing_is_shown_before_both_have_answered_and_two_pruned_ones_can_be_asked(
+    visit: Visit, engine: Engine
+) -> None:
+    engine.hold.clear()
+    at = fine(visit("playground", mode="blind", prompt="Hi"))
+    first, second = [run.id for run in come.runs.list_runs() if run.config.kind == "compress"]
+    at = fine(at.selectbox(key="blind-one").set_value(first).run())
+    at = fine(at.selectbox(key="blind-other").set_value(second).run())
+    at = fine(at.button(key="ask-blind").click().run())
+    assert "<section" not in html(at) and "Their answers appear together" in told(at)
+    at = fine(at.button(key="stop-blind").click().run())
+    assert "Stopped before both had answered" in told(at)
+    assert len(engine.asked[0][1]) == 2 and "original" not in at.session_state["_blind"].round.behind
+
+
+def test_the_same_words_cannot_be_preferred(visit: Visit, engine: Engine) -> None:
+    at = asked_blind(fine(visit("playground", mode="blind", prompt="Hi")))
+    assert at.button(key="vote-a").disabled and at.button(key="vote-b").disabled
+    assert not at.button(key="vote-tie").disabled and "word for word" in told(at)

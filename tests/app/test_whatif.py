@@ -60,8 +60,8 @@ def worse(layers: int, by: float) -> Answer:
 
 
 def of_question(question: Question) -> Answer:
-    """Made-up truth: each merged layer costs a tenth of a nat a token."""
-    gone = sum(merge.last - merge.first for merge in question.merges)
+    """Made-up truth: each layer less costs a tenth of a nat a token."""
+    gone = sum(merge.last - merge.first for merge in question.merges) + len(question.dropped)
     return worse(6 - gone, 0.1 * gone) if gone else answer()
 
 
@@ -156,6 +156,22 @@ def test_a_window_is_predicted_against_the_original_and_the_last_plan(visit: Vis
     assert len(resident.asked) == 4, "what was answered is not asked again"
 
 
+def test_a_dropped_layer_is_predicted_and_survives_a_suggestion(visit: Visit, resident: Resident) -> None:
+    at = visit("plan", drop="3")
+    until(at, "Predicted perplexity 8.6 → 9.5")
+    assert resident.asked[-1] == Question(dropped=(3,))
+    at.button(key="whatif-suggest").click().run()
+    until(at, "Best next window: layers 0–1")
+    at.button(key="whatif-take").click().run()
+    until(at, "Against the last plan answered (5 layers)")
+    assert resident.asked[-1] == Question(merges=(Merge(first=0, last=1),), dropped=(3,))
+    at.text_input(key="plan-name").set_value("Mixed").run()
+    at.button(key="save-plan").click().run()
+    (plan,) = named_plans.saved()
+    assert plan.draft == Draft(windows=[(0, 1)], dropped=(3,))
+    assert any("merges 0–1, drops 3" in caption.value for caption in at.caption)
+
+
 def test_own_ratios_are_what_is_asked(visit: Visit, resident: Resident) -> None:
     at = visit("plan", windows="1-2", ratios="0.25-0.75")
     until(at, "Predicted perplexity")
@@ -213,7 +229,7 @@ def test_without_a_process_there_is_one_sentence(
 
 def test_other_methods_are_not_predicted(visit: Visit, resident: Resident) -> None:
     at = visit("plan", target="4", method="shortgpt")
-    assert "What-if is for merges by hand and automatic CoMe" in said(at)
+    assert "What-if is for plans by hand and automatic CoMe" in said(at)
     assert not resident.asked
 
 
@@ -243,7 +259,7 @@ def test_the_suggestion_is_taken(visit: Visit, resident: Resident) -> None:
 def test_no_window_yet_can_begin_with_a_suggestion(visit: Visit, resident: Resident) -> None:
     at = visit("plan", windows="1-2")
     at.button(key="remove-0").click().run()
-    assert "Nothing is merged yet" in said(at)
+    assert "Nothing is merged or dropped yet" in said(at)
     at.button(key="whatif-suggest").click().run()
     until(at, "Best next window")
     at.button(key="whatif-take").click().run()

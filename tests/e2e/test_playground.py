@@ -21,7 +21,8 @@ SECOND = 1000
 def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page) -> None:
     page.set_default_timeout(180 * SECOND)  # the bundled model is unpacked, if that was not done before
     known = {"COME_HOME": os.environ["COME_HOME"]} if "COME_HOME" in os.environ else {}
-    page.goto(f"{server(**known).url}/playground")
+    url = server(**known).url
+    page.goto(f"{url}/playground")
     page.get_by_text("recorded when the example was made").first.wait_for()
     page.get_by_role("button", name="Blue sky").click()
     page.wait_for_url("**/playground?*prompt=*")
@@ -36,6 +37,19 @@ def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page)
     token.hover()
     tip = token.evaluate("each => getComputedStyle(each, '::after').content")
     assert "%" in tip
+
+    # A blind vote: no names, no marks; then both names and the tally.
+    page.goto(f"{url}/playground?mode=blind&new-tokens=8&prompt=Name+a+colour.")
+    page.get_by_role("button", name="Ask both, unnamed").click()
+    page.get_by_role("button", name="Cannot tell").wait_for()
+    cards = page.locator(".come-answers")
+    assert [each.get_attribute("aria-label") for each in cards.locator("section").all()] == ["Answer A", "Answer B"]
+    assert "Original" not in cards.inner_html() and "CoMe" not in cards.inner_html()
+    assert cards.locator(".t, mark").count() == 0
+    page.get_by_role("button", name="Cannot tell").click()
+    page.get_by_text("You could not tell").wait_for()
+    assert "Original" in cards.inner_text() and "CoMe" in cards.inner_text()
+    page.get_by_text("1 vote: ").wait_for()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1000, "light"), (2560, "light")])

@@ -54,6 +54,14 @@ def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: 
     page.get_by_role("button", name="Take it").click()
     page.get_by_text("6 → 4 layers").wait_for()
     page.get_by_role("button", name="Suggest the next window").wait_for()
+
+    # A layer is dropped by its tile.
+    page.locator(".st-key-layer-tiles [data-variant=pills]").first.click()
+    page.get_by_role("button", name="Drop 0").click()
+    page.get_by_text("6 → 3 layers").wait_for()
+    page.get_by_text("Against the last plan answered (4 layers)").wait_for()
+    page.locator(".st-key-layer-tiles del", has_text="0").wait_for()
+    assert "drop=0" in page.url
     taken = finding.inner_text()
 
     # A saved plan outlives the server.
@@ -68,7 +76,7 @@ def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: 
     page.goto(f"{again.url}/plan?{urlencode(tiny_choice | {'target': '5'})}")
     page.get_by_role("button", name="Saved plans").click()
     page.get_by_role("button", name="Two pairs", exact=True).click()
-    page.get_by_text("6 → 4 layers").wait_for()
+    page.get_by_text("6 → 3 layers").wait_for()
     finding.wait_for()
     assert finding.inner_text() == taken
     assert page.get_by_test_id("stException").count() == 0

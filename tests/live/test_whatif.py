@@ -104,6 +104,19 @@ def test_windows_by_hand_are_those_of_a_run() -> None:
     assert figures(whatif.answer(run.plan)) == evaluated(run.bundle, whatif.bundle)
 
 
+@pytest.mark.parametrize("dropped", [(3,), (0, 3)])
+def test_windows_and_dropped_layers_are_those_of_a_run(dropped: tuple[int, ...]) -> None:
+    whatif = engine()
+    windows, ratios = [(1, 2), (4, 5)], [None, [0.25, 0.75]]
+    run = come.compress(whatif.bundle, tiny_tokens(6, 16), windows=windows, ratios=ratios, drop=list(dropped))
+    asked = Question(merges=EDITS.merges, dropped=dropped)
+    assert whatif.plan(asked).steps == run.plan.steps
+    answer = whatif.answer(asked)
+    assert figures(answer) == evaluated(run.bundle, whatif.bundle)
+    assert (answer.layers, answer.parameters) == (6 - 2 - len(dropped), run.bundle.parameters)
+    assert figures(answer) != figures(whatif.answer(Question(merges=EDITS.merges)))
+
+
 def test_a_plan_of_any_steps_is_answered() -> None:
     whatif = engine("qwen3")
     result = come.compress(whatif.bundle, tiny_tokens(6, 16), target_layers=3)

@@ -105,6 +105,60 @@ def test_windows_by_hand_are_measured_on_the_original() -> None:
     assert [each.kept_kv for each in drafts] == [step.kv_groups for step in result.plan.steps]
 
 
+def test_layers_are_dropped_beside_windows_by_hand() -> None:
+    bundle = tiny_bundle(layers=8)
+    result = come.compress(bundle, TOKENS, windows=[(5, 6), (1, 2)], drop=[7, 3, 3, 0])
+    assert result.plan.groups() == [[1, 2], [4], [5, 6]]
+    merged = come.compress(bundle, TOKENS, windows=[(5, 6), (1, 2)])
+    assert result.plan.steps[:2] == merged.plan.steps
+    removed = result.plan.steps[2]
+    assert isinstance(removed, Remove) and removed.layers == [0, 2, 5]
+    assert [record.window for record in result.history] == [(1, 2), (4, 5), (0, 0), (2, 2), (5, 5)]
+    rebuilt = replay(bundle, Plan.parse(result.plan.model_dump_json()))
+    assert weights_hash(rebuilt.model) == weights_hash(result.bundle.model)
+    kept = [merged.bundle.layers[layer] for layer in (1, 3, 4)]
+    for ours, theirs in zip(result.bundle.layers, kept, strict=True):
+        for parameter, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(parameter, other)
+
+
+def test_an_interrupted_drop_goes_on_where_it_was() -> None:
+    bundle = tiny_bundle()
+    request = {"windows": [(0, 1), (3, 4)], "drop": [2]}
+    plans: list[Plan] = []
+    whole = come.compress(bundle, TOKENS, on_step=plans.append, **request)
+    assert [len(plan.steps) for plan in plans] == [1, 2, 3]
+    for plan in plans:
+        again = come.compress(bundle, TOKENS, done=plan, **request)
+        assert again.plan == whole.plan
+        assert len(again.history) == 3 - len(plan.steps)
+
+
+def test_dropping_alone_needs_no_window() -> None:
+    bundle = tiny_bundle()
+    result = come.compress(bundle, TOKENS, windows=[], drop=[4])
+    assert result.plan.groups() == [[0], [1], [2], [3], [5]]
+    assert result.plan.steps == Plan.parse(result.plan.model_dump_json()).steps
+
+
+@pytest.mark.parametrize(
+    ("windows", "drop", "words"),
+    [
+        ([(1, 2)], [2], "Layer 2 cannot be dropped and merged at once"),
+        ([(1, 2)], [6], "There is no layer 6 in a model with layers 0 to 5"),
+        ([(1, 2)], [-1], "There is no layer -1"),
+        ([], list(range(6)), "No layer would be left"),
+        ([(1, 2)], ["3"], "'3' is not the number of a layer"),
+        ([(1, 2)], 3, "3 is not a list of layers"),
+        (None, [3], "Dropped layers go with windows by hand"),
+    ],
+)
+def test_drops_that_cannot_be_are_one_sentence(windows: list | None, drop: object, words: str) -> None:
+    target = {"target_layers": 4} if windows is None else {}
+    with pytest.raises(ComeError, match=words):
+        come.compress(tiny_bundle(), TOKENS, windows=windows, drop=drop, **target)
+
+
 def test_a_draft_of_a_first_step_is_the_first_step() -> None:
     bundle = tiny_bundle(layers=8)
     (window,) = come.draft(come.measure(bundle, TOKENS), target_layers=7)
