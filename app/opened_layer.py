@@ -20,7 +20,7 @@ def pieces(subject: Subject) -> None:
     """Which layer is open, and what it is made of: a bar, and the same as a table."""
     place = session.value("new-layer")
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-        st.subheader(f"New layer {place}", width="content")
+        st.header(f"New layer {place}", width="content")
         st.selectbox(
             "New layer",
             list(range(len(subject.ffn.final))),
@@ -70,7 +70,7 @@ def _rows(subject: Subject, place: int) -> list[dict[str, Any]]:
         channels, groups = ffn.get(source), attention.get(source)
         if source < 0 and not (channels or groups):
             continue
-        row: dict[str, Any] = {"Source layer": "silenced" if source < 0 else str(source)}
+        row: dict[str, Any] = {"Source": "silenced" if source < 0 else str(source)}
         piece = channels or groups
         if piece is not None and piece.kind == "averaged":
             row |= {"How": "averaged", "Weight": piece.weight}
@@ -121,7 +121,7 @@ def tiles(subject: Subject, part: Part) -> None:
 
 def curves(subject: Subject, part: Part) -> None:
     """The sources' sorted sensitivities with the cut, or the way to measure them."""
-    st.subheader("How sharp the cut was")
+    st.header("How sharp the cut was")
     origins, place = subject.origins(part), session.value("new-layer")
     values = inspecting.sensitivity(inspecting.measurement(subject.config), origins)
     if values is None:

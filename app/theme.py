@@ -7,6 +7,8 @@ names only the colours that carry data, and those are legible on both.
 
 from __future__ import annotations
 
+import math
+
 import pandas  # noqa: F401 - plotly looks for it half-imported when two visitors come first at the same time
 import plotly.graph_objects as go
 
@@ -14,6 +16,7 @@ ACCENT = "#2f7fd1"  # data without a layer of its own: curves, bars
 MARK = "#e8553a"  # what is chosen or found best; stands out from both scales
 QUIET = "rgba(128, 136, 148, 0.45)"  # what is dropped, or only for reference
 HAIRLINE = "rgba(128, 136, 148, 0.28)"
+INK = "#767d88"  # words on the page's ground where a figure must name a colour; css() puts the page's own in its place
 
 # Parts of a model and methods: fixed order, told apart in the common colour blindnesses and by lightness.
 CATEGORIES = ["#2f7fd1", "#d98324", "#2a9d8f", "#9a63b5", "#8c8c8c", "#b8446e"]
@@ -53,6 +56,14 @@ def sequential() -> list[list[float | str]]:
     """The low-to-high scale in plotly's form: [[0.0, colour], ... [1.0, colour]]."""
     last = len(SEQUENTIAL) - 1
     return [[i / last, color] for i, color in enumerate(SEQUENTIAL)]
+
+
+def log_marks(low: float, high: float) -> list[float]:
+    """Round values from low to high for a logarithmic scale: 1, 2, 5 a decade; over two decades, powers of ten."""
+    steps = (1, 2, 5) if high < 100 * low else (1,)
+    exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    marks = [step * 10.0**exponent for exponent in exponents for step in steps]
+    return [mark for mark in marks if low <= mark <= high]
 
 
 def finish(
@@ -109,6 +120,17 @@ def finish(
     return figure
 
 
+def sensitivity_axis(figure: go.Figure, low: float, high: float, *, log: bool) -> go.Figure:
+    """Make a figure's vertical axis, of values from low to high (>= 0), logarithmic with round marks, or linear."""
+    if not log:
+        return figure.update_yaxes(type="linear")
+    high = max(high, 1e-30)
+    marks = log_marks(max(low, high * 1e-12), high)
+    if len(marks) < 2:  # too narrow for round values: plotly finds others
+        return figure.update_yaxes(type="log")
+    return figure.update_yaxes(type="log", tickvals=marks, ticktext=[f"{mark:g}" for mark in marks])
+
+
 def outline_row(figure: go.Figure, layer: int, left: float, right: float) -> None:
     """Frame one row of a heatmap as the selected one, from x = left to x = right."""
     figure.add_shape(
@@ -132,26 +154,38 @@ PLOT_CONFIG = {
 
 
 def css() -> str:
-    """The page's few own styles, as one <style> element; colours come from Streamlit's variables."""
-    return _CSS
+    """The page's few own styles, as one <style> element.
+
+    Streamlit offers no variables for its colours, so these come from ``currentColor``: the words' own, in either theme.
+    """
+    return _CSS.replace("LINE", HAIRLINE).replace("INK", f"rgb({', '.join(f'{part:.0f}' for part in _rgb(INK))})")
 
 
 _CSS = """<style>
+:root { --come-line: LINE; --come-ink: color-mix(in srgb, currentColor 76%, transparent); }
 .block-container, [data-testid="stMainBlockContainer"] {
   max-width: 1800px; padding-top: 3.25rem; padding-bottom: 4rem;
 }
 .come-strip {
   display: flex; flex-wrap: wrap; align-items: center; gap: .35rem 1rem;
-  padding: .5rem 0 .6rem; border-bottom: 1px solid var(--st-border-color);
+  padding: .5rem 0 .6rem; border-bottom: 1px solid var(--come-line);
   font-size: .875rem; line-height: 1.35; font-variant-numeric: tabular-nums;
 }
 .come-strip b { font-weight: 600; }
 .come-strip .quiet { opacity: .72; }
-/* The dark theme's accent is light: white words on it would be too faint. */
-:is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"]),
-:is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"]) :is(p, span) {
-  color: light-dark(#fff, #0d1218);
+.stMain h1 { padding: .35rem 0 .6rem !important; }
+.stMain kbd { color: inherit !important; opacity: .78 !important; }
+[data-testid="stCaptionContainer"] { opacity: .78; }  /* Streamlit's .6 is too faint in light */
+/* What a figure writes on the page's ground: one grey would be too faint in one of the themes. */
+.js-plotly-plot :is(.xaxislayer-above, .xaxislayer-below, .yaxislayer-above, .yaxislayer-below, .infolayer) text,
+.js-plotly-plot text[style*="INK"] { fill: var(--come-ink) !important; }
+/* The dark theme's accent is light: white words on it would be too faint. White where the words around are dark, and
+   the other way round; light-dark() would not do, as popovers hang outside of what Streamlit gives a colour scheme. */
+:is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"], [data-tag]):not(:disabled) {
+  color: oklch(from currentColor clamp(.18, (.6 - l) * 1000, 1) 0 0) !important;
 }
+:is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"], [data-tag]):not(:disabled)
+  :is(p, span, button, svg) { color: inherit !important; }
 .come-tiles {
   display: inline-flex; flex-wrap: wrap; gap: 2px; min-height: 14px; max-width: 100%; vertical-align: middle;
 }

@@ -133,14 +133,14 @@ def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: keeping.Kept |
     with choose:
         st.selectbox("Layer", list(range(facts.layers)), key="layer")
     layer = session.value("layer")
-    head.subheader(f"Layer {layer}")
+    head.header(f"Layer {layer}")
     row = values[layer]
     is_kept = None
     if kept is not None and part == "ffn":
         is_kept = np.isin(np.arange(len(row)), kept.channels)
     elif kept is not None:
         is_kept = np.isin(np.arange(len(row)) // (len(row) // facts.num_key_value_heads), kept.kv_groups)
-    curve, histogram, table = st.columns([1.15, 1, 0.95], gap="medium")
+    curve, histogram, table = st.columns([1, 0.9, 1.15], gap="medium")
     with curve:
         widgets.figure(
             one_layer.sorted_curve(
@@ -213,7 +213,7 @@ def _zoom_to(first: int, last: int, channels: int) -> None:
 
 
 def _heads(measured: Measurement, facts: Facts, kept: keeping.Kept | None) -> None:
-    st.subheader("Attention heads")
+    st.header("Attention heads")
     layer = session.value("layer")
     whole, one = st.columns([1.2, 1], gap="medium")
     with whole:

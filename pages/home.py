@@ -130,7 +130,7 @@ def _picture() -> None:
 
 def _recent() -> None:
     rows = [(run, row) for run in come.runs.list_runs()[:RECENT] if (row := running.row(run))]
-    st.subheader("Recent runs")
+    st.header("Recent runs")
     if not rows:
         st.markdown("None yet. What you run stays here, with its plan and its figures.")
         return
@@ -154,7 +154,7 @@ def recent_sentence(row: dict[str, object]) -> str:
 
 
 def _tour() -> None:
-    st.subheader("The tour")
+    st.header("The tour")
     there = [stop for stop in TOUR if (widgets.PAGES / f"{stop.page}.py").is_file()]
     columns = 3
     for start in range(0, len(there), columns):

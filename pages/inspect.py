@@ -49,14 +49,14 @@ def page() -> None:
     new_layers = list(range(len(subject.ffn.final)))
     session.keep_among("new-layer", new_layers, subject.ffn.most_mixed())
     part: Part = session.value("part")
-    picture, opened = st.columns([1.25, 1], gap="large")
+    picture, opened = st.columns([1.15, 1], gap="large")
     with picture:
         _puzzle(subject, part)
     with opened:
         opened_layer.pieces(subject)
         opened_layer.tiles(subject, part)
     if opened_layer.by_unit(subject, part):
-        curves, found = st.columns([1.25, 1], gap="large")
+        curves, found = st.columns([1.15, 1], gap="large")
         with curves:
             opened_layer.curves(subject, part)
         with found:
@@ -115,7 +115,7 @@ def _open_clicked() -> None:
 
 
 def _tree(subject: Subject, part: Part) -> None:
-    st.subheader("Step by step")
+    st.header("Step by step")
     widgets.figure(
         inspect_tree.tree(subject.origins(part), [step.describe() for step in subject.plan.steps]),
         key="merge-tree",
@@ -127,7 +127,7 @@ def _tree(subject: Subject, part: Part) -> None:
 
 def _two_runs(subject: Subject, part: Part, runs: list[Run]) -> None:
     candidates = {run.id: run for run in inspecting.others(subject, runs)}
-    st.subheader("Two runs")
+    st.header("Two runs")
     if not candidates:
         st.caption("A second run of the same model would show here how far both keep the same units.")
         return

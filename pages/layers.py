@@ -124,7 +124,7 @@ def _open_clicked() -> None:
 
 
 def _card(measured: Measurement, facts: Facts) -> None:
-    st.subheader("One window")
+    st.header("One window")
     with st.container(horizontal=True):
         st.number_input("First layer", 0, facts.layers - 2, key="first", width=130)
         st.number_input("Last layer", 1, facts.layers - 1, key="last", width=130)
@@ -177,7 +177,7 @@ def _add(first: int, last: int) -> None:
 
 
 def _stability(measured: Measurement, stability: dict[str, Any]) -> None:
-    st.subheader("How sure is the choice?")
+    st.header("How sure is the choice?")
     (a, b), (c, d) = stability["best_halves"]
     if (a, b) == (c, d):
         agreement = f"Both halves of the text choose layers **{a} to {b}**."

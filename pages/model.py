@@ -32,7 +32,7 @@ Paths are those of the machine that serves this page.
 
 def page() -> None:
     st.title("Choose a model")
-    choose, made_of = st.columns([1, 1.9], gap="large")
+    choose, made_of = st.columns([1.2, 1.9], gap="large")
     with choose:
         _choose_model()
         _choose_text()
@@ -131,7 +131,7 @@ def _take_upload() -> None:
 
 
 def _facts(facts: Facts) -> None:
-    st.subheader(facts.title)
+    st.header(facts.title)
     if not facts.supported:
         st.warning(facts.reason, icon=":material/block:")
         return
@@ -170,7 +170,7 @@ def _analyse(facts: Facts) -> None:
     measured, _, is_example, run = visit.analysis()
     active = visit.analysis_run()
     choice = session.choice()
-    st.subheader("Measure it")
+    st.header("Measure it")
     if active is not None:
         widgets.progress(active)
         return

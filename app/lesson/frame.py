@@ -59,7 +59,7 @@ def toolbar(steps: list[Step]) -> Step:
 
 def head(step: Step, steps: list[Step]) -> None:
     """Title and idea of a step."""
-    st.subheader(f"{steps.index(step) + 1} of {len(steps)} · {step.title}")
+    st.header(f"{steps.index(step) + 1} of {len(steps)} · {step.title}")
     st.markdown(step.idea)
 
 

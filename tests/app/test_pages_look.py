@@ -93,7 +93,7 @@ def test_a_layer_is_chosen_by_widget_and_by_link(visit: Visit) -> None:
     assert at.selectbox(key="layer").value == 0
     at = fine(at.selectbox(key="layer").set_value(1).run())
     assert at.query_params["layer"] in ("1", ["1"])
-    assert "Layer 1" in [subheader.value for subheader in at.subheader]
+    assert "Layer 1" in [header.value for header in at.header]
     at = fine(go(go(at, "model"), "channels"))
     assert at.selectbox(key="layer").value == 1
 

@@ -1,0 +1,139 @@
+"""Every page by axe-core's rules for WCAG 2 A and AA, in light, in dark and narrow.
+
+Everything is the shipped example, so that no model is loaded. What axe-core does not see is looked at here: words
+inside of figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import Server, serve
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+PAGES = ("home", "model", "channels", "layers", "plan", "run", "compare", "inspect", "playground", "learn")
+WIDE, NARROW = 1280, 400
+LOOKS = (("light", WIDE), ("dark", WIDE), ("dark", NARROW))
+SECOND = 1000
+
+# What lies inside of Streamlit's own widgets, or is no fault: the element, and why it is left out.
+LEFT_OUT = {
+    'label[data-testid="stWidgetLabel"][disabled]': "WCAG 1.4.3 leaves out what is disabled; axe misses that this is",
+}
+RULES = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+    "rules": {"heading-order": {"enabled": True}, "page-has-heading-one": {"enabled": True}},
+    "resultTypes": ["violations"],
+}
+
+SETTLED = """() => document.querySelector('h1')
+    && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'
+    && !document.querySelector('[data-testid=stSkeleton], [data-stale=true]')
+    && [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(chart => chart.querySelector('.main-svg'))"""
+
+# Words that a figure writes on the page's ground, with a contrast to it below 4.5.
+FAINT = """() => {
+    const canvas = document.createElement('canvas');
+    canvas.width = canvas.height = 1;
+    const brush = canvas.getContext('2d', {willReadFrequently: true});
+    const ground = getComputedStyle(document.querySelector('.stApp')).backgroundColor;
+    const light = (color, opacity) => {
+        brush.globalAlpha = 1; brush.fillStyle = ground; brush.fillRect(0, 0, 1, 1);
+        brush.globalAlpha = opacity; brush.fillStyle = color; brush.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...brush.getImageData(0, 0, 1, 1).data].map(
+            part => part / 255 <= .04045 ? part / 255 / 12.92 : ((part / 255 + .055) / 1.055) ** 2.4);
+        return .2126 * r + .7152 * g + .0722 * b + .05;
+    };
+    const back = light(ground, 1);
+    const layers = '.xaxislayer-above, .xaxislayer-below, .yaxislayer-above, .yaxislayer-below, .infolayer';
+    return [...document.querySelectorAll('.js-plotly-plot text')].filter(text => {
+        const style = getComputedStyle(text);
+        const written = text.textContent.trim() && text.getClientRects().length && style.visibility !== 'hidden';
+        if (!written || !(text.closest(layers) || text.style.fill === 'INK')) return false;
+        const front = light(style.fill, style.fillOpacity * style.opacity);
+        return Math.max(front, back) / Math.min(front, back) < 4.5;
+    }).map(text => text.textContent);
+}"""
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests of the file: they change nothing."""
+    with serve(tmp_path_factory.mktemp("accessible"), {}) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing(serving: Server, page: Page, name: str) -> None:
+    faults = []
+    page.emulate_media(color_scheme="light")
+    open_page(page, serving, name)
+    for scheme, width in LOOKS:
+        look(page, scheme, width)
+        where = f"{scheme}, {width} px: "
+        faults += [where + fault for fault in violations(page)]
+        faults += [f"{where}faint in a figure: {word}" for word in faint(page)]
+        if page.evaluate("document.querySelector('.stMain').scrollWidth") > width:
+            faults.append(f"{where}runs over the side")
+    assert not faults, "\n".join(faults)
+
+
+# --- small steps -------------------------------------------------------------------------------------
+
+
+def open_page(page: Page, serving: Server, address: str) -> None:
+    page.set_default_timeout(60 * SECOND)
+    page.goto(f"{serving.url}/{address}")
+    settled(page)
+    assert page.get_by_text("met a fault of ours").count() == 0
+
+
+def settled(page: Page) -> None:
+    """Wait until the script has ended and every figure is drawn."""
+    page.wait_for_function(SETTLED)
+    page.wait_for_timeout(300)
+
+
+def look(page: Page, scheme: str, width: int) -> None:
+    """Show the page in light or dark, so wide, and in its whole height: axe looks at what is on the screen."""
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_function(
+        "scheme => getComputedStyle(document.querySelector('.stApp')).colorScheme === scheme", arg=scheme
+    )
+    settled(page)
+    height = page.evaluate("document.querySelector('.stMain').scrollHeight")
+    page.set_viewport_size({"width": width, "height": height})
+    settled(page)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds, a line an element."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, context={"exclude": [[element] for element in LEFT_OUT]}, options=RULES)
+    return [
+        f"{fault['id']}: {node['html'][:160]} ({(node['any'] or node['all'] or node['none'])[0]['message']})"
+        for fault in found.response["violations"]
+        for node in fault["nodes"]
+    ]
+
+
+def faint(page: Page) -> list[str]:
+    """Words in figures that are hard to read; a figure may still be taking on the theme."""
+    from app.theme import INK
+
+    ink = f"rgb({', '.join(str(int(INK[place : place + 2], 16)) for place in (1, 3, 5))})"
+    script = FAINT.replace("INK", ink)
+    for _ in range(20):
+        if not (words := page.evaluate(script)):
+            return []
+        page.wait_for_timeout(250)
+    return list(words)
