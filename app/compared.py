@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.figures.compare_axes import ceiling
 from app.measured import Result
 from app.metrics import Metric, Size
 from app.points import Point, comparable, of_original, points
@@ -54,6 +55,12 @@ def notes(figure: Shown) -> list[str]:
         told.append(f"Bars{' of single runs' if 'spread' in bars else ''}: one standard error.")
     if "quartiles" in bars:
         told.append(f"Bars{' of single runs' if 'spread' in bars else ''}: quartiles of the timed rounds.")
+    top = ceiling(figure.points, figure.original, figure.metric)
+    off = [point for point in figure.points if top is not None and point.value > top]
+    if off:
+        places = [f"{point.series} at {_place(point)} ({figure.metric.say(point.value)})" for point in off]
+        more = f" and {len(off) - NAMED} more" if len(off) > NAMED else ""
+        told.append(f"Off the scale, at the upper edge: {', '.join(places[:NAMED])}{more}.")
     if len(figure.points) > 1:
         told.append("Ringed: no other run is both smaller and better.")
     if figure.size.key == "layers" and any(result.keeps_layers for p in figure.points for result in p.results):
@@ -77,6 +84,11 @@ def _lacking(
         elif result.run not in counted:
             told.append((result, "replaced by a newer run of the same request:"))
     return told
+
+
+def _place(point: Point) -> str:
+    """Where on the axis, in words."""
+    return f"{point.parameters / 1e6:,.1f} M parameters" if point.layers is None else f"{point.layers} layers"
 
 
 def _missing(lacking: Sequence[tuple[Result, str]]) -> list[str]:

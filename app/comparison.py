@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import come.merge
-from app.measured import Result, values
+from app.measured import Result, seconds, values
 from come.errors import ComeError
 from come.runs import Run, RunConfig
 
+BEFORE = ", before recovery"  # behind a run's name, where it stands for the model as it was then
 # Options that change how a result is come by, not what it is.
 PRACTICAL = {"batch_size", "memory_budget", "seed"}
 
@@ -68,14 +69,20 @@ def entry(run: Run, recovered: bool = True) -> Entry | None:
     state, results = run.state(), run.results()
     original, pruned = results.get("original") or {}, results.get("pruned" if recovered else "unrecovered") or {}
     layers = _layers(run, config, pruned)
-    name = _name(config, layers) if recovered else f"{_name(config, layers)}, before recovery"
+    name = _name(config, layers) + ("" if recovered else BEFORE)
     known = _result(run.id, name, config, "original", "original", original, original, original.get("layers"))
     result = _result(run.id, name, config, config.method, series(config, recovered), pruned, original, layers)
+    if result is not None:
+        result = replace(
+            result,
+            recovered=recovered and bool(config.recover),
+            values={**result.values, **seconds(results, recovered)},
+        )
     reason = ""
     if state.status != "done":
         reason = {"queued": "waits for its turn", "running": "still running"}.get(state.status, state.status)
         reason += f": {state.error}" if state.error else ""
-    elif result is None or not set(result.values) - {"weights"}:
+    elif result is None or not set(result.values) - {"weights", "seconds"}:
         reason = "nothing was evaluated"
     key, title = _compared_on(config, results)
     return Entry(run, name, config.method, key, title, config.sweep, None if reason else result, known, reason)
@@ -102,6 +109,12 @@ def series(config: RunConfig, recovered: bool = True) -> str:
     ]
     title = f"{_title(config.method)} ({', '.join(words)})" if words else _title(config.method)
     return " + ".join([title, *config.recover]) if recovered else title
+
+
+def count(entries: Sequence[Entry]) -> str:
+    """How many runs they are of, in words; one that recovered its model is two entries."""
+    runs = len({item.run.id for item in entries})
+    return f"{runs} run{'' if runs == 1 else 's'}"
 
 
 def groups(entries: Sequence[Entry]) -> dict[tuple[Any, ...], list[Entry]]:

@@ -23,7 +23,7 @@ def section(subject: Subject, part: Part) -> None:
     if not subject.counted:
         return
     one = NAMES[part][0]
-    st.subheader(f"Follow one {one}")
+    st.header(f"Follow one {one}")
     text = st.text_input(
         f"Layer and {_WORD[part]} of the original",
         key="find",

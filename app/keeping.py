@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,29 +63,30 @@ def now(measured: Measurement | None, facts: Facts) -> Keeping | None:
     if measured is None or draft.method != planning.MERGES:
         return None
     try:
-        return of_windows(planning.windows(draft, measured, facts), facts)
+        return of_windows(planning.windows(draft, measured, facts), facts, draft.dropped)
     except ComeError:
         return None  # the plan page and the strip say what is wrong with it
 
 
-def of_windows(windows: list[DraftWindow], facts: Facts) -> Keeping:
-    """What windows of original layers keep."""
-    kept: dict[int, Kept] = {}
+def of_windows(windows: list[DraftWindow], facts: Facts, dropped: Sequence[int] = ()) -> Keeping:
+    """What windows of original layers keep; of dropped layers nothing stays."""
+    kept = {layer: Kept([], []) for layer in dropped}
     ends: dict[int, int] = {}
     for window in windows:
         ends[window.first] = window.last
         for offset, layer in enumerate(range(window.first, window.last + 1)):
             kept[layer] = Kept(list(window.kept_channels[offset]), list(window.kept_kv[offset]))
-    return Keeping(groups_of(ends, facts.layers), kept, exact=False)
+    return Keeping(groups_of(ends, facts.layers, dropped), kept, exact=False)
 
 
-def groups_of(ends: dict[int, int], layers: int) -> list[list[int]]:
-    """The layers in order, those from a window's first to its last in one group; ends is first -> last."""
+def groups_of(ends: dict[int, int], layers: int, dropped: Sequence[int] = ()) -> list[list[int]]:
+    """The layers in order but the dropped ones, a window's in one group; ends is its first -> its last."""
     groups: list[list[int]] = []
     layer = 0
     while layer < layers:
         last = ends.get(layer, layer)
-        groups.append(list(range(layer, last + 1)))
+        if layer not in dropped:
+            groups.append(list(range(layer, last + 1)))
         layer = last + 1
     return groups
 

@@ -44,6 +44,7 @@ class Result:
         layers: layers left; for methods that keep every layer, the target that they were given; None if unknown.
         removed: the share of the original's parameters that is gone.
         keeps_layers: the method left every layer; what it pruned is smaller.
+        recovered: after pruning, its model was trained or refitted.
         values: by metric (see `app.metrics`), what was measured.
     """
 
@@ -57,6 +58,7 @@ class Result:
     removed: float = 0.0
     seed: int = 0
     keeps_layers: bool = False
+    recovered: bool = False
     values: Mapping[str, Value] = field(default_factory=dict)
 
 
@@ -69,6 +71,16 @@ def values(side: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Va
     if (size := _number(side.get("bytes"))) is not None:
         found["weights"] = Value(size)
     return found
+
+
+def seconds(results: Mapping[str, Any], recovered: bool = True) -> dict[str, Value]:
+    """How long pruning took, by results.json, with what recovered the model after it; on another device it differs."""
+    spent = _mapping(results, "seconds")
+    pruning = _number(spent.get("compress"))
+    if pruning is None:
+        return {}
+    recovery = _number(spent.get("recover")) if recovered else None
+    return {"seconds": Value(pruning + (recovery or 0.0), basis=results.get("device"))}
 
 
 def _of_text(side: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:

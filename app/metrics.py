@@ -135,6 +135,7 @@ _KNOWN = {
             "prefill_rate", "Prefill, tokens/s", "prefill tokens a second", False, "is fastest", digits=1, drawn=False
         ),
         Metric("decode_rate", "Decode, tokens/s", "decode tokens a second", False, "is fastest", digits=1, drawn=False),
+        Metric("seconds", "Time to prune, s", "seconds to prune", True, "is fastest", digits=1, drawn=False),
         Metric(
             "first_token", "First token, ms", "time to the first token in ms", True, "is fastest", 1000, 1, drawn=False
         ),

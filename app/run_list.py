@@ -16,7 +16,7 @@ def queue(opened: Run | None) -> None:
     """What is at work and what waits, while there is any beside the open run."""
     others = [run for run in _active() if opened is None or run.id != opened.id]
     if others:
-        st.subheader("At work and waiting")
+        st.header("At work and waiting")
         _waiting(others)
 
 
@@ -54,10 +54,10 @@ def everything(opened: Run | None) -> None:
     rows = [row for row in map(running.row, come.runs.list_runs()) if row]
     if not rows:
         return
-    st.subheader("All runs")
+    st.header("All runs")
     ids = [row["run"] for row in rows]
     names = {row["run"]: f"{row['name']} · {row['status']} · {row['queued']:%d %b %H:%M}" for row in rows}
-    session.put("open-run", opened.id if opened else None)
+    session.put("open-run", opened.id if opened and opened.id in names else None)  # a shipped one is not in the list
     st.selectbox(
         "Open a run",
         ids,

@@ -60,8 +60,10 @@ def sentence(choice: Choice, draft: Draft, facts: Facts, layers: int) -> str:
     method = come.merge.methods()[draft.method].title
     removed = widgets.percent(facts.parameters_at(layers) / facts.parameters - 1)
     chosen = ""
-    if draft.windows is not None:
+    if draft.windows:
         chosen = ", merging " + ", ".join(f"{first}–{last}" for first, last in draft.windows)
+    if draft.dropped:
+        chosen += ", dropping " + ", ".join(map(str, draft.dropped))
     return (
         f"{method} takes {facts.title} from {facts.layers} to {layers} layers "
         f"({removed} parameters){chosen}; "
@@ -98,6 +100,10 @@ def result_sentence(run: Run) -> str:
     if not (before.get("perplexity") and after.get("perplexity")):
         return f"{size}."
     was, now = before["perplexity"], after["perplexity"]
+    pruned = (results.get("unrecovered") or {}).get("perplexity")
+    if pruned:
+        way = f"{number(was)} to {number(pruned)} by pruning, and to {number(now)} by recovery"
+        return f"{size}; perplexity went from {way} ({pruned / was:.2f}, then {now / was:.2f} times as high)."
     return f"{size}; perplexity went from {number(was)} to {number(now)} ({now / was:.2f} times as high)."
 
 

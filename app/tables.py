@@ -92,9 +92,15 @@ def to_csv(lines: Sequence[Result]) -> str:
     return out.getvalue()
 
 
-def to_markdown(results: Sequence[Result], originals: Sequence[Result]) -> str:
-    """One line a method and size: means over seeds, ± one standard error or, over seeds, one standard deviation."""
-    metrics = measured(results)
+def to_markdown(results: Sequence[Result], originals: Sequence[Result], keys: Sequence[str] = ()) -> str:
+    """One line a method and size: means over seeds, ± one standard error or, over seeds, one standard deviation.
+
+    Args:
+        results: newest first. originals: the model as it was, of each.
+        keys: the metrics that are columns, where measured, in this order; none: all that were measured.
+    """
+    known = {metric.key: metric for metric in measured(results)}
+    metrics = [known[key] for key in keys if key in known] if keys else list(known.values())
     table = [
         ["Method", "Layers", "Parameters (M)", *(_title(metric) for metric in metrics)],
         ["---", *["---:"] * (2 + len(metrics))],
@@ -161,6 +167,8 @@ def _summary(results: Sequence[Result], originals: Sequence[Result], metrics: Se
 
 
 def _is_best(point: Point, drawn: Sequence[Point], metric: Metric) -> bool:
+    if metric.key == "seconds":  # what a sweep measures once for several methods is in the time of the first alone
+        return False
     rivals = [other.value for other in drawn if other.layers == point.layers]
     beats = any(metric.better(point.value, rival) for rival in rivals)
     return beats and not any(metric.better(rival, point.value) for rival in rivals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,18 +20,20 @@ def sentences(results: Sequence[Result], originals: Sequence[Result]) -> list[st
     """What the runs say, the answer first.
 
     Of few methods each perplexity, at the size at which most of them were run (of several, the largest); of many, where
-    CoMe ranks and which is best at each size. Then, if accuracy was measured, what is left of it.
+    CoMe ranks and which is best at each size. Methods are judged as they are, before any recovery; what that gave is
+    a sentence of its own. Then, if accuracy was measured, what is left of it.
     """
     if not results:
         return ["No finished run to compare yet."]
-    drawn = points(results, PERPLEXITY)
+    judged = [result for result in results if not result.recovered] or results
+    drawn = points(judged, PERPLEXITY)
     if not drawn:
         told = ["These runs say nothing of perplexity."]
     else:
-        original = of_original(originals, PERPLEXITY, like=results)
+        original = of_original(originals, PERPLEXITY, like=judged)
         by_size = best_by_size(drawn, PERPLEXITY)
         told = _few(by_size, original) if len({p.method for p in drawn}) <= FEW else _many(by_size, original)
-    return [sentence for sentence in [*told, _retention(results)] if sentence]
+    return [sentence for sentence in [*told, _recovery(results), _retention(judged)] if sentence]
 
 
 # --- few methods --------------------------------------------------------------------------------------
@@ -132,12 +135,12 @@ def _best(fair: dict[int, list[Point]], ranks: dict[int, int], original: Point |
             + _joined([f"{size}{' layers' if size == first else ''} ({number(fair[size][0].value)})" for size in sizes])
             for name, sizes in wins.items()
         ]
-        best = f"The lowest perplexity has {', '.join(told)}"
+        best = f"Lowest perplexity: {', '.join(told)}"
     else:
         counts = Counter({name: len(sizes) for name, sizes in wins.items()}).most_common(TOLD)
         told = [f"{name} at {count} of {len(fair)} sizes" for name, count in counts]
         told = told if len(counts) > 1 else [f"{counts[0][0]} at all {len(fair)} sizes"]
-        best = f"The lowest perplexity has {_joined(told)}"
+        best = f"Lowest perplexity: {_joined(told)}"
     if original is not None:
         best += f"; the original has {number(original.value)}"
     near = [size for size, rank in ranks.items() if rank and len(fair[size]) > 1 and _near(fair[size], rank)]
@@ -153,6 +156,27 @@ def _best(fair: dict[int, list[Point]], ranks: dict[int, int], original: Point |
 def _near(ranked: Sequence[Point], rank: int) -> bool:
     """Whether CoMe's error bar overlaps the best's, or, where CoMe is best, the second's."""
     return overlap(ranked[rank - 1], ranked[1 if rank == 1 else 0])
+
+
+# --- recovery -----------------------------------------------------------------------------------------
+
+
+def _recovery(results: Sequence[Result]) -> str:
+    """What recovery made of the perplexity, of the runs that are there with it and without."""
+    held = [result for result in results if "perplexity" in result.values]
+    before = {result.run: result for result in held if not result.recovered}
+    pairs = [(before[result.run], result) for result in held if result.recovered and result.run in before]
+    if not pairs:
+        return ""
+    moved = [(now.name, was.values["perplexity"].value, now.values["perplexity"].value) for was, now in pairs]
+    if len(moved) <= TOLD:
+        told = [f"{name}, from {number(was)} to {number(now)}" for name, was, now in moved]
+        return f"Recovery takes the perplexity of {_joined(told)}."
+    lower = sum(now < was for _, was, now in moved)
+    share = statistics.median(now / was for _, was, now in moved)
+    return (
+        f"Recovery lowers the perplexity in {lower} of {len(pairs)} runs, at the median to {share:.0%} of what it was."
+    )
 
 
 # --- accuracy -----------------------------------------------------------------------------------------

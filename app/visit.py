@@ -116,7 +116,7 @@ def target_layers(facts: Facts) -> int:
     """
     plan = session.draft()
     if plan.windows is not None:
-        return facts.layers - sum(last - first for first, last in plan.windows)
+        return facts.layers - sum(last - first for first, last in plan.windows) - len(plan.dropped)
     if plan.target_layers is not None:
         return plan.target_layers
     return facts.layers_for_sparsity(DEFAULT_SPARSITY if plan.sparsity is None else plan.sparsity)
@@ -125,8 +125,8 @@ def target_layers(facts: Facts) -> int:
 def add_window(first: int, last: int) -> None:
     """Add the layers first..last (inclusive, original numbering) to the plan as one merge.
 
-    Windows that it overlaps give way: the newest wish counts. A target set before is dropped, since
-    windows chosen by hand decide the depth themselves.
+    Windows that it overlaps and dropped layers in it give way: the newest wish counts. A target set
+    before is let go, since windows chosen by hand decide the depth themselves.
     """
     old = session.draft()
     kept = [i for i, (a, b) in enumerate(old.windows or []) if b < first or a > last]
@@ -143,6 +143,7 @@ def add_window(first: int, last: int) -> None:
             sparsity=None,
             windows=[chosen[i] for i in order],
             ratios=[ratios[i] for i in order] if ratios is not None else None,
+            dropped=tuple(layer for layer in old.dropped if not first <= layer <= last),
         )
     )
 

@@ -73,7 +73,8 @@ def _groups(known: Facts) -> list[list[int]]:
     kept = keeping.now(visit.analysis()[0], known)
     if kept is not None:
         return kept.groups
-    return keeping.groups_of(dict(session.draft().windows or []), known.layers)
+    draft = session.draft()
+    return keeping.groups_of(dict(draft.windows or []), known.layers, draft.dropped)
 
 
 def _tiles(groups: list[list[int]], layers: int) -> str:

@@ -31,6 +31,11 @@ def page() -> None:
     groups = comparison.groups(comparison.entries(example.runs()) if shipped else own)
     if active:
         _at_work(active, {run.id for run in known})
+    _compared(own, groups, shipped)
+
+
+def _compared(own: list[Entry], groups: dict[tuple, list[Entry]], shipped: bool) -> None:
+    """All that there is to say of the runs."""
     if not groups:
         widgets.empty_state(
             "No finished run yet",
@@ -55,15 +60,15 @@ def page() -> None:
         return
     with words:
         first, *rest = verdict.sentences(results, originals)
-        st.markdown(f"### {first}")
+        st.markdown(f"## {first}")
         if rest:
             st.markdown(" ".join(rest))
-        count = f"{len(chosen)} of {len(groups[key])}" if len(chosen) < len(groups[key]) else str(len(chosen))
-        st.caption(f"{groups[key][0].title}{', held-back part' if key[1] else ''}. {count} runs.")
+        of = f" of {comparison.count(groups[key])}" if len(chosen) < len(groups[key]) else ""
+        st.caption(f"{groups[key][0].title}{', held-back part' if key[1] else ''}. {comparison.count(chosen)}{of}.")
     shown = compared.shown(results, originals, metric, size)
-    _figure(shown, kind, opens=not shipped)
-    _heatmap(results, metric, kind, opens=not shipped)
-    _table(results, originals, opens=not shipped)
+    _figure(shown, kind)
+    _heatmap(results, metric, kind)
+    _table(results, originals)
     _left_out(comparison.left_out(own, key))
 
 
@@ -75,7 +80,7 @@ def _group(groups: dict[tuple, list[Entry]]) -> tuple:
     keys = list(groups)
     if len(keys) == 1:
         return keys[0]
-    titles = [f"{groups[key][0].title} ({len(groups[key])} runs)" for key in keys]
+    titles = [f"{groups[key][0].title} ({comparison.count(groups[key])})" for key in keys]
     place = st.selectbox("Model and text", range(len(keys)), key="comparison", format_func=titles.__getitem__)
     return keys[place or 0]
 
@@ -106,7 +111,7 @@ def _controls(entries: list[Entry], key: tuple) -> tuple[Metric, Size, str, list
 
 def _filtered(entries: list[Entry], place: str) -> list[Entry]:
     """The runs that are left of the entries; nothing chosen in a list means all."""
-    names = {item.run.id: f"{item.name} · {item.run.id[:15]}" for item in entries}
+    names = {item.run.id: f"{item.name.removesuffix(comparison.BEFORE)} · {item.run.id[:15]}" for item in entries}
     with st.popover("Choose runs", icon=":material/filter_list:"):
         lines = sorted({item.pruned.series for item in entries if item.pruned})
         layers = sorted({item.pruned.layers for item in entries if item.pruned and item.pruned.layers}, reverse=True)
@@ -133,7 +138,7 @@ def _filtered(entries: list[Entry], place: str) -> list[Entry]:
 # --- figures -----------------------------------------------------------------------------------------
 
 
-def _figure(shown: Shown, kind: str, opens: bool) -> None:
+def _figure(shown: Shown, kind: str) -> None:
     metric = shown.metric
     key = metric.key.replace("/", "-")
     figure = figures.lines(
@@ -144,13 +149,13 @@ def _figure(shown: Shown, kind: str, opens: bool) -> None:
         key=key,
         alt=f"{metric.title} of each run against {shown.size.title.lower()}; the table below holds it.",
         image="png" if kind == "png" else "svg",
-        on_select=(lambda: _clicked(key)) if opens else None,
+        on_select=lambda: _clicked(key),
     )
     st.caption(" ".join(compared.notes(shown)))
     _picked(shown)
 
 
-def _heatmap(results: list[Result], metric: Metric, kind: str, opens: bool) -> None:
+def _heatmap(results: list[Result], metric: Metric, kind: str) -> None:
     drawn = points.points(results, metric, LAYERS)
     if len({point.series for point in drawn}) < 2:
         return
@@ -161,7 +166,7 @@ def _heatmap(results: list[Result], metric: Metric, kind: str, opens: bool) -> N
         alt=f"{metric.title} by method and layers left; the table below holds it.",
         image="png" if kind == "png" else "svg",
         width=compare_heatmap.width(drawn),
-        on_select=(lambda: _clicked("method-by-target")) if opens else None,
+        on_select=lambda: _clicked("method-by-target"),
     )
     st.caption("Framed: the best of its column. The shade is the rank within the column; rows go by mean rank.")
 
@@ -170,10 +175,10 @@ def _clicked(key: str) -> None:
     """Open the run of a clicked point; of a mean over seeds, offer its runs."""
     clicked = session.clicked(key)
     if clicked and clicked[0].get("customdata"):
-        _follow(str(clicked[0]["customdata"][0]).split())
+        _open(str(clicked[0]["customdata"][0]).split())
 
 
-def _follow(ids: list[str]) -> None:
+def _open(ids: list[str]) -> None:
     if len(ids) == 1:
         session.open_run(ids[0])
         session.put("run-to-open", True)
@@ -184,7 +189,8 @@ def _follow(ids: list[str]) -> None:
 def _picked(shown: Shown) -> None:
     """The runs behind the mean that was clicked last."""
     ids = session.value("runs-picked")
-    point = next((each for each in shown.points if each.runs == ids), None)
+    drawn = [*shown.points, *([shown.original] if shown.original else [])]
+    point = next((each for each in drawn if each.runs == ids), None)
     if point is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -194,7 +200,7 @@ def _picked(shown: Shown) -> None:
                 f"Open seed {result.seed}: {shown.metric.say(value)}",
                 key=f"open-{result.run}",
                 icon=":material/arrow_forward:",
-                on_click=_follow,
+                on_click=_open,
                 args=([result.run],),
             )
 
@@ -202,8 +208,8 @@ def _picked(shown: Shown) -> None:
 # --- the table ---------------------------------------------------------------------------------------
 
 
-def _table(results: list[Result], originals: list[Result], opens: bool) -> None:
-    st.subheader("All figures")
+def _table(results: list[Result], originals: list[Result]) -> None:
+    st.header("All figures")
     lines = tables.rows(results, originals)
     ids = [line.run for line in lines]
     form = {
@@ -212,36 +218,37 @@ def _table(results: list[Result], originals: list[Result], opens: bool) -> None:
     table = pd.DataFrame(tables.columns(lines))
     config = {"Method": st.column_config.TextColumn(pinned=True), **form}
     height = "content" if len(lines) <= FEW_LINES else 460
-    if opens:
-        names = {line.run: f"{line.name}, seed {line.seed}" for line in lines if line.method != "original"}
-        st.selectbox(
-            "Open a run",
-            list(names),
-            index=None,
-            key="open-compared",
-            format_func=names.__getitem__,
-            placeholder="Choose one, tick its line below, or click its point above",
-            on_change=lambda: _follow([session.value("open-compared")]),
-        )
-        st.dataframe(
-            table,
-            hide_index=True,
-            height=height,
-            key="compared-table",
-            column_config=config,
-            placeholder="–",
-            on_select=lambda: _open_line(ids),
-            selection_mode="single-row",
-        )
-    else:
-        st.dataframe(table, hide_index=True, height=height, column_config=config, placeholder="–")
+    names = {
+        line.run: f"{line.name.removesuffix(comparison.BEFORE)}, seed {line.seed}"
+        for line in lines
+        if line.method != "original"
+    }
+    st.selectbox(
+        "Open a run",
+        list(names),
+        index=None,
+        key="open-compared",
+        format_func=names.__getitem__,
+        placeholder="Choose one, tick its line below, or click its point above",
+        on_change=lambda: _open([session.value("open-compared")]),
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=height,
+        key="compared-table",
+        column_config=config,
+        placeholder="–",
+        on_select=lambda: _open_line(ids),
+        selection_mode="single-row",
+    )
     _downloads(lines, results, originals)
 
 
 def _open_line(ids: list[str]) -> None:
     rows = session.value("compared-table")["selection"]["rows"]
     if rows and rows[0] < len(ids):
-        _follow([ids[rows[0]]])
+        _open([ids[rows[0]]])
 
 
 def _downloads(lines: list[Result], results: list[Result], originals: list[Result]) -> None:

@@ -12,6 +12,7 @@ import come.merge
 import come.runs
 from app import (
     comparison,
+    example,
     foreseen,
     planning,
     request,
@@ -33,6 +34,7 @@ from come.runs import Run, RunConfig
 from come.runs.store import STOP_REQUEST
 
 LATEST = "what is trained now"
+FEW_NOTES = 6  # what recovery did, up to which it stands open
 
 
 def page() -> None:
@@ -53,15 +55,17 @@ def page() -> None:
 
 
 def _opened() -> Run | None:
-    """The run of the URL."""
+    """The run of the URL: one of the visitor's, or a shipped one."""
     wanted = session.opened_run()
     if wanted is None:
         return None
     try:
         return come.runs.find(wanted)
     except ComeError as error:
-        st.warning(str(error))
-        return None
+        shipped = next((run for run in example.runs() if run.id == wanted), None)
+        if shipped is None:
+            st.warning(str(error))
+        return shipped
 
 
 # --- a new run ---------------------------------------------------------------------------------------
@@ -123,8 +127,11 @@ def _detail(run: Run) -> None:
         st.error(str(error), icon=":material/error:")
         return
     state = run.state()
-    st.subheader(comparison.run_name(run))
+    shipped = example.is_example(run)
+    st.header(comparison.run_name(run))
     st.caption(f"{running.request_sentence(config)} · {run.id}")
+    if shipped:
+        st.caption(":material/bookmark: Shipped example: computed by this program, to look at. It cannot be changed.")
     if state.active:
         _stages(run, config)
         widgets.progress(run)
@@ -135,8 +142,8 @@ def _detail(run: Run) -> None:
         widgets.ended_badly(run)
         if state.status == "done":
             st.success(running.result_sentence(run), icon=":material/check_circle:")
-        _actions(run, config, state.status)
-        if state.status == "done":
+        _actions(run, config, state.status, changeable=session.owns(run) and not shipped)
+        if state.status == "done" and not shipped:  # what is packed for download is written into the run
             take_home.section(run)
         _steps(run)
         if config.recover:
@@ -166,12 +173,17 @@ def _live(run: Run) -> None:
 def _training(run: Run) -> None:
     """The losses of a recovery, of the way and layer that is at work or is chosen; a way to stop it early."""
     table = training.curves(run.events())
+    state = run.state()
+    if not state.active and (told := training.outcome(run.plan())):
+        with st.expander("What recovery did", expanded=len(told) <= FEW_NOTES):
+            st.markdown("\n".join(f"- {sentence}" for sentence in told))
     if table.empty:
         return
     names = training.parts(table)
-    state = run.state()
+    options = [LATEST, *names] if state.active else names
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
-        chosen = st.selectbox("Loss of", [LATEST, *names], key="trained-part") if len(names) > 1 else LATEST
+        key = "trained-part" if state.active else "trained-part-at-end"  # the options differ
+        chosen = st.selectbox("Loss of", options, key=key) if len(names) > 1 else LATEST
         if state.status == "running" and state.stage == "recover" and session.owns(run):
             asked = (run.path / STOP_REQUEST).exists()
             st.button(
@@ -182,16 +194,23 @@ def _training(run: Run) -> None:
                 on_click=(run.path / STOP_REQUEST).touch,
             )
     part = names[-1] if chosen in (LATEST, None) else chosen
+    losses = training.of_part(table, part)
+    if not state.active:
+        widgets.figure(run_figures.losses(part, losses), key=f"losses-{run.id}", alt=f"Loss of {part} by step")
+        return
     st.markdown(f"**Loss of {part}**")
-    lines = table[table["part"] == part].pivot_table(index="step", columns="kind", values="loss")
-    colors = [theme.MARK, theme.ACCENT][-lines.shape[1] :]
-    st.line_chart(lines, x_label="step", y_label="loss", height=220, color=colors)
+    colors = {"training": theme.ACCENT, "held out": theme.MARK}
+    lines = training.live(losses)
+    st.line_chart(lines, x_label="step", y_label="loss", height=220, color=[colors[kind] for kind in lines.columns])
+    if told := training.held_out(losses):
+        st.caption(told)
 
 
 def _log(run: Run) -> None:
     text = running.tail(run.log()).strip()
     events = running.told(run.events())
-    st.code(shown("\n".join(events)) or "Nothing was reported yet.", language=None, height=220)
+    nothing = "Nothing was reported yet." if run.state().active else "No log was kept of this run."
+    st.code(shown("\n".join(events)) or nothing, language=None, height=220)
     if text:
         st.caption("What the process itself wrote")
         st.code(shown(text), language=None, height=160)
@@ -219,10 +238,10 @@ def _steps(run: Run) -> None:
             widgets.figure(figure, key=f"steps-{run.id}", alt="What each step of the run decided")
 
 
-def _actions(run: Run, config: RunConfig, status: str) -> None:
-    """What can be done with a run that is over."""
+def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None:
+    """What can be done with a run that is over; one that is not `changeable` can be looked at and taken along."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        if status != "done" and session.owns(run):
+        if status != "done" and changeable:
             st.button(
                 "Resume",
                 key="resume",
@@ -236,9 +255,10 @@ def _actions(run: Run, config: RunConfig, status: str) -> None:
             widgets.next_step("layers", "See the layers")
         elif status == "done":
             widgets.next_step("compare", "Compare with the other runs")
-        if status != "done":
-            _download(run.path / "plan.json", "plan so far", "application/json", f"plan-{run.id}")
-        if session.owns(run):
+        if status != "done" or example.is_example(run):  # else it is among what can be taken home
+            label = "plan" if status == "done" else "plan so far"
+            _download(run.path / "plan.json", label, "application/json", f"plan-{run.id}")
+        if changeable:
             with st.popover("Delete", icon=":material/delete:"):
                 st.markdown(f"This removes the run with its {widgets.human_bytes(run.size_bytes())} for good.")
                 st.button("Delete for good", key="delete", type="primary", on_click=_delete, args=(run,))

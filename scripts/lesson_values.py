@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import come
-from app.lesson import material  # noqa: TID251 - it writes what the lesson reads
+from app.lesson import material
 from come.live import Merge, Question
 from come.live.whatif import what_if
 from come.measure import Measurement

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,7 @@ import time
 from contextlib import suppress
 from urllib.request import urlopen
 
-from playwright.sync_api import sync_playwright
+from scripts.browser import browser
 
 PORT = 8697
 SHOTS = (("plan", "light", 1190), ("channels", "dark", 960), ("compare", "light", 1120))  # page, scheme, height
@@ -19,21 +18,18 @@ SHOTS = (("plan", "light", 1190), ("channels", "dark", 960), ("compare", "light"
 
 def main() -> None:
     """Serve the page with nothing but the shipped example, and look at it."""
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as nothing:
         command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(PORT)]
         server = subprocess.Popen(command, env={**os.environ, "COME_RUNS": nothing}, stdout=subprocess.DEVNULL)
         try:
             _wait()
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+            with browser() as opened:
                 for page, scheme, height in SHOTS:
-                    look = browser.new_page(viewport={"width": 1360, "height": height}, color_scheme=scheme)
+                    look = opened.new_page(viewport={"width": 1360, "height": height}, color_scheme=scheme)
                     look.goto(f"http://localhost:{PORT}/{page}")
                     look.locator(".js-plotly-plot").last.wait_for(timeout=60_000)
                     look.wait_for_timeout(3000)  # figures settle into their width
                     look.screenshot(path=f"docs/images/{page}-{scheme}.png")
-                browser.close()
         finally:
             server.terminate()
 

@@ -149,6 +149,7 @@ def heatmap(
             tickvals=[0, 1],
             ticktext=["0", "1"],
             title_text="Kept share",
+            side="top",  # beside the other axis, the two would overlap on a narrow screen
             showgrid=False,
             row=1,
             col=2,
@@ -192,10 +193,7 @@ def _levels(bins: Bins, values: np.ndarray, view: View, log: bool) -> tuple[np.n
     low = max(float(np.quantile(positive, 0.01)) if positive.size else high / 10, high * 1e-8)
     low = min(low, high / 10)
     span = np.log10(high / low)
-    steps = (1, 2, 5) if span < 2 else (1,)
-    exponents = range(int(np.floor(np.log10(low))), int(np.floor(np.log10(high))) + 1)
-    marks = [step * 10.0**exponent for exponent in exponents for step in steps]
-    marks = [mark for mark in marks if low <= mark <= high]
+    marks = theme.log_marks(low, high)
     ticks = [np.log10(mark / low) / span * _LEVELS for mark in marks]
     position = np.log10(np.maximum(bins.values, low) / low) / span
     return _bytes(position), ticks, [f"{mark:g}" for mark in marks]
@@ -274,4 +272,4 @@ def _add_kept(figure: go.Figure, kept: np.ndarray) -> None:
 def _axis(unit: str, bins: Bins) -> str:
     widest = int(np.diff(bins.edges).max())
     name = unit[0].upper() + unit[1:]
-    return name if widest == 1 else f"{name} (each column shows the loudest of {widest})"
+    return name if widest == 1 else f"{name} (a column: the loudest of {widest})"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.compare_axes import horizontal, lines_aside, logarithmic, vertical
+from app.figures.compare_axes import ABOVE, ceiling, horizontal, lines_aside, logarithmic, vertical
 from app.figures.method_style import Style, style
 from app.measured import Result
 from app.metrics import PERPLEXITY, SIZES, Metric, Size
@@ -37,7 +37,8 @@ def lines(
 ) -> go.Figure:
     """A metric against the model's size: one line a series, all starting at the original, smaller to the right.
 
-    A clicked point's customdata starts with the ids of its runs, joined by spaces.
+    A clicked point's customdata starts with the ids of its runs, joined by spaces. Points far above the others are
+    arrows at the upper edge.
 
     Args:
         drawn: the points; means over seeds, with each seed behind them, faint.
@@ -51,6 +52,7 @@ def lines(
     figure = go.Figure()
     names = _series(drawn, methods)
     log = logarithmic(drawn, original, metric)
+    top = ceiling(drawn, original, metric)
     start = None if original is None or (log and original.value <= 0) else original
     aside = lines_aside(drawn, original, names, size)
     if mark_front:
@@ -60,6 +62,8 @@ def lines(
         look = style(mine[0].method, methods, _variant(name, mine[0].method, drawn))
         for trace in _traces(mine, look, start, metric, aside[name]):
             figure.add_trace(trace.update(legendgroup=name, legendrank=rank))
+        if off := [point for point in mine if top is not None and point.value > top]:
+            figure.add_trace(_arrows(off, look, aside[name], (top or 0.0) / ABOVE, metric).update(legendgroup=name))
     if start is not None:
         figure.add_trace(_original(start, metric).update(legendrank=len(names)))
         figure.add_hline(y=start.value * metric.scale, line={"color": INK, "width": 1, "dash": "dot"}, layer="below")
@@ -74,7 +78,8 @@ def lines(
         figure.add_vline(
             x=plan,
             line={"color": theme.MARK, "width": 1.5, "dash": "dot"},
-            annotation={"text": "this plan", "font": {"size": 12, "color": theme.MARK}},
+            annotation={"text": "this plan", "font": {"size": 12}},
+            annotation_position="top left" if metric.lower else "top right",  # where no point is likely
         )
     height = 420 + (7 * len(names) if len(names) > MANY else 0)
     direction = "lower" if metric.lower else "higher"
@@ -82,12 +87,12 @@ def lines(
         figure,
         finding(drawn, metric),
         x=f"{size.axis} (smaller to the right)",
-        y=f"{metric.axis} ({direction} is better{', log' if log else ''})",
+        y=f"{metric.axis} ({direction} is better{', log' if log else ''}{', ▲ off the scale' if top else ''})",
         height=height,
         legend=True,
     )
     horizontal(figure, drawn, original, size, plan)
-    vertical(figure, drawn, start, metric, log)
+    vertical(figure, drawn, start, metric, log, top)
     return figure.update_layout(hovermode="closest")
 
 
@@ -185,20 +190,31 @@ def _traces(mine: list[Point], look: Style, original: Point | None, metric: Metr
             marker={"color": look.color, "symbol": look.marker, "size": 11 if look.width > 2 else 9},
             unselected={"marker": {"opacity": 1}},
             error_y=_bars(mine, look.color, metric),
-            customdata=[
-                [
-                    " ".join(point.runs),
-                    point.series,
-                    _size_words(point),
-                    metric.say_with(point.value, point.low, point.high),
-                    point.behind(metric),
-                ]
-                for point in mine
-            ],
+            customdata=[_told(point, metric) for point in mine],
             hovertemplate=_hover(metric),
         )
     )
     return made
+
+
+def _arrows(off: Sequence[Point], look: Style, aside: float, at: float, metric: Metric) -> go.Scatter:
+    """Points off the scale, which say where they are when they are pointed at."""
+    return go.Scatter(
+        x=[point.size + aside for point in off],
+        y=[at * metric.scale] * len(off),
+        mode="markers",
+        marker={"color": look.color, "symbol": "triangle-up", "size": 10},
+        unselected={"marker": {"opacity": 1}},
+        showlegend=False,
+        customdata=[_told(point, metric) for point in off],
+        hovertemplate=_hover(metric),
+    )
+
+
+def _told(point: Point, metric: Metric) -> list[str]:
+    """What a point says of itself: its runs, and the lines of its hover label."""
+    said = metric.say_with(point.value, point.low, point.high)
+    return [" ".join(point.runs), point.series, _size_words(point), said, point.behind(metric)]
 
 
 def _hover(metric: Metric) -> str:

@@ -17,7 +17,6 @@ from app.origins import Layer, Loss, Origins, Part, Piece
 
 NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "attention": ("KV group", "KV groups")}
 HATCH = "rgba(128, 136, 148, 0.85)"
-INK = "#767d88"  # numbers: about as far from white as from the dark theme's ground
 LOSSES = {"concatenate": "dropped", "remove": "removed with their layer", "mask": "silenced"}
 
 _TILE = 0.82  # height of a layer, its slot being 1
@@ -279,9 +278,9 @@ def _numbers(origins: Origins, selected: int | None) -> go.Scatter:
         mode="text",
         text=texts,
         textposition=["middle right", "middle left", *["middle left"] * layers, *["middle right"] * count],
-        textfont={"size": 12, "color": INK},
-        selected={"textfont": {"color": INK}},
-        unselected={"textfont": {"color": INK}},
+        textfont={"size": 12, "color": theme.INK},
+        selected={"textfont": {"color": theme.INK}},
+        unselected={"textfont": {"color": theme.INK}},
         hoverinfo="skip",
         showlegend=False,
     )

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.agreement import Agreement
-from app.figures.inspect import INK, NAMES
+from app.figures.inspect import NAMES
 from app.origins import Part
 
 
@@ -38,11 +38,15 @@ def agreement(found: Agreement, part: Part) -> go.Figure:
     dashes = known & found.touched
     undefined = ~known
     for places, heights, marker in (
-        (every[dashes], found.chance[dashes], {"symbol": "line-ew", "size": 11, "line": {"width": 2, "color": INK}}),
+        (
+            every[dashes],
+            found.chance[dashes],
+            {"symbol": "line-ew", "size": 11, "line": {"width": 2, "color": theme.INK}},
+        ),
         (
             every[undefined],
             np.full(int(undefined.sum()), 0.03),
-            {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": INK}},
+            {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": theme.INK}},
         ),
     ):
         if len(places):

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.inspect import INK, NAMES
+from app.figures.inspect import NAMES
 from app.origins import Origins
 
 
@@ -70,11 +70,9 @@ def curves(origins: Origins, new_layer: int, sensitivity: np.ndarray, *, log: bo
         height=320,
     )
     low, high = float(sensitivity[list(group)].min()), float(sensitivity[list(group)].max())
-    decades = np.log10(max(high, 1e-30) / max(low, high * 1e-12, 1e-30))
     if origins.units <= 12:
         figure.update_xaxes(dtick=1)
-    ticks = (1 if decades > 2 else "D2" if decades > 1 else None) if log else None
-    return figure.update_yaxes(type="log" if log else "linear", dtick=ticks)
+    return theme.sensitivity_axis(figure, low, high, log=log)
 
 
 def _cut(source: int, cut: int, height: float, *, above: bool) -> go.Scatter:
@@ -85,7 +83,7 @@ def _cut(source: int, cut: int, height: float, *, above: bool) -> go.Scatter:
         marker={"symbol": "line-ns", "size": 22, "line": {"color": theme.MARK, "width": 2.5}},
         text=[f"layer {source}: {cut:,}"],
         textposition="top right" if above else "bottom left",
-        textfont={"size": 12, "color": INK},
+        textfont={"size": 12, "color": theme.INK},
         hovertemplate=f"Layer {source} keeps {cut:,}<extra></extra>",
         showlegend=False,
         cliponaxis=False,

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.inspect import HATCH, INK, NAMES, area, faded, listed
+from app.figures.inspect import HATCH, NAMES, area, faded, listed
 from app.origins import Layer, Origins
 
 _WIDTH = 0.72  # of a trunk, layers being 1 apart
@@ -42,7 +42,7 @@ def tree(origins: Origins, steps: Sequence[str]) -> go.Figure:
     figure = go.Figure([*shapes, _marks(origins, centers, ends, steps), *numbers])
     for number, kind in enumerate(origins.steps):
         if kind == "replace":
-            line = {"color": INK, "width": 1.5, "dash": "dot"}
+            line = {"color": theme.INK, "width": 1.5, "dash": "dot"}
             figure.add_hline(y=number + 1, line=line, layer="above")
     theme.finish(figure, finding(origins), y="Step", height=round(min(140 + 40 * count, 620)))
     figure.update_xaxes(range=[-0.8, origins.layers - 0.2], visible=False, fixedrange=True)
@@ -226,7 +226,7 @@ def _numbers(xs: Sequence[float], y: float, layers: int) -> go.Scatter:
         y=[y] * len(xs),
         mode="text",
         text=shown,
-        textfont={"size": 11, "color": INK},
+        textfont={"size": 11, "color": theme.INK},
         hoverinfo="skip",
         showlegend=False,
         cliponaxis=False,

@@ -69,7 +69,7 @@ def turned(degrees: float, others: np.ndarray, *, first: int, last: int, layers:
             mode="text",
             text=[f"{degrees:.1f}°"],
             textposition="middle right",
-            textfont={"size": 17, "color": theme.MARK},
+            textfont={"size": 17},
             hoverinfo="skip",
         )
     )

@@ -62,9 +62,7 @@ def sorted_curve(
         y="Sensitivity S",
         height=300,
     )
-    decades = np.log10(max(ordered[0], 1e-30) / max(ordered[-1], ordered[0] * 1e-12, 1e-30))
-    figure.update_yaxes(type="log" if log else "linear", dtick=(1 if decades > 2 else "D2") if log else None)
-    return figure
+    return theme.sensitivity_axis(figure, float(ordered[-1]), float(ordered[0]), log=log)
 
 
 def distribution(

@@ -14,7 +14,6 @@ import plotly.graph_objects as go
 from app import theme
 
 HATCH = "rgba(128, 136, 148, 0.85)"
-INK = "#858d99"  # numbers and outlines: reads on white and on black
 TILE = 0.86  # width of a tile, a layer's slot being 1
 BEFORE, AFTER = 1.95, 0.0  # the lower edge of each row of tiles
 FEED_FORWARD = (0.0, 0.74)  # lower edge and height, inside a tile, of the feed-forward part
@@ -208,7 +207,7 @@ def _numbers(xs: Iterable[float], labels: Iterable[int], y: float, layers: int, 
         mode="text",
         text=[f"{word} {label}" if label == 0 else str(label) for _, label in shown],
         cliponaxis=False,
-        textfont={"size": 11, "color": INK},
+        textfont={"size": 11, "color": theme.INK},
         hoverinfo="skip",
     )
 
@@ -239,6 +238,6 @@ def _outline(x: float) -> dict:
         "x1": x + half,
         "y0": AFTER - 0.04,
         "y1": AFTER + 1.04,
-        "line": {"color": INK, "width": 1},
+        "line": {"color": theme.INK, "width": 1},
         "layer": "above",
     }

@@ -1,6 +1,6 @@
-"""Figures of the run page: what each step of a finished run decided.
+"""Figures of the run page: what each step of a finished run decided, and how its recovery was trained.
 
-Pure functions: a run's history (results.json) in, a plotly figure out.
+Pure functions: a run's history (results.json) or losses in, a plotly figure out.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
@@ -25,6 +26,39 @@ def steps(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     if history[0]["ratio"]:
         return _merges(history)
     return _removals(history) if history[0]["block_influence"] else None
+
+
+def losses(part: str, found: Mapping[str, pd.Series]) -> go.Figure:
+    """The losses of one way and layer by step, training and held out, the lowest held-out one marked.
+
+    Args:
+        part: which way and layer, in words.
+        found: by kind ("training", "held out"), the losses by step.
+    """
+    figure = go.Figure()
+    looks = {"training": (theme.ACCENT, "lines"), "held out": (theme.MARK, "lines+markers")}
+    for kind, series in found.items():
+        color, mode = looks[kind]
+        figure.add_scatter(
+            x=list(series.index),
+            y=list(series),
+            mode="markers" if len(series) == 1 else mode,
+            name=kind,
+            line={"color": color, "width": 2},
+            marker={"color": color, "size": 7},
+            hovertemplate=f"step %{{x}}<br>{kind} %{{y:.4g}}<extra></extra>",
+        )
+    every = [value for series in found.values() for value in series]
+    log = min(every) > 0 and max(every) / min(every) > 8
+    name, held = f"{part[:1].upper()}{part[1:]}", found.get("held out")
+    if held is None:
+        trained = found["training"]
+        title = f"{name}: training loss {trained.iloc[0]:.3g} at first, {trained.iloc[-1]:.3g} at the end"
+    else:
+        among = f", the lowest of {len(held)} checks" if len(held) > 1 else ""
+        title = f"{name}: held-out loss {held.min():.3g} after step {held.idxmin()}{among}"
+    theme.finish(figure, title, x="step", y=f"loss{' (log)' if log else ''}", height=300, legend=True)
+    return figure.update_yaxes(type="log" if log else "linear", nticks=6).update_xaxes(showgrid=False)
 
 
 def _merges(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app import verdict
@@ -63,8 +65,7 @@ def test_of_many_methods_comes_rank_and_the_best() -> None:
     words = verdict.sentences(many({27: 65.0, 24: 55.0, 21: 45.0}), ORIGINAL)
     assert words == [
         "CoMe is 3rd of 12 at 27 layers, 2nd at 24 and 1st at 21: dropping layers by ShortGPT is better at 27 and 24.",
-        "The lowest perplexity has ShortGPT at 27 layers (50.0) and 24 (50.0), CoMe at 21 (45.0); "
-        "the original has 40.5.",
+        "Lowest perplexity: ShortGPT at 27 layers (50.0) and 24 (50.0), CoMe at 21 (45.0); the original has 40.5.",
     ]
 
 
@@ -92,12 +93,32 @@ def test_of_many_sizes_only_the_span_is_told() -> None:
     assert len(words) == 2
     worst = verdict.sentences(many({29 - step: 500.0 for step in range(8)}), ORIGINAL)
     assert worst[0].endswith("dropping layers by ShortGPT is better.")
-    assert worst[1] == "The lowest perplexity has ShortGPT at all 8 sizes; the original has 40.5."
+    assert worst[1] == "Lowest perplexity: ShortGPT at all 8 sizes; the original has 40.5."
 
 
 def test_many_methods_without_come_name_the_best() -> None:
     words = verdict.sentences([run for run in many({27: 45.0}) if run.method != "come"], ORIGINAL)
-    assert words == ["The lowest perplexity has ShortGPT at 27 layers (50.0); the original has 40.5."]
+    assert words == ["Lowest perplexity: ShortGPT at 27 layers (50.0); the original has 40.5."]
+
+
+def test_recovery_is_a_sentence_of_its_own_and_wins_nothing() -> None:
+    plain = [result("come", 27, 60.0), result("shortgpt", 27, 55.0)]
+    mended = replace(result("come", 27, 45.0), series="CoMe + refit", recovered=True)
+    words = verdict.sentences([mended, *plain], ORIGINAL)
+    assert words == [
+        "At 27 layers CoMe has perplexity 60.0, ShortGPT 55.0; the original has 40.5.",
+        "On this text removal is better.",
+        "Recovery takes the perplexity of CoMe, 27 layers, from 60.0 to 45.0.",
+    ]
+    several = [result("come", layers, 60.0) for layers in range(20, 26)]
+    several += [
+        replace(run, series="CoMe + refit", recovered=True, values={"perplexity": Value(45.0)}) for run in several
+    ]
+    assert verdict.sentences(several, ORIGINAL)[-1] == (
+        "Recovery lowers the perplexity in 6 of 6 runs, at the median to 75% of what it was."
+    )
+    alone = verdict.sentences([mended], ORIGINAL)  # what it was before is not known
+    assert alone[0].startswith("At 27 layers CoMe + refit has perplexity 45.0")
 
 
 def test_retention_is_one_sentence() -> None:

@@ -73,6 +73,19 @@ def test_far_apart_perplexities_are_on_a_log_axis_and_accuracies_never() -> None
     assert drawn(share, kind=metric("retention")).layout.yaxis.type == "linear"
 
 
+def test_what_fell_to_pieces_is_an_arrow_and_squeezes_nothing() -> None:
+    broken = [*THREE, result("random", 24, 9e6), result("come", 24, 110.0), result("shortgpt", 24, 84.0)]
+    figure = drawn(broken)
+    (arrow,) = [trace for trace in figure.data if trace.marker.symbol == "triangle-up" and not trace.name]
+    assert arrow.customdata[0][0] == "run-random-24-0" and arrow.customdata[0][3] == PERPLEXITY.say(9e6)
+    low, high = figure.layout.yaxis.range
+    assert 10**low < 40.5 and 10**high < 5000 and 10**low < arrow.y[0] < 10**high
+    assert by_name(figure)["Random"].y == (90.0, 9e6)  # the line still goes where it goes
+    assert max(figure.layout.yaxis.tickvals) <= 10**high and "off the scale" in figure.layout.yaxis.title.text
+    whole = drawn([*THREE, result("random", 24, 900.0)])
+    assert whole.layout.yaxis.range is None and "off the scale" not in whole.layout.yaxis.title.text
+
+
 def test_kl_on_a_log_axis_has_no_original() -> None:
     near = [result("come", 27, kl=Value(0.5)), result("sleb", 27, kl=Value(1.0))]
     assert "original" in by_name(drawn(near, kind=metric("kl")))

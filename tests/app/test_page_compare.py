@@ -28,7 +28,7 @@ def fine(at: AppTest) -> AppTest:
 def test_the_page_compares_the_finished_runs(visit: Visit, lab: Lab) -> None:
     at = visit("compare")
     assert not at.exception and not at.error
-    assert any(each.value.startswith("### At 4 layers CoMe has perplexity") for each in at.markdown)
+    assert any(each.value.startswith("## At 4 layers CoMe has perplexity") for each in at.markdown)
     table = at.dataframe[0].value
     assert set(table["Method"]) == {"original", "CoMe", "ShortGPT"}
     for run in come.runs.list_runs(lab.runs):
@@ -73,6 +73,10 @@ def test_without_runs_the_example_is_shown_or_the_way_to_a_first_run(visit: Visi
     assert not at.exception
     assert any("Shipped example" in each.value for each in at.caption)
     assert len(at.dataframe[0].value) == 3
+    ways = at.selectbox(key="open-compared")
+    run = next(run for run in come.runs.list_runs(shipped) if run.config.method == "come")
+    at = fine(ways.set_value(run.id).run())  # every number leads to its run, shipped ones too
+    assert at.title[0].value == "Run" and any(run.id in each.value for each in at.caption)
     monkeypatch.setattr(example, "FOLDER", lab.runs.with_name("nowhere"))
     at = visit("compare")
     assert not at.exception
@@ -95,8 +99,8 @@ def large(visit: Visit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Visi
 def test_the_default_view_answers_the_question(large: Visit) -> None:
     at = fine(large())
     assert at.selectbox(key="metric").value == "perplexity"
-    answer = next(each.value for each in at.markdown if each.value.startswith("### "))
-    assert answer.startswith("### CoMe is ") and "of 8 at 27 layers" in answer
+    answer = next(each.value for each in at.markdown if each.value.startswith("## "))
+    assert answer.startswith("## CoMe is ") and "of 8 at 27 layers" in answer
     assert any("accuracy above chance" in each.value for each in at.markdown)
     assert len(at.dataframe[0].value) == 48 + 2  # and the original of each seed
     assert any("means over seeds" in each.value for each in at.caption)

@@ -28,7 +28,7 @@ def fine(at: AppTest) -> AppTest:
 
 
 def said(at: AppTest) -> str:
-    shown = [*at.markdown, *at.caption, *at.subheader, *at.warning, *at.info]
+    shown = [*at.markdown, *at.caption, *at.header, *at.warning, *at.info]
     return " ".join(each.value for each in shown) + findings(at)
 
 
@@ -146,7 +146,7 @@ def test_averages_masks_and_replaced_weights_are_shown_as_what_they_are(visit: V
     masked = with_steps(lab, Mask(channels={2: list(range(12))}, parameters=10))
     at = fine(visit("inspect", run=masked.id, find="layer 2 channel 3"))
     assert at.selectbox(key="new-layer").value == 2
-    assert at.dataframe[0].value["Source layer"].tolist() == ["2", "silenced"]
+    assert at.dataframe[0].value["Source"].tolist() == ["2", "silenced"]
     assert "is silenced at step 1" in said(at)
 
 

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 import come.runs
-from app import request, running, timing
+from app import example, request, running, timing, training
 from app.choice import Choice, Draft, plan_fields
 from app.figures import run as figures
 from come.cli import app as command_line
@@ -51,7 +51,7 @@ def test_starting_makes_one_run_a_method_and_opens_the_first(visit: Visit, lab: 
     assert {run.config.target_layers for run in launched} == {5}
     assert launched[0].config.name == "one less" and not launched[0].config.keep_model
     assert at.query_params["run"] in (launched[0].id, [launched[0].id])
-    assert any(each.value == "one less" for each in at.subheader)
+    assert any(each.value == "one less" for each in at.header)
     assert any("waiting" in each.value for each in at.caption)
     assert len({run.config.sweep for run in launched}) == 1 and launched[0].config.sweep
 
@@ -105,6 +105,25 @@ def test_a_finished_run_is_opened_by_its_link(visit: Visit, lab: Lab) -> None:
     assert any("6 layers became 4" in each.value and "perplexity went from" in each.value for each in at.success)
     assert {each.label for each in at.get("download_button")} >= {"Download the plan", "Download the model card"}
     assert at.selectbox(key="open-run").value == run.id
+
+
+def test_a_shipped_run_can_be_looked_at_but_not_changed(visit: Visit, lab: Lab, monkeypatch) -> None:
+    shipped = lab.runs.rename(lab.runs.with_name("shipped"))
+    monkeypatch.setattr(example, "FOLDER", shipped)
+    files = sorted(shipped.rglob("*"))
+    run = next(run for run in come.runs.list_runs(shipped) if run.config.method == "shortgpt")
+    at = visit("run", run=run.id)
+    assert not at.exception and not at.error and not at.warning
+    assert any("6 layers became 4" in each.value for each in at.success)
+    assert any("Shipped example" in each.value for each in at.caption)
+    assert {button.key for button in at.button} <= {"new-run"}
+    assert [each.label for each in at.get("download_button")] == ["Download the plan"]
+    assert sorted(shipped.rglob("*")) == files
+    own = lab.create(target_layers=3)
+    own.update(status="failed", error="The disk is full.")
+    at = visit("run", run=run.id)
+    assert not at.exception and at.selectbox(key="open-run").value is None  # it is none of those in the list
+    assert at.button(key="new-run")
 
 
 def test_a_run_that_is_not_there_is_one_sentence(visit: Visit) -> None:
@@ -183,6 +202,43 @@ def test_stages_are_done_now_and_to_come(lab: Lab) -> None:
 def test_what_a_run_carries_live_becomes_a_line(lab: Lab) -> None:
     (line,) = running.series(by_method(lab, "come").events())
     assert line.y == "SBI" and line.xs == [1, 2] and len(line.ys) == 2
+
+
+# A recovery by two ways, the first layer by layer, as a run's events tell it.
+EVENTS = [
+    {"stage": "compress", "values": {"step": 1, "train_loss": 9.0}},
+    {"stage": "recover", "values": {"way": "distill-mp"}},
+    {"stage": "recover", "values": {"layer": 3, "step": 1, "train_loss": 0.9, "held_out_loss": None}},
+    {"stage": "recover", "values": {"layer": 3, "step": 2, "train_loss": 0.4, "held_out_loss": 0.8}},
+    {"stage": "recover", "values": {"layer": 3, "step": 3, "train_loss": 0.3, "held_out_loss": None}},
+    {"stage": "recover", "values": {"layer": 3, "step": 4, "train_loss": 0.2, "held_out_loss": 0.9}},
+    {"stage": "recover", "values": {"layer": 4, "step": 1, "train_loss": 0.7, "held_out_loss": None}},
+    {"stage": "recover", "values": {"way": "logits"}},
+    {"stage": "recover", "values": {"layer": None, "step": 1, "train_loss": 0.08, "held_out_loss": 0.3}},
+]
+
+
+def test_the_losses_of_a_recovery_are_told_by_way_and_layer() -> None:
+    table = training.curves(EVENTS)
+    assert training.parts(table) == ["distill-mp, layer 3", "distill-mp, layer 4", "logits"]
+    losses = training.of_part(table, "distill-mp, layer 3")
+    assert losses["training"].to_dict() == {1: 0.9, 2: 0.4, 3: 0.3, 4: 0.2}
+    assert losses["held out"].to_dict() == {2: 0.8, 4: 0.9}
+    drawn = training.live(losses)["held out"]  # a line chart draws nothing over gaps
+    assert drawn[3] == pytest.approx(0.85) and drawn[[1]].isna().all()
+    assert training.held_out(losses) == "Held-out loss 0.9 after step 4, the lowest 0.8 after step 2."
+    assert training.held_out(training.of_part(table, "distill-mp, layer 4")) == ""
+
+
+def test_the_figure_of_a_training_marks_what_was_held_out() -> None:
+    table = training.curves(EVENTS)
+    figure = figures.losses("distill-mp, layer 3", training.of_part(table, "distill-mp, layer 3"))
+    assert [trace.name for trace in figure.data] == ["training", "held out"]
+    assert figure.layout.title.text == "Distill-mp, layer 3: held-out loss 0.8 after step 2, the lowest of 2 checks"
+    single = figures.losses("logits", training.of_part(table, "logits"))
+    assert single.data[1].mode == "markers"  # a line of one point is not seen
+    alone = figures.losses("distill-mp, layer 4", training.of_part(table, "distill-mp, layer 4"))
+    assert len(alone.data) == 1 and "0.7 at first" in alone.layout.title.text
 
 
 def test_the_log_keeps_the_last_state_of_a_progress_bar() -> None:
