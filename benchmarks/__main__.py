@@ -14,6 +14,7 @@ TABLES = {
     "search": "CoMe-P's candidates against scoring copies of the model",
     "whatif": "an answer to a what-if question against the layers from the lowest change on and the head",
     "memory": "peak memory under a budget",
+    "training": "a training step against matrix products, and its memory",
     "scaling": "cost against tokens and layers",
     "estimate": "the cost model against measured runs, and for models and devices that are not here",
 }

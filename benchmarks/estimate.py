@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 import come
 from benchmarks.timing import MODEL, markdown
 from come import settings
-from come.estimate import Estimate, estimate, gigabytes, measure_device, published, remember
+from come.estimate import Device, Estimate, estimate, gigabytes, measure_device, published, remember
 from come.models import Facts
 from come.runs import Run, RunConfig
 
@@ -26,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "CoMe-P 30 → 29": {"method": "come-p", "target_layers": 29},
 }
 TOKENS = 4096
+ROUNDS = 3
 
 # A run in a process of its own, as the page and the command line have it; what it took is the last line.
 _WORK = """
@@ -77,9 +79,17 @@ def table() -> str:
     return f"{compared()}\n\n### Extrapolated, not measured\n\n{extrapolated()}"
 
 
-def compared() -> str:
-    """One row a run of the bundled model: measured, and the estimate over it."""
-    rows = []
+def compared(rounds: int = ROUNDS) -> str:
+    """One row a run of the bundled model: measured, and the estimate over it; medians over rounds."""
+    found = [_round() for _ in range(rounds)]
+    rows = [(name, *map(statistics.median, zip(*(one[name] for one in found), strict=True))) for name in CASES]
+    columns = ("run", "measured, s", "estimate / measured", "with an analysis", "memory, estimate / measured")
+    return markdown(columns, rows)
+
+
+def _round() -> dict[str, tuple[float, ...]]:
+    """Every run once: seconds, estimate / measured without and with an analysis, and memory / measured."""
+    rows: dict[str, tuple[float, ...]] = {}
     measurement = None
     home = settings.home()
     with tempfile.TemporaryDirectory() as folder:
@@ -93,19 +103,31 @@ def compared() -> str:
         facts = come.describe(MODEL)
         for name, changes in CASES.items():
             config = RunConfig.model_validate({"n_tokens": TOKENS, "evaluation_tokens": TOKENS, **changes})
-            device = measure_device(facts.dtype)  # beside the run, as the machine is then
-            remember(device, facts.dtype)
+            before = measure_device(facts.dtype)
+            remember(before, facts.dtype)
+            path, taken, peak = _measured(config, environment)
+            device = _between(before, measure_device(facts.dtype))
             blind = estimate(config, facts, device)
             informed = estimate(config, facts, device, measurement=measurement)
-            path, taken, peak = _measured(config, environment)
             measurement = Run(Path(path)).measurement() or measurement
             for figures in (fresh / "measured").glob("*"):
                 figures.unlink()
-            stages = _stages(informed, Run(Path(path)).results()["seconds"])
-            ratios = blind.seconds / taken, informed.seconds / taken, informed.memory_bytes / peak
-            rows.append((name, taken, *ratios, stages))
-    columns = ("run", "measured, s", "estimate / measured", "with an analysis", "memory, estimate / measured")
-    return markdown((*columns, "stages, estimate / measured"), rows)
+            rows[name] = (taken, blind.seconds / taken, informed.seconds / taken, informed.memory_bytes / peak)
+    return rows
+
+
+def _between(before: Device, after: Device) -> Device:
+    """The speeds of a shared machine around a run: their means."""
+    return dataclasses.replace(
+        before,
+        flops={name: (each + after.flops[name]) / 2 for name, each in before.flops.items()},
+        attention_flops={
+            name: (each + after.attention_flops[name]) / 2 for name, each in before.attention_flops.items()
+        },
+        bandwidth=(before.bandwidth + after.bandwidth) / 2,
+        host_bandwidth=(before.host_bandwidth + after.host_bandwidth) / 2,
+        hashing=(before.hashing + after.hashing) / 2,
+    )
 
 
 def _measured(config: RunConfig, environment: dict[str, str]) -> tuple[str, float, int]:
@@ -114,11 +136,6 @@ def _measured(config: RunConfig, environment: dict[str, str]) -> tuple[str, floa
     told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     path, taken, peak = json.loads(told.stdout.splitlines()[-1])
     return path, taken, peak
-
-
-def _stages(expected: Estimate, measured: dict[str, float]) -> str:
-    known = expected.seconds_by_stage
-    return ", ".join(f"{stage} {known[stage] / taken:.2f}" for stage, taken in measured.items() if taken > 1)
 
 
 def extrapolated() -> str:
