@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import come
 from benchmarks.memory import MIB, watched
-from benchmarks.timing import bundled, in_turn, markdown
+from benchmarks.timing import bundled, in_turn, markdown, ratio
 from come.measure.runner import LayerRunner
 from come.models import Bundle
 from come.recover.endtoend import Teacher, WholeModel, WholeOptions, normed_states
@@ -42,7 +42,20 @@ def table(rounds: int = ROUNDS) -> str:
     columns = ("precision", "step, s", "vocabulary / step", "optimizer / step", "teacher / step")
     whole = markdown(columns, [_end_to_end(bundle, tokens, precision, rounds) for precision in PRECISIONS])
     columns = ("sequences a step", "micro_tokens", "on top of loaded, MiB")
-    return f"{layerwise}\n\n{whole}\n\n{markdown(columns, [_memory(count) for count in (4, 16, 64)])}"
+    memory = markdown(columns, [_memory(count) for count in (4, 16, 64)])
+    columns = ("dtype", "CoMe 30 → 24, s", "with a refit after each merge / without")
+    refits = markdown(columns, [_refit(dtype, rounds) for dtype in PRECISIONS])
+    return "\n\n".join((refits, layerwise, whole, memory))
+
+
+def _refit(dtype: str, rounds: int) -> tuple[str | float, ...]:
+    """CoMe's loop over the calibration tokens, and the same with the least-squares refit."""
+    bundle, tokens = bundled(dtype)
+    works = [
+        lambda refit=refit: come.compress(bundle, tokens, target_layers=24, refit=refit) for refit in (False, True)
+    ]
+    plain, refitted = in_turn(works, rounds)
+    return dtype, statistics.median(plain), ratio(refitted, plain)
 
 
 def _layerwise(bundle: Bundle, tokens: torch.Tensor, precision: Precision, rounds: int) -> tuple[str | float, ...]:
