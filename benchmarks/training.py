@@ -42,7 +42,7 @@ def table(rounds: int = ROUNDS) -> str:
     columns = ("precision", "step, s", "vocabulary / step", "optimizer / step", "teacher / step")
     whole = markdown(columns, [_end_to_end(bundle, tokens, precision, rounds) for precision in PRECISIONS])
     columns = ("sequences a step", "micro_tokens", "on top of loaded, MiB")
-    memory = markdown(columns, [_memory(count) for count in (4, 16, 64)])
+    memory = markdown(columns, [_memory(count) for count in (8, 16, 32)])
     columns = ("dtype", "CoMe 30 → 24, s", "with a refit after each merge / without")
     refits = markdown(columns, [_refit(dtype, rounds) for dtype in PRECISIONS])
     return "\n\n".join((refits, layerwise, whole, memory))
