@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -157,6 +158,6 @@ def memory_of(sequences: int) -> int:
     """Bytes on top of the loaded model at the peak of one step on so many sequences, ``BATCH_TOKENS`` at once."""
     bundle, tokens = bundled("float32", n_tokens=(sequences + 8) * SEQ_LEN // 2, seq_len=SEQ_LEN // 2)
     pruned = come.compress(bundle, tokens[:4], "shortgpt", target_layers=27)
-    options = {"steps": 1, "batch_tokens": sequences * SEQ_LEN // 2, "micro_tokens": BATCH_TOKENS}
+    options: dict[str, Any] = {"steps": 1, "batch_tokens": sequences * SEQ_LEN // 2, "micro_tokens": BATCH_TOKENS}
     before, peak, _ = watched(lambda: come.recover(pruned.bundle, bundle, tokens, "logits", **options))
     return peak - before
