@@ -1,8 +1,8 @@
 """Recovery on the bundled model: what each way gives back for its time, in the text's domain and out of it.
 
-``python -m benchmarks.recovery wiki.txt --keep found.jsonl come-24-default ...`` measures the cases that are named, or
-all of them; what lies in the file already is not measured again. Each case is pruned on 8,192 tokens of the text,
-trained on the rest of its calibration part, and judged on 8,192 tokens of its evaluation part and of the bundled text.
+``python -m benchmarks.recovery wiki.txt --keep found.jsonl come-p-24-full ...`` measures the cases that are named, or
+all of them; what lies in the file already is not measured again. Each case is pruned on 8,192 tokens of the text or
+fewer, trained on its calibration part, and judged on 8,192 tokens of its evaluation part and of the bundled text.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ BUDGET = 60.0  # times a pass of the float32 trunk over CALIBRATION tokens: what
 CALIBRATION, EVALUATION, SEQ_LEN = 8192, 8192, 512
 TASKS, LIMIT = ["bundled"], 100
 ORIGINAL = "original"
+QUICK = {"search": "coarse-to-fine"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Case:
     Attributes:
         method, layers: how to prune, and to how many layers; "original" prunes nothing (a control).
         merge: options of the method.
+        calibration: tokens to prune on.
         how, options: ways of recovery and their options.
         tokens: to recover on; all that there are by default.
         share: of the budget, for the way that trains.
@@ -49,6 +51,7 @@ class Case:
     how: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     merge: dict[str, Any] = field(default_factory=dict)
+    calibration: int = CALIBRATION
     tokens: int | None = None
     share: float | None = None
     tasks: bool = False
@@ -76,6 +79,12 @@ CASES = {
     "shortgpt-24-logits": _trained("shortgpt", 24, ("refit", "logits")),
     "original-logits": _trained(ORIGINAL, 30, ("logits",)),
     "original-text": _trained(ORIGINAL, 30, ("logits",), text=1.0),
+    "come-24-16-steps": Case("come", 24, ("refit", "logits"), {"logits.steps": 16}),
+    "come-24-32-steps": Case(
+        "come", 24, ("refit", "logits"), {"logits.steps": 32, "logits.batch_tokens": 1024, "logits.lr": 6e-4}
+    ),
+    "come-p-24-full": Case("come-p", 24, ("refit", "logits"), merge=QUICK, calibration=4096, share=0.9, tasks=True),
+    "come-p-21-full": Case("come-p", 21, ("refit", "logits"), merge=QUICK, calibration=4096, share=0.9, tasks=True),
     "come-24-full": Case("come", 24, ("refit", "logits"), share=1.0, tasks=True),
     "come-21-full": Case("come", 21, ("refit", "logits"), share=1.0, tasks=True),
     "shortgpt-24-full": Case("shortgpt", 24, ("refit", "logits"), share=1.0, tasks=True),
@@ -112,7 +121,7 @@ def measured(bench: Bench, case: Case) -> dict[str, Any]:
     row: dict[str, Any] = {"trunk_seconds": bench.trunk_seconds}
     student = bench.bundle
     if case.method != ORIGINAL:
-        tokens = come.tokens(bench.bundle, bench.text, CALIBRATION, SEQ_LEN)
+        tokens = come.tokens(bench.bundle, bench.text, case.calibration, SEQ_LEN)
         began = time.perf_counter()
         student = come.compress(bench.bundle, tokens, case.method, target_layers=case.layers, **case.merge).bundle
         row["prune_seconds"] = time.perf_counter() - began

@@ -243,14 +243,8 @@ def test_a_refit_within_the_loop_is_the_one_after_it() -> None:
 @pytest.mark.parametrize("passes", [None, 2, 1])
 def test_a_refit_runs_each_new_layer_once(passes: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the plain loop: the new layer; what lies between the windows of one pass; what no border gives."""
-    teacher, ran = tiny_bundle(layers=8), [0]
-    run = LayerRunner.run
-
-    def counted(runner: LayerRunner, layer: int, hidden_states: Tensor, module: nn.Module | None = None) -> Tensor:
-        ran[0] += len(hidden_states)
-        return run(runner, layer, hidden_states, module)
-
-    monkeypatch.setattr(LayerRunner, "run", counted)
+    teacher = tiny_bundle(layers=8)
+    ran = _layer_runs(monkeypatch)
     options: dict[str, Any] = {} if passes is None else {"passes": passes}
     windows = [
         record.window
@@ -271,15 +265,21 @@ def test_a_refit_runs_each_new_layer_once(passes: int | None, monkeypatch: pytes
 
 
 def test_windows_by_hand_are_refitted_without_starting_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    teacher, ran = tiny_bundle(layers=8), [0]
-    run = LayerRunner.run
+    teacher = tiny_bundle(layers=8)
+    ran = _layer_runs(monkeypatch)
+    result = come.compress(teacher, TOKENS, windows=[(1, 2), (5, 6)], batch_size=5, refit=True)
+    assert [record.refit is not None for record in result.history] == [True, True]
+    # All layers to measure; layer 0, the window, the new layer; from there to layer 3, the window, the new layer.
+    assert ran[0] == (8 + (1 + 2 + 1) + (3 + 2 + 1)) * len(TOKENS)
+
+
+def _layer_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts, from now on, how many sequences go through layers."""
+    ran, run = [0], LayerRunner.run
 
     def counted(runner: LayerRunner, layer: int, hidden_states: Tensor, module: nn.Module | None = None) -> Tensor:
         ran[0] += len(hidden_states)
         return run(runner, layer, hidden_states, module)
 
     monkeypatch.setattr(LayerRunner, "run", counted)
-    result = come.compress(teacher, TOKENS, windows=[(1, 2), (5, 6)], batch_size=5, refit=True)
-    assert [record.refit is not None for record in result.history] == [True, True]
-    # All layers to measure; layer 0, the window, the new layer; from there to layer 3, the window, the new layer.
-    assert ran[0] == (8 + (1 + 2 + 1) + (3 + 2 + 1)) * len(TOKENS)
+    return ran
