@@ -19,7 +19,7 @@ def steps(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     """The windows that merges chose, or the layers that a removal took; None where nothing was measured.
 
     Args:
-        history: one record a step: window, ratio, block_influence, skip_influence.
+        history: one record a step: window, ratio, block_influence, skip_influence, measured.
     """
     if not history:
         return None
@@ -85,7 +85,7 @@ def _merges(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
                 colorbar={"title": {"text": "SBI"}, "thickness": 10, "len": 1, "outlinewidth": 0, "nticks": 3},
             ),
             go.Scatter(
-                x=[record["window"][0] for _, record in known],
+                x=[_measured(record)[0] for _, record in known],
                 y=[f"{number}" for number, _ in known],
                 mode="markers",
                 marker={"symbol": "circle", "size": 10, "color": theme.MARK, "line": {"width": 1.5, "color": "white"}},
@@ -101,7 +101,7 @@ def _merges(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     theme.finish(
         figure,
         title,
-        x="first layer of the window, in the numbering of its step (● merged)",
+        x="first layer of the window, in the numbering of its measurement (● merged)",
         y="step",
         height=120 + min(26 * len(known), 420),
     )
@@ -150,8 +150,14 @@ def _removals(history: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure.update_yaxes(type="log", dtick=1).update_xaxes(showgrid=False)
 
 
+def _measured(record: Mapping[str, Any]) -> tuple[int, int]:
+    """The window in the numbering of what was measured; windows after one pass are in that of the pass."""
+    first, last = record.get("measured") or record["window"]
+    return first, last
+
+
 def _chosen(record: Mapping[str, Any]) -> float | None:
-    first, last = record["window"]
+    first, last = _measured(record)
     values = record["skip_influence"]
     layers = len(record["block_influence"])
     # SBI is of windows of one size; a window by hand of another size was not measured.

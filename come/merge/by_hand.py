@@ -119,6 +119,7 @@ def _merged(
                 tuple(seen.skip_influence.tolist()),
                 time.perf_counter() - began,
                 refitted,
+                measured=(first, last),
             )
         )
         began = time.perf_counter()

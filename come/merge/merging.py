@@ -107,5 +107,5 @@ def report(on_progress: OnProgress, number: int, of: int, record: StepRecord, la
         window=[first, last],
         ratio=list(record.ratio),
         layers=layers,
-        skip_influence=record.skip_influence[first] if first < len(record.skip_influence) else None,
+        skip_influence=record.chosen_skip_influence,
     )

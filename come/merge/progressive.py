@@ -76,8 +76,9 @@ def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: i
             done += 1
             skip_influence = statistics.skip_influence(len(step.ratio), options.sbi_tokens)
             seconds = time.perf_counter() - began
+            distances = tuple(skip_influence.tolist())
             history.append(
-                StepRecord(step.window, tuple(step.ratio), influence, tuple(skip_influence.tolist()), seconds, refitted)
+                StepRecord(step.window, tuple(step.ratio), influence, distances, seconds, refitted, choice.window)
             )
             began = time.perf_counter()
             report(task.on_progress, done, len(sizes), history[-1], len(bundle.layers))

@@ -19,6 +19,7 @@ class StepRecord:
         block_influence: BI of every layer, as measured before the step.
         skip_influence: SBI of every window, as measured before the step.
         seconds: how long the step took, measuring included.
+        measured: the window in the numbering of what was measured, from which merges before it may be missing.
         refit: the error on held-out tokens before and after the refit, as shares of the target's own; None where
             there was none.
     """
@@ -29,6 +30,14 @@ class StepRecord:
     skip_influence: tuple[float, ...] = ()
     seconds: float = 0.0
     refit: tuple[float, float] | None = None
+    measured: tuple[int, int] | None = None
+
+    @property
+    def chosen_skip_influence(self) -> float | None:
+        """SBI of its own window; None where windows of that size were not measured."""
+        first, last = self.measured or self.window
+        of_this_size = len(self.block_influence) == len(self.skip_influence) + last - first
+        return self.skip_influence[first] if of_this_size and first < len(self.skip_influence) else None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values."""

@@ -110,6 +110,7 @@ def test_layers_are_dropped_beside_windows_by_hand() -> None:
     result = come.compress(bundle, TOKENS, windows=[(5, 6), (1, 2)], drop=[7, 3, 3, 0])
     assert result.plan.groups() == [[1, 2], [4], [5, 6]]
     merged = come.compress(bundle, TOKENS, windows=[(5, 6), (1, 2)])
+    assert [record.measured for record in merged.history] == [(1, 2), (5, 6)]
     assert result.plan.steps[:2] == merged.plan.steps
     removed = result.plan.steps[2]
     assert isinstance(removed, Remove) and removed.layers == [0, 2, 5]

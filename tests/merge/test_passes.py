@@ -19,6 +19,17 @@ def test_merges_are_spread_over_the_passes(passes: int | None, expected: int) ->
     assert len({record.block_influence for record in result.history}) == expected
 
 
+def test_each_merge_of_a_pass_tells_its_own_influence() -> None:
+    bundle = tiny_bundle(layers=9)
+    drafts = come.draft(come.measure(bundle, TOKENS), target_layers=5)
+    history = come.compress(bundle, TOKENS, target_layers=5, passes=1).history
+    assert [record.measured for record in history] == [(each.first, each.last) for each in drafts]
+    assert [record.chosen_skip_influence for record in history] == [
+        history[0].skip_influence[each.first] for each in drafts
+    ]
+    assert history[-1].measured != history[-1].window
+
+
 def test_as_many_passes_as_merges_is_the_progressive_loop() -> None:
     plans = [come.compress(tiny_bundle(layers=9), TOKENS, target_layers=5, passes=k).plan for k in (4, None)]
     assert plans[0].steps == plans[1].steps
