@@ -93,6 +93,16 @@ class RunConfig(BaseModel):
         """The text that a recovery learns from."""
         return self.recover_text or self.text
 
+    @property
+    def uses(self) -> list[Use]:
+        """What the run takes texts for."""
+        asked: dict[Use, bool] = {
+            "calibration": True,
+            "recovery": self.kind == "compress" and bool(self.recover),
+            "evaluation": self.kind == "compress" and "ppl" in self.evaluate,
+        }
+        return [use for use, wanted in asked.items() if wanted]
+
     def text_of(self, use: Use) -> tuple[str, int, Split, int]:
         """The text of a use, how many tokens of it, of which part, and the seed that draws them."""
         if use == "calibration":

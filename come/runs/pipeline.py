@@ -53,7 +53,8 @@ def work(run: Run, config: RunConfig, on_progress: OnProgress = None, shared: Sh
         bundle = job.shared.bundle(config, on_progress)
     _remember_speed(bundle, config.device)
     with job.results.timed("text"):
-        calibration = job.shared.tokens(bundle, config, "calibration", on_progress)
+        # All of them, so that a text that is too short is told of before the work.
+        calibration, *_ = [job.shared.tokens(bundle, config, use, on_progress) for use in config.uses]
     job.results.note(device=str(bundle.model.device), dtype=_dtype(bundle), original=size_of(bundle))
     if config.kind == "analyze":
         _analyze(job, bundle, calibration)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,6 +197,17 @@ def test_a_fault_of_the_users_is_in_the_state(new_run: Create, tmp_path: Path) -
     with pytest.raises(ComeError) as raised:
         execute(run)
     assert (run.state().status, run.state().error) == ("failed", raised.value.what)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"recover": ["refit"], "recover_tokens": 10**6}, {"evaluate": ["ppl"], "evaluation_tokens": 10**6}]
+)
+def test_a_text_that_is_too_short_is_told_of_before_the_work(new_run: Create, asked: dict[str, Any]) -> None:
+    run = new_run(target_layers=4, **asked)
+    with pytest.raises(ComeError, match="Ask for at most"):
+        execute(run)
+    assert not (run.path / "plan.json").exists()
+    assert "unrecovered" not in run.results()
 
 
 def test_a_run_waits_for_the_one_that_executes(new_run: Create) -> None:
