@@ -10,7 +10,7 @@ from come import limits, settings
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
-from come.recover import ways
+from come.recover import DEFAULT, ways
 from come.runs import RunConfig, as_sweep
 from come.text import known_texts
 
@@ -103,6 +103,14 @@ def _recovered() -> dict[str, object]:
     )
     names = [name for name in known if name in (chosen or [])]
     if not names:
+        titles = [known[name].title.lower() for name in DEFAULT]
+        st.button(
+            f"Take what gives back most: {', then '.join(titles)}",
+            type="tertiary",
+            icon=":material/healing:",
+            on_click=session.put,
+            args=("recover", list(DEFAULT)),
+        )
         return {}
     for name in names:
         st.caption(f"{known[name].title}: {known[name].summary} {known[name].cost}")

@@ -38,7 +38,12 @@ EvaluationText = Annotated[
 ]
 EvaluationTokens = Annotated[int, typer.Option("--evaluation-tokens", help="How many tokens for it.")]
 Recover = Annotated[
-    str, typer.Option("--recover", help="Give back what was lost: refit, distill-mp, logits, ...; several with commas.")
+    str,
+    typer.Option(
+        "--recover",
+        help="Give back what was lost: default (refit, then logits), or refit, distill-mp, distill-sp, logits, lora, "
+        "partial; several with commas.",
+    ),
 ]
 RecoverOption = Annotated[
     list[str] | None,
@@ -257,7 +262,9 @@ def execute_at(place: Place | None, run: Run, on_progress: OnProgress) -> None:
 
 def recovery_of(recover: str, option: list[str] | None, text: str | None, tokens: int) -> dict[str, Any]:
     """The fields of a request that say how to give back what was lost."""
-    names = [way.strip() for way in recover.split(",") if way.strip()]
+    from come.recover import names_of
+
+    names = names_of(recover)
     return {
         "recover": names,
         "recover_options": _recovery_options(names, option or []),

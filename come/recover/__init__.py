@@ -1,6 +1,6 @@
 """Recovery: giving a pruned model back what its size allows. A new way is imported in ``ways``."""
 
 from come.recover.recover import recover
-from come.recover.registry import Way, ways
+from come.recover.registry import DEFAULT, Way, names_of, ways
 
-__all__ = ["Way", "recover", "ways"]
+__all__ = ["DEFAULT", "Way", "names_of", "recover", "ways"]

@@ -1,4 +1,7 @@
-"""Logit distillation: the whole pruned model is trained end to end to predict what the original predicts."""
+"""Logit distillation: the whole pruned model is trained end to end to predict what the original predicts.
+
+The text's own next tokens have a say too: docs/results.md tells what that gains.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,14 @@ class LogitsOptions(WholeOptions):
             layers; "merged": those of the layers that lost something; "all".
         top_k: take the original's k likeliest tokens and all others as one; None for the full vocabulary.
         temperature: of both distributions.
-        text: the weight of the next-token loss on the text, beside 1 for the original's distributions.
+        text: the weight of the next-token loss on the text, beside 1 for the original's distributions; 0 for these
+            alone.
     """
 
     trains: Trains = "no-embeddings"
     top_k: int | None = None
     temperature: float = 1.0
-    text: float = 0.0
+    text: float = 0.3
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense for any model."""
@@ -51,7 +55,7 @@ class LogitsOptions(WholeOptions):
     "logits",
     title="Logit distillation",
     paper="Hinton et al. 2015, arXiv 1503.02531",
-    summary="Train the pruned model end to end on the original's next-token distributions.",
+    summary="Train the pruned model end to end on the original's next-token distributions, and a little on the text.",
     cost="For every step a pass of the original, and one of the pruned model forward and backward.",
     options=LogitsOptions,
 )

@@ -43,7 +43,8 @@ def recover(
         bundle: the pruned model, with its plan.
         teacher: the model that it was pruned from, in any dtype.
         tokens: to learn from, int64 (sequences, tokens); the last sequences are held out.
-        how: a way of ``come.recover.ways()``, or several that follow one another: ["refit", "distill-mp", "logits"].
+        how: a way of ``come.recover.ways()``, or several that follow one another: ["refit", "distill-mp", "logits"];
+            "default": refit, then logits.
         on_progress: told of each step; its values hold layer, step, train_loss, held_out_loss and lr.
         checkpoint: a folder; what a killed run leaves there, the same request goes on from, to the same weights.
         stop: asked now and then whether to stop early and keep the best.

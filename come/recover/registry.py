@@ -18,6 +18,7 @@ from come.recover.spans import Span
 
 Stop = Callable[[], bool]
 ORDER = ("refit", "distill-mp", "distill-sp", "logits", "lora", "partial")
+DEFAULT = ("refit", "logits")  # gave back most for its time: docs/results.md
 
 
 @dataclass(frozen=True)
@@ -128,18 +129,24 @@ def ways() -> dict[str, Way]:
     return dict(sorted(_WAYS.items(), key=lambda item: ORDER.index(item[0]) if item[0] in ORDER else len(ORDER)))
 
 
+def names_of(how: str | Sequence[str]) -> list[str]:
+    """The names of the ways that are asked for: a list, or joined by commas; "default" stands for ``DEFAULT``."""
+    names = [name.strip() for name in how.split(",") if name.strip()] if isinstance(how, str) else how
+    return [way for name in names for way in (DEFAULT if name == "default" else (name,))]
+
+
 def parse(how: str | Sequence[str], options: Mapping[str, Any]) -> list[tuple[Way, Any]]:
     """The ways that are asked for, each with its options.
 
     Args:
-        how: a name, or several: a list, or joined by commas.
+        how: a name, or several (``names_of``).
         options: an option goes to every way that has it; "logits.lr" to that way alone.
 
     Raises:
         ComeError: there is no such way or option, or its value makes no sense.
     """
     known = ways()
-    names = [name.strip() for name in how.split(",")] if isinstance(how, str) else list(how)
+    names = names_of(how)
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=2)

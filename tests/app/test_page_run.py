@@ -73,6 +73,17 @@ def test_methods_targets_and_seeds_make_a_sweep(visit: Visit, lab: Lab, monkeypa
     assert all((run.config.evaluate, run.config.task_limit) == (["ppl", "acc"], 7) for run in launched)
 
 
+def test_a_recovery_is_chosen_with_one_click(visit: Visit, lab: Lab, monkeypatch) -> None:
+    launched: list[Run] = []
+    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
+    at = visit("run", target="5")
+    next(button for button in at.button if button.label.startswith("Take what gives back most")).click().run()
+    at.button(key="start").click().run()
+    assert not at.exception and not at.error
+    assert all(run.config.recover == ["refit", "logits"] for run in launched)
+    assert launched[0].config.recover_options == {"logits.minutes": 5.0}
+
+
 def test_runs_go_where_the_form_says(visit: Visit, lab: Lab, monkeypatch) -> None:
     sent: list[str] = []
     monkeypatch.setattr(come.runs, "launch", lambda *runs, where="": sent.append(where))

@@ -47,6 +47,11 @@ def test_a_chain_is_its_parts_one_after_the_other() -> None:
     assert same_weights(recover(student, teacher, TOKENS, "refit, distill-mp, logits", **QUICK).bundle, chained.bundle)
 
 
+def test_default_stands_for_what_gives_back_most() -> None:
+    assert [way.name for way, _ in parse("default", {})] == ["refit", "logits"]
+    assert [way.name for way, _ in parse(["default", "partial"], {})] == ["refit", "logits", "partial"]
+
+
 def test_options_go_where_they_belong() -> None:
     ((_, refit), (_, logits)) = parse(["refit", "logits"], {"lr": 1e-3, "logits.steps": 7, "maps": "both"})
     assert (refit.maps, logits.lr, logits.steps) == ("both", 1e-3, 7)
