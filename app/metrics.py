@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from app.measured import Result, Value
 
 MIB = 2**20
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ def ends(value: Value) -> tuple[float | None, float | None]:
 
 
 def number(value: float) -> str:
-    """A perplexity in the fewest digits that still tell: 59.6, 207, 12,345, 1.2e+06."""
-    if value < 100:
-        return f"{value:.1f}"
-    return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
+    """A perplexity in the fewest digits that still tell: 59.6, 207, 12,345, 1.2 × 10⁶."""
+    if value < 1e6:
+        return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"

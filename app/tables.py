@@ -20,6 +20,7 @@ _LATEX = {
     "−": r"$-$",
     "×": r"$\times$",
     "–": "--",
+    **{sign: f"$^{digit}$" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
 

@@ -123,7 +123,7 @@ def test_the_title_says_the_finding(more: list, title: str) -> None:
 
 
 def test_numbers_are_short() -> None:
-    assert [figures.number(value) for value in (8.03, 193.4, 12345.6, 3.2e7)] == ["8.0", "193", "12,346", "3.2e+07"]
+    assert [figures.number(value) for value in (8.03, 193.4, 12345.6, 3.2e7)] == ["8.0", "193", "12,346", "3.2 × 10⁷"]
 
 
 def test_methods_are_told_apart_by_more_than_colour() -> None:
