@@ -7,14 +7,13 @@ import streamlit as st
 
 import come.merge
 import come.runs
-from app import compared, comparison, example, metrics, points, session, tables, verdict, widgets
+from app import at_work, compared, comparison, example, metrics, points, session, tables, verdict, widgets
 from app.compared import Shown
 from app.comparison import Entry
 from app.figures import compare as figures
 from app.figures import compare_heatmap
 from app.measured import Result
 from app.metrics import LAYERS, SIZES, Metric, Size
-from come.runs import Run
 
 FEW_LINES = 12
 
@@ -29,9 +28,10 @@ def page() -> None:
     active = [item.run for item in own if item.run.state().active]
     shipped = not any(item.pruned for item in own)
     groups = comparison.groups(comparison.entries(example.runs()) if shipped else own)
-    if active:
-        _at_work(active, {run.id for run in known})
+    told = st.empty()
     _compared(own, groups, shipped)
+    if active:
+        at_work.follow(told, active, {run.id for run in known})
 
 
 def _compared(own: list[Entry], groups: dict[tuple, list[Entry]], shipped: bool) -> None:
@@ -284,16 +284,6 @@ def _downloads(lines: list[Result], results: list[Result], originals: list[Resul
 
 
 # --- what is not there -------------------------------------------------------------------------------
-
-
-@st.fragment(run_every=3.0)
-def _at_work(active: list[Run], known: set[str]) -> None:
-    """How many runs are at work or wait; when one ends, or a new one is there, the page is drawn anew."""
-    now = [run for run in active if run.state().active]
-    if len(now) != len(active) or {run.id for run in come.runs.list_runs()} != known:
-        st.rerun()
-    count = f"{len(now)} runs are" if len(now) > 1 else "1 run is"
-    st.caption(f":material/progress_activity: {count} at work or waiting, and will show here when done.")
 
 
 def _left_out(items: list[tuple[Entry, str]]) -> None:

@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import come.runs
+from app import at_work
 from come.runs import Run, RunConfig
 from tests.tiny import tiny_folder
 
@@ -66,8 +67,9 @@ def lab(finished_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> L
 
 
 @pytest.fixture
-def visit(lab: Lab) -> Callable[..., AppTest]:
+def visit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """Opens a page as the first of a visit: ``visit("plan", target="4")``; parameters are those of the URL."""
+    monkeypatch.setattr(at_work, "LONGEST", 0.0)  # else a page that follows runs would not end
 
     def open_page(page: str, **params: str) -> AppTest:
         st.cache_data.clear()

@@ -1,0 +1,53 @@
+"""Going from the compare page to a run while others are at work, by a visitor who is far away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import come.runs
+from come.runs import RunConfig
+from come.runs.state import identity
+from tests.app import synthetic
+from tests.e2e.conftest import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 90_000
+# Longer than a page waits between two looks at its runs: had it a timer, that would fire while a click is answered.
+AWAY = 4_000  # milliseconds from the server to the browser
+FAR_AWAY = """
+const listen = WebSocket.prototype.addEventListener;
+WebSocket.prototype.addEventListener = function (kind, heard, ...rest) {
+  const late = event => setTimeout(() => heard.call(this, event), window.away || 0);
+  return listen.call(this, kind, kind === "message" ? late : heard, ...rest);
+};
+"""
+
+
+def test_a_click_while_runs_are_at_work_ends_at_the_run(
+    server: Callable[..., Server], page: Page, tmp_path: Path
+) -> None:
+    page.set_default_timeout(PATIENCE)
+    runs = tmp_path / "runs"
+    synthetic.sweep(runs, ("come", "shortgpt"), (27, 24), measure=("ppl",))
+    at_work = come.runs.create(RunConfig(target_layers=24, keep_model=False), runs)
+    at_work.update(status="running", stage="compress", **identity(os.getpid()))
+    page.add_init_script(FAR_AWAY)
+    page.goto(f"{server().url}/compare")
+    page.get_by_text("1 run is at work or waiting").wait_for()
+    page.get_by_label("Open a run").click()
+    page.evaluate(f"window.away = {AWAY}")
+    page.get_by_role("option").first.click()
+    page.get_by_role("heading", name="Run", exact=True).wait_for()
+    page.get_by_role("heading", name="All runs").wait_for()
+    page.wait_for_timeout(2 * AWAY)  # whatever else was asked before has been answered by then
+    assert page.get_by_role("heading", name="Run", exact=True).is_visible()
+    assert page.get_by_role("heading", name="All runs").is_visible()
