@@ -1,7 +1,7 @@
-"""Every page by axe-core's rules for WCAG 2 A and AA, in light, in dark and narrow.
+"""Every page by axe-core's rules for WCAG 2 A and AA, in light, in dark and narrow; and by the keyboard alone.
 
 Everything is the shipped example, so that no model is loaded. What axe-core does not see is looked at here: words
-inside of figures.
+inside of figures. A click on a figure is never the only way: the layer, channel or cell that it opens has a field.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 PAGES = ("home", "model", "channels", "layers", "plan", "run", "compare", "inspect", "playground", "learn")
+BY_HAND = "plan?windows="  # none yet: a window would be predicted at once, which loads the model
+BY_KEYBOARD = ("plan", BY_HAND, "inspect", "learn")
+MOST_STOPS = 400  # of the keyboard on a page
 WIDE, NARROW = 1280, 400
 LOOKS = (("light", WIDE), ("dark", WIDE), ("dark", NARROW))
 SECOND = 1000
@@ -62,6 +65,24 @@ FAINT = """() => {
     }).map(text => text.textContent);
 }"""
 
+# The widgets of the page itself that can be used, each marked with its place; gives how many there are.
+MARK_WIDGETS = """() => {
+    const kinds = ['Button', 'ButtonGroup', 'Checkbox', 'DataFrame', 'DownloadButton', 'FileUploader', 'MultiSelect',
+        'NumberInput', 'PageLink', 'Popover', 'Selectbox', 'Slider', 'TextArea', 'TextInput', 'Expander'];
+    const use = 'button, input, textarea, a[href], summary, canvas, [role=slider]';
+    const found = [...document.querySelectorAll(kinds.map(kind => `.stMain [data-testid=st${kind}]`).join())].filter(
+        widget => widget.getClientRects().length
+            && [...widget.querySelectorAll(use)].some(each => !each.disabled && !each.closest('[aria-disabled=true]')));
+    found.forEach((widget, place) => widget.dataset.place = place);
+    return found.map(widget => `${widget.dataset.testid}: ${widget.innerText.split('\\n')[0]}`);
+}"""
+FOCUSED = """() => {
+    const places = [];
+    for (let each = document.activeElement; each; each = each.parentElement)
+        if (each.dataset.place !== undefined) places.push(+each.dataset.place);
+    return [document.activeElement === document.body, places];
+}"""
+
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -70,7 +91,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, BY_HAND])
 def test_axe_finds_nothing(serving: Server, page: Page, name: str) -> None:
     faults = []
     page.emulate_media(color_scheme="light")
@@ -83,6 +104,38 @@ def test_axe_finds_nothing(serving: Server, page: Page, name: str) -> None:
         if page.evaluate("document.querySelector('.stMain').scrollWidth") > width:
             faults.append(f"{where}runs over the side")
     assert not faults, "\n".join(faults)
+
+
+def test_words_on_the_accent_are_legible_outside_of_the_page_too(serving: Server, page: Page) -> None:
+    """Popovers hang outside of the element to which Streamlit gives a colour scheme."""
+    page.emulate_media(color_scheme="dark")
+    open_page(page, serving, "compare")
+    page.get_by_role("button", name="Choose runs").click()
+    page.get_by_role("combobox", name="Methods").click()
+    page.get_by_role("option").first.click()
+    page.locator("[data-testid=stPopoverBody] [data-tag]").first.wait_for()
+    settled(page)
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("name", BY_KEYBOARD)
+def test_tab_reaches_every_widget(serving: Server, page: Page, name: str) -> None:
+    open_page(page, serving, name)
+    closed = page.locator(".stMain details:not([open]) > summary")
+    while closed.count():
+        closed.first.press("Enter")
+    settled(page)
+    widgets: list[str] = page.evaluate(MARK_WIDGETS)
+    assert len(widgets) > 4
+    page.get_by_role("heading", level=1).click()
+    reached: set[int] = set()
+    for _ in range(MOST_STOPS):
+        page.keyboard.press("Tab")
+        left, places = page.evaluate(FOCUSED)
+        reached |= set(places)
+        if left:
+            break
+    assert [widget for place, widget in enumerate(widgets) if place not in reached] == []
 
 
 # --- small steps -------------------------------------------------------------------------------------

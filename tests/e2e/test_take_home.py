@@ -1,4 +1,4 @@
-"""Home in a real browser, and a model taken home: prepared, sent from the disk, checked."""
+"""Home in a real browser, and a model taken home: prepared, sent from the disk, checked; and as a GGUF file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from come.runs import RunConfig, create, execute
 from tests.e2e.conftest import Server
-from tests.tiny import tiny_folder
+from tests.ggufs import gguf_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -39,19 +39,32 @@ def test_a_model_is_taken_home(server: Callable[..., Server], page: Page, tmp_pa
     serving = server()
     text = tmp_path / "lines.txt"
     text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(400)))
-    fields = {"n_tokens": 512, "seq_len": 64, "evaluation_tokens": 256, "target_layers": 4}
-    request = RunConfig(model=str(tiny_folder(tmp_path)), text=str(text), keep_model=False, **fields)
+    fields = {"n_tokens": 512, "seq_len": 64, "evaluation_tokens": 256, "target_layers": 3}
+    request = RunConfig(model=str(gguf_folder(tmp_path)), text=str(text), keep_model=False, **fields)
     run = create(request, serving.runs)
     execute(run)
     page.set_default_timeout(90 * SECOND)
     page.goto(f"{serving.url}/run?run={run.id}")
     page.get_by_role("button", name="Prepare the download").click()
+    packed = run.path / "takeaway" / f"{run.id}-float32.zip"
+    assert downloaded(page, packed.name) == packed.read_bytes()
+    page.get_by_role("button", name="Check in plain Transformers").click()
+    page.get_by_text("It reloads in plain Transformers").wait_for()
+
+    # The same as a GGUF file: its panel takes the other's place.
+    page.get_by_role("radio", name="GGUF file").click()
+    page.get_by_role("radio", name="q8_0, 8 bits").wait_for()
+    page.get_by_role("button", name="Prepare the download").click()
+    sent = downloaded(page, f"{run.id}-float16.gguf")
+    assert sent[:4] == b"GGUF"
+    assert sent == (run.path / "takeaway" / f"{run.id}-float16.gguf").read_bytes()
+
+
+def downloaded(page: Page, name: str) -> bytes:
+    """What the link of a packed model sends, once it is there."""
     link = page.get_by_role("link", name="Download ")
     link.wait_for()
     with page.expect_download() as download:
         link.click()
-    packed = run.path / "takeaway" / f"{run.id}-float32.zip"
-    assert download.value.suggested_filename == packed.name
-    assert Path(download.value.path()).read_bytes() == packed.read_bytes()
-    page.get_by_role("button", name="Check in plain Transformers").click()
-    page.get_by_text("It reloads in plain Transformers").wait_for()
+    assert download.value.suggested_filename == name
+    return Path(download.value.path()).read_bytes()
