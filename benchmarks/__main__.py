@@ -13,6 +13,7 @@ TABLES = {
     "progressive": "the progressive loop against its necessary work and the straightforward way",
     "search": "CoMe-P's candidates against scoring copies of the model",
     "whatif": "an answer to a what-if question against the layers from the lowest change on and the head",
+    "pages": "how soon figures of a 7B model and page switches are drawn in Chromium",
     "memory": "peak memory under a budget",
     "training": "a training step against matrix products, and its memory",
     "scaling": "cost against tokens and layers",

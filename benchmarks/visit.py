@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from urllib.request import urlopen
 
 import psutil
 
@@ -17,8 +14,8 @@ from benchmarks.timing import bundled, forward, markdown, seconds
 from come import runs
 from come.measure.walk import default_batch_size
 from come.runs import RunConfig
+from scripts.serving import served
 
-PORT = 8699
 REQUESTS = (
     RunConfig(kind="analyze"),
     RunConfig(method="come", target_layers=27),
@@ -37,36 +34,22 @@ def table() -> str:
         # No figure measured by an earlier visit may be used, but the model is converted already.
         for figure in (Path(os.environ.get("COME_HOME", Path.home() / ".cache/come")) / "measured").glob("*.json"):
             figure.unlink()
-        server = _server()
-        try:
+        with served(folder) as (_, server):
             began = time.perf_counter()
             peak = _visit(server)
             taken = time.perf_counter() - began
-        finally:
-            server.terminate()
-            server.wait()
     columns = ("visit, s", "plain forward, s", "visit / forward", "trunk alone, s", "peak PSS, MiB")
     return markdown(columns, [(taken, whole, taken / whole, trunk, peak >> 20)])
 
 
-def _server() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(PORT)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(120):
-        with suppress(OSError), urlopen(f"http://localhost:{PORT}/_stcore/health", timeout=1):
-            return server
-        time.sleep(0.5)
-    raise RuntimeError("the page did not start")
-
-
-def _visit(server: subprocess.Popen[bytes]) -> int:
+def _visit(server: int) -> int:
     """Queue the runs as the page does, wait for the last, and return the peak of all processes' PSS in bytes."""
     peak = 0
     for request in REQUESTS:
         run = runs.create(request)
         runs.launch(run)
         while (state := run.state()).active:
-            peak = max(peak, _pss(server.pid) + (_pss(state.pid) if state.pid else 0))
+            peak = max(peak, _pss(server) + (_pss(state.pid) if state.pid else 0))
             time.sleep(0.2)
         assert state.status == "done", state.error
     return peak
