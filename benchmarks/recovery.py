@@ -58,8 +58,8 @@ class Case:
 
 
 def _trained(method: str, layers: int, how: tuple[str, ...], **options: Any) -> Case:
-    """A case of the ablation: a fifth of the budget."""
-    return Case(method, layers, how, {f"{how[-1]}.{name}": value for name, value in options.items()}, share=0.2)
+    """A case of the ablation: a share of the budget."""
+    return Case(method, layers, how, {f"{how[-1]}.{name}": value for name, value in options.items()}, share=0.15)
 
 
 CASES = {
@@ -68,27 +68,25 @@ CASES = {
     "come-24-refit": Case("come", 24, ("refit",), tokens=CALIBRATION, tasks=True),
     "shortgpt-24": Case("shortgpt", 24),
     "shortgpt-24-refit": Case("shortgpt", 24, ("refit",), tokens=CALIBRATION),
-    "come-24-mse": Case("come", 24, ("refit", "distill-mp"), {"loss": "mse"}, share=0.2),
-    "come-24-cosine": Case("come", 24, ("refit", "distill-mp"), {"loss": "cosine"}, share=0.2),
-    "come-24-kl": Case("come", 24, ("refit", "distill-mp"), {"loss": "kl"}, share=0.2),
-    "come-24-sp": Case("come", 24, ("refit", "distill-sp"), {"loss": "mse"}, share=0.2),
+    "come-24-mse": Case("come", 24, ("refit", "distill-mp"), {"loss": "mse"}, share=0.15),
+    "come-24-cosine": Case("come", 24, ("refit", "distill-mp"), {"loss": "cosine"}, share=0.15),
+    "come-24-kl": Case("come", 24, ("refit", "distill-mp"), {"loss": "kl"}, share=0.15),
+    "come-24-sp": Case("come", 24, ("refit", "distill-sp"), {"loss": "mse"}, share=0.15),
     "come-24-logits-alone": _trained("come", 24, ("logits",)),
     "come-24-logits": _trained("come", 24, ("refit", "logits")),
+    "come-24-logits-kl": _trained("come", 24, ("refit", "logits"), text=0.0),
     "come-24-lora": _trained("come", 24, ("refit", "lora")),
     "come-24-partial": _trained("come", 24, ("refit", "partial")),
     "shortgpt-24-logits": _trained("shortgpt", 24, ("refit", "logits")),
+    "come-p-24-logits": _trained("come-p", 24, ("refit", "logits"), merge=QUICK, calibration=4096),
     "original-logits": _trained(ORIGINAL, 30, ("logits",)),
-    "original-text": _trained(ORIGINAL, 30, ("logits",), text=1.0),
-    "come-24-16-steps": Case("come", 24, ("refit", "logits"), {"logits.steps": 16}),
-    "come-24-32-steps": Case(
-        "come", 24, ("refit", "logits"), {"logits.steps": 32, "logits.batch_tokens": 1024, "logits.lr": 6e-4}
-    ),
-    "come-p-24-full": Case("come-p", 24, ("refit", "logits"), merge=QUICK, calibration=4096, share=0.9, tasks=True),
-    "come-p-21-full": Case("come-p", 21, ("refit", "logits"), merge=QUICK, calibration=4096, share=0.9, tasks=True),
-    "come-24-full": Case("come", 24, ("refit", "logits"), share=1.0, tasks=True),
-    "come-21-full": Case("come", 21, ("refit", "logits"), share=1.0, tasks=True),
-    "shortgpt-24-full": Case("shortgpt", 24, ("refit", "logits"), share=1.0, tasks=True),
-    "shortgpt-21-full": Case("shortgpt", 21, ("refit", "logits"), share=1.0, tasks=True),
+    "original-full": Case(ORIGINAL, 30, ("logits",), share=0.92, tasks=True),
+    "come-p-24-full": Case("come-p", 24, ("refit", "logits"), merge=QUICK, calibration=4096, share=0.92, tasks=True),
+    "come-p-21-full": Case("come-p", 21, ("refit", "logits"), merge=QUICK, calibration=4096, share=0.92, tasks=True),
+    "come-24-full": Case("come", 24, ("refit", "logits"), share=0.92, tasks=True),
+    "come-21-full": Case("come", 21, ("refit", "logits"), share=0.92, tasks=True),
+    "shortgpt-24-full": Case("shortgpt", 24, ("refit", "logits"), share=0.92, tasks=True),
+    "shortgpt-21-full": Case("shortgpt", 21, ("refit", "logits"), share=0.92, tasks=True),
 }
 
 
