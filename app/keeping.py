@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import streamlit as st
 
 from app import origins, planning, session, visit
+from app.choice import Draft
 from come.errors import ComeError
 from come.measure import Measurement
 from come.merge import DraftWindow, Plan
@@ -63,9 +65,22 @@ def now(measured: Measurement | None, facts: Facts) -> Keeping | None:
     if measured is None or draft.method != planning.MERGES:
         return None
     try:
-        return of_windows(planning.windows(draft, measured, facts), facts, draft.dropped)
+        return _foreseen(draft, measured, facts)
     except ComeError:
         return None  # the plan page and the strip say what is wrong with it
+
+
+# The strip and the page below it ask the same.
+@st.cache_resource(
+    max_entries=32,
+    show_spinner=False,
+    hash_funcs={
+        Measurement: lambda each: (id(each), float(each.block_influence.sum()), float(each.mlp_sensitivity.sum())),
+        Facts: lambda each: (each.source, each.layers, each.parameters),
+    },
+)
+def _foreseen(draft: Draft, measured: Measurement, facts: Facts) -> Keeping:
+    return of_windows(planning.windows(draft, measured, facts), facts, draft.dropped)
 
 
 def of_windows(windows: list[DraftWindow], facts: Facts, dropped: Sequence[int] = ()) -> Keeping:

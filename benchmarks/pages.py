@@ -15,7 +15,7 @@ from benchmarks.timing import markdown
 from scripts.browser import browser
 from scripts.serving import served
 
-ROUNDS = 5
+ROUNDS = 3
 MIB = 2**20
 # Page, and what is asked for there: words for the table, the name of a button.
 ASKED = (
@@ -28,21 +28,25 @@ ASKED = (
 )
 SMALL = ("home", "model", "channels", "layers", "plan", "compare", "inspect")
 
-# Resolves once all is drawn: (page's heading or "", what the figures said before or "") -> milliseconds since `began`.
-DRAWN = """([heading, before]) => new Promise(resolve => {
-    const words = () => [...document.querySelectorAll('.js-plotly-plot')].map(chart => chart.textContent).join('|');
+# What the figures show: their words, and from where to where.
+SHOWN = """[...document.querySelectorAll('.js-plotly-plot')].map(
+    chart => chart.textContent + chart._fullLayout?.xaxis?.range).join('|')"""
+# Resolves once all is drawn: (the heading that is left or "", what the figures said before or "") -> milliseconds.
+DRAWN = """([left, before]) => new Promise((resolve, reject) => {
+    const words = () => SHOWN;
     const look = () => {
         const charts = [...document.querySelectorAll('[data-testid=stPlotlyChart]')];
         const done = document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'
-            && (!heading || document.querySelector('h1')?.textContent === heading)
+            && (!left || (document.querySelector('h1')?.textContent ?? left) !== left)
             && !document.querySelector('[data-testid=stSkeleton], [data-stale=true]')
             && charts.every(chart => chart.querySelector('.main-svg'))
             && (!before || words() !== before);
-        done ? resolve(performance.now() - window.began) : requestAnimationFrame(look);
+        if (done) resolve(performance.now() - window.began);
+        else if (performance.now() - window.began > 60000) reject(new Error('not drawn within a minute'));
+        else requestAnimationFrame(look);
     };
     look();
-})"""
-WORDS = "[...document.querySelectorAll('.js-plotly-plot')].map(chart => chart.textContent).join('|')"
+})""".replace("SHOWN", SHOWN)
 CLICKED = "element => { window.began = performance.now(); element.click(); }"
 
 
@@ -57,36 +61,36 @@ class Visitor:
         """Go to a page by its address and wait until it is drawn."""
         self.page.goto(address)
         self.page.locator("h1").wait_for()
-        self.page.evaluate("window.began = 0")
+        self.page.evaluate("window.began = performance.now()")
         self.page.evaluate(DRAWN, ["", ""])
 
     def switch(self, title: str) -> tuple[float, int]:
         """Go to a page by the sidebar; seconds until all of it is drawn, and bytes."""
         link = self.page.get_by_test_id("stSidebarNavLink").filter(has_text=title)
-        return self._timed(lambda: link.evaluate(CLICKED), title, "")
+        return self._timed(lambda: link.evaluate(CLICKED), self.page.locator("h1").inner_text(), "")
 
     def ask(self, button: str) -> tuple[float, int]:
         """Click a button of the page; seconds until the figures that it changes are drawn, and bytes."""
-        before = self.page.evaluate(WORDS)
+        before = self.page.evaluate(SHOWN)
         found = self.page.locator(".stMain").get_by_role("radio", name=button, exact=True).first
         return self._timed(lambda: found.evaluate(CLICKED), "", before)
 
     def zoom(self) -> tuple[float, int]:
-        """Take the upper end of the range of channels far down; seconds until that is drawn, and bytes."""
-        before = self.page.evaluate(WORDS)
-        handle = self.page.locator("[data-testid=stSlider] [role=slider]").last
+        """Take the upper end of the range of channels down; seconds until that is drawn, and bytes."""
+        before = self.page.evaluate(SHOWN)
+        handle = self.page.get_by_test_id("stSlider").last.get_by_role("slider").last
 
         def act() -> None:
             handle.focus()
             self.page.evaluate("window.began = performance.now()")
-            self.page.keyboard.press("Home")
+            self.page.keyboard.press("PageDown")
 
         return self._timed(act, "", before)
 
-    def _timed(self, act: Callable[[], object], heading: str, before: str) -> tuple[float, int]:
+    def _timed(self, act: Callable[[], object], left: str, before: str) -> tuple[float, int]:
         sent = self.received
         act()
-        milliseconds = self.page.evaluate(DRAWN, [heading, before])
+        milliseconds = self.page.evaluate(DRAWN, [left, before])
         return milliseconds / 1000, self.received - sent
 
 
@@ -125,7 +129,7 @@ def _switches(visitor: Visitor, address: str) -> str:
     times: dict[str, list[tuple[float, int]]] = {page: [] for page in SMALL}
     for number in range(ROUNDS + 1):
         for page in (*SMALL[1:], SMALL[0]):
-            found = visitor.switch(page.capitalize() if page != "home" else "Home")
+            found = visitor.switch(page.capitalize())
             if number:  # the first round fetches the browser's own scripts
                 times[page].append(found)
     rows = [(page, *_medians(found)) for page, found in times.items()]

@@ -88,6 +88,14 @@ CASES = {
     "shortgpt-24-full": Case("shortgpt", 24, ("refit", "logits"), share=0.92, tasks=True),
     "shortgpt-21-full": Case("shortgpt", 21, ("refit", "logits"), share=0.92, tasks=True),
 }
+UNRECOVERED = ("come-p", "deeper", "fisher", "sleb", "streamline", "taylor")  # those that lose least without recovery
+for _layers in (27, 24, 21):
+    for _method in UNRECOVERED:
+        _merge = QUICK if _method == "come-p" else {}
+        CASES[f"{_method}-{_layers}"] = Case(_method, _layers, merge=_merge, calibration=4096)
+    CASES[f"come-p-{_layers}-refit"] = Case(
+        "come-p", _layers, ("refit",), merge=QUICK, calibration=4096, tokens=CALIBRATION
+    )
 
 
 @dataclass

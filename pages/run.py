@@ -210,7 +210,7 @@ def _log(run: Run) -> None:
     text = running.tail(run.log()).strip()
     events = running.told(run.events())
     nothing = "Nothing was reported yet." if run.state().active else "No log was kept of this run."
-    st.code(shown("\n".join(events)) or nothing, language=None, height=220)
+    st.code(shown("\n".join(events)) or nothing, language=None, height=220 if events else "content")
     if text:
         st.caption("What the process itself wrote")
         st.code(shown(text), language=None, height=160)

@@ -103,15 +103,18 @@ def layer_heads(
             showlegend=False,
         )
     )
-    for index, mean in enumerate(kv):
-        figure.add_shape(
-            type="line",
-            x0=index * size - 0.45,
-            x1=(index + 1) * size - 0.55,
-            y0=float(mean),
-            y1=float(mean),
-            line={"color": theme.MARK, "width": 2},
-        )
+    means = [
+        {
+            "type": "line",
+            "x0": index * size - 0.45,
+            "x1": (index + 1) * size - 0.55,
+            "y0": float(mean),
+            "y1": float(mean),
+            "line": {"color": theme.MARK, "width": 2},
+        }
+        for index, mean in enumerate(kv)
+    ]
+    figure.update_layout(shapes=means)  # at once: plotly looks at all that are there for each that is added
     best = int(kv.argmax())
     theme.finish(
         figure,

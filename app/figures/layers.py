@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -84,12 +85,12 @@ def similarity(
             showlegend=False,
         )
     )
-    for window in planned:
-        _outline(figure, window, _INK, 1.5, dash="dot")
+    shapes = [shape for window in planned for shape in _outline(window, _INK, 1.5, dash="dot")]
     if best is not None:
-        _outline(figure, best, theme.MARK, 2.5)
+        shapes += _outline(best, theme.MARK, 2.5)
     if selected is not None and selected != best:
-        _outline(figure, selected, _INK, 2.5)
+        shapes += _outline(selected, _INK, 2.5)
+    figure.update_layout(shapes=shapes)  # at once: plotly looks at all that are there for each that is added
     theme.finish(
         figure,
         _similarity_finding(matrix, kind, best),
@@ -265,18 +266,15 @@ def _between(first: int, last: int) -> str:
     return f"across layer {first}" if first == last else f"across layers {first} to {last}"
 
 
-def _outline(figure: go.Figure, window: tuple[int, int], color: str, width: float, dash: str = "solid") -> None:
-    """Mark a window's cell, in both halves of the symmetric matrix."""
+def _outline(window: tuple[int, int], color: str, width: float, dash: str = "solid") -> list[dict[str, Any]]:
+    """Marks of a window's cell, in both halves of the symmetric matrix."""
     first, last = window
-    for x, y in ((last + 1, first), (first, last + 1)):
-        figure.add_shape(
-            type="rect",
-            x0=x - 0.5,
-            x1=x + 0.5,
-            y0=y - 0.5,
-            y1=y + 0.5,
-            line={"color": color, "width": width, "dash": dash},
-        )
+    line = {"color": color, "width": width, "dash": dash}
+    return [_box(x - 0.5, x + 0.5, y - 0.5, y + 0.5, line=line) for x, y in ((last + 1, first), (first, last + 1))]
+
+
+def _box(x0: float, x1: float, y0: float, y1: float, **looks: Any) -> dict[str, Any]:
+    return {"type": "rect", "x0": x0, "x1": x1, "y0": y0, "y1": y1, "xref": "x", "yref": "y", **looks}
 
 
 def _add_tiles(
@@ -287,17 +285,6 @@ def _add_tiles(
     selected: tuple[int, int] | None,
 ) -> None:
     """A row of tiles on one thread; windows of the plan stand on a common base."""
-    figure.add_shape(
-        type="line",
-        x0=-0.6,
-        x1=layers - 0.4,
-        y0=0.5,
-        y1=0.5,
-        line={"color": theme.HAIRLINE, "width": 3},
-        layer="below",
-        row=1,
-        col=1,
-    )
     figure.add_trace(
         go.Bar(
             x=np.arange(layers),
@@ -310,29 +297,15 @@ def _add_tiles(
         row=1,
         col=1,
     )
-    for first, last in planned:
-        figure.add_shape(
-            type="rect",
-            x0=first - 0.41,
-            x1=last + 0.41,
-            y0=1.12,
-            y1=1.22,
-            fillcolor=theme.ACCENT,
-            line={"width": 0},
-            row=1,
-            col=1,
-        )
+    thread = _box(-0.6, layers - 0.4, 0.5, 0.5, line={"color": theme.HAIRLINE, "width": 3}, layer="below")
+    shapes = [thread | {"type": "line"}]
+    shapes += [
+        _box(first - 0.41, last + 0.41, 1.12, 1.22, fillcolor=theme.ACCENT, line={"width": 0})
+        for first, last in planned
+    ]
     if selected is not None:
-        figure.add_shape(
-            type="rect",
-            x0=selected[0] - 0.5,
-            x1=selected[1] + 0.5,
-            y0=-0.08,
-            y1=1.08,
-            line={"color": theme.MARK, "width": 2},
-            row=1,
-            col=1,
-        )
+        shapes.append(_box(selected[0] - 0.5, selected[1] + 0.5, -0.08, 1.08, line={"color": theme.MARK, "width": 2}))
+    figure.update_layout(shapes=shapes)
 
 
 def _half_ticks(places: np.ndarray, values: np.ndarray) -> go.Scatter:

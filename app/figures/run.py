@@ -101,7 +101,7 @@ def _merges(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     theme.finish(
         figure,
         title,
-        x="first layer of the window, in the numbering of its measurement (● merged)",
+        x="first layer of the window, as numbered then (● merged)",
         y="step",
         height=120 + min(26 * len(known), 420),
     )

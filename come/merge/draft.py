@@ -149,13 +149,16 @@ def steps_by_hand(
 
 @dataclass
 class _Group:
-    """A layer of the draft: the original layers it stands for, and the units it keeps, (original layer, index)."""
+    """A layer of the draft: the original layers it stands for, and the units it keeps, (units, 2).
+
+    A unit is told by its original layer and its index there.
+    """
 
     first: int
     last: int
     influence: float
-    kv_units: list[tuple[int, int]]
-    channel_units: list[tuple[int, int]]
+    kv_units: Tensor
+    channel_units: Tensor
 
 
 def _automatic(
@@ -167,8 +170,8 @@ def _automatic(
             layer,
             layer,
             float(measurement.block_influence[layer]),
-            [(layer, unit) for unit in range(kv.shape[1])],
-            [(layer, unit) for unit in range(ffn.shape[1])],
+            _all_units(layer, kv.shape[1]),
+            _all_units(layer, ffn.shape[1]),
         )
         for layer in range(measurement.layers)
     ]
@@ -184,17 +187,19 @@ def _automatic(
     return [_as_window(measurement, group) for group in groups if group.last > group.first]
 
 
+def _all_units(layer: int, units: int) -> Tensor:
+    return torch.stack([torch.full((units,), layer), torch.arange(units)], dim=1)
+
+
 def _join(measurement: Measurement, window: list[_Group], exponent: float, floor: float) -> _Group:
     stands_for = window[-1].last - window[0].first + 1
     ratio = ratio_from_influence([group.influence for group in window], exponent, floor, stands_for)
 
-    def keep(units: list[list[tuple[int, int]]], sensitivity: Tensor) -> list[tuple[int, int]]:
+    def keep(units: list[Tensor], sensitivity: Tensor) -> Tensor:
         counts = allocate(len(units[0]), ratio)
-        kept = []
-        for each, count in zip(units, counts, strict=True):
-            values = torch.stack([sensitivity[unit] for unit in each]) if each else torch.zeros(0)
-            kept += [each[index] for index in most_sensitive(values, count)]
-        return kept
+        return torch.cat(
+            [each[most_sensitive(sensitivity[tuple(each.T)], n)] for each, n in zip(units, counts, strict=True)]
+        )
 
     first, last = window[0].first, window[-1].last
     cosine = measurement.similarity.get("cosine")
@@ -210,8 +215,9 @@ def _join(measurement: Measurement, window: list[_Group], exponent: float, floor
 
 def _as_window(measurement: Measurement, group: _Group) -> DraftWindow:
     layers = range(group.first, group.last + 1)
-    kept_kv = [[unit for layer_of, unit in group.kv_units if layer_of == layer] for layer in layers]
-    kept = [[unit for layer_of, unit in group.channel_units if layer_of == layer] for layer in layers]
+    kept_kv, kept = (
+        [units[units[:, 0] == layer, 1].tolist() for layer in layers] for units in (group.kv_units, group.channel_units)
+    )
     ratio = tuple(len(units) / len(group.channel_units) for units in kept)
     return DraftWindow(group.first, group.last, ratio, kept_kv, kept, _distance(measurement, group.first, group.last))
 
