@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.compare import INK
+from come.merge import StepRecord
 
 
 def steps(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
@@ -157,10 +158,4 @@ def _measured(record: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _chosen(record: Mapping[str, Any]) -> float | None:
-    first, last = _measured(record)
-    values = record["skip_influence"]
-    layers = len(record["block_influence"])
-    # SBI is of windows of one size; a window by hand of another size was not measured.
-    if first >= len(values) or (layers and len(values) != layers - (last - first)):
-        return None
-    return float(values[first])
+    return StepRecord(**record).chosen_skip_influence
