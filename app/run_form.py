@@ -103,9 +103,8 @@ def _recovered() -> dict[str, object]:
     )
     names = [name for name in known if name in (chosen or [])]
     if not names:
-        titles = [known[name].title.lower() for name in DEFAULT]
         st.button(
-            f"Take what gives back most: {', then '.join(titles)}",
+            f"Take the default: {', then '.join(DEFAULT)}",  # short: a narrow page cuts off the rest
             type="tertiary",
             icon=":material/healing:",
             on_click=session.put,

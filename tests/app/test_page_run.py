@@ -77,7 +77,7 @@ def test_a_recovery_is_chosen_with_one_click(visit: Visit, lab: Lab, monkeypatch
     launched: list[Run] = []
     monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
     at = visit("run", target="5")
-    next(button for button in at.button if button.label.startswith("Take what gives back most")).click().run()
+    next(button for button in at.button if button.label.startswith("Take the default")).click().run()
     at.button(key="start").click().run()
     assert not at.exception and not at.error
     assert all(run.config.recover == ["refit", "logits"] for run in launched)

@@ -28,7 +28,7 @@ def test_a_recovery_is_watched_and_stopped_early(server: Callable[..., Server], 
     choice = {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}
     page.set_default_timeout(90 * SECOND)
     page.goto(f"{serving.url}/run?{urlencode(choice | {'target': '4'})}")
-    page.get_by_role("button", name="Take what gives back most").click()
+    page.get_by_role("button", name="Take the default").click()
     page.get_by_role("spinbutton", name="Tokens to learn from").wait_for()
     settled(page)
     for field, value in (("Minutes of training, for each", "30"), ("Tokens to learn from", "8192")):
