@@ -15,7 +15,7 @@ from benchmarks.timing import markdown
 from scripts.browser import browser
 from scripts.serving import served
 
-ROUNDS = 3
+ROUNDS = 5
 MIB = 2**20
 # Page, and what is asked for there: words for the table, the name of a button.
 ASKED = (

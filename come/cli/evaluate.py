@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.prune import BatchSize, Device, Dtype, Model, Seed, SeqLen
+from come.cli.request import BatchSize, Device, Dtype, Model, Seed, SeqLen
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from come.cli.prune import Runs
+from come.cli.request import Runs
 from come.cli.screen import AsJson, progress, show, show_json
 from come.events import emit
 from come.runs import Run, find

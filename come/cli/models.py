@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from come.cli.prune import Device
+from come.cli.request import Device
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from come.cli.prune import On, Runs, execute_at, show_results, summary
+from come.cli.prune import show_results, summary
+from come.cli.request import On, Runs, execute_at
 from come.cli.screen import AsJson, show, show_json, show_table
 from come.cli.sweep import execute_all_at
 from come.runs import Run, cancel, delete, find, list_runs, place_named, resume

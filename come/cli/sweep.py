@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from come.cli.options import parse_options
-from come.cli.prune import (
+from come.cli.prune import summary
+from come.cli.request import (
     BatchSize,
     Device,
     Dtype,
@@ -30,7 +31,6 @@ from come.cli.prune import (
     evaluation_of,
     place_on,
     recovery_of,
-    summary,
 )
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
