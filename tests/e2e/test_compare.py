@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,10 +59,11 @@ def choose_a_run(page: Page) -> None:
     A list that is open closes when the page below it moves, as it does while figures are drawn: then it is opened anew.
     """
     runs, first = page.get_by_role("combobox", name="Open a run"), page.get_by_role("option").first
-    while not first.is_visible():
-        runs.press("ArrowDown")  # opens a closed list, and leaves an open one open
+    until = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < until and not runs.input_value():
+        if first.is_visible():
+            page.evaluate(f"window.away = {AWAY}")
+            runs.press("Enter")
+        else:
+            runs.press("ArrowDown")  # opens the list
         page.wait_for_timeout(1_000)
-    page.evaluate(f"window.away = {AWAY}")
-    while not runs.input_value() and not page.get_by_role("heading", name="Run", exact=True).is_visible():
-        first.click(timeout=5_000) if first.is_visible() else runs.press("ArrowDown")
-        page.wait_for_timeout(500)
