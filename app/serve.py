@@ -1,4 +1,7 @@
-"""The page with its downloads: ``streamlit run app/serve.py``. ``app/main.py`` alone is the same without large ones."""
+"""The page as ``make app`` serves it: ``streamlit run app/serve.py``.
+
+``app/main.py`` alone is the same without large downloads, and moves a little while it loads.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import downloads  # noqa: E402
+from app import downloads, first_paint  # noqa: E402
 
 downloads.served = True
-app = st.App(ROOT / "app" / "main.py", routes=downloads.ROUTES)
+app = st.App(ROOT / "app" / "main.py", routes=[*downloads.ROUTES, *first_paint.ROUTES])

@@ -163,7 +163,7 @@ def css() -> str:
 
 _CSS = """<style>
 :root { --come-line: LINE; --come-ink: color-mix(in srgb, currentColor 76%, transparent); }
-.block-container, [data-testid="stMainBlockContainer"] {
+.stApp [data-testid="stMainBlockContainer"] {
   max-width: 1800px; padding-top: 3.25rem; padding-bottom: 4rem;
 }
 .come-strip {
@@ -202,7 +202,7 @@ _CSS = """<style>
 .come-facts div span { display: block; font-size: .8rem; opacity: .72; }
 .come-facts div b { font-size: 1.2rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 @media (max-width: 640px) {
-  .block-container, [data-testid="stMainBlockContainer"] { padding-left: 1rem; padding-right: 1rem; }
+  .stApp [data-testid="stMainBlockContainer"] { padding-left: 1rem; padding-right: 1rem; }
   .come-facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 </style>"""

@@ -216,7 +216,9 @@ def figure(
         "toImageButtonOptions": {"format": image, "filename": key, "scale": 2 if image == "png" else 1},
     }
     with st.container(gap=None):
-        st.html(f"<p class='come-finding'>{title}</p>")
+        # Streamlit holds no place for a figure that is not drawn yet: what is below it would jump.
+        place = f"<style>.st-key-{key} {{ min-height: {drawn.layout.height}px }}</style>"
+        st.html(f"<p class='come-finding'>{title}</p>{place}")
         if on_select is None:
             st.plotly_chart(drawn, key=key, config=config, alt=alt, width=width)
         else:

@@ -24,6 +24,16 @@ pytestmark = pytest.mark.browser
 
 PAGES = ("home", "model", "channels", "layers", "plan", "run", "compare", "inspect", "playground", "learn")
 SECOND = 1000
+# Where the page's words begin, in every frame.
+WATCH_THE_MARGIN = """
+window.margins = [];
+const look = () => {
+  const main = document.querySelector(".stMain");
+  if (main) window.margins.push(main.getBoundingClientRect().x);
+  requestAnimationFrame(look);
+};
+look();
+"""
 
 
 @pytest.fixture
@@ -208,3 +218,12 @@ def names_in_legend(page: Page, key: str) -> set[str]:
 def shortly(perplexity: float) -> str:
     """A perplexity as the verdict writes it."""
     return f"{perplexity:.1f}" if perplexity < 100 else f"{perplexity:,.0f}"
+
+
+def test_the_page_does_not_move_when_the_sidebar_comes(serving: Server, page: Page) -> None:
+    page.add_init_script(WATCH_THE_MARGIN)
+    page.goto(f"{serving.url}/model")
+    page.get_by_test_id("stSidebarNavLink").first.wait_for(timeout=60 * SECOND)
+    page.wait_for_timeout(SECOND)
+    margins = page.evaluate("window.margins")
+    assert len(set(margins)) == 1 and margins[0] > 200
