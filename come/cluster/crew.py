@@ -14,6 +14,7 @@ from come.cluster.mirror import CHUNK, REQUESTS, Stamps, UrlFolder, fetch, send,
 from come.cluster.worker import Greeting, Worker
 from come.errors import ComeError
 from come.runs.place import Place
+from come.runs.state import State
 from come.runs.store import CANCEL_REQUEST, Run
 
 BEAT = 2.0  # seconds between two looks at a worker's files
@@ -27,6 +28,7 @@ class Crew:
     def __init__(self, ray: Any, place: Place, runs: Sequence[Run]) -> None:
         """Take Ray, connected, the place's settings and the runs, which this process has claimed."""
         self.ray, self.place, self.runs = ray, place, list(runs)
+        self._claims = {run.id: _claim(run.written_state()) for run in runs}
         self.over = False
         self.gpus = _gpus(ray, place, runs)
         self._worker: Any = None
@@ -213,7 +215,9 @@ class Crew:
                 run.update(status="cancelled", finished=time.time())
 
     def _active(self) -> list[Run]:
-        return [run for run in self.runs if run.written_state().active]
+        """The runs that have not ended; one that was resumed since then is another process's."""
+        states = [(run, run.written_state()) for run in self.runs]
+        return [run for run, state in states if state.active and _claim(state) == self._claims[run.id]]
 
     def _beat(self, runs: Sequence[Run], message: str = "") -> None:
         """Show that somebody sees to the runs that wait."""
@@ -281,6 +285,11 @@ def _packed(run: Run) -> dict[str, bytes]:
     """The files of a run that a worker goes on from: all but the finished model."""
     names = [name for name in stamps_of(run.path) if not name.startswith("model/")]
     return {name: (run.path / name).read_bytes() for name in names}
+
+
+def _claim(state: State) -> tuple[object, ...]:
+    """Which process has claimed the run of a state."""
+    return state.host, state.pid, state.process_started
 
 
 def _asked(run: Run) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import socket
 import threading
@@ -20,6 +21,7 @@ from come.cluster.crew import Crew
 from come.cluster.worker import missing_here
 from come.errors import ComeError
 from come.runs import RunConfig, list_runs, place_named
+from come.runs.state import identity
 from tests.runs.conftest import Create
 
 RAYS = "Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.10.4\nThis process on Ray Client was started with:\n    Ray: 2.60.0\n    Python: 3.11.2\n"  # fmt: skip  # noqa: E501
@@ -165,6 +167,18 @@ def test_a_lost_worker_is_replaced_so_often_and_no_more(new_run: Create) -> None
         crew._lost(Exception("killed"))
     assert [run.written_state().status for run in (first, second)] == ["queued", "failed"]
     assert "was killed 2 times" in second.state().error and not crew.over
+
+
+def test_a_run_that_was_resumed_is_left_to_the_process_that_claimed_it(new_run: Create) -> None:
+    """Between the end of a cancelled run and the end of the process that saw to it, the run may be resumed."""
+    run, place = new_run(), place_named("head:6379")
+    assert place is not None
+    run.update(**identity(os.getpid()))
+    crew = Crew(Rays(), place, [run])
+    run.update(status="cancelled")
+    run.update(status="queued", **identity(os.getppid()))
+    crew._hire()  # these Rays have no workers
+    assert crew.over and run.written_state().status == "queued"
 
 
 def test_a_worker_without_the_model_says_which_and_where(asked: dict[str, Any], tmp_path: Path) -> None:

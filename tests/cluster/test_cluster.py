@@ -27,6 +27,8 @@ from tests.runs.conftest import Create
 
 pytestmark = pytest.mark.slow
 
+# Slow on purpose, so that a kill meets it at work.
+LONG = {"n_tokens": 32768, "batch_size": 1, "target_layers": None, "keep_model": False}
 RECOVERY = {
     "target_layers": 3,
     "keep_model": False,
@@ -63,7 +65,7 @@ def kill_one(cluster: Cluster, title: str, while_: Run) -> int:
 def test_a_sweep_whose_worker_is_killed_comes_to_the_same(
     by: str, cluster: Cluster, asked: dict[str, Any], tmp_path: Path
 ) -> None:
-    base = RunConfig(**{**asked, "n_tokens": 16384, "target_layers": None, "keep_model": False})
+    base = RunConfig(**{**asked, **LONG})
     request = Sweep(base, ["come", "shortgpt", "random"], targets=[4, 1]).cells()
     here, there = prepare(request, tmp_path / "here"), prepare(request, tmp_path / "there")
     address = cluster.address if by == "shared folder" else f"{cluster.client}?files=ray"
@@ -152,7 +154,7 @@ def test_a_run_is_cancelled_and_resumed_there(cluster: Cluster, new_run: Create)
 
 
 def test_a_worker_killed_each_time_is_a_failed_cell_and_no_more(cluster: Cluster, asked: dict[str, Any]) -> None:
-    base = RunConfig(**{**asked, "n_tokens": 16384, "target_layers": None, "keep_model": False})
+    base = RunConfig(**{**asked, **LONG})
     made = prepare(Sweep(base, ["come"], targets=[4, 2]).cells())
     launch(*made, where=f"{cluster.address}?retries=0")
     wait_until(lambda: made[0].state().status == "running" or not made[0].state().active, made[0])
