@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import socket
 import time
@@ -17,6 +18,7 @@ from come.runs.place import Place
 ANSWER = 5.0  # seconds that an address has to answer
 TRIES = 3  # at a cluster that is there, but does not take us in
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # what a gRPC client says first
+_AUTO_CONNECT = "RAY_ENABLE_AUTO_CONNECT"
 _SETTINGS = 4  # the kind of frame that a gRPC server answers with
 
 
@@ -61,8 +63,7 @@ def connected(place: Place) -> Iterator[Any]:
         ComeError: there is no Ray here or at the address, or its version is another.
     """
     check_reachable(place)
-    import ray
-
+    ray = _imported()
     if ray.is_initialized():
         yield ray
         return
@@ -79,6 +80,20 @@ def connected(place: Place) -> Iterator[Any]:
     finally:
         with suppress(Exception):  # the cluster may be gone
             ray.shutdown()
+
+
+def _imported() -> Any:
+    """Ray, which by itself would answer a lost connection by starting a cluster on this machine at the next call."""
+    before = os.environ.get(_AUTO_CONNECT)
+    os.environ[_AUTO_CONNECT] = "0"  # read once, on import
+    try:
+        import ray
+    finally:
+        if before is None:
+            del os.environ[_AUTO_CONNECT]
+        else:
+            os.environ[_AUTO_CONNECT] = before
+    return ray
 
 
 def _speaks_grpc(host: str, port: int) -> bool:
@@ -113,7 +128,12 @@ def _sentence(place: Place, error: Exception) -> ComeError:
             f"This machine is not one of the Ray cluster at {place.address}.",
             f"Join it with ray start --address={place.address}, or use its client's address, ray://HOST:10001.",
         )
+    if "AuthToken" in words or "AuthToken" in str(error.__cause__):
+        return ComeError(
+            f"The Ray cluster at {place.address} asks for a token.",
+            "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's token if ~/.ray/auth_token does not hold it.",
+        )
     return ComeError(
         f"Ray at {place.address} cannot be connected to ({type(error).__name__}: {words[:200]}).",
-        "Check the address, and that the cluster is up.",
+        "Check the address, that the cluster is up, and whether it asks for a token (then set RAY_AUTH_MODE=token).",
     )

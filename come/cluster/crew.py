@@ -14,7 +14,7 @@ from come.cluster.mirror import CHUNK, REQUESTS, Stamps, UrlFolder, fetch, send,
 from come.cluster.worker import Greeting, Worker
 from come.errors import ComeError
 from come.runs.place import Place
-from come.runs.state import State
+from come.runs.state import is_own
 from come.runs.store import CANCEL_REQUEST, Run
 
 BEAT = 2.0  # seconds between two looks at a worker's files
@@ -28,7 +28,6 @@ class Crew:
     def __init__(self, ray: Any, place: Place, runs: Sequence[Run]) -> None:
         """Take Ray, connected, the place's settings and the runs, which this process has claimed."""
         self.ray, self.place, self.runs = ray, place, list(runs)
-        self._claims = {run.id: _claim(run.written_state()) for run in runs}
         self.over = False
         self.gpus = _gpus(ray, place, runs)
         self._worker: Any = None
@@ -125,7 +124,7 @@ class Crew:
                 self._get(self._worker.close.remote())
             self.dismiss()
             for run in self._active():
-                _fail(run, ComeError("The worker ended without a word of this run.", "Resume it."))
+                fail(run, ComeError("The worker ended without a word of this run.", "Resume it."))
             return
         self._beat([run for run in self._active() if run.written_state().status == "queued"])
         self._end_stubborn()
@@ -171,7 +170,7 @@ class Crew:
         if times > self.place.retries:
             where = f", the last time on {self._host}" if self._host else ""
             often = "once" if times == 1 else f"{times} times"
-            _fail(
+            fail(
                 run,
                 ComeError(
                     f"The worker of this run was killed {often}{where}.",
@@ -205,7 +204,7 @@ class Crew:
     def _end(self, sentence: ComeError) -> None:
         self.dismiss()
         for run in self._active():
-            _fail(run, sentence)
+            fail(run, sentence)
         self.over = True
 
     def _cancel_asked(self) -> None:
@@ -215,9 +214,7 @@ class Crew:
                 run.update(status="cancelled", finished=time.time())
 
     def _active(self) -> list[Run]:
-        """The runs that have not ended; one that was resumed since then is another process's."""
-        states = [(run, run.written_state()) for run in self.runs]
-        return [run for run, state in states if state.active and _claim(state) == self._claims[run.id]]
+        return still_own(self.runs)
 
     def _beat(self, runs: Sequence[Run], message: str = "") -> None:
         """Show that somebody sees to the runs that wait."""
@@ -287,14 +284,16 @@ def _packed(run: Run) -> dict[str, bytes]:
     return {name: (run.path / name).read_bytes() for name in names}
 
 
-def _claim(state: State) -> tuple[object, ...]:
-    """Which process has claimed the run of a state."""
-    return state.host, state.pid, state.process_started
+def still_own(runs: Sequence[Run]) -> list[Run]:
+    """The runs that this process sees to and that have not ended; one that was resumed since then is another's."""
+    states = [(run, run.written_state()) for run in runs]
+    return [run for run, state in states if state.active and is_own(state)]
 
 
 def _asked(run: Run) -> bool:
     return (run.path / CANCEL_REQUEST).exists()
 
 
-def _fail(run: Run, sentence: ComeError) -> None:
+def fail(run: Run, sentence: ComeError) -> None:
+    """End a run in its state by what the user can put right."""
     run.update(status="failed", error=sentence.what, hint=sentence.hint, finished=time.time())

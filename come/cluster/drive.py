@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from come.cluster.connect import connected
-from come.cluster.crew import Crew
+from come.cluster.crew import Crew, fail, still_own
 from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.runs.execute import FAULT, RunFault
@@ -95,9 +94,8 @@ def _drive(place: Place, runs: Sequence[Run], on_progress: OnProgress) -> bool:
                     crew.dismiss()
     except Exception as error:
         sentence = error if isinstance(error, ComeError) else _lost_cluster(place, error)
-        for run in runs:
-            if run.written_state().active:
-                run.update(status="failed", error=sentence.what, hint=sentence.hint, finished=time.time())
+        for run in still_own(runs):
+            fail(run, sentence)
         raise sentence from error
     return interrupted
 
@@ -106,9 +104,8 @@ def _interrupt(runs: Sequence[Run], crews: Sequence[Crew]) -> bool:
     """A signal came: for a run that was asked to end, whose crew sees to that, or else for all of them."""
     if any(crew.has_news() for crew in crews):
         return False
-    for run in runs:
-        if run.written_state().active:
-            (run.path / CANCEL_REQUEST).touch()
+    for run in still_own(runs):
+        (run.path / CANCEL_REQUEST).touch()
     return True
 
 

@@ -16,7 +16,7 @@ import psutil
 from come.errors import ComeError
 from come.runs.files import disk_faults, locked
 from come.runs.place import place_named
-from come.runs.state import State, identity, process_of
+from come.runs.state import State, identity, is_own, process_of
 from come.runs.store import CANCEL_REQUEST, Run
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
@@ -103,7 +103,7 @@ def claim(run: Run, where: str = "") -> None:
     """
     with _changing_hands(run):
         state = run.state()
-        if not (state.status == "queued" and state.pid == os.getpid()):
+        if not (state.status == "queued" and is_own(state)):
             _reopen(run)
         run.update(**identity(os.getpid()), heartbeat=time.time(), where=where)
 

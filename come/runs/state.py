@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from typing import Literal
@@ -68,3 +69,8 @@ def identity(pid: int) -> dict[str, int | float | str]:
     except psutil.Error:
         started = 0.0  # it is gone already: no process matches this
     return {"pid": pid, "process_started": started, "host": socket.gethostname()}
+
+
+def is_own(state: State) -> bool:
+    """Whether this process is the one that sees to the run of a state: no other one has its number while it lives."""
+    return (state.pid, state.host) == (os.getpid(), socket.gethostname())

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +45,22 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
+    with started() as found:
+        yield found
+
+
+@contextmanager
+def started() -> Iterator[Cluster]:
+    """A cluster of one head. Skips the test where Ray is not installed."""
     for package in ("ray", "grpc"):
         if importlib.util.find_spec(package) is None:
             pytest.skip("needs Ray with its client: pip install -r requirements-ray.txt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token in this user's home decides
+        yield from _head()
+
+
+def _head() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path must be short
     port, client = _free_port(), _free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
@@ -55,13 +69,13 @@ def cluster() -> Iterator[Cluster]:
     command += ["--disable-usage-stats"]
     home = {"OMP_NUM_THREADS": "1", "COME_HOME": str(folder / "home"), "PYTHONPATH": str(Path(__file__).parents[2])}
     with (folder / "out").open("wb") as out:
-        started = subprocess.Popen(command, env={**os.environ, **home}, stdout=out, stderr=out, start_new_session=True)
+        head = subprocess.Popen(command, env={**os.environ, **home}, stdout=out, stderr=out, start_new_session=True)
     try:
-        wait_until(lambda: "Ray runtime started" in (folder / "out").read_text() or started.poll() is not None)
-        assert started.poll() is None, (folder / "out").read_text()
-        yield Cluster(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", started.pid)
+        wait_until(lambda: "Ray runtime started" in (folder / "out").read_text() or head.poll() is not None)
+        assert head.poll() is None, (folder / "out").read_text()
+        yield Cluster(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", head.pid)
     finally:
-        _end(started)
+        _end(head)
         shutil.rmtree(folder, ignore_errors=True)
 
 

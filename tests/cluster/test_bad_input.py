@@ -9,18 +9,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from come.cli import main
-from come.cluster import check_reachable
+from come.cluster import check_reachable, drive
 from come.cluster.connect import _sentence
 from come.cluster.crew import Crew
 from come.cluster.worker import missing_here
 from come.errors import ComeError
 from come.runs import RunConfig, list_runs, place_named
+from come.runs.place import Place
+from come.runs.process import claim
 from come.runs.state import identity
 from tests.runs.conftest import Create
 
@@ -110,6 +113,7 @@ def test_something_else_at_the_address(
         (RAYS, "ray://head:10001", "has Ray 2.9.0 and Python 3.10.4, this machine has Ray 2.60.0 and Python 3.11.2"),
         ("Could not find any running Ray instance.", "auto", "No Ray cluster runs on this machine"),
         ("No node info found matching attributes", "head:6379", "is not one of the Ray cluster at head:6379"),
+        ("InvalidAuthToken: Authentication token is missing", "head:6379", "asks for a token"),
         ("whatever\nelse", "head:6379", r"cannot be connected to \(RuntimeError: whatever else\)"),
     ],
 )
@@ -142,6 +146,7 @@ class Rays:
 def test_a_worker_without_come_ends_the_runs(words: str, told: str, new_run: Create) -> None:
     run, place = new_run(), place_named("head:6379")
     assert place is not None
+    claim(run, place.text)
     crew = Crew(Rays(), place, [run])
     crew._refused(Rays.exceptions.RayActorError(words))
     assert run.state().status == "failed" and re.search(told, run.state().error) and crew.over
@@ -160,6 +165,8 @@ def test_a_run_gets_a_gpu_where_there_is_one(where: str, device: str, gpus: floa
 def test_a_lost_worker_is_replaced_so_often_and_no_more(new_run: Create) -> None:
     first, second, place = new_run(), new_run(), place_named("head:6379?retries=1")
     assert place is not None
+    for run in (first, second):
+        claim(run, place.text)
     crew = Crew(Rays(), place, [first, second])
     second.update(status="running")
     for _ in range(2):
@@ -173,12 +180,33 @@ def test_a_run_that_was_resumed_is_left_to_the_process_that_claimed_it(new_run: 
     """Between the end of a cancelled run and the end of the process that saw to it, the run may be resumed."""
     run, place = new_run(), place_named("head:6379")
     assert place is not None
-    run.update(**identity(os.getpid()))
+    claim(run, place.text)
     crew = Crew(Rays(), place, [run])
     run.update(status="cancelled")
     run.update(status="queued", **identity(os.getppid()))
     crew._hire()  # these Rays have no workers
     assert crew.over and run.written_state().status == "queued"
+
+
+def test_a_lost_cluster_fails_the_runs_that_are_still_this_process_own(
+    new_run: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, resumed, place = new_run(), new_run(), place_named("head:6379")
+    assert place is not None
+    for run in (ours, resumed):
+        claim(run, place.text)
+
+    @contextmanager
+    def lost(_: Place) -> Iterator[Any]:
+        resumed.update(status="queued", **identity(os.getppid()))
+        raise ConnectionError("the head is gone")
+        yield
+
+    monkeypatch.setattr(drive, "connected", lost)
+    with pytest.raises(ComeError, match=r"at head:6379 was lost \(ConnectionError: the head is gone\)"):
+        drive._drive(place, [ours, resumed], None)
+    assert [run.written_state().status for run in (ours, resumed)] == ["failed", "queued"]
+    assert "was lost" in ours.written_state().error
 
 
 def test_a_worker_without_the_model_says_which_and_where(asked: dict[str, Any], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from come.errors import ComeError
 from come.events import Event
 from come.recover import recover
 from come.runs import Run, RunConfig, Sweep, cancel, create, execute, execute_all, launch, place_named, prepare, resume
-from tests.cluster.conftest import Cluster, wait_until
+from tests.cluster.conftest import Cluster, started, wait_until
 from tests.recover.pruned import TOKENS, merged, same_weights
 from tests.runs.conftest import Create
 
@@ -162,6 +162,25 @@ def test_a_worker_killed_each_time_is_a_failed_cell_and_no_more(cluster: Cluster
     wait_until(over(*made), made[0])
     assert [run.state().status for run in made] == ["failed", "done"], made[0].log()
     assert "was killed once" in made[0].state().error
+
+
+@pytest.mark.parametrize("by", ["address", "client"])
+def test_a_lost_cluster_ends_the_run_and_none_is_started_in_its_place(
+    by: str, new_run: Create, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(**{**LONG, "target_layers": 2})
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray would put a cluster that it starts by itself
+    with started() as cluster:
+        launch(run, where=cluster.address if by == "address" else f"{cluster.client}?files=ray")
+        wait_until(lambda: run.state().status == "running" or not run.state().active, run)
+        os.killpg(cluster.pid, signal.SIGKILL)
+        wait_until(over(run), run)
+    state = run.state()
+    if by == "client":
+        assert state.status == "failed" and "was lost" in state.error, f"{state}\n{run.log()}"
+    else:  # Ray ends a process of the cluster whose head is gone
+        assert state.status == "interrupted"
+    assert not list(tmp_path.glob("**/session_*"))
 
 
 def test_a_worker_without_the_model(cluster: Cluster, asked: dict[str, Any], tmp_path: Path) -> None:
