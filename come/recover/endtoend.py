@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,8 @@ from come.errors import ComeError
 from come.measure.runner import LayerRunner
 from come.measure.walk import batches
 from come.models import Bundle
-from come.recover.precision import autocast
+from come.recover.attention import blockwise_attention
+from come.recover.precision import arithmetic
 from come.recover.registry import Recovered, RecoverTask
 from come.recover.states import Shelf
 from come.recover.train import Outcome, Point, TrainOptions, held_out_sequences, sequences_a_batch, train
@@ -70,14 +72,14 @@ class Teacher:
         states = normed.flatten(0, 1)
 
         def logits(rows: slice) -> Tensor:
-            with autocast(self.device, self.options.precision):
+            with arithmetic(self.device, self.options.precision):
                 return self.runner.logits(states[rows])
 
         return logits
 
     @torch.no_grad()
     def _run(self, tokens: Tensor) -> Tensor:
-        with autocast(self.device, self.options.precision):
+        with arithmetic(self.device, self.options.precision):
             return normed_states(self.runner, tokens)
 
 
@@ -105,7 +107,7 @@ class WholeModel:
         for part in sequences.split(micro):
             tokens = self.tokens[part]
             taught = self.teacher.of(part) if self.teacher is not None else None
-            with autocast(self.device, self.options.precision):
+            with arithmetic(self.device, self.options.precision):
                 normed = normed_states(self.runner, tokens, self.options.gradient_checkpointing)
                 share = len(part) / len(sequences)
                 loss, gradient = head_gradients(self.runner, normed, taught, tokens, self.loss, share)
@@ -122,7 +124,7 @@ class WholeModel:
         for part in numbers.split(sequences_a_batch(self, self.options)):
             tokens = self.tokens[part]
             taught = self.teacher.of(part) if self.teacher is not None else None
-            with autocast(self.device, self.options.precision):
+            with arithmetic(self.device, self.options.precision):
                 normed = normed_states(self.runner, tokens)
                 whole += head_loss(self.runner, normed, taught, tokens, self.loss) * len(part)
         return whole / len(numbers)
@@ -184,9 +186,10 @@ def new_values(parameters: dict[str, nn.Parameter], outcome: Outcome) -> Recover
 def normed_states(runner: LayerRunner, tokens: Tensor, recompute: bool = False) -> Tensor:
     """The states after the final norm, (sequences, tokens, hidden_size)."""
     hidden_states = runner.enter(tokens)
+    again = nullcontext(), blockwise_attention(hidden_states.device)  # autocast is there again by itself
     for layer in range(len(runner)):
         if recompute and torch.is_grad_enabled():
-            hidden_states = recomputed(runner.run, layer, hidden_states, use_reentrant=False)
+            hidden_states = recomputed(runner.run, layer, hidden_states, use_reentrant=False, context_fn=lambda: again)
         else:
             hidden_states = runner.run(layer, hidden_states)
     return runner.norm(hidden_states)

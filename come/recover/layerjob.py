@@ -16,7 +16,7 @@ from come.measure.runner import Call, LayerRunner
 from come.models import Family
 from come.recover.losses import loss_named
 from come.recover.lowrank import add_low_rank, folded
-from come.recover.precision import autocast
+from come.recover.precision import arithmetic
 from come.recover.states import States
 from come.recover.student import keep_silenced, own
 from come.recover.train import Outcome, Report, TrainOptions, held_out_sequences, sequences_a_batch, train
@@ -117,7 +117,7 @@ class LayerProblem:
             states[sequences].to(self.job.device, torch.float32) for states in (self.job.entering, self.job.leaving)
         )
         args, kwargs = self.job.calls[len(entering)]
-        with autocast(self.job.device, self.job.options.precision):
+        with arithmetic(self.job.device, self.job.options.precision):
             output = self.module(entering, *args, **kwargs)
         return (output if isinstance(output, Tensor) else output[0]), wanted
 

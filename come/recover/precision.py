@@ -1,18 +1,32 @@
-"""Which floating-point format the matrix products of a training take; weights, sums and losses stay float32."""
+"""How a training computes: its matrix products in a format of choice; weights, sums and losses stay float32."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
+
+from come.recover.attention import blockwise_attention
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Within, matrix products are taken in the format asked for; "auto": bfloat16 where the device has units for it."""
+@contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Within, what a training computes is computed as fast as the device can in the format that was asked for.
+
+    Args:
+        device: where.
+        precision: of matrix products; "auto": bfloat16 where the device has units for it.
+    """
+    with _autocast(device, precision), blockwise_attention(device):
+        yield
+
+
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     if precision == "float32" or (precision == "auto" and not has_bfloat16(device)):
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
