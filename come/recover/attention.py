@@ -1,6 +1,6 @@
 """Causal attention while training in bfloat16 on a CPU, as matrix products of blocks.
 
-PyTorch's own (2.13) takes as long in bfloat16 as in float32 there, a third of a small layer's training step. A block of
+PyTorch's own (2.13) takes as long in bfloat16 as in float32 there, 29% of a training step of SmolLM2's layer. A block of
 queries against the keys up to its end is plain products, which bfloat16 makes faster, and most of the half above the
 diagonal is left out as well. What is kept for the way back is the probabilities.
 """
@@ -16,7 +16,7 @@ from torch.amp import custom_bwd, custom_fwd
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-BLOCK = 128  # queries at a time; 64 is level with it, 32 and 256 are slower
+BLOCK = 128  # queries at a time; 64 is about as fast, 32 and 256 are slower
 
 
 def blockwise_attention(device: torch.device) -> AbstractContextManager[object]:
