@@ -1,8 +1,8 @@
 """Causal attention while training in bfloat16 on a CPU, as matrix products of blocks.
 
-PyTorch's own (2.13) takes as long in bfloat16 as in float32 there, 29% of a training step of SmolLM2's layer. A block of
-queries against the keys up to its end is plain products, which bfloat16 makes faster, and most of the half above the
-diagonal is left out as well. What is kept for the way back is the probabilities.
+PyTorch's own (2.13) takes as long in bfloat16 as in float32 there, 29% of a training step of SmolLM2's layer. A block
+of queries against the keys up to its end is plain products, which bfloat16 makes faster, and most of the half above
+the diagonal is left out as well. What is kept for the way back is the probabilities.
 """
 
 from __future__ import annotations
