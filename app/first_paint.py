@@ -1,6 +1,6 @@
-"""The page's document with our styles in it, so that little moves when the script's first words arrive.
+"""The page's document with our styles and a script in it, so that nothing jumps while the page arrives.
 
-Streamlit's own document is drawn in Streamlit's measures and without the sidebar; ours come half a second later.
+Streamlit's own document is drawn in Streamlit's measures and without the sidebar, and its widgets grow as they come.
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ from starlette.routing import Route
 from app import theme
 
 PAGES = Path(__file__).resolve().parent.parent / "pages"
+SCRIPT = Path(__file__).with_suffix(".js")
 INDEX = Path(st.__file__).parent / "static" / "index.html"
-# The sidebar's place, as wide as Streamlit draws it in a window that is wide enough for it to stay open.
-SIDEBAR = """<style>
+# The sidebar's place, as wide as Streamlit draws it in a window that is wide enough for it to stay open; and while
+# SCRIPT says that the page is arriving, of its body at most the strip and the heading, which stay where they are.
+STYLES = """<style>
 @media (min-width: 769px) { .stAppViewContainer:not(:has(.stSidebar)) { padding-left: 281.25px; } }
 .stAppViewContainer { box-sizing: border-box; }
+[data-arriving] :is([data-testid="stMainBlockContainer"] *, [data-testid="stSidebarUserContent"]) {
+  visibility: hidden !important;
+}
+[data-arriving] :is([data-testid="stAppSkeleton"], [data-testid="stAppSkeleton"] *) { visibility: visible !important; }
+[data-arriving="body"] :is(.come-strip, .come-strip *, h1, h1 *) { visibility: visible !important; }
 </style>"""
 
 
@@ -32,7 +39,8 @@ def document(request: Request) -> HTMLResponse:
 @cache
 def _document() -> str:
     index = INDEX.read_text("utf-8").replace("<title>Streamlit</title>", "<title>CoMe Lab</title>")
-    return index.replace("</head>", f"{theme.css()}{SIDEBAR}</head>", 1)
+    ours = f"{theme.css()}{STYLES}<script>\n{SCRIPT.read_text('utf-8')}</script>"
+    return index.replace("</head>", f"{ours}</head>", 1)
 
 
 ROUTES = [Route(path, document) for path in ("/", *(f"/{page.stem}" for page in sorted(PAGES.glob("*.py"))))]

@@ -1,6 +1,6 @@
 """The page as ``make app`` serves it: ``streamlit run app/serve.py``.
 
-``app/main.py`` alone is the same without large downloads, and moves a little while it loads.
+``app/main.py`` alone is the same without large downloads, and jumps while it loads.
 """
 
 from __future__ import annotations

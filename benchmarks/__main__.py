@@ -14,6 +14,7 @@ TABLES = {
     "search": "CoMe-P's candidates against scoring copies of the model",
     "whatif": "an answer to a what-if question against the layers from the lowest change on and the head",
     "pages": "how soon figures of a 7B model and page switches are drawn in Chromium",
+    "arriving": "how much a page jumps while it loads, against Streamlit's own document",
     "memory": "peak memory under a budget",
     "training": "a training step against matrix products, and its memory",
     "scaling": "cost against tokens and layers",

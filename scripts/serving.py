@@ -16,14 +16,18 @@ PORT = 8697
 
 
 @contextmanager
-def served(runs: str | Path) -> Iterator[tuple[str, int]]:
+def served(runs: str | Path, script: str = "app/serve.py") -> Iterator[tuple[str, int]]:
     """Serve the page over a folder of runs until the block ends; gives its address and its process's id.
+
+    Args:
+        runs: the folder.
+        script: what Streamlit runs; ``app/main.py`` is the page in Streamlit's own document.
 
     Raises:
         RuntimeError: it does not start.
     """
     address = f"http://127.0.0.1:{PORT}"
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.headless", "true"]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(PORT)]
     places = os.environ | {"COME_RUNS": str(runs)}
     server = subprocess.Popen(command, env=places, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""The document that a browser loads first: Streamlit's own, with our styles in it."""
+"""The document that a browser loads first: Streamlit's own, with our styles and our script in it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from app import first_paint, theme
 PAGES = [path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py")]
 
 
-def test_every_page_begins_with_the_styles_and_runs_streamlit() -> None:
+def test_every_page_begins_with_our_styles_and_script_and_runs_streamlit() -> None:
     client = TestClient(Starlette(routes=first_paint.ROUTES))
     scripts = re.findall(r'src="[^"]+\.js"', first_paint.INDEX.read_text("utf-8"))
     assert len(PAGES) == 10 and scripts
     for path in ("/", *(f"/{name}" for name in PAGES)):
         answer = client.get(path)
         assert answer.headers["content-type"].startswith("text/html") and answer.headers["cache-control"] == "no-cache"
-        assert theme.css() in answer.text.partition("</head>")[0]
+        head = answer.text.partition("</head>")[0]
+        assert theme.css() in head and first_paint.STYLES in head and first_paint.SCRIPT.read_text("utf-8") in head
         assert "<title>CoMe Lab</title>" in answer.text and all(script in answer.text for script in scripts)
     assert client.get("/channels/x").status_code == client.get("/x").status_code == 404  # Streamlit's to answer

@@ -1,0 +1,49 @@
+"""How a page arrives: its frame first, then the body as one, and never nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.e2e.conftest import Server
+
+SECOND = 1000
+PAGES = ("home", "plan", "playground", "start")  # the last is not a page
+# What of the body could be seen while it was arriving, frame by frame.
+WATCHED = """window.seen = []; window.arrived = false;
+const look = () => {
+    const root = document.documentElement;
+    const shown = [...document.querySelectorAll('.stMainBlockContainer .stElementContainer *')].filter(
+        each => getComputedStyle(each).visibility === 'visible' && !each.closest('FRAME'));
+    if (root?.hasAttribute('data-arriving')) window.seen.push(...shown.map(each => each.outerHTML.slice(0, 80)));
+    else if (shown.length) window.arrived = true;
+    requestAnimationFrame(look);
+};
+requestAnimationFrame(look);""".replace("FRAME", "h1, .come-strip, [data-testid=stAppSkeleton]")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_body_is_shown_as_one(server: Callable[..., Server], page: Page, width: int) -> None:
+    page.set_default_timeout(60 * SECOND)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.add_init_script(WATCHED)
+    address = server().url
+    for name in PAGES:
+        page.goto(f"{address}/{name}")
+        page.wait_for_function("window.arrived")
+        assert page.evaluate("window.seen") == [], name
+
+
+def test_a_widget_that_never_comes_holds_up_nothing_else(server: Callable[..., Server], page: Page) -> None:
+    page.set_default_timeout(60 * SECOND)
+    page.add_init_script(WATCHED)
+    page.route("**/Button.*.js", lambda route: None)  # neither answered nor refused
+    page.goto(f"{server().url}/home")
+    page.wait_for_function("window.arrived")
+    page.locator(".stMain").get_by_test_id("stSkeleton").first.wait_for()
+    assert page.get_by_role("heading", level=1).is_visible() and page.locator(".come-strip").is_visible()
