@@ -74,8 +74,12 @@ def finish(
     y: str = "",
     height: int = 360,
     legend: bool = False,
+    colorbar: bool = False,
+    above: bool = False,
 ) -> go.Figure:
     """Give a figure the house's layout: the finding as title, named axes, little ink.
+
+    The margins hold the usual labels from the start: where plotly finds that it must make room, it draws all again.
 
     Args:
         figure: the figure to lay out; changed in place and returned.
@@ -84,8 +88,9 @@ def finish(
         y: title of the vertical axis, with its unit.
         height: pixels.
         legend: show the legend, above the plot.
+        colorbar: there is one on the right; the margins are then fixed, as the axes' labels are layers and units.
+        above: there is a titled axis above the plot, too.
     """
-    lines = 1 + title.count("<br>")
     figure.update_layout(
         title={
             "text": title,
@@ -99,7 +104,12 @@ def finish(
             "font": {"size": 15, "weight": 600},
         },
         height=height,
-        margin={"l": 8, "r": 8, "t": 16 + 20 * lines + (26 if legend else 0), "b": 8},
+        margin={
+            "l": 62 if y else 8,
+            "r": 88 if colorbar else 16,
+            "t": 10 + title_room(title) + (32 if legend else 0) + (40 if above else 0),
+            "b": 58 if colorbar else 54 if x else 8,
+        },
         showlegend=legend,
         legend={
             "orientation": "h",
@@ -115,9 +125,15 @@ def finish(
         dragmode=False,
         modebar={"orientation": "h"},
     )
-    figure.update_xaxes(title={"text": x, "standoff": 8, "font": {"size": 12}}, zeroline=False, automargin=True)
-    figure.update_yaxes(title={"text": y, "standoff": 14, "font": {"size": 12}}, zeroline=False, automargin=True)
+    axes = {"zeroline": False, "automargin": not colorbar}
+    figure.update_xaxes(title={"text": x, "standoff": 8, "font": {"size": 12}}, **axes)
+    figure.update_yaxes(title={"text": y, "standoff": 14, "font": {"size": 12}}, **axes)
     return figure
+
+
+def title_room(title: str) -> int:
+    """Pixels that a figure's title takes above it."""
+    return 6 + 20 * (1 + title.count("<br>"))
 
 
 def sensitivity_axis(figure: go.Figure, low: float, high: float, *, log: bool) -> go.Figure:

@@ -209,8 +209,7 @@ def figure(
         image: what the camera above the figure saves.
     """
     title = drawn.layout.title.text or ""
-    legend = 26 if drawn.layout.showlegend else 0
-    drawn.update_layout(title_text="", margin_t=10 + legend)
+    drawn.update_layout(title_text="", margin_t=drawn.layout.margin.t - theme.title_room(title))
     config = {
         **theme.PLOT_CONFIG,
         "toImageButtonOptions": {"format": image, "filename": key, "scale": 2 if image == "png" else 1},

@@ -140,6 +140,8 @@ def heatmap(
         x=f"Rank within the layer, loudest {unit} first" if view == "sorted" else _axis(unit, bins),
         y="Layer",
         height=max(300, min(16 * layers + 120, 900)),
+        colorbar=True,
+        above=kept is not None,
     )
     figure.update_yaxes(range=[layers - 0.5, -0.5], showgrid=False, row=1, col=1)
     figure.update_xaxes(range=[bins.edges[0] - 0.5, bins.edges[-1] - 0.5], showgrid=False, row=1, col=1)

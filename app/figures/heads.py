@@ -68,6 +68,7 @@ def heads(values: np.ndarray, kv_heads: int, selected: int | None = None) -> go.
         x=f"Head (lines part the {kv_heads} KV groups)" if size > 1 else "Head",
         y="Layer",
         height=max(300, min(16 * layers + 120, 900)),
+        colorbar=True,
     )
     figure.update_yaxes(range=[layers - 0.5, -0.5], showgrid=False)
     figure.update_xaxes(range=[-0.5, count - 0.5], showgrid=False, dtick=1 if count <= 16 else None)

@@ -97,6 +97,7 @@ def similarity(
         x="Hidden state H⁽ʲ⁾ entering layer j (the last one leaves the model)",
         y="Hidden state H⁽ⁱ⁾",
         height=500,
+        colorbar=True,
     )
     figure.update_xaxes(
         range=[-0.5, borders - 0.5],
@@ -173,6 +174,7 @@ def influence(
     )
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=_ticks(layers - 1))
     figure.update_xaxes(title_text="Layer", row=3, col=1)
+    figure.update_layout(margin={"l": 62, "b": 54})
     for name, row in (("BI", 2), ("SBI", 3)):
         figure.update_yaxes(title_text=name, nticks=4, row=row, col=1)
         if log:
