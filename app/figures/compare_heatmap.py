@@ -110,6 +110,7 @@ def heatmap(drawn: Sequence[Point], metric: Metric, theme_type: str | None = Non
         showgrid=False,
         side="top",
     )
+    figure.update_layout(margin_b=8)
     figure.update_yaxes(
         tickvals=list(range(len(names))),
         ticktext=[f"<b>{name}</b>" if _is_come(name, known) else name for name in names],

@@ -123,6 +123,7 @@ def tiles(origins: Origins, new_layer: int, sensitivity: np.ndarray | None = Non
     along += f", {per_tile} a tile" if per_tile > 1 else ", row by row"
     block_height = 46 if rows == 1 else max(40, min(_WIDTH / _ASPECT, 640 / len(group)))
     theme.finish(figure, _tiles_finding(origins, group), x=along, height=round(len(group) * block_height + 74))
+    figure.update_layout(margin_b=26)  # no labels of ticks
     figure.update_xaxes(range=[-0.5, columns - 0.5], showgrid=False, showticklabels=False, ticks="", fixedrange=True)
     figure.update_yaxes(
         range=[len(group) * (rows + 1) - 1.5, -0.5],
