@@ -8,6 +8,7 @@ names only the colours that carry data, and those are legible on both.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas  # noqa: F401 - plotly looks for it half-imported when two visitors come first at the same time
 import plotly.graph_objects as go
@@ -161,9 +162,19 @@ def outline_row(figure: go.Figure, layer: int, left: float, right: float) -> Non
     )
 
 
+def dividers(figure: go.Figure, edges: Sequence[float], rows: int, *, opacity: float, width: float) -> None:
+    """White vertical lines over a heatmap of that many rows, at x = each of the edges."""
+    if len(edges):
+        # One shape: plotly, in Python and in the browser, takes long over each.
+        path = "".join(f"M{edge},-0.5V{rows - 0.5}" for edge in edges)
+        line = {"color": f"rgba(255,255,255,{opacity})", "width": width}
+        figure.add_shape(type="path", path=path, xref="x", yref="y", line=line)
+
+
 # plotly's own toolbar, only what a reader uses; figures are exported in the browser.
 PLOT_CONFIG = {
     "displaylogo": False,
+    "plotGlPixelRatio": 1,  # only unseen points, for hover and clicks, are drawn by WebGL: fine canvases are wasted
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "pan2d"],
     "toImageButtonOptions": {"format": "svg", "filename": "come-lab"},
 }

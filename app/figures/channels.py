@@ -129,9 +129,8 @@ def heatmap(
     if kept is not None:
         _add_kept(figure, kept)
     if group_size and view != "sorted":
-        for edge in range(group_size, channels, group_size):
-            if first < edge <= last:
-                figure.add_vline(x=edge - 0.5, line={"color": "rgba(255,255,255,0.35)", "width": 1}, row=1, col=1)
+        edges = [edge - 0.5 for edge in range(group_size, channels, group_size) if first < edge <= last]
+        theme.dividers(figure, edges, layers, opacity=0.35, width=1)
     if selected is not None:
         theme.outline_row(figure, selected, float(bins.edges[0]) - 0.5, float(bins.edges[-1]) - 0.5)
     theme.finish(

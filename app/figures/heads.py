@@ -58,8 +58,8 @@ def heads(values: np.ndarray, kv_heads: int, selected: int | None = None) -> go.
         )
     )
     if size > 1:
-        for edge in range(size, count, size):
-            figure.add_vline(x=edge - 0.5, line={"color": "rgba(255,255,255,0.8)", "width": 2})
+        edges = [edge - 0.5 for edge in range(size, count, size)]
+        theme.dividers(figure, edges, layers, opacity=0.8, width=2)
     if selected is not None:
         theme.outline_row(figure, selected, -0.5, count - 0.5)
     theme.finish(

@@ -47,6 +47,7 @@ def pieces_bar(ffn: Origins, attention: Origins, new_layer: int) -> go.Figure:
             )
     theme.finish(figure, finding(ffn, attention, new_layer), x="Share of the new layer", height=180)
     figure.update_layout(barmode="stack", bargap=0.28, uniformtext={"minsize": 10, "mode": "hide"})
+    figure.update_layout(margin={"l": 104, "r": 24})  # for the bars' names, and half of 100%
     figure.update_yaxes(autorange="reversed")
     return figure.update_xaxes(range=[0, 1], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", showgrid=False)
 
@@ -123,7 +124,7 @@ def tiles(origins: Origins, new_layer: int, sensitivity: np.ndarray | None = Non
     along += f", {per_tile} a tile" if per_tile > 1 else ", row by row"
     block_height = 46 if rows == 1 else max(40, min(_WIDTH / _ASPECT, 640 / len(group)))
     theme.finish(figure, _tiles_finding(origins, group), x=along, height=round(len(group) * block_height + 74))
-    figure.update_layout(margin_b=26)  # no labels of ticks
+    figure.update_layout(margin={"l": 88, "b": 26})  # for the layers' names; no labels of ticks below
     figure.update_xaxes(range=[-0.5, columns - 0.5], showgrid=False, showticklabels=False, ticks="", fixedrange=True)
     figure.update_yaxes(
         range=[len(group) * (rows + 1) - 1.5, -0.5],

@@ -100,3 +100,16 @@ def test_heads_of_dropped_groups_are_hatched() -> None:
     figure = heads.layer_heads(np.arange(1.0, 7), np.array([1.5, 3.5, 5.5]), layer=0, layers=2, kept_groups=[0, 2])
     assert list(figure.data[0].marker.pattern.shape) == ["", "", "/", "/", "", ""]
     assert "KV group 2" in figure.layout.title.text
+
+
+def test_dividers_part_the_heads_that_are_in_sight(values: np.ndarray) -> None:
+    figure = channels.heatmap(values[:, :512], group_size=128, first=100, last=300)
+    assert [shape.path for shape in figure.layout.shapes] == ["M127.5,-0.5V31.5M255.5,-0.5V31.5"]
+    assert not channels.heatmap(values[:, :512], group_size=128, first=0, last=100).layout.shapes
+    assert not channels.heatmap(values[:, :512], group_size=128, view="sorted").layout.shapes
+
+
+def test_dividers_part_the_kv_groups() -> None:
+    relative = np.random.default_rng(0).random((4, 6))
+    assert heads.heads(relative, 3).layout.shapes[0].path == "M1.5,-0.5V3.5M3.5,-0.5V3.5"
+    assert not heads.heads(relative, 6).layout.shapes
