@@ -141,7 +141,7 @@ def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: keeping.Kept |
     elif kept is not None:
         is_kept = np.isin(np.arange(len(row)) // (len(row) // facts.num_key_value_heads), kept.kv_groups)
     # The table of attention channels has a column more: their head.
-    curve, histogram, table = st.columns([1, 0.9, 1.15] if part == "ffn" else [0.95, 0.85, 1.4], gap="medium")
+    curve, histogram, table = st.columns([1, 0.9, 1.15] if part == "ffn" else [0.91, 0.95, 1.34], gap="medium")
     with curve:
         widgets.figure(
             one_layer.sorted_curve(
