@@ -174,8 +174,6 @@ class Server:
         """Made with the first request, by one thread: the model code takes seconds to import."""
         with self._making_desk:
             if self._desk is None:
-                from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: F401
-
                 from come.live.requests import Desk
 
                 self._desk = Desk(self.limits)

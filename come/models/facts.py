@@ -111,7 +111,7 @@ def describe(source: str | os.PathLike[str]) -> Facts:
 
 @lru_cache(maxsize=8)
 def _gguf_config(path: str) -> Any:
-    from transformers import AutoConfig
+    from come.models.auto import AutoConfig
 
     with readable(Source("gguf", path)):
         return AutoConfig.from_pretrained(Path(path).parent, gguf_file=Path(path).name)
@@ -153,7 +153,7 @@ def _facts(name: str, config: Any, converted: bool) -> Facts:
 
 def _count(config: Any, family: Family) -> tuple[dict[str, int], int]:
     """Parameters by part, and those of one layer, counted on a model without storage."""
-    from transformers import AutoModelForCausalLM
+    from come.models.auto import AutoModelForCausalLM
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)

@@ -58,7 +58,7 @@ def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
 
 
 def _read(gguf: Path) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from come.models.auto import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     try:
         family_of(AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name))

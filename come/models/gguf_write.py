@@ -75,7 +75,7 @@ def write_gguf(
         ComeError: GGUF cannot hold the model's family, variant or tokenizer; there is such a file already; it cannot
             be written (no space, no permission); or a weight is too large for float16.
     """
-    from transformers import AutoTokenizer
+    from come.models.auto import AutoTokenizer
 
     folder, path = Path(folder).expanduser(), Path(path).expanduser()
     if dtype not in _TYPES:

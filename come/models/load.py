@@ -104,7 +104,8 @@ def device_named(name: str) -> torch.device:
 def _fits_on_gpu(config: Any, dtype: torch.dtype | str) -> bool:
     """Whether the weights, and as much room again as a tenth of the GPU, fit into what is free of it."""
     from accelerate import init_empty_weights
-    from transformers import AutoModelForCausalLM
+
+    from come.models.auto import AutoModelForCausalLM
 
     with init_empty_weights():
         empty = AutoModelForCausalLM.from_config(config)
@@ -117,7 +118,7 @@ def _fits_on_gpu(config: Any, dtype: torch.dtype | str) -> bool:
 def _from_pretrained(
     origin: Source, dtype: torch.dtype | str, device: str, max_memory: Mapping[int | str, int | str] | None
 ) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from come.models.auto import AutoModelForCausalLM, AutoTokenizer
 
     placement: dict[str, Any] = {}
     if device == "balanced":

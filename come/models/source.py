@@ -70,7 +70,7 @@ def read_config(source: Source) -> Any:
     Raises:
         ComeError: it cannot be had; without a network, the sentence says so.
     """
-    from transformers import AutoConfig
+    from come.models.auto import AutoConfig
 
     with readable(source):
         return AutoConfig.from_pretrained(source.where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_START = 90
+SCREENSHOTS = ROOT / "build" / "screenshots"
+LOOKS = (("light", 1280), ("dark", 400))  # the theme, and pixels wide
+in_every_look = pytest.mark.parametrize("page", LOOKS, indirect=True, ids=lambda look: f"{look[0]}-{look[1]}")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_ARGUMENTS = [
     "--no-sandbox",
@@ -77,11 +81,19 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A tab of a visitor of its own (no cookies of others)."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    yield context.new_page()
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A tab of a visitor of its own (no cookies of others); what it shows in the end is kept as a picture."""
+    scheme, width = getattr(request, "param", LOOKS[0])
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    yield page
+    keep(page, request.node.name)
     context.close()
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture of what a page shows, for people to look at: ``build/screenshots/NAME.png``."""
+    page.screenshot(path=SCREENSHOTS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png")
 
 
 @pytest.fixture

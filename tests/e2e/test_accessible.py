@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Server, serve
+from tests.e2e.conftest import Server, keep, serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -98,6 +98,7 @@ def test_axe_finds_nothing(serving: Server, page: Page, name: str) -> None:
     open_page(page, serving, name)
     for scheme, width in LOOKS:
         look(page, scheme, width)
+        keep(page, f"{name} {scheme} {width}")
         where = f"{scheme}, {width} px: "
         faults += [where + fault for fault in violations(page)]
         faults += [f"{where}faint in a figure: {word}" for word in faint(page)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import Server, in_every_look
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.browser
 SECOND = 1000
 
 
+@in_every_look
 def test_a_click_opens_a_layer_and_a_click_follows_a_channel(server: Callable[..., Server], page: Page) -> None:
     from playwright.sync_api import expect
 

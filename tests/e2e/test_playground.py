@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import Server, in_every_look
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.browser
 SECOND = 1000
 
 
+@in_every_look
 def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page) -> None:
     page.set_default_timeout(180 * SECOND)  # the bundled model is unpacked, if that was not done before
     known = {"COME_HOME": os.environ["COME_HOME"]} if "COME_HOME" in os.environ else {}

@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from come.runs import RunConfig, create, execute
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import Server, in_every_look
 from tests.ggufs import gguf_folder
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 SECOND = 1000
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
-def test_a_visit_lands_on_home(
-    server: Callable[..., Server], browser: Browser, scheme: str, width: int, tmp_path: Path
-) -> None:
+@in_every_look
+def test_a_visit_lands_on_home(server: Callable[..., Server], page: Page) -> None:
     serving = server()
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.set_default_timeout(90 * SECOND)
     page.goto(serving.url)
     page.get_by_role("button", name="Run the two-minute demo").wait_for()
@@ -32,9 +29,9 @@ def test_a_visit_lands_on_home(
     page.locator(".js-plotly-plot").wait_for()
     assert page.url.startswith(f"{serving.url}/home")
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    page.close()
 
 
+@in_every_look
 def test_a_model_is_taken_home(server: Callable[..., Server], page: Page, tmp_path: Path) -> None:
     serving = server()
     text = tmp_path / "lines.txt"

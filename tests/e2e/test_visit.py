@@ -14,7 +14,7 @@ import pytest
 
 from come import runs
 from come.runs import Run
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import Server, in_every_look
 from tests.tiny import tiny_folder
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def serving(server: Callable[..., Server]) -> Iterator[Server]:
     print(started.log.read_text(errors="replace")[-4000:])
 
 
+@in_every_look
 def test_a_visit(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
     visit(serving, page, tiny_choice, layers=6, target=4, evaluation_tokens=512, patience=180 * SECOND)
 
@@ -166,7 +167,9 @@ def go(page: Page, serving: Server, name: str, params: dict[str, str]) -> None:
 
 
 def follow(page: Page, title: str) -> None:
-    """Click a page's name in the navigation."""
+    """Click a page's name in the navigation, which a phone hides."""
+    if page.get_by_test_id("stExpandSidebarButton").is_visible():
+        page.get_by_test_id("stExpandSidebarButton").click()
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
     page.wait_for_url(re.compile(rf"/{title.lower()}(\?|$)"))
     page.get_by_role("heading", level=1).first.wait_for()

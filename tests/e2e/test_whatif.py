@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import Server, in_every_look
 from tests.tiny import tiny_folder
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def tiny_choice(tmp_path: Path) -> dict[str, str]:
     return {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}
 
 
+@in_every_look
 def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]) -> None:
     page.set_default_timeout(PATIENCE)
     serving = server()
