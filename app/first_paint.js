@@ -1,5 +1,5 @@
 // Streamlit fetches most of its widgets one by one and holds 38 px for each meanwhile: the page would jump as they come.
-// So it is shown as one, once all in sight is there: first_paint.py hides it by the root's data-arriving, which says
+// So it is shown as one, once all in sight is there: document.py hides it by the root's data-arriving, which says
 // "frame" while the strip and the heading may still move, then "body", and then is gone.
 {
   const root = document.documentElement;

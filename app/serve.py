@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import downloads, first_paint  # noqa: E402
+from app import document, downloads  # noqa: E402
 
 downloads.served = True
-app = st.App(ROOT / "app" / "main.py", routes=[*downloads.ROUTES, *first_paint.ROUTES])
+app = st.App(ROOT / "app" / "main.py", routes=[*downloads.ROUTES, *document.ROUTES])

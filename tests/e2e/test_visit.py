@@ -167,12 +167,16 @@ def go(page: Page, serving: Server, name: str, params: dict[str, str]) -> None:
 
 
 def follow(page: Page, title: str) -> None:
-    """Click a page's name in the navigation, which a phone hides."""
-    if page.get_by_test_id("stExpandSidebarButton").is_visible():
-        page.get_by_test_id("stExpandSidebarButton").click()
+    """Click a page's name in the navigation, which a narrow window hides until asked, and again after the choice."""
+    opener = page.get_by_test_id("stExpandSidebarButton")
+    hidden = opener.is_visible()
+    if hidden:
+        opener.click()
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
     page.wait_for_url(re.compile(rf"/{title.lower()}(\?|$)"))
     page.get_by_role("heading", level=1).first.wait_for()
+    if hidden:
+        opener.wait_for()
     unharmed(page)
 
 

@@ -1,6 +1,7 @@
-"""The page's document with our styles and a script in it, so that nothing jumps while the page arrives.
+"""The document that a browser loads first: Streamlit's own, with our styles and scripts in it.
 
-Streamlit's own document is drawn in Streamlit's measures and without the sidebar, and its widgets grow as they come.
+By itself it is drawn in Streamlit's measures and without the sidebar, its widgets grow as they come, and in a narrow
+window the sidebar stays over the page that was chosen in it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from starlette.routing import Route
 from app import theme
 
 PAGES = Path(__file__).resolve().parent.parent / "pages"
-SCRIPT = Path(__file__).with_suffix(".js")
+SCRIPTS = tuple(Path(__file__).parent / name for name in ("first_paint.js", "close_sidebar.js"))
 INDEX = Path(st.__file__).parent / "static" / "index.html"
 # The sidebar's place, as wide as Streamlit draws it in a window that is wide enough for it to stay open; and while
-# SCRIPT says that the page is arriving, of its body at most the strip and the heading, which stay where they are.
+# first_paint.js says that the page is arriving, of its body at most the strip and the heading, which stay where they are.
 STYLES = """<style>
 @media (min-width: 769px) { .stAppViewContainer:not(:has(.stSidebar)) { padding-left: 281.25px; } }
 .stAppViewContainer { box-sizing: border-box; }
@@ -39,8 +40,8 @@ def document(request: Request) -> HTMLResponse:
 @cache
 def _document() -> str:
     index = INDEX.read_text("utf-8").replace("<title>Streamlit</title>", "<title>CoMe Lab</title>")
-    ours = f"{theme.css()}{STYLES}<script>\n{SCRIPT.read_text('utf-8')}</script>"
-    return index.replace("</head>", f"{ours}</head>", 1)
+    scripts = "".join(f"<script>\n{script.read_text('utf-8')}</script>" for script in SCRIPTS)
+    return index.replace("</head>", f"{theme.css()}{STYLES}{scripts}</head>", 1)
 
 
 ROUTES = [Route(path, document) for path in ("/", *(f"/{page.stem}" for page in sorted(PAGES.glob("*.py"))))]
