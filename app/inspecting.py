@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import streamlit as st
 
 import come.models
 import come.runs
-from app import comparison, example
+from app import comparison, example, labels
 from app.origins import Origins, Part, follow, units_of
 from come.errors import ComeError
 from come.measure import Measurement
@@ -51,6 +52,11 @@ def runs() -> list[Run]:
 def first_shown(found: list[Run]) -> Run:
     """The newest run of CoMe, one's own before the shipped ones; the first of all if there is none."""
     return next((run for run in found if run.config.method.startswith("come")), found[0])
+
+
+def labelled(found: Iterable[Run]) -> dict[str, str]:
+    """What each run is called in a list of them, by its id; of two of one id, the first counts."""
+    return labels.distinct({run.id: label(run) for run in reversed(list(found))})
 
 
 def label(run: Run) -> str:

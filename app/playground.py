@@ -13,7 +13,7 @@ import streamlit as st
 
 import come.models.source
 import come.runs
-from app import comparison, example
+from app import comparison, example, labels
 from app.playground_talk import ORIGINAL, Look, Talk, recorded
 from come.errors import ComeError
 from come.merge import Plan
@@ -154,12 +154,16 @@ def _of(model: str) -> dict[str, Candidate]:
                 found.setdefault(run.id, (run, dtype))
     names = {run_id: comparison.run_name(run) for run_id, (run, _) in found.items()}
     twice = {name for name, count in Counter(names.values()).items() if count > 1}
+    origins = {run_id: _origin(run) for run_id, (run, _) in found.items()}
+    headings = {run_id: f"{name} ({origins[run_id]})" if name in twice else name for run_id, name in names.items()}
+    headings = labels.distinct(headings)
+    options = labels.distinct({run_id: f"{name} · {origins[run_id]}" for run_id, name in names.items()})
     return {
         run_id: Candidate(
             run=run_id,
             plan=str(run.path / "plan.json"),
-            name=f"{names[run_id]} ({_origin(run)})" if names[run_id] in twice else names[run_id],
-            label=f"{names[run_id]} · {_origin(run)}",
+            name=headings[run_id],
+            label=options[run_id],
             layers=(run.results().get("pruned") or {}).get("layers"),
             dtype=dtype,
             shipped=example.is_example(run),

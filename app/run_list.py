@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 import come.runs
-from app import comparison, running, session, timing
+from app import comparison, labels, running, session, timing
 from come.errors import ComeError
 from come.redact import shown
 from come.runs import Run
@@ -56,7 +56,7 @@ def everything(opened: Run | None) -> None:
         return
     st.header("All runs")
     ids = [row["run"] for row in rows]
-    names = {row["run"]: f"{row['name']} · {row['status']} · {row['queued']:%d %b %H:%M}" for row in rows}
+    names = labels.distinct({row["run"]: f"{row['name']} · {row['queued']:%d %b %H:%M}" for row in rows})
     session.put("open-run", opened.id if opened and opened.id in names else None)  # a shipped one is not in the list
     st.selectbox(
         "Open a run",
@@ -65,7 +65,8 @@ def everything(opened: Run | None) -> None:
         key="open-run",
         format_func=names.__getitem__,
         placeholder="Choose one, or click its line below",
-        on_change=lambda: session.open_run(session.value("open-run")),
+        on_change=_open_chosen,
+        args=(ids,),
     )
     st.dataframe(
         pd.DataFrame(rows).drop(columns="run"),
@@ -86,6 +87,12 @@ def everything(opened: Run | None) -> None:
             "queued": st.column_config.DatetimeColumn("Queued", format="D MMM, HH:mm"),
         },
     )
+
+
+def _open_chosen(ids: list[str]) -> None:
+    chosen = session.value("open-run")
+    if chosen is None or chosen in ids:  # a label of before, which a browser may still send, is none of them
+        session.open_run(chosen)
 
 
 def _open_line(ids: list[str]) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 
 import come.merge
 import come.runs
-from app import at_work, compared, comparison, example, metrics, points, session, tables, verdict, widgets
+from app import at_work, compared, comparison, example, labels, metrics, points, session, tables, verdict, widgets
 from app.compared import Shown
 from app.comparison import Entry
 from app.figures import compare as figures
@@ -218,11 +218,13 @@ def _table(results: list[Result], originals: list[Result]) -> None:
     table = pd.DataFrame(tables.columns(lines))
     config = {"Method": st.column_config.TextColumn(pinned=True), **form}
     height = "content" if len(lines) <= FEW_LINES else 460
-    names = {
-        line.run: f"{line.name.removesuffix(comparison.BEFORE)}, seed {line.seed}"
-        for line in lines
-        if line.method != "original"
-    }
+    names = labels.distinct(
+        {
+            line.run: f"{line.name.removesuffix(comparison.BEFORE)}, seed {line.seed}"
+            for line in lines
+            if line.method != "original"
+        }
+    )
     st.selectbox(
         "Open a run",
         list(names),
@@ -230,7 +232,8 @@ def _table(results: list[Result], originals: list[Result]) -> None:
         key="open-compared",
         format_func=names.__getitem__,
         placeholder="Choose one, tick its line below, or click its point above",
-        on_change=lambda: _open([session.value("open-compared")]),
+        on_change=_open_chosen,
+        args=(list(names),),
     )
     st.dataframe(
         table,
@@ -243,6 +246,11 @@ def _table(results: list[Result], originals: list[Result]) -> None:
         selection_mode="single-row",
     )
     _downloads(lines, results, originals)
+
+
+def _open_chosen(ids: list[str]) -> None:
+    if session.value("open-compared") in ids:
+        _open([session.value("open-compared")])
 
 
 def _open_line(ids: list[str]) -> None:

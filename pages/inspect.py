@@ -77,7 +77,7 @@ def _choose(runs: list[Run]) -> Run:
             "Run",
             list(dict.fromkeys(run.id for run in runs)),
             key="run",
-            format_func=lambda run_id: inspecting.label(by_id[run_id]),
+            format_func=inspecting.labelled(runs).__getitem__,
             on_change=_open_most_mixed,
             args=(by_id,),
             width=460,
@@ -134,9 +134,8 @@ def _two_runs(subject: Subject, part: Part, runs: list[Run]) -> None:
     ids = list(candidates)
     first = next((run.id for run in candidates.values() if run.config.method.startswith("come")), ids[0])
     session.keep_among("other", ids, first)
-    st.selectbox(
-        "Compare with", ids, key="other", width=460, format_func=lambda run_id: inspecting.label(candidates[run_id])
-    )
+    names = inspecting.labelled(candidates.values())
+    st.selectbox("Compare with", ids, key="other", width=460, format_func=names.__getitem__)
     origins = subject.origins(part)
     try:
         other = inspecting.followed_like(candidates[session.value("other")], origins)

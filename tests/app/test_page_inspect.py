@@ -66,6 +66,15 @@ def test_the_newest_run_of_come_is_open_at_its_most_mixed_layer(visit: Visit, la
     assert table["FFN share"].sum() == pytest.approx(100)
 
 
+def test_runs_of_one_name_and_minute_can_be_told_apart(visit: Visit, lab: Lab) -> None:
+    first, second = (with_steps(lab, Remove(layers=[layer])) for layer in (1, 2))
+    at = fine(visit("inspect"))
+    runs = at.selectbox(key="run")
+    assert len(set(runs.options)) == len(runs.options)
+    for run in (first, second):
+        assert fine(at.selectbox(key="run").set_value(run.id).run()).selectbox(key="run").value == run.id
+
+
 @pytest.mark.parametrize("part", ["ffn", "attention"])
 def test_links_restore_run_layer_part_and_channel(visit: Visit, lab: Lab, part: str) -> None:
     run = run_of(lab, "shortgpt")

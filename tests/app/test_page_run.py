@@ -155,6 +155,16 @@ def test_all_runs_are_listed_with_their_state(visit: Visit, lab: Lab) -> None:
     assert at.button(key="resume")
 
 
+def test_a_label_that_is_no_option_any_more_does_not_close_the_run(visit: Visit, lab: Lab) -> None:
+    run = by_method(lab, "come")
+    at = visit("run", run=run.id)
+    chosen = at.selectbox(key="open-run")
+    chosen.options.append("CoMe, as it was called before")  # what a browser sends that has not drawn the new ones yet
+    chosen.set_value("CoMe, as it was called before").run()
+    assert not at.exception and not at.warning
+    assert at.query_params["run"] in (run.id, [run.id]) and at.selectbox(key="open-run").value == run.id
+
+
 def test_an_interrupted_run_says_so_and_can_be_resumed(visit: Visit, lab: Lab, monkeypatch) -> None:
     resumed: list[Run] = []
     monkeypatch.setattr(come.runs, "resume", resumed.append)
