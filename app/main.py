@@ -35,7 +35,7 @@ PAGES = [
 
 def main() -> None:
     """Draw one run of the page."""
-    st.set_page_config(page_icon=":material/extension:", layout="wide")
+    st.set_page_config(page_icon=ROOT / "app" / "icon.svg", layout="wide")
     st.html(theme.css())
     st.logo(ROOT / "app" / "logo.svg", size="large")
     pages = [

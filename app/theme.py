@@ -202,6 +202,7 @@ _CSS = """<style>
 .come-strip .quiet { opacity: .72; }
 .stMain h1 { padding: .35rem 0 .6rem !important; }
 .stMain kbd { color: inherit !important; opacity: .78 !important; }
+.stMain [data-variant="segmented_control"] { min-height: 2.5rem; }  /* as high as what stands beside it */
 [data-testid="stCaptionContainer"] { opacity: .78; }  /* Streamlit's .6 is too faint in light */
 /* What a figure writes on the page's ground: one grey would be too faint in one of the themes. */
 .js-plotly-plot :is(.xaxislayer-above, .xaxislayer-below, .yaxislayer-above, .yaxislayer-below, .infolayer) text,

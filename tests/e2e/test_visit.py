@@ -137,6 +137,8 @@ def visit(
 
 def test_every_page_opened_first_and_in_any_order(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
     page.set_default_timeout(60 * SECOND)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     for name in PAGES:
         go(page, serving, name, {})
         go(page, serving, name, tiny_choice)
@@ -146,6 +148,7 @@ def test_every_page_opened_first_and_in_any_order(serving: Server, page: Page, t
     page.goto(serving.url)
     page.get_by_role("heading", level=1).first.wait_for()
     unharmed(page)
+    assert [url for url in asked if not url.startswith((serving.url, "data:", "blob:"))] == []  # no network is needed
 
 
 def test_bad_links_are_one_sentence(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
