@@ -34,11 +34,14 @@ def draw(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow], cos
     """
     st.html(whatif_words.STYLE)
     with st.container(border=True, key="whatif"):
-        _predicted(facts, analysis, windows)
-        if cost.sentence:
-            st.caption(f"**The full run.** {cost.sentence}")
-        for warning in cost.warnings:
-            st.warning(warning, icon=":material/memory:")
+        told, run = st.container(), st.container(key="whatif-run")
+        with told:
+            _predicted(facts, analysis, windows)
+        with run:
+            if cost.sentence:
+                st.caption(f"**The full run.** {cost.sentence}")
+            for warning in cost.warnings:
+                st.warning(warning, icon=":material/memory:")
 
 
 def _predicted(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow]) -> None:
@@ -65,8 +68,12 @@ def _predicted(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow
         return
     found = _answer(held, subject, question, facts)
     if found is not None:
-        whatif_suggestion.draw(held, subject, question, facts, windows, found.found)
-        _tried(held, subject, found)
+        last = held.last_before(key_of(subject, question), subject)
+        _told(found, last)
+        with st.container():
+            _surety(found, last)
+            whatif_suggestion.draw(held, subject, question, facts, windows, found.found)
+            _tried(held, subject, found)
 
 
 def _nothing_to_predict(facts: Facts, analysis: Run | None) -> bool:
@@ -80,16 +87,18 @@ def _nothing_to_predict(facts: Facts, analysis: Run | None) -> bool:
 
 
 def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) -> Answered | None:
-    """The answer, or the way to it: a button, what is going on, or what went wrong."""
+    """The answer; else what is drawn is the way to it: a button, what is going on, or what went wrong."""
     key = key_of(subject, question)
     if key not in held.answers:
         why = whatif.why_ask_first(session.draft(), facts)
         if why and key not in held.allowed:
             _leave(held)
-            st.html("<p class='come-finding'>Not predicted yet</p>")
-            st.html(whatif_words.table(whatif_words.rows(None), "Plan", None, stale=True))
-            st.caption(why)
-            st.button("Predict", key="whatif-predict", icon=":material/bolt:", on_click=held.allowed.add, args=(key,))
+            table = whatif_words.table(whatif_words.rows(None), "Plan", None, stale=True)
+            st.html(f"<p class='come-finding'>Not predicted yet</p>{table}")
+            with st.container():
+                st.caption(why)
+                allow = held.allowed.add
+                st.button("Predict", key="whatif-predict", icon=":material/bolt:", on_click=allow, args=(key,))
             return None
         job = _asked(held, key, subject, question)
         job.ended.wait(AT_ONCE)
@@ -99,6 +108,7 @@ def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) ->
                 seconds = whatif.measuring_seconds(session.choice(), facts)
             place = st.empty()
             whatif_watch.later(job, lambda: place.html(_waiting(job, held, subject, seconds)))
+            st.empty()  # takes away what stood below another plan's table; Streamlit would when the script ends
             return None
         if job.outcome is None:
             st.warning(job.problem or "The question was given up.", icon=":material/power_off:")
@@ -107,9 +117,7 @@ def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) ->
         held.remember(key, subject, question, job.outcome)
     _leave(held, but=key)
     held.look_at(key)
-    found = held.answers[key]
-    _told(found, held.last_before(key, subject))
-    return found
+    return held.answers[key]
 
 
 def _asked(held: Memory, key: str, subject: Subject, question: Question) -> Job:
@@ -139,10 +147,14 @@ def _waiting(job: Job, held: Memory, subject: Subject, measuring: float | None) 
 
 
 def _told(found: Answered, last: Answered | None) -> None:
-    """The answer, its change since the last one, and how sure it is."""
-    st.html(f"<p class='come-finding' role='status'>{whatif_words.finding(found.found)}</p>")
+    """The answer, and its change since the last one."""
     rows = whatif_words.rows(found.found, last.found if last else None)
-    st.html(whatif_words.table(rows, "This plan", LAST if last else None))
+    table = whatif_words.table(rows, "This plan", LAST if last else None)
+    st.html(f"<p class='come-finding' role='status'>{whatif_words.finding(found.found)}</p>{table}")
+
+
+def _surety(found: Answered, last: Answered | None) -> None:
+    """How sure the answer is, and of what."""
     words = [whatif_words.against("the original", change(found.found.original, found.found.answer))]
     if last is not None:
         name = f"the last plan answered ({last.layers} layers)"

@@ -37,24 +37,26 @@ def draw(
     if job is not None and job.key != key:
         job.superseded.set()
         job = held.suggestion = None
-    if job is None:
-        st.button(
-            "Suggest the next window",
-            key="whatif-suggest",
-            icon=":material/lightbulb:",
-            on_click=_ask,
-            args=(held, subject, question, key),
-            help="Of the windows that the plan leaves whole, the one of lowest skip block influence (SBI); "
-            "the plan with it is then predicted.",
-        )
-    elif job.open:
+    if job is not None and job.open:
         measuring = whatif.measuring_seconds(session.choice(), facts) if subject.analysis is None else None
         place = st.empty()
         whatif_watch.later(job, lambda: place.caption(_waiting(job, measuring)))
-    elif job.outcome is None:
-        st.caption(f":material/lightbulb: {job.problem or 'The question was given up.'}")
-    else:
-        _told(job.outcome, windows, now)
+        return
+    with st.container():  # one thing, so that what is said while a question is open takes its place as a whole
+        if job is None:
+            st.button(
+                "Suggest the next window",
+                key="whatif-suggest",
+                icon=":material/lightbulb:",
+                on_click=_ask,
+                args=(held, subject, question, key),
+                help="Of the windows that the plan leaves whole, the one of lowest skip block influence (SBI); "
+                "the plan with it is then predicted.",
+            )
+        elif job.outcome is None:
+            st.caption(f":material/lightbulb: {job.problem or 'The question was given up.'}")
+        else:
+            _told(job.outcome, windows, now)
 
 
 def _ask(held: Memory, subject: Subject, question: Question, key: str) -> None:

@@ -208,7 +208,8 @@ STYLE = """<style>
 .come-whatif thead th, .come-whatif small { font-size: .8rem; opacity: .78; }
 .come-whatif b { font-weight: 600; }
 .come-whatif .stale tbody td { opacity: .45; }
-.st-key-whatif:has(.come-whatif.first) { min-height: 31.5rem; }
+.st-key-whatif > :has(> .st-key-whatif-run) { margin-top: auto; }
+.st-key-whatif:has(.come-whatif.first) { min-height: 33rem; }
 .st-key-whatif:has(.come-whatif.again) { min-height: 37.5rem; }
 @media (max-width: 640px) {
   .come-whatif table { font-size: .8rem; }
