@@ -115,24 +115,18 @@ def _model(run: Run) -> None:
 
 
 def _weights_in(run: Run, sizes: Mapping[str, float], default: str, form: str = "") -> None:
-    """The choice of a dtype, with the bytes that it comes to, and the button that packs the model in it."""
+    """The choice of a dtype, with its bytes, and the button that packs the model in it; one that is packed is first."""
     parameters = int((run.results().get("pruned") or {}).get("parameters") or 0)
 
     def label(dtype: str) -> str:
         name = BITS.get(dtype, dtype)
         return f"{name} · {widgets.human_bytes(int(parameters * sizes[dtype]))}" if parameters else name
 
-    dtype = st.segmented_control(
-        "Weights in",
-        tuple(sizes),
-        key=f"take-{form}dtype-{run.id}",
-        default=default,
-        required=True,
-        wrap=True,
-        format_func=label,
-    )
-    if dtype:
-        packing.offer(run, form + dtype, "Prepare the download", int(parameters * sizes[dtype]))
+    kinds = list(sizes)
+    default = next((dtype for dtype in kinds if pack.packed(run, form + dtype).file), default)
+    key = f"take-{form}dtype-{run.id}"
+    dtype = st.radio("Weights in", kinds, kinds.index(default), key=key, format_func=label)
+    packing.offer(run, form + dtype, "Prepare the download", int(parameters * sizes[dtype]))
 
 
 # --- does it reload ----------------------------------------------------------------------------------

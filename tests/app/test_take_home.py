@@ -77,6 +77,14 @@ def test_a_packed_model_is_a_link_where_the_server_sends_from_disk(
     assert link.proto.url == f"/takeaway/{run.id}/{file.name}"
 
 
+def test_what_is_packed_already_is_offered_first(visit: Visit, lab: Lab) -> None:
+    run = by_method(lab, "come")
+    as_packed(run, "bfloat16")
+    at = fine(visit("run", run=run.id))
+    assert at.radio(key=f"take-dtype-{run.id}").value == "bfloat16"
+    assert any(button.label.startswith("Download ") for button in at.get("download_button"))
+
+
 def test_a_large_model_never_passes_through_memory(visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     run = by_method(lab, "come")
     file = as_packed(run)
