@@ -62,10 +62,8 @@ def now(measured: Measurement | None, facts: Facts) -> Keeping | None:
         if plan is not None and plan.base.layers == facts.layers:
             return of_plan(plan, facts)
     draft = session.draft()
-    if measured is None or draft.method != planning.MERGES:
-        return None
     try:
-        return _foreseen(draft, measured, facts)
+        return _foreseen(draft, measured, facts, session.choice().seed)
     except ComeError:
         return None  # the plan page and the strip say what is wrong with it
 
@@ -79,8 +77,9 @@ def now(measured: Measurement | None, facts: Facts) -> Keeping | None:
         Facts: lambda each: (each.source, each.layers, each.parameters),
     },
 )
-def _foreseen(draft: Draft, measured: Measurement, facts: Facts) -> Keeping:
-    return of_windows(planning.windows(draft, measured, facts), facts, draft.dropped)
+def _foreseen(draft: Draft, measured: Measurement | None, facts: Facts, seed: int) -> Keeping | None:
+    found = planning.forecast(draft, measured, facts, seed)
+    return None if found is None else of_windows(found.windows, facts, found.removed)
 
 
 def of_windows(windows: list[DraftWindow], facts: Facts, dropped: Sequence[int] = ()) -> Keeping:

@@ -11,18 +11,18 @@ import come.merge
 from app import options, planning, session, visit, window_editor
 from app.choice import Draft
 from come.errors import ComeError
-from come.merge import DraftWindow
+from come.merge import Forecast
 from come.models import Facts
 
 AIMS = {"layers": "Layers", "share": "Parameters", "hand": "By hand"}
 
 
-def draw(facts: Facts, windows: list[DraftWindow]) -> None:
+def draw(facts: Facts, found: Forecast | None) -> None:
     """Method, aim, the windows where they are chosen by hand, and the method's settings."""
     _method()
-    _aim(facts, windows)
+    _aim(facts, found)
     if session.draft().windows is not None:
-        window_editor.draw(facts, windows)
+        window_editor.draw(facts, found.windows if found else [])
     _settings()
 
 
@@ -49,10 +49,11 @@ def _with_method(draft: Draft, method: str) -> Draft:
     return Draft(method=method, target_layers=layers, sparsity=draft.sparsity)
 
 
-def _aim(facts: Facts, windows: list[DraftWindow]) -> None:
+def _aim(facts: Facts, found: Forecast | None) -> None:
     draft = session.draft()
     aim = "hand" if draft.windows is not None else "layers" if draft.target_layers is not None else "share"
-    aims = list(AIMS) if draft.method == planning.MERGES else [name for name in AIMS if name != "hand"]
+    # What is foreseen of a method can be gone on with by hand.
+    aims = [name for name in AIMS if name != "hand" or draft.method == planning.MERGES or found]
     session.put("aim", aim)
     st.segmented_control(
         "Decide by",
@@ -61,7 +62,7 @@ def _aim(facts: Facts, windows: list[DraftWindow]) -> None:
         format_func=AIMS.__getitem__,
         required=True,
         on_change=_set_aim,
-        args=(facts, windows),
+        args=(facts, found),
     )
     if aim == "layers":
         session.put("target", draft.target_layers)
@@ -91,10 +92,11 @@ def _aim(facts: Facts, windows: list[DraftWindow]) -> None:
             st.caption(f"Becomes {layers} of {facts.layers} layers, which removes {removed:.1%}.")
 
 
-def _set_aim(facts: Facts, windows: list[DraftWindow]) -> None:
+def _set_aim(facts: Facts, found: Forecast | None) -> None:
     draft, aim = session.draft(), session.value("aim")
     if aim == "hand":
-        session.set_draft(planning.by_hand(draft, [(window.first, window.last) for window in windows]))
+        found = found or Forecast()
+        session.set_draft(planning.by_hand(draft, planning.chosen(found), dropped=found.removed))
         return
     blank = replace(draft, windows=None, ratios=None, dropped=(), target_layers=None, sparsity=None)
     try:

@@ -11,11 +11,10 @@ import streamlit as st
 import come.merge
 import come.runs
 from app import comparison, example, planning, session, visit, widgets
-from app.choice import Draft
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
 from come.measure import Measurement
-from come.merge import DraftWindow
+from come.merge import DraftWindow, Forecast
 from come.models import Facts
 
 HOW = r"""
@@ -49,14 +48,13 @@ def sizes(facts: Facts) -> None:
     st.html(f"<div class='come-facts' aria-label='{removed}'>{cells}</div>")
 
 
-def kept(measured: Measurement | None, facts: Facts, is_example: bool, windows: list[DraftWindow]) -> None:
+def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Forecast | None) -> None:
     """The layers before and after, and the share of each; a way to an analysis where there is none."""
-    draft = session.draft()
-    if draft.method != planning.MERGES:
-        title = come.merge.methods()[draft.method].title
-        st.info(f"Which layers {title} takes is decided in the run.")
+    method = come.merge.methods()[session.draft().method]
+    if method.forecast is None:
+        st.info(f"Which layers {method.title} takes is decided in the run.")
         return
-    if measured is None and draft.windows != []:
+    if found is None:
         widgets.empty_state(
             "What each layer would keep is not known yet",
             "The model has not been analysed on this text. The plan can run without it.",
@@ -64,28 +62,38 @@ def kept(measured: Measurement | None, facts: Facts, is_example: bool, windows: 
             "Analyse the model",
         )
         return
-    final = planning.pieces(windows, facts, draft.dropped)
+    final = planning.pieces(found.windows, facts, found.removed)
     figure = plan_figures.strips(facts.layers, facts.intermediate_size, facts.num_key_value_heads, final)
     widgets.figure(figure, key="strips", alt="The layers before and after; the table below holds the numbers.")
-    st.caption(_how_sure(measured, is_example, draft))
-    if windows or draft.dropped:
-        st.dataframe(_table(windows, draft.dropped, facts), hide_index=True, height="content")
+    sure = _how_sure(measured, is_example, found, by_text=bool(method.needs))
+    st.caption(f"Tall part: feed-forward channels. Low part: key/value groups. {sure}")
+    if found.windows:
+        st.dataframe(_table(found.windows, found.removed, facts), hide_index=True, height="content")
         widgets.info("How this is decided", HOW)
+    elif found.removed:
+        st.markdown(f"Removed whole: layer{'' if len(found.removed) == 1 else 's'} {ranges(found.removed)}.")
 
 
-def _how_sure(measured: Measurement | None, is_example: bool, draft: Draft) -> str:
-    if measured is None or draft.windows == []:
-        return "Tall part: feed-forward channels. Low part: key/value groups. Exact: whole layers go, whatever they do."
-    where = f"the shipped example's analysis of {measured.n_tokens:,} tokens" if is_example else "this analysis"
-    if draft.windows is not None:
-        return (
-            f"Tall part: feed-forward channels. Low part: key/value groups. Exact for {where}: "
-            "windows by hand are all measured on the original model."
-        )
-    return (
-        f"Tall part: feed-forward channels. Low part: key/value groups. An estimate from {where}: "
-        "the run measures again after each merge, so later windows may differ."
-    )
+def ranges(layers: Sequence[int]) -> str:
+    """Ascending numbers in few words: [3, 4, 5, 9] -> "3–5, 9"."""
+    blocks: list[list[int]] = []
+    for layer in layers:
+        if blocks and layer == blocks[-1][-1] + 1:
+            blocks[-1].append(layer)
+        else:
+            blocks.append([layer])
+    return ", ".join(str(block[0]) if len(block) == 1 else f"{block[0]}–{block[-1]}" for block in blocks)
+
+
+def _how_sure(measured: Measurement | None, is_example: bool, found: Forecast, *, by_text: bool) -> str:
+    where = "this analysis"
+    if is_example and measured is not None:
+        where = f"the shipped example's analysis of {measured.n_tokens:,} tokens"
+    if found.doubt:
+        return f"An estimate from {where}: {found.doubt}."
+    if found.windows:
+        return f"Exact for {where}: windows by hand are all measured on the original model."
+    return f"Exact for {where}: whole layers go." if by_text and found.removed else "Exact: whole layers go."
 
 
 def _table(windows: list[DraftWindow], dropped: Sequence[int], facts: Facts) -> pd.DataFrame:

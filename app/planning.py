@@ -10,15 +10,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import come.merge
-from app.choice import DEFAULT_SPARSITY, Draft
+from app.choice import Draft, plan_fields
 from app.figures.plan import Piece, final_layers
 from come.compress import check_request
 from come.measure import Measurement
-from come.merge import DraftWindow
+from come.merge import DraftWindow, Forecast
 from come.models import Facts
 
-MERGES = "come"  # the method whose windows can be chosen and foreseen
-_FORESEEN_BY = ("span", "exponent", "floor", "no_repeat")
+MERGES = "come"  # the method of plans by hand
 
 
 @dataclass(frozen=True)
@@ -51,23 +50,20 @@ def target(draft: Draft, facts: Facts, request: dict[str, object]) -> int:
     return check_request(facts, draft.method, request["target_layers"], request["sparsity"], request["options"])
 
 
-def windows(draft: Draft, measured: Measurement, facts: Facts) -> list[DraftWindow]:
-    """What each merge would keep, foreseen from one measurement.
+def forecast(draft: Draft, measured: Measurement | None, facts: Facts, seed: int = 0) -> Forecast | None:
+    """What the plan would do; None where only a run tells, or a measurement that is not there.
+
+    `seed` is a run's, for methods that draw by chance.
 
     Raises:
-        ComeError: windows or ratios that cannot be, one sentence.
+        ComeError: the plan contradicts itself or is out of range; one sentence.
     """
-    if draft.windows == []:
-        return []
-    options = {name: draft.options[name] for name in _FORESEEN_BY if name in draft.options}
-    if draft.windows is not None:
-        options.pop("span", None)
-        options.pop("no_repeat", None)
-        return come.merge.draft(measured, windows=draft.windows, ratios=draft.ratios, model=facts, **options)
-    layers = draft.target_layers
-    if layers is None:
-        layers = facts.layers_for_sparsity(DEFAULT_SPARSITY if draft.sparsity is None else draft.sparsity)
-    return come.merge.draft(measured, target_layers=layers, model=facts, **options)
+    if draft.is_empty:
+        return Forecast()
+    fields = plan_fields(draft)
+    layers = target(draft, facts, fields)
+    seeded = {"seed": seed} if "seed" in come.merge.methods()[draft.method].defaults() else {}
+    return come.merge.forecast(draft.method, seeded | fields["options"], layers, facts, measured)
 
 
 def pieces(found: Sequence[DraftWindow], facts: Facts, dropped: Sequence[int] = ()) -> list[list[Piece]]:
@@ -86,14 +82,19 @@ def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Fac
         facts.layers_for_sparsity(preset.share)
         return replace(draft, target_layers=None, sparsity=preset.share, windows=None, ratios=None, dropped=())
     assert preset.pairs is not None and measured is not None
-    automatic = Draft(target_layers=facts.layers - preset.pairs)
-    found = windows(automatic, measured, facts)
-    return by_hand(draft, [(window.first, window.last) for window in found])
+    found = forecast(Draft(target_layers=facts.layers - preset.pairs), measured, facts)
+    assert found is not None
+    return by_hand(draft, chosen(found))
+
+
+def chosen(found: Forecast) -> list[tuple[int, int]]:
+    """The windows of a forecast, (first, last)."""
+    return [(window.first, window.last) for window in found.windows]
 
 
 def by_hand(
     draft: Draft,
-    chosen: Sequence[tuple[int, int]],
+    windows: Sequence[tuple[int, int]],
     ratios: Sequence[tuple[float, ...]] | None = None,
     dropped: Sequence[int] = (),
 ) -> Draft:
@@ -104,7 +105,7 @@ def by_hand(
         method=MERGES,
         target_layers=None,
         sparsity=None,
-        windows=list(chosen),
+        windows=list(windows),
         ratios=None if ratios is None else list(ratios),
         dropped=tuple(dropped),
         options=options if draft.method == MERGES else {},

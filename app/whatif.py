@@ -11,7 +11,7 @@ from app.choice import Choice, Draft
 from come.errors import ComeError
 from come.estimate import estimate, known_device
 from come.live import Merge, Question, Subject
-from come.merge import DraftWindow
+from come.merge import Forecast
 from come.models import Facts
 from come.models.catalogue import BUNDLED
 from come.models.facts import BYTES
@@ -33,24 +33,28 @@ def why_ask_first(draft: Draft, facts: Facts) -> str:
     return "This is the plan to begin with; any change of it is predicted at once." if draft == Draft() else ""
 
 
-def question(draft: Draft, windows: Sequence[DraftWindow]) -> Question:
+def question(draft: Draft, found: Forecast | None) -> Question:
     """The edits of a plan.
 
     Args:
-        draft: a plan of CoMe's.
-        windows: of an automatic plan, its one-pass draft; a plan by hand has its own.
+        draft: the plan.
+        found: what is foreseen of it, if it is not by hand; a plan by hand says it all itself.
 
     Raises:
         ComeError: an option has a value that it cannot have.
     """
     options = {name: draft.options[name] for name in FORESEEN if draft.options.get(name) is not None}
     try:
-        return Question(merges=_merges(draft, windows), dropped=draft.dropped, **options)
+        return Question(merges=_merges(draft, found), dropped=_dropped(draft, found), **options)
     except ValueError:
         raise ComeError("The settings of the method are out of range.", "Set them back to their defaults.") from None
 
 
-def _merges(draft: Draft, windows: Sequence[DraftWindow]) -> tuple[Merge, ...]:
+def _dropped(draft: Draft, found: Forecast | None) -> tuple[int, ...]:
+    return tuple(found.removed) if draft.windows is None and found else draft.dropped
+
+
+def _merges(draft: Draft, found: Forecast | None) -> tuple[Merge, ...]:
     if draft.windows is not None:
         ratios: Sequence[tuple[float, ...] | None] = draft.ratios or [None] * len(draft.windows)
         return tuple(
@@ -65,7 +69,7 @@ def _merges(draft: Draft, windows: Sequence[DraftWindow]) -> tuple[Merge, ...]:
             last=window.last,
             ratio=window.ratio if window.last - window.first + 1 > span else None,
         )
-        for window in windows
+        for window in (found.windows if found else [])
     )
 
 
@@ -103,13 +107,13 @@ def measuring_seconds(choice: Choice, facts: Facts) -> float | None:
     return None
 
 
-def taken(draft: Draft, windows: Sequence[DraftWindow], first: int, last: int) -> Draft:
-    """The plan with one more window; an automatic one becomes a plan by hand of its drafted windows and this one."""
-    chosen = draft.windows if draft.windows is not None else [(window.first, window.last) for window in windows]
+def taken(draft: Draft, found: Forecast | None, first: int, last: int) -> Draft:
+    """The plan with one more window; one that is not by hand becomes so, of what is foreseen of it and this one."""
+    chosen = draft.windows if draft.windows is not None else planning.chosen(found or Forecast())
     ratios = None
     if draft.windows is not None and draft.ratios is not None:
         ratios = [*draft.ratios, planning.equal(last - first + 1)]
     together = [*chosen, (first, last)]
     order = sorted(range(len(together)), key=together.__getitem__)
     in_order = None if ratios is None else [ratios[i] for i in order]
-    return planning.by_hand(draft, [together[i] for i in order], in_order, draft.dropped)
+    return planning.by_hand(draft, [together[i] for i in order], in_order, _dropped(draft, found))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import streamlit as st
 
 import come.merge
-from app import planning, session, whatif, whatif_job, whatif_suggestion, whatif_watch, whatif_words, widgets
+from app import session, whatif, whatif_job, whatif_suggestion, whatif_watch, whatif_words, widgets
+from app.choice import Draft
 from app.figures import whatif as figures
 from app.foreseen import Cost
 from app.whatif_job import Job
 from app.whatif_state import Answered, Memory, key_of, memory
 from come.errors import ComeError
 from come.live import Question, Subject, change
-from come.merge import DraftWindow
+from come.merge import Forecast
 from come.models import Facts
 from come.runs import Run
 
@@ -23,20 +23,20 @@ AT_ONCE = 0.15  # seconds; an answer that is known already is there by then, and
 LAST = "the last plan"
 
 
-def draw(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow], cost: Cost) -> None:
+def draw(facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost) -> None:
     """The prediction of the plan, or why there can be none; and what the full run would cost.
 
     Args:
         facts: of the model.
         analysis: the run that measured it, if there is one.
-        windows: of an automatic plan, its one-pass draft.
+        found: what is foreseen of the plan, if anything is.
         cost: of the full run.
     """
     st.html(whatif_words.STYLE)
     with st.container(border=True, key="whatif"):
         told, run = st.container(), st.container(key="whatif-run")
         with told:
-            _predicted(facts, analysis, windows)
+            _predicted(facts, analysis, found)
         with run:
             if cost.sentence:
                 st.caption(f"**The full run.** {cost.sentence}")
@@ -44,46 +44,42 @@ def draw(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow], cos
                 st.warning(warning, icon=":material/memory:")
 
 
-def _predicted(facts: Facts, analysis: Run | None, windows: Sequence[DraftWindow]) -> None:
+def _predicted(facts: Facts, analysis: Run | None, found: Forecast | None) -> None:
     draft, held = session.draft(), memory()
-    if draft.method != planning.MERGES:
+    if found is None and draft.windows is None:
         _leave(held)
-        title = come.merge.methods()[draft.method].title
-        st.caption(
-            f"What-if is for plans by hand and automatic CoMe. What {title} takes, and what that costs, "
-            "is known after its run."
-        )
+        _not_foreseen(draft)
         return
     try:
         subject = whatif.subject(session.choice(), analysis)
-        question = whatif.question(draft, windows)
+        question = whatif.question(draft, found)
     except (ComeError, ValueError) as error:
         _leave(held)
         st.caption(f"No prediction: {error}" if isinstance(error, ComeError) else "This plan cannot be predicted.")
         return
     if not question.touched:
         _leave(held)
-        if _nothing_to_predict(facts, analysis):
-            whatif_suggestion.draw(held, subject, question, facts, windows, None)
+        st.markdown(f"**Nothing is merged or dropped yet**: all {facts.layers} layers stay.")
+        whatif_suggestion.draw(held, subject, question, facts, found, None)
         return
-    found = _answer(held, subject, question, facts)
-    if found is not None:
+    answered = _answer(held, subject, question, facts)
+    if answered is not None:
         last = held.last_before(key_of(subject, question), subject)
-        _told(found, last)
+        _told(answered, last)
         with st.container():
-            _surety(found, last)
-            whatif_suggestion.draw(held, subject, question, facts, windows, found.found)
-            _tried(held, subject, found)
+            _surety(answered, last, found.doubt if found else "")
+            whatif_suggestion.draw(held, subject, question, facts, found, answered.found)
+            _tried(held, subject, answered)
 
 
-def _nothing_to_predict(facts: Facts, analysis: Run | None) -> bool:
-    """Say why nothing is edited; True where a window can be suggested."""
-    if session.draft().windows is None and analysis is None:
-        st.markdown("**What-if needs an analysis here**: an automatic plan takes its windows from it.")
-        widgets.next_step("model", "Analyse the model")
-        return False
-    st.markdown(f"**Nothing is merged or dropped yet**: all {facts.layers} layers stay.")
-    return True
+def _not_foreseen(draft: Draft) -> None:
+    """Why nothing is known of a plan that is not by hand."""
+    method = come.merge.methods()[draft.method]
+    if method.forecast is None:
+        st.caption(f"What {method.title} takes, and what that costs, is known after its run.")
+        return
+    st.markdown("**What-if needs an analysis here**: an automatic plan takes its layers from it.")
+    widgets.next_step("model", "Analyse the model")
 
 
 def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) -> Answered | None:
@@ -153,24 +149,19 @@ def _told(found: Answered, last: Answered | None) -> None:
     st.html(f"<p class='come-finding' role='status'>{whatif_words.finding(found.found)}</p>{table}")
 
 
-def _surety(found: Answered, last: Answered | None) -> None:
+def _surety(found: Answered, last: Answered | None, doubt: str) -> None:
     """How sure the answer is, and of what."""
     words = [whatif_words.against("the original", change(found.found.original, found.found.answer))]
     if last is not None:
         name = f"the last plan answered ({last.layers} layers)"
         words.append(whatif_words.against(name, change(last.found.answer, found.found.answer)))
-    st.caption("  \n".join([*words, *_provisos(), whatif_words.judged_on(found.found)]))
+    st.caption("  \n".join([*words, *_provisos(doubt), whatif_words.judged_on(found.found)]))
     widgets.info("How this is predicted", whatif_words.HOW, key="whatif-how")
 
 
-def _provisos() -> list[str]:
+def _provisos(doubt: str) -> list[str]:
     draft = session.draft()
-    words = []
-    if draft.windows is None:
-        words.append(
-            "These are the windows of the one-pass draft; the run decides step by step, measuring after each merge, "
-            "and may choose others."
-        )
+    words = [f"Foreseen, not run: {doubt}."] if doubt else []
     aside = [name for option, name in whatif.SET_ASIDE.items() if draft.options.get(option)]
     if aside:
         words.append(f"Predicted without {' and '.join(aside)}, which the run adds.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import streamlit as st
 
@@ -11,7 +10,7 @@ from app import session, whatif, whatif_job, whatif_watch, whatif_words
 from app.whatif_job import Job, Predicted
 from app.whatif_state import Memory, key_of
 from come.live import Question, Subject, Suggestion
-from come.merge import DraftWindow
+from come.merge import Forecast
 from come.models import Facts
 
 
@@ -20,7 +19,7 @@ def draw(
     subject: Subject,
     question: Question,
     facts: Facts,
-    windows: Sequence[DraftWindow],
+    found: Forecast | None,
     now: Predicted | None,
 ) -> None:
     """The button that asks, what is going on, or the suggestion.
@@ -29,7 +28,7 @@ def draw(
         held: what the visit remembers; the open question goes there.
         subject, question: the plan as it stands.
         facts: of the model.
-        windows: of an automatic plan, its one-pass draft.
+        found: what is foreseen of the plan, if it is not by hand.
         now: what the plan itself comes to, if that is known.
     """
     key = f"next:{key_of(subject, question)}"
@@ -56,7 +55,7 @@ def draw(
         elif job.outcome is None:
             st.caption(f":material/lightbulb: {job.problem or 'The question was given up.'}")
         else:
-            _told(job.outcome, windows, now)
+            _told(job.outcome, found, now)
 
 
 def _ask(held: Memory, subject: Subject, question: Question, key: str) -> None:
@@ -68,7 +67,7 @@ def _waiting(job: Job, measuring: float | None) -> str:
     return f":material/lightbulb: Looking for the best next window. {doing}"
 
 
-def _told(hint: Suggestion, windows: Sequence[DraftWindow], now: Predicted | None) -> None:
+def _told(hint: Suggestion, found: Forecast | None, now: Predicted | None) -> None:
     st.markdown(whatif_words.next_window(hint, now))
     st.caption(whatif_words.how_stable(hint))
     automatic = session.draft().windows is None
@@ -77,11 +76,11 @@ def _told(hint: Suggestion, windows: Sequence[DraftWindow], now: Predicted | Non
         key="whatif-take",
         icon=":material/add:",
         on_click=_take,
-        args=(windows, hint.first, hint.last),
+        args=(found, hint.first, hint.last),
         help="Adds the window to the plan."
-        + (" The automatic plan becomes one by hand: its drafted windows and this one." if automatic else ""),
+        + (" The automatic plan becomes one by hand: what is foreseen of it and this window." if automatic else ""),
     )
 
 
-def _take(windows: Sequence[DraftWindow], first: int, last: int) -> None:
-    session.set_draft(whatif.taken(session.draft(), windows, first, last))
+def _take(found: Forecast | None, first: int, last: int) -> None:
+    session.set_draft(whatif.taken(session.draft(), found, first, last))

@@ -103,7 +103,7 @@ def finding(found: Predicted) -> str:
     of_all = change(before, after)
     return (
         f"Predicted perplexity {number(before.perplexity)} → {number(after.perplexity)}: "
-        f"{of_all.ratio:.2f} times as high, at {after.speed_up:.2f} times the speed"
+        f"{factor(of_all.ratio)} times as high, at {after.speed_up:.2f} times the speed"
     )
 
 
@@ -233,7 +233,12 @@ def with_error(value: float, stderr: float, places: int | None = None) -> str:
 
 def times(ratio: float) -> str:
     """1.234 -> "1.23 ×"."""
-    return f"{ratio:.2f} ×" if ratio < 100 else f"{ratio:,.0f} ×"
+    return f"{factor(ratio)} ×"
+
+
+def factor(ratio: float) -> str:
+    """1.234 -> "1.23"; 5476.3 -> "5,476"."""
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def signed(value: float, places: int) -> str:

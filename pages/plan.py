@@ -20,7 +20,7 @@ from app import (
 )
 from come.errors import ComeError
 from come.measure import Measurement
-from come.merge import DraftWindow
+from come.merge import Forecast
 from come.models import Facts
 
 
@@ -31,11 +31,11 @@ def page() -> None:
     if not facts.supported:
         widgets.empty_state("This model cannot be pruned here", facts.reason, "model", "Choose another model")
         return
-    windows, fault = _foreseen(measured, facts)
+    found, fault = _foreseen(measured, facts)
     plan_start.draw(measured, facts)
     controls, picture = st.columns([1.1, 2.45], gap="medium")
     with controls:
-        plan_controls.draw(facts, windows)
+        plan_controls.draw(facts, found)
     with picture:
         problem = session.take_problem() or fault
         if problem:
@@ -43,25 +43,20 @@ def page() -> None:
         if not fault:
             plan_outcome.sizes(facts)
             wanted = request.config(session.choice(), visit.config_of_draft())
-            whatif_panel.draw(facts, analysis, windows, foreseen.cost([wanted], facts, measured))
-            plan_outcome.kept(measured, facts, is_example, windows)
+            whatif_panel.draw(facts, analysis, found, foreseen.cost([wanted], facts, measured))
+            plan_outcome.kept(measured, facts, is_example, found)
         plan_taking.draw(fault)
         if not fault:
             plan_outcome.runs_so_far(facts)
     whatif_watch.follow()
 
 
-def _foreseen(measured: Measurement | None, facts: Facts) -> tuple[list[DraftWindow], str]:
-    """What each merge would keep, and the sentence if the plan cannot be."""
-    draft = session.draft()
+def _foreseen(measured: Measurement | None, facts: Facts) -> tuple[Forecast | None, str]:
+    """What the plan would do, as far as that is known before it runs; and the sentence if the plan cannot be."""
     try:
-        if not draft.is_empty:
-            planning.target(draft, facts, visit.config_of_draft())
-        if measured is None or draft.method != planning.MERGES:
-            return [], ""
-        return planning.windows(draft, measured, facts), ""
+        return planning.forecast(session.draft(), measured, facts, session.choice().seed), ""
     except ComeError as error:
-        return [], str(error)
+        return None, str(error)
 
 
 page()

@@ -18,6 +18,7 @@ from come.events import OnProgress, emit
 from come.measure.runner import LayerRunner
 from come.measure.suffix import each_border
 from come.measure.walk import batches
+from come.merge.forecast import Forecast, Known
 from come.merge.registry import Task, register
 from come.merge.result import Result
 from come.models import Bundle
@@ -47,6 +48,19 @@ class DeeperOptions(PassOptions):
             raise ComeError(f"There is no last state {self.last_state!r}.", "Choose 'normed' or 'raw'.")
 
 
+def forecast(known: Known, options: DeeperOptions) -> Forecast | None:
+    """The block of lowest angular distance over all tokens."""
+    if not known.surplus:
+        return Forecast()
+    if known.measurement is None or (angular := known.measurement.similarity.get("angular")) is None:
+        return None
+    first = int(angular.diagonal(known.surplus).argmin())
+    doubt = "the run takes the distance over the last token of each sequence, this over all tokens"
+    return Forecast(
+        removed=list(range(first, first + known.surplus)), doubt=doubt if options.distance_tokens == "last" else ""
+    )
+
+
 @register(
     "deeper",
     title="Deeper layers",
@@ -55,6 +69,7 @@ class DeeperOptions(PassOptions):
     options=DeeperOptions,
     needs=("forward",),
     cost="One pass over the calibration tokens.",
+    forecast=forecast,
 )
 def deeper(task: Task, options: DeeperOptions) -> Result:
     """Remove the block of lowest ``angular_distances``, the first on ties."""

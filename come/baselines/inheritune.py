@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from come.baselines.options import NoOptions
 from come.baselines.removal import remove
+from come.merge.forecast import Forecast, Known
 from come.merge.registry import Task, register
 from come.merge.result import Result
+
+
+def forecast(known: Known, _options: NoOptions) -> Forecast:
+    """All but the first layers, whatever the model does."""
+    return Forecast(
+        removed=list(range(known.target_layers, known.layers)), doubt="the training that belongs to it comes after"
+    )
 
 
 @register(
@@ -15,6 +23,7 @@ from come.merge.result import Result
     summary="Keep the first layers, the embeddings and the head; the training that belongs to it comes from recovery.",
     options=NoOptions,
     cost="Nothing: no text is read; the training that follows costs what recovery costs.",
+    forecast=forecast,
 )
 def inheritune(task: Task, _options: NoOptions) -> Result:
     """Keep the first ``target_layers`` layers."""

@@ -6,6 +6,7 @@ import random as randomness
 from dataclasses import dataclass
 
 from come.baselines.removal import remove
+from come.merge.forecast import Forecast, Known
 from come.merge.registry import Task, register
 from come.merge.result import Result
 
@@ -21,6 +22,16 @@ class RandomOptions:
     seed: int = 0
 
 
+def chosen(layers: int, target: int, seed: int) -> list[int]:
+    """Layers chosen by chance, in the order of the draw."""
+    return randomness.Random(seed).sample(range(layers), layers - target)
+
+
+def forecast(known: Known, options: RandomOptions) -> Forecast:
+    """The choice of the seed, whatever the model does."""
+    return Forecast(removed=sorted(chosen(known.layers, known.target_layers, options.seed)))
+
+
 @register(
     "random",
     title="Random",
@@ -28,11 +39,10 @@ class RandomOptions:
     summary="Remove layers chosen by chance, with a seed.",
     options=RandomOptions,
     cost="Nothing: no text is read.",
+    forecast=forecast,
 )
 def random(task: Task, options: RandomOptions) -> Result:
-    """Remove randomly chosen layers."""
-    layers = len(task.original.layers)
+    """Remove randomly ``chosen`` layers."""
     if task.plan.steps:
         return Result(task.current, task.plan)
-    gone = randomness.Random(options.seed).sample(range(layers), layers - task.target_layers)
-    return remove(task, gone)
+    return remove(task, chosen(len(task.original.layers), task.target_layers, options.seed))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from come.baselines.removal import remove
 from come.errors import ComeError
+from come.merge.forecast import Forecast, Known
 from come.merge.registry import Task, register
 from come.merge.result import Result
 
@@ -38,6 +39,16 @@ class ReverseOptions:
             )
 
 
+def last_block(layers: int, target: int, keep_last: int) -> range:
+    """The block of layers that ends ``keep_last`` layers before the end."""
+    return range(target - keep_last, layers - keep_last)
+
+
+def forecast(known: Known, options: ReverseOptions) -> Forecast:
+    """The last block, whatever the model does."""
+    return Forecast(removed=list(last_block(known.layers, known.target_layers, options.keep_last)))
+
+
 @register(
     "reverse",
     title="Reverse order",
@@ -45,11 +56,10 @@ class ReverseOptions:
     summary="Remove the last layers; the paper then fine-tunes the head and the last three that stay, as recovery can.",
     options=ReverseOptions,
     cost="Nothing: no text is read.",
+    forecast=forecast,
 )
 def reverse(task: Task, options: ReverseOptions) -> Result:
-    """Remove the block of layers that ends ``keep_last`` layers before the end."""
-    layers = len(task.original.layers)
+    """Remove the ``last_block``."""
     if task.plan.steps:
         return Result(task.current, task.plan)
-    end = layers - options.keep_last
-    return remove(task, range(end - (layers - task.target_layers), end))
+    return remove(task, last_block(len(task.original.layers), task.target_layers, options.keep_last))

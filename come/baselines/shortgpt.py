@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from come.baselines.removal import lowest, remove
+from come.merge.forecast import Forecast, Known
 from come.merge.registry import Task, register
 from come.merge.result import Result
 
@@ -24,6 +25,16 @@ class ShortGPTOptions:
     batch_size: int | None = None
 
 
+def forecast(known: Known, options: ShortGPTOptions) -> Forecast | None:
+    """The layers of lowest block influence."""
+    measured = known.measurement
+    if measured is None:
+        return None
+    other = options.last_state != measured.last_state
+    doubt = f"the run takes the {options.last_state} last state, this measurement the other" if other else ""
+    return Forecast(removed=sorted(lowest(measured.block_influence, known.surplus)), doubt=doubt)
+
+
 @register(
     "shortgpt",
     title="ShortGPT",
@@ -32,6 +43,7 @@ class ShortGPTOptions:
     options=ShortGPTOptions,
     needs=("forward",),
     cost="One pass over the calibration tokens.",
+    forecast=forecast,
 )
 def shortgpt(task: Task, options: ShortGPTOptions) -> Result:
     """Remove the layers of lowest block influence, the first on ties."""

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from come.baselines.options import NoOptions
 from come.baselines.removal import remove
+from come.merge.forecast import Forecast, Known
 from come.merge.registry import Task, register
 from come.merge.result import Result
+
+
+def forecast(known: Known, _options: NoOptions) -> Forecast:
+    """What lies between the layers kept, whatever the model does."""
+    return Forecast(removed=sorted(between(known.layers, known.target_layers)))
 
 
 @register(
@@ -15,13 +21,18 @@ from come.merge.result import Result
     summary="Keep layers at equal distances from the first to the last, and remove those between.",
     options=NoOptions,
     cost="Nothing: no text is read.",
+    forecast=forecast,
 )
 def skip(task: Task, _options: NoOptions) -> Result:
-    """Remove what ``evenly_spaced`` does not keep."""
-    layers = len(task.original.layers)
+    """Remove what lies ``between``."""
     if task.plan.steps:
         return Result(task.current, task.plan)
-    return remove(task, set(range(layers)) - set(evenly_spaced(layers, task.target_layers)))
+    return remove(task, between(len(task.original.layers), task.target_layers))
+
+
+def between(layers: int, count: int) -> set[int]:
+    """The layers that ``evenly_spaced`` does not keep."""
+    return set(range(layers)) - set(evenly_spaced(layers, count))
 
 
 def evenly_spaced(layers: int, count: int) -> list[int]:

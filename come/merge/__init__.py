@@ -1,6 +1,7 @@
 """Merging layers: plans, what to merge and what to keep, the new layer, the progressive loop."""
 
 from come.merge.draft import DraftWindow, draft
+from come.merge.forecast import Forecast, forecast
 from come.merge.plan import Base, Plan
 from come.merge.rebuild import rebuild, replay
 from come.merge.registry import Method, methods
@@ -12,6 +13,7 @@ __all__ = [
     "Base",
     "Concatenate",
     "DraftWindow",
+    "Forecast",
     "Mask",
     "Method",
     "Plan",
@@ -21,6 +23,7 @@ __all__ = [
     "Step",
     "StepRecord",
     "draft",
+    "forecast",
     "methods",
     "rebuild",
     "replay",

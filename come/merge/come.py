@@ -9,6 +9,7 @@ from come.merge.allocate import ratio_from_influence
 from come.merge.by_hand import by_hand
 from come.merge.choice import Choice, SelectionOptions
 from come.merge.draft import decide
+from come.merge.forecast import Forecast, Known, merging
 from come.merge.progressive import progressive
 from come.merge.registry import Task, register
 from come.merge.result import Result
@@ -52,6 +53,20 @@ class ComeOptions(SelectionOptions):
             )
 
 
+def forecast(known: Known, options: ComeOptions) -> Forecast | None:
+    """The windows by hand, or those that one measuring pass would choose."""
+    doubt = "the run measures again after each merge, so later windows may differ"
+    return merging(
+        known,
+        options,
+        doubt if options.windows is None else "",
+        removed=options.drop or (),
+        ratios=options.ratios,
+        exponent=options.exponent,
+        floor=options.floor,
+    )
+
+
 @register(
     "come",
     title="CoMe",
@@ -61,6 +76,7 @@ class ComeOptions(SelectionOptions):
     needs=("forward",),
     stepwise=True,
     cost="One pass over the calibration tokens, then one through the layers from the last merge on for each more.",
+    forecast=forecast,
 )
 def come(task: Task, options: ComeOptions) -> Result:
     """Merge windows of layers; a layer's share of the merged one follows its block influence."""

@@ -16,6 +16,7 @@ from come.merge.by_hand import by_hand
 from come.merge.choice import Choice, SelectionOptions
 from come.merge.concatenate import concatenate
 from come.merge.draft import decide
+from come.merge.forecast import Forecast, Known, merging
 from come.merge.progressive import progressive
 from come.merge.registry import Task, register
 from come.merge.result import Result
@@ -48,6 +49,12 @@ class ComePOptions(SelectionOptions):
             raise ComeError("CoMe-P merges pairs of layers only.", "Use the method come for longer windows.")
 
 
+def forecast(known: Known, options: ComePOptions) -> Forecast | None:
+    """CoMe's windows, with ratios by block influence."""
+    doubt = "the run measures again after each merge and searches each ratio, which here follows block influence"
+    return merging(known, options, doubt)
+
+
 @register(
     "come-p",
     title="CoMe-P",
@@ -57,6 +64,7 @@ class ComePOptions(SelectionOptions):
     needs=("forward",),
     stepwise=True,
     cost="CoMe's passes, and for each merge every candidate ratio: the layers from the pair on and the head.",
+    forecast=forecast,
 )
 def come_p(task: Task, options: ComePOptions) -> Result:
     """Merge pairs of layers, each by the ratio of lowest calibration loss; 0 and 1 are plain removals."""

@@ -18,6 +18,7 @@ from come.models import Bundle
 
 if TYPE_CHECKING:
     from come.measure import Measurement
+    from come.merge.forecast import Forecast, Known
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Method:
         target: "layers" where it leaves ``target_layers`` layers; "parameters" where it keeps every layer and leaves
             at most the parameters that a model of so many layers has, and as nearly as its units allow.
         stepwise: a plan for fewer layers begins with the steps of one for more (see ``goes_on``).
+        forecast: takes what is known before a run and the options, and tells what the method would do; None in place
+            of an answer where it lacks a measurement. Methods that only a run can tell of have no such function.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Method:
     cost: str = ""
     target: Literal["layers", "parameters"] = "layers"
     stepwise: bool = False
+    forecast: Callable[[Known, Any], Forecast | None] | None = field(default=None, repr=False)
 
     def defaults(self) -> dict[str, Any]:
         """Every option with its default."""
@@ -128,11 +132,12 @@ def register(
     cost: str = "",
     target: Literal["layers", "parameters"] = "layers",
     stepwise: bool = False,
+    forecast: Callable[[Known, Any], Forecast | None] | None = None,
 ) -> Callable[[Callable[[Task, Any], Result]], Callable[[Task, Any], Result]]:
     """Register the function below as the method of that name (see ``Method`` for the rest)."""
 
     def add(function: Callable[[Task, Any], Result]) -> Callable[[Task, Any], Result]:
-        _METHODS[name] = Method(name, title, paper, summary, options, function, needs, cost, target, stepwise)
+        _METHODS[name] = Method(name, title, paper, summary, options, function, needs, cost, target, stepwise, forecast)
         return function
 
     return add

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import keeping, planning, request, whatif_job
+from app import keeping, plan_outcome, planning, request, whatif_job
 from app.choice import Choice, Draft, plan_fields
 from app.figures import plan as figures
 from come.errors import ComeError
@@ -155,7 +155,7 @@ def test_a_window_is_moved_and_dropped_instead(visit: Visit) -> None:
 def test_dropping_alone_needs_no_analysis(visit: Visit) -> None:
     at = visit("plan", tokens="512", drop="3")
     assert not at.exception and not at.error
-    assert list(at.dataframe[0].value["Layers"]) == ["3"]
+    assert any("Removed whole: layer 3." in each.value for each in at.markdown)
     assert "<b>5</b><span>of 6</span>" in shown(at)
 
 
@@ -193,11 +193,33 @@ def test_options_are_drawn_from_the_dataclass(visit: Visit) -> None:
     assert "options" not in at.query_params
 
 
-def test_another_method_says_that_the_run_decides(visit: Visit) -> None:
+def test_a_method_that_chooses_as_it_goes_says_that_the_run_decides(visit: Visit) -> None:
     at = visit("plan", target="4")
-    at.selectbox(key="method-choice").set_value("shortgpt").run()
+    at.selectbox(key="method-choice").set_value("sleb").run()
     assert not at.exception and not at.error
     assert any("decided in the run" in note.value for note in at.info)
+    assert "hand" not in at.get_by_key("aim").options
+
+
+def test_a_method_that_decides_from_one_measurement_is_foreseen_and_gone_on_with_by_hand(
+    visit: Visit, lab: Lab
+) -> None:
+    at = visit("plan", target="4")
+    at.selectbox(key="method-choice").set_value("shortgpt").run()
+    assert not at.exception and not at.error and not at.info
+    plan = next(run for run in come.runs.list_runs(lab.runs) if run.config.method == "shortgpt").plan()
+    assert plan is not None
+    gone = sorted({*range(6)} - {layer for group in plan.groups() for layer in group})
+    assert any(f"Removed whole: layers {plan_outcome.ranges(gone)}." in each.value for each in at.markdown)
+    assert any("Exact for this analysis: whole layers go." in caption.value for caption in at.caption)
+    at.get_by_key("aim").set_value("hand").run()
+    assert chosen(at, "drop") == ",".join(map(str, gone)) and chosen(at, "windows") == ""
+    assert at.selectbox(key="method-choice").value == "come"
+
+
+def test_layers_in_few_words() -> None:
+    assert plan_outcome.ranges([3, 4, 5, 9]) == "3–5, 9" and plan_outcome.ranges([0, 1]) == "0–1"
+    assert plan_outcome.ranges([7]) == "7" and plan_outcome.ranges([]) == ""
 
 
 def test_a_model_without_analysis_can_still_be_planned(visit: Visit) -> None:
@@ -278,7 +300,9 @@ def test_a_run_of_windows_and_dropped_layers_does_what_the_page_showed(visit: Vi
     assert plan is not None and plan.groups() == [[0], [1, 2], [3], [5]]
     (analysis,) = [each for each in come.runs.list_runs() if each.config.kind == "analyze"]
     measured = Measurement.load(analysis.path / "analysis.safetensors")
-    foreseen = keeping.of_windows(planning.windows(draft, measured, facts), facts, draft.dropped)
+    found = planning.forecast(draft, measured, facts)
+    assert found is not None
+    foreseen = keeping.of_windows(found.windows, facts, found.removed)
     made = keeping.of_plan(plan, facts)
     assert (foreseen.groups, foreseen.layers) == (made.groups, made.layers)
 

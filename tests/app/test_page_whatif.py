@@ -137,7 +137,7 @@ def test_own_ratios_are_what_is_asked(visit: Visit, resident: Resident) -> None:
 def test_an_automatic_plan_is_predicted_by_its_draft(visit: Visit, resident: Resident, lab: Lab) -> None:
     at = visit("plan", target="4")
     words = until(at, "Predicted perplexity")
-    assert "may choose others" in words
+    assert "so later windows may differ" in words
     assert len(resident.asked[-1].merges) == 2
     (analysis,) = [run for run in come.runs.list_runs() if run.config.kind == "analyze"]
     assert resident.subjects[-1].analysis == str(Path(analysis.path) / "analysis.safetensors")
@@ -183,10 +183,27 @@ def test_without_a_process_there_is_one_sentence(
     until(at, "Predicted perplexity")
 
 
-def test_other_methods_are_not_predicted(visit: Visit, resident: Resident) -> None:
-    at = visit("plan", target="4", method="shortgpt")
-    assert "What-if is for plans by hand and automatic CoMe" in said(at)
+def test_a_method_that_only_a_run_tells_of_is_not_predicted(visit: Visit, resident: Resident) -> None:
+    at = visit("plan", target="4", method="sleb")
+    assert "What SLEB takes, and what that costs, is known after its run." in said(at)
     assert not resident.asked
+
+
+@pytest.mark.parametrize("method", ["shortgpt", "deeper", "reverse", "skip", "random", "inheritune"])
+def test_methods_that_remove_layers_are_predicted_by_the_layers_that_they_would_take(
+    visit: Visit, resident: Resident, method: str
+) -> None:
+    at = visit("plan", target="4", method=method)
+    until(at, "Predicted perplexity")
+    assert not resident.asked[-1].merges and len(resident.asked[-1].dropped) == 2
+
+
+def test_what_reads_no_text_is_predicted_without_an_analysis(visit: Visit, resident: Resident) -> None:
+    at = visit("plan", target="4", method="reverse", tokens="512")
+    until(at, "Predicted perplexity")
+    assert resident.asked[-1].dropped == (4, 5)
+    at = visit("plan", target="4", method="shortgpt", tokens="512")
+    assert "What-if needs an analysis here" in said(at)
 
 
 def test_without_an_analysis_windows_by_hand_are_measured_by_the_process(visit: Visit, resident: Resident) -> None:

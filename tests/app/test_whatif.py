@@ -18,7 +18,7 @@ from app.whatif_state import Memory, key_of
 from come.errors import ComeError
 from come.events import Event
 from come.live import Answer, Cancelled, Change, Question, Subject, Suggestion, change
-from come.merge import DraftWindow
+from come.merge import DraftWindow, Forecast
 from come.models import describe
 from tests.app.conftest import Lab
 from tests.app.predicted import answer, worse
@@ -49,21 +49,31 @@ def window(first: int, last: int, ratio: tuple[float, ...]) -> DraftWindow:
 
 
 def test_a_question_holds_the_windows_and_the_options() -> None:
-    drafted = [window(1, 2, (0.4, 0.6)), window(4, 6, (0.2, 0.3, 0.5))]
+    drafted = Forecast([window(1, 2, (0.4, 0.6)), window(4, 6, (0.2, 0.3, 0.5))])
     asked = whatif.question(Draft(target_layers=20, options={"exponent": 0.5, "no_repeat": False}), drafted)
     assert asked.exponent == 0.5 and asked.floor == 0
     assert [merge.ratio for merge in asked.merges] == [None, (0.2, 0.3, 0.5)]
     by_hand = whatif.question(Draft(windows=[(4, 5), (1, 2)], ratios=[(0.1, 0.9), (0.5, 0.5)]), drafted)
     assert [(merge.first, merge.ratio) for merge in by_hand.merges] == [(1, (0.5, 0.5)), (4, (0.1, 0.9))]
     with pytest.raises(ComeError):
-        whatif.question(Draft(windows=[(1, 2)], options={"exponent": -1}), [])
+        whatif.question(Draft(windows=[(1, 2)], options={"exponent": -1}), None)
+
+
+def test_a_question_of_another_method_holds_the_layers_that_it_would_remove() -> None:
+    found = Forecast(removed=[3, 5])
+    asked = whatif.question(Draft(method="shortgpt", target_layers=4), found)
+    assert (asked.merges, asked.dropped) == ((), (3, 5))
+    own = Draft(windows=[(1, 2)], dropped=(4,))
+    assert whatif.question(own, found).dropped == (4,)
+    taken = whatif.taken(Draft(method="shortgpt", target_layers=4), found, 1, 2)
+    assert taken == Draft(windows=[(1, 2)], dropped=(3, 5))
 
 
 def test_taking_a_window_keeps_the_others() -> None:
-    drafted = [window(4, 5, (0.4, 0.6))]
+    drafted = Forecast([window(4, 5, (0.4, 0.6))])
     assert whatif.taken(Draft(target_layers=5), drafted, 1, 2) == Draft(windows=[(1, 2), (4, 5)])
     own = Draft(windows=[(4, 5)], ratios=[(0.1, 0.9)])
-    assert whatif.taken(own, [], 1, 2).ratios == [(0.5, 0.5), (0.1, 0.9)]
+    assert whatif.taken(own, None, 1, 2).ratios == [(0.5, 0.5), (0.1, 0.9)]
 
 
 # --- the thread --------------------------------------------------------------------------------------
