@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 import come.runs
+from app import widgets
 from come.runs import Run
 
 LOOK_AGAIN = 0.25  # seconds, after which a click is noticed at the latest
@@ -34,6 +35,7 @@ def follow(place: DeltaGenerator, active: Sequence[Run], known: set[str]) -> Non
     count = f"{len(active)} runs are" if len(active) > 1 else "1 run is"
     words = f":material/progress_activity: {count} at work or waiting, and will show here when done."
     place.caption(words)
+    widgets.laid_out()
     until, look = time.monotonic() + LONGEST, 0
     while time.monotonic() < until:
         time.sleep(LOOK_AGAIN)

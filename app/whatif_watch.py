@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import session
+from app import session, widgets
 from app.whatif_job import Job
 
 LOOK_AGAIN = 0.25  # seconds
@@ -34,6 +34,8 @@ def later(job: Job, draw: Callable[[], object]) -> None:
 def follow() -> None:
     """Draw what is going on until a question has ended, then the page again; call it last."""
     following: list[tuple[Job, Callable[[], object]]] = session.value(_KEY, [])
+    if following:
+        widgets.laid_out()
     until = time.monotonic() + LONGEST
     while following and time.monotonic() < until:
         for job, draw in following:

@@ -226,6 +226,11 @@ def figure(
             )
 
 
+def laid_out() -> None:
+    """Say that all of the page is there, before its script goes on to follow something: it is shown then."""
+    st.html("<span class='come-laid-out'></span>")
+
+
 def facts_grid(shown: dict[str, str]) -> None:
     """Figures with their names, in a grid that fits any width."""
     cells = "".join(f"<div><span>{escape(name)}</span><b>{escape(value)}</b></div>" for name, value in shown.items())

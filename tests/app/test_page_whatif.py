@@ -150,6 +150,7 @@ def test_the_page_does_not_wait_and_a_newer_change_goes_first(visit: Visit, resi
     at = visit("plan", windows="1-2")
     words = said(at)
     assert "Measuring the model once" in words and "stale" in words
+    assert "come-laid-out" in words  # else a browser would keep the page hidden for seconds
     assert not at.button(key="go-to-run").disabled
     first = at.session_state["_whatif"].prediction
     at.number_input(key="last-0").set_value(3).run()

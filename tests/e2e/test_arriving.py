@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 SECOND = 1000
 PAGES = ("home", "plan", "playground", "start")  # the last is not a page
 # What of the body could be seen while it was arriving, frame by frame.
-WATCHED = """window.seen = []; window.arrived = false;
+WATCHED = """window.seen = []; window.arrived = false; window.arrivals = 0;
+let arriving = false;
 const look = () => {
     const root = document.documentElement;
     const shown = [...document.querySelectorAll('.stMainBlockContainer .stElementContainer *')].filter(
         each => getComputedStyle(each).visibility === 'visible' && !each.closest('FRAME'));
     if (root?.hasAttribute('data-arriving')) window.seen.push(...shown.map(each => each.outerHTML.slice(0, 80)));
     else if (shown.length) window.arrived = true;
+    if (!arriving && root?.hasAttribute('data-arriving')) window.arrivals += 1;
+    arriving = root?.hasAttribute('data-arriving');
     requestAnimationFrame(look);
 };
 requestAnimationFrame(look);""".replace("FRAME", "h1, .come-strip, [data-testid=stAppSkeleton]")
@@ -37,6 +40,23 @@ def test_the_body_is_shown_as_one(server: Callable[..., Server], page: Page, wid
         page.goto(f"{address}/{name}")
         page.wait_for_function("window.arrived")
         assert page.evaluate("window.seen") == [], name
+
+
+def test_a_page_that_is_chosen_for_the_first_time_is_shown_as_one_too(
+    server: Callable[..., Server], page: Page
+) -> None:
+    page.set_default_timeout(60 * SECOND)
+    page.add_init_script(WATCHED)
+    page.goto(f"{server().url}/home")
+    page.wait_for_function("window.arrived")
+    before = page.evaluate("window.arrivals")
+    for title, arrivals in (("Playground", 1), ("Learn", 2), ("Playground", 2)):  # the last was seen before
+        page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+        page.get_by_role("heading", level=1, name=title).wait_for()
+        page.wait_for_function("!document.documentElement.hasAttribute('data-arriving')")
+        assert page.evaluate("window.arrivals") - before == arrivals, title
+        assert page.evaluate("window.seen") == [], title
+    assert page.get_by_role("button", name="Let them answer").is_visible()
 
 
 def test_a_widget_that_never_comes_holds_up_nothing_else(server: Callable[..., Server], page: Page) -> None:
