@@ -80,9 +80,11 @@ def _group(groups: dict[tuple, list[Entry]]) -> tuple:
     keys = list(groups)
     if len(keys) == 1:
         return keys[0]
-    titles = [f"{groups[key][0].title} ({comparison.count(groups[key])})" for key in keys]
-    place = st.selectbox("Model and text", range(len(keys)), key="comparison", format_func=titles.__getitem__)
-    return keys[place or 0]
+    titles = labels.distinct({f"{place}": groups[key][0].title for place, key in enumerate(keys, 1)})
+    by_title = dict(zip(titles.values(), keys, strict=True))
+    chosen = session.keep_among("comparison", list(by_title), next(iter(by_title)))
+    st.selectbox("Model and text", list(by_title), key="comparison")
+    return by_title[chosen]
 
 
 def _controls(entries: list[Entry], key: tuple) -> tuple[Metric, Size, str, list[Entry]]:
@@ -111,7 +113,9 @@ def _controls(entries: list[Entry], key: tuple) -> tuple[Metric, Size, str, list
 
 def _filtered(entries: list[Entry], place: str) -> list[Entry]:
     """The runs that are left of the entries; nothing chosen in a list means all."""
-    names = {item.run.id: f"{item.name.removesuffix(comparison.BEFORE)} · {item.run.id[:15]}" for item in entries}
+    names = labels.distinct(
+        {item.run.id: f"{item.name.removesuffix(comparison.BEFORE)} · {item.run.id[:15]}" for item in entries}
+    )
     with st.popover("Choose runs", icon=":material/filter_list:"):
         lines = sorted({item.pruned.series for item in entries if item.pruned})
         layers = sorted({item.pruned.layers for item in entries if item.pruned and item.pruned.layers}, reverse=True)
