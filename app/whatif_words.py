@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from app import terms
 from app.figures.compare import number
 from app.whatif_job import Predicted
 from app.widgets import human_bytes, human_count, percent
@@ -16,15 +17,11 @@ from come.live import Change, Suggestion, change
 CLEAR = 2.0  # a change of fewer standard errors than this is not told as one
 EMPTY = "…"
 
-HOW = r"""
+HOW = rf"""
 The plan's model is built and read over held-back text: text that calibration never sees. Layers below the first
 changed one are the original's, so only those above it are run.
-
-**Perplexity**, the exponential of the mean loss over $N$ predicted tokens, $\exp\bigl(-\frac1N\sum_t \log
-p(x_t \mid x_{<t})\bigr)$. The ± is one standard error over sequences.
-
-**KL to the original**, the mean over positions of $\sum_v p(v)\log\frac{p(v)}{q(v)}$ in nats: how far the pruned
-model's next-token distribution $q$ is from the original's $p$. 0 is the same model.
+{terms.PERPLEXITY}{terms.KL}
+The **±** is one standard error over sequences.
 
 **Speed-up**, an estimate: the weights that each token is multiplied with, the original's over the plan's.
 

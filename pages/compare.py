@@ -7,7 +7,20 @@ import streamlit as st
 
 import come.merge
 import come.runs
-from app import at_work, compared, comparison, example, labels, metrics, points, session, tables, verdict, widgets
+from app import (
+    at_work,
+    compared,
+    comparison,
+    example,
+    labels,
+    metrics,
+    points,
+    session,
+    tables,
+    terms,
+    verdict,
+    widgets,
+)
 from app.compared import Shown
 from app.comparison import Entry
 from app.figures import compare as figures
@@ -108,6 +121,7 @@ def _controls(entries: list[Entry], key: tuple) -> tuple[Metric, Size, str, list
             help="What the camera above a figure saves, made in your browser.",
         )
         kept = _filtered(entries, str(hash(key) & 0xFFFF))
+        widgets.info("How to read this", terms.COMPARED, key="compared-terms")
     return metrics.metric(chosen), SIZES[against or "layers"], kind or "svg", kept
 
 

@@ -10,7 +10,7 @@ from streamlit.errors import StreamlitAPIException
 
 import come.merge
 import come.runs
-from app import comparison, demo, example, foreseen, running, session, verdict, widgets
+from app import comparison, demo, example, foreseen, running, session, terms, verdict, widgets
 from app.figures import compare as figures
 from come.errors import ComeError
 from come.models import Facts, describe
@@ -123,6 +123,7 @@ def _picture() -> None:
         f"{' '.join(rest)} :material/bookmark: Shipped example: {len(results)} runs on the bundled model, computed by "
         "this program; bars are ± 1 standard error."
     )
+    widgets.info("What is perplexity?", terms.PERPLEXITY, key="perplexity")
 
 
 # --- what was run, and the way on --------------------------------------------------------------------

@@ -21,6 +21,7 @@ from app import (
     running,
     session,
     take_home,
+    terms,
     theme,
     training,
     visit,
@@ -255,6 +256,7 @@ def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None
             widgets.next_step("layers", "See the layers")
         elif status == "done":
             widgets.next_step("compare", "Compare with the other runs")
+            widgets.info("What is perplexity?", terms.PERPLEXITY, key="perplexity")
         if status != "done" or example.is_example(run):  # else it is among what can be taken home
             label = "plan" if status == "done" else "plan so far"
             _download(run.path / "plan.json", label, "application/json", f"plan-{run.id}")
