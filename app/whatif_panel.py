@@ -7,11 +7,11 @@ import time
 import streamlit as st
 
 import come.merge
-from app import session, whatif, whatif_job, whatif_suggestion, whatif_watch, whatif_words, widgets
+from app import session, whatif, whatif_job, whatif_shipped, whatif_suggestion, whatif_watch, whatif_words, widgets
 from app.choice import Draft
 from app.figures import whatif as figures
 from app.foreseen import Cost
-from app.whatif_job import Job
+from app.whatif_job import Job, Predicted
 from app.whatif_state import Answered, Memory, key_of, memory
 from come.errors import ComeError
 from come.live import Question, Subject, change
@@ -89,12 +89,7 @@ def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) ->
         why = whatif.why_ask_first(session.draft(), facts)
         if why and key not in held.allowed:
             _leave(held)
-            table = whatif_words.table(whatif_words.rows(None), "Plan", None, stale=True)
-            st.html(f"<p class='come-finding'>Not predicted yet</p>{table}")
-            with st.container():
-                st.caption(why)
-                allow = held.allowed.add
-                st.button("Predict", key="whatif-predict", icon=":material/bolt:", on_click=allow, args=(key,))
+            _not_asked(held, key, why, whatif_shipped.prediction(subject, question))
             return None
         job = _asked(held, key, subject, question)
         job.ended.wait(AT_ONCE)
@@ -114,6 +109,21 @@ def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) ->
     _leave(held, but=key)
     held.look_at(key)
     return held.answers[key]
+
+
+def _not_asked(held: Memory, key: str, why: str, shipped: Predicted | None) -> None:
+    """Why the visitor has to ask, and the button; for the plan to begin with, what the example says of it."""
+    if shipped is None:
+        table = whatif_words.table(whatif_words.rows(None), "Plan", None, stale=True)
+        st.html(f"<p class='come-finding'>Not predicted yet</p>{table}")
+    else:
+        table = whatif_words.table(whatif_words.rows(shipped), "This plan", None)
+        st.html(f"<p class='come-finding'>{whatif_words.finding(shipped)}</p>{table}")
+        why = f":material/bookmark: Shipped example, computed by this program. {whatif_words.judged_on(shipped)} {why}"
+    with st.container():
+        st.caption(why)
+        label = "Predict it here" if shipped else "Predict"
+        st.button(label, key="whatif-predict", icon=":material/bolt:", on_click=held.allowed.add, args=(key,))
 
 
 def _asked(held: Memory, key: str, subject: Subject, question: Question) -> Job:

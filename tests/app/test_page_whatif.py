@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import named_plans, whatif_job, whatif_watch
+from app import named_plans, whatif_job, whatif_shipped, whatif_watch
 from app.choice import Draft
+from app.figures.compare import number
 from come.errors import ComeError
 from come.events import Event
 from come.live import Answer, Merge, Question, Subject, Suggestion
@@ -95,6 +97,22 @@ def test_nothing_is_asked_before_there_is_a_plan(visit: Visit, resident: Residen
     at.button(key="whatif-predict").click().run()
     until(at, "Predicted perplexity")
     assert resident.asked[0] == Question() and resident.asked[1].merges
+
+
+def test_the_plan_to_begin_with_shows_what_the_example_says_of_it(visit: Visit, resident: Resident) -> None:
+    bundled = {"model": "smollm2-135m", "text": "python-docs", "tokens": "4096", "seq_len": "512"}
+    at = visit("plan", **bundled)
+    kept = json.loads(whatif_shipped.FILE.read_text("utf-8"))
+    words = said(at)
+    assert not at.exception and not at.error and not resident.asked
+    assert f"Predicted perplexity {number(kept['original']['perplexity'])}" in words and "Shipped example" in words
+    assert "run anew" not in words  # it was, but elsewhere
+    at.button(key="whatif-predict").click().run()
+    until(at, "Predicted perplexity")
+    assert resident.asked[1] == Question(**kept["question"]) and "Against the last plan" not in said(at)
+    at = visit("plan", **bundled, target="22")
+    until(at, "Predicted perplexity")
+    assert "Predict it here" not in [button.label for button in at.button]
 
 
 def test_a_window_is_predicted_against_the_original_and_the_last_plan(visit: Visit, resident: Resident) -> None:

@@ -1,0 +1,62 @@
+"""Records anew what the shipped example answers before anything is loaded: .venv/bin/python -m scripts.example_answers
+
+What the plan to begin with comes to (the plan page), and what three pruned models go on with after one prompt (the
+playground). Run it after scripts.make_example, whose runs these are of. The resident process answers, as it does to
+visitors.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from app import example, planning, playground, playground_talk, whatif, whatif_shipped
+from app.choice import Choice, Draft
+from app.whatif_job import Predicted
+from come.live import Question, Sampling, client
+from come.measure import Measurement
+from come.models import describe
+
+SAMPLING = Sampling(new_tokens=48, top=6)
+
+
+def main() -> None:
+    """Ask, and write app/example."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    predict()
+    talk()
+
+
+def predict() -> None:
+    """The prediction of the plan to begin with."""
+    run = example.run_for(Choice().model)
+    assert run is not None
+    measured = Measurement.load(run.path / "analysis.safetensors")
+    found = planning.forecast(Draft(), measured, describe(Choice().model))
+    subject, question = whatif.subject(Choice(), run), whatif.question(Draft(), found)
+    original, answer = (client.whatif(subject, each) for each in (Question(), question))
+    whatif_shipped.record(subject, question, Predicted(original, answer))
+
+
+def talk() -> None:
+    """The answers to the first of the playground's questions, and the models' chances along the original's answer."""
+    offer = playground.offer(Choice().model)
+    shipped = {run: found for run, found in offer.candidates.items() if found.shipped}
+    runs = sorted((run for run in shipped if "-come-" in run), key=lambda run: -(shipped[run].layers or 0))
+    plans = {run: shipped[run].plan for run in runs}
+    prompt = next(iter(playground.QUESTIONS.values()))
+    asked = playground_talk.Asked(offer.model, prompt, plans, offer.names, SAMPLING)
+    subject = whatif.subject(Choice(), None)
+    paths = {run: Path(plan) for run, plan in plans.items()}
+    said = list(client.generate(subject, prompt, paths, SAMPLING))
+    new = playground_talk.Talk(asked)
+    for each in said:
+        new.add(each)
+    text = new.whole_text()
+    kl = [max(each) for each in zip(*client.along(subject, text, paths).kl.values(), strict=True)]
+    found = client.along(subject, text, paths, at=kl.index(max(kl)))  # opened where they lie farthest from the original
+    playground_talk.record(new, said, found, playground.RECORDING)
+
+
+if __name__ == "__main__":
+    main()
