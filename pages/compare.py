@@ -77,7 +77,10 @@ def _compared(own: list[Entry], groups: dict[tuple, list[Entry]], shipped: bool)
         if rest:
             st.markdown(" ".join(rest))
         of = f" of {comparison.count(groups[key])}" if len(chosen) < len(groups[key]) else ""
-        st.caption(f"{groups[key][0].title}{', held-back part' if key[1] else ''}. {comparison.count(chosen)}{of}.")
+        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+            part = ", held-back part" if key[1] else ""
+            st.caption(f"{groups[key][0].title}{part}. {comparison.count(chosen)}{of}.", width="content")
+            widgets.info("How to read this", terms.COMPARED, key="compared-terms")
     shown = compared.shown(results, originals, metric, size)
     _figure(shown, kind)
     _heatmap(results, metric, kind)
@@ -121,7 +124,6 @@ def _controls(entries: list[Entry], key: tuple) -> tuple[Metric, Size, str, list
             help="What the camera above a figure saves, made in your browser.",
         )
         kept = _filtered(entries, str(hash(key) & 0xFFFF))
-        widgets.info("How to read this", terms.COMPARED, key="compared-terms")
     return metrics.metric(chosen), SIZES[against or "layers"], kind or "svg", kept
 
 
