@@ -87,15 +87,19 @@ def _actions(draft: Draft, place: int, facts: Facts) -> None:
             )
 
 
+# A browser may still send what it shows of a plan that has changed since: a place may be none any more.
+
+
 def _set_window(place: int) -> None:
+    draft = session.draft()
     first, last = session.value(f"first-{place}"), session.value(f"last-{place}")
-    if first is not None and last is not None:
-        session.set_draft(planning.with_window(session.draft(), place, int(first), int(last)))
+    if first is not None and last is not None and place < len(draft.windows or []):
+        session.set_draft(planning.with_window(draft, place, int(first), int(last)))
 
 
 def _set_own_ratios(windows: list[DraftWindow]) -> None:
     draft = session.draft()
-    if not session.value("own-ratios"):
+    if not session.value("own-ratios") or draft.windows is None:
         session.set_draft(replace(draft, ratios=None))
         return
     automatic = {(window.first, window.last): window.ratio for window in windows}
@@ -140,5 +144,6 @@ def _set_shares(place: int, count: int) -> None:
 def _set_ratio(place: int, ratio: tuple[float, ...]) -> None:
     draft = session.draft()
     ratios = list(draft.ratios or [])
-    ratios[place] = ratio
-    session.set_draft(replace(draft, ratios=ratios))
+    if place < len(ratios) and len(ratio) == len(ratios[place]):
+        ratios[place] = ratio
+        session.set_draft(replace(draft, ratios=ratios))

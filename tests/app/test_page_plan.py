@@ -217,6 +217,17 @@ def test_a_method_that_decides_from_one_measurement_is_foreseen_and_gone_on_with
     assert at.selectbox(key="method-choice").value == "come"
 
 
+@pytest.mark.parametrize(("widget", "value"), [("first-1", 4), ("cut-1", 30), ("own-ratios", False)])
+def test_what_a_browser_sends_of_a_plan_that_was_changed_since_does_no_harm(
+    visit: Visit, widget: str, value: int
+) -> None:
+    at = visit("plan", windows="1-2,3-4", ratios="0.25-0.75,0.5-0.5")
+    last = at.session_state["_draft"] = Draft(windows=[(1, 2)])
+    at.get_by_key(widget).set_value(value).run()
+    assert not at.exception and not at.error
+    assert at.session_state["_draft"] == last
+
+
 def test_layers_in_few_words() -> None:
     assert plan_outcome.ranges([3, 4, 5, 9]) == "3–5, 9" and plan_outcome.ranges([0, 1]) == "0–1"
     assert plan_outcome.ranges([7]) == "7" and plan_outcome.ranges([]) == ""
