@@ -64,7 +64,7 @@ def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Fo
         return
     final = planning.pieces(found.windows, facts, found.removed)
     figure = plan_figures.strips(facts.layers, facts.intermediate_size, facts.num_key_value_heads, final)
-    widgets.figure(figure, key="strips", alt="The layers before and after; the table below holds the numbers.")
+    widgets.figure(figure, key="strips", alt="The layers before and after; the numbers are told below it.")
     sure = _how_sure(measured, is_example, found, by_text=bool(method.needs))
     st.caption(f"Tall part: feed-forward channels. Low part: key/value groups. {sure}")
     if found.windows:

@@ -18,7 +18,7 @@ from come.events import OnProgress, emit
 from come.measure.runner import LayerRunner
 from come.measure.suffix import each_border
 from come.measure.walk import batches
-from come.merge.forecast import Forecast, Known
+from come.merge.forecast import Forecast, Known, doubts
 from come.merge.registry import Task, register
 from come.merge.result import Result
 from come.models import Bundle
@@ -49,16 +49,16 @@ class DeeperOptions(PassOptions):
 
 
 def forecast(known: Known, options: DeeperOptions) -> Forecast | None:
-    """The block of lowest angular distance over all tokens."""
+    """The block of lowest angular distance over all tokens, negative cosines taken as 0."""
     if not known.surplus:
         return Forecast()
     if known.measurement is None or (angular := known.measurement.similarity.get("angular")) is None:
         return None
     first = int(angular.diagonal(known.surplus).argmin())
-    doubt = "the run takes the distance over the last token of each sequence, this over all tokens"
-    return Forecast(
-        removed=list(range(first, first + known.surplus)), doubt=doubt if options.distance_tokens == "last" else ""
-    )
+    which = "over the last token of each sequence, this over all tokens"
+    rule = which if options.distance_tokens == "last" else "with negative cosines as they are, this as 0"
+    doubt = doubts(options.last_state, known.measurement, f"the run takes the distance {rule}")
+    return Forecast(removed=list(range(first, first + known.surplus)), doubt=doubt)
 
 
 @register(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from come.baselines.removal import lowest, remove
-from come.merge.forecast import Forecast, Known
+from come.merge.forecast import Forecast, Known, doubts
 from come.merge.registry import Task, register
 from come.merge.result import Result
 
@@ -30,9 +30,8 @@ def forecast(known: Known, options: ShortGPTOptions) -> Forecast | None:
     measured = known.measurement
     if measured is None:
         return None
-    other = options.last_state != measured.last_state
-    doubt = f"the run takes the {options.last_state} last state, this measurement the other" if other else ""
-    return Forecast(removed=sorted(lowest(measured.block_influence, known.surplus)), doubt=doubt)
+    gone = sorted(lowest(measured.block_influence, known.surplus))
+    return Forecast(removed=gone, doubt=doubts(options.last_state, measured))
 
 
 @register(

@@ -54,6 +54,12 @@ class Forecast:
     doubt: str = ""
 
 
+def doubts(last_state: str, measurement: Measurement, *others: str) -> str:
+    """A forecast's doubt: that the run takes another last state than the measurement did, if so, and others."""
+    other = f"the run takes the {last_state} last state, this measurement the {measurement.last_state} one"
+    return "; ".join([each for each in others if each] + [other] * (last_state != measurement.last_state))
+
+
 def merging(
     known: Known,
     options: SelectionOptions,
@@ -81,7 +87,7 @@ def merging(
         no_repeat=options.no_repeat,
         model=known.model,
     )
-    return Forecast(found, gone, doubt)
+    return Forecast(found, gone, doubts(options.last_state, known.measurement, doubt))
 
 
 def forecast(

@@ -18,7 +18,6 @@ TOKENS = tiny_tokens(4, 12)
 # Where nothing is in doubt: the method, and options with which that holds.
 SURE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("shortgpt", {}),
-    ("deeper", {"distance_tokens": "all"}),
     ("reverse", {}),
     ("reverse", {"keep_last": 1}),
     ("skip", {}),
@@ -52,6 +51,32 @@ def test_what_is_not_in_doubt_is_what_a_run_does(
     assert found is not None and not found.doubt and not found.windows
     plan = come.compress(bundle, TOKENS, name, target_layers=target, **options).plan
     assert plan.groups() == groups([], found.removed, facts.layers)
+
+
+@pytest.mark.parametrize("target", [1, 3, 5])
+def test_the_block_of_lowest_distance_is_foreseen_with_a_doubt(
+    model: tuple[Bundle, Facts, Measurement], target: int
+) -> None:
+    bundle, facts, measured = model
+    found = forecast("deeper", {"distance_tokens": "all"}, target, facts, measured)
+    assert found is not None and "negative cosines" in found.doubt
+    plan = come.compress(bundle, TOKENS, "deeper", target_layers=target, distance_tokens="all").plan
+    assert plan.groups() == groups([], found.removed, facts.layers)  # here no cosine is negative
+    last = forecast("deeper", {}, target, facts, measured)
+    assert last is not None and "last token" in last.doubt
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("shortgpt", {}), ("deeper", {}), ("come", {}), ("come", {"windows": [(1, 2)]}), ("come-p", {})],
+)
+def test_another_last_state_than_was_measured_is_a_doubt(
+    model: tuple[Bundle, Facts, Measurement], name: str, options: dict[str, Any]
+) -> None:
+    _, facts, measured = model
+    for state in ("raw", "normed"):
+        found = forecast(name, {**options, "last_state": state}, 5, facts, measured)
+        assert found is not None and ("takes the raw last state" in found.doubt) == (state == "raw")
 
 
 def test_windows_by_hand_are_what_a_run_does_channel_by_channel(model: tuple[Bundle, Facts, Measurement]) -> None:
@@ -102,5 +127,3 @@ def test_a_method_that_only_a_run_tells_of_and_what_cannot_be(model: tuple[Bundl
     for target in (0, facts.layers + 1):
         with pytest.raises(ComeError):
             forecast("skip", {}, target, facts, measured)
-    raw = forecast("shortgpt", {"last_state": "raw"}, 4, facts, measured)
-    assert raw is not None and "raw" in raw.doubt
