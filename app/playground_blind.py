@@ -87,12 +87,9 @@ def section() -> None:
             )
     elif current.talk.active:
         _waiting(current)
-    elif current.talk.status == "done":
-        _answered(held, current)
-    elif current.talk.status == "failed":
-        st.error(current.talk.problem, icon=":material/error:")
     else:
-        st.caption("Stopped before both had answered. Ask again.")
+        with st.container():  # as a fragment has one: what stands below stays there
+            _ended(held, current)
     _votes(held)
 
 
@@ -104,6 +101,15 @@ def _waiting(current: Round) -> None:
     # Words that come one by one would tell by their pace who writes them.
     loading = "The models are loaded…" if current.talk.status == "waiting" else "Both models answer…"
     st.caption(f":material/hourglass: {loading} Their answers appear together.")
+
+
+def _ended(held: Booth, current: Round) -> None:
+    if current.talk.status == "done":
+        _answered(held, current)
+    elif current.talk.status == "failed":
+        st.error(current.talk.problem, icon=":material/error:")
+    else:
+        st.caption("Stopped before both had answered. Ask again.")
 
 
 def _answered(held: Booth, current: Round) -> None:

@@ -66,7 +66,8 @@ def section(asked: Asked, talk: Talk | None, chat: bool) -> None:
     elif current.active:
         _live(current)
     else:
-        _drawn(current)
+        with st.container():  # as a fragment has one
+            _drawn(current)
 
 
 def _missing(asked: Asked, talk: Talk | None) -> str:

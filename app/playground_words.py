@@ -214,6 +214,8 @@ STYLE = f"""<style>
   background: light-dark(#f4f6f8, #1a212b); color: light-dark(#1a2330, #e4e9ef);
   font: .78rem/1.5 ui-monospace, monospace; white-space: pre-wrap; box-shadow: 0 3px 12px rgba(0, 0, 0, .25);
 }}
+/* A button that another takes the place of would stay beside it for a while, and move what is below. */
+.st-key-playground-asking [data-retained="true"] {{ display: none; }}
 .st-key-next-tokens [data-testid="stHorizontalBlock"] {{ flex-wrap: wrap; }}
 .st-key-next-tokens [data-testid="stColumn"] {{
   flex: 1 1 12.5rem !important; min-width: min(100%, 12.5rem) !important;

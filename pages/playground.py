@@ -65,7 +65,8 @@ def _side_by_side(asked: Asked, chat: bool) -> None:
     elif talk.active:
         _live(talk)
     else:
-        _answers(talk)
+        with st.container():  # as a fragment has one: what was said stays where it is when the last word has come
+            _answers(talk)
     playground_next.section(asked, talk, chat)
 
 
@@ -139,7 +140,7 @@ def _form(offer: Offer, blind: bool) -> tuple[Asked, bool]:
     )
     problem = offer.unlike(runs) or ("" if prompt.strip() else "The prompt is empty. Write a few words.")
     known = playground_blind.why_not(asked, pair) if pair else ""
-    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="playground-asking"):
         if pair is None:
             _ask_button("Let them answer" if chat else "Let them go on", asked, bool(problem))
         else:

@@ -96,6 +96,22 @@ def keep(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png")
 
 
+def click_figure(page: Page, key: str, x: float, y: float) -> None:
+    """Click the figure of that key where its axes have these values, wherever it has moved by then."""
+    figure = page.locator(f".st-key-{key} .js-plotly-plot")
+    figure.locator(".main-svg").first.wait_for()
+    place = figure.evaluate(
+        """(plot, [x, y]) => {
+            const {xaxis, yaxis} = plot._fullLayout;
+            return {x: xaxis._offset + xaxis.l2p(x), y: yaxis._offset + yaxis.l2p(y)};
+        }""",
+        [x, y],
+    )
+    figure.hover(position=place)
+    page.wait_for_timeout(300)  # plotly takes a click where it has noticed a hover
+    figure.click(position=place)
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts a server of the page: ``server(NAME="value", ...)`` adds to its environment.

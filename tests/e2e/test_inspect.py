@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Server, in_every_look
+from tests.e2e.conftest import Server, click_figure, in_every_look
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -27,10 +27,10 @@ def test_a_click_opens_a_layer_and_a_click_follows_a_channel(server: Callable[..
     page.get_by_text("of 21 new layers are made of two layers").wait_for()
     page.get_by_role("heading", name="New layer 14").wait_for()
     page.locator(".st-key-puzzle-map .js-plotly-plot").wait_for()
-    click(page, "puzzle-map", 0.93, 3.5 * 30 / 21)
+    click_figure(page, "puzzle-map", 0.93, 3.5 * 30 / 21)
     page.get_by_role("heading", name="New layer 3", exact=True).wait_for()
     page.wait_for_url("**/inspect?*new-layer=3*")
-    click(page, "tiles", 40, 0)
+    click_figure(page, "tiles", 40, 0)
     field = page.get_by_label("Layer and channel of the original")
     expect(field).not_to_have_value("")
     page.get_by_text("FFN channel").filter(has_text="of layer 3").first.wait_for()
@@ -53,20 +53,3 @@ def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Brow
         box = page.locator(f".st-key-{key} .js-plotly-plot").bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width + 1
     context.close()
-
-
-def click(page: Page, key: str, x: float, y: float) -> None:
-    """Click a figure where its axes have these values."""
-    place = page.evaluate(
-        """([key, x, y]) => {
-            const plot = document.querySelector(`.st-key-${key} .js-plotly-plot`);
-            plot.scrollIntoView({block: 'center'});
-            const {xaxis, yaxis} = plot._fullLayout;
-            const box = plot.getBoundingClientRect();
-            return [box.x + xaxis._offset + xaxis.l2p(x), box.y + yaxis._offset + yaxis.l2p(y)];
-        }""",
-        [key, x, y],
-    )
-    page.mouse.move(*place)
-    page.wait_for_timeout(300)
-    page.mouse.click(*place)

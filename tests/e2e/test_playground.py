@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 SECOND = 1000
+# Where the answers begin in the page, in every frame.
+WATCH_THE_ANSWERS = """
+window.places = new Set();
+const look = () => {
+  const top = each => document.querySelector(each).getBoundingClientRect().y;
+  window.places.add(Math.round(top(".come-answers") - top("h1")));
+  requestAnimationFrame(look);
+};
+look();
+"""
 
 
 @in_every_look
@@ -31,13 +41,15 @@ def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page)
     stop = page.get_by_role("button", name="Stop")
     stop.wait_for()
     page.locator(".come-answer .caret").first.wait_for()  # a word has come, and more will
+    page.evaluate(WATCH_THE_ANSWERS)
     stop.click()
     page.get_by_role("button", name="Let them answer").wait_for()
     token = page.locator(".come-answer .t[data-tip]").first
-    token.wait_for()
     token.hover()
-    tip = token.evaluate("each => getComputedStyle(each, '::after').content")
-    assert "%" in tip
+    pointed = token.element_handle()
+    page.wait_for_function("each => getComputedStyle(each, '::after').content.includes('%')", arg=pointed)
+    stop.wait_for(state="detached")
+    assert len(page.evaluate("[...window.places]")) == 1  # one button took the other's place, and nothing moved
 
     # A blind vote: no names, no marks; then both names and the tally.
     page.goto(f"{url}/playground?mode=blind&new-tokens=8&prompt=Name+a+colour.")

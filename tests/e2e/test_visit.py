@@ -14,7 +14,7 @@ import pytest
 
 from come import runs
 from come.runs import Run
-from tests.e2e.conftest import Server, in_every_look
+from tests.e2e.conftest import Server, click_figure, in_every_look
 from tests.tiny import tiny_folder
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def visit(
     plotted(page, "similarity-map")
     field = page.get_by_label("First layer", exact=True)
     pair = (0, 1) if field.input_value() != "0" else (2, 3)
-    click_cell(page, "similarity-map", row=pair[0], column=pair[1] + 1)
+    click_figure(page, "similarity-map", x=pair[1] + 1, y=pair[0])
     expect(field).to_have_value(str(pair[0]))
     expect(page.get_by_label("Last layer", exact=True)).to_have_value(str(pair[1]))
     page.get_by_role("button", name="Add to plan").click()
@@ -201,23 +201,6 @@ def unharmed(page: Page) -> None:
 def plotted(page: Page, key: str) -> None:
     """Wait until the figure of that key is drawn."""
     page.locator(f".st-key-{key} .js-plotly-plot .main-svg").first.wait_for()
-
-
-def click_cell(page: Page, key: str, row: int, column: int) -> None:
-    """Click a heatmap where its axes have these values."""
-    place = page.evaluate(
-        """([key, row, column]) => {
-            const plot = document.querySelector(`.st-key-${key} .js-plotly-plot`);
-            plot.scrollIntoView({block: 'center'});
-            const {xaxis, yaxis} = plot._fullLayout;
-            const box = plot.getBoundingClientRect();
-            return [box.x + xaxis._offset + xaxis.l2p(column), box.y + yaxis._offset + yaxis.l2p(row)];
-        }""",
-        [key, row, column],
-    )
-    page.mouse.move(*place)
-    page.wait_for_timeout(300)
-    page.mouse.click(*place)
 
 
 def names_in_legend(page: Page, key: str) -> set[str]:
