@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -188,7 +187,6 @@ def test_the_page_shows_what_was_measured_live(visit: Visit, of: Material, monke
     assert "Measured when this lesson was made" in said(at)
     at = press(at, "measure-both")
     assert at.session_state["_lesson_job"].ended.wait(10)
-    time.sleep(0.05)
     assert "Measured just now" in said(fine(at.run()))
 
 

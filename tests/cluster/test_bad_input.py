@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,10 +89,9 @@ def test_ray_without_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", ["ray://127.0.0.1:1", "127.0.0.1:1", "ray://no-such-host.invalid:10001"])
 def test_nothing_at_the_address(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with_ray(monkeypatch)
-    began = time.monotonic()
     with pytest.raises(ComeError, match="There is no Ray at ") as raised:
         check(text)
-    assert time.monotonic() - began < 10 and "\n" not in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("answer", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH\r\n"])
@@ -101,10 +99,8 @@ def test_something_else_at_the_address(
     answer: bytes | None, listening: Callable[[bytes | None], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_ray(monkeypatch)
-    began = time.monotonic()
     with pytest.raises(ComeError, match="Ray"):
         check(f"ray://127.0.0.1:{listening(answer)}")
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(
