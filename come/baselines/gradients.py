@@ -25,7 +25,7 @@ def gradient_of_the_head(runner: LayerRunner, hidden_states: Tensor, tokens: Ten
 def in_float32(layer: nn.Module) -> nn.Module:
     """A copy of a layer over float32 weights, the same memory where they are float32 already; none takes a gradient."""
     copy = share(layer)
-    bring_in(copy)
+    bring_in(copy, filled=False)
     for path, module in layer.named_modules():
         for name in module._parameters:
             if (weight := weight_of(module, name)) is not None:

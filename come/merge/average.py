@@ -28,7 +28,7 @@ def average(bundle: Bundle, step: Average) -> nn.Module:
             "Choose windows of layers of one kind.",
         )
     new: nn.Module = share(window[0])
-    bring_in(new)
+    bring_in(new, filled=False)
     for path, module in new.named_modules():
         for name, old in list(module.named_parameters(recurse=False)):
             found = [weight_of(layer.get_submodule(path), name) for layer in window]

@@ -36,7 +36,7 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
     kinds = [attention_kind(bundle.model.config, layer) for layer in range(first, last + 1)]
     template = kinds.index("full_attention") if "full_attention" in kinds else 0
     new = share(window[template])
-    bring_in(new)
+    bring_in(new, filled=False)
 
     def parts(path: str, name: str) -> list[Tensor]:
         """A tensor of every layer of the window; none where the family's variant has none."""

@@ -47,7 +47,7 @@ def parameters_of_units(bundle: Bundle, layer: nn.Module, attention: bool, count
 
 @torch.no_grad()
 def silence(bundle: Bundle, step: Mask) -> dict[int, nn.Module]:
-    """The layers that a mask changes, by number, on weights of their own where they change.
+    """The layers that a mask changes, by number, with output maps of their own; the rest is shared, or stays elsewhere.
 
     Raises:
         ComeError: the mask names units that the model does not have.
@@ -62,8 +62,8 @@ def silence(bundle: Bundle, step: Mask) -> dict[int, nn.Module]:
         for layer, silenced in units.items():
             if layer not in changed:
                 changed[layer] = share(bundle.layers[layer])
-                bring_in(changed[layer])
             module, before = changed[layer].get_submodule(path), bundle.layers[layer].get_submodule(path)
+            bring_in(module)
             weight = weight_of(before, "weight")
             assert weight is not None
             dim = 0 if family.transposed else 1

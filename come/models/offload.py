@@ -39,21 +39,34 @@ def hook_stores(model: nn.Module) -> Iterator[Any]:
                     yield store
 
 
-def bring_in(layer: nn.Module) -> None:
-    """Make a layer's own weights real, where they were fetched by hooks; its inputs still come to its device."""
-    if not any(hasattr(module, "_hf_hook") for module in layer.modules()):
+def bring_in(module: nn.Module, *, filled: bool = True) -> None:
+    """Make the weights of a module of one's own real, where hooks fetched them; its inputs still come to its device.
+
+    Args:
+        module: a layer, or a map of one; changed in place.
+        filled: fetch the weights. Whoever puts others in the place of every single one needs no more than room for
+            them: without it they are whatever the memory held.
+    """
+    if not any(hasattr(part, "_hf_hook") for part in module.modules()):
         return
     device = next(
-        (hook.execution_device for module in layer.modules() if (hook := _aligning(module)) is not None),
+        (hook.execution_device for part in module.modules() if (hook := _aligning(part)) is not None),
         torch.device("cpu"),
     )
-    remove_hook_from_submodules(layer)
-    for module in layer.modules():
-        for name, parameter in list(module._parameters.items()):
-            if parameter is not None and parameter.device.type == "meta":
-                empty = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
-                module._parameters[name] = nn.Parameter(empty, parameter.requires_grad)
-    add_hook_to_module(layer, AlignDevicesHook(execution_device=device))
+    elsewhere = [
+        (part, name, parameter)
+        for part in module.modules()
+        for name, parameter in part._parameters.items()
+        if parameter is not None and parameter.device.type == "meta"
+    ]
+    # Before the hooks go: they alone know where the weights are.
+    fetched = [weight_of(part, name) if filled else None for part, name, _ in elsewhere]
+    remove_hook_from_submodules(module)
+    for (part, name, parameter), weight in zip(elsewhere, fetched, strict=True):
+        if weight is None:
+            weight = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+        part._parameters[name] = nn.Parameter(weight.to(device), parameter.requires_grad)
+    add_hook_to_module(module, AlignDevicesHook(execution_device=device))
 
 
 def _aligning(module: nn.Module) -> AlignDevicesHook | None:

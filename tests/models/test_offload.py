@@ -10,9 +10,12 @@ from transformers import AutoModelForCausalLM
 
 import come
 from come.errors import ComeError
+from come.merge.mask import mask
+from come.merge.take import take_step
 from come.models import Bundle
 from come.models.bundle import weights_hash
-from come.models.offload import is_offloaded
+from come.models.depth import share
+from come.models.offload import bring_in, is_offloaded
 from tests.tiny import tiny_folder, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)
@@ -37,10 +40,32 @@ def test_it_is_measured_and_judged_as_in_memory(both: tuple[Bundle, Bundle]) -> 
     assert come.perplexity(outside, TOKENS) == come.perplexity(inside, TOKENS)
 
 
+def test_only_output_maps_that_are_silenced_come_into_memory(both: tuple[Bundle, Bundle]) -> None:
+    outside, inside = both
+    step = mask(outside, {5: [0]}, {5: [1]})
+    theirs, ours = take_step(inside, step), take_step(outside, step)
+    assert come.perplexity(ours, TOKENS) == come.perplexity(theirs, TOKENS)
+    maps = (outside.family.attention_output, outside.family.ffn_output)
+    here = {name for name, each in ours.layers[5].named_parameters() if each.device.type != "meta"}
+    assert here == {
+        f"{path}.{name}" for path in maps for name, _ in inside.layers[5].get_submodule(path).named_parameters()
+    }
+
+
+def test_what_is_brought_in_has_its_weights(both: tuple[Bundle, Bundle]) -> None:
+    outside, inside = both
+    layer = share(outside.layers[5])
+    bring_in(layer)
+    weights = dict(layer.named_parameters())
+    assert all(torch.equal(weights[name], each) for name, each in inside.layers[5].named_parameters())
+
+
 def test_it_is_merged_and_saved_as_in_memory(both: tuple[Bundle, Bundle], tmp_path: Path) -> None:
     outside, inside = both
-    for method in ("come", "shortgpt"):
-        theirs, ours = (come.compress(bundle, TOKENS, method, target_layers=3) for bundle in (inside, outside))
+    for method, options in (("come", {}), ("shortgpt", {}), ("finercut", {}), ("fisher", {"tune": False})):
+        theirs, ours = (
+            come.compress(bundle, TOKENS, method, target_layers=3, **options) for bundle in (inside, outside)
+        )
         assert ours.plan.steps == theirs.plan.steps
         assert weights_hash(ours.bundle.model) == weights_hash(theirs.bundle.model)
         saved = AutoModelForCausalLM.from_pretrained(come.save(ours.bundle, tmp_path / method))
