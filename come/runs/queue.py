@@ -15,7 +15,7 @@ LOOK_AGAIN = 0.5  # seconds
 
 @contextmanager
 def turn(run: Run, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Waits until the run is the oldest one waiting and nothing executes, then holds the folder's place.
+    """Waits until no older process waits and nothing executes, then holds the folder's place.
 
     The place is a file lock, which the system frees when its holder ends, however it ends.
 
@@ -39,16 +39,21 @@ def turn(run: Run, waiting: Callable[[str], None]) -> Iterator[None]:
 
 
 def _ahead(run: Run) -> int:
-    """How many older runs wait for the place as well; those that wait for this one, in its own process, do not."""
+    """How many runs of older processes wait for the place as well.
+
+    A process is as old as the oldest run that waits with it, and takes its runs in an order of its own. If the runs
+    themselves were compared, an old one behind a new one could keep out a stranger that keeps out the new one.
+    """
     mine = run.written_state()
-    own, process = _age(run, mine), (mine.host, mine.pid)
+    process = (mine.host, mine.pid)
     others = ((other, other.state()) for other in list_runs(run.path.parent))
-    waiting = (
-        (other, state)
+    waiting = [
+        ((state.host, state.pid), _age(other, state))
         for other, state in others
         if state.status == "queued" and state.pid is not None and not state.where  # a cluster's runs wait there
-    )
-    return sum(_age(other, state) < own for other, state in waiting if (state.host, state.pid) != process)
+    ]
+    own = min([_age(run, mine), *(age for owner, age in waiting if owner == process)])
+    return sum(age < own for owner, age in waiting if owner != process)
 
 
 def _age(run: Run, state: State) -> tuple[float, str]:

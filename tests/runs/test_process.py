@@ -97,6 +97,22 @@ def test_the_queue_waits_in_order_and_a_place_in_it_can_be_given_up(new_run: Cre
     assert first.written_state().status == "cancelled"  # its own last word
 
 
+def test_an_old_run_behind_a_new_one_of_its_process_locks_nobody_out(new_run: Create) -> None:
+    """A sweep that goes on takes its cells in their order, whatever their age; a stranger's age lies between."""
+    brief = {"evaluate": [], "keep_model": False}
+    old, stranger, new = new_run(**brief), new_run(**brief), new_run(**brief)
+    with locked_if_free(runs_dir() / QUEUE_LOCK) as had:
+        assert had
+        launch(stranger)
+        launch(new, old)
+        for run in (stranger, new):
+            wait_until(lambda run=run: run.state().stage == "queue", run)  # type: ignore[misc]
+    for run in (new, old, stranger):
+        wait_until(ended(run), run)
+        assert run.state().status == "done", run.log()
+    assert (new.state().finished or 0) < (stranger.state().started or 0)  # its process holds the oldest run
+
+
 def test_a_process_that_will_not_end_is_killed(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "PATIENCE", 0.2)
     run = new_run()
