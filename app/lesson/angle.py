@@ -26,7 +26,10 @@ def draw(material: Material) -> None:
     angles = degrees(material, span)
     starts = list(range(len(angles)))
     session.keep_among("turn-first", starts, starts[len(starts) // 2])
-    frame.todo("Find the window that turns the state least. That is the one CoMe merges first.")
+    frame.todo(
+        "Find the window that turns the state least. "
+        f"Of windows of {material.measured.span} layers, that is the one CoMe merges first."
+    )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.select_slider("First layer", starts, key="turn-first", width=420)
         st.segmented_control("Layers in the window", SPANS, key="turn-span", required=True)

@@ -45,7 +45,8 @@ def draw(of: Material) -> None:
         key="lesson-loop",
         alt=f"Skip block influence of every window after {at} merges, and the layers as they are then",
     )
-    shown = {"Layers": f"{len(groups)}", "Merges": f"{at} of {last}"}
+    whole = sum(len(group) == 1 for group in groups)
+    shown = {"Layers": f"{len(groups)}", "Layers as they were": f"{whole}", "Merges": f"{at} of {last}"}
     if step:
         shown["Ratio of the next merge"] = " : ".join(f"{share:.0%}" for share in step["ratio"])
     perplexity = of.perplexities.get(len(groups))
@@ -70,8 +71,10 @@ def groups_after(of: Material, merges: int) -> list[list[int]]:
 def finding(influence: np.ndarray, window: Sequence[int] | None, groups: Sequence[Sequence[int]], merges: int) -> str:
     """Which window is next and why, in one sentence."""
     if window is None:
-        deepest = max(groups, key=len)
-        return f"After {merges} merges {len(groups)} layers are left; one of them stands for {len(deepest)} originals"
+        sizes = sorted({len(group) for group in groups if len(group) > 1})
+        made = sum(len(group) > 1 for group in groups)
+        of = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "two" if sizes == [2] else "".join(map(str, sizes))
+        return f"After {merges} merges {len(groups)} layers are left; {made} of them are merges of {of}"
     first, last = window
     words = f"Merge {merges + 1} takes layers {first} and {last}: SBI {influence[first]:.4f} is the lowest"
     fresh = [at for at in range(len(influence)) if all(len(groups[layer]) == 1 for layer in (at, at + 1))]

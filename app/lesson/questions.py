@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from app.lesson import averaging, looping, material
 from app.lesson.angle import degrees
 from app.lesson.material import HOWS, Material
 from come.merge.allocate import allocate
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def questions(of: Material, seed: int) -> list[Asked]:
         _least_turning(of, rng),
         _allocated(of, rng),
         _which_merge(of, rng),
-        _stands_for(of, rng),
+        _untouched(of, rng),
     ]
 
 
@@ -77,11 +80,11 @@ def _least_turning(of: Material, rng: np.random.Generator) -> Asked:
 
 def _allocated(of: Material, rng: np.random.Generator) -> Asked:
     first, last = material.pairs(of.measured)[int(rng.integers(material.PAIRS))]
-    share = int(rng.choice([10, 20, 25, 30, 40]))
+    share = int(rng.choice([10, 20, 25, 30, 40, 60, 70, 75, 80, 90]))
     units = of.measured.mlp_sensitivity.shape[1]
     counts = [allocate(units, (part / 100, 1 - part / 100))[0] for part in (share, 100 - share, 50)]
     merge = come.merge.draft(of.measured, windows=[(first, last)], ratios=[(share / 100, 1 - share / 100)])[0]
-    options = sorted(set(counts))
+    options = _shuffled(sorted(set(counts)), rng)
     return Asked(
         f"Layers {first} and {last} become one, and layer {first} gets {share}%. "
         f"How many of its {units:,} FFN channels live on?",
@@ -98,29 +101,33 @@ def _which_merge(of: Material, rng: np.random.Generator) -> Asked:
     pairs = material.pairs(of.measured)
     pair = pairs[int(rng.integers(len(pairs)))]
     answers = averaging.shipped(of, pair)
-    costs = [averaging.cost(answers, how) for how in HOWS]
+    hows = _shuffled(HOWS, rng)
+    costs = [averaging.cost(answers, how) for how in hows]
     return Asked(
         f"Layers {pair[0]} and {pair[1]} become one. Which way raises the perplexity less?",
-        tuple(averaging.NAMES[how] for how in HOWS),
+        tuple(averaging.NAMES[how] for how in hows),
         int(np.argmin(costs)),
         5,
         {"average-pair": f"{pair[0]}-{pair[1]}"},
-        "; ".join(f"{averaging.NAMES[how].lower()}: {each:+.1%}" for how, each in zip(HOWS, costs, strict=True)),
+        "; ".join(f"{averaging.NAMES[how].lower()}: {each:+.1%}" for how, each in zip(hows, costs, strict=True)),
     )
 
 
-def _stands_for(of: Material, rng: np.random.Generator) -> Asked:
-    merges = int(rng.integers(4, len(of.history) + 1))
-    sizes = [len(group) for group in looping.groups_after(of, merges)]
-    deepest = max(sizes)
-    options = _around(deepest)
+def _untouched(of: Material, rng: np.random.Generator) -> Asked:
+    merges = int(rng.integers(2, len(of.history) + 1))
+    groups = looping.groups_after(of, merges)
+    merged = [len(group) for group in groups if len(group) > 1]
+    answer, left, taken = len(groups) - len(merged), len(groups), sum(merged)
+    # Wrong are the layers that are left in all, those that merges took, and numbers beside the right one.
+    wrong = [count for count in dict.fromkeys((left, taken, answer + 1, answer + 2)) if count != answer]
+    options = _shuffled([answer, *wrong[:2]], rng)
     return Asked(
-        f"After {merges} merges of the example's run, the layer made of the most originals stands for how many?",
+        f"How many of the {of.layers} layers are left as they were after {merges} merges of the example's run?",
         tuple(map(str, options)),
-        options.index(deepest),
+        options.index(answer),
         6,
         {"merge-step": merges},
-        f"{len(sizes)} layers are left, and the largest stands for {deepest} of the original {of.layers}",
+        f"{left} layers are left: {answer} as they were, and {len(merged)} made of the other {taken}",
     )
 
 
@@ -130,6 +137,6 @@ def tenth(of: Material, layer: int) -> float:
     return float(values[: len(values) // 10].sum() / values.sum())
 
 
-def _around(number: int) -> Sequence[int]:
-    """A few whole numbers from 2 on, with that one among them."""
-    return list(range(max(2, number - 1), max(2, number - 1) + 3))
+def _shuffled(options: Sequence[T], rng: np.random.Generator) -> list[T]:
+    """The options in an order that the question draws, so that the right one has no place of its own."""
+    return [options[place] for place in rng.permutation(len(options))]

@@ -270,6 +270,25 @@ def test_every_quiz_has_one_right_answer(of: Material, seed: int) -> None:
         assert 0 <= question.answer < len(question.options)
 
 
+def test_no_question_has_its_answer_in_one_place_or_one_number(of: Material) -> None:
+    sets = [questions.questions(of, seed) for seed in range(1, 51)]
+    for place in range(5):
+        assert len({asked[place].answer for asked in sets}) > 1
+    untouched = [asked[4] for asked in sets]
+    assert len({question.options[question.answer] for question in untouched}) > 3
+    for question in untouched:
+        groups = looping.groups_after(of, int(str(question.view["merge-step"])))
+        assert int(question.options[question.answer]) == sum(len(group) == 1 for group in groups)
+
+
+def test_the_end_of_the_loop_says_how_many_layers_are_merges() -> None:
+    none = np.array([])
+    assert looping.finding(none, None, [[0, 1], [2], [3, 4]], 2).endswith(
+        "3 layers are left; 2 of them are merges of two"
+    )
+    assert looping.finding(none, None, [[0, 1], [2], [3, 4, 5]], 3).endswith("2 of them are merges of 2 to 3")
+
+
 def test_the_answers_follow_the_arrays(of: Material) -> None:
     import dataclasses
 
