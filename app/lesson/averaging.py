@@ -70,7 +70,7 @@ def draw(of: Material) -> None:
             f"{NAMES[how]}: {what}": value
             for how in HOWS
             for what, value in (
-                ("loss added, nats a token", added(answers, how)),
+                ("loss added, nats per token", added(answers, how)),
                 ("KL to the original, nats", f"{answers[how].kl:.3f} ± {answers[how].kl_stderr:.3f}"),
             )
         }
@@ -82,9 +82,9 @@ def draw(of: Material) -> None:
         else "Measured when this lesson was made, on the same model and text; measure it anew with the button"
     )
     st.caption(
-        f"{where}: {tokens:,} predicted tokens of held-back text. Whiskers say how much sequences differ; all three "
-        f"models read the same ones, so their differences are far surer. {compared(answers)} Averaging is the "
-        "equal-weights mean of all parameters; concatenation has CoMe's own ratio."
+        f"{where}: {tokens:,} predicted tokens of held-back text. Whiskers are ± 1 standard error over sequences. All "
+        "three models read the same sequences, so the differences between them are known far better. "
+        f"{compared(answers)} Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own ratio."
     )
 
 
@@ -121,7 +121,7 @@ def compared(answers: Mapping[str, Answer]) -> str:
     sure = "both halves of the text agree" if found.stable else "the halves of the text disagree"
     more = "more" if found.loss > 0 else "less"
     return (
-        f"On the same sequences averaging loses {abs(found.loss):.3f} ± {found.stderr:.3f} nats a token {more} than "
+        f"On the same sequences averaging loses {abs(found.loss):.3f} ± {found.stderr:.3f} nats per token {more} than "
         f"concatenation ({sure})."
     )
 

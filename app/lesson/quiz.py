@@ -11,7 +11,7 @@ from app.lesson.material import Material
 from app.lesson.questions import Asked, questions
 
 TITLE = "Five questions"
-IDEA = "Nothing to remember: each answer can be found out, in the step that its button opens or by measuring anew."
+IDEA = "You need not remember anything: the button under each question opens the step where the answer can be found."
 _SETS = 50
 
 

@@ -56,8 +56,8 @@ def draw(of: Material) -> None:
     st.markdown(
         "The layer's output is linear in that map, so the best change has a closed form: a ridge regression, whose "
         "strength is chosen on held-out tokens. It is kept only where the layer really comes nearer on those. "
-        "What closed forms cannot mend, training can: distillation layer by layer, by the original's predictions, "
-        "or small added maps (LoRA)."
+        "What least squares cannot mend, training can: layer by layer, on the original's predictions, or with small "
+        "added maps (LoRA)."
     )
     widgets.next_step("run", "Open the run page")
 
