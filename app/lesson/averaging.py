@@ -84,7 +84,8 @@ def draw(of: Material) -> None:
     st.caption(
         f"{where}: {tokens:,} predicted tokens of held-back text. Whiskers are ± 1 standard error over sequences. All "
         "three models read the same sequences, so the differences between them are known far better. "
-        f"{compared(answers)} Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own ratio."
+        f"{compared(answers)} Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own "
+        "ratio."
     )
 
 
