@@ -48,7 +48,7 @@ def compress(
         on_progress: told of each stage.
         done: the plan of an interrupted run of the same request, to go on from.
         on_step: given the plan after each step.
-        measured: measuring passes over these very tokens that requests share: taken up, and added to.
+        measured: measuring passes that requests share, over these tokens or others: taken up, and added to.
         **options: the method's options.
 
     Raises:

@@ -33,7 +33,7 @@ class Task:
         target_layers: how many layers to leave.
         on_progress: told of each stage.
         on_step: given the plan after each step.
-        measured: measuring passes over the same tokens, by their rules; other requests may share it.
+        measured: measuring passes by model, tokens and rules; other requests may share it.
     """
 
     original: Bundle
@@ -52,7 +52,8 @@ class Task:
         """
         from come.measure import measure
 
-        key = (self.original.fingerprint, self.tokens.shape, *sorted(rules.items()))
+        tokens = self.plan.calibration["tokens_hash"], self.tokens.shape
+        key = (self.original.fingerprint, tokens, *sorted(rules.items()))
         if key not in self.measured:
             self.measured[key] = measure(
                 self.original, self.tokens, on_progress=as_stage(self.on_progress, "compress"), **rules

@@ -130,6 +130,15 @@ def test_a_sweep_of_nothing_is_refused(asked: Asked) -> None:
     assert list_runs() == []
 
 
+def test_every_seed_is_measured_on_its_own_text(asked: Asked) -> None:
+    made = prepare(sweep(asked, methods=["shortgpt"], targets=[4], seeds=[0, 1]).cells())
+    execute_all(made)
+    alone = create(RunConfig(**{**made[1].config.model_dump(), "sweep": ""}))
+    execute(alone)
+    first, second, expected = (run.results()["history"][0]["block_influence"] for run in (*made, alone))
+    assert second == expected != first
+
+
 def once(act: Callable[[], None]) -> Callable[[Event], None]:
     acted: list[bool] = []
 
