@@ -7,6 +7,7 @@ import io
 import shutil
 import tempfile
 from contextlib import redirect_stderr
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ from come.models.quiet import quiet
 def converted_folder(gguf: Path) -> Path:
     """Where a .gguf file's converted form lies, or would lie: named for the file and its content."""
     stat = gguf.stat()
-    key = hashlib.sha256(f"{gguf.name} {stat.st_size} {_edges(gguf)}".encode()).hexdigest()[:12]
-    return settings.home() / "models" / f"{gguf.stem.lower()}-{key}"
+    return settings.home() / "models" / f"{gguf.stem.lower()}-{_content(gguf, stat.st_size, stat.st_mtime_ns)[:12]}"
 
 
 def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
@@ -82,13 +82,12 @@ def _read(gguf: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _edges(path: Path, size: int = 1 << 20) -> str:
-    """A hash of a file's first and last MiB: enough to tell files apart without reading gigabytes."""
+@cache
+def _content(path: Path, size: int, mtime_ns: int) -> str:
+    """SHA-256 of a whole file: exports of two plans of one model differ in nothing but some layers in the middle."""
+    del size, mtime_ns  # part of the cache's key only: a file may be written anew
     with path.open("rb") as file:
-        digest = hashlib.sha256(file.read(size))
-        file.seek(max(0, path.stat().st_size - size))
-        digest.update(file.read(size))
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: Exception) -> str:

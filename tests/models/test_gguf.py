@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import come
 from come.errors import ComeError
 from come.models import FAMILIES, Bundle
+from come.models.gguf import converted_folder
 from come.models.gguf_families import BYTES, LAYOUTS, context_length, why_not
 from come.models.gguf_tokenizer import vocabulary_of
 from come.models.gguf_write import write_gguf
@@ -147,6 +148,16 @@ def test_shards_make_the_same_file(tmp_path: Path) -> None:
         for path in (whole, write_gguf(sharded, tmp_path / "shards.gguf"))
     ]
     assert tensors[0] == tensors[1]
+
+
+def test_files_that_differ_in_the_middle_alone_are_two_models(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    written = []
+    for content in (0, 1):
+        path.write_bytes(bytes(2 << 20) + bytes([content]) + bytes(2 << 20))
+        written.append(converted_folder(path))
+    assert written[0] != written[1]
+    assert converted_folder(path.rename(tmp_path / "MODEL.gguf")) == written[1]
 
 
 def test_llama_3_stretches_its_positions_by_a_tensor(tmp_path: Path) -> None:
