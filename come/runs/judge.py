@@ -11,7 +11,7 @@ from come.evaluate.retention import Share, mean_retention, retained_by_task
 from come.events import OnProgress
 from come.models import Bundle
 from come.runs.config import RunConfig
-from come.runs.kept import kept
+from come.runs.kept import identity, kept
 from come.runs.results import Results, tasks_hash, text_facts
 from come.runs.shared import Shared
 
@@ -78,7 +78,7 @@ def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Re
         return measure_accuracy(bundle, config.tasks, config.task_limit, on_progress=on_progress, message=message)
 
     with results.timed("accuracy original"):
-        key = ("accuracy", original.fingerprint, original.dtype, tasks_hash(config.tasks), config.task_limit)
+        key = ("accuracy", *identity(original), tasks_hash(config.tasks), config.task_limit)
         found = kept(key, lambda: {name: asdict(each) for name, each in scored(original, "original").items()})
         before = {name: Accuracy(**each) for name, each in found.items()}
     with results.timed("accuracy pruned"):

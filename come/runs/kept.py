@@ -24,6 +24,18 @@ from come.models import Bundle
 from come.runs.files import replace, written_whole
 
 LARGEST = 256 << 20  # bytes of hidden states that are worth keeping on disk
+SAYS_NOTHING = ("_name_or_path", "transformers_version", "architectures")  # of what a model computes
+
+
+def identity(bundle: Bundle) -> tuple[str, str, str]:
+    """What tells a model from another one: hashes of its weights, its configuration and its tokenizer.
+
+    The weights are not enough: with another rope scaling the same ones are another model.
+    """
+    config = {name: each for name, each in bundle.model.config.to_dict().items() if name not in SAYS_NOTHING}
+    backend = getattr(bundle.tokenizer, "backend_tokenizer", None)
+    tokenizer = backend.to_str() if backend is not None else repr(sorted(bundle.tokenizer.get_vocab().items()))
+    return bundle.fingerprint, _hash(json.dumps(config, sort_keys=True, default=str)), _hash(tokenizer)
 
 
 def kept(key: object, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -48,7 +60,7 @@ def kept_reference(
 ) -> tuple[Reference, Perplexity]:
     """An original model's last hidden states on tokens, int64 (sequences, tokens), and its perplexity there."""
     text = hashlib.sha256(tokens.numpy().tobytes()).hexdigest(), tuple(tokens.shape)
-    path = _path(("reference", original.fingerprint, original.dtype, text, batch_size), "safetensors")
+    path = _path(("reference", *identity(original), text, batch_size), "safetensors")
     with suppress(OSError, SafetensorError):
         return _read(path, original, tokens, batch_size)
     known = reference(original, tokens, batch_size=batch_size, on_progress=on_progress)
@@ -76,4 +88,8 @@ def _read(path: Path, original: Bundle, tokens: Tensor, batch_size: int | None) 
 
 
 def _path(key: object, kind: str) -> Path:
-    return settings.home() / "measured" / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.{kind}"
+    return settings.home() / "measured" / f"{_hash(repr(key))}.{kind}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
