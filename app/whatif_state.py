@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from app import session
 from app.whatif_job import Job, Predicted
 from come.live import Question, Subject
+from come.live.stamp import stamp
 
 _KEPT = 200
 
@@ -44,7 +45,7 @@ class Memory:
 
     def remember(self, key: str, subject: Subject, question: Question, found: Predicted) -> None:
         """Keep an answer, and that it was looked at."""
-        self.answers[key] = Answered(subject.model_dump_json(), question.model_dump_json(), found)
+        self.answers[key] = Answered(_told(subject), question.model_dump_json(), found)
         self.look_at(key)
         for old in [each for each in self.answers if each not in self.order]:
             del self.answers[old]
@@ -57,7 +58,7 @@ class Memory:
 
     def last_before(self, key: str, subject: Subject) -> Answered | None:
         """The plan on the same subject that was answered last before this one."""
-        same = subject.model_dump_json()
+        same = _told(subject)
         for each in reversed(self.order):
             if each != key and each in self.answers and self.answers[each].subject == same:
                 return self.answers[each]
@@ -65,7 +66,7 @@ class Memory:
 
     def tried(self, subject: Subject) -> list[Answered]:
         """All answered plans on a subject, the one looked at last at the end."""
-        same = subject.model_dump_json()
+        same = _told(subject)
         keys = dict.fromkeys(reversed(self.order))
         return [
             self.answers[key] for key in reversed(keys) if key in self.answers and self.answers[key].subject == same
@@ -83,4 +84,9 @@ def memory() -> Memory:
 
 def key_of(subject: Subject, question: Question) -> str:
     """What tells two questions apart."""
-    return f"{subject.model_dump_json()}{question.model_dump_json()}"
+    return f"{_told(subject)}{question.model_dump_json()}"
+
+
+def _told(subject: Subject) -> str:
+    """The subject, and of which files it is: a text that was edited since is another one."""
+    return f"{subject.model_dump_json()}{stamp(subject.model)}{stamp(subject.text)}"

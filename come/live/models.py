@@ -19,12 +19,13 @@ from come.live.build import Builder
 from come.live.cancel import Cancel, stop_if
 from come.live.keep import Keep
 from come.live.original import Original
+from come.live.stamp import Stamp, stamp
 from come.live.whatif import WhatIf
 from come.measure import Measurement
 from come.models import Bundle, describe, load
 
-Key = tuple[str, str, str]
-"""Source, device, dtype."""
+Key = tuple[str, str, str, Stamp]
+"""Source, device, dtype, and of which files the source is: a model may be written anew where another one lay."""
 
 LOOK_AGAIN = 0.05  # seconds
 
@@ -62,7 +63,7 @@ class Models:
         free = psutil.virtual_memory().available
         self.budget = limits.model_bytes if limits.model_bytes is not None else free // 2
         self._loaded: OrderedDict[Key, Loaded] = OrderedDict()
-        self._dtypes: dict[str, str] = {}
+        self._dtypes: dict[tuple[str, Stamp], str] = {}
         self._loading = threading.Lock()  # Transformers' own lazy imports are not safe among threads
         self._changing = threading.Lock()
 
@@ -77,10 +78,11 @@ class Models:
             Cancelled: it was, while another model was being loaded.
         """
         self.limits.check_model(source)
+        of = stamp(source)
         if dtype == "auto":
             with held(self._loading, cancelled):
-                dtype = self._stored_dtype(source)
-        key = source, device, dtype
+                dtype = self._stored_dtype(source, of)
+        key = source, device, dtype, of
         loaded = self._take(key)
         if loaded is None:
             with held(self._loading, cancelled):
@@ -96,13 +98,13 @@ class Models:
         with self._changing:
             return [
                 {"model": source, "device": device, "dtype": dtype, "bytes": loaded.bundle.bytes, "users": loaded.users}
-                for (source, device, dtype), loaded in self._loaded.items()
+                for (source, device, dtype, _), loaded in self._loaded.items()
             ]
 
-    def _stored_dtype(self, source: str) -> str:
-        if source not in self._dtypes:
-            self._dtypes[source] = describe(source).dtype
-        return self._dtypes[source]
+    def _stored_dtype(self, source: str, of: Stamp) -> str:
+        if (source, of) not in self._dtypes:
+            self._dtypes[source, of] = describe(source).dtype
+        return self._dtypes[source, of]
 
     def _take(self, key: Key) -> Loaded | None:
         with self._changing:
@@ -113,9 +115,9 @@ class Models:
             return loaded
 
     def _load(self, key: Key, on_progress: OnProgress) -> Loaded:
-        source, device, dtype = key
+        source, device, dtype, of = key
         facts = describe(source)
-        self._make_room(facts.bytes_at(facts.layers, dtype))
+        self._make_room(facts.bytes_at(facts.layers, dtype), gone=lambda other: other[0] == source and other[3] != of)
         bundle = load(source, device, dtype, on_progress)
         texts = self.limits.texts
         builder = Builder(bundle, self.limits.layer_bytes)
@@ -124,11 +126,12 @@ class Models:
             self._loaded[key] = loaded
         return loaded
 
-    def _make_room(self, wanted: int) -> None:
+    def _make_room(self, wanted: int, gone: Callable[[Key], bool]) -> None:
+        """Let go of models that nobody is at work with: of those whose files are ``gone``, and as many as it takes."""
         with self._changing:
             held_bytes = sum(loaded.bundle.bytes for loaded in self._loaded.values())
-            for key in list(self._loaded):
-                if held_bytes + wanted <= self.budget:
+            for key in sorted(self._loaded, key=lambda key: not gone(key)):
+                if held_bytes + wanted <= self.budget and not gone(key):
                     return
                 if self._loaded[key].users == 0:
                     held_bytes -= self._loaded.pop(key).bundle.bytes

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from come.errors import ComeError
@@ -19,6 +18,7 @@ from come.live.models import Loaded, Models, held
 from come.live.original import Original, observe
 from come.live.playground import generate, prompt_ids
 from come.live.question import Question, Subject, parse
+from come.live.stamp import stamp
 from come.live.suggest import suggest
 from come.live.whatif import WhatIf
 from come.live.worker import Worker
@@ -235,16 +235,13 @@ def _subject(call: Call) -> Subject:
 
 
 def _text_key(subject: Subject) -> Hashable:
-    return subject.text, subject.n_tokens, subject.seq_len, subject.seed
+    return subject.text, stamp(subject.text), subject.n_tokens, subject.seq_len, subject.seed
 
 
 def _measured_key(subject: Subject) -> Hashable:
-    if subject.analysis is None:
-        return subject.text, subject.measured_tokens, subject.measured_seq_len, subject.seed
-    try:
-        return subject.analysis, Path(subject.analysis).stat().st_mtime_ns
-    except OSError:
-        return subject.analysis, 0  # loading it says what is wrong
+    if subject.analysis is not None:
+        return subject.analysis, stamp(subject.analysis)
+    return subject.text, stamp(subject.text), subject.measured_tokens, subject.measured_seq_len, subject.seed
 
 
 def _plan(given: str) -> Plan:

@@ -21,6 +21,7 @@ from come.errors import ComeError
 from come.evaluate import measure_divergence, reference
 from come.live import Cancelled, End, Merge, Question, Sampling, Subject, Word, client, connection, place, wire
 from come.merge import Plan, replay
+from tests.tiny import tiny_folder
 
 pytestmark = pytest.mark.usefixtures("resident")
 EDITS = Question(merges=(Merge(first=1, last=2),), dropped=(4,))
@@ -108,6 +109,19 @@ def test_suggestions_and_plans_of_runs_are_answered(subjects: dict[str, Subject]
     answer = client.whatif(subject, plan=tmp_path / "plan.json")
     assert answer.perplexity == pytest.approx(evaluated(subject, plan)["perplexity"], rel=1e-6)
     assert client.whatif(subject, plan=result.plan.model_dump_json()).perplexity != answer.perplexity
+
+
+def test_what_was_written_anew_is_read_anew(subjects: dict[str, Subject], tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    found = []
+    for seed, factor in ((0, 3), (0, 7), (1, 7)):
+        text.write_text("\n".join(f"{number} times {factor} is {number * factor}." for number in range(1500)))
+        folder = tiny_folder(tmp_path, "llama", seed=seed)
+        subject = subjects["llama"].model_copy(update={"model": str(folder), "text": str(text)})
+        answer, plan = client.whatif(subject, EDITS), Plan.model_validate(client.plan(subject, EDITS))
+        assert answer.perplexity == pytest.approx(evaluated(subject, plan)["perplexity"], rel=1e-6)
+        found.append(answer.perplexity)
+    assert len(set(found)) == 3
 
 
 def test_models_speak_as_they_go(subjects: dict[str, Subject]) -> None:
