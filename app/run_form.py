@@ -18,7 +18,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 BASELINES = ("shortgpt", "random")
 SAME = "same"  # the evaluation part of the calibration text
 MEASURES = {"ppl": "Perplexity", "acc": "Accuracy", "speed": "Speed"}
-HUB_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "winogrande", "piqa", "boolq", "mmlu")  # the paper's
+HUB_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "winogrande", "piqa", "boolq")  # the paper's, and beside them:
+HUB_GROUP = "mmlu"  # 57 sets
 
 
 def requests(facts: Facts, layers: int) -> list[RunConfig]:
@@ -115,27 +116,34 @@ def _recovered() -> dict[str, object]:
         st.caption(f"{known[name].title}: {known[name].summary} {known[name].cost}")
     options: dict[str, object] = {}
     trained = [name for name in names if "minutes" in known[name].option_names]
+    allowed = limits.current()
     if trained:
+        usual = min(5.0, allowed.train_minutes or 5.0)
         minutes = st.number_input(
             "Minutes of training, for each",
             min_value=0.5,
-            value=5.0,
-            step=1.0,
+            max_value=allowed.train_minutes,
+            value=usual,
+            step=0.5 if allowed.train_minutes else 1.0,
             key="recover-minutes",
             persist_state="session",
             help="The best weights on held-out tokens are kept, and the run page can stop it early.",
         )
-        options = {f"{name}.minutes": float(minutes or 5.0) for name in trained}
+        options = {f"{name}.minutes": float(minutes or usual) for name in trained}
+    least = 2 * session.choice().seq_len
+    most = max(least, allowed.run_tokens) if allowed.run_tokens else None
+    enough = max(least, min(32768, most or 32768))
     tokens = st.number_input(
         "Tokens to learn from",
-        min_value=2 * session.choice().seq_len,
-        value=32768,
+        min_value=least,
+        max_value=most,
+        value=enough,
         step=4096,
         key="recover-tokens",
         persist_state="session",
         help="Of the calibration part of the text; a part of them is held out.",
     )
-    return {"recover": names, "recover_options": options, "recover_tokens": int(tokens or 32768)}
+    return {"recover": names, "recover_options": options, "recover_tokens": int(tokens or enough)}
 
 
 def _judged() -> dict[str, object]:
@@ -182,7 +190,7 @@ def _judged() -> dict[str, object]:
         sets = {name: f"{name}: all of {', '.join(members)}" for name, members in GROUPS.items()} | OFFLINE
         tasks = st.multiselect(
             "Questions",
-            [*sets, *HUB_TASKS],
+            [*sets, *HUB_TASKS, *([HUB_GROUP] if limits.current().task_sets is None else [])],
             key="tasks",
             persist_state="session",
             default=["bundled"],

@@ -5,10 +5,11 @@ On one's own machine little is limited; in a public demonstration (``COME_DEMO``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from come import settings
 from come.errors import ComeError
@@ -25,8 +26,12 @@ class Limits:
         models: the names that may be asked about; None for any, paths included.
         own_files: whether texts and questions may be files of the visitor's, by path or by upload.
         run_tokens: of one run, for each use; None for any number.
-        task_items: questions of one set; None for all.
-        train_minutes: of one way of recovery; None for any.
+        batch_tokens: of a batch of more than one sequence that is asked for; None for any number.
+        task_items: questions of one set; None for all. task_sets: how many sets; None for any, groups included.
+        train_minutes: of one training, by a method or a way of recovery; None for any.
+        train_tokens: that one training by steps goes over in all, its checks included; None for any number.
+        recover_ways: ways of recovery, one after the other; None for any.
+        options: by name, the least and the most that an option may be; of a list, how long it may be.
         sweep_runs: runs of one request. waiting: requests that may wait beside the one at work. None for any.
         keep_model: whether a run keeps its pruned model unless told otherwise; if not, it keeps the plan only.
         own_runs_only: whether a visitor may end or delete only what they have started themselves.
@@ -46,8 +51,13 @@ class Limits:
     models: tuple[str, ...] | None = None
     own_files: bool = True
     run_tokens: int | None = None
+    batch_tokens: int | None = None
     task_items: int | None = None
+    task_sets: int | None = None
     train_minutes: float | None = None
+    train_tokens: int | None = None
+    recover_ways: int | None = None
+    options: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
     sweep_runs: int | None = None
     waiting: int | None = None
     keep_model: bool = True
@@ -110,14 +120,47 @@ class Limits:
         if self.run_tokens is not None:
             used = [config.n_tokens, config.evaluation_tokens, *([config.recover_tokens] if config.recover else [])]
             self.check("tokens", max(used), self.run_tokens)
-        if self.task_items is not None and "acc" in config.evaluate:
+        if self.batch_tokens is not None and (config.batch_size or 1) > 1:
+            self.check("tokens in a batch", (config.batch_size or 1) * config.seq_len, self.batch_tokens)
+        if "acc" in config.evaluate:
+            self._check_questions(config)
+        if self.recover_ways is not None:
+            self.check("ways of recovery", len(config.recover), self.recover_ways)
+        for asked, tokens in _asked_options(config) if self.options or self.train_minutes is not None else ():
+            self._check_options(asked, tokens, config.seq_len)
+
+    def _check_questions(self, config: RunConfig) -> None:
+        if self.task_items is not None:
             if config.task_limit is None:
                 raise ComeError("All questions are more than is allowed here.", f"Ask for at most {self.task_items}.")
             self.check("questions", config.task_limit, self.task_items)
-        if self.train_minutes is not None:
-            for name, value in config.recover_options.items():
-                if name.rpartition(".")[2] == "minutes":
-                    self.check("minutes of training", float(value), self.train_minutes)
+        if self.task_sets is not None:
+            from come.evaluate.tasks import check_tasks, is_group
+
+            names = check_tasks(config.tasks)
+            self.check("sets of questions", len(names), self.task_sets)
+            if group := next((name for name in names if is_group(name)), None):
+                raise ComeError(f"{group} stands for many sets of questions.", "Choose single sets here.")
+
+    def _check_options(self, asked: Any, tokens: int, seq_len: int) -> None:
+        """Refuse options of a method or a way that ask for more work or memory than is allowed."""
+        for name, (least, most) in self.options.items():
+            value = getattr(asked, name, None)
+            count = len(value) if isinstance(value, list | tuple) else value
+            if count is not None and not least <= count <= most:
+                bound = f"at least {least:,}" if count < least else f"at most {most:,}"
+                raise ComeError(f"The option {name} cannot be {value} here.", f"Ask for {bound}.")
+        batch_size = getattr(asked, "batch_size", None) or 1
+        if self.batch_tokens is not None and batch_size > 1:
+            self.check("tokens in a batch", batch_size * seq_len, self.batch_tokens)
+        from come.recover.train import TrainOptions, tokens_taken
+
+        if not isinstance(asked, TrainOptions):
+            return
+        if asked.minutes is not None and self.train_minutes is not None:
+            self.check("minutes of training", asked.minutes, self.train_minutes)  # whatever the steps
+        elif asked.minutes is None and self.train_tokens is not None:
+            self.check("tokens of training", tokens_taken(asked, tokens, seq_len), self.train_tokens)
 
     def check_request(self, requests: Sequence[RunConfig], others: int) -> None:
         """Refuse a request of one or several runs, or to queue it.
@@ -142,8 +185,21 @@ DEMO = Limits(
     models=("smollm2-135m", "HuggingFaceTB/SmolLM2-360M", "Qwen/Qwen2.5-0.5B"),
     own_files=False,
     run_tokens=8_192,
+    batch_tokens=8_192,
     task_items=200,
+    task_sets=6,
     train_minutes=2.0,
+    train_tokens=32_768,
+    recover_ways=3,
+    options={
+        "granularity": (1, 20),
+        "sample": (1, 2_048),
+        "strengths": (1, 10),
+        "rank": (1, 64),
+        "workers": (1, 2),
+        "threads": (1, 8),
+        "checkpoint_minutes": (1, math.inf),  # a state is three times the model, and no part of the training's time
+    },
     sweep_runs=6,
     waiting=3,
     keep_model=False,
@@ -162,6 +218,24 @@ DEMO = Limits(
 def current() -> Limits:
     """The limits that hold here."""
     return DEMO if settings.demo() else Limits()
+
+
+def _asked_options(config: RunConfig) -> list[tuple[Any, int]]:
+    """The options of the method and of each way, with their defaults; and how many tokens each works on.
+
+    Raises:
+        ComeError: there is no such method, way or option, or a value is none that it can have.
+    """
+    from come.merge.registry import method
+    from come.recover.registry import parse
+
+    try:
+        found: list[tuple[Any, int]] = [(method(config.method).parse(config.options), config.n_tokens)]
+        if config.recover:
+            found += [(asked, config.recover_tokens) for _, asked in parse(config.recover, config.recover_options)]
+    except TypeError:  # such as none, or a text, for a number: a document says anything
+        raise ComeError("An option has a value of another kind than it takes.", "`come methods` lists them.") from None
+    return found
 
 
 def _is_path(name: str) -> bool:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import come.merge
 from come import limits, settings
 from come.errors import ComeError
 from come.limits import DEMO, Limits
+from come.recover import ways
 from come.redact import shown
 from come.runs import RunConfig, create, prepare
 from come.runs.sweep import as_sweep
@@ -39,6 +41,22 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, value: str, is
         ({"evaluation_tokens": 9_000}, "9,000 tokens are more"),
         ({"recover": ["distill-mp"], "recover_tokens": 9_000}, "9,000 tokens are more"),
         ({"recover": ["distill-mp"], "recover_tokens": 64, "recover_options": {"distill-mp.minutes": 9.0}}, "minutes"),
+        ({"method": "streamline", "options": {"minutes": 100_000.0}}, "100,000.0 minutes"),
+        ({"method": "streamline", "options": {"steps": 100_000_000}}, "tokens of training are more"),
+        ({"method": "streamline", "options": {"steps": 64, "check_every": 1}}, "tokens of training are more"),
+        ({"method": "come-p", "options": {"granularity": 10**9}}, "granularity cannot be 1000000000 here"),
+        ({"method": "come-p", "options": {"granularity": None}}, "another kind"),
+        ({"method": "mka", "options": {"sample": 8_192}}, "sample cannot be 8192 here"),
+        ({"options": {"batch_size": 10**6}}, "tokens in a batch are more"),
+        ({"batch_size": 10**6}, "tokens in a batch are more"),
+        ({"recover": ["logits"], "recover_tokens": 4096, "recover_options": {"steps": 10**8}}, "tokens of training"),
+        ({"recover": ["logits"], "recover_tokens": 4096, "recover_options": {"minutes": "long"}}, "another kind"),
+        ({"recover": ["lora"], "recover_tokens": 4096, "recover_options": {"lora.rank": 10**6}}, "rank cannot be"),
+        ({"recover": ["distill-mp"], "recover_tokens": 4096, "recover_options": {"workers": 64}}, "workers cannot be"),
+        ({"recover": ["logits"], "recover_tokens": 4096, "recover_options": {"checkpoint_minutes": 0}}, "at least 1"),
+        ({"recover": ["refit"], "recover_tokens": 4096, "recover_options": {"strengths": [0.1] * 99}}, "strengths"),
+        ({"recover": ["logits"] * 4, "recover_tokens": 4096}, "4 ways of recovery are more"),
+        ({"evaluate": ["acc"], "task_limit": 10, "tasks": ["mmlu"]}, "many sets of questions"),
         ({"evaluate": ["acc"]}, "All questions are more"),
         ({"evaluate": ["acc"], "task_limit": 1000}, "1,000 questions are more"),
         ({"evaluate": ["acc"], "task_limit": 10, "tasks": ["/a/own.jsonl"]}, "Questions of your own"),
@@ -48,6 +66,27 @@ def test_a_run_that_asks_for_too_much_leaves_nothing(demo: None, changes: dict, 
     with pytest.raises(ComeError, match=sentence):
         create(RunConfig.model_validate({"target_layers": 27, "n_tokens": 1024} | changes))
     assert not settings.runs_dir().exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recover": ["default"], "recover_tokens": 8_192},
+        {"recover": ["logits"], "recover_tokens": 8_192, "recover_options": {"minutes": None}},
+        {"recover": ["distill-sp"], "recover_tokens": 8_192, "recover_options": {"minutes": 2, "steps": 10**9}},
+        {"method": "streamline", "n_tokens": 8_192},
+        {"evaluate": ["acc"], "task_limit": 200, "tasks": ["bundled", "mmlu_dev"]},
+    ],
+)
+def test_what_is_usual_may_be_asked_for(changes: dict) -> None:
+    DEMO.check_run(RunConfig.model_validate({"target_layers": 27, "n_tokens": 1024} | changes))
+
+
+def test_every_method_and_way_may_be_asked_for_as_it_is() -> None:
+    for name in come.merge.methods():
+        DEMO.check_run(RunConfig(method=name, target_layers=27, n_tokens=8_192))
+    for name in ways():
+        DEMO.check_run(RunConfig(target_layers=27, recover=[name], recover_tokens=8_192))
 
 
 def test_nothing_of_this_holds_elsewhere() -> None:

@@ -210,7 +210,26 @@ def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
 
 def held_out_sequences(tokens: Tensor, options: TrainOptions) -> int:
     """How many sequences, the last ones, are held out: an eighth, within ``held_out_tokens``, at least one."""
-    return max(1, min(len(tokens) // 8, options.held_out_tokens // tokens.shape[1]))
+    return _held_out(len(tokens), tokens.shape[1], options)
+
+
+def tokens_taken(options: TrainOptions, tokens: int, seq_len: int) -> int:
+    """How many tokens a training by steps goes over in all, its checks of the held-out ones included.
+
+    Args:
+        options: how; without ``minutes``.
+        tokens, seq_len: how many there are to learn from, and in a sequence.
+    """
+    sequences = max(2, tokens // seq_len)
+    held_out = _held_out(sequences, seq_len, options)
+    size = min(sequences - held_out, max(1, options.batch_tokens // seq_len))
+    steps = options.steps or math.ceil((sequences - held_out) / size)
+    checks = 2 + steps // options.check_every  # one before the first step, one after the last
+    return (steps * size + checks * held_out) * seq_len
+
+
+def _held_out(sequences: int, seq_len: int, options: TrainOptions) -> int:
+    return max(1, min(sequences // 8, options.held_out_tokens // seq_len))
 
 
 @lru_cache(maxsize=4)

@@ -16,6 +16,7 @@ from app import example, request, running, timing, training
 from app.choice import Choice, Draft, plan_fields
 from app.figures import run as figures
 from come.cli import app as command_line
+from come.limits import DEMO
 from come.runs import Run
 from come.runs.state import State
 from tests.app.conftest import Lab
@@ -82,6 +83,21 @@ def test_a_recovery_is_chosen_with_one_click(visit: Visit, lab: Lab, monkeypatch
     assert not at.exception and not at.error
     assert all(run.config.recover == ["refit", "logits"] for run in launched)
     assert launched[0].config.recover_options == {"logits.minutes": 5.0}
+
+
+def test_in_a_demonstration_the_form_asks_for_no_more_than_is_allowed(visit: Visit, monkeypatch) -> None:
+    monkeypatch.setenv("COME_DEMO", "1")
+    launched: list[Run] = []
+    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
+    monkeypatch.setattr("come.runs.sweep.requests_at_work", lambda *_, **__: 0)
+    at = visit("run", model="smollm2-135m", text="python-docs", target="27")
+    next(button for button in at.button if button.label.startswith("Take the default")).click().run()
+    at.pills(key="measures").set_value(["ppl", "acc"]).run()
+    assert "mmlu" not in at.multiselect(key="tasks").options  # 57 sets
+    at.button(key="start").click().run()
+    assert not at.exception and not at.error
+    assert launched[0].config.recover_options == {"logits.minutes": DEMO.train_minutes}
+    assert launched[0].config.recover_tokens == DEMO.run_tokens
 
 
 def test_runs_go_where_the_form_says(visit: Visit, lab: Lab, monkeypatch) -> None:

@@ -62,6 +62,11 @@ def check_tasks(names: str | Sequence[str]) -> list[str]:
     return known
 
 
+def is_group(name: str) -> bool:
+    """Whether a name that ``check_tasks`` knows stands for several of lm-eval's tasks."""
+    return not _is_file(name) and name not in OFFLINE and harness_names()[name] is None
+
+
 def _names(names: str | Sequence[str]) -> list[str]:
     given = [names] if isinstance(names, str) else list(names)
     whole = [each for name in given if name.strip() for each in GROUPS.get(name.strip(), (name.strip(),))]
