@@ -36,22 +36,32 @@ def page() -> None:
     if measured is None or run is None:
         widgets.no_analysis()
         return
-    st.caption(
-        "A row is a layer, a column a channel; the brighter, the more the layer's output rests on it. "
-        "Click a row to open the layer."
-    )
-    widgets.example_note()
     session.keep_among("part", list(PARTS), "ffn")
+    session.keep_among("view", list(VIEWS), "percentile")
     session.keep_among("layer", list(range(facts.layers)), facts.layers // 2)
-    plan = keeping.now(measured, facts)
-    _controls()
     part = session.value("part")
     values = _values(measured, part)
+    first, last = session.keep_range("zoom", 0, values.shape[1] - 1)
+    st.caption(f"{reading(session.value('view'), last - first + 1)} Click a row to open the layer.")
+    widgets.example_note()
+    plan = keeping.now(measured, facts)
+    _controls()
     kept = None if plan is None else plan.layers.get(session.value("layer"))
     _overview(values, facts, part, plan)
     _one_layer(facts, values, part, kept)
     _heads(measured, facts, kept)
     widgets.next_step("layers", "Next: which layers are alike")
+
+
+def reading(view: figures.View, channels: int) -> str:
+    """What rows, columns and colours of the map are, where it shows so many channels."""
+    brighter = "the brighter, the more the layer's output depends on"
+    if view == "sorted":
+        return f"Each row is a layer, its most sensitive channels on the left; {brighter} them."
+    if channels <= figures.MAX_BINS:
+        return f"Each row is a layer, each column a channel; {brighter} it."
+    shown = "Each column is a few neighbouring channels, shown by the most sensitive of them"
+    return f"Each row is a layer. {shown}; {brighter} it."
 
 
 def _controls() -> None:
@@ -64,7 +74,6 @@ def _controls() -> None:
             required=True,
             on_change=_forget_bin,
         )
-        session.keep_among("view", list(VIEWS), "percentile")
         st.segmented_control("Show", list(VIEWS), format_func=VIEWS.__getitem__, key="view", required=True)
         session.keep_among("scale", ["log", "linear"], "log")
         st.segmented_control(
@@ -80,7 +89,7 @@ def _controls() -> None:
 
 def _overview(values: np.ndarray, facts: Facts, part: str, plan: keeping.Keeping | None) -> None:
     last = values.shape[1] - 1
-    span = session.keep_range("zoom", 0, last)
+    span = session.value("zoom")
     figure = figures.heatmap(
         values,
         unit=UNITS[part],

@@ -69,7 +69,7 @@ def _compared(own: list[Entry], groups: dict[tuple, list[Entry]], shipped: bool)
     results = [item.pruned for item in chosen if item.pruned]
     originals = [item.original for item in chosen if item.original]
     if not results:
-        st.markdown("No run is left of those chosen. Take something out of **Choose runs**.")
+        st.markdown("Your filters leave no run. Remove one of them under **Choose runs**.")
         return
     with words:
         first, *rest = verdict.sentences(results, originals)
@@ -281,13 +281,13 @@ def _open_line(ids: list[str]) -> None:
 
 def _downloads(lines: list[Result], results: list[Result], originals: list[Result]) -> None:
     documents = (
-        ("CSV", tables.to_csv(lines), "csv", "text/csv", "One line a run, every figure unrounded."),
+        ("CSV", tables.to_csv(lines), "csv", "text/csv", "One line per run, every figure unrounded."),
         (
             "Markdown",
             tables.to_markdown(results, originals),
             "md",
             "text/markdown",
-            "One line a method and size, ± error.",
+            "One line per method and size, ± error.",
         ),
         (
             "LaTeX",

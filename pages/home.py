@@ -77,7 +77,8 @@ def _demo() -> None:
     st.caption(
         f"CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers, calibrated on "
         f"{demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text} and judged on held-back ones. "
-        "It is a real run, which keeps the plans only; its page makes the model from the plan, to take home."
+        "It is a real run. It keeps only the plans; on the run's page you can make the model from its plan and "
+        "download it."
     )
     widgets.expected(foreseen.cost(demo.requests(), facts, None))
     if not facts.converted:

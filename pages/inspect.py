@@ -17,7 +17,7 @@ On the left every layer of the original, on the right every layer of the pruned 
 carries the units that a new layer took over from a source layer, in that layer's colour.
 
 **Ends hatched in grey** are units that were dropped, removed or silenced. **Pale ribbons** are layers that nothing
-touched. **Striped pieces** are averages: each of their weights is a weighted sum, so no unit is anyone's own.
+touched. **Striped pieces** are averages: each weight is a weighted sum, so no unit comes from one layer alone.
 
 An **FFN channel** is a row of the maps into the feed-forward part and its column of `down_proj`; a **KV group** is a
 key and value head with the query heads that share it. Both are read off the plan alone: no weights are loaded.
@@ -129,7 +129,7 @@ def _two_runs(subject: Subject, part: Part, runs: list[Run]) -> None:
     candidates = {run.id: run for run in inspecting.others(subject, runs)}
     st.header("Two runs")
     if not candidates:
-        st.caption("A second run of the same model would show here how far both keep the same units.")
+        st.caption("Finish a second run of this model to see here how many units both runs keep.")
         return
     ids = list(candidates)
     first = next((run.id for run in candidates.values() if run.config.method.startswith("come")), ids[0])

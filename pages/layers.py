@@ -38,8 +38,8 @@ def page() -> None:
         widgets.no_analysis()
         return
     st.caption(
-        "Each layer turns the hidden state a little further. Where neighbours hardly turn it, "
-        "one layer made of their best pieces may do."
+        "Each layer turns the hidden state a little further. Where neighbouring layers hardly turn it, "
+        "one layer made of their best pieces may be enough."
     )
     widgets.example_note()
     stability = measured.window_stability()
@@ -80,7 +80,7 @@ def _row(measured: Measurement, planned: list[tuple[int, int]], window: tuple[in
     )
     st.caption(
         "Blue lines over the tiles: merges of your plan. Red outline: the window that is open below. "
-        "Dashes: the same over each half of the text."
+        "Dashes: the same figures, measured on each half of the text."
     )
 
 
@@ -153,8 +153,10 @@ def _card(measured: Measurement, facts: Facts) -> None:
         key="puzzle",
         alt="What the merged layer keeps of each of its sources",
     )
-    influences = ", ".join(f"{layer} has {measured.block_influence[layer]:.4f}" for layer in range(first, last + 1))
-    st.caption(f"BI by layer: {influences}")
+    influences = ", ".join(
+        f"{measured.block_influence[layer]:.4f} for layer {layer}" for layer in range(first, last + 1)
+    )
+    st.caption(f"BI: {influences}.")
     _add(first, last)
 
 
@@ -173,7 +175,9 @@ def _add(first: int, last: int) -> None:
         help=f"Replaces {' and '.join(overlaps)}." if overlaps else None,
     )
     if session.draft().windows is None:
-        st.caption("Your plan is automatic now; adding a window makes it one by hand, of this window alone.")
+        st.caption(
+            "Your plan is automatic now. Adding a window replaces it with a plan by hand that holds this window only."
+        )
 
 
 def _stability(measured: Measurement, stability: dict[str, Any]) -> None:
@@ -185,12 +189,12 @@ def _stability(measured: Measurement, stability: dict[str, Any]) -> None:
         agreement = f"One half of the text chooses layers **{a} to {b}**, the other **{c} to {d}**."
     rho = stability["rank_correlation"]
     st.markdown(f"{agreement} Over all windows the halves' rankings agree with Spearman's ρ = **{rho:.3f}**.")
-    overlap = measured.channel_stability()
-    weakest = int(overlap.argmin())
+    jaccard = measured.channel_stability()
+    same = 2 * jaccard / (1 + jaccard)  # both sets are equally large, so this is the share of either
+    weakest = int(same.argmin())
     st.markdown(
-        "Half of each layer's FFN channels kept: the halves of the text share "
-        f"**{float(overlap.mean()):.0%}** of them on average, "
-        f"least in layer {weakest} ({float(overlap[weakest]):.0%})."
+        "If half of each layer's FFN channels were kept, both halves of the text would choose the same "
+        f"**{float(same.mean()):.0%}** of them on average, least in layer {weakest} ({float(same[weakest]):.0%})."
     )
 
 

@@ -12,21 +12,25 @@ from app import session, uploads, visit, widgets
 from app.figures import model as figures
 from come import limits
 from come.errors import ComeError
-from come.models import Facts, known_models
+from come.models import FAMILIES, Facts, known_models
+from come.models.gguf_families import writable_families
 from come.text import known_texts
 
 TOKENS = [1024, 2048, 4096, 8192, 16384, 32768, 65536]
 LENGTHS = [64, 128, 256, 512, 1024, 2048]
 
-WHERE = """
+WHERE = f"""
 | You have | Type |
 |---|---|
 | nothing yet | `smollm2-135m`, which ships with this program |
 | a folder that Transformers wrote | its path, such as `/data/my-model` (it holds `config.json`) |
-| a GGUF file | its path, such as `/data/model.gguf` |
 | a model on the Hugging Face hub | its id, such as `Qwen/Qwen3-0.6B` (needs a network once) |
+| a GGUF file | its path, such as `/data/model.gguf` |
 
 Paths are those of the machine that serves this page.
+
+Families: {", ".join(family.title for family in FAMILIES.values())}. As GGUF files, those of them that Transformers
+reads: {writable_families()} are tested.
 """
 
 
@@ -98,14 +102,14 @@ def _choose_text() -> None:
             )
         session.put("sequence-length", choice.seq_len)
         st.selectbox(
-            "Tokens a sequence",
+            "Tokens per sequence",
             sorted({*LENGTHS, choice.seq_len}),
             key="sequence-length",
             on_change=lambda: _choose(seq_len=session.value("sequence-length")),
         )
         session.put("seed-number", choice.seed)
         st.number_input(
-            "Seed of the draw",
+            "Seed for choosing the sequences",
             min_value=0,
             step=1,
             key="seed-number",
@@ -140,7 +144,7 @@ def _facts(facts: Facts) -> None:
         "Parameters": widgets.human_count(facts.parameters),
         "Layers": f"{facts.layers}",
         "Hidden size d": f"{facts.hidden_size:,}",
-        "FFN channels a layer": f"{facts.intermediate_size:,}",
+        "FFN channels per layer": f"{facts.intermediate_size:,}",
         "Attention heads": f"{facts.num_attention_heads} × {facts.head_dim}",
         f"KV heads, each for {groups}" if groups > 1 else "KV heads": f"{facts.num_key_value_heads}",
         "Vocabulary": f"{facts.vocab_size:,}",
@@ -189,7 +193,7 @@ def _analyse(facts: Facts) -> None:
     else:
         st.markdown(
             f"One pass over {choice.tokens:,} tokens measures every channel, head and layer. "
-            "Nothing of the model changes."
+            "The model itself is not changed."
         )
     if not facts.converted:
         st.caption("The first time, the model is converted once, which takes about half a minute.")

@@ -46,7 +46,7 @@ def test_runs_can_be_chosen_and_left_out(visit: Visit, lab: Lab) -> None:
     come_run = next(run.id for run in come.runs.list_runs() if run.config.method == "come")
     at = fine(at.multiselect[2].set_value([come_run]).run())
     assert not at.dataframe
-    assert any("No run is left" in each.value for each in at.markdown)
+    assert any("filters leave no run" in each.value for each in at.markdown)
 
 
 def test_runs_that_cannot_be_compared_are_listed_with_the_reason(visit: Visit, lab: Lab) -> None:

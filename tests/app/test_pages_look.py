@@ -7,9 +7,10 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app import example, uploads
+from app.figures import channels
 from come import settings
 from come.errors import ComeError
-from tests.app.conftest import ROOT, Lab
+from tests.app.conftest import Lab, the_app
 
 Visit = Callable[..., AppTest]
 LOOKS = ("model", "channels", "layers")
@@ -50,7 +51,7 @@ def test_pages_in_any_order(visit: Visit) -> None:
 
 
 def test_the_start_leads_to_the_first_page(visit: Visit) -> None:
-    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    at = the_app().run()
     assert not at.exception
     assert at.title[0].value == "CoMe Lab"
 
@@ -112,6 +113,17 @@ def test_a_plan_in_the_link_that_cannot_be_read_is_left_out(visit: Visit) -> Non
 def test_channels_narrowed_to_one_bin(visit: Visit) -> None:
     at = fine(visit("channels", zoom="3-6"))
     assert at.slider(key="zoom").value == (3, 6)
+
+
+def test_the_map_says_what_its_columns_are(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(**view: str) -> str:
+        return fine(visit("channels", **view)).caption[0].value
+
+    assert "each column a channel" in told()
+    assert "most sensitive channels on the left" in told(view="sorted")
+    monkeypatch.setattr(channels, "MAX_BINS", 16)
+    assert "Each column is a few neighbouring channels" in told()
+    assert "each column a channel" in told(zoom="3-6")
 
 
 def test_a_window_goes_to_the_plan_and_out_again(visit: Visit) -> None:
