@@ -21,6 +21,11 @@ from tests.tiny import tiny_folder
 ROOT = Path(__file__).parents[2]
 
 
+def the_app() -> AppTest:
+    """The app, not yet run; the time that a run may take judges nothing, it ends a hanging test."""
+    return AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=240)
+
+
 @dataclass(frozen=True)
 class Lab:
     """Where the tiny model, its text and its runs lie, and the fields that requests on them share."""
@@ -74,7 +79,7 @@ def visit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     def open_page(page: str, **params: str) -> AppTest:
         st.cache_data.clear()
         st.cache_resource.clear()
-        at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+        at = the_app()
         shared = {"model": str(lab.model), "text": str(lab.text), "tokens": "1024", "seq_len": "64"}
         for name, value in (shared | params).items():
             at.query_params[name] = value

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 import come.runs
 from app import demo
 from come.runs import Run
-from tests.app.conftest import ROOT, Lab
+from tests.app.conftest import Lab, the_app
 
 Visit = Callable[..., AppTest]
 
@@ -24,7 +24,7 @@ def fine(at: AppTest) -> AppTest:
 
 def test_a_visit_begins_here(visit: Visit) -> None:
     st.cache_data.clear()
-    at = fine(AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run())
+    at = fine(the_app().run())
     assert at.title[0].value == "CoMe Lab"
     assert at.button(key="demo").label == "Run the two-minute demo"
     assert len(at.get("plotly_chart")) == 1

@@ -33,9 +33,9 @@ def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page)
     page.set_default_timeout(180 * SECOND)  # the bundled model is unpacked, if that was not done before
     known = {"COME_HOME": os.environ["COME_HOME"]} if "COME_HOME" in os.environ else {}
     url = server(**known).url
-    page.goto(f"{url}/playground")
+    page.goto(f"{url}/playground?new-tokens=256")
     page.get_by_text("recorded when the example was made").first.wait_for()
-    page.get_by_role("button", name="Blue sky").click()
+    page.get_by_role("button", name="Some code").click()
     page.wait_for_url("**/playground?*prompt=*")
     page.get_by_role("button", name="Let them answer").click()
     stop = page.get_by_role("button", name="Stop")
