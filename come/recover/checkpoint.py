@@ -29,9 +29,11 @@ def open_folder(folder: Path, identity: Mapping[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / IDENTITY
-        if not file.exists():
-            file.write_text(json.dumps(dict(identity)), encoding="utf-8")
-        known = json.loads(file.read_text(encoding="utf-8"))
+        known = _identity_in(file)
+        if known is None:
+            with written_whole(file) as temporary:
+                temporary.write_text(json.dumps(dict(identity)), encoding="utf-8")
+            known = dict(identity)
     except OSError as error:
         raise ComeError(
             f"Checkpoints cannot be kept in {folder}: {error.strerror}.", "Choose another folder."
@@ -42,6 +44,15 @@ def open_folder(folder: Path, identity: Mapping[str, str]) -> None:
             f"The checkpoints in {folder} are of another request (another {differs}).",
             "Choose another folder, or ask for the same again.",
         )
+
+
+def _identity_in(file: Path) -> dict[str, str] | None:
+    """The request that a folder's checkpoints are of; None where it is not there, or was left torn by a full disk."""
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return known if isinstance(known, dict) else None
 
 
 def write_state(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,25 @@ def test_checkpoints_of_another_request_are_refused(tmp_path: Path) -> None:
         open_folder(folder, {"student": "a", "tokens": "c"})
     with pytest.raises(ComeError, match="cannot be kept"):
         open_folder(folder / "request.json", {})
+
+
+def test_a_request_that_a_full_disk_tore_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "request.json"
+    write = Path.write_text
+
+    def full(path: Path, text: str, **named: Any) -> int:
+        write(path, text[:9], **named)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_text", full)
+        with pytest.raises(ComeError, match="No space left"):
+            open_folder(tmp_path, {"student": "a"})
+    assert list(tmp_path.iterdir()) == []
+    file.write_text('{"stud')  # an older version wrote it in place
+    open_folder(tmp_path, {"student": "a"})
+    with pytest.raises(ComeError, match="another request"):
+        open_folder(tmp_path, {"student": "b"})
 
 
 @pytest.mark.parametrize(
