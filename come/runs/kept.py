@@ -66,7 +66,7 @@ def kept_reference(
     known = reference(original, tokens, batch_size=batch_size, on_progress=on_progress)
     perplexity = perplexity_of_reference(known)
     if sum(states.nbytes for states in known.states) <= LARGEST:
-        with suppress(OSError, ComeError):
+        with suppress(OSError, ComeError, SafetensorError):  # safetensors has a class of its own for a full disk
             _write(path, known, perplexity)
     return known, perplexity
 

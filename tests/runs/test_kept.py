@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 import come
-from come.runs import execute
+from come import settings
+from come.runs import execute, kept
 from come.runs.kept import identity
 from tests.runs.conftest import Create
 
@@ -46,3 +48,15 @@ def test_a_name_and_a_place_make_no_other_model(model: Path, tmp_path: Path) -> 
 def test_another_tokenizer_makes_another_model(model: Path, tmp_path: Path) -> None:
     other = changed(model, tmp_path / "other", "tokenizer.json", normalizer={"type": "Lowercase"})
     assert identity(come.load(str(model), device="cpu")) != identity(come.load(str(other), device="cpu"))
+
+
+def test_a_full_disk_of_what_is_kept_ends_no_run(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(kept, "save_file", full)
+    run = new_run(keep_model=False)
+    execute(run)
+    assert run.state().status == "done"
+    assert run.results()["original"]["perplexity"] > 0
+    assert not list((settings.home() / "measured").glob("*.safetensors"))
