@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import shutil
 import tempfile
 from contextlib import redirect_stderr
@@ -50,11 +52,19 @@ def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
                 shutil.move(temporary, folder)
                 Path(temporary).mkdir()  # the context manager wants something to remove
     except OSError as error:
-        raise ComeError(
-            f"The converted model could not be written to {folder.parent}: {error.strerror or error}.",
-            "Free some disk space, or set COME_HOME to another folder.",
-        ) from error
+        raise _unwritable(folder, error.strerror or str(error)) from error
+    except Exception as error:  # safetensors reports a full disk in a class of its own
+        if "No space left" in str(error):
+            raise _unwritable(folder, os.strerror(errno.ENOSPC)) from error
+        raise
     return folder
+
+
+def _unwritable(folder: Path, reason: str) -> ComeError:
+    return ComeError(
+        f"The converted model could not be written to {folder.parent}: {reason}.",
+        "Free some disk space, or set COME_HOME to another folder.",
+    )
 
 
 def _read(gguf: Path) -> tuple[Any, Any]:

@@ -10,7 +10,8 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import come
 from come.errors import ComeError
@@ -245,3 +246,16 @@ def test_the_sentence_names_the_families_that_can() -> None:
     assert all(FAMILIES[name].title in why_not("opt") for name in LAYOUTS)
     assert not any(why_not(name) for name in LAYOUTS)
     assert why_not("bloom").startswith("bloom models cannot")
+
+
+def test_a_disk_that_fills_up_leaves_no_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
+    file = write_gguf(gguf_folder(tmp_path), tmp_path / "model.gguf", "float32")
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    with pytest.raises(ComeError, match=r"could not be written to .*models: No space left"):
+        come.load(file)
+    assert not any((tmp_path / "home" / "models").iterdir())
