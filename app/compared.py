@@ -64,7 +64,9 @@ def notes(figure: Shown) -> list[str]:
     if len(figure.points) > 1:
         told.append("Ringed: no other run is both smaller and better.")
     if figure.size.key == "layers" and any(result.keeps_layers for p in figure.points for result in p.results):
-        told.append("Methods that keep every layer stand at the layers whose parameter count they were to hit.")
+        told.append(
+            "Methods that keep every layer are drawn at the number of layers whose parameter count they aimed for."
+        )
     told += [*_missing(figure.lacking), *_uneven_seeds(figure.points)]
     return told
 

@@ -109,7 +109,7 @@ _KNOWN = {
         Metric(
             "kl",
             "KL to the original",
-            "KL to the original, nats a token",
+            "KL to the original, nats per token",
             True,
             "stays nearest",
             digits=3,
@@ -133,9 +133,11 @@ _KNOWN = {
         Metric("weights", "Memory of the weights", "weights in MiB", True, "is smallest", 1 / MIB, 0, " MiB"),
         Metric("peak_memory", "Peak memory", "peak memory in MiB", True, "needs least", 1 / MIB, 0, " MiB"),
         Metric(
-            "prefill_rate", "Prefill, tokens/s", "prefill tokens a second", False, "is fastest", digits=1, drawn=False
+            "prefill_rate", "Prefill, tokens/s", "prefill tokens per second", False, "is fastest", digits=1, drawn=False
         ),
-        Metric("decode_rate", "Decode, tokens/s", "decode tokens a second", False, "is fastest", digits=1, drawn=False),
+        Metric(
+            "decode_rate", "Decode, tokens/s", "decode tokens per second", False, "is fastest", digits=1, drawn=False
+        ),
         Metric("seconds", "Time to prune, s", "seconds to prune", True, "is fastest", digits=1, drawn=False),
         Metric(
             "first_token", "First token, ms", "time to the first token in ms", True, "is fastest", 1000, 1, drawn=False

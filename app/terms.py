@@ -10,7 +10,7 @@ among 10 equally likely tokens. Lower is better; figures on different texts do n
 
 KL = r"""
 **KL to the original**, the mean over positions of $\sum_v p(v)\log\frac{p(v)}{q(v)}$ in nats: how far the pruned
-model's next-token distribution $q$ is from the original's $p$. 0 is the same model.
+model's next-token distribution $q$ is from the original's $p$. 0 means the same predictions.
 """
 
 COMPARED = rf"""
@@ -20,7 +20,7 @@ COMPARED = rf"""
 **Accuracy**: the share of questions answered rightly. **Retention**: what is left of the accuracy above guessing,
 $\frac{{\text{{pruned}} - \text{{chance}}}}{{\text{{original}} - \text{{chance}}}}$.
 
-**Speed-up**: tokens a second over the original's, both timed in turns on this machine. Prefill reads a prompt, decode
+**Speed-up**: tokens per second over the original's, both timed in turns on this machine. Prefill reads a prompt, decode
 writes one token after another.
 
 **±** is one standard error; what the bars of a figure are is said under it. **Ringed** runs are the Pareto front: no

@@ -1,4 +1,4 @@
-"""The verdict of a comparison in one to three sentences: is CoMe better than just dropping layers?"""
+"""The verdict of a comparison in one to four sentences: is CoMe better than just dropping layers?"""
 
 from __future__ import annotations
 
@@ -169,10 +169,11 @@ def _recovery(results: Sequence[Result]) -> str:
     if not pairs:
         return ""
     moved = [(now.name, was.values["perplexity"].value, now.values["perplexity"].value) for was, now in pairs]
-    if len(moved) <= TOLD:
-        told = [f"{name}, from {number(was)} to {number(now)}" for name, was, now in moved]
-        return f"Recovery takes the perplexity of {_joined(told)}."
     lower = sum(now < was for _, was, now in moved)
+    if len(moved) <= TOLD:
+        told = [f"{_at(name)} from {number(was)} to {number(now)}" for name, was, now in moved]
+        does = {len(moved): "lowers", 0: "raises"}.get(lower, "changes")
+        return f"Recovery {does} perplexity: {', '.join(told)}."
     share = statistics.median(now / was for _, was, now in moved)
     return (
         f"Recovery lowers the perplexity in {lower} of {len(pairs)} runs, at the median to {share:.0%} of what it was."
@@ -193,7 +194,7 @@ def _retention(results: Sequence[Result]) -> str:
     if not sizes:
         size = max(by_size, key=lambda size: len(by_size[size]))
         best = by_size[size][0]
-        return f"At {size} layers {best.series} keeps most of the accuracy above chance, {best.value:.0%}."
+        return f"At {size} layers {best.series} keeps the most accuracy above chance: {best.value:.0%}."
     sizes = sizes if len(sizes) <= TOLD else [sizes[0], sizes[-1]]
     ours = [f"{by_size[size][_rank(by_size[size]) - 1].value:.0%}" for size in sizes]
     told = f"Of the accuracy above chance CoMe keeps {_joined(ours)} at {_joined(list(map(str, sizes)))} layers"
@@ -216,6 +217,12 @@ def _ordinal(place: int) -> str:
 def _joined(words: Sequence[str], last: str = "and") -> str:
     """a, b and c."""
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _at(name: str) -> str:
+    """A run's name within a list: "CoMe, 27 layers" -> "CoMe at 27 layers"."""
+    method, comma, size = name.rpartition(", ")
+    return f"{method} at {size}" if comma and size.endswith(" layers") else name
 
 
 def _span(ordered: Sequence[str]) -> str:

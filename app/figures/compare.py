@@ -127,7 +127,8 @@ def finding(drawn: Sequence[Point], metric: Metric) -> str:
         return f"{metric.title}: the best are alike at every size"
     winner, wins = Counter(alone).most_common(1)[0]
     if wins == len(shared):
-        where = f"at {shared[0][0].layers} layers" if wins == 1 else f"at every one of {wins} sizes"
+        all_of_them = "both sizes" if wins == 2 else f"all {wins} sizes"
+        where = f"at {shared[0][0].layers} layers" if wins == 1 else f"at {all_of_them}"
         return f"{winner} {metric.best} {where}"
     if wins > len(shared) / 2:
         return f"{winner} {metric.best} at {wins} of {len(shared)} sizes"

@@ -108,8 +108,12 @@ def test_recovery_is_a_sentence_of_its_own_and_wins_nothing() -> None:
     assert words == [
         "At 27 layers CoMe has perplexity 60.0, ShortGPT 55.0; the original has 40.5.",
         "On this text removal is better.",
-        "Recovery takes the perplexity of CoMe, 27 layers, from 60.0 to 45.0.",
+        "Recovery lowers perplexity: CoMe at 27 layers from 60.0 to 45.0.",
     ]
+    worse = replace(mended, values={"perplexity": Value(61.5)})
+    assert verdict.sentences([worse, *plain], ORIGINAL)[2] == (
+        "Recovery raises perplexity: CoMe at 27 layers from 60.0 to 61.5."
+    )
     several = [result("come", layers, 60.0) for layers in range(20, 26)]
     several += [
         replace(run, series="CoMe + refit", recovered=True, values={"perplexity": Value(45.0)}) for run in several

@@ -114,7 +114,7 @@ def test_smaller_models_are_to_the_right_on_every_axis() -> None:
     [
         ([], "ShortGPT loses least at 27 layers"),
         ([result("come", 24, 80.0), result("shortgpt", 24, 87.8)], "Which method loses least depends on the size"),
-        ([result("come", 24, 90.0), result("shortgpt", 24, 87.8)], "ShortGPT loses least at every one of 2 sizes"),
+        ([result("come", 24, 90.0), result("shortgpt", 24, 87.8)], "ShortGPT loses least at both sizes"),
     ],
 )
 def test_the_title_says_the_finding(more: list, title: str) -> None:
