@@ -13,7 +13,7 @@ from come.models import Facts
 from come.models.facts import BYTES
 from come.runs import RunConfig
 
-NOT_MEASURED = "How long it will take is told once a run has measured this machine's speed."
+NOT_MEASURED = "The time can be estimated once a first run has measured this machine's speed."
 
 
 @dataclass(frozen=True)

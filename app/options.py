@@ -27,14 +27,14 @@ HELP = {
     "sbi_tokens": "Which tokens the skip block influence is the mean of.",
     "last_state": "The last hidden state with or without the final norm.",
     "seed": "The same seed gives the same choice.",
-    "refit": "After each merge, moves the new layer's output map to the closed-form best on the calibration text.",
+    "refit": "After each merge, adjusts the new layer's output weights by least squares on the calibration text.",
     "granularity": "G: the ratios tried are 0, 1/G, 2/G and so on up to 1.",
     "search": "Grid tries every ratio; coarse-to-fine at most nine of them.",
     "passes": "Over how many measuring passes the merges are spread; empty for a pass before every merge.",
     "batch_size": "Sequences that go through the model at once; empty for about 2,048 tokens.",
     "memory_budget": "Bytes for hidden states; empty for a quarter of the free memory. The result does not change.",
     "plus": "Keeps the first four and the last two layers, as the paper's better variant does.",
-    "keep_last": "How many of the very last layers stay.",
+    "keep_last": "How many of the very last layers are kept.",
     "distance_tokens": "The angle of the last token of each sequence, as in the paper, or of all tokens.",
     "sequences": "How many calibration sequences candidates are judged on; empty for all.",
     "seq_len": "How many tokens of each of these; empty for all.",
@@ -46,6 +46,8 @@ HELP = {
     "rearrange": "Exchanges units within a sub-layer, by how they act together.",
     "tune": "Scales the kept units so that outputs come nearest to the original's.",
 }
+# Where an option of that name is a switch, not a number.
+SWITCHES = {"keep_last": "Leaves the very last layer as it is."}
 
 
 def fields(options: type) -> list[tuple[str, Any, Any]]:
@@ -82,6 +84,11 @@ def label(name: str) -> str:
     return (words[:1].upper() + words[1:]).replace("Sbi", "SBI")
 
 
+def help_of(name: str, kind: Any) -> str | None:
+    """What an option of that name and type means, if it is known."""
+    return (SWITCHES.get(name) if kind is bool else None) or HELP.get(name)
+
+
 def _widget(name: str, kind: Any, value: Any, on_change: Change) -> None:
     key = f"option-{name}"
     session.put(key, value)
@@ -91,7 +98,7 @@ def _widget(name: str, kind: Any, value: Any, on_change: Change) -> None:
         if new is not None:
             on_change(name, new)
 
-    common: dict[str, Any] = {"key": key, "help": HELP.get(name), "on_change": told}
+    common: dict[str, Any] = {"key": key, "help": help_of(name, kind), "on_change": told}
     if get_origin(kind) is Literal:
         st.segmented_control(label(name), [str(choice) for choice in get_args(kind)], **common)
     elif kind is bool:

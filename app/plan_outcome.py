@@ -40,7 +40,7 @@ def sizes(facts: Facts) -> None:
         "float32": tuple(widgets.human_bytes(facts.bytes_at(n)) for n in (facts.layers, layers)),
         "bfloat16, float16": tuple(widgets.human_bytes(facts.bytes_at(n, "bfloat16")) for n in (facts.layers, layers)),
     }
-    removed = f"Removed {widgets.percent(count / facts.parameters - 1)}"
+    removed = f"{1 - count / facts.parameters:.0%} of the parameters removed"
     cells = "".join(
         f"<div><span>{name}</span><b>{after}</b><span>of {before}</span></div>"
         for name, (before, after) in rows.items()
@@ -52,7 +52,7 @@ def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Fo
     """The layers before and after, and the share of each; a way to an analysis where there is none."""
     method = come.merge.methods()[session.draft().method]
     if method.forecast is None:
-        st.info(f"Which layers {method.title} takes is decided in the run.")
+        st.info(f"What {method.title} prunes is decided in the run.")
         return
     if found is None:
         widgets.empty_state(
@@ -136,6 +136,6 @@ def runs_so_far(facts: Facts) -> None:
     figure.update_layout(title_text="What runs on this model have cost so far", height=320)
     widgets.figure(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's size")
     st.caption(
-        f"{found[0].title}. The line marks this plan's size; the prediction above is on other tokens, "
+        f"{found[0].title}. The line marks this plan's size; the prediction above was measured on other tokens, "
         "so it is not drawn here."
     )

@@ -29,7 +29,7 @@ def draw(facts: Facts) -> None:
                 key=KEY,
                 selection_mode="multi",
                 format_func=lambda layer: f"~~{layer}~~" if layer in draft.dropped else str(layer),
-                help="To merge, the first and the last layer are enough: all between them go along.",
+                help="To merge a window, choose its first and last layer; the layers between them are included.",
             )
         )
         first, last = (chosen[0], chosen[-1]) if chosen else (0, 0)

@@ -30,7 +30,9 @@ def why_ask_first(draft: Draft, facts: Facts) -> str:
         return f"With {facts.parameters / 1e9:.1f} B parameters, loading and running this model takes a while."
     if anchored_path(facts.source) == facts.source != BUNDLED and not Path(facts.source).exists():
         return "A model of the hub may have to be downloaded first."
-    return "This is the plan to begin with; any change of it is predicted at once." if draft == Draft() else ""
+    if draft == Draft():
+        return "This is the starting plan. As soon as you change it, the new plan is predicted."
+    return ""
 
 
 def question(draft: Draft, found: Forecast | None) -> Question:

@@ -76,7 +76,7 @@ def _not_foreseen(draft: Draft) -> None:
     """Why nothing is known of a plan that is not by hand."""
     method = come.merge.methods()[draft.method]
     if method.forecast is None:
-        st.caption(f"What {method.title} takes, and what that costs, is known after its run.")
+        st.caption(f"What {method.title} prunes, and what that costs, is known only after a run.")
         return
     st.markdown("**What-if needs an analysis here**: an automatic plan takes its layers from it.")
     widgets.next_step("model", "Analyse the model")

@@ -13,6 +13,8 @@ from come.live import Question, Subject, Suggestion
 from come.merge import Forecast
 from come.models import Facts
 
+BY_HAND = " The automatic plan becomes a plan by hand: the windows foreseen for it, and this one."
+
 
 def draw(
     held: Memory,
@@ -49,8 +51,8 @@ def draw(
                 icon=":material/lightbulb:",
                 on_click=_ask,
                 args=(held, subject, question, key),
-                help="Of the windows that the plan leaves whole, the one of lowest skip block influence (SBI); "
-                "the plan with it is then predicted.",
+                help="Finds, among the layers the plan leaves untouched, the window with the lowest skip block "
+                "influence (SBI), and predicts the plan with it added.",
             )
         elif job.outcome is None:
             st.caption(f":material/lightbulb: {job.problem or 'The question was given up.'}")
@@ -77,8 +79,7 @@ def _told(hint: Suggestion, found: Forecast | None, now: Predicted | None) -> No
         icon=":material/add:",
         on_click=_take,
         args=(found, hint.first, hint.last),
-        help="Adds the window to the plan."
-        + (" The automatic plan becomes one by hand: what is foreseen of it and this window." if automatic else ""),
+        help="Adds the window to the plan." + (BY_HAND if automatic else ""),
     )
 
 

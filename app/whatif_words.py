@@ -44,7 +44,7 @@ class Row:
 
 MEASURES = (
     ("Perplexity", ""),
-    ("KL to the original", "nats a token"),
+    ("KL to the original", "nats per token"),
     ("Parameters", ""),
     ("Weights", "memory"),
     ("Speed-up", "estimate"),
@@ -109,7 +109,7 @@ def against(name: str, of: Change) -> str:
     if of.loss == 0 and of.halves == (0, 0):
         return f"Against {name}: no difference."
     error = f" ± {of.stderr:.3f}" if math.isfinite(of.stderr) else ""
-    told = f"Against {name}: {signed(of.loss, 3)}{error} nats a token"
+    told = f"Against {name}: {signed(of.loss, 3)}{error} nats per token"
     halves = " and ".join(signed(half, 3) for half in of.halves)
     if not all(map(math.isfinite, of.halves)):
         return f"{told}. One sequence alone cannot say how stable that is."
@@ -136,7 +136,7 @@ def next_window(hint: Suggestion, now: Predicted | None) -> str:
         cost += f", {times(change(now.answer, hint.answer).ratio)} this plan's"
     return (
         f"**Best next window: layers {hint.first}–{hint.last}** (SBI {hint.skip_influence:.4f}). With it: {cost}; "
-        f"KL {with_error(hint.answer.kl, hint.answer.kl_stderr, places=3)} nats a token; "
+        f"KL {with_error(hint.answer.kl, hint.answer.kl_stderr, places=3)} nats per token; "
         f"{hint.answer.layers} layers left."
     )
 

@@ -34,7 +34,7 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
             key="own-ratios",
             on_change=_set_own_ratios,
             args=(windows,),
-            help="How much each layer of a window gives. Else: in proportion to its block influence (BI).",
+            help="How much each layer of a window gives. When off, this follows its block influence (BI).",
         )
     for place, (first, last) in enumerate(chosen):
         with st.container(border=True):

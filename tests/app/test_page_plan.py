@@ -193,6 +193,13 @@ def test_options_are_drawn_from_the_dataclass(visit: Visit) -> None:
     assert "options" not in at.query_params
 
 
+def test_an_option_that_is_a_number_or_a_switch_by_the_method_is_explained_as_what_it_is(visit: Visit) -> None:
+    at = visit("plan", target="4", method="reverse")
+    assert at.number_input(key="option-keep_last").help.startswith("How many")
+    at = visit("plan", target="4", method="slm")
+    assert at.toggle(key="option-keep_last").help == "Leaves the very last layer as it is."
+
+
 def test_a_method_that_chooses_as_it_goes_says_that_the_run_decides(visit: Visit) -> None:
     at = visit("plan", target="4")
     at.selectbox(key="method-choice").set_value("sleb").run()

@@ -202,7 +202,7 @@ def test_without_a_process_there_is_one_sentence(
 
 def test_a_method_that_only_a_run_tells_of_is_not_predicted(visit: Visit, resident: Resident) -> None:
     at = visit("plan", target="4", method="sleb")
-    assert "What SLEB takes, and what that costs, is known after its run." in said(at)
+    assert "What SLEB prunes, and what that costs, is known only after a run." in said(at)
     assert not resident.asked
 
 

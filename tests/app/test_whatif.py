@@ -135,7 +135,7 @@ def test_the_last_plan_is_the_one_looked_at_before() -> None:
         (Change(0.01, 0.02, 1.0, (0.03, -0.01)), "**Not stable**"),
         (Change(0.01, 0.02, 1.0, (0.01, 0.01)), "within 2 standard errors"),
         (Change(0.0, 0.0, 1.0, (0.0, 0.0)), "no difference"),
-        (Change(-0.1, math.nan, 0.9, (math.nan, math.nan)), "−0.100 nats a token. One sequence alone"),
+        (Change(-0.1, math.nan, 0.9, (math.nan, math.nan)), "−0.100 nats per token. One sequence alone"),
     ],
 )
 def test_a_change_says_how_sure_it_is(of: Change, words: str) -> None:
