@@ -57,7 +57,8 @@ def _download(run: Run, found: Packed) -> None:
     elif found.bytes <= THROUGH_MEMORY:
         small(found.file, label, downloads.KINDS[found.file.suffix], f"packed-{found.file.name}")
     elif settings.demo():
-        st.caption(f"{label[9:]} are too much for this server. Take the plan, and make the model with `come rebuild`.")
+        size = widgets.human_bytes(found.bytes)
+        st.caption(f"This server cannot send {size}. Download the plan and make the model with `come rebuild`.")
     else:
         st.markdown(
             f"It is ready, {widgets.human_bytes(found.bytes)}, in the file below. This server was started without "

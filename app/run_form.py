@@ -141,7 +141,7 @@ def _recovered() -> dict[str, object]:
         step=4096,
         key="recover-tokens",
         persist_state="session",
-        help="Of the calibration part of the text; a part of them is held out.",
+        help="Taken from the calibration part of the text; some of them are held out to judge the result.",
     )
     return {"recover": names, "recover_options": options, "recover_tokens": int(tokens or enough)}
 
@@ -219,7 +219,7 @@ def _where() -> None:
         key=session.WHERE,
         placeholder="on this machine",
         persist_state="session",
-        help="Empty for this machine; ray://HOST:PORT for a Ray cluster, which takes `come run --on` as well.",
+        help="Leave empty to use this machine, or give ray://HOST:PORT for a Ray cluster, as for `come run --on`.",
     )
 
 
@@ -230,7 +230,8 @@ def _kept(facts: Facts, layers: int) -> dict[str, object]:
         value=limits.current().keep_model,
         key="keep",
         persist_state="session",
-        help="Off keeps the plan only, a few kB: `come rebuild` makes the model from it, bit for bit.",
+        help="Off keeps the plan only: about 7 kB per merge for the bundled model, more for larger ones. "
+        "`come rebuild` makes the model from it, bit for bit.",
     )
     dtype = st.segmented_control(
         "Save in",

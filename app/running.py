@@ -80,7 +80,7 @@ def request_sentence(config: RunConfig) -> str:
     target = (
         f"to {config.target_layers} layers"
         if config.target_layers is not None
-        else f"by {config.sparsity:.0%} of the parameters"
+        else f"removing at least {config.sparsity:.0%} of the parameters"
         if config.sparsity is not None
         else "by windows chosen by hand"
     )
@@ -102,8 +102,10 @@ def result_sentence(run: Run) -> str:
     was, now = before["perplexity"], after["perplexity"]
     pruned = (results.get("unrecovered") or {}).get("perplexity")
     if pruned:
-        way = f"{number(was)} to {number(pruned)} by pruning, and to {number(now)} by recovery"
-        return f"{size}; perplexity went from {way} ({pruned / was:.2f}, then {now / was:.2f} times as high)."
+        return (
+            f"{size}; pruning took perplexity from {number(was)} to {number(pruned)} ({pruned / was:.2f} times the "
+            f"original's), recovery to {number(now)} ({now / was:.2f} times)."
+        )
     return f"{size}; perplexity went from {number(was)} to {number(now)} ({now / was:.2f} times as high)."
 
 

@@ -134,6 +134,17 @@ def test_a_finished_run_is_opened_by_its_link(visit: Visit, lab: Lab) -> None:
     assert at.selectbox(key="open-run").value == run.id
 
 
+def test_what_was_asked_and_what_recovery_did_are_sentences(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = lab.create(method="come", sparsity=0.2)
+    assert ", removing at least 20% of the parameters; " in running.request_sentence(asked.config)
+    sides = {"original": (11.3, 30), "unrecovered": (45.2, 24), "pruned": (20.34, 24)}
+    found = {side: {"perplexity": value, "layers": n, "parameters": n} for side, (value, n) in sides.items()}
+    monkeypatch.setattr(Run, "results", lambda run: found)
+    assert running.result_sentence(asked).endswith(
+        "; pruning took perplexity from 11.3 to 45.2 (4.00 times the original's), recovery to 20.3 (1.80 times)."
+    )
+
+
 def test_a_shipped_run_can_be_looked_at_but_not_changed(visit: Visit, lab: Lab, monkeypatch) -> None:
     shipped = lab.runs.rename(lab.runs.with_name("shipped"))
     monkeypatch.setattr(example, "FOLDER", shipped)

@@ -41,7 +41,7 @@ def test_a_recovery_is_watched_and_stopped_early(server: Callable[..., Server], 
     page.get_by_text("Loss of logits", exact=True).wait_for(timeout=180 * SECOND)
     page.get_by_test_id("stVegaLiteChart").first.wait_for()
     page.get_by_role("button", name="Stop early, keep the best").click()
-    page.get_by_text("by recovery").first.wait_for(timeout=180 * SECOND)
+    page.get_by_text("pruning took perplexity").first.wait_for(timeout=180 * SECOND)
     page.get_by_text("What recovery did").wait_for()
     (run,) = [run for run in runs.list_runs(serving.runs) if run.config.method == "come"]
     assert run.config.recover == ["refit", "logits"]
