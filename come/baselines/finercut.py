@@ -21,6 +21,7 @@ from come.baselines.units import parameters_to_remove, sub_layer_parameters
 from come.errors import ComeError
 from come.events import emit
 from come.measure.borders import Borders
+from come.measure.finite import check_finite
 from come.measure.runner import LayerRunner
 from come.measure.statistics import angle
 from come.measure.suffix import each_border, states_at
@@ -98,6 +99,7 @@ def finercut(task: Task, options: FinerCutOptions) -> Result:
         candidates = without_waste(left, gone, sizes, to_remove - plan.silenced_parameters)
         distances = {each: judge(each) for each in candidates}
         chosen = min(candidates, key=distances.__getitem__)
+        check_finite(torch.tensor(distances[chosen]), judge.runner)
         step = chosen.silenced(task.original)
         bundle, plan, gone = take_step(bundle, step), plan.with_step(step), [*gone, chosen]
         judge.borders.forget_after(chosen.layer)
@@ -148,6 +150,8 @@ class Judge:
         self.borders = Borders.of(bundle, self.tokens)
         self.bundle, self.runner = bundle, LayerRunner(bundle)
         self.original = list(self._logits(0, {}))
+        for logits in self.original:
+            check_finite(logits, self.runner)
 
     @torch.inference_mode()
     def see(self, bundle: Bundle) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from come.baselines.removal import lowest, remove
 from come.errors import ComeError
+from come.measure.finite import check_finite
+from come.measure.runner import LayerRunner
 from come.merge.registry import Task, register
 from come.merge.result import Result
 from come.models import Bundle, Family
@@ -75,14 +77,20 @@ def magnitude(task: Task, options: MagnitudeOptions) -> Result:
 
 @torch.inference_mode()
 def magnitudes(bundle: Bundle) -> Tensor:
-    """The sum of abs(w) over each layer's linear maps, (layers,), float32."""
+    """The sum of abs(w) over each layer's linear maps, (layers,), float32.
+
+    Raises:
+        ComeError: weights are not finite.
+    """
     family = bundle.family
-    return torch.tensor(
+    sums = torch.tensor(
         [
             sum(float(family.matrix(layer, path).abs().sum(dtype=torch.float32)) for path in linear_paths(family))
             for layer in bundle.layers
         ]
     )
+    check_finite(sums, LayerRunner(bundle))
+    return sums
 
 
 def linear_paths(family: Family) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from come.baselines.gradients import gradient_of_the_head, in_float32
 from come.events import OnProgress, emit
+from come.measure.finite import check_finite
 from come.measure.runner import LayerRunner
 from come.measure.walk import batches
 from come.models import Bundle
@@ -36,6 +37,9 @@ def mask_gradients(
 
     Returns:
         for KV groups, (sequences, layers, kv_heads), and for FFN channels, (sequences, layers, channels).
+
+    Raises:
+        ComeError: hidden states or gradients are not finite.
     """
     runner = LayerRunner(bundle)
     layers, shape = len(runner), bundle.shape
@@ -49,6 +53,7 @@ def mask_gradients(
             entering.append(hidden_states)
             hidden_states = runner.run(layer, hidden_states)
         gradient = gradient_of_the_head(runner, hidden_states, batch.tokens)
+        check_finite(gradient, runner)
         here = slice(seen, seen + len(batch.tokens))
         for layer in reversed(range(layers)):
             gradient, kv_groups[here, layer], channels[here, layer] = _through_a_layer(
@@ -56,6 +61,8 @@ def mask_gradients(
             )
             done = (batch.index + 1) * layers - layer
             emit(on_progress, "compress", round(1000 * share * done / (len(todo) * layers)), 1000, "Gradients")
+        for found in (kv_groups, channels):
+            check_finite(found, runner)
         seen += len(batch.tokens)
     return kv_groups, channels
 

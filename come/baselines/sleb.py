@@ -6,7 +6,6 @@ Every layer is a candidate, as in the paper's algorithm; its published code neve
 from __future__ import annotations
 
 import time
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from come.baselines.options import CachedPassOptions
 from come.events import Event, OnProgress, emit
 from come.measure.borders import Borders
+from come.measure.finite import check_finite
 from come.measure.runner import LayerRunner
 from come.measure.suffix import each_border, suffix_losses
 from come.measure.walk import batches
@@ -86,17 +86,24 @@ def losses_without(
         borders: hidden states that enter the layers of ``bundle``; what is missing is run, and kept there.
         batch_size: sequences at a time; about 2,048 tokens by default.
         on_progress: told of each layer.
+
+    Raises:
+        ComeError: the model overflows as it is, or does without any layer.
     """
     runner, todo = LayerRunner(bundle), list(batches(tokens, batch_size))
     layers = len(runner)
     losses: list[list[Tensor]] = [[] for _ in range(layers)]
     for batch in todo:
-        for layer, hidden_states in islice(each_border(runner, batch, borders), layers):
+        for layer, hidden_states in each_border(runner, batch, borders):
+            if layer == layers:
+                break  # run all the same: what leaves the last layer tells whether the model overflows as it is
             losses[layer].append(suffix_losses(runner, hidden_states, batch.tokens, range(layer + 1, layers)))
             done = batch.index * layers + layer + 1
             emit(on_progress, "compress", done, len(todo) * layers, f"Without layer {layer} of {layers}")
     means = torch.stack([torch.cat(each).mean() for each in losses])
-    return means.where(means.isfinite(), torch.inf)
+    means = means.where(means.isfinite(), torch.inf)
+    check_finite(means.min(), runner)
+    return means
 
 
 def _overall(on_progress: OnProgress, number: int, of: int) -> OnProgress:

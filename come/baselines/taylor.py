@@ -18,6 +18,7 @@ from come.baselines.options import CachedPassOptions
 from come.baselines.removal import lowest, remove
 from come.events import OnProgress, emit
 from come.measure.borders import Borders
+from come.measure.finite import check_finite
 from come.measure.runner import LayerRunner
 from come.measure.suffix import each_border, states_at
 from come.measure.walk import batches
@@ -88,6 +89,9 @@ def saliences(
         batch_size: sequences at a time; about 2,048 tokens by default.
         memory_budget: bytes for hidden states at layer borders; a quarter of the free memory by default.
         on_progress: told of each layer.
+
+    Raises:
+        ComeError: hidden states or gradients are not finite.
     """
     runner, todo, layers = LayerRunner(bundle), list(batches(tokens, batch_size)), len(bundle.layers)
     borders = Borders.of(bundle, tokens, memory_budget)
@@ -114,5 +118,6 @@ def saliences(
         scores[layer] = sum(
             float((weight.detach() * total).abs().sum()) for weight, total in zip(weights, sums, strict=True)
         )
+        check_finite(scores, runner)
         emit(on_progress, "compress", 250 + 750 * (layers - layer) // layers, 1000, f"Gradients of layer {layer}")
     return scores

@@ -43,7 +43,7 @@ def measure(
         on_progress: told of each layer.
 
     Raises:
-        ComeError: a rule is unknown, or the span does not fit the model.
+        ComeError: a rule is unknown, the span does not fit the model, or its values are not finite.
     """
     layers = len(bundle.layers)
     check_rules(span, layers, sbi_tokens, last_state)

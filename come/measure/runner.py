@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from come.models import Bundle
 from come.models.depth import share
+from come.models.offload import weight_of
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -24,7 +25,7 @@ class LayerRunner:
     """A model's layers, ready to be run singly, on modules of its own over the model's weights."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.family = bundle.family
+        self.family, self.dtype = bundle.family, bundle.dtype
         model = share(bundle.model)
         self.layers: list[nn.Module] = list(model.get_submodule(self.family.layers))
         self._trunk = model.get_submodule(self.family.trunk)
@@ -41,6 +42,14 @@ class LayerRunner:
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def weights(self) -> Iterator[Tensor]:
+        """All weights of the model, one at a time, fetched where they are elsewhere."""
+        for part in (self._trunk, *self.layers, self._model):
+            for module in part.modules():
+                for name in module._parameters:
+                    if (weight := weight_of(module, name)) is not None:
+                        yield weight
 
     def enter(self, tokens: Tensor) -> Tensor:
         """The hidden states that enter the first layer, (sequences, tokens, hidden_size)."""

@@ -73,12 +73,12 @@ class Similarities:
 
 
 def _cosines(states: Tensor) -> Tensor:
-    """(tokens, borders, hidden_size) -> (tokens, borders, borders)."""
+    """(tokens, borders, hidden_size) -> (tokens, borders, borders); 0.5 where a state is zero, NaN where one is."""
     norms = torch.linalg.vector_norm(states, dim=-1)
     scale = norms[:, :, None] * norms[:, None, :]
-    cosines = torch.where(scale > 0, torch.bmm(states, states.transpose(1, 2)) / scale, 0.5).clamp_(0, 1)
+    cosines = torch.where(scale == 0, 0.5, torch.bmm(states, states.transpose(1, 2)) / scale).clamp_(0, 1)
     # Rounding would make a state 0.0002 pi away from itself.
-    cosines.diagonal(dim1=1, dim2=2).copy_(torch.where(norms > 0, 1.0, 0.5))
+    cosines.diagonal(dim1=1, dim2=2).copy_(torch.where(norms == 0, 0.5, norms / norms))
     return cosines
 
 

@@ -16,10 +16,10 @@ from come.models import Bundle, Family
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """The cosine of each pair of vectors, (..., channels) -> (...), in [0, 1]; 0.5 where one is zero."""
+    """The cosine of each pair of vectors, (..., channels) -> (...), in [0, 1]; 0.5 for a zero vector, NaN for NaN."""
     a, b = a.float(), b.float()
     norms = torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1)
-    return torch.where(norms > 0, torch.linalg.vecdot(a, b) / norms, 0.5).clamp_(0, 1)
+    return torch.where(norms == 0, 0.5, torch.linalg.vecdot(a, b) / norms).clamp_(0, 1)
 
 
 def angle(cosines: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from come.measure.borders import Borders
+from come.measure.finite import check_finite
 from come.measure.loss import sequence_losses
 from come.measure.runner import LayerRunner
 from come.measure.walk import Batch, batches
@@ -81,6 +82,9 @@ def each_border(runner: LayerRunner, batch: Batch, borders: Borders | None = Non
     """Each border of a batch with its hidden states, lowest first: what enters every layer, then what leaves the last.
 
     A layer is run when what leaves it is asked for, unless ``borders`` has kept that; what is new is kept there.
+
+    Raises:
+        ComeError: what leaves the last layer is not finite. (Below it cannot be, then: layers add to what enters them.)
     """
     hidden_states = runner.enter(batch.tokens)
     yield 0, hidden_states
@@ -92,4 +96,6 @@ def each_border(runner: LayerRunner, batch: Batch, borders: Borders | None = Non
             hidden_states = runner.run(layer, hidden_states)
             if borders is not None and layer + 1 < len(runner):
                 borders.put(batch.index, layer + 1, hidden_states)
+        if layer + 1 == len(runner):
+            check_finite(hidden_states, runner)
         yield layer + 1, hidden_states

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from come.events import OnProgress, emit
 from come.measure.borders import Borders
+from come.measure.finite import check_finite
 from come.measure.runner import LayerRunner
 from come.measure.statistics import Statistics
 
@@ -67,6 +68,9 @@ def walk(
         last_state: whether H^(L) is taken after the final norm ("normed") or before it ("raw").
         on_border: called with (batch, border, hidden states) for each border from ``start`` on.
         on_progress: told of each layer.
+
+    Raises:
+        ComeError: hidden states are not finite; told after the first batch that shows it.
     """
     layers = len(runner)
     spans = sorted({1, *statistics.skip})
@@ -104,6 +108,7 @@ def walk(
             recent.pop(above - window, None)
         if on_border is not None:
             on_border(batch.index, layers, recent[layers])
+        check_finite(statistics.influence, runner)  # every border from ``start`` on is part of these sums
 
 
 def _run_watched(

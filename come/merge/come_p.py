@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from come.errors import ComeError
 from come.events import emit
+from come.measure.finite import check_finite
 from come.measure.runner import LayerRunner
 from come.measure.suffix import losses_from
 from come.merge.allocate import allocate
@@ -72,8 +76,11 @@ def come_p(task: Task, options: ComePOptions) -> Result:
     def step(choice: Choice) -> Concatenate:
         score = Scorer(task, options, choice)
         if options.search == "grid":
-            return score.candidate(grid(options.granularity, score))
-        return score.candidate(coarse_to_fine(options.granularity, score, score.plateaus()))
+            best = grid(options.granularity, score)
+        else:
+            best = coarse_to_fine(options.granularity, score, score.plateaus())
+        check_finite(torch.tensor(score(best)), score.runner)
+        return score.candidate(best)
 
     if options.windows is not None:
         return by_hand(task, options, step)
@@ -164,4 +171,5 @@ class Scorer:
             borders=choice.borders,
             batch_size=self.options.batch_size,
         )
-        return float(losses.mean())
+        mean = float(losses.mean())
+        return mean if math.isfinite(mean) else math.inf  # a candidate that overflows is never the best
