@@ -16,7 +16,7 @@ from come.cli import main
 from come.cli.options import parse_options
 from come.errors import ComeError
 from come.merge.come import ComeOptions
-from come.runs import list_runs
+from come.runs import list_runs, pipeline
 from tests.tiny import tiny_folder
 
 SMALL = ("--tokens", "512", "--seq-len", "64")
@@ -153,6 +153,37 @@ def test_a_users_error_is_one_line_and_leaves_nothing(
     assert sentence in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (ComeError("It cannot be.", "Let it be."), 2, "1 of 2 cells failed. It cannot be. Let it be."),
+        (ValueError("x"), 1, "1 of 2 cells failed. The run failed by a fault of ours (ValueError)."),
+    ],
+)
+def test_a_sweep_with_a_cell_that_failed_is_no_success(
+    error: Exception,
+    status: int,
+    sentence: str,
+    model: str,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compress = pipeline.compress
+
+    def fail(bundle: Any, tokens: Any, method: str, **named: Any) -> Any:
+        if method == "shortgpt":
+            raise error
+        return compress(bundle, tokens, method, **named)
+
+    what = ("--model", model, "--text", text, "-n", "4", "--evaluate", "none", *SMALL, "--json")
+    monkeypatch.setattr(pipeline, "compress", fail)
+    assert main(["sweep", *what, "--method", "random,shortgpt"]) == status
+    out, err = capsys.readouterr()
+    assert [run["status"] for run in json.loads(out)["runs"]] == ["done", "failed"]
+    assert sentence in err and err.count("\n") == 1
 
 
 def test_a_fault_of_ours_is_one_line_and_a_traceback_only_on_request(

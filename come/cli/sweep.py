@@ -35,7 +35,8 @@ from come.cli.request import (
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 from come.events import OnProgress
-from come.runs import Place, Run, RunConfig, Sweep, execute_all, launch, prepare
+from come.runs import Place, Run, RunConfig, RunFault, Sweep, execute_all, launch, prepare
+from come.runs.execute import FAULT
 from come.runs.place import LOCAL
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def sweep(
 ) -> None:
     """Compare methods: each of them, at each target, on the same model and text.
 
-    Every cell is a run, which the page's compare page draws. A cell that fails does not stop the others; the same
-    command again goes on where it was broken off.
+    Every cell is a run, which the page's compare page draws. A cell that fails does not stop the others, but is told
+    at the end, and is no success; the same command again goes on where it was broken off.
 
     [bold]Examples[/bold]
 
@@ -150,6 +151,27 @@ def sweep(
         show_json({"sweep": made[0].config.sweep, "runs": [summary(run) for run in made]})
     else:
         _show_table(made)
+    _raise_failures(made)
+
+
+def _raise_failures(made: Sequence[Run]) -> None:
+    """End as the worst cell did, so that a script hears of it: what is done has been shown.
+
+    Raises:
+        RunFault: a cell failed by a fault of ours.
+        ComeError: one failed by something the user can put right.
+        KeyboardInterrupt: none failed, and all were cancelled, one by one.
+    """
+    states = [run.state() for run in made]
+    failed = [state for state in states if state.status == "failed"]
+    faults = [state for state in failed if state.error.startswith(FAULT)]
+    what = f"{len(failed)} of {len(made)} cells failed."
+    if faults:
+        raise RunFault(f"{what} {faults[0].error} {faults[0].hint}")
+    if failed:
+        raise ComeError(f"{what} {failed[0].error}", failed[0].hint)
+    if all(state.status == "cancelled" for state in states):
+        raise KeyboardInterrupt
 
 
 def execute_all_at(place: Place | None, made: Sequence[Run], on_progress: OnProgress) -> None:
