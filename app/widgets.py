@@ -59,13 +59,13 @@ def _demo_note() -> None:
         info(
             "Public demonstration",
             f"- Models: {', '.join(allowed.models or ())}.\n"
-            f"- Up to {allowed.run_tokens:,} tokens a run, and known texts only.\n"
+            f"- Up to {allowed.run_tokens:,} tokens per run, and known texts only.\n"
             f"- One request runs at a time, {allowed.waiting} may wait. Runs are seen by everyone.\n"
             "- You may end or delete only runs that you started, until you reload the page.\n\n"
             "On a machine of your own, nothing of this holds.",
             key="demo-note",
         )
-        st.caption(f"{len(allowed.models or ())} models, {allowed.run_tokens:,} tokens a run, one request at a time.")
+        st.caption(f"{len(allowed.models or ())} models, {allowed.run_tokens:,} tokens per run, one request at a time.")
 
 
 def _groups(known: Facts) -> list[list[int]]:

@@ -119,7 +119,7 @@ def _tree(subject: Subject, part: Part) -> None:
     widgets.figure(
         inspect_tree.tree(subject.origins(part), [step.describe() for step in subject.plan.steps]),
         key="merge-tree",
-        alt="The layers from the original, above, to the pruned model, below, one row a step",
+        alt="The layers from the original, above, to the pruned model, below, one row per step",
     )
     with st.expander("The steps in words"):
         st.markdown("\n".join(f"{number}. {step.describe()}" for number, step in enumerate(subject.plan.steps, 1)))

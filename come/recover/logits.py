@@ -55,7 +55,8 @@ class LogitsOptions(WholeOptions):
     "logits",
     title="Logit distillation",
     paper="Hinton et al. 2015, arXiv 1503.02531",
-    summary="Train the pruned model end to end on the original's next-token distributions, and a little on the text.",
+    summary="Train the pruned model end to end (by default all but its embeddings and a head tied to them) on the "
+    "original's next-token distributions, and a little on the text.",
     cost="For every step a pass of the original, and one of the pruned model forward and backward.",
     options=LogitsOptions,
 )

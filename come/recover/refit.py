@@ -52,7 +52,8 @@ class RefitOptions(RefitRules):
     "refit",
     title="Least-squares refit",
     paper="after Kwon et al. 2022, arXiv 2204.09656",
-    summary="Move the output map of every layer that lost something to the closed-form best on the tokens.",
+    summary="Adjust the FFN's output weights of every layer that lost something, by least squares on the calibration "
+    "tokens.",
     cost="One pass of the pruned model and the original's merged windows; no gradients.",
     options=RefitOptions,
 )
