@@ -1,4 +1,4 @@
-# What people run. `make app` and `make test` install what is missing, and may be broken off and run again at any time.
+# What people run. Each target installs what it needs, and may be broken off and run again at any time.
 
 ADDRESS ?= localhost
 PORT ?= 8501
@@ -33,8 +33,9 @@ test-slow: ## run the slow tests: the bundled model, whole visits
 	@$(INSTALL) browser
 	@$(VENV) -m pytest -m slow
 
-bench: ## print the benchmark tables
-	@$(INSTALL) app
+bench: ## print the benchmark tables, and draw docs/images/scaling.svg anew
+	@$(INSTALL) dev
+	@$(INSTALL) browser
 	@$(VENV) -m benchmarks
 
 lint: ## check style, formatting and types
