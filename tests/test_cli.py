@@ -94,6 +94,21 @@ def test_tables_for_people(model: str, text: str, capsys: pytest.CaptureFixture[
         assert capsys.readouterr().out.strip()
 
 
+def test_a_run_tells_what_it_measured(
+    model: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (f'{{"question": "{n} is", "choices": ["odd", "even"], "answer": {n % 2}}}' for n in range(8))
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    what = ("--model", model, "--text", text, "-n", "4", "--plan-only", "--tasks", "mine.jsonl", *SMALL)
+    assert main(["run", *what, "--evaluate", "acc,speed"]) == 0
+    by_run = capsys.readouterr().out
+    (run,) = list_runs()
+    assert main(["runs", "show", run.id]) == 0
+    for out in (by_run, capsys.readouterr().out):
+        for words in ("original: ", "pruned: ", "tokens/s written", "mine.jsonl", "left above chance", "mean of what"):
+            assert words in out
+
+
 def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> None:
     methods = told(capsys, "methods")
     assert {"come", "shortgpt", "random"} <= set(methods)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from come.cli.figures import show_accuracy, show_speed
 from come.cli.request import BatchSize, Device, Dtype, Model, Seed, SeqLen
-from come.cli.screen import AsJson, progress, show, show_json, show_table
+from come.cli.screen import AsJson, progress, show, show_json
 from come.errors import ComeError
 
 if TYPE_CHECKING:
@@ -193,41 +194,7 @@ def _tell(found: _Found) -> None:
             told += f", KL {figures['kl']:.4f} nats per token from the original" if "kl" in figures else ""
             show(f"{told} on {found.text['n_tokens']:,} tokens of {found.text['text']}")
         if "speed" in figures:
-            speed = figures["speed"]
-            show(
-                f"{title}{speed['prefill_tokens_per_second']:,.0f} tokens/s read, "
-                f"{speed['decode_tokens_per_second']:,.1f} tokens/s written, first token after "
-                f"{1000 * speed['time_to_first_token']:,.0f} ms, weights {speed['weights_bytes'] / 1e6:,.0f} MB, "
-                f"memory {speed['peak_memory_bytes'] / 1e6:,.0f} MB at the peak on {speed['device']}"
-            )
-    if "accuracy" not in found.model:
-        return
-    columns = ["task", "questions", "chance", "accuracy", "by length"]
-    rows = [[name, *_scores(figures)] for name, figures in found.model["accuracy"].items()]
-    if found.original:
-        columns += ["original", "by length", "left above chance"]
-        for row in rows:
-            row += [*_scores(found.original["accuracy"][row[0]])[2:], _left(found.retention[row[0]])]
-        rows.append(["mean of what is left", *[None] * 6, _left(found.retention["mean"])])
-    show_table(columns, rows)
-
-
-def _scores(figures: dict[str, float]) -> list[Any]:
-    """Questions, chance, and both accuracies in percent with their errors; else what the task measures instead."""
-    scores = [
-        f"{_percent(figures[metric])} ± {_percent(figures.get(f'{metric}_stderr', 0.0))}" if metric in figures else ""
-        for metric in ("acc", "acc_norm")
-    ]
-    if not any(scores):
-        metric, value = next(iter(figures.items()))
-        scores[0] = f"{metric} {value:.4g}"
-    return [int(figures["items"]), _percent(figures["chance"]), *scores]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
-def _left(share: dict[str, float | None]) -> str:
-    value, stderr = share["retention"], share["retention_stderr"]
-    return "original is at chance" if value is None else f"{_percent(value)} ± {_percent(stderr or 0.0)}"
+            show_speed(title, figures["speed"])
+    if "accuracy" in found.model:
+        left = {name: (each["retention"], each["retention_stderr"]) for name, each in found.retention.items()}
+        show_accuracy(found.model["accuracy"], found.original.get("accuracy", {}), left)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from come.cli.figures import show_accuracy, show_speed
 from come.cli.options import parse_options
 from come.cli.request import (
     BatchSize,
@@ -268,4 +269,16 @@ def show_results(run: Run) -> None:
     ]
     if rows:
         show_table(("model", "layers", "parameters", "size", "perplexity"), rows)
+    _show_judged(results.get("original") or {}, results.get("pruned") or {})
     show(f"\n{run.path}")
+
+
+def _show_judged(original: dict[str, Any], pruned: dict[str, Any]) -> None:
+    """Speed of both models, and accuracy with what is left of it, as far as they were measured."""
+    for name, figures in (("original", original), ("pruned", pruned)):
+        if "speed" in figures:
+            show_speed(f"{name}: ", figures["speed"])
+    if "accuracy" in pruned:
+        shares = (pruned.get("retention") or {}).items()
+        left = {name: (share.get("value"), share.get("stderr")) for name, share in shares}
+        show_accuracy(pruned["accuracy"], original.get("accuracy") or {}, left)

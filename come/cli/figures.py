@@ -1,0 +1,61 @@
+"""Accuracy, what is left of it, and speed, as every command shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from come.cli.screen import show, show_table
+
+Figures = Mapping[str, Any]
+Left = tuple[float | None, float | None]
+"""What is left of what the original knew above chance, with its error; None where the original is at chance."""
+
+
+def show_speed(title: str, speed: Figures) -> None:
+    """One line: tokens a second, and memory."""
+    show(
+        f"{title}{speed['prefill_tokens_per_second']:,.0f} tokens/s read, "
+        f"{speed['decode_tokens_per_second']:,.1f} tokens/s written, first token after "
+        f"{1000 * speed['time_to_first_token']:,.0f} ms, weights {speed['weights_bytes'] / 1e6:,.0f} MB, "
+        f"memory {speed['peak_memory_bytes'] / 1e6:,.0f} MB at the peak on {speed['device']}"
+    )
+
+
+def show_accuracy(ours: Mapping[str, Figures], theirs: Mapping[str, Figures], left: Mapping[str, Left]) -> None:
+    """A line a task.
+
+    Args:
+        ours: by task, a model's figures.
+        theirs: the original's; empty where there is none.
+        left: by task, and for their "mean", how much of the original's is left; without those at chance.
+    """
+    columns = ["task", "questions", "chance", "accuracy", "by length"]
+    rows: list[list[Any]] = [[name, *_scores(figures)] for name, figures in ours.items()]
+    if theirs:
+        columns += ["original", "by length", "left above chance"]
+        for row in rows:
+            row += [*_scores(theirs[row[0]])[2:], _left(left.get(row[0]))]
+        rows.append(["mean of what is left", *[None] * 6, _left(left.get("mean"))])
+    show_table(columns, rows)
+
+
+def _scores(figures: Figures) -> list[Any]:
+    """Questions, chance, and both accuracies in percent with their errors; else what the task measures instead."""
+    scores = [
+        f"{_percent(figures[metric])} ± {_percent(figures.get(f'{metric}_stderr', 0.0))}" if metric in figures else ""
+        for metric in ("acc", "acc_norm")
+    ]
+    if not any(scores):
+        metric, value = next(iter(figures.items()))
+        scores[0] = f"{metric} {value:.4g}"
+    return [int(figures["items"]), _percent(figures["chance"]), *scores]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _left(share: Left | None) -> str:
+    value, stderr = share or (None, None)
+    return "original is at chance" if value is None else f"{_percent(value)} ± {_percent(stderr or 0.0)}"
