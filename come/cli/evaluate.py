@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from come.cli.figures import show_accuracy, show_speed
-from come.cli.request import BatchSize, Device, Dtype, Model, Seed, SeqLen
+from come.cli.request import BatchSize, Device, Dtype, Model, Seed, SeqLen, least
 from come.cli.screen import AsJson, progress, show, show_json
-from come.errors import ComeError
 
 if TYPE_CHECKING:
     from come.evaluate import Accuracy
@@ -32,14 +31,18 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     model: Model = "smollm2-135m",
     tasks: Annotated[str, typer.Option("--tasks", help=_TASKS)] = "",
-    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many questions of a task.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=least("task_limit"), help="Only the first so many questions of a task.")
+    ] = None,
     text: Annotated[
         str | None,
         typer.Option(
             "--text", "-t", help="Perplexity on its held-back part: python-docs, a .txt or .jsonl, a hub set."
         ),
     ] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", help="On how many tokens (else 4,096).")] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", min=least("evaluation_tokens"), help="On how many tokens (else 4,096).")
+    ] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Tokens a second and memory, too.")] = False,
     against: Annotated[
         str | None,
@@ -89,8 +92,6 @@ def evaluate(
         read(asked.text, "evaluation")  # what is wrong with a request is told before the model is loaded
     if asked.tasks:
         check_tasks(asked.tasks)
-    if limit is not None and limit < 1:
-        raise ComeError(f"{limit} questions are too few.", "Ask for at least 1, or leave --limit out.")
     with progress() as on_progress:
         bundle = load(model, device, dtype, on_progress)
         original = load(against, device, dtype, on_progress) if against is not None else None

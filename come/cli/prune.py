@@ -31,6 +31,7 @@ from come.cli.request import (
     Tokens,
     evaluation_of,
     execute_at,
+    least,
     place_on,
     recovery_of,
 )
@@ -163,7 +164,9 @@ def analyze(
         Path | None,
         typer.Option("--out", help="A directory for this analysis alone (else in the folder of runs)."),
     ] = None,
-    span: Annotated[int, typer.Option("--span", help="Layers in a window of the skip block influence.")] = 2,
+    span: Annotated[
+        int, typer.Option("--span", min=least("span"), help="Layers in a window of the skip block influence.")
+    ] = 2,
     similarity: Annotated[
         str, typer.Option("--similarity", help="Which matrices: any of cosine,angular,cka.")
     ] = "cosine,angular,cka",

@@ -10,14 +10,25 @@ import typer
 from come.cli.options import parse_options
 from come.errors import ComeError
 from come.events import OnProgress
-from come.runs import Place, Run, execute, place_named
+from come.runs import Place, Run, RunConfig, execute, place_named
+
+
+def least(field: str) -> int:
+    """The least that a number of a request may be, so that an option says it before anything is read."""
+    return int(next(each.ge for each in RunConfig.model_fields[field].metadata if hasattr(each, "ge")))
+
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A name from `come models`, a folder, a .gguf, a hub id.")]
 Text = Annotated[str, typer.Option("--text", "-t", help="Calibration text: python-docs, a .txt, a .jsonl, a hub set.")]
-Tokens = Annotated[int, typer.Option("--tokens", help="How many calibration tokens.")]
-SeqLen = Annotated[int, typer.Option("--seq-len", help="Tokens in a sequence.")]
-Seed = Annotated[int, typer.Option("--seed", help="Draws the sequences, and whatever a method draws.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Sequences at a time (else about 2,048 tokens).")]
+Tokens = Annotated[int, typer.Option("--tokens", min=least("n_tokens"), help="How many calibration tokens.")]
+SeqLen = Annotated[int, typer.Option("--seq-len", min=least("seq_len"), help="Tokens in a sequence.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=least("seed"), help="Draws the sequences, and whatever a method draws.")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", min=least("batch_size"), help="Sequences at a time (else about 2,048 tokens)."),
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto (as stored), float32, bfloat16, float16.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps; balanced: over all GPUs.")]
 Evaluate = Annotated[
@@ -27,11 +38,15 @@ Evaluate = Annotated[
 Tasks = Annotated[
     str, typer.Option("--tasks", help="For acc: bundled, mmlu_dev, any lm-eval task, your .jsonl; several with commas.")
 ]
-TaskLimit = Annotated[int | None, typer.Option("--limit", help="Items of each task (else all).")]
+TaskLimit = Annotated[
+    int | None, typer.Option("--limit", min=least("task_limit"), help="Items of each task (else all).")
+]
 EvaluationText = Annotated[
     str | None, typer.Option("--evaluation-text", help="Text for ppl (else the held-back part of --text).")
 ]
-EvaluationTokens = Annotated[int, typer.Option("--evaluation-tokens", help="How many tokens for it.")]
+EvaluationTokens = Annotated[
+    int, typer.Option("--evaluation-tokens", min=least("evaluation_tokens"), help="How many tokens for it.")
+]
 Recover = Annotated[
     str,
     typer.Option(
@@ -45,7 +60,9 @@ RecoverOption = Annotated[
     typer.Option("--recover-option", help="key=value of the ways of recovery, or way.key=value for one of them."),
 ]
 RecoverText = Annotated[str | None, typer.Option("--recover-text", help="Text to learn from (else --text).")]
-RecoverTokens = Annotated[int, typer.Option("--recover-tokens", help="How many tokens of it.")]
+RecoverTokens = Annotated[
+    int, typer.Option("--recover-tokens", min=least("recover_tokens"), help="How many tokens of it.")
+]
 On = Annotated[
     str,
     typer.Option("--on", help="local, or Ray: ray://HOST:PORT, ray:auto, HOST:PORT, with ?gpus=0.5 and so on."),

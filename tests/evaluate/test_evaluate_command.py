@@ -90,7 +90,12 @@ def test_tables_for_people(
     [
         ("--tasks bundle", "Did you mean bundled"),
         ("--tasks none.jsonl", "no file"),
-        ("--tasks bundled --limit 0", "too few"),
+        ("--tasks bundled --limit 0", "'--limit': Input should be greater than or equal to 1"),
+        ("--tokens 0", "'--tokens': Input should be greater than or equal to 1"),
+        ("--seq-len 1", "'--seq-len': Input should be greater than or equal to 2"),
+        ("--seed -1", "'--seed': Input should be greater than or equal to 0"),
+        ("--batch-size 0", "'--batch-size': Input should be greater than or equal to 1"),
+        ("--batch-size -3", "'--batch-size': Input should be greater than or equal to 1"),
         ("--text none.txt", "no file"),
         ("--against no-such-model", "no model"),
     ],
