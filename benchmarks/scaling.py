@@ -71,4 +71,4 @@ def drawn(panels: Sequence[tuple[str, Sequence[int], Sequence[float]]]) -> str:
 def _fit(unit: str, sizes: tuple[int, ...], times: list[float]) -> str:
     slope, intercept = np.polyfit(sizes, times, 1)
     explained = np.corrcoef(sizes, times)[0, 1] ** 2
-    return f"{slope:.3g} s a {unit} and {intercept:.2g} s fixed; R² = {explained:.4f}."
+    return f"{slope:.3g} s per {unit} and {intercept:.2g} s fixed; R² = {explained:.4f}."

@@ -46,7 +46,7 @@ def table(rounds: int = ROUNDS) -> str:
     )  # fmt: skip
     layerwise = markdown(columns, [_layerwise(bundle, tokens, precision, rounds) for precision in PRECISIONS])
     columns = (
-        "precision", "step, s", "vocabulary / step", "optimizer / step", "teacher / step",
+        "precision", "step, s", "vocabulary / step", "optimiser / step", "teacher / step",
         "PyTorch's attention / ours",
     )  # fmt: skip
     whole = markdown(columns, [_end_to_end(bundle, tokens, precision, rounds) for precision in PRECISIONS])

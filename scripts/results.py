@@ -1,7 +1,8 @@
-"""The table and figures of docs/results.md, from a folder of runs: .venv/bin/python -m scripts.results RUNS --out DIR.
+"""The table and figures of docs/results.md, from a folder of runs: .venv/bin/python -m scripts.results RUNS.
 
-Prints one Markdown line a method and size, as the compare page's download has them, and writes two figures as SVG:
-perplexity and retention of accuracy against layers. Of several models or texts the one with most runs counts.
+Prints one Markdown line per method and size, as the compare page's download has them, and writes two figures as SVG,
+in docs/images or --out: perplexity and retention of accuracy against layers. Of several models or texts the one with
+most runs counts.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> None:
     """Print the table, and write the figures."""
     asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     asked.add_argument("runs", type=Path, help="a folder of runs; it is only read")
-    asked.add_argument("--out", type=Path, default=Path("docs/figures"), help="where the figures go")
+    asked.add_argument("--out", type=Path, default=Path("docs/images"), help="where the figures go")
     options = asked.parse_args()
     known = come.runs.list_runs(options.runs)
     chosen = largest(known)
@@ -51,7 +52,7 @@ def main() -> None:
     print(table(chosen))
     options.out.mkdir(parents=True, exist_ok=True)
     for name, (drawn, notes) in drawings(chosen).items():
-        target = options.out / f"{name}.svg"
+        target = options.out / f"sweep-{name}.svg"
         target.write_bytes(svg(drawn))
         print(f"{target}: {' '.join(notes)}", file=sys.stderr)
 
@@ -62,7 +63,7 @@ def largest(runs: list[Run]) -> list[Entry]:
 
 
 def table(chosen: list[Entry]) -> str:
-    """One Markdown line a method and size."""
+    """One Markdown line per method and size."""
     return tables.to_markdown(*_sides(chosen), COLUMNS)
 
 

@@ -64,5 +64,5 @@ def test_the_figures_are_pictures_of_their_own(
     told = capsys.readouterr()
     assert "| ShortGPT | 24 |" in told.out and "another model or text" in told.err
     for name in results.DRAWN:
-        picture = (tmp_path / "figures" / f"{name}.svg").read_text("utf-8")
+        picture = (tmp_path / "figures" / f"sweep-{name}.svg").read_text("utf-8")
         assert picture.startswith("<svg") and "ShortGPT" in picture
