@@ -103,7 +103,7 @@ def run(
 
     Your model and your text:  come run --model ./my-llama --text notes.txt --sparsity 0.1
 
-    Windows chosen by hand:  come run --option windows=[[4,5],[9,11]]
+    Windows chosen by hand:  come run --option 'windows=[[4,5],[9,11]]'
 
     What a larger one would take:  come run --model ./my-llama --sparsity 0.3 --dry-run
 
