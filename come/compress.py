@@ -22,6 +22,9 @@ from come.merge.result import Result
 from come.merge.select import check_dropped, check_target, check_windows
 from come.models import Bundle, Facts
 from come.models.facts import layers_for_sparsity
+from come.models.offload import is_offloaded
+
+TRAINED_OPTIONS = ("refit", "tune")  # that put weights in place of others: where those lie elsewhere, there is no place
 
 
 def compress(
@@ -52,9 +55,11 @@ def compress(
         **options: the method's options.
 
     Raises:
-        ComeError: the request is impossible; nothing was run.
+        ComeError: the request is impossible, and nothing was run; or the model's values turn out not to be finite.
     """
     chosen, parsed, target = _parse(bundle, method, target_layers, sparsity, options)
+    if is_offloaded(bundle.model):
+        _check_offloaded(chosen, parsed)
     empty = Plan(
         base=base_of(bundle),
         dtype=str(bundle.dtype).removeprefix("torch."),
@@ -77,6 +82,23 @@ def compress(
     result = chosen.function(task, parsed)
     _check_target_met(bundle, result.bundle, chosen, target)
     return result
+
+
+def _check_offloaded(method: Method, options: Any) -> None:
+    """Refuse what would fail after hours of work in a model that lies partly outside of memory."""
+    fits = "or use a machine on which the model fits in memory"
+    if "training" in method.needs:
+        raise ComeError(
+            f"{method.title} trains a layer, which a model that lies partly outside of memory does not allow.",
+            f"Choose another method, {fits}.",
+        )
+    for name in TRAINED_OPTIONS:
+        if getattr(options, name, False):
+            raise ComeError(
+                f"The option {name} of {method.title} puts new weights in place, which a model that lies partly "
+                "outside of memory does not allow.",
+                f"Set {name} to false, {fits}.",
+            )
 
 
 def _check_target_met(original: Bundle, pruned: Bundle, method: Method, target: int) -> None:

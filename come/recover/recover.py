@@ -120,13 +120,22 @@ def _check(bundle: Bundle, teacher: Bundle, tokens: Tensor, plan: Plan, control:
         raise ComeError(
             "The teacher reads text by another tokenizer.", f"Take {plan.base.source} with the tokenizer it came with."
         )
-    if is_offloaded(bundle.model):
-        raise ComeError(
-            "A model that lies partly outside of memory cannot be recovered.", "Use a machine on which it fits."
-        )
+    check_in_memory(bundle)
     if len(tokens) < 2:
         raise ComeError(
             "There are no tokens to hold out: recovery needs at least two sequences.", "Give more or shorter sequences."
+        )
+
+
+def check_in_memory(bundle: Bundle) -> None:
+    """Refuse to recover a model, or one that is pruned from it, that lies partly outside of memory.
+
+    Raises:
+        ComeError: it does.
+    """
+    if is_offloaded(bundle.model):
+        raise ComeError(
+            "A model that lies partly outside of memory cannot be recovered.", "Use a machine on which it fits."
         )
 
 

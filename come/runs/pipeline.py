@@ -17,7 +17,9 @@ from come.measure import measure
 from come.merge import Average, Concatenate, Remove, Result, Step, StepRecord, methods, replay
 from come.merge.registry import goes_on
 from come.models import Bundle, save
+from come.models.offload import is_offloaded
 from come.recover import recover
+from come.recover.recover import check_in_memory
 from come.runs.config import RunConfig, checked
 from come.runs.judge import judge, judge_predictions
 from come.runs.results import Results, size_of, text_facts
@@ -91,6 +93,7 @@ def _analyze(job: Job, bundle: Bundle, calibration: Tensor) -> None:
 
 def _prune(job: Job, bundle: Bundle, calibration: Tensor) -> None:
     results, config = job.results, job.config
+    _check_offloaded(bundle, config)
     if "recovery" in results.values:  # an interrupted run had come so far
         plan = job.run.plan()
         assert plan is not None
@@ -107,6 +110,17 @@ def _prune(job: Job, bundle: Bundle, calibration: Tensor) -> None:
             save(result.bundle, job.run.path / "model", config.save_dtype, results=results.values)
         emit(job.on_progress, "save", 1, 1, "Saved the pruned model")
     results.note(model_folder="model" if config.keep_model else None)
+
+
+def _check_offloaded(bundle: Bundle, config: RunConfig) -> None:
+    """Refuse before the work what would fail after it in a model that lies partly outside of memory."""
+    if config.recover:
+        check_in_memory(bundle)
+    if config.keep_model and config.save_dtype not in (None, _dtype(bundle)) and is_offloaded(bundle.model):
+        raise ComeError(
+            "A model that lies partly outside of memory is saved in its own dtype only.",
+            f"Load it in {config.save_dtype} (--dtype) instead.",
+        )
 
 
 def _compress(job: Job, bundle: Bundle, calibration: Tensor) -> Result:

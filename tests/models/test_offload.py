@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 import come
 from come.errors import ComeError
+from come.measure.runner import LayerRunner
 from come.merge.mask import mask
 from come.merge.take import take_step
 from come.models import Bundle
@@ -73,3 +74,23 @@ def test_it_is_merged_and_saved_as_in_memory(both: tuple[Bundle, Bundle], tmp_pa
     assert weights_hash(outside.model) == outside.fingerprint
     with pytest.raises(ComeError, match="own dtype only"):
         come.save(outside, tmp_path / "half", dtype="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "word"),
+    [
+        ("streamline", {}, "trains a layer"),
+        ("come", {"refit": True}, "refit"),
+        ("come-p", {"refit": True}, "refit"),
+        ("fisher", {}, "tune"),
+    ],
+)
+def test_what_it_does_not_allow_is_refused_before_any_work(
+    both: tuple[Bundle, Bundle], monkeypatch: pytest.MonkeyPatch, method: str, options: dict[str, bool], word: str
+) -> None:
+    def run(*_: object) -> None:
+        raise AssertionError("a layer was run")
+
+    monkeypatch.setattr(LayerRunner, "run", run)
+    with pytest.raises(ComeError, match=f"{word}.* outside of memory"):
+        come.compress(both[0], TOKENS, method, target_layers=3, **options)

@@ -12,9 +12,9 @@ import pytest
 from come.errors import ComeError
 from come.events import Event
 from come.merge import Plan
-from come.models import load
+from come.models import Bundle, load
 from come.models.bundle import weights_hash
-from come.runs import Run, RunFault, cancel, execute, kept, pipeline
+from come.runs import Run, RunFault, cancel, execute, kept, pipeline, shared
 from tests.runs.conftest import Create
 
 
@@ -208,6 +208,22 @@ def test_a_text_that_is_too_short_is_told_of_before_the_work(new_run: Create, as
         execute(run)
     assert not (run.path / "plan.json").exists()
     assert "unrecovered" not in run.results()
+
+
+@pytest.mark.parametrize(("asked_for", "words"), [("recover", "cannot be recovered"), ("save", "own dtype only")])
+def test_what_a_model_outside_of_memory_does_not_allow_is_told_before_the_work(
+    new_run: Create, model: Path, monkeypatch: pytest.MonkeyPatch, asked_for: str, words: str
+) -> None:
+    def outside(*_: Any) -> Bundle:
+        return load(model, "balanced", max_memory={"cpu": "60KB"})
+
+    monkeypatch.setattr(shared, "load", outside)
+    run = new_run(
+        **{"recover": {"recover": ["refit"], "recover_tokens": 512}, "save": {"save_dtype": "bfloat16"}}[asked_for]
+    )
+    with pytest.raises(ComeError, match=words):
+        execute(run)
+    assert "compress" not in run.results().get("seconds", {})
 
 
 def test_a_run_waits_for_the_one_that_executes(new_run: Create) -> None:
