@@ -147,6 +147,7 @@ def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> N
         ),
         ("sweep --method come -n 4 --seed -1", "seed cannot be -1"),
         ("analyze --span 1", "'--span': Input should be greater than or equal to 2"),
+        ("run -n 4 --dtype float8", "should be 'auto', 'float32', 'bfloat16' or 'float16'"),
         ("run -n four", "valid integer"),
         ("run --no-such-option", "--no-such-option"),
         ("analyze --span 7", "does not fit"),

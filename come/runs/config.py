@@ -36,7 +36,7 @@ class RunConfig(BaseModel):
     sweep: str = ""  # the sweep that the run is a cell of, if it is one
 
     model: str = "smollm2-135m"
-    dtype: Literal["auto"] | Dtype = "auto"
+    dtype: Literal["auto", Dtype] = "auto"  # one literal, not a union: what is refused is told all choices
     device: str = "auto"
 
     text: str = "python-docs"
