@@ -113,6 +113,11 @@ def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> N
     methods = told(capsys, "methods")
     assert {"come", "shortgpt", "random"} <= set(methods)
     assert methods["come"]["options"]["span"] == 2
+    costs = {name: facts["cost"] for name, facts in methods.items()}
+    assert all(costs.values())
+    assert main(["methods"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  Cost: {cost}\n" in out for cost in costs.values())
     assert told(capsys, "models")["models"][0]["name"] == "smollm2-135m"
     assert told(capsys, "models", model)["layers"] == 6
 

@@ -54,7 +54,7 @@ def rebuild(
 
 
 def list_methods(as_json: AsJson = False) -> None:
-    """List the methods with their options and defaults.
+    """List the methods with what they cost, and their options with defaults.
 
     [bold]Example[/bold]
 
@@ -69,6 +69,7 @@ def list_methods(as_json: AsJson = False) -> None:
     for name, method in known.items():
         show(f"{name}: {method.title}" + (f" ({method.paper})" if method.paper else ""))
         show(f"  {method.summary}")
+        show(f"  Cost: {method.cost}")
         defaults = ", ".join(f"{key}={value}" for key, value in method.defaults().items())
         show(f"  Options: {defaults or 'none'}\n")
 
@@ -121,6 +122,7 @@ def _method_facts(method: Any) -> dict[str, Any]:
         "title": method.title,
         "paper": method.paper,
         "summary": method.summary,
+        "cost": method.cost,
         "options": method.defaults(),
     }
 
