@@ -44,14 +44,21 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         "",
         *(f"{number}. {step.describe()}" for number, step in enumerate(plan.steps, start=1)),
         "",
-        *(f"- {note}" for note in plan.notes),
-        "## Method",
-        "",
-        "CoMe: Wang et al., Layer as Puzzle Pieces: Compressing Large Language Models through Layer Concatenation, "
-        "NeurIPS 2025, arXiv 2510.15304.",
-        "",
+        *([*(f"- {note}" for note in plan.notes), ""] if plan.notes else []),
+        *_method(plan.method),
     ]
     return "\n".join(lines)
+
+
+def _method(name: str) -> list[str]:
+    """What made the plan; a plan by a method that is not among ours tells its name above."""
+    from come.merge.registry import methods  # it stands on the models
+
+    method = methods().get(name)
+    if method is None:
+        return []
+    paper = [f"- paper: {method.paper}"] if method.paper else []
+    return ["## Method", "", f"- {method.title}: {method.summary}", *paper, ""]
 
 
 def _calibration(results: dict[str, Any] | None, calibration: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import come
 from come.errors import ComeError
 from come.models.bundle import weights_hash
+from come.models.card import model_card
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 
@@ -77,6 +78,15 @@ def test_the_card_tells_base_method_plan_text_and_perplexities(tmp_path: Path) -
     card = (come.save(result.bundle, tmp_path / "out", results=results) / "README.md").read_text()
     for words in ("tiny-llama", "`come`", "Concatenate layers", "python-docs", "12.50", "20.25", "arXiv 2510.15304"):
         assert words in card
+
+
+@pytest.mark.parametrize("name", ["come", "shortgpt", "random"])
+def test_the_card_ends_with_the_method_that_made_the_model(name: str) -> None:
+    result = come.compress(tiny_bundle(), tiny_tokens(), name, target_layers=5)
+    result.bundle.plan = result.plan.with_note("A note.")
+    card, method = model_card(result.bundle), come.methods()[name]
+    ending = f"\n- A note.\n\n## Method\n\n- {method.title}: {method.summary}\n"
+    assert card.endswith(ending + (f"- paper: {method.paper}\n" if method.paper else ""))
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
