@@ -44,7 +44,8 @@ class Estimate:
         host_bytes: the peak in main memory.
         memory_by_part: what takes memory; not everything does at the same time.
         disk_bytes: what the run leaves on disk.
-        layers: how many layers are left (of an analysis, how many there are).
+        layers: how many layers are left (of an analysis, how many there are; of a method that silences parts of
+            layers, all of them).
         fits: whether device, main memory and disk hold it.
         warnings: a sentence each, with what to do.
         assumptions: what the figures rest on, a short sentence each.
@@ -104,16 +105,18 @@ def estimate(
     if device is None:
         known = None if remeasure else known_device(dtype, config.device)
         device = known or _measured(dtype, config.device)
-    layers = target if target is not None else facts.layers
+    wanted = target if target is not None else facts.layers
     options = method(config.method).parse(config.options) if target is not None else None
+    # A method that silences parts of layers leaves them all there: they are run, saved and held in memory as before.
+    layers = facts.layers if target is not None and method(config.method).target == "parameters" else wanted
 
     request = _memory_request(config, facts, dtype, layers, options, device)
     memory = memory_of(facts, device, request)
-    likely = _likely_windows(measurement, facts, layers, options)
-    schedule = _schedule(config, facts, layers, options, memory.stride, likely)
+    likely = _likely_windows(measurement, facts, wanted, options)
+    schedule = _schedule(config, facts, wanted, options, memory.stride, likely)
     clock = Clock(facts, device, dtype, config.seq_len, request.batch_tokens // config.seq_len, memory.offloaded)
     stages = _stages(config, facts, clock, schedule, layers, options)
-    disk = _disk(config, facts, dtype, target)
+    disk = _disk(config, facts, dtype, layers)
     warnings = warnings_of(device, memory, request, disk, runs)
     slow = [offloading(memory)] if memory.offloaded else []
     return Estimate(
@@ -281,10 +284,10 @@ def judging(config: RunConfig, clock: Clock, before: int, after: int) -> dict[st
     return stages
 
 
-def _disk(config: RunConfig, facts: Facts, dtype: str, target: int | None) -> int:
+def _disk(config: RunConfig, facts: Facts, dtype: str, layers: int) -> int:
     """The model, where it is kept; the arrays of an analysis; some kilobytes beside them."""
     notes = 1_000_000
-    if target is None:
+    if config.kind == "analyze":
         numbers = 3 * facts.layers * (facts.intermediate_size + facts.num_attention_heads * facts.head_dim)
         return notes + 4 * (numbers + len(config.similarity) * (facts.layers + 1) ** 2)
-    return notes + (facts.bytes_at(target, config.save_dtype or dtype) if config.keep_model else 0)
+    return notes + (facts.bytes_at(layers, config.save_dtype or dtype) if config.keep_model else 0)

@@ -58,7 +58,22 @@ def test_every_method_has_an_estimate_whose_stages_add_up(facts: Facts, method: 
     told = estimate(request(method=method, options=options), facts, DEVICE)
     assert told.seconds == pytest.approx(sum(told.seconds_by_stage.values()))
     assert min(told.seconds_by_stage.values()) > 0
-    assert (told.layers, told.fits, told.warnings) == (5, True, ())
+    left = 8 if methods()[method].target == "parameters" else 5
+    assert (told.layers, told.fits, told.warnings) == (left, True, ())
+
+
+@pytest.mark.parametrize("method", [name for name, each in methods().items() if each.target == "parameters"])
+def test_a_method_that_keeps_every_layer_has_them_all_run_and_saved(facts: Facts, method: str) -> None:
+    everything = {"evaluate": ["ppl", "acc", "speed"], "recover": ["logits"], "recover_tokens": 1024}
+    whole = estimate(request(method="reverse", target_layers=8, **everything), facts, DEVICE)
+    told = estimate(request(method=method, **everything), facts, DEVICE)
+    assert told.disk_bytes == whole.disk_bytes
+    later = [stage for stage in told.seconds_by_stage if stage not in ("load", "compress")]
+    assert {"evaluate pruned", "accuracy pruned", "speed", "recover", "save"} <= set(later)
+    assert {stage: told.seconds_by_stage[stage] for stage in later} == pytest.approx(
+        {stage: whole.seconds_by_stage[stage] for stage in later}
+    )
+    assert estimate(request(method=method, target_layers=3), facts, DEVICE).seconds > 0
 
 
 def test_an_analysis_has_the_stage_that_its_run_has(facts: Facts) -> None:
