@@ -120,6 +120,8 @@ def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> N
     assert all(f"  Cost: {cost}\n" in out for cost in costs.values())
     assert told(capsys, "models")["models"][0]["name"] == "smollm2-135m"
     assert told(capsys, "models", model)["layers"] == 6
+    assert main(["models"]) == 0  # no reader of GGUF files knows all families
+    assert "a .gguf file of those of them that Transformers reads" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

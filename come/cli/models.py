@@ -101,7 +101,8 @@ def list_models(
         show_json({"models": known_models(), "families": families})
         return
     show_table(("name", "model", ""), [(known.name, known.title, known.note) for known in known_models()])
-    show(f"\nAny folder, .gguf file or hub id of these families works: {', '.join(families.values())}.")
+    show(f"\nAny folder or hub id of these families works: {', '.join(families.values())}.")
+    show("So does a .gguf file of those of them that Transformers reads.")
 
 
 _FACTS = (
