@@ -15,6 +15,7 @@ from come.events import OnProgress, as_stage
 from come.merge.plan import Plan
 from come.merge.result import Result
 from come.models import Bundle
+from come.option_values import options_of
 
 if TYPE_CHECKING:
     from come.measure import Measurement
@@ -106,7 +107,7 @@ class Method:
         """Options from names and values.
 
         Raises:
-            ComeError: there is no such option, or its value makes no sense.
+            ComeError: there is no such option, its value is of another kind than it takes, or makes no sense.
         """
         known = [each.name for each in dataclasses.fields(self.options)]
         for name in options:
@@ -116,7 +117,7 @@ class Method:
                     f"The method {self.name} has no option {name!r}.",
                     f"Did you mean {' or '.join(near)}?" if near else f"Its options: {', '.join(known) or 'none'}.",
                 )
-        return self.options(**options)
+        return options_of(self.options, options, self.name)
 
 
 _METHODS: dict[str, Method] = {}

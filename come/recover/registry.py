@@ -14,6 +14,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.models import Bundle
+from come.option_values import options_of
 from come.recover.spans import Span
 
 Stop = Callable[[], bool]
@@ -143,7 +144,7 @@ def parse(how: str | Sequence[str], options: Mapping[str, Any]) -> list[tuple[Wa
         options: an option goes to every way that has it; "logits.lr" to that way alone.
 
     Raises:
-        ComeError: there is no such way or option, or its value makes no sense.
+        ComeError: there is no such way or option, or its value is of another kind than it takes or makes no sense.
     """
     known = ways()
     names = names_of(how)
@@ -158,7 +159,7 @@ def parse(how: str | Sequence[str], options: Mapping[str, Any]) -> list[tuple[Wa
         raise ComeError("No way to recover was named.", f"Choose from {', '.join(known)}.")
     chosen = [known[name] for name in names]
     _check_options(chosen, options)
-    return [(way, way.options(**_options_of(way, options))) for way in chosen]
+    return [(way, options_of(way.options, _options_of(way, options), way.name)) for way in chosen]
 
 
 def _options_of(way: Way, options: Mapping[str, Any]) -> dict[str, Any]:

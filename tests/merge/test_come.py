@@ -149,8 +149,8 @@ def test_dropping_alone_needs_no_window() -> None:
         ([(1, 2)], [6], "There is no layer 6 in a model with layers 0 to 5"),
         ([(1, 2)], [-1], "There is no layer -1"),
         ([], list(range(6)), "No layer would be left"),
-        ([(1, 2)], ["3"], "'3' is not the number of a layer"),
-        ([(1, 2)], 3, "3 is not a list of layers"),
+        ([(1, 2)], ["3"], "drop of come cannot be .'3'.. It takes a list of whole numbers"),
+        ([(1, 2)], 3, "drop of come cannot be 3. It takes a list of whole numbers"),
         (None, [3], "Dropped layers go with windows by hand"),
     ],
 )
