@@ -11,6 +11,7 @@ from typing import Any
 import come.merge
 from app.measured import Result, seconds, values
 from come.errors import ComeError
+from come.redact import shown
 from come.runs import Run, RunConfig
 
 BEFORE = ", before recovery"  # behind a run's name, where it stands for the model as it was then
@@ -81,7 +82,7 @@ def entry(run: Run, recovered: bool = True) -> Entry | None:
     reason = ""
     if state.status != "done":
         reason = {"queued": "waits for its turn", "running": "still running"}.get(state.status, state.status)
-        reason += f": {state.error}" if state.error else ""
+        reason += f": {shown(state.error)}" if state.error else ""
     elif result is None or not set(result.values) - {"weights", "seconds"}:
         reason = "nothing was evaluated"
     key, title = _compared_on(config, results)

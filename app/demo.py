@@ -33,8 +33,8 @@ def requests(sweep: str = "") -> list[RunConfig]:
 
 def at_work() -> Run | None:
     """The first run of a demo that is at work or waits, if there is one."""
-    found = [run for run in come.runs.list_runs()[:20] if run.state().active and run.config.sweep.startswith("demo-")]
-    return found[-1] if found else None
+    active = [run for run in come.runs.list_runs()[:20] if run.state().active and run.readable]
+    return next((run for run in reversed(active) if run.config.sweep.startswith("demo-")), None)
 
 
 def start() -> list[Run]:

@@ -13,7 +13,7 @@ import streamlit as st
 
 import come.models
 import come.runs
-from app import comparison, example, labels
+from app import comparison, example, labels, session
 from app.origins import Origins, Part, follow, units_of
 from come.errors import ComeError
 from come.measure import Measurement
@@ -145,7 +145,9 @@ def analyse(config: RunConfig) -> None:
     Raises:
         ComeError: it cannot start.
     """
-    come.runs.launch(come.runs.create(_analysis_of(config)))
+    run = come.runs.create(_analysis_of(config))
+    session.own(run)
+    come.runs.launch(run)
 
 
 def _analysis_of(config: RunConfig) -> RunConfig:

@@ -7,7 +7,6 @@ import streamlit as st
 
 import come.runs
 from app import comparison, labels, running, session, timing
-from come.errors import ComeError
 from come.redact import shown
 from come.runs import Run
 
@@ -39,14 +38,7 @@ def _waiting(others: list[Run]) -> None:
                 f"{timing.share(state):.0%} · {shown(state.message)}" if state.status == "running" else "waiting"
             )
             if session.owns(run):
-                st.button("Cancel", key=f"cancel-{run.id}", type="tertiary", on_click=_cancel, args=(run,))
-
-
-def _cancel(run: Run) -> None:
-    try:
-        come.runs.cancel(run)
-    except ComeError as error:
-        session.set_problem(str(error))
+                st.button("Cancel", key=f"cancel-{run.id}", type="tertiary", on_click=session.cancel, args=(run,))
 
 
 def everything(opened: Run | None) -> None:
@@ -102,5 +94,5 @@ def _open_line(ids: list[str]) -> None:
 
 
 def _active() -> list[Run]:
-    """The runs at work or waiting, oldest first."""
-    return [run for run in reversed(come.runs.list_runs()) if run.state().active]
+    """The runs at work or waiting, oldest first, but for requests that this version cannot read."""
+    return [run for run in reversed(come.runs.list_runs()) if run.state().active and run.readable]

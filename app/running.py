@@ -93,7 +93,7 @@ def result_sentence(run: Run) -> str:
     before, after = results.get("original") or {}, results.get("pruned") or {}
     if run.config.kind == "analyze":
         return "The analysis is done: the channels and layers pages show it."
-    if not after:
+    if not {"layers", "parameters"} <= before.keys() & after.keys():
         return "The run is done."
     removed = 1 - after["parameters"] / before["parameters"]
     size = f"{before['layers']} layers became {after['layers']} ({removed:.0%} fewer parameters)"

@@ -17,12 +17,14 @@ from typing import Any
 
 import streamlit as st
 
+import come.runs
 from app.choice import DEFAULT_SPARSITY as DEFAULT_SPARSITY
 from app.choice import PARAMS, from_params, read_windows, to_params
 from app.choice import Choice as Choice
 from app.choice import Draft as Draft
 from app.choice import plan_fields as plan_fields
 from come import limits
+from come.errors import ComeError
 from come.runs import Run
 
 ACTIVE = ("queued", "running")
@@ -154,11 +156,17 @@ def put(key: str, new: Any) -> None:
     st.session_state[key] = new
 
 
-def keep_among(key: str, options: list[Any], default: Any) -> Any:
+def keep_among(key: str, options: list[Any], default: Any, *, passing: bool = False) -> Any:
     """Before a widget of that key is drawn: settle its value, and mirror it to the URL.
 
     The widget's own value counts first, then the URL's (a link was opened), then the one that it had when
     its page was left, then the default; a value that is none of the options (another model's) is passed over.
+
+    Args:
+        key: of the widget, and its name in the URL.
+        options: what it offers.
+        default: what it stands at; the URL leaves it out,
+        passing: unless it may be another one tomorrow, as the newest run is.
 
     Returns:
         The value that the widget will show.
@@ -168,7 +176,7 @@ def keep_among(key: str, options: list[Any], default: Any) -> Any:
         next((option for option in options if str(option) == st.query_params.get(key)), None),
         _kept_views().get(key),
     )
-    return _settle(key, next((held for held in candidates if held in options), default), default)
+    return _settle(key, next((held for held in candidates if held in options), default), None if passing else default)
 
 
 def keep_range(key: str, low: int, high: int) -> tuple[int, int]:
@@ -184,13 +192,14 @@ def keep_range(key: str, low: int, high: int) -> tuple[int, int]:
 
 
 def keep_several(key: str, options: list[str], default: list[str], most: int) -> list[str]:
-    """The same for a widget of several choices, at most so many; the URL has them with commas between."""
-    linked = [option for option in st.query_params.get(key, "").split(",") if option in options]
-    candidates = (st.session_state.get(key), linked or None, _kept_views().get(key))
+    """The same for a widget of several choices, at most so many, whose default passes; the URL has commas between."""
+    link = st.query_params.get(key)
+    linked = [option for option in (link or "").split(",") if option in options]
+    candidates = (st.session_state.get(key), linked if linked or link == "" else None, _kept_views().get(key))
     held = next((held for held in candidates if held is not None), None)
     fitting = [option for option in held or [] if option in options][:most]
     # None chosen is a choice; choices that are all gone (another model's) are none.
-    settled: list[str] = _settle(key, fitting if fitting or held == [] else default, default)
+    settled: list[str] = _settle(key, fitting if fitting or held == [] else default, None)
     return settled
 
 
@@ -281,6 +290,14 @@ def own(*runs: Run) -> None:
 def owns(run: Run) -> bool:
     """Whether the visitor may end, resume or delete a run: in a public demonstration, only those of this visit."""
     return not limits.current().own_runs_only or run.id in st.session_state.get("_own_runs", set())
+
+
+def cancel(run: Run) -> None:
+    """End a run; one that has ended or was deleted meanwhile is told of."""
+    try:
+        come.runs.cancel(run)
+    except ComeError as error:
+        set_problem(str(error))
 
 
 # --- messages from callbacks -----------------------------------------------------------------------

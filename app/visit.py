@@ -20,6 +20,7 @@ from come.measure import Measurement
 from come.models import Facts
 from come.runs import Run, RunConfig
 from come.runs.config import anchored_path
+from come.stamp import stamp
 
 ACTIVE = ("queued", "running")
 _RUNS_LOOKED_AT = 50
@@ -33,7 +34,7 @@ def facts() -> Facts:
     """
     model = session.choice().model
     limits.current().check_model(model)
-    return _describe(model)
+    return _describe(model, stamp(model))
 
 
 def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:
@@ -51,7 +52,10 @@ def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:
     if run is None:
         return None, known, False, None
     path = Path(run.path) / "analysis.safetensors"
-    return _measurement(str(path), path.stat().st_mtime_ns), known, example.is_example(run), run
+    measured = _measurement(str(path), path.stat().st_mtime_ns)
+    if len(measured.block_influence) != known.layers:  # of another model, from before runs kept what tells them apart
+        return None, known, False, None
+    return measured, known, example.is_example(run), run
 
 
 def analysis_run() -> Run | None:
@@ -98,7 +102,7 @@ def _newest(kind: str, fits: Callable[[RunConfig], bool]) -> Run | None:
         except ComeError:
             continue  # a directory that holds no run of this version
         key = (config.model, config.text, config.n_tokens, config.seq_len, config.seed)
-        if config.kind == kind and key == wanted and fits(config):
+        if config.kind == kind and key == wanted and fits(config) and run.sources_unchanged():
             return run
     return None
 
@@ -157,7 +161,8 @@ def _automatic_ratio(first: int, last: int) -> tuple[float, ...]:
 
 
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def _describe(source: str) -> Facts:
+def _describe(source: str, of: str) -> Facts:
+    del of  # part of the cache's key only: a model may be written anew
     return come.models.describe(source)
 
 

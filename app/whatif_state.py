@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from app import session
 from app.whatif_job import Job, Predicted
 from come.live import Question, Subject
-from come.live.stamp import stamp
+from come.stamp import stamp
 
 _KEPT = 200
 

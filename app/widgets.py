@@ -103,7 +103,7 @@ def _own_standing(run: Run | None) -> str:
     state = run.state()
     if state.status == "done":
         results = run.results()
-        before, after = (results[side].get("perplexity") for side in ("original", "pruned"))
+        before, after = ((results.get(side) or {}).get("perplexity") for side in ("original", "pruned"))
         return f"run: perplexity {before:.1f} → {after:.1f}" if before and after else "run: done"
     if state.status == "running":
         return f"running: {state.stage}, {timing.share(state):.0%}"
@@ -142,7 +142,7 @@ def _progress(run: Run) -> None:
                     "Cancel",
                     key=f"cancel-{run.id}",
                     icon=":material/stop_circle:",
-                    on_click=come.runs.cancel,
+                    on_click=session.cancel,
                     args=(run,),
                 )
 

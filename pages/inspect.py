@@ -70,12 +70,13 @@ def page() -> None:
 def _choose(runs: list[Run]) -> Run:
     """The run that is looked at, and the part of it."""
     by_id = {run.id: run for run in reversed(runs)}
-    session.keep_among("run", list(dict.fromkeys(run.id for run in runs)), inspecting.first_shown(runs).id)
+    ids = list(dict.fromkeys(run.id for run in runs))
+    session.keep_among("run", ids, inspecting.first_shown(runs).id, passing=True)
     session.keep_among("part", list(inspect.NAMES), "ffn")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(
             "Run",
-            list(dict.fromkeys(run.id for run in runs)),
+            ids,
             key="run",
             format_func=inspecting.labelled(runs).__getitem__,
             on_change=_open_most_mixed,

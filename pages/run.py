@@ -192,7 +192,8 @@ def _training(run: Run) -> None:
                 key="stop-early",
                 icon=":material/stop:",
                 disabled=asked,
-                on_click=(run.path / STOP_REQUEST).touch,
+                on_click=_stop_early,
+                args=(run,),
             )
     part = names[-1] if chosen in (LATEST, None) else chosen
     losses = training.of_part(table, part)
@@ -205,6 +206,13 @@ def _training(run: Run) -> None:
     st.line_chart(lines, x_label="step", y_label="loss", height=220, color=[colors[kind] for kind in lines.columns])
     if told := training.held_out(losses):
         st.caption(told)
+
+
+def _stop_early(run: Run) -> None:
+    try:
+        (run.path / STOP_REQUEST).touch()
+    except FileNotFoundError:
+        session.set_problem(f"The run {run.id} is not there any more.")
 
 
 def _log(run: Run) -> None:

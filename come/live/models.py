@@ -19,12 +19,12 @@ from come.live.build import Builder
 from come.live.cancel import Cancel, stop_if
 from come.live.keep import Keep
 from come.live.original import Original
-from come.live.stamp import Stamp, stamp
 from come.live.whatif import WhatIf
 from come.measure import Measurement
 from come.models import Bundle, describe, load
+from come.stamp import stamp
 
-Key = tuple[str, str, str, Stamp]
+Key = tuple[str, str, str, str]
 """Source, device, dtype, and of which files the source is: a model may be written anew where another one lay."""
 
 LOOK_AGAIN = 0.05  # seconds
@@ -63,7 +63,7 @@ class Models:
         free = psutil.virtual_memory().available
         self.budget = limits.model_bytes if limits.model_bytes is not None else free // 2
         self._loaded: OrderedDict[Key, Loaded] = OrderedDict()
-        self._dtypes: dict[tuple[str, Stamp], str] = {}
+        self._dtypes: dict[tuple[str, str], str] = {}
         self._loading = threading.Lock()  # Transformers' own lazy imports are not safe among threads
         self._changing = threading.Lock()
 
@@ -101,7 +101,7 @@ class Models:
                 for (source, device, dtype, _), loaded in self._loaded.items()
             ]
 
-    def _stored_dtype(self, source: str, of: Stamp) -> str:
+    def _stored_dtype(self, source: str, of: str) -> str:
         if (source, of) not in self._dtypes:
             self._dtypes[source, of] = describe(source).dtype
         return self._dtypes[source, of]

@@ -18,7 +18,6 @@ from come.live.models import Loaded, Models, held
 from come.live.original import Original, observe
 from come.live.playground import generate, prompt_ids
 from come.live.question import Question, Subject, parse
-from come.live.stamp import stamp
 from come.live.suggest import suggest
 from come.live.whatif import WhatIf
 from come.live.worker import Worker
@@ -26,6 +25,7 @@ from come.measure import Measurement, measure
 from come.measure.contexts import top_contexts
 from come.merge.plan import Plan
 from come.models import Bundle
+from come.stamp import stamp
 from come.text import tokens
 
 Thing = TypeVar("Thing")

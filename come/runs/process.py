@@ -8,16 +8,18 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 
+from come import limits
 from come.errors import ComeError
 from come.runs.files import disk_faults, locked
 from come.runs.place import place_named
 from come.runs.state import State, identity, is_own, process_of
-from come.runs.store import CANCEL_REQUEST, Run
+from come.runs.store import CANCEL_REQUEST, Run, requests_at_work
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
 
@@ -63,8 +65,11 @@ def resume(run: Run) -> None:
     It goes on where it was: on this machine, or on the same cluster.
 
     Raises:
-        ComeError: the run is done or still at work.
+        ComeError: the run is done, still at work or gone; or more runs wait than are allowed here.
     """
+    allowed = limits.current()
+    allowed.check_run(run.config)
+    allowed.check_request([run.config], requests_at_work(run.path.parent))
     launch(run, where=run.written_state().where)
 
 
@@ -72,7 +77,7 @@ def cancel(run: Run) -> None:
     """Ask a run to end, and see to it that it does. Returns at once; the state follows the process.
 
     Raises:
-        ComeError: the run has ended already, or is another user's.
+        ComeError: the run has ended already, is gone, or is another user's.
     """
     with _changing_hands(run):
         state = run.state()
@@ -108,9 +113,17 @@ def claim(run: Run, where: str = "") -> None:
         run.update(**identity(os.getpid()), heartbeat=time.time(), where=where)
 
 
-def _changing_hands(run: Run) -> AbstractContextManager[None]:
-    """One process at a time decides who works on a run: two clicks start one process."""
-    return locked(run.path / ".hands")
+@contextmanager
+def _changing_hands(run: Run) -> Iterator[None]:
+    """One process at a time decides who works on a run: two clicks start one process.
+
+    Raises:
+        ComeError: the run was deleted.
+    """
+    if not run.path.is_dir():
+        raise ComeError(f"The run {run.id} is not there any more.")
+    with locked(run.path / ".hands"):
+        yield
 
 
 def _reopen(run: Run) -> None:
@@ -125,7 +138,7 @@ def _reopen(run: Run) -> None:
     if state.status == "done":
         raise ComeError(f"The run {run.id} is done: there is nothing left to do.")
     (run.path / CANCEL_REQUEST).unlink(missing_ok=True)
-    anew = State(created=state.created, started=state.started)
+    anew = State(created=state.created, started=state.started, sources=state.sources)
     run.update(**anew.model_dump())
 
 

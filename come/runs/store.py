@@ -19,6 +19,7 @@ from come.errors import ComeError
 from come.runs import files
 from come.runs.config import RunConfig, anchored_path, checked
 from come.runs.state import State, alive
+from come.stamp import stamp
 
 if TYPE_CHECKING:
     from come.measure import Measurement
@@ -55,6 +56,14 @@ class Run:
         except (OSError, ValueError) as error:
             raise ComeError(f"{self.path} holds no run.") from error
 
+    @property
+    def readable(self) -> bool:
+        """Whether its request is one that this version reads."""
+        try:
+            return bool(self.config)
+        except ComeError:
+            return False
+
     def state(self) -> State:
         """Where it stands now: interrupted (or cancelled, where that was asked) if its process is gone."""
         state = self.written_state()
@@ -86,6 +95,11 @@ class Run:
             state = self.written_state().model_copy(update=changes)
             files.replace(self.path / "state.json", state.model_dump_json(indent=1))
         return state
+
+    def sources_unchanged(self) -> bool:
+        """Whether its model and its text are still the files that they were when it was asked for."""
+        known = self.written_state().sources
+        return not known or known == _sources(self.config)
 
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """What was reported, without the first ``after``: time, stage, step, of, message, values."""
@@ -143,7 +157,7 @@ def create(
             allowed.check_request([config], requests_at_work(runs))
     config, layers = (config, config.target_layers) if refused else checked(config)
     created = time.time()
-    state = State(created=created)
+    state = State(created=created, sources=_sources(config))
     if refused is not None:
         state = State(created=created, status="failed", error=refused.what, hint=refused.hint, finished=created)
     if folder is None:
@@ -272,7 +286,7 @@ def analysis_for(
     runs: Path | None = None,
     also: Iterable[Path] = (),
 ) -> Run | None:
-    """The newest finished analysis of that model on that text, or None.
+    """The newest finished analysis of that model on that text, or None. Of files as they are now, not as they were.
 
     Args:
         model, text, n_tokens, seq_len, seed, dtype, span, sbi_tokens, last_state: as in ``RunConfig``.
@@ -295,25 +309,25 @@ def analysis_for(
     for place in also:
         candidates += [Run(place)] if (place / "config.json").is_file() else list_runs(place)
     for run in candidates:
-        if (run.path / "analysis.safetensors").is_file() and _asks_for(run, wanted):
+        if (run.path / "analysis.safetensors").is_file() and _asks_for(run, wanted) and run.sources_unchanged():
             return run
     return None
 
 
+def _sources(config: RunConfig) -> dict[str, str]:
+    return {"model": stamp(config.model), "text": stamp(config.text)}
+
+
 def _asks_for(run: Run, wanted: dict[str, Any]) -> bool:
-    try:
-        config = run.config
-    except ComeError:
-        return False
-    return all(getattr(config, name) == value for name, value in wanted.items())
+    return run.readable and all(getattr(run.config, name) == value for name, value in wanted.items())
 
 
 def _new_id(config: RunConfig, layers: int | None, created: float) -> str:
     """An id that sorts by time and says what the run is: 20261122-141530-come-27-x7k2."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created))
+    when = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created))
     what = "analyze" if layers is None else f"{config.method}-{layers}"
     tail = "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(4))
-    return f"{stamp}-{what}-{tail}"
+    return f"{when}-{what}-{tail}"
 
 
 def _appear(target: Path, config: RunConfig, state: State) -> None:
