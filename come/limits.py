@@ -229,12 +229,9 @@ def _asked_options(config: RunConfig) -> list[tuple[Any, int]]:
     from come.merge.registry import method
     from come.recover.registry import parse
 
-    try:
-        found: list[tuple[Any, int]] = [(method(config.method).parse(config.options), config.n_tokens)]
-        if config.recover:
-            found += [(asked, config.recover_tokens) for _, asked in parse(config.recover, config.recover_options)]
-    except TypeError:  # such as none, or a text, for a number: a document says anything
-        raise ComeError("An option has a value of another kind than it takes.", "`come methods` lists them.") from None
+    found: list[tuple[Any, int]] = [(method(config.method).parse(config.options), config.n_tokens)]
+    if config.recover:
+        found += [(asked, config.recover_tokens) for _, asked in parse(config.recover, config.recover_options)]
     return found
 
 
