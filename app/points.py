@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Literal
 
 from app.measured import Result, Value
@@ -69,6 +70,12 @@ def points(results: Sequence[Result], metric: Metric, size: Size = LAYERS, like:
             place = float(result.parameters if result.layers is None else result.layers)
             cells.setdefault((result.series, place), {}).setdefault(result.seed, result)
     return [_point([seeds[seed] for seed in sorted(seeds)], metric, size) for seeds in cells.values()]
+
+
+def as_html(point: Point) -> Point:
+    """The point with its names escaped: figures read HTML, and names hold whatever somebody typed."""
+    results = tuple(replace(result, name=escape(result.name, quote=False)) for result in point.results)
+    return replace(point, series=escape(point.series, quote=False), results=results)
 
 
 def of_original(

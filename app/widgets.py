@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 import come.runs
-from app import keeping, planning, session, theme, timing, visit
+from app import keeping, plain, planning, session, theme, timing, visit
 from come import limits, settings
 from come.errors import ComeError
 from come.models import Facts
@@ -217,7 +217,7 @@ def figure(
     with st.container(gap=None):
         # Streamlit holds no place for a figure that is not drawn yet: what is below it would jump.
         place = f"<style>.st-key-{key} {{ min-height: {drawn.layout.height}px }}</style>"
-        st.html(f"<p class='come-finding'>{title}</p>{place}")
+        st.html(f"<p class='come-finding'>{plain.title(title)}</p>{place}")
         if on_select is None:
             st.plotly_chart(drawn, key=key, config=config, alt=alt, width=width)
         else:

@@ -17,7 +17,7 @@ from app.figures.method_style import Style, style
 from app.measured import Result
 from app.metrics import PERPLEXITY, SIZES, Metric, Size
 from app.metrics import number as number
-from app.points import Point, best_by_size, front, points
+from app.points import Point, as_html, best_by_size, front, points
 
 INK = "#858d99"  # the original: reads on white and on black
 FAINT = 0.4
@@ -50,6 +50,7 @@ def lines(
         mark_front: ring the points of the Pareto front.
     """
     figure = go.Figure()
+    drawn, original = [as_html(point) for point in drawn], original and as_html(original)
     names = _series(drawn, methods)
     log = logarithmic(drawn, original, metric)
     top = ceiling(drawn, original, metric)

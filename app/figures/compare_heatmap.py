@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.metrics import Metric
-from app.points import Point
+from app.points import Point, as_html
 
 SHADES = [[0.0, "rgba(47, 127, 209, 0.04)"], [1.0, "rgba(47, 127, 209, 0.55)"]]
 INKS = {"light": "#1a2330", "dark": "#e4e9ef"}  # by the page's theme: in what is saved as a file
@@ -36,7 +36,7 @@ def heatmap(drawn: Sequence[Point], metric: Metric, theme_type: str | None = Non
         theme_type: "light" or "dark", as the page is; None leaves the ink to the page.
     """
     ink = INKS.get(theme_type or "")
-    known = [point for point in drawn if point.layers is not None]
+    known = [as_html(point) for point in drawn if point.layers is not None]
     targets = sorted({point.layers for point in known if point.layers is not None}, reverse=True)
     goodness = {target: _goodness([p for p in known if p.layers == target], metric) for target in targets}
     names = _best_first(known, goodness)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -120,6 +121,16 @@ def test_smaller_models_are_to_the_right_on_every_axis() -> None:
 def test_the_title_says_the_finding(more: list, title: str) -> None:
     assert figures.finding(points([*THREE, *more], PERPLEXITY), PERPLEXITY) == title
     assert figures.finding([], PERPLEXITY) == "Perplexity: no run to show yet"
+
+
+def test_names_are_text_in_every_figure() -> None:
+    link = "<a href=//evil.example>x</a>"
+    evil = [replace(each, name=f"{link} {each.name}", series=f"{each.series} {link}") for each in THREE]
+    for only in (evil, evil[:1]):  # the titles are others
+        found = points(only, PERPLEXITY)
+        for figure in (drawn(only), compare_heatmap.heatmap(found, PERPLEXITY)):
+            document = json.loads(figure.to_json())
+            assert "evil.example" in str(document) and "<a" not in str(document)
 
 
 def test_numbers_are_short() -> None:
