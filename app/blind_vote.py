@@ -196,7 +196,7 @@ def wilson(wins: int, votes: int, level: float = LEVEL) -> tuple[float, float]:
 
 
 def in_words(tally: Tally) -> str:
-    """A tally with its number of votes, and how sure it is (markdown)."""
+    """A tally with its number of votes, and how sure it is."""
     first, second = tally.names
     ties = f" {tally.ties} could not tell." if tally.ties else ""
     votes = f"{tally.votes} vote{'' if tally.votes == 1 else 's'}"

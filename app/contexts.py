@@ -10,7 +10,7 @@ from html import escape
 
 import streamlit as st
 
-from app import session
+from app import plain, session
 from come.errors import ComeError
 from come.live import Subject, client
 from come.live.connection import LiveFault
@@ -33,7 +33,7 @@ def section(config: RunConfig, layer: int, channel: int) -> None:
             with st.spinner("Reading the text…"):
                 session.put(_ANSWER, (key, asked(config, layer, channel)))
         except (ComeError, LiveFault) as error:
-            st.warning(str(error))
+            st.warning(plain.sentence(str(error)))
     answered, found = session.value(_ANSWER, ("", ()))
     if answered == key:
         st.html(table(found))

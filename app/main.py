@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import session, theme, widgets  # noqa: E402
+from app import plain, session, theme, widgets  # noqa: E402
 from come.errors import ComeError  # noqa: E402
 
 # In the order of a visit: file and path, title, icon.
@@ -57,7 +57,7 @@ def main() -> None:
             widgets.strip()
         page.run()
     except ComeError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain.sentence(str(error)), icon=":material/error:")
         if page is not pages[0]:
             widgets.next_step("model", "Go to the model page")
     except Exception:  # the reader gets a sentence, the log the traceback

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import downloads, session, widgets
+from app import downloads, plain, session, widgets
 from come import settings
 from come.errors import ComeError
 from come.redact import shown
@@ -82,10 +82,12 @@ def begin(start: Callable[..., None], *arguments: object) -> None:
 
 def at_work(job: Aside) -> None:
     """What a job does now."""
-    st.markdown(f":material/progress_activity: {shown(job.message) or 'At work'} … You may leave this page.")
+    st.markdown(
+        f":material/progress_activity: {plain.sentence(shown(job.message)) or 'At work'} … You may leave this page."
+    )
 
 
 def failed(job: Aside) -> None:
     """How a job failed, if it did."""
     if job.status == "failed":
-        st.error(shown(f"{job.error} {job.hint}".strip()), icon=":material/error:")
+        st.error(plain.sentence(shown(f"{job.error} {job.hint}")), icon=":material/error:")

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 import come.merge
-from app import named_plans, session
+from app import named_plans, plain, session
 from app.choice import DEFAULT_SPARSITY
 from app.named_plans import NamedPlan
 from come.errors import ComeError
@@ -41,21 +41,21 @@ def _list(plans: list[NamedPlan]) -> None:
     for place, plan in enumerate(plans):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.button(
-                plan.name,
+                plain.literal(plan.name),
                 key=f"open-plan-{place}",
                 icon=":material/folder_open:",
                 type="tertiary",
-                help=f"Open: {words(plan)}",
+                help=f"Open: {plain.literal(words(plan))}",
                 on_click=_open,
                 args=(plan,),
             )
-            st.caption(words(plan))
+            st.caption(plain.literal(words(plan)))
             st.button(
                 "Delete",
                 key=f"delete-plan-{place}",
                 icon=":material/delete:",
                 type="tertiary",
-                help=f"Delete {plan.name}",
+                help=f"Delete {plain.literal(plan.name)}",
                 on_click=_delete,
                 args=(plan.name,),
             )
@@ -81,7 +81,7 @@ def _save() -> None:
         session.set_problem(str(error))
         return
     session.put("plan-name", "")
-    st.toast(f"Saved: {plan.name}", icon=":material/save:")
+    st.toast(f"Saved: {plain.literal(plan.name)}", icon=":material/save:")
 
 
 def _open(plan: NamedPlan) -> None:

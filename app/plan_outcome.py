@@ -10,7 +10,7 @@ import streamlit as st
 
 import come.merge
 import come.runs
-from app import comparison, example, planning, session, visit, widgets
+from app import comparison, example, plain, planning, session, visit, widgets
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
 from come.measure import Measurement
@@ -136,6 +136,6 @@ def runs_so_far(facts: Facts) -> None:
     figure.update_layout(title_text="What runs on this model have cost so far", height=320)
     widgets.figure(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's size")
     st.caption(
-        f"{found[0].title}. The line marks this plan's size; the prediction above was measured on other tokens, "
-        "so it is not drawn here."
+        f"{plain.literal(found[0].title)}. The line marks this plan's size; the prediction above was measured on "
+        "other tokens, so it is not drawn here."
     )

@@ -6,7 +6,7 @@ from html import escape
 
 import streamlit as st
 
-from app import blind_vote, session, theme
+from app import blind_vote, plain, session, theme
 from app import playground_talk as talks
 from app.blind_vote import TIE, A, B, Booth, Round, Tally
 from app.playground import Offer
@@ -107,7 +107,7 @@ def _ended(held: Booth, current: Round) -> None:
     if current.talk.status == "done":
         _answered(held, current)
     elif current.talk.status == "failed":
-        st.error(current.talk.problem, icon=":material/error:")
+        st.error(plain.sentence(current.talk.problem), icon=":material/error:")
     else:
         st.caption("Stopped before both had answered. Ask again.")
 
@@ -162,7 +162,7 @@ def _card(current: Round, letter: str) -> str:
 
 
 def _revealed(current: Round) -> str:
-    a, b = current.name(A), current.name(B)
+    a, b = plain.literal(current.name(A)), plain.literal(current.name(B))
     if current.voted == TIE:
         return f"You could not tell **{a}** (A) from **{b}** (B)."
     better, other = (a, b) if current.voted == A else (b, a)
@@ -187,7 +187,7 @@ def _votes(held: Booth) -> None:
         )
     for tally in tallies:
         st.html(bar(tally))
-        st.caption(blind_vote.in_words(tally))
+        st.caption(plain.literal(blind_vote.in_words(tally)))
     st.caption("Yours alone, on prompts of your choice: they say what you prefer there, not how good a model is.")
 
 

@@ -6,8 +6,8 @@ from html import escape
 
 import streamlit as st
 
+from app import plain, session, widgets
 from app import playground_talk as talks
-from app import session, widgets
 from app.figures import playground as figures
 from app.playground_job import Job
 from app.playground_talk import ORIGINAL, Asked, Look, Talk
@@ -127,7 +127,7 @@ def _live(look: Look) -> None:
 def _drawn(look: Look) -> None:
     found = look.found
     if look.status == "failed":
-        st.error(look.problem, icon=":material/error:")
+        st.error(plain.sentence(look.problem), icon=":material/error:")
     elif look.active:
         st.caption(f":material/hourglass: {look.news or 'The models read the text'}…")
     elif look.status == "stopped":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 import come.merge
-from app import request, session, visit, widgets
+from app import plain, request, session, visit, widgets
 from come import limits, settings
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
@@ -48,7 +48,7 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
                     if (seed, method, target) != (first.seed, own, layers):
                         asked.append(request.variant(first, method, target, seed, is_own=method == own))
     except ComeError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain.sentence(str(error)), icon=":material/error:")
         return []
     return as_sweep(asked) if len(asked) > 1 else asked
 

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 import come.runs
-from app import comparison, labels, running, session, timing
+from app import comparison, labels, plain, running, session, timing
 from come.redact import shown
 from come.runs import Run
 
@@ -28,14 +28,16 @@ def _waiting(others: list[Run]) -> None:
         state = states[run.id]
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button(
-                comparison.run_name(run),
+                plain.literal(comparison.run_name(run)),
                 key=f"open-{run.id}",
                 icon=":material/schedule:" if state.status == "queued" else ":material/progress_activity:",
                 on_click=session.open_run,
                 args=(run.id,),
             )
             st.caption(
-                f"{timing.share(state):.0%} · {shown(state.message)}" if state.status == "running" else "waiting"
+                f"{timing.share(state):.0%} · {plain.sentence(shown(state.message))}"
+                if state.status == "running"
+                else "waiting"
             )
             if session.owns(run):
                 st.button("Cancel", key=f"cancel-{run.id}", type="tertiary", on_click=session.cancel, args=(run,))

@@ -18,6 +18,7 @@ from typing import Any
 import streamlit as st
 
 import come.runs
+from app import plain
 from app.choice import DEFAULT_SPARSITY as DEFAULT_SPARSITY
 from app.choice import PARAMS, from_params, read_windows, to_params
 from app.choice import Choice as Choice
@@ -309,9 +310,9 @@ def set_problem(sentence: str) -> None:
 
 
 def take_problem() -> str | None:
-    """The sentence kept by the last callback, once."""
+    """The sentence kept by the last callback, once (markdown)."""
     problem: str | None = st.session_state.pop("_problem", None)
-    return problem
+    return problem and plain.sentence(problem)
 
 
 # --- the URL ---------------------------------------------------------------------------------------

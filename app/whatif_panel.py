@@ -7,7 +7,17 @@ import time
 import streamlit as st
 
 import come.merge
-from app import session, whatif, whatif_job, whatif_shipped, whatif_suggestion, whatif_watch, whatif_words, widgets
+from app import (
+    plain,
+    session,
+    whatif,
+    whatif_job,
+    whatif_shipped,
+    whatif_suggestion,
+    whatif_watch,
+    whatif_words,
+    widgets,
+)
 from app.choice import Draft
 from app.figures import whatif as figures
 from app.foreseen import Cost
@@ -55,7 +65,11 @@ def _predicted(facts: Facts, analysis: Run | None, found: Forecast | None) -> No
         question = whatif.question(draft, found)
     except (ComeError, ValueError) as error:
         _leave(held)
-        st.caption(f"No prediction: {error}" if isinstance(error, ComeError) else "This plan cannot be predicted.")
+        st.caption(
+            f"No prediction: {plain.sentence(str(error))}"
+            if isinstance(error, ComeError)
+            else "This plan cannot be predicted."
+        )
         return
     if not question.touched:
         _leave(held)
@@ -102,7 +116,7 @@ def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) ->
             st.empty()  # takes away what stood below another plan's table; Streamlit would when the script ends
             return None
         if job.outcome is None:
-            st.warning(job.problem or "The question was given up.", icon=":material/power_off:")
+            st.warning(plain.sentence(job.problem) or "The question was given up.", icon=":material/power_off:")
             st.button("Ask again", key="whatif-again", icon=":material/refresh:", on_click=_leave, args=(held,))
             return None
         held.remember(key, subject, question, job.outcome)

@@ -47,7 +47,7 @@ def strip() -> None:
     st.html("<div class='come-strip'>" + "".join(f"<span>{cell}</span>" for cell in cells) + "</div>")
     left_out = session.misread()
     if left_out:
-        st.warning(f"The link holds {', '.join(left_out)}, which cannot be read; it was left out.")
+        st.warning(f"The link holds {plain.literal(', '.join(left_out))}, which cannot be read; it was left out.")
     if settings.demo():
         _demo_note()
 
@@ -128,7 +128,7 @@ def _progress(run: Run) -> None:
         st.rerun()
     now = time.time()
     left = timing.left_in_stage(run.events(), now)
-    what = shown(state.message) or state.stage or "Waiting to start"
+    what = plain.sentence(shown(state.message)) or state.stage or "Waiting to start"
     with st.container(border=True):
         done = timing.share(state)
         st.progress(done, text=f"**{what}**{f' · {done:.0%}' if done else ''}")
@@ -151,7 +151,7 @@ def ended_badly(run: Run) -> None:
     """One sentence for a run that failed, was cancelled or interrupted."""
     state = run.state()
     if state.status == "failed":
-        st.error(shown(f"{state.error} {state.hint}".strip()), icon=":material/error:")
+        st.error(plain.sentence(shown(f"{state.error} {state.hint}")), icon=":material/error:")
     elif state.status == "interrupted":
         st.warning("The run stopped without ending: its process is gone. Resume it on the run page.")
     elif state.status == "cancelled":
@@ -250,8 +250,8 @@ def example_note() -> None:
         return
     config = run.config
     st.caption(
-        f":material/bookmark: Shipped example: {known.title} over {measured.n_tokens:,} tokens of "
-        f"{config.text}, computed by this program. Analyse your own choice on the model page."
+        f":material/bookmark: Shipped example: {plain.literal(known.title)} over {measured.n_tokens:,} tokens of "
+        f"{plain.literal(config.text)}, computed by this program. Analyse your own choice on the model page."
     )
 
 
@@ -273,10 +273,10 @@ def no_analysis() -> None:
     chosen = session.choice()
     known = visit.facts()
     if not known.supported:
-        empty_state("This model cannot be measured", known.reason, "model", "Choose another model")
+        empty_state("This model cannot be measured", plain.sentence(known.reason), "model", "Choose another model")
         return
     with st.container(border=True):
-        st.markdown(f"**{known.title} has not been measured over this text yet.**")
+        st.markdown(f"**{plain.literal(known.title)} has not been measured over this text yet.**")
         st.markdown(f"One pass over {chosen.tokens:,} tokens shows which channels, heads and layers matter.")
         launch_analysis()
         next_step("model", "Choose another model or text")

@@ -14,6 +14,7 @@ from app import (
     example,
     labels,
     metrics,
+    plain,
     points,
     session,
     tables,
@@ -73,13 +74,13 @@ def _compared(own: list[Entry], groups: dict[tuple, list[Entry]], shipped: bool)
         return
     with words:
         first, *rest = verdict.sentences(results, originals)
-        st.markdown(f"## {first}")
+        st.markdown(f"## {plain.literal(first)}")
         if rest:
-            st.markdown(" ".join(rest))
+            st.markdown(plain.literal(" ".join(rest)))
         of = f" of {comparison.count(groups[key])}" if len(chosen) < len(groups[key]) else ""
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             part = ", held-back part" if key[1] else ""
-            st.caption(f"{groups[key][0].title}{part}. {comparison.count(chosen)}{of}.", width="content")
+            st.caption(f"{plain.literal(groups[key][0].title)}{part}. {comparison.count(chosen)}{of}.", width="content")
             widgets.info("How to read this", terms.COMPARED, key="compared-terms")
     shown = compared.shown(results, originals, metric, size)
     _figure(shown, kind)
@@ -171,7 +172,7 @@ def _figure(shown: Shown, kind: str) -> None:
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked(key),
     )
-    st.caption(" ".join(compared.notes(shown)))
+    st.caption(plain.literal(" ".join(compared.notes(shown))))
     _picked(shown)
 
 
@@ -214,7 +215,7 @@ def _picked(shown: Shown) -> None:
     if point is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{point.series}, {point.layers} layers:**")
+        st.markdown(f"**{plain.literal(point.series)}, {point.layers} layers:**")
         for result, value in zip(point.results, point.each, strict=True):
             st.button(
                 f"Open seed {result.seed}: {shown.metric.say(value)}",
@@ -319,7 +320,7 @@ def _left_out(items: list[tuple[Entry, str]]) -> None:
         return
     with st.expander(f"{len(items)} run{'s' if len(items) != 1 else ''} not shown"):
         for item, reason in items:
-            st.markdown(f":gray[{item.name}: {reason}]")
+            st.markdown(f":gray[{plain.literal(item.name)}: {plain.literal(reason)}]")
 
 
 page()

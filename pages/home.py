@@ -10,7 +10,7 @@ from streamlit.errors import StreamlitAPIException
 
 import come.merge
 import come.runs
-from app import comparison, demo, example, foreseen, running, session, terms, verdict, widgets
+from app import comparison, demo, example, foreseen, plain, running, session, terms, verdict, widgets
 from app.figures import compare as figures
 from come.errors import ComeError
 from come.models import Facts, describe
@@ -72,7 +72,7 @@ def _demo() -> None:
     try:
         facts = _bundled()
     except ComeError as error:
-        st.warning(str(error), icon=":material/error:")
+        st.warning(plain.sentence(str(error)), icon=":material/error:")
         return
     st.caption(
         f"CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers, calibrated on "
@@ -138,14 +138,14 @@ def _recent() -> None:
         return
     for run, row in rows:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            widgets.next_step("run", row["name"], ":material/play_circle:", run=run.id)
+            widgets.next_step("run", plain.literal(str(row["name"])), ":material/play_circle:", run=run.id)
             st.caption(recent_sentence(row))
 
 
 def recent_sentence(row: dict[str, object]) -> str:
     """How a run of the table of runs went, in a few words (markdown)."""
     when = row["queued"]
-    words = [running.STATUS[str(row["status"])], f"{row['method']} on {row['model']}"]
+    words = [running.STATUS[str(row["status"])], plain.literal(f"{row['method']} on {row['model']}")]
     if row["layers"] is not None:
         words.append(f"{row['layers']} layers")
     if isinstance(row["perplexity"], float):

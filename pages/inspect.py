@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import example, found_unit, inspecting, opened_layer, session, widgets
+from app import example, found_unit, inspecting, opened_layer, plain, session, widgets
 from app.agreement import agreement
 from app.figures import inspect, inspect_agreement, inspect_tree
 from app.inspecting import Subject
@@ -40,7 +40,7 @@ def page() -> None:
     try:
         subject = inspecting.subject(run)
     except ComeError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain.sentence(str(error)), icon=":material/error:")
         return
     if example.is_example(run):
         st.caption(":material/bookmark: Shipped example: computed by this program on the bundled model.")
@@ -141,7 +141,7 @@ def _two_runs(subject: Subject, part: Part, runs: list[Run]) -> None:
     try:
         other = inspecting.followed_like(candidates[session.value("other")], origins)
     except ComeError as error:
-        st.warning(str(error))
+        st.warning(plain.sentence(str(error)))
         return
     widgets.figure(
         inspect_agreement.agreement(agreement(origins, other), part),

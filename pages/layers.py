@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 import come.merge
-from app import keeping, session, visit, widgets
+from app import keeping, plain, session, visit, widgets
 from app.figures import layers as figures
 from come.errors import ComeError
 from come.measure import Measurement
@@ -135,7 +135,7 @@ def _card(measured: Measurement, facts: Facts) -> None:
     try:
         (found,) = come.merge.draft(measured, windows=[(first, last)], model=facts)
     except ComeError as error:
-        st.warning(str(error))
+        st.warning(plain.sentence(str(error)))
         return
     removed = last - first
     shown = {

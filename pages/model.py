@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import session, uploads, visit, widgets
+from app import plain, session, uploads, visit, widgets
 from app.figures import model as figures
 from come import limits
 from come.errors import ComeError
@@ -44,7 +44,7 @@ def page() -> None:
         try:
             facts = visit.facts()
         except ComeError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(plain.sentence(str(error)), icon=":material/error:")
             return
         _facts(facts)
         _analyse(facts)
@@ -135,9 +135,9 @@ def _take_upload() -> None:
 
 
 def _facts(facts: Facts) -> None:
-    st.header(facts.title)
+    st.header(plain.literal(facts.title))
     if not facts.supported:
-        st.warning(facts.reason, icon=":material/block:")
+        st.warning(plain.sentence(facts.reason), icon=":material/block:")
         return
     groups = facts.num_attention_heads // max(facts.num_key_value_heads, 1)
     shown = {

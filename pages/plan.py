@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import (
     foreseen,
+    plain,
     plan_controls,
     plan_outcome,
     plan_start,
@@ -37,7 +38,7 @@ def page() -> None:
     with controls:
         plan_controls.draw(facts, found)
     with picture:
-        problem = session.take_problem() or fault
+        problem = session.take_problem() or plain.sentence(fault)
         if problem:
             st.error(problem, icon=":material/error:")
         if not fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import playground, playground_blind, playground_next, playground_words, session, widgets
+from app import plain, playground, playground_blind, playground_next, playground_words, session, widgets
 from app import playground_talk as talks
 from app.playground import Offer
 from app.playground_job import Job
@@ -33,7 +33,10 @@ def page() -> None:
     st.caption(INTRODUCTIONS["blind" if blind else "side"])
     if offer.borrowed:
         name = chosen.rstrip("/").rsplit("/", 1)[-1]
-        st.info(f"There is no finished run of {name} yet, so the shipped example speaks: {offer.title}, pruned.")
+        st.info(
+            f"There is no finished run of {plain.literal(name)} yet, so the shipped example speaks: "
+            f"{plain.literal(offer.title)}, pruned."
+        )
     _begin(offer)
     st.segmented_control(
         "How to compare",
@@ -155,7 +158,7 @@ def _form(offer: Offer, blind: bool) -> tuple[Asked, bool]:
                 help="Puts the prompt as a user's turn, as instruct models expect. Off: raw text, to go on from.",
             )
     if problem:
-        st.warning(problem)
+        st.warning(plain.sentence(problem))
     elif known:
         st.caption(known)
     return asked, chat
@@ -222,7 +225,7 @@ def _live(talk: Talk) -> None:
 def _answers(talk: Talk) -> None:
     st.html(playground_words.asked(talk))
     if talk.status == "failed":
-        st.error(talk.problem, icon=":material/error:")
+        st.error(plain.sentence(talk.problem), icon=":material/error:")
         if not talk.start:
             return
     st.html(playground_words.answers(talk))
@@ -240,7 +243,7 @@ def _notes(talk: Talk) -> None:
         hint = "Leave the prompt open, in the middle of a sentence" if raw else "Try another prompt"
         if raw and playground.answers_questions(talk.asked.model):
             hint += ", or turn the chat template on"
-        st.info(f"{', '.join(at_once)}: ended the text at once; {why}. {hint}.")
+        st.info(f"{plain.literal(', '.join(at_once))}: ended the text at once; {why}. {hint}.")
     if talk.start is not None and not talk.start.chat and talk.asked.chat is None:
         st.caption("This model has no chat template: it was given the raw prompt.")
 

@@ -14,6 +14,7 @@ from app import (
     comparison,
     example,
     foreseen,
+    plain,
     planning,
     request,
     run_form,
@@ -65,7 +66,7 @@ def _opened() -> Run | None:
     except ComeError as error:
         shipped = next((run for run in example.runs() if run.id == wanted), None)
         if shipped is None:
-            st.warning(str(error))
+            st.warning(plain.sentence(str(error)))
         return shipped
 
 
@@ -81,10 +82,10 @@ def _new() -> None:
     try:
         layers = planning.target(draft, facts, visit.config_of_draft())
     except ComeError as error:
-        widgets.empty_state("The plan cannot run as it is", str(error), "plan", "Mend the plan")
+        widgets.empty_state("The plan cannot run as it is", plain.sentence(str(error)), "plan", "Mend the plan")
         return
     with st.container(border=True):
-        st.markdown(f"**{running.sentence(session.choice(), draft, facts, layers)}**")
+        st.markdown(f"**{plain.literal(running.sentence(session.choice(), draft, facts, layers))}**")
         requests = run_form.requests(facts, layers)
         widgets.expected(foreseen.cost(requests, facts, visit.analysis()[0]))
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -125,12 +126,12 @@ def _detail(run: Run) -> None:
     try:
         config = run.config
     except ComeError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain.sentence(str(error)), icon=":material/error:")
         return
     state = run.state()
     shipped = example.is_example(run)
-    st.header(comparison.run_name(run))
-    st.caption(f"{running.request_sentence(config)} · {run.id}")
+    st.header(plain.literal(comparison.run_name(run)))
+    st.caption(f"{plain.literal(running.request_sentence(config))} · {run.id}")
     if shipped:
         st.caption(":material/bookmark: Shipped example: computed by this program, to look at. It cannot be changed.")
     if state.active:

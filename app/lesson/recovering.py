@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 import come.runs
-from app import example, inspecting, theme, widgets
+from app import example, inspecting, plain, theme, widgets
 from app.figures import lesson_bars
 from app.lesson import frame, material
 from app.lesson.material import Material
@@ -113,4 +113,6 @@ def _measured(found: Recovery) -> None:
         key="lesson-recovery",
         alt="Perplexity of the original, of the pruned and of the recovered model",
     )
-    st.caption(f"Measured by {inspecting.label(found.run)}, on {found.run.config.evaluation_tokens:,} tokens.")
+    st.caption(
+        f"Measured by {plain.literal(inspecting.label(found.run))}, on {found.run.config.evaluation_tokens:,} tokens."
+    )
