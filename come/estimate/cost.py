@@ -23,6 +23,7 @@ from come.merge.draft import draft
 from come.merge.registry import method
 from come.models import Facts, describe
 from come.models.facts import BYTES
+from come.recover.registry import names_of
 from come.runs import list_runs
 from come.runs.config import RunConfig, checked
 
@@ -222,6 +223,9 @@ def _memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, op
         batch_tokens=min(asked, most) * config.seq_len,
         layers=layers,
         merges=min(merges, layers),
+        masked=facts.layers if method(config.method).target == "parameters" and config.kind == "compress" else 0,
+        refit=getattr(options, "refit", False) or "refit" in names_of(config.recover),
+        tuned=getattr(options, "tune", False),
         keeps_borders=hasattr(options, "memory_budget") and not by_hand and layers < facts.layers,
         budget=getattr(options, "memory_budget", None),
         span=getattr(options, "span", config.span),

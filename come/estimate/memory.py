@@ -14,6 +14,10 @@ CONTEXT = 500_000_000  # of CUDA
 HEAD_TOKENS = 1024  # logits are made for that many tokens at a time
 CKA_TOKENS = 2048
 USABLE = 0.9  # the share of a GPU that accelerate fills with weights
+# How many float64 arrays, (channels x channels) and (channels x hidden size), a refit holds at its peak: two sums and
+# the equations that it solves, some of them in float32. Fitted to measured peaks.
+REFIT_SQUARES, REFIT_SIDES = 4.5, 3
+TUNING_SQUARES = 6  # float32 arrays, (channels x channels), while a mask is tuned
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Request:
         batch_tokens: tokens that go through a layer at once.
         layers: how many layers are left.
         merges: how many merged layers there are in the end, beside the original ones.
+        masked: how many layers have output maps of their own in the end, with units silenced, beside the original ones.
+        refit: whether merged layers are refitted; ``tuned``: whether the masks of layers are tuned.
         keeps_borders: whether hidden states at layer borders are kept for a next pass.
         budget: bytes for them; None for a quarter of what is free.
         span: how many layers a window has.
@@ -38,6 +44,9 @@ class Request:
     batch_tokens: int
     layers: int
     merges: int = 0
+    masked: int = 0
+    refit: bool = False
+    tuned: bool = False
     keeps_borders: bool = False
     budget: int | None = None
     span: int = 2
@@ -71,7 +80,7 @@ def memory_of(facts: Facts, device: Device, request: Request) -> Memory:
     """The memory that a run takes at its peak."""
     size = BYTES[request.dtype]
     weights = facts.bytes_at(facts.layers, request.dtype)
-    merged = request.merges * facts.layer_parameters * size
+    merged = request.merges * facts.layer_parameters * size + _masked(facts, request, size)
     on_gpu = device.kind == "cuda"
     offloaded = 0.0
     if request.spread and on_gpu and weights + merged > (room := int(USABLE * device.memory * device.count)):
@@ -92,16 +101,19 @@ def memory_of(facts: Facts, device: Device, request: Request) -> Memory:
     copy = 0
     if request.saved is not None and request.saved != request.dtype:
         copy = facts.bytes_at(request.layers, request.saved)
-    measuring = borders + activations + similarity + (logits if request.logits_while_measuring else 0)
+    sums, solving = _equations(facts, request)
+    fitting = max(activations + sums, solving)
+    measuring = borders + max(activations + similarity + (logits if request.logits_while_measuring else 0), fitting)
     evaluating = activations + (logits if request.logits else 0)
     parts = {"weights": weights, "merged layers": merged, "hidden states": borders, "activations": activations}
-    parts |= {"logits": logits if request.logits else 0, "similarity": similarity, "saving": copy, "libraries": PROCESS}
+    parts |= {"refit" if request.refit else "mask tuning": solving, "logits": logits if request.logits else 0}
+    parts |= {"similarity": similarity, "saving": copy, "libraries": PROCESS}
     parts = {name: amount for name, amount in parts.items() if amount}
     if not on_gpu:
         peak = weights + merged + max(measuring, evaluating, copy) + PROCESS
         return Memory(parts, peak, peak, 0.0, stride)
     held = int((1 - offloaded) * (weights + merged)) + CONTEXT
-    working = activations + (logits if request.logits else 0)
+    working = max(activations + (logits if request.logits else 0), fitting)
     # Without a device map all weights pass through main memory on their way.
     loading = int(offloaded * (weights + merged)) if request.spread else weights
     host = PROCESS + max(loading, int(offloaded * (weights + merged)) + borders + similarity, copy)
@@ -112,6 +124,23 @@ def _activations(facts: Facts, request: Request, size: int) -> int:
     """A batch inside a layer: hidden states of the last borders, the FFN's three, and float32 copies for statistics."""
     kept = size * ((request.span + 4) * facts.hidden_size + 3 * facts.intermediate_size)
     return request.batch_tokens * (kept + 4 * (facts.intermediate_size + 2 * facts.hidden_size))
+
+
+def _masked(facts: Facts, request: Request, size: int) -> int:
+    """Output maps of the layers that have units silenced; tuned ones are made of them and lie beside them."""
+    inputs = facts.intermediate_size + facts.num_attention_heads * facts.head_dim
+    return request.masked * facts.hidden_size * inputs * size * (2 if request.tuned else 1)
+
+
+def _equations(facts: Facts, request: Request) -> tuple[int, int]:
+    """What the sums of a refit or of a tuning take, and what all does when these are solved."""
+    channels, outputs = facts.intermediate_size, facts.hidden_size
+    if request.refit:
+        solving = 8 * channels * (REFIT_SQUARES * channels + REFIT_SIDES * outputs)
+        return 16 * channels * (channels + outputs), int(solving)
+    if request.tuned:
+        return 12 * channels**2, 4 * TUNING_SQUARES * channels**2
+    return 0, 0
 
 
 def _similarity(facts: Facts, request: Request, size: int) -> int:

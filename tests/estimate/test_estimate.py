@@ -134,6 +134,36 @@ def test_a_refit_costs_a_layer_and_its_sums_for_each_merge(facts: Facts) -> None
     assert after.seconds_by_stage["recover"] > refitted - plain, "the layers between are run as well"
 
 
+@pytest.mark.parametrize("device", [DEVICE, GPU])
+def test_a_refit_holds_its_sums_and_what_it_solves(facts: Facts, device: Device) -> None:
+    small = {"target_layers": 7, "n_tokens": 256, "evaluation_tokens": 64, "batch_size": 1}
+    wide = dataclasses.replace(facts, intermediate_size=4096)
+    plain = estimate(request(**small), wide, device)
+    assert "refit" not in plain.memory_by_part
+    for changes in (
+        {"options": {"refit": True}},
+        {"recover": ["refit"]},
+        {"recover": ["default"]},
+        {"method": "shortgpt", "recover": ["logits", "refit"]},
+    ):
+        told = estimate(request(**small, **changes), wide, device)
+        # Two sums and two arrays to solve them, in float64; half of one more was measured.
+        assert 4 <= told.memory_by_part["refit"] / (8 * 4096**2) <= 5
+        assert told.memory_bytes - plain.memory_bytes > 0.9 * told.memory_by_part["refit"]
+    assert "refit" not in estimate(request(**small, recover=["logits"]), wide, device).memory_by_part
+
+
+def test_a_mask_holds_its_output_maps_and_what_its_tuning_solves(facts: Facts) -> None:
+    plain, masked, tuned = (
+        estimate(request(method=method, options=options), facts, DEVICE)
+        for method, options in (("taylor", {"plus": False}), ("fisher", {"tune": False}), ("fisher", {}))
+    )
+    assert "merged layers" not in plain.memory_by_part
+    assert masked.memory_by_part["merged layers"] == 8 * 32 * (48 + 32) * 4
+    assert tuned.memory_by_part["merged layers"] == 2 * masked.memory_by_part["merged layers"]
+    assert tuned.memory_by_part["mask tuning"] >= 4 * 4 * 48**2 and "mask tuning" not in masked.memory_by_part
+
+
 def test_a_search_costs_its_candidates(facts: Facts) -> None:
     plain = compressing(facts, target_layers=7)
     found = [
