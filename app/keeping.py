@@ -94,11 +94,14 @@ def of_windows(windows: list[DraftWindow], facts: Facts, dropped: Sequence[int] 
 
 
 def groups_of(ends: dict[int, int], layers: int, dropped: Sequence[int] = ()) -> list[list[int]]:
-    """The layers in order but the dropped ones, a window's in one group; ends is its first -> its last."""
+    """The layers in order but the dropped ones, a window's in one group; ends is its first -> its last.
+
+    What of a window lies outside of the model, or runs backwards, is left aside.
+    """
     groups: list[list[int]] = []
     layer = 0
     while layer < layers:
-        last = ends.get(layer, layer)
+        last = min(max(ends.get(layer, layer), layer), layers - 1)
         if layer not in dropped:
             groups.append(list(range(layer, last + 1)))
         layer = last + 1

@@ -114,12 +114,22 @@ def by_hand(
 
 def next_window(draft: Draft, facts: Facts) -> tuple[int, int] | None:
     """The first pair of neighbours that the plan leaves as they are, from the middle on; None without any."""
-    taken = {layer for first, last in draft.windows or [] for layer in range(first, last + 1)} | {*draft.dropped}
+    layers = range(facts.layers)
+    # A link's windows may reach anywhere: only what lies in the model is counted.
+    taken = {*draft.dropped}.union(*(layers[max(first, 0) : max(last + 1, 0)] for first, last in draft.windows or []))
     middle = facts.layers // 2
     for first in [*range(middle, facts.layers - 1), *range(middle)]:
         if first not in taken and first + 1 not in taken:
             return first, first + 1
     return None
+
+
+def reach(end: int, facts: Facts) -> tuple[int, int]:
+    """How far an end of a window may be set: within the model, but for one that a link put outside of it.
+
+    That one is shown where it is, and can only be moved towards the model.
+    """
+    return min(0, end), max(facts.layers - 1, end)
 
 
 def with_window(draft: Draft, place: int, first: int, last: int) -> Draft:

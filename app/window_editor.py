@@ -33,7 +33,8 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
             "Choose the ratios",
             key="own-ratios",
             on_change=_set_own_ratios,
-            args=(windows,),
+            args=(windows, facts),
+            disabled=draft.ratios is None and not _fit(draft, facts),
             help="How much each layer of a window gives. When off, this follows its block influence (BI).",
         )
     for place, (first, last) in enumerate(chosen):
@@ -43,7 +44,14 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
             for column, label, number in ((left, "First layer", first), (right, "Last layer", last)):
                 key = f"{label.split()[0].lower()}-{place}"
                 session.put(key, number)
-                column.number_input(label, step=1, key=key, on_change=_set_window, args=(place,))
+                column.number_input(
+                    label,
+                    *planning.reach(number, facts),
+                    step=1,
+                    key=key,
+                    on_change=_set_window,
+                    args=(place, facts),
+                )
             if draft.ratios is not None and place < len(draft.ratios):
                 _ratio(place, first, draft.ratios[place])
     free = planning.next_window(draft, facts)
@@ -90,16 +98,25 @@ def _actions(draft: Draft, place: int, facts: Facts) -> None:
 # A browser may still send what it shows of a plan that has changed since: a place may be none any more.
 
 
-def _set_window(place: int) -> None:
+def _set_window(place: int, facts: Facts) -> None:
     draft = session.draft()
     first, last = session.value(f"first-{place}"), session.value(f"last-{place}")
     if first is not None and last is not None and place < len(draft.windows or []):
-        session.set_draft(planning.with_window(draft, place, int(first), int(last)))
+        ends = []
+        for old, new in zip((draft.windows or [])[place], (first, last), strict=True):
+            low, high = planning.reach(old, facts)
+            ends.append(min(max(int(new), low), high))
+        session.set_draft(planning.with_window(draft, place, *ends))
 
 
-def _set_own_ratios(windows: list[DraftWindow]) -> None:
+def _fit(draft: Draft, facts: Facts) -> bool:
+    """Whether all windows lie in the model; else there is no telling how many shares they would need."""
+    return all(0 <= first <= last < facts.layers for first, last in draft.windows or [])
+
+
+def _set_own_ratios(windows: list[DraftWindow], facts: Facts) -> None:
     draft = session.draft()
-    if not session.value("own-ratios") or draft.windows is None:
+    if not session.value("own-ratios") or draft.windows is None or not _fit(draft, facts):
         session.set_draft(replace(draft, ratios=None))
         return
     automatic = {(window.first, window.last): window.ratio for window in windows}

@@ -338,3 +338,23 @@ def test_going_to_the_run_page_keeps_the_plan(visit: Visit) -> None:
     assert not at.exception and not at.error
     assert at.button(key="start")
     assert any("from 6 to 4 layers" in each.value for each in at.markdown)
+
+
+def test_a_window_far_outside_of_the_model_is_shown_and_mended(visit: Visit) -> None:
+    at = visit("plan", windows="0-900000000")
+    assert not at.exception and any("does not fit a model" in each.value for each in at.error)
+    first, last = at.number_input(key="first-0"), at.number_input(key="last-0")
+    assert (first.min, first.max, last.value, last.max) == (0, 5, 900_000_000, 900_000_000)
+    assert at.toggle(key="own-ratios").disabled
+    at = last.set_value(1).run()
+    assert not at.exception and not at.error and chosen(at, "windows") == "0-1"
+    assert at.number_input(key="last-0").max == 5
+
+
+def test_windows_that_reach_anywhere_are_counted_within_the_model() -> None:
+    facts = describe("smollm2-135m")
+    far = 10**18  # a list of so many layers would not fit any memory
+    assert planning.next_window(Draft(windows=[(0, far)]), facts) is None
+    assert planning.next_window(Draft(windows=[(-far, -3), (29, far), (20, 3)], dropped=(far,)), facts) == (15, 16)
+    assert keeping.groups_of({0: far}, 4) == [[0, 1, 2, 3]]
+    assert keeping.groups_of({2: 0}, 4) == [[0], [1], [2], [3]]
