@@ -30,7 +30,7 @@ WHERE = f"""
 Paths are those of the machine that serves this page.
 
 Families: {", ".join(family.title for family in FAMILIES.values())}. As GGUF files, those of them that Transformers
-reads: {writable_families()} are tested.
+reads (tested: {writable_families()}).
 """
 
 
