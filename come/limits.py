@@ -6,6 +6,7 @@ On one's own machine little is limited; in a public demonstration (``COME_DEMO``
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,4 +237,4 @@ def _asked_options(config: RunConfig) -> list[tuple[Any, int]]:
 
 
 def _is_path(name: str) -> bool:
-    return "/" in name or name.endswith(".jsonl") or Path(name).exists()
+    return "/" in name or name.endswith(".jsonl") or os.path.exists(name)

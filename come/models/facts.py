@@ -18,6 +18,7 @@ from come.models.family import Family
 from come.models.gguf import converted_folder
 from come.models.shape import shape_of
 from come.models.source import Source, read_config, readable, resolve
+from come.paths import expanded
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -183,8 +184,8 @@ def license_of(name: str) -> str:
     """A model's license: that of a known one, or what a folder's model card states; "" where neither tells."""
     if entry := known(name):
         return entry.license
-    card = Path(name).expanduser() / "README.md"
-    if not card.is_file():
+    card = expanded(name) / "README.md"
+    if not os.path.isfile(card):
         return ""
     for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:60]:
         if line.startswith("license:"):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from come.errors import ComeError
 from come.models.catalogue import BUNDLED, bundled_gguf, known_models
+from come.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,15 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         )
     if text == BUNDLED:
         return Source("gguf", str(bundled_gguf()))
-    path = Path(text).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
+    path = expanded(text)
+    if os.path.isdir(path):
+        if not os.path.isfile(path / "config.json"):
             raise ComeError(
                 f"The folder {text} holds no model (no config.json).",
                 "Choose a folder that Transformers' save_pretrained wrote.",
             )
         return Source("folder", str(path))
-    if path.is_file():
+    if os.path.isfile(path):
         if path.suffix.lower() != ".gguf":
             raise ComeError(f"{text} is a file, but not a .gguf file.", "Name the folder it is in, or a .gguf file.")
         return Source("gguf", str(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
+import os
 from typing import Any, Literal
 
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from come.errors import ComeError
+from come.paths import expanded
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Use = Literal["calibration", "recovery", "evaluation"]
@@ -162,8 +163,8 @@ def anchored(config: RunConfig) -> RunConfig:
 
 def anchored_path(name: str) -> str:
     """The absolute path of a file or folder that exists; any other name (known, or a hub id) as it is."""
-    path = Path(name).expanduser()
-    if name in _reserved_names() or not name.strip() or not path.exists():
+    path = expanded(name)
+    if name in _reserved_names() or not name.strip() or not os.path.exists(path):
         return name
     return str(path.resolve())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from come.errors import ComeError
+from come.paths import expanded
 from come.text import hub
 from come.text.documents import MAX_CHARACTERS, join
 
@@ -86,7 +87,7 @@ def read(text: str | os.PathLike[str], split: Split = "calibration") -> str:
     elif name in hub.SETS:
         content = hub.fetch(name, split)
     elif isinstance(text, os.PathLike) or _looks_like_path(name):
-        content = _read_file(Path(os.path.expanduser(name)))
+        content = _read_file(expanded(name))
     else:
         raise _unknown(name)
     if not content.strip():

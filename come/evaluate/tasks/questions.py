@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from come.errors import ComeError
+from come.paths import expanded
 
 _FORM = 'Write lines like {"question": "Ice is", "choices": ["cold.", "hot."], "answer": 0}.'
 
@@ -65,7 +66,7 @@ def read_questions(path: str | Path) -> list[Question]:
     Raises:
         ComeError: there is no such file, it cannot be read, a line is malformed (named by its number), or it is empty.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         text = path.read_text("utf-8-sig")
     except FileNotFoundError as error:
@@ -74,6 +75,8 @@ def read_questions(path: str | Path) -> list[Question]:
         raise ComeError(f"{path} is not UTF-8 text.", "Convert it to UTF-8, or name another file.") from error
     except OSError as error:
         raise ComeError(f"{path} cannot be read: {error.strerror}.", "Name a file that you may read.") from error
+    except ValueError as error:  # it holds a NUL character
+        raise ComeError(f"No file can be named {str(path)!r}.", "Check the path of the questions.") from error
     questions = list(_questions(text, path))
     if not questions:
         raise ComeError(f"{path} holds no questions.", _FORM)
