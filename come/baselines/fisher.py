@@ -65,7 +65,7 @@ class FisherOptions(PassOptions):
     summary="Silence KV groups and FFN channels of least Fisher information, then scale those that are kept.",
     options=FisherOptions,
     needs=("forward", "gradients"),
-    cost="A forward and a backward pass over the calibration tokens, and six forward passes to tune.",
+    cost="Two passes forwards and one backwards over the calibration tokens, and six forwards to tune.",
     target="parameters",
 )
 def fisher(task: Task, options: FisherOptions) -> Result:

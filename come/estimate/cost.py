@@ -10,12 +10,13 @@ from typing import Any
 
 from come.compress import check_request
 from come.errors import ComeError
+from come.estimate.baselines import baseline_schedule, baseline_seconds
 from come.estimate.device import Device, known_device, measure_device, remember
 from come.estimate.memory import Request, memory_of
 from come.estimate.questions import request_tokens
 from come.estimate.recovery import merge_refit_seconds, recovery_seconds
 from come.estimate.words import assumptions_of, evaluates, offloading, warnings_of
-from come.estimate.work import Clock, Schedule, by_hand_schedule, greedy_schedule, progressive_schedule
+from come.estimate.work import Clock, Schedule, by_hand_schedule, progressive_schedule
 from come.measure import Measurement, check_rules
 from come.measure.walk import default_batch_size
 from come.merge.choice import SelectionOptions
@@ -201,11 +202,10 @@ def _schedule(
             return by_hand_schedule(facts, options.windows, options)
         return progressive_schedule(facts, target, options, stride, likely)
     n_tokens = _whole(config.n_tokens, config.seq_len)
-    if (greedy := greedy_schedule(facts, target, options, config.method, n_tokens)) is not None:
-        return greedy
+    if (known := baseline_schedule(facts, target, options, config.method, n_tokens, stride)) is not None:
+        return known
     needs = method(config.method).needs
-    passes = [float(facts.layers)] if needs and target < facts.layers else []
-    return Schedule(passes, gradients="gradients" in needs)
+    return Schedule([float(facts.layers)] if needs and target < facts.layers else [])
 
 
 def _memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, options: Any, device: Device) -> Request:
@@ -255,6 +255,8 @@ def _stages(
     if config.kind == "analyze":
         return stages | {"measure": running + clock.similarities(config.similarity, n_tokens)}
     stages["compress"] = clock.hashing() + running + merge_refit_seconds(clock, schedule, n_tokens, options)
+    if schedule.unmeasured:
+        stages["compress"] += baseline_seconds(clock, config.method, options, n_tokens)
     if config.recover:
         if "ppl" in config.evaluate:
             tokens = _whole(config.evaluation_tokens, config.seq_len)

@@ -39,10 +39,13 @@ def refit_seconds(clock: Clock, n_tokens: int, count: float) -> float:
     factor = channels**3 / 3
     compared = strengths * (factor + 4 * channels**2 * min(MIXTURES, outputs)) + 2 * channels**2 * outputs
     solved = 2 * (factor + 2 * channels**2 * outputs)  # float64, at half of float32's speed
-    flops = clock.device.flops
+    return clock.layers(count, n_tokens) + count * (sums + compared + solved) / float32_speed(clock)
+
+
+def float32_speed(clock: Clock) -> float:
+    """FLOP/s of matrix products in float32, whatever the run's dtype."""
     slower = 1 if clock.dtype == "float32" else FLOAT32_SLOWER.get(clock.device.kind, 2)
-    speed = flops.get("float32") or clock.device.linear_speed(clock.dtype) / slower
-    return clock.layers(count, n_tokens) + count * (sums + compared + solved) / speed
+    return clock.device.flops.get("float32") or clock.device.linear_speed(clock.dtype) / slower
 
 
 def merge_refit_seconds(clock: Clock, schedule: Schedule, n_tokens: int, options: Any) -> float:

@@ -37,7 +37,9 @@ class Schedule:
         merges: how many merges are made.
         candidates: for each merge with a search, (candidates, layers run for each).
         candidate_tokens: over how many tokens candidates are run; None for all.
-        gradients: whether the passes go backwards as well.
+        unmeasured: how many layers are run over all tokens and only run; the way back through one counts as more.
+        heads: how often the head is run over all tokens, counted likewise.
+        similarity: the kinds of matrices that the passes make (``come.measure``).
         guessed: whether how many candidates there are depends on what they show, so that this is a guess.
     """
 
@@ -45,7 +47,9 @@ class Schedule:
     merges: int = 0
     candidates: list[tuple[int, float]] = field(default_factory=list)
     candidate_tokens: int | None = None
-    gradients: bool = False
+    unmeasured: float = 0.0
+    heads: float = 0.0
+    similarity: tuple[str, ...] = ()
     guessed: bool = False
 
 
@@ -102,21 +106,6 @@ def by_hand_schedule(facts: Facts, windows: Sequence[Sequence[int]], options: An
             candidates.append((_candidates(facts, options), float(layers - 1)))
         layers -= last - first
     return Schedule([float(facts.layers)] if windows else [], len(windows), candidates)
-
-
-def greedy_schedule(facts: Facts, target: int, options: Any, name: str, n_tokens: int) -> Schedule | None:
-    """The schedule of a baseline that tries candidates; None for one that does not."""
-    layers, gone = facts.layers, facts.layers - target
-    few = getattr(options, "sequences", None), getattr(options, "seq_len", None)
-    tokens = min(n_tokens, few[0] * few[1]) if few[0] and few[1] else n_tokens
-    if name == "sleb":
-        return Schedule([float(layers)], gone, [(left, (left - 1) / 2) for left in range(layers, target, -1)])
-    if name == "finercut":  # two sub-layers a layer
-        tried = [(2 * layers - step, layers / 2) for step in range(2 * gone)]
-        return Schedule([float(layers)], 2 * gone, tried, tokens)
-    if name in ("laco", "slm"):  # each layer is tried at each of a few thresholds
-        return Schedule([float(layers)], gone, [(3 * layers, layers / 2)], tokens, guessed=True)
-    return None
 
 
 def _candidates(facts: Facts, options: Any) -> int:
@@ -180,7 +169,9 @@ class Clock:
             tried * (self.layers(count, looked_at) + self.head(looked_at) + self.merge(2))
             for tried, count in schedule.candidates
         )
-        return passes * (3 if schedule.gradients else 1) + schedule.merges * self.merge(span) + scored
+        plain = self.layers(schedule.unmeasured, n_tokens) + schedule.heads * self.head(n_tokens)
+        seen = self.similarities(schedule.similarity, n_tokens)
+        return passes + plain + seen + schedule.merges * self.merge(span) + scored
 
     def decoding(self, n_tokens: int, layers: int) -> float:
         """Seconds to write tokens one at a time: all weights are read for each."""

@@ -12,6 +12,7 @@ import torch
 import come
 from come.errors import ComeError
 from come.estimate import Device, estimate, known_device, measure_device, published, remember
+from come.estimate.baselines import baseline_schedule
 from come.measure import measure
 from come.measure.borders import Borders
 from come.merge import methods
@@ -162,6 +163,44 @@ def test_a_mask_holds_its_output_maps_and_what_its_tuning_solves(facts: Facts) -
     assert masked.memory_by_part["merged layers"] == 8 * 32 * (48 + 32) * 4
     assert tuned.memory_by_part["merged layers"] == 2 * masked.memory_by_part["merged layers"]
     assert tuned.memory_by_part["mask tuning"] >= 4 * 4 * 48**2 and "mask tuning" not in masked.memory_by_part
+
+
+def test_gradients_cost_the_way_back_and_tuning_six_passes_more(facts: Facts) -> None:
+    one, taylor, fisher, tuned = (
+        compressing(facts, n_tokens=65536, method=method, options=options)
+        for method, options in (
+            ("deeper", {}),
+            ("taylor", {"plus": False}),
+            ("fisher", {"tune": False}),
+            ("fisher", {"tune": True}),
+        )
+    )
+    assert one < fisher < taylor < tuned
+    counted, heads = [], []
+    for name, options in (("taylor", {"plus": False}), ("fisher", {"tune": False}), ("fisher", {})):
+        schedule = baseline_schedule(facts, 5, methods()[name].parse(options), name, 65536, 1)
+        assert schedule is not None
+        counted.append(schedule.unmeasured / facts.layers)
+        heads.append(schedule.heads)
+    assert counted == [2 + 2, 2 + 1, 2 + 1 + 6], "as often forwards; back through weights and states, or states alone"
+    assert heads == [3, 3, 3]
+    halved = compressing(facts, method="taylor", dtype="bfloat16", n_tokens=65536, options={"plus": False})
+    assert halved > 0.7 * taylor, "in float32, which is half as fast, go the layers that gradients go through"
+    unkept = baseline_schedule(facts, 5, methods()["taylor"].parse({}), "taylor", 65536, facts.layers + 1)
+    assert unkept is not None and unkept.unmeasured > 4 * facts.layers, "what enters a layer is run again"
+
+
+def test_the_light_layer_is_trained(facts: Facts) -> None:
+    def streamline(**options: Any) -> float:
+        return compressing(facts, n_tokens=65536, method="streamline", options=options)
+
+    assert compressing(facts, n_tokens=65536, method="shortgpt") < streamline(steps=1) < streamline()
+    one, two, three = (streamline(steps=steps) for steps in (1000, 2000, 3000))
+    assert two - one == pytest.approx(three - two)
+    assert streamline(minutes=30) - streamline(minutes=10) == pytest.approx(20 * 60)
+    assert streamline(minutes=30, steps=5) > 30 * 60
+    untouched = compressing(facts, method="streamline", target_layers=8, options={"minutes": 30})
+    assert untouched < 1, "nothing is removed, so nothing is trained"
 
 
 def test_a_search_costs_its_candidates(facts: Facts) -> None:
