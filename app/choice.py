@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,8 @@ class Draft:
     """The plan as the visitor has it so far; at most one of target_layers, sparsity, windows is set.
 
     None of the three set means the default: a fifth of the parameters, chosen automatically. ``dropped`` are layers
-    that go whole, ascending; like ``ratios`` they are only beside windows.
+    that go whole, ascending; like ``ratios`` they are only beside windows. Numbers are as exact as the URL writes them,
+    so that a draft that went through a link or a reload is the same, and finds its run.
     """
 
     method: str = "come"
@@ -53,6 +54,12 @@ class Draft:
     dropped: tuple[int, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Round what the URL rounds."""
+        object.__setattr__(self, "ratios", [shares(ratio) for ratio in self.ratios] if self.ratios else None)
+        if self.sparsity is not None:
+            object.__setattr__(self, "sparsity", float(_sparsity(self.sparsity)))
+
     @property
     def is_empty(self) -> bool:
         """Whether it is a plan by hand that leaves every layer as it is."""
@@ -60,6 +67,20 @@ class Draft:
 
 
 DEFAULT_SPARSITY = 0.2
+DIGITS = 6  # of a share, behind the point
+
+
+def shares(ratio: Sequence[float]) -> tuple[float, ...]:
+    """A ratio in the digits that the URL has; what rounding adds or takes is made good on the largest share."""
+    rounded = [round(share, DIGITS) for share in ratio]
+    if abs(sum(rounded) - 1) < 1e-3:
+        largest = rounded.index(max(rounded))
+        rounded[largest] = round(1 - sum(rounded[:largest] + rounded[largest + 1 :]), DIGITS)
+    return tuple(rounded)
+
+
+def _sparsity(share: float) -> str:
+    return f"{share:.6g}"
 
 
 def plan_fields(plan: Draft) -> dict[str, Any]:
@@ -83,8 +104,10 @@ def plan_fields(plan: Draft) -> dict[str, Any]:
 
 
 def comparable(options: dict[str, Any]) -> dict[str, Any]:
-    """Options with lists for tuples, as JSON has them."""
+    """Options with lists for tuples, as JSON has them, and ratios in the digits of a draft's."""
     plain: dict[str, Any] = json.loads(json.dumps(options))
+    if ratios := plain.get("ratios"):
+        plain["ratios"] = [list(shares(ratio)) if isinstance(ratio, list) else ratio for ratio in ratios]
     return plain
 
 
@@ -103,11 +126,11 @@ def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
     if plan.target_layers is not None:
         query["target"] = str(plan.target_layers)
     if plan.sparsity is not None:
-        query["remove"] = f"{plan.sparsity:.6g}"
+        query["remove"] = _sparsity(plan.sparsity)
     if plan.windows is not None:
         query["windows"] = ",".join(f"{first}-{last}" for first, last in plan.windows)
     if plan.ratios is not None:
-        query["ratios"] = ",".join("-".join(f"{share:.6f}" for share in ratio) for ratio in plan.ratios)
+        query["ratios"] = ",".join("-".join(f"{share:.{DIGITS}f}" for share in ratio) for ratio in plan.ratios)
     if plan.dropped:
         query["drop"] = ",".join(map(str, plan.dropped))
     if plan.options:
@@ -170,14 +193,7 @@ def _layers(text: str) -> tuple[int, ...]:
 
 
 def _ratios(text: str) -> list[tuple[float, ...]]:
-    """Shares a window; rounding in the URL is made good on the last share, so that they sum to 1."""
-    ratios = []
-    for part in text.split(","):
-        shares = [float(share) for share in part.split("-")]
-        if abs(sum(shares) - 1) < 1e-3:
-            shares[-1] = 1 - sum(shares[:-1])
-        ratios.append(tuple(shares))
-    return ratios
+    return [tuple(float(share) for share in part.split("-")) for part in text.split(",")]
 
 
 def _options(text: str) -> dict[str, Any]:

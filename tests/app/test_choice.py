@@ -1,9 +1,13 @@
 """What the URL says is what was chosen, and undo goes back."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from app.choice import Choice, Draft, from_params, to_params
+from app import planning
+from app.choice import Choice, Draft, comparable, from_params, plan_fields, to_params
+from come.merge.allocate import check_ratio
 
 PLANS = [
     Draft(),
@@ -27,6 +31,50 @@ def test_shares_rounded_in_the_url_sum_to_one() -> None:
     _, plan, _ = from_params(to_params(Choice(), Draft(windows=[(1, 3)], ratios=[(1 / 3, 1 / 3, 1 / 3)])))
     assert plan.ratios is not None
     assert sum(plan.ratios[0]) == pytest.approx(1, abs=1e-12)
+
+
+@st.composite
+def drafts(draw: st.DrawFn) -> Draft:
+    """Plans as the page makes them: ratios by sliders, by numbers, equal, and as the measurement gives them."""
+    options = draw(st.dictionaries(st.sampled_from(["exponent", "floor"]), st.floats(0, 1e6), max_size=2))
+    aim = draw(st.sampled_from(["layers", "share", "hand"]))
+    if aim == "layers":
+        return Draft(target_layers=draw(st.integers(1, 100)), options=options)
+    if aim == "share":
+        return Draft(sparsity=draw(st.floats(0, 1)), options=options)
+    sizes = draw(st.lists(st.integers(2, 12), max_size=4))
+    windows = [(20 * place, 20 * place + size - 1) for place, size in enumerate(sizes)]
+    if not draw(st.booleans()):
+        return Draft(windows=windows, dropped=tuple(sorted(draw(st.sets(st.integers(90, 99))))), options=options)
+    ratios = []
+    for size in sizes:
+        cut = planning.from_cuts(draw(st.lists(st.integers(0, 100), min_size=size - 1, max_size=size - 1)))
+        parts = draw(st.lists(st.floats(0.001, 1), min_size=size, max_size=size))
+        ratios.append(draw(st.sampled_from([cut, planning.equal(size), tuple(part / sum(parts) for part in parts)])))
+    return Draft(windows=windows, ratios=ratios, options=options)
+
+
+@given(drafts())
+def test_a_draft_survives_its_own_link(plan: Draft) -> None:
+    assert from_params(to_params(Choice(), plan)) == (Choice(), plan, [])
+    read = from_params(to_params(Choice(), plan))[1]
+    assert plan_fields(read) == plan_fields(plan)
+    for (first, last), ratio in zip(plan.windows or [], plan.ratios or [], strict=False):
+        check_ratio(ratio, last - first + 1)
+        assert sum(ratio) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("cut", range(1, 100))
+def test_every_cut_of_the_slider_finds_its_run_again(cut: int) -> None:
+    ratio = planning.from_cuts([cut])
+    plan = Draft(windows=[(4, 5)], ratios=[ratio])
+    reloaded = from_params(to_params(Choice(), plan))[1]
+    assert plan_fields(reloaded)["options"] == {"windows": [[4, 5]], "ratios": [list(ratio)]}
+
+
+def test_runs_with_more_digits_are_compared_in_those_of_a_draft() -> None:
+    asked = {"windows": [(4, 5)], "ratios": [(0.57, 1 - 0.57), None]}
+    assert comparable(asked) == {"windows": [[4, 5]], "ratios": [[0.57, 0.43], None]}
 
 
 @pytest.mark.parametrize(
