@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -36,7 +37,15 @@ def ratio_from_influence(influence: Sequence[float], exponent: float, floor: flo
     return [least if i == largest else share * (1 - least) / others for i, share in enumerate(shares)]
 
 
-def allocate(units: int, ratio: Sequence[float]) -> list[int]:
+def pair_ratio(steps: int, of: int) -> tuple[Fraction, Fraction]:
+    """The ratio of a pair whose first layer gets ``steps`` of ``of`` equal parts.
+
+    Exact: as floating-point numbers, 0.2 of five units are fewer than one where 0.2 is 1 - 0.8.
+    """
+    return Fraction(steps, of), Fraction(of - steps, of)
+
+
+def allocate(units: int, ratio: Sequence[float | Fraction]) -> list[int]:
     """How many of ``units`` each layer of a window gets: floor(units * share), the largest share taking the rest."""
     counts = [math.floor(units * share) for share in ratio]
     largest = list(ratio).index(max(ratio))

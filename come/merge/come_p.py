@@ -15,7 +15,7 @@ from come.events import emit
 from come.measure.finite import check_finite
 from come.measure.runner import LayerRunner
 from come.measure.suffix import losses_from
-from come.merge.allocate import allocate
+from come.merge.allocate import allocate, pair_ratio
 from come.merge.by_hand import by_hand
 from come.merge.choice import Choice, SelectionOptions
 from come.merge.concatenate import concatenate
@@ -137,14 +137,13 @@ class Scorer:
 
     def candidate(self, steps: int) -> Concatenate:
         """The merge that gives the first layer of the pair ``steps`` grid steps of the whole."""
-        share = steps / self.options.granularity
-        choice = self.choice
-        return decide(choice.window, (share, 1 - share), choice.kv_groups, choice.channels)
+        ratio, choice = pair_ratio(steps, self.options.granularity), self.choice
+        return decide(choice.window, ratio, choice.kv_groups, choice.channels)
 
     def plateaus(self) -> list[range]:
         """The stretches of grid steps that share out the KV groups alike."""
         granularity, groups = self.options.granularity, len(self.choice.kv_groups[0])
-        shares = [allocate(groups, (steps / granularity, 1 - steps / granularity)) for steps in range(granularity + 1)]
+        shares = [allocate(groups, pair_ratio(steps, granularity)) for steps in range(granularity + 1)]
         starts = [step for step in range(granularity + 1) if step == 0 or shares[step] != shares[step - 1]]
         return [range(start, end) for start, end in itertools.pairwise([*starts, granularity + 1])]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class DraftWindow:
 
 
 def decide(
-    window: Window, ratio: Sequence[float], kv_groups: Sequence[Tensor], channels: Sequence[Tensor]
+    window: Window, ratio: Sequence[float | Fraction], kv_groups: Sequence[Tensor], channels: Sequence[Tensor]
 ) -> Concatenate:
     """The step that merges a window: the units that the ratio gives each layer, the most sensitive first.
 
@@ -62,7 +63,8 @@ def decide(
         counts = allocate(len(sensitivity[0]), ratio)
         return [most_sensitive(units, count) for units, count in zip(sensitivity, counts, strict=True)]
 
-    return Concatenate(window=window, ratio=list(ratio), kv_groups=keep(kv_groups), channels=keep(channels))
+    shares = [float(share) for share in ratio]
+    return Concatenate(window=window, ratio=shares, kv_groups=keep(kv_groups), channels=keep(channels))
 
 
 def draft(

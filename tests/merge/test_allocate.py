@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from come.errors import ComeError
-from come.merge.allocate import allocate, check_ratio, most_sensitive, ratio_from_influence
+from come.merge.allocate import allocate, check_ratio, most_sensitive, pair_ratio, ratio_from_influence
 from come.merge.select import check_windows, choose, window_size
 
 influences = st.lists(st.floats(1e-6, 2.0), min_size=2, max_size=8)
@@ -32,6 +32,15 @@ def test_an_allocation_hands_out_every_unit(influence: list[float], units: int) 
     largest = ratio.index(max(ratio))
     for at, (count, share) in enumerate(zip(counts, ratio, strict=True)):
         assert at == largest or count == int(units * share)
+
+
+@given(st.integers(1, 30000), st.integers(1, 200), st.data())
+def test_a_pair_shares_out_by_whole_numbers(units: int, of: int, data: st.DataObject) -> None:
+    steps = data.draw(st.integers(0, of))
+    floors = units * steps // of, units * (of - steps) // of
+    first = units - floors[1] if 2 * steps >= of else floors[0]
+    assert allocate(units, pair_ratio(steps, of)) == [first, units - first]
+    assert [float(share) for share in pair_ratio(steps, of)] == [steps / of, (of - steps) / of]
 
 
 def test_ratios_by_hand() -> None:

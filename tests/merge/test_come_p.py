@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import come
 from come.errors import ComeError
 from come.merge import Concatenate, Remove
-from come.merge.come_p import MOST_CANDIDATES, coarse_to_fine, grid
+from come.merge.choice import Choice
+from come.merge.come_p import MOST_CANDIDATES, ComePOptions, Scorer, coarse_to_fine, grid
 from come.merge.compatible import mixable_windows
 from come.merge.draft import decide
 from come.merge.take import take_step
@@ -32,7 +33,7 @@ def straightforward(family: str, granularity: int) -> tuple[Concatenate, float]:
     pair = slice(first, first + 2)
     scored = []
     for at in range(granularity + 1):
-        ratio = (at / granularity, 1 - at / granularity)
+        ratio = (at / granularity, (granularity - at) / granularity)
         step = decide(
             (first, first + 1), ratio, list(seen.kv_group_sensitivity[pair]), list(seen.mlp_sensitivity[pair])
         )
@@ -64,6 +65,21 @@ def test_no_removal_of_either_layer_has_a_lower_loss(search: str) -> None:
         chosen = come.perplexity(take_step(before, step), TOKENS)
         for layer in step.window:
             assert chosen <= come.perplexity(take_step(before, Remove(layers=[layer])), TOKENS)
+
+
+def test_a_candidate_shares_out_whole_units_by_the_rule() -> None:
+    shape = {"hidden_size": 60, "num_attention_heads": 15, "num_key_value_heads": 5, "intermediate_size": 40}
+    choice = Choice(tiny_bundle("llama", **shape), (1, 2), [0.1, 0.1], [torch.rand(5)] * 2, [torch.rand(40)] * 2, 2)
+    score = Scorer(None, ComePOptions(), choice)  # type: ignore[arg-type]
+    for steps, groups, channels in ((4, [1, 4], [8, 32]), (16, [4, 1], [32, 8]), (18, [5, 0], [36, 4])):
+        step = score.candidate(steps)
+        assert step.ratio == [steps / 20, (20 - steps) / 20]
+        assert [len(kept) for kept in step.kv_groups] == groups
+        assert [len(kept) for kept in step.channels] == channels
+    assert score.plateaus() == [
+        *(range(0, 4), range(4, 8), range(8, 10)),
+        *(range(10, 13), range(13, 17), range(17, 21)),
+    ]
 
 
 def test_candidates_that_keep_the_same_units_are_scored_once() -> None:
