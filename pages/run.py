@@ -219,8 +219,10 @@ def _stop_early(run: Run) -> None:
 def _log(run: Run) -> None:
     text = running.tail(run.log()).strip()
     events = running.told(run.events())
-    nothing = "Nothing was reported yet." if run.state().active else "No log was kept of this run."
-    st.code(shown("\n".join(events)) or nothing, language=None, height=220 if events else "content")
+    active = run.state().active
+    nothing = "Nothing was reported yet." if active else "No log was kept of this run."
+    # As high from the start as it will be: what is below stays in place.
+    st.code(shown("\n".join(events)) or nothing, language=None, height=220 if events or active else "content")
     if text:
         st.caption("What the process itself wrote")
         st.code(shown(text), language=None, height=160)
