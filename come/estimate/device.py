@@ -110,7 +110,31 @@ def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "
     if dtype not in DTYPES:
         raise ComeError(f"There is no dtype {dtype!r}.", f"Choose one of {', '.join(DTYPES)}.")
     place = _place(device)
-    width, precision = PROBE_WIDTH[place.type], DTYPES[dtype]
+    flops, attention, bandwidth, copied, hashing = _probe(place, DTYPES[dtype], seconds)
+    if place.type == "cuda":
+        torch.cuda.empty_cache()  # what the probe took counts as free again
+    return _with_free_memory(
+        Device(
+            name=torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
+            flops={dtype: flops},
+            bandwidth=bandwidth,
+            memory=0,
+            count=torch.cuda.device_count() if place.type == "cuda" else 1,
+            kind=place.type,
+            attention_flops={dtype: attention},
+            host_bandwidth=copied if place.type == "cuda" else bandwidth,
+            hashing=hashing,
+            measured=True,
+        ),
+        device,
+    )
+
+
+def _probe(place: Any, precision: Any, seconds: float) -> list[float]:
+    """How fast a torch device is in a torch dtype: FLOP/s of products and of attention, bytes/s of the rest."""
+    import torch
+
+    width = PROBE_WIDTH[place.type]
 
     def settle() -> None:
         if place.type != "cpu":
@@ -123,7 +147,7 @@ def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "
         wide = torch.randn(PROBE_TOKENS, 2 * width, device=place).to(precision)
         functional = torch.nn.functional
         bytes_ = bytes(1 << 24)
-        rates = _rates(
+        return _rates(
             [
                 (lambda: functional.linear(states, weight), 2 * states.numel() * 4 * width),
                 (
@@ -138,31 +162,18 @@ def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "
             seconds,
             settle,
         )
-    flops, attention, bandwidth, copied, hashing = rates
-    return _with_free_memory(
-        Device(
-            name=torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
-            flops={dtype: flops},
-            bandwidth=bandwidth,
-            memory=torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else 0,
-            count=torch.cuda.device_count() if place.type == "cuda" else 1,
-            kind=place.type,
-            attention_flops={dtype: attention},
-            host_bandwidth=copied if place.type == "cuda" else bandwidth,
-            hashing=hashing,
-            measured=True,
-        )
-    )
 
 
 def known_device(dtype: str = "float32", device: str = "auto") -> Device | None:
     """The device as it was last measured and remembered; None where it was not. Computes nothing.
 
+    Its free memory is that of this moment, on a GPU that is there as well.
+
     Args:
         dtype, device: as for ``measure_device``.
     """
     with suppress(OSError, ValueError, TypeError, KeyError, ComeError):
-        return _with_free_memory(Device(**_kept()[_key(dtype, device)]))
+        return _with_free_memory(Device(**_kept()[_key(dtype, device)]), device)
     return None
 
 
@@ -210,9 +221,20 @@ def _place(device: str) -> Any:
     return device_named(device)
 
 
-def _with_free_memory(device: Device) -> Device:
+def _with_free_memory(device: Device, name: str) -> Device:
+    """The device, which ``come.load`` knows by that name, with what is free of it and of main memory now."""
     free = int(psutil.virtual_memory().available)
-    return replace(device, memory=device.memory if device.kind == "cuda" else free, host_memory=free)
+    return replace(device, memory=_free_of_gpu(device, name) if device.kind == "cuda" else free, host_memory=free)
+
+
+def _free_of_gpu(device: Device, name: str) -> int:
+    """Bytes that are free now; as they were remembered, where the GPU is not there or does not answer."""
+    import torch
+
+    with suppress(RuntimeError):
+        if torch.cuda.is_available():
+            return int(torch.cuda.mem_get_info(_place(name))[0])
+    return device.memory
 
 
 def _kept() -> dict[str, Any]:

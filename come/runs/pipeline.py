@@ -16,7 +16,7 @@ from come.events import OnProgress, emit
 from come.measure import measure
 from come.merge import Average, Concatenate, Remove, Result, Step, StepRecord, methods, replay
 from come.merge.registry import goes_on
-from come.models import Bundle, save
+from come.models import Bundle, describe, save
 from come.models.offload import is_offloaded
 from come.recover import recover
 from come.recover.recover import check_in_memory
@@ -51,9 +51,9 @@ def work(run: Run, config: RunConfig, on_progress: OnProgress = None, shared: Sh
         ComeError: something in the request turns out to be impossible.
     """
     job = Job(run, config, Results(run, config), shared or Shared(), on_progress)
+    _remember_speed(config)  # while the device is free
     with job.results.timed("load"):
         bundle = job.shared.bundle(config, on_progress)
-    _remember_speed(bundle, config.device)
     with job.results.timed("text"):
         # All of them, so that a text that is too short is told of before the work.
         calibration, *_ = [job.shared.tokens(bundle, config, use, on_progress) for use in config.uses]
@@ -65,12 +65,12 @@ def work(run: Run, config: RunConfig, on_progress: OnProgress = None, shared: Sh
     emit(on_progress, "done", 1, 1, "Done")
 
 
-def _remember_speed(bundle: Bundle, device: str) -> None:
+def _remember_speed(config: RunConfig) -> None:
     """Measure this machine's speed once (a second), so that the page can say beforehand what runs will take."""
-    dtype = _dtype(bundle)
-    if known_device(dtype, device) is None:
-        with suppress(ComeError, OSError):
-            remember(measure_device(dtype, device=device), dtype, device)
+    with suppress(ComeError, OSError):
+        dtype = config.dtype if config.dtype != "auto" else describe(config.model).dtype
+        if known_device(dtype, config.device) is None:
+            remember(measure_device(dtype, device=config.device), dtype, config.device)
 
 
 def _analyze(job: Job, bundle: Bundle, calibration: Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 
 import come
 from come.errors import ComeError
-from come.estimate import Device, estimate, known_device, measure_device, published, remember
+from come.estimate import Device, estimate, known_device, published, remember
 from come.estimate.baselines import baseline_schedule
 from come.measure import measure
 from come.measure.borders import Borders
@@ -311,18 +311,6 @@ def test_impossible_requests_are_one_sentence(facts: Facts, changes: dict[str, A
         estimate(request(**changes), facts, DEVICE)
 
 
-def test_a_measured_device_is_remembered() -> None:
-    assert known_device("float32") is None
-    found = measure_device("float32", seconds=0.01)
-    assert found.measured and found.kind in ("cpu", "cuda", "mps")
-    assert found.flops["float32"] > 1e6 and found.memory > 0
-    remember(found, "float32")
-    remember(measure_device("bfloat16", seconds=0.01), "bfloat16")
-    known = known_device("float32")
-    assert known is not None and known.flops == found.flops
-    assert known_device("float16") is None
-
-
 def test_without_a_device_the_known_one_serves_until_it_is_measured_again(
     facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,30 +324,6 @@ def test_without_a_device_the_known_one_serves_until_it_is_measured_again(
     assert estimate(request(), facts, remeasure=True).device.name == "measured anew"
     known = known_device("float32")
     assert known is not None and known.flops == {"float32": 5e9}
-
-
-def test_a_spoilt_cache_is_no_cache(tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
-    for content in ("", "[]", "{", '{"a": 1}'):
-        (tmp_path / "home" / "device.json").write_text(content)
-        assert known_device("float32") is None
-    remember(DEVICE, "float32")
-    assert known_device("float32") is not None
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: measure_device("float8"),
-        lambda: measure_device("float32", device="toaster"),
-        lambda: published("A1000"),
-        lambda: Device("nothing", {}, 1.0, 1),
-        lambda: Device("standing still", {"float32": 0.0}, 1.0, 1),
-    ],
-)
-def test_devices_that_make_no_sense_are_refused(make: Any) -> None:
-    with pytest.raises(ComeError):
-        make()
 
 
 def test_an_earlier_analysis_of_the_model_is_found(tmp_path: Path) -> None:

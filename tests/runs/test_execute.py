@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from come.errors import ComeError
+from come.estimate import Device
 from come.events import Event
 from come.merge import Plan
 from come.models import Bundle, load
@@ -208,6 +209,25 @@ def test_a_text_that_is_too_short_is_told_of_before_the_work(new_run: Create, as
         execute(run)
     assert not (run.path / "plan.json").exists()
     assert "unrecovered" not in run.results()
+
+
+def test_the_device_is_measured_before_the_model_lies_on_it(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def measured(dtype: str, device: str) -> Device:
+        order.append(f"measured in {dtype}")
+        return Device("a machine", {dtype: 1e9}, 1e9, 10**9)
+
+    def loaded(*args: Any) -> Bundle:
+        order.append("loaded")
+        return load(*args)
+
+    monkeypatch.setattr(pipeline, "measure_device", measured)
+    monkeypatch.setattr(shared, "load", loaded)
+    execute(new_run(keep_model=False))
+    assert order == ["measured in float32", "loaded"]
+    execute(new_run(keep_model=False, seed=1))
+    assert order[2:] == ["loaded"], "it is known by now"
 
 
 @pytest.mark.parametrize(("asked_for", "words"), [("recover", "cannot be recovered"), ("save", "own dtype only")])
