@@ -12,19 +12,18 @@ from come.compress import check_request
 from come.errors import ComeError
 from come.estimate.baselines import baseline_schedule, baseline_seconds
 from come.estimate.device import Device, known_device, measure_device, remember
-from come.estimate.memory import Request, memory_of
+from come.estimate.memory import memory_of
+from come.estimate.needs import memory_request, whole
 from come.estimate.questions import request_tokens
 from come.estimate.recovery import merge_refit_seconds, recovery_seconds
 from come.estimate.words import assumptions_of, evaluates, offloading, warnings_of
 from come.estimate.work import Clock, Schedule, by_hand_schedule, progressive_schedule
 from come.measure import Measurement, check_rules
-from come.measure.walk import default_batch_size
 from come.merge.choice import SelectionOptions
 from come.merge.draft import draft
 from come.merge.registry import method
 from come.models import Facts, describe
 from come.models.facts import BYTES
-from come.recover.registry import names_of
 from come.runs import list_runs
 from come.runs.config import RunConfig, checked
 
@@ -32,7 +31,6 @@ START_SECONDS = 0.5  # importing the libraries, once they were read from disk be
 TEXT_SECONDS = 0.3  # reading and tokenizing a text of some hundred thousand words
 FILES_SECONDS = 0.2  # everything about loading or saving that is not weights
 CONVERT_SECONDS = 1.5e-7  # a parameter, where a .gguf file is converted first
-SCORING = ("sleb", "taylor", "finercut", "fisher")  # methods that look at the loss or the logits
 PROMPT_TOKENS, NEW_TOKENS, SPEED_ROUNDS = 256, 32, 8  # of `come.speed`, warm-ups and the look at memory included
 
 
@@ -112,7 +110,7 @@ def estimate(
     # A method that silences parts of layers leaves them all there: they are run, saved and held in memory as before.
     layers = facts.layers if target is not None and method(config.method).target == "parameters" else wanted
 
-    request = _memory_request(config, facts, dtype, layers, options, device)
+    request = memory_request(config, facts, dtype, layers, options, device)
     memory = memory_of(facts, device, request)
     likely = _likely_windows(measurement, facts, wanted, options)
     schedule = _schedule(config, facts, wanted, options, memory.stride, likely)
@@ -166,10 +164,6 @@ def _check_lengths(config: RunConfig, facts: Facts) -> None:
         )
 
 
-def _whole(n_tokens: int, seq_len: int) -> int:
-    return n_tokens // seq_len * seq_len
-
-
 def _analysis(model: str, runs: Path | None) -> Measurement | None:
     """The newest analysis of a model, on whatever text: where windows lie hardly depends on it."""
     for run in list_runs(runs):
@@ -201,47 +195,18 @@ def _schedule(
         if options.windows is not None:
             return by_hand_schedule(facts, options.windows, options)
         return progressive_schedule(facts, target, options, stride, likely)
-    n_tokens = _whole(config.n_tokens, config.seq_len)
+    n_tokens = whole(config.n_tokens, config.seq_len)
     if (known := baseline_schedule(facts, target, options, config.method, n_tokens, stride)) is not None:
         return known
     needs = method(config.method).needs
     return Schedule([float(facts.layers)] if needs and target < facts.layers else [])
 
 
-def _memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, options: Any, device: Device) -> Request:
-    concatenates = isinstance(options, SelectionOptions)
-    by_hand = concatenates and options.windows is not None
-    merges = 0
-    if concatenates:
-        merges = len(options.windows) if by_hand else -(-(facts.layers - layers) // (options.span - 1))
-    scores = hasattr(options, "granularity") or config.method in SCORING
-    asked = getattr(options, "batch_size", None) or config.batch_size or default_batch_size(config.seq_len)
-    most = max(config.n_tokens, config.evaluation_tokens if evaluates(config) else 0) // config.seq_len
-    return Request(
-        dtype=dtype,
-        n_tokens=_whole(config.n_tokens, config.seq_len),
-        batch_tokens=min(asked, most) * config.seq_len,
-        layers=layers,
-        merges=min(merges, layers),
-        masked=facts.layers if method(config.method).target == "parameters" and config.kind == "compress" else 0,
-        refit=getattr(options, "refit", False) or "refit" in names_of(config.recover),
-        tuned=getattr(options, "tune", False),
-        keeps_borders=hasattr(options, "memory_budget") and not by_hand and layers < facts.layers,
-        budget=getattr(options, "memory_budget", None),
-        span=getattr(options, "span", config.span),
-        logits=evaluates(config) or scores,
-        logits_while_measuring=scores,
-        similarity=config.similarity if config.kind == "analyze" else (),
-        spread=config.device == "balanced" or (config.device == "auto" and device.count > 1),
-        saved=config.save_dtype if config.kind == "compress" and config.keep_model else None,
-    )
-
-
 def _stages(
     config: RunConfig, facts: Facts, clock: Clock, schedule: Schedule, layers: int, options: Any
 ) -> dict[str, float]:
     """Seconds by stage, in the order of a run, under the names of its results."""
-    n_tokens = _whole(config.n_tokens, config.seq_len)
+    n_tokens = whole(config.n_tokens, config.seq_len)
     weights = facts.bytes_at(facts.layers, clock.dtype)
     preparing = 0.0 if facts.converted else CONVERT_SECONDS * facts.parameters
     stages = {
@@ -259,7 +224,7 @@ def _stages(
         stages["compress"] += baseline_seconds(clock, config.method, options, n_tokens)
     if config.recover:
         if "ppl" in config.evaluate:
-            tokens = _whole(config.evaluation_tokens, config.seq_len)
+            tokens = whole(config.evaluation_tokens, config.seq_len)
             stages["evaluate unrecovered"] = clock.layers(layers, tokens) + 2 * clock.head(tokens)
         stages["recover"] = recovery_seconds(config, clock, layers)
     stages |= judging(config, clock, facts.layers, layers)
@@ -274,7 +239,7 @@ def judging(config: RunConfig, clock: Clock, before: int, after: int) -> dict[st
     stages: dict[str, float] = {}
     models = (("original", before), ("pruned", after))
     if "ppl" in config.evaluate:
-        tokens = _whole(config.evaluation_tokens, config.seq_len)
+        tokens = whole(config.evaluation_tokens, config.seq_len)
         for which, count in models:
             # The pruned one's predictions are compared with the original's: two heads.
             heads = 1 if which == "original" else 2

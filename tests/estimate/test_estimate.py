@@ -272,6 +272,7 @@ def test_weights_that_do_not_fit_lie_in_main_memory_and_cost_time(facts: Facts) 
     assert "main memory" in spread.warnings[-1]
     assert spread.seconds > estimate(request(device="balanced"), facts, GPU).seconds
     assert any("--device balanced" in warning for warning in estimate(request(device="cuda"), facts, tiny).warnings)
+    assert estimate(request(device="auto"), facts, tiny) == spread, "it is spread by itself"
 
 
 def test_more_devices_hold_more_and_are_not_faster(facts: Facts) -> None:
