@@ -19,9 +19,10 @@ TOLD = 3  # targets, up to which each is told
 def sentences(results: Sequence[Result], originals: Sequence[Result]) -> list[str]:
     """What the runs say, the answer first.
 
-    Of few methods each perplexity, at the size at which most of them were run (of several, the largest); of many, where
-    CoMe ranks and which is best at each size. Methods are judged as they are, before any recovery; what that gave is
-    a sentence of its own. Then, if accuracy was measured, what is left of it.
+    Of few methods each perplexity, at the size at which most of them were run (of several, the largest), and at which
+    other sizes another one is better; of many, where CoMe ranks and which is best at each size. Methods are judged as
+    they are, before any recovery; what that gave is a sentence of its own. Then, if accuracy was measured, what is left
+    of it.
     """
     if not results:
         return ["No finished run to compare yet."]
@@ -49,7 +50,22 @@ def _few(by_size: dict[int, list[Point]], original: Point | None) -> list[str]:
     told += [f"{point.series} {number(point.value)}" for point in named[1:]]
     first = f"At {layers} layers {', '.join(told)}"
     first += f"; the original has {number(original.value)}." if original else "."
-    return [first, _judgement(ranked, original)]
+    judgement, otherwise = _judgement(ranked, original), _otherwise(by_size, layers)
+    return [first, f"{judgement.removesuffix('.')}; {otherwise}." if judgement and otherwise else judgement]
+
+
+def _otherwise(by_size: dict[int, list[Point]], layers: int) -> str:
+    """At which other sizes another one is best: "at 27 and 26 layers ShortGPT is better"."""
+    wins: dict[str, list[int]] = {}
+    for size, ranked in by_size.items():
+        told_apart = len(ranked) > 1 and number(ranked[0].value) != number(ranked[1].value)
+        if size != layers and told_apart and ranked[0].series != by_size[layers][0].series:
+            wins.setdefault(ranked[0].series, []).append(size)
+    told = []
+    for name, sizes in wins.items():
+        where = f"{_joined(list(map(str, sizes)))} layers" if len(sizes) <= TOLD else f"{len(sizes)} other sizes"
+        told.append(f"at {where} {name}{'' if told else ' is better'}")
+    return ", ".join(told)
 
 
 def _judgement(ranked: Sequence[Point], original: Point | None) -> str:

@@ -56,6 +56,21 @@ def test_it_speaks_of_the_size_with_most_methods() -> None:
     assert said([], []) == "No finished run to compare yet."
 
 
+def test_other_sizes_at_which_another_is_better_are_told() -> None:
+    def pair(layers: int, come: float, shortgpt: float) -> list[Result]:
+        return [result("come", layers, come), result("shortgpt", layers, shortgpt)]
+
+    mild = pair(28, 45.0, 46.0)
+    assert said([*mild, *pair(27, 60.0, 55.0), *pair(26, 80.0, 70.0)]).endswith(
+        "On this text merging is better than removal; at 27 and 26 layers ShortGPT is better."
+    )
+    assert said([*mild, *pair(27, 60.0, 61.0), *pair(26, 80.0, 80.01)]).endswith("merging is better than removal.")
+    several = [*mild, *pair(27, 60.0, 55.0), result("sleb", 26, 50.0), result("come", 26, 60.0)]
+    assert said(several).endswith("; at 27 layers ShortGPT is better, at 26 layers SLEB.")
+    sizes = [each for layers in range(20, 28) for each in pair(layers, 90.0, 80.0)]
+    assert said([*mild, *sizes]).endswith("; at 8 other sizes ShortGPT is better.")
+
+
 def test_seeds_are_told_by_their_mean() -> None:
     seeds = [result("come", 27, 60.0, seed=0), result("come", 27, 62.0, seed=1)]
     assert "CoMe has perplexity 61.0" in said([*seeds, result("shortgpt", 27, 80.0)])
