@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import come.merge
+from come.errors import ComeError
+
 PARAMS = (
     "model",
     "text",
@@ -67,6 +70,7 @@ class Draft:
 
 
 DEFAULT_SPARSITY = 0.2
+LARGEST = 10**15  # of a whole number: the widgets of a page take little more
 DIGITS = 6  # of a share, behind the point
 
 
@@ -139,7 +143,10 @@ def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
 
 
 def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
-    """Read the URL's parameters; one that makes no sense is left out and named in the third value."""
+    """Read the URL's parameters; one that makes no sense is left out and named in the third value.
+
+    What is left makes a draft that the page can show and a visitor can mend, whether or not it fits the model.
+    """
     found: dict[str, Any] = {}
     misread: list[str] = []
     for key, text in query.items():
@@ -157,23 +164,58 @@ def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
     )
     dropped = found.get("drop", ())
     windows = found.get("windows", [] if dropped else None)
+    ratios = found.get("ratios") if windows is not None else None
+    if ratios is not None and [len(ratio) for ratio in ratios] != [last - first + 1 for first, last in windows or []]:
+        misread.append(f"ratios={query['ratios']}")
+        ratios = None
+    method = found.get("method") or Draft().method
+    options = found.get("options", {})
+    strange = _strange(method, options)
+    misread += [f"options={name}:{options[name]}" for name in strange]
     plan = Draft(
-        method=found.get("method") or Draft().method,
+        method=method,
         target_layers=found.get("target") if windows is None else None,
         sparsity=found.get("remove") if windows is None and "target" not in found else None,
         windows=windows,
-        ratios=found.get("ratios") if windows is not None else None,
+        ratios=ratios,
         dropped=dropped,
-        options=found.get("options", {}),
+        options={name: value for name, value in options.items() if name not in strange},
     )
     return chosen, plan, misread
 
 
-def _count(text: str) -> int:
+def _strange(method: str, options: dict[str, Any]) -> list[str]:
+    """The options that a method does not have, or that are of another kind; no widget could show them."""
+    known = come.merge.methods().get(method)
+    found = []
+    for name, value in options.items() if known else ():
+        try:
+            known.check_option(name, value)
+        except ComeError:
+            found.append(name)
+    return found
+
+
+def _whole(text: str) -> int:
     number = int(text)
+    if abs(number) > LARGEST:
+        raise ValueError(text)
+    return number
+
+
+def _count(text: str) -> int:
+    number = _whole(text)
     if number < 0:
         raise ValueError(text)
     return number
+
+
+def _share(text: str) -> float:
+    """A share of the parameters; one that makes no sense is shown all the same, as long as it can be."""
+    share = float(text)
+    if not abs(share) <= 100:  # nor is it NaN
+        raise ValueError(text)
+    return share
 
 
 def read_windows(text: str) -> list[tuple[int, int]]:
@@ -185,7 +227,7 @@ def read_windows(text: str) -> list[tuple[int, int]]:
     pairs = [part.split("-") for part in text.split(",") if part]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(text)
-    return [(int(first), int(last)) for first, last in pairs]
+    return [(_whole(first), _whole(last)) for first, last in pairs]
 
 
 def _layers(text: str) -> tuple[int, ...]:
@@ -193,7 +235,10 @@ def _layers(text: str) -> tuple[int, ...]:
 
 
 def _ratios(text: str) -> list[tuple[float, ...]]:
-    return [tuple(float(share) for share in part.split("-")) for part in text.split(",")]
+    ratios = [tuple(float(share) for share in part.split("-")) for part in text.split(",")]
+    if not all(0 <= share <= 1 for ratio in ratios for share in ratio):
+        raise ValueError(text)
+    return ratios
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -203,14 +248,18 @@ def _options(text: str) -> dict[str, Any]:
     return {name: _plain(setting) for name, setting in pairs}
 
 
-def _plain(text: str) -> bool | int | float | str:
-    if text in ("True", "False"):
-        return text == "True"
+def _plain(text: str) -> bool | int | float | str | None:
+    named = {"True": True, "False": False, "None": None}
+    if text in named:
+        return named[text]
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        if kind is int and abs(number) > LARGEST:
+            raise ValueError(text)
+        return number
     return text
 
 
@@ -218,8 +267,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "tokens": _count,
     "seq_len": _count,
     "seed": _count,
-    "target": int,
-    "remove": float,
+    "target": _whole,
+    "remove": _share,
     "windows": read_windows,
     "ratios": _ratios,
     "drop": _layers,

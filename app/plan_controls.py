@@ -69,7 +69,7 @@ def _aim(facts: Facts, found: Forecast | None) -> None:
         st.slider(
             f"Layers left of {facts.layers}",
             min(1, draft.target_layers),
-            max(facts.layers, draft.target_layers),
+            max(facts.layers, draft.target_layers, 2),
             key="target",
             on_change=lambda: session.set_draft(replace(session.draft(), target_layers=session.value("target"))),
         )

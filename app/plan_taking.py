@@ -45,6 +45,7 @@ def _upload() -> None:
         if draft.method not in come.merge.methods():
             raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.merge.methods())}.")
         facts = come.models.describe(choice.model)
+        come.merge.methods()[draft.method].parse(session.plan_fields(draft)["options"])
         if not draft.is_empty:
             planning.target(draft, facts, session.plan_fields(draft))
         session.set_choice(choice)

@@ -187,7 +187,7 @@ def cuts(ratio: Sequence[float]) -> list[int]:
     found, total = [], 0.0
     for share in ratio[:-1]:
         total += share
-        found.append(round(100 * total))
+        found.append(min(round(100 * total), 100))  # of a link, they may sum to more
     return found
 
 

@@ -10,7 +10,8 @@ import json
 import shlex
 from typing import Any
 
-from app.choice import Choice, Draft
+import come.merge
+from app.choice import LARGEST, Choice, Draft
 from come.errors import ComeError
 from come.runs import RunConfig
 
@@ -57,7 +58,7 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
     """
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where it is nested without end
         raise ComeError("This file is not JSON.", _WHAT_TO_UPLOAD) from None
     if not isinstance(values, dict):
         raise ComeError("This file holds no request.", _WHAT_TO_UPLOAD)
@@ -67,6 +68,7 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
             "Use `come rebuild` on it, or upload a run's config.json.",
         )
     request = RunConfig.model_validate(values)
+    _check_drawable(request)
     options = dict(request.options)
     windows, ratios, dropped = (options.pop(name, None) for name in ("windows", "ratios", "drop"))
     if windows is not None and (request.target_layers is not None or request.sparsity is not None):
@@ -151,12 +153,23 @@ def variant(request: RunConfig, method: str, target_layers: int, seed: int, is_o
     return RunConfig.model_validate(fields)
 
 
+def _check_drawable(request: RunConfig) -> None:
+    """Refuse what no widget can show; the rest can be shown and mended."""
+    method = come.merge.methods().get(request.method)
+    for name, value in request.options.items() if method else ():
+        method.check_option(name, value)
+    numbers = {"n_tokens": request.n_tokens, "seq_len": request.seq_len, "seed": request.seed} | request.options
+    for name, value in numbers.items():
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ComeError(f"The number {name} of this request is too large.", f"Give {LARGEST:,} at most.")
+
+
 def _windows(values: Any) -> list[tuple[int, int]] | None:
     if values is None:
         return None
     try:
         return [(int(first), int(last)) for first, last in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ComeError("The windows of this request cannot be read.", "Write them as [[4, 5], [9, 11]].") from None
 
 
@@ -165,7 +178,7 @@ def _ratios(values: Any) -> list[tuple[float, ...]] | None:
         return None
     try:
         return [tuple(float(share) for share in ratio) for ratio in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ComeError(
             "The ratios of this request cannot be read.", "Write them as [[0.4, 0.6], [0.2, 0.3, 0.5]]."
         ) from None
@@ -174,5 +187,5 @@ def _ratios(values: Any) -> list[tuple[float, ...]] | None:
 def _dropped(values: Any) -> tuple[int, ...]:
     try:
         return tuple(sorted({int(layer) for layer in values or ()}))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ComeError("The dropped layers of this request cannot be read.", "Write them as [9, 12].") from None

@@ -176,7 +176,7 @@ def _judged() -> dict[str, object]:
         tokens = st.number_input(
             "Evaluation tokens",
             min_value=session.choice().seq_len,
-            value=4096,
+            value=max(4096, session.choice().seq_len),
             step=512,
             key="evaluation-tokens",
             persist_state="session",

@@ -58,18 +58,27 @@ def takes(hint: Any, several: bool = False) -> str:
     return more if several else one
 
 
+def check(kind: type, name: str, value: Any, owner: str) -> None:
+    """Refuse a value of another kind than an option takes; whether it makes sense, its dataclass says.
+
+    Raises:
+        ComeError: it is of another kind, or not finite.
+    """
+    hint, adapter = _adapters(kind)[name]
+    try:
+        # As JSON, where a list may be a tuple, but neither a text a number nor a number a yes.
+        adapter.validate_json(json.dumps(value, default=_plain), strict=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, ValidationError) and _is_infinite(error):
+            reason = "It takes a finite number."
+        else:
+            reason = f"It takes {takes(hint)}."
+        raise ComeError(f"The option {name} of {owner} cannot be {_shown(value)}.", reason) from None
+
+
 def _check(kind: type, values: Mapping[str, Any], owner: str) -> None:
     for name, value in values.items():
-        hint, adapter = _adapters(kind)[name]
-        try:
-            # As JSON, where a list may be a tuple, but neither a text a number nor a number a yes.
-            adapter.validate_json(json.dumps(value, default=_plain), strict=True)
-        except (TypeError, ValueError, RecursionError) as error:
-            if isinstance(error, ValidationError) and _is_infinite(error):
-                reason = "It takes a finite number."
-            else:
-                reason = f"It takes {takes(hint)}."
-            raise ComeError(f"The option {name} of {owner} cannot be {_shown(value)}.", reason) from None
+        check(kind, name, value, owner)
 
 
 def _is_infinite(error: ValidationError) -> bool:

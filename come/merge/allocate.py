@@ -28,6 +28,8 @@ def ratio_from_influence(influence: Sequence[float], exponent: float, floor: flo
     if total <= 0:
         return [1 / len(influence)] * len(influence)
     powers = [(value / total) ** exponent for value in influence]
+    if not any(powers):  # an exponent of thousands, at which all of them are less than a float can tell from 0
+        powers = [float(value == max(influence)) for value in influence]
     shares = [power / sum(powers) for power in powers]
     least = floor ** (1 / (stands_for - 1))
     largest = shares.index(max(shares))

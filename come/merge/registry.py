@@ -15,7 +15,7 @@ from come.events import OnProgress, as_stage
 from come.merge.plan import Plan
 from come.merge.result import Result
 from come.models import Bundle
-from come.option_values import options_of
+from come.option_values import check, options_of
 
 if TYPE_CHECKING:
     from come.measure import Measurement
@@ -109,15 +109,27 @@ class Method:
         Raises:
             ComeError: there is no such option, its value is of another kind than it takes, or makes no sense.
         """
-        known = [each.name for each in dataclasses.fields(self.options)]
         for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=2)
-                raise ComeError(
-                    f"The method {self.name} has no option {name!r}.",
-                    f"Did you mean {' or '.join(near)}?" if near else f"Its options: {', '.join(known) or 'none'}.",
-                )
+            self._check_name(name)
         return options_of(self.options, options, self.name)
+
+    def check_option(self, name: str, value: Any) -> None:
+        """Refuse what can be no option of it, whatever the others are.
+
+        Raises:
+            ComeError: there is no such option, or its value is of another kind than it takes.
+        """
+        self._check_name(name)
+        check(self.options, name, value, self.name)
+
+    def _check_name(self, name: str) -> None:
+        known = [each.name for each in dataclasses.fields(self.options)]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=2)
+            raise ComeError(
+                f"The method {self.name} has no option {name!r}.",
+                f"Did you mean {' or '.join(near)}?" if near else f"Its options: {', '.join(known) or 'none'}.",
+            )
 
 
 _METHODS: dict[str, Method] = {}
