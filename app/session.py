@@ -237,6 +237,14 @@ def keep_answer(key: str, options: list[Any]) -> None:
     st.session_state[key] = _kept_views()[key] = held
 
 
+def forget(key: str) -> None:
+    """Let go of what was chosen, wherever it is kept: the next ``keep_...`` of that key takes its default."""
+    st.session_state[key] = None
+    _kept_views().pop(key, None)
+    if key in st.query_params:
+        del st.query_params[key]
+
+
 def _kept_views() -> dict[str, Any]:
     """Values of widgets whose pages were left: Streamlit forgets them with the page."""
     views: dict[str, Any] = st.session_state.setdefault("_views", {})

@@ -134,7 +134,7 @@ def _open_clicked() -> None:
 
 def _forget_bin() -> None:
     session.put("bin", None)
-    session.put("zoom", None)
+    session.forget("zoom")  # the other part counts other units
 
 
 def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: keeping.Kept | None) -> None:

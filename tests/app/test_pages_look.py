@@ -115,6 +115,15 @@ def test_channels_narrowed_to_one_bin(visit: Visit) -> None:
     assert at.slider(key="zoom").value == (3, 6)
 
 
+def test_another_part_is_shown_whole_after_a_narrowed_one(visit: Visit) -> None:
+    at = fine(visit("channels", zoom="3-6"))
+    at = fine(at.segmented_control(key="part").set_value("attention").run())
+    zoom = at.slider(key="zoom")
+    assert zoom.value == (zoom.min, zoom.max) and "zoom" not in at.query_params
+    at = fine(at.segmented_control(key="part").set_value("ffn").run())
+    assert at.slider(key="zoom").value == (0, at.slider(key="zoom").max)
+
+
 def test_the_map_says_what_its_columns_are(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     def told(**view: str) -> str:
         return fine(visit("channels", **view)).caption[0].value
