@@ -7,7 +7,7 @@ import streamlit as st
 import come.merge
 import come.models
 from app import plan_names, planning, request, session, visit, widgets
-from come import settings
+from come import limits, settings
 from come.errors import ComeError
 
 
@@ -44,6 +44,7 @@ def _upload() -> None:
         choice, draft = request.from_json(file.getvalue())
         if draft.method not in come.merge.methods():
             raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.merge.methods())}.")
+        limits.current().check_model(choice.model)  # before it is looked for: the answer would tell what lies here
         facts = come.models.describe(choice.model)
         come.merge.methods()[draft.method].parse(session.plan_fields(draft)["options"])
         if not draft.is_empty:

@@ -358,3 +358,17 @@ def test_windows_that_reach_anywhere_are_counted_within_the_model() -> None:
     assert planning.next_window(Draft(windows=[(-far, -3), (29, far), (20, 3)], dropped=(far,)), facts) == (15, 16)
     assert keeping.groups_of({0: far}, 4) == [[0, 1, 2, 3]]
     assert keeping.groups_of({2: 0}, 4) == [[0], [1], [2], [3]]
+
+
+@pytest.mark.parametrize("model", ["/etc", "/etc/passwd", "/no/such/folder", "somebody/else"])
+def test_an_uploaded_plan_tells_nothing_of_what_lies_on_a_demonstrations_server(
+    visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setenv("COME_DEMO", "1")
+    at = visit("plan", model="smollm2-135m", text="python-docs")
+    plan = json.dumps({"model": model, "target_layers": 4}).encode()
+    at.file_uploader(key="upload").upload("plan.json", plan, "application/json").run()
+    assert not at.exception
+    (error,) = [each.value for each in at.error]
+    assert f"{model.rpartition('/')[2]} is not offered here" in error
+    assert at.query_params.get("model", ["smollm2-135m"]) in ("smollm2-135m", ["smollm2-135m"])
