@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+
+from come.paths import expanded
 
 _OF_A_MODEL = (".json", ".safetensors", ".model", ".jinja")  # a model card beside it changes nothing
 
@@ -13,11 +14,11 @@ def stamp(named: str) -> str:
 
     It is "" for what is no path, such as a name on the hub, and for what is not there.
     """
+    path = expanded(named)
     try:
-        path = Path(named).expanduser()
         files = [each for each in sorted(path.iterdir()) if each.suffix in _OF_A_MODEL] if path.is_dir() else [path]
         seen = [(file.name, file.stat()) for file in files if file.is_file()]
-    except (OSError, RuntimeError, ValueError):  # nothing there, nobody's home, or no name for a path
+    except (OSError, ValueError):  # nothing there, or no name for a path
         return ""
     told = [(name, found.st_mtime_ns, found.st_size) for name, found in seen]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16] if told else ""

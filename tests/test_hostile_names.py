@@ -15,6 +15,7 @@ from come.models import describe
 from come.models.facts import license_of
 from come.runs import RunConfig
 from come.runs.config import anchored, anchored_path, checked
+from come.stamp import stamp
 from come.text import describe_text, read
 from tests.app.conftest import finished_lab, lab, visit  # noqa: F401 (fixtures)
 
@@ -39,7 +40,7 @@ def test_such_a_name_stays_and_is_refused_where_it_is_read(name: str) -> None:
     for refuse in (describe, read, describe_text, read_questions, lambda _: checked(asked)):
         with pytest.raises(ComeError):
             refuse(name)
-    assert license_of(name) == ""
+    assert license_of(name) == "" and stamp(name) == ""
     offered = asked.model_copy(update={"model": "smollm2-135m", "text": "python-docs"})
     for one in (asked, offered, offered.model_copy(update={"evaluation_text": None, "recover_text": None})):
         with pytest.raises(ComeError):
