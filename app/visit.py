@@ -34,7 +34,10 @@ def facts() -> Facts:
     """
     model = session.choice().model
     limits.current().check_model(model)
-    return _describe(model, stamp(model))
+    found = _describe(model, stamp(model))
+    if isinstance(found, Facts):
+        return found
+    raise ComeError(*found)
 
 
 def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:
@@ -161,9 +164,13 @@ def _automatic_ratio(first: int, last: int) -> tuple[float, ...]:
 
 
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def _describe(source: str, of: str) -> Facts:
+def _describe(source: str, of: str) -> Facts | tuple[str, str]:
+    """The facts; or why there are none, so that a hub out of reach is not asked anew by every click."""
     del of  # part of the cache's key only: a model may be written anew
-    return come.models.describe(source)
+    try:
+        return come.models.describe(source)
+    except ComeError as error:
+        return error.what, error.hint
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

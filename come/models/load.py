@@ -16,7 +16,7 @@ from come.models.bundle import Bundle
 from come.models.families import family_of
 from come.models.gguf import convert
 from come.models.quiet import quiet
-from come.models.source import Source, read_config, readable, resolve
+from come.models.source import Source, read_config, readable, resolve, to_read_from
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -125,8 +125,9 @@ def _from_pretrained(
         offloaded = settings.home() / "offloaded" / hashlib.sha256(origin.where.encode()).hexdigest()[:12]
         placement = {"device_map": "auto", "max_memory": max_memory, "offload_folder": str(offloaded)}
     with readable(origin), quiet():
-        model = AutoModelForCausalLM.from_pretrained(origin.where, dtype=dtype, use_safetensors=True, **placement)
-        tokenizer = AutoTokenizer.from_pretrained(origin.where)
+        where = to_read_from(origin)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **placement)
+        tokenizer = AutoTokenizer.from_pretrained(where)
         if not placement:
             model.to(device)
     model.eval()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from come.errors import ComeError
+from come.hub import hub_error
 from come.models.catalogue import BUNDLED, bundled_gguf, known_models
 from come.paths import expanded
 
@@ -74,7 +75,20 @@ def read_config(source: Source) -> Any:
     from come.models.auto import AutoConfig
 
     with readable(source):
-        return AutoConfig.from_pretrained(source.where)
+        return AutoConfig.from_pretrained(to_read_from(source))
+
+
+def to_read_from(source: Source) -> str:
+    """What ``from_pretrained`` is given; where the hub is out of reach, the folder of what was fetched before.
+
+    Raises:
+        FileNotFoundError: nothing was.
+    """
+    if source.kind != "hub" or hub_error() is None:
+        return source.where
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(source.where, local_files_only=True)
 
 
 class readable:

@@ -10,9 +10,8 @@ from operator import itemgetter
 from typing import Any
 
 from come.errors import ComeError
+from come.hub import hub_error
 from come.text.documents import join
-
-SECONDS_TO_ANSWER = 5
 
 Row = Mapping[str, Any]
 
@@ -113,17 +112,6 @@ def _require_hub(entry: HubSet) -> None:
     if error is not None:
         what = f"The text '{entry.name}' lies on the Hugging Face hub, which cannot be reached."
         raise ComeError(what, _without_network(entry)) from error
-
-
-def hub_error() -> Exception | None:
-    """Why the hub does not answer one short question, or None: ``datasets`` itself would retry for half a minute."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
-    except Exception as error:  # offline mode, or the HTTP client's own errors, whichever client the hub uses
-        return error
-    return None
 
 
 @contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -89,6 +90,33 @@ def test_the_hub_out_of_reach_is_said_so(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ComeError, match="cannot be reached") as caught:
         come.load("Qwen/Qwen3-0.6B")
     assert "smollm2-135m" in caught.value.hint
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_what_was_fetched_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    class Session:
+        def head(self, url: str, timeout: float) -> None:
+            asked.append(url)
+            raise ConnectionError("Name or service not known")
+
+    fetched = {"me/tiny": tiny_folder(tmp_path)}
+
+    def snapshot_download(name: str, *, local_files_only: bool) -> str:
+        assert local_files_only
+        if name not in fetched:
+            raise FileNotFoundError("Cannot find an appropriate cached snapshot folder for the specified revision.")
+        return str(fetched[name])
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert describe("me/tiny").layers == 6 and len(asked) == 1
+    with pytest.raises(ComeError, match="me/other could not be fetched: the model hub cannot be reached"):
+        describe("me/other")
+    assert len(asked) == 2
+    assert len(come.load("me/tiny", device="cpu").layers) == 6
 
 
 def test_an_unknown_device_or_dtype_is_refused(tmp_path: Path) -> None:

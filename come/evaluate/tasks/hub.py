@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from come.errors import ComeError
-from come.text.hub import hub_error
+from come.hub import hub_error
 
 
 @contextmanager
