@@ -22,7 +22,7 @@ from tests.tiny import tiny_folder
 
 Visit = Callable[..., AppTest]
 
-PAGES = ("home", "plan", "run", "compare", "inspect", "playground")
+PAGES = ("home", "run", "compare", "inspect")
 
 
 def fine(at: AppTest) -> AppTest:

@@ -98,7 +98,7 @@ def keep(page: Page, name: str) -> None:
 
 def click_figure(page: Page, key: str, x: float, y: float) -> None:
     """Click the figure of that key where its axes have these values, wherever it has moved by then."""
-    figure = page.locator(f".st-key-{key} .js-plotly-plot")
+    figure = page.locator(f".st-key-{key}:not([data-stale=true]) .js-plotly-plot")  # not the one before it
     figure.locator(".main-svg").first.wait_for()
     place = figure.evaluate(
         """(plot, [x, y]) => {
