@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import found_unit, inspecting, session, widgets
+from app import found_unit, inspecting, session, views, widgets
 from app.figures import inspect, inspect_curves, inspect_layer
 from app.inspecting import Subject
 from app.origins import Part, retouched
@@ -99,7 +99,7 @@ def tiles(subject: Subject, part: Part) -> None:
         return
     origins, place = subject.origins(part), session.value("new-layer")
     values = inspecting.sensitivity(inspecting.measurement(subject.config), origins)
-    session.keep_among("order", list(ORDERS), "rank")
+    views.keep_among("order", list(ORDERS), "rank")
     widgets.figure(
         inspect_layer.tiles(origins, place, values, session.value("order")),
         key="tiles",
@@ -127,7 +127,7 @@ def curves(subject: Subject, part: Part) -> None:
     if values is None:
         _not_measured(subject)
         return
-    session.keep_among("curve-scale", ["log", "linear"], "log")
+    views.keep_among("curve-scale", ["log", "linear"], "log")
     widgets.figure(
         inspect_curves.curves(origins, place, values, log=session.value("curve-scale") == "log"),
         key="source-curves",

@@ -6,7 +6,7 @@ from html import escape
 
 import streamlit as st
 
-from app import blind_vote, plain, session, theme
+from app import blind_vote, plain, session, theme, views
 from app import playground_talk as talks
 from app.blind_vote import TIE, A, B, Booth, Round, Tally
 from app.playground import Offer
@@ -32,12 +32,12 @@ def choose(offer: Offer) -> tuple[str, str]:
     speakers = [ORIGINAL, *offer.candidates]
     labels = {ORIGINAL: f"Original, {offer.title}", **{run: found.label for run, found in offer.candidates.items()}}
     left, right = st.columns(2)
-    one = session.keep_among("blind-one", speakers, ORIGINAL)
+    one = views.keep_among("blind-one", speakers, ORIGINAL)
     left.selectbox("One model", speakers, key="blind-one", format_func=labels.__getitem__)
     others = [speaker for speaker in speakers if speaker != one]
     # The harshest of the default ones: its answers differ most.
     default = next((run for run in reversed(offer.default()) if run in others), others[0])
-    other = session.keep_among("blind-other", others, default)
+    other = views.keep_among("blind-other", others, default)
     right.selectbox("The other", others, key="blind-other", format_func=labels.__getitem__)
     return one, other
 

@@ -6,7 +6,7 @@ from html import escape
 
 import streamlit as st
 
-from app import plain, session, widgets
+from app import plain, session, views, widgets
 from app import playground_talk as talks
 from app.figures import playground as figures
 from app.playground_job import Job
@@ -42,7 +42,7 @@ def section(asked: Asked, talk: Talk | None, chat: bool) -> None:
         widgets.info("How to read this", MEANING, key="meaning-of-kl")
     answered = talk is not None and not talk.active and bool(talk.voices[ORIGINAL].text)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        session.keep_among("along", list(TEXTS), "prompt" if talk is None else "answer")
+        views.keep_among("along", list(TEXTS), "prompt" if talk is None else "answer")
         st.segmented_control(
             "Text to compare along",
             list(TEXTS),

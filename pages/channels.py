@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import keeping, session, visit, widgets
+from app import keeping, session, views, visit, widgets
 from app.figures import channels as figures
 from app.figures import heads, one_layer
 from come.measure import Measurement
@@ -36,12 +36,12 @@ def page() -> None:
     if measured is None or run is None:
         widgets.no_analysis()
         return
-    session.keep_among("part", list(PARTS), "ffn")
-    session.keep_among("view", list(VIEWS), "percentile")
-    session.keep_among("layer", list(range(facts.layers)), facts.layers // 2)
+    views.keep_among("part", list(PARTS), "ffn")
+    views.keep_among("view", list(VIEWS), "percentile")
+    views.keep_among("layer", list(range(facts.layers)), facts.layers // 2)
     part = session.value("part")
     values = _values(measured, part)
-    first, last = session.keep_range("zoom", 0, values.shape[1] - 1)
+    first, last = views.keep_range("zoom", 0, values.shape[1] - 1)
     st.caption(f"{reading(session.value('view'), last - first + 1)} Click a row to open the layer.")
     widgets.example_note()
     plan = keeping.now(measured, facts)
@@ -75,7 +75,7 @@ def _controls() -> None:
             on_change=_forget_bin,
         )
         st.segmented_control("Show", list(VIEWS), format_func=VIEWS.__getitem__, key="view", required=True)
-        session.keep_among("scale", ["log", "linear"], "log")
+        views.keep_among("scale", ["log", "linear"], "log")
         st.segmented_control(
             "Colours",
             ["log", "linear"],
@@ -134,7 +134,7 @@ def _open_clicked() -> None:
 
 def _forget_bin() -> None:
     session.put("bin", None)
-    session.forget("zoom")  # the other part counts other units
+    views.forget("zoom")  # the other part counts other units
 
 
 def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: keeping.Kept | None) -> None:

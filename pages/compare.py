@@ -20,6 +20,7 @@ from app import (
     tables,
     terms,
     verdict,
+    views,
     widgets,
 )
 from app.compared import Shown
@@ -99,7 +100,7 @@ def _group(groups: dict[tuple, list[Entry]]) -> tuple:
         return keys[0]
     titles = labels.distinct({f"{place}": groups[key][0].title for place, key in enumerate(keys, 1)})
     by_title = dict(zip(titles.values(), keys, strict=True))
-    chosen = session.keep_among("comparison", list(by_title), next(iter(by_title)))
+    chosen = views.keep_among("comparison", list(by_title), next(iter(by_title)))
     st.selectbox("Model and text", list(by_title), key="comparison")
     return by_title[chosen]
 
@@ -109,9 +110,9 @@ def _controls(entries: list[Entry], key: tuple) -> tuple[Metric, Size, str, list
     with st.container(horizontal=True, vertical_alignment="bottom"):
         drawn = [m for m in metrics.measured([item.pruned for item in entries if item.pruned]) if m.drawn]
         titles = {metric.key: metric.title for metric in drawn}
-        session.keep_among("metric", list(titles), next(iter(titles)))
+        views.keep_among("metric", list(titles), next(iter(titles)))
         chosen = st.selectbox("Figure", list(titles), key="metric", format_func=titles.__getitem__, width=280)
-        session.keep_among("against", list(SIZES), "layers")
+        views.keep_among("against", list(SIZES), "layers")
         against = st.segmented_control(
             "Against", list(SIZES), key="against", required=True, format_func=lambda name: SIZES[name].title
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import example, found_unit, inspecting, opened_layer, plain, session, widgets
+from app import example, found_unit, inspecting, opened_layer, plain, session, views, widgets
 from app.agreement import agreement
 from app.figures import inspect, inspect_agreement, inspect_tree
 from app.inspecting import Subject
@@ -47,7 +47,7 @@ def page() -> None:
     if run.state().active:
         st.info("The run is still at work: this is its plan so far. Reload to see more of it.")
     new_layers = list(range(len(subject.ffn.final)))
-    session.keep_among("new-layer", new_layers, subject.ffn.most_mixed())
+    views.keep_among("new-layer", new_layers, subject.ffn.most_mixed())
     part: Part = session.value("part")
     picture, opened = st.columns([1.15, 1], gap="large")
     with picture:
@@ -71,8 +71,8 @@ def _choose(runs: list[Run]) -> Run:
     """The run that is looked at, and the part of it."""
     by_id = {run.id: run for run in reversed(runs)}
     ids = list(dict.fromkeys(run.id for run in runs))
-    session.keep_among("run", ids, inspecting.first_shown(runs).id, passing=True)
-    session.keep_among("part", list(inspect.NAMES), "ffn")
+    views.keep_among("run", ids, inspecting.first_shown(runs).id, passing=True)
+    views.keep_among("part", list(inspect.NAMES), "ffn")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(
             "Run",
@@ -134,7 +134,7 @@ def _two_runs(subject: Subject, part: Part, runs: list[Run]) -> None:
         return
     ids = list(candidates)
     first = next((run.id for run in candidates.values() if run.config.method.startswith("come")), ids[0])
-    session.keep_among("other", ids, first)
+    views.keep_among("other", ids, first)
     names = inspecting.labelled(candidates.values())
     st.selectbox("Compare with", ids, key="other", width=460, format_func=names.__getitem__)
     origins = subject.origins(part)

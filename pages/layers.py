@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 import come.merge
-from app import keeping, plain, session, visit, widgets
+from app import keeping, plain, session, views, visit, widgets
 from app.figures import layers as figures
 from come.errors import ComeError
 from come.measure import Measurement
@@ -44,8 +44,8 @@ def page() -> None:
     widgets.example_note()
     stability = measured.window_stability()
     best = tuple(stability["best"])
-    session.keep_among("first", list(range(facts.layers - 1)), best[0])
-    session.keep_among("last", list(range(1, facts.layers)), best[1])
+    views.keep_among("first", list(range(facts.layers - 1)), best[0])
+    views.keep_among("last", list(range(1, facts.layers)), best[1])
     window = (session.value("first"), session.value("last"))
     kept = keeping.now(measured, facts)
     planned = [] if kept is None else kept.windows
@@ -60,7 +60,7 @@ def page() -> None:
 
 
 def _row(measured: Measurement, planned: list[tuple[int, int]], window: tuple[int, int]) -> None:
-    session.keep_among("heights", ["linear", "log"], "linear")
+    views.keep_among("heights", ["linear", "log"], "linear")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control("Scale of BI and SBI", ["linear", "log"], key="heights", required=True)
         widgets.info("What are BI and SBI?", FORMULAS, key="formula-influence")
@@ -91,7 +91,7 @@ def _matrix(
     if not kinds:
         st.info("This analysis holds no similarity matrix.")
         return
-    session.keep_among("similarity", kinds, kinds[0])
+    views.keep_among("similarity", kinds, kinds[0])
     st.segmented_control(
         "Similarity",
         kinds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain, playground, playground_blind, playground_next, playground_words, session, widgets
+from app import plain, playground, playground_blind, playground_next, playground_words, session, views, widgets
 from app import playground_talk as talks
 from app.playground import Offer
 from app.playground_job import Job
@@ -29,7 +29,7 @@ def page() -> None:
     st.title("Playground")
     chosen = session.choice().model
     offer = playground.offer(chosen)
-    blind = session.keep_among("mode", list(MODES), "side") == "blind"
+    blind = views.keep_among("mode", list(MODES), "side") == "blind"
     st.caption(INTRODUCTIONS["blind" if blind else "side"])
     if offer.borrowed:
         name = chosen.rstrip("/").rsplit("/", 1)[-1]
@@ -104,13 +104,13 @@ def _chat(offer: Offer) -> bool:
     """Whether the prompt is put by the chat template."""
     # Unknown before the model is loaded: used if there is one.
     template = playground.answers_questions(offer.model)
-    return template is not False and bool(session.keep_among("chat", [True, False], True))
+    return template is not False and bool(views.keep_among("chat", [True, False], True))
 
 
 def _choose(offer: Offer) -> list[str]:
     """The field for the pruned models; which were chosen."""
     options = list(offer.candidates)
-    runs = session.keep_several("with", options, offer.default(), playground.MOST)
+    runs = views.keep_several("with", options, offer.default(), playground.MOST)
     st.multiselect(
         f"Beside the original, {offer.title} (up to {playground.MOST})",
         options,
@@ -127,7 +127,7 @@ def _form(offer: Offer, blind: bool) -> tuple[Asked, bool]:
     chat, examples = _chat(offer), _examples(offer)
     pair = playground_blind.choose(offer) if blind else None
     runs = _choose(offer) if pair is None else [speaker for speaker in pair if speaker in offer.candidates]
-    prompt = session.keep_text("prompt", next(iter(examples.values())), playground.LONGEST_LINK)
+    prompt = views.keep_text("prompt", next(iter(examples.values())), playground.LONGEST_LINK)
     st.text_area("Prompt", key="prompt", height=90, max_chars=playground.LONGEST_PROMPT)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for label, text in examples.items():
@@ -184,10 +184,10 @@ def _ask_button(label: str, asked: Asked, disabled: bool) -> None:
 def _sampling_settled() -> Sampling:
     """How tokens are chosen, as the popover has it."""
     return Sampling(
-        temperature=session.keep_among("temperature", TEMPERATURES, 0.0),
-        top_p=session.keep_among("top-p", SHARES, 1.0),
-        new_tokens=session.keep_among("new-tokens", LENGTHS, 64),
-        seed=session.keep_among("draw", list(range(100)), 0),
+        temperature=views.keep_among("temperature", TEMPERATURES, 0.0),
+        top_p=views.keep_among("top-p", SHARES, 1.0),
+        new_tokens=views.keep_among("new-tokens", LENGTHS, 64),
+        seed=views.keep_among("draw", list(range(100)), 0),
         top=10,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from app import session, widgets
+from app import session, views, widgets
 from app.figures import lesson_angle
 from app.lesson import frame
 from app.lesson.material import Material
@@ -21,11 +21,11 @@ SPANS = (1, 2, 3, 4)
 
 def draw(material: Material) -> None:
     """Two vectors with the measured mean angle over a window."""
-    session.keep_among("turn-span", list(SPANS), 2)
+    views.keep_among("turn-span", list(SPANS), 2)
     span = session.value("turn-span")
     angles = degrees(material, span)
     starts = list(range(len(angles)))
-    session.keep_among("turn-first", starts, starts[len(starts) // 2])
+    views.keep_among("turn-first", starts, starts[len(starts) // 2])
     frame.todo(
         "Find the window that turns the state least. "
         f"Of windows of {material.measured.span} layers, that is the one CoMe merges first."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from app import session, theme, widgets
+from app import session, theme, views, widgets
 from app.figures import lesson_bars
 from app.lesson import frame, material, measuring
 from app.lesson.material import HOWS, Material
@@ -25,7 +25,7 @@ _JOB = "_lesson_job"
 def draw(of: Material) -> None:
     """Perplexity of the original, of the pair concatenated, and averaged."""
     pairs = {f"{first}-{last}": (first, last) for first, last in material.pairs(of.measured)}
-    session.keep_among("average-pair", list(pairs), next(iter(pairs)))
+    views.keep_among("average-pair", list(pairs), next(iter(pairs)))
     frame.todo("Choose a pair and measure both ways on this machine, now.")
     job: Measuring | None = session.value(_JOB)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):

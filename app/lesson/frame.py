@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import session, widgets
+from app import session, views, widgets
 from app.lesson.material import Material
 
 PRESENT = "present"  # the URL's, and the toggle's, name
@@ -40,8 +40,8 @@ def presenting() -> bool:
 def toolbar(steps: list[Step]) -> Step:
     """The row of steps and the presenter's toggle; gives the step that is shown."""
     numbers = list(range(1, len(steps) + 1))
-    session.keep_among(STEP, numbers, 1)
-    session.keep_flag(PRESENT)
+    views.keep_among(STEP, numbers, 1)
+    views.keep_flag(PRESENT)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.segmented_control(
             f"Step, 1 to {len(steps)}",

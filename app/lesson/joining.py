@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 import come.merge
-from app import session, theme, widgets
+from app import session, theme, views, widgets
 from app.figures import lesson
 from app.figures.lesson import Stripes
 from app.lesson import frame, material
@@ -23,11 +23,11 @@ IDEA = (
 def draw(of: Material) -> None:
     """Both layers and the new one, unit by unit, for a ratio by hand."""
     pairs = material.pairs(of.measured)
-    session.keep_among("join-pair", [f"{a}-{b}" for a, b in pairs], f"{pairs[0][0]}-{pairs[0][1]}")
+    views.keep_among("join-pair", [f"{a}-{b}" for a, b in pairs], f"{pairs[0][0]}-{pairs[0][1]}")
     first, last = (int(end) for end in session.value("join-pair").split("-"))
     automatic = come.merge.draft(of.measured, windows=[(first, last)])[0]
-    session.keep_among("join-share", list(range(101)), round(100 * automatic.ratio[0]))
-    session.keep_among("join-order", ["index", "rank"], "index")
+    views.keep_among("join-share", list(range(101)), round(100 * automatic.ratio[0]))
+    views.keep_among("join-order", ["index", "rank"], "index")
     frame.todo("Drag the share: where it is small, only the most sensitive units of that layer live on.")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.segmented_control(

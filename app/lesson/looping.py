@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from app import session, widgets
+from app import session, views, widgets
 from app.figures import lesson_loop
 from app.lesson import frame
 from app.lesson.material import Material
@@ -22,7 +22,7 @@ IDEA = (
 def draw(of: Material) -> None:
     """The example's run, merge by merge."""
     last = len(of.history)
-    session.keep_among("merge-step", list(range(last + 1)), 0)
+    views.keep_among("merge-step", list(range(last + 1)), 0)
     frame.todo("Take one merge after the other, as the example's run did.")
     at = session.value("merge-step")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):

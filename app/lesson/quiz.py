@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import session
+from app import session, views
 from app.figures import lesson_quiz
 from app.lesson import frame
 from app.lesson.material import Material
@@ -17,12 +17,12 @@ _SETS = 50
 
 def draw(of: Material) -> None:
     """The questions, with what was answered so far."""
-    session.keep_among("quiz", list(range(1, _SETS + 1)), 1)
+    views.keep_among("quiz", list(range(1, _SETS + 1)), 1)
     number = session.value("quiz")
     asked = questions(of, number)
     frame.todo("Guess, then look it up: the answers were computed from the example's arrays just now.")
     for place, question in enumerate(asked):
-        session.keep_answer(_key(number, place), list(range(len(question.options))))
+        views.keep_answer(_key(number, place), list(range(len(question.options))))
     given = [session.value(_key(number, place)) for place in range(len(asked))]
     right = [each is not None and each == question.answer for each, question in zip(given, asked, strict=True)]
     answered = [each is not None for each in given]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from app import session, theme, widgets
+from app import session, theme, views, widgets
 from app.figures import lesson_activation
 from app.lesson import frame
 from app.lesson.material import Activations, Material
@@ -23,8 +23,8 @@ def draw(material: Material) -> None:
     seen = material.activations
     by_rank = np.argsort(-(seen.activation.mean(0) * seen.reach), kind="stable")
     ranks = [rank for rank in _RANKS if rank <= len(by_rank)]
-    session.keep_among("unit-rank", ranks, ranks[1])
-    session.keep_among("unit-token", list(range(len(seen.words))), len(seen.words) - 1)
+    views.keep_among("unit-rank", ranks, ranks[1])
+    views.keep_among("unit-token", list(range(len(seen.words))), len(seen.words) - 1)
     frame.todo("Choose a token and drag its activation: S follows, and so does the channel's rank.")
     left, right = st.columns(2)
     with left:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import session
+from app import session, views
 from app.figures import lesson
 from app.lesson import frame
 from app.lesson.material import Material
@@ -20,8 +20,8 @@ IDEA = (
 def draw(material: Material) -> None:
     """The units of one layer as stripes, brighter the more sensitive."""
     measured = material.measured
-    session.keep_among("stack-layer", list(range(material.layers)), material.activations.layer)
-    session.keep_among("stack-order", ["rank", "index"], "index")
+    views.keep_among("stack-layer", list(range(material.layers)), material.activations.layer)
+    views.keep_among("stack-order", ["rank", "index"], "index")
     frame.todo(
         "Move through the layers. Then put the most sensitive first, and read below how much the loudest tenth carries."
     )
