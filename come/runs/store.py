@@ -319,7 +319,11 @@ def _sources(config: RunConfig) -> dict[str, str]:
 
 
 def _asks_for(run: Run, wanted: dict[str, Any]) -> bool:
-    return run.readable and all(getattr(run.config, name) == value for name, value in wanted.items())
+    try:
+        config = run.config  # read once: there may be hundreds of runs
+    except ComeError:
+        return False
+    return all(getattr(config, name) == value for name, value in wanted.items())
 
 
 def _new_id(config: RunConfig, layers: int | None, created: float) -> str:
