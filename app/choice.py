@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import come.merge
+import come
 from come.errors import ComeError
 
 PARAMS = (
@@ -186,7 +186,7 @@ def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
 
 def _strange(method: str, options: dict[str, Any]) -> list[str]:
     """The options that a method does not have, or that are of another kind; no widget could show them."""
-    known = come.merge.methods().get(method)
+    known = come.methods().get(method)
     found = []
     for name, value in options.items() if known else ():
         try:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import come.merge
+import come
 from app.measured import Result, seconds, values
 from come.errors import ComeError
 from come.redact import shown
@@ -101,7 +101,7 @@ def series(config: RunConfig, recovered: bool = True) -> str:
     Runs of one series at one size differ in their seed alone, as far as that can be told from one run; `groups`
     adds text and dtype where runs differ in them. What recovered a model after pruning stands behind a plus.
     """
-    known = come.merge.methods().get(config.method)
+    known = come.methods().get(config.method)
     defaults = known.defaults() if known else {}
     words = [
         _option(name, value)
@@ -240,12 +240,12 @@ def _option(name: str, value: Any) -> str:
 
 def _leaves_fewer(method: str) -> bool:
     """Whether a method leaves fewer layers, as most do, or keeps them all and makes them smaller."""
-    known = come.merge.methods().get(method)
+    known = come.methods().get(method)
     return known is None or known.target == "layers"
 
 
 def _title(method: str) -> str:
-    known = come.merge.methods().get(method)
+    known = come.methods().get(method)
     return known.title if known else method
 
 

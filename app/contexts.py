@@ -1,4 +1,4 @@
-"""What excites a channel: the page's question to `come.measure.contexts.top_contexts`, and its answer.
+"""What excites a channel: the page's question to `come.measurement.top_contexts.top_contexts`, and its answer.
 
 Nothing is computed here: reading a text takes seconds and a model, which belong to the resident process.
 """
@@ -12,9 +12,10 @@ import streamlit as st
 
 from app import plain, session
 from come.errors import ComeError
-from come.live import Subject, client
+from come.live import client
 from come.live.connection import LiveFault
-from come.measure.contexts import Context
+from come.live.question import Subject
+from come.measurement.top_contexts import Context
 from come.runs import RunConfig
 
 _ANSWER = "_contexts"  # the last answer, so that it stays while its channel is shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-import come.merge
+import come
 import come.runs
 from app.choice import Choice, Draft
 from come.models.catalogue import BUNDLED
@@ -26,7 +26,7 @@ def requests(sweep: str = "") -> list[RunConfig]:
         "target_layers": DRAFT.target_layers,
         "keep_model": False,
     }
-    titles = come.merge.methods()
+    titles = come.methods()
     cells = [shared | {"method": method, "name": f"Demo: {titles[method].title}"} for method in METHODS]
     return as_sweep([RunConfig.model_validate(cell) for cell in cells], sweep)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from app.widgets import duration, human_bytes
 from come.errors import ComeError
-from come.estimate import estimate, known_device
-from come.measure import Measurement
+from come.estimate.cost import estimate
+from come.estimate.device import known_device
+from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.models.facts import BYTES
 from come.runs import RunConfig

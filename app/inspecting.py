@@ -16,9 +16,10 @@ import come.runs
 from app import comparison, example, labels, session
 from app.origins import Origins, Part, follow, units_of
 from come.errors import ComeError
-from come.measure import Measurement
-from come.merge import Concatenate, Plan
+from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.plan.plan import Plan
+from come.plan.steps import Concatenate
 from come.runs import Run, RunConfig
 
 _RUNS_LOOKED_AT = 200

@@ -11,9 +11,10 @@ import streamlit as st
 from app import origins, planning, session, visit
 from app.choice import Draft
 from come.errors import ComeError
-from come.measure import Measurement
-from come.merge import DraftWindow, Plan
+from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.plan.plan import Plan
+from come.pruning.draft import DraftWindow
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 
 from come.errors import ComeError
-from come.merge import Plan
-from come.merge.steps import Average, Concatenate, Mask, Remove, Replace
 from come.models import Facts
+from come.plan.plan import Plan
+from come.plan.steps import Average, Concatenate, Mask, Remove, Replace
 
 Part = Literal["ffn", "attention"]
 Kind = Literal["kept", "averaged", "silenced"]

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import streamlit as st
 
-import come.merge
+import come
 from app import options, planning, session, visit, window_editor
 from app.choice import Draft
 from come.errors import ComeError
-from come.merge import Forecast
 from come.models import Facts
+from come.pruning.forecast import Forecast
 
 AIMS = {"layers": "Layers", "share": "Parameters", "hand": "By hand"}
 
@@ -27,7 +27,7 @@ def draw(facts: Facts, found: Forecast | None) -> None:
 
 
 def _method() -> None:
-    methods = come.merge.methods()
+    methods = come.methods()
     draft = session.draft()
     if draft.method not in methods:
         session.set_draft(Draft())
@@ -111,7 +111,7 @@ def _set_aim(facts: Facts, found: Forecast | None) -> None:
 
 def _settings() -> None:
     draft = session.draft()
-    kind = come.merge.methods()[draft.method].options
+    kind = come.methods()[draft.method].options
     skip = ("windows", "ratios") + (("span", "no_repeat") if draft.windows is not None else ())
     if not [name for name, _, _ in options.fields(kind) if name not in skip]:
         return

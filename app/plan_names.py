@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-import come.merge
+import come
 from app import named_plans, plain, session
 from app.choice import DEFAULT_SPARSITY
 from app.named_plans import NamedPlan
@@ -63,7 +63,7 @@ def _list(plans: list[NamedPlan]) -> None:
 
 def words(plan: NamedPlan) -> str:
     """A saved plan in a few words: method, aim, model."""
-    draft, known = plan.draft, come.merge.methods().get(plan.draft.method)
+    draft, known = plan.draft, come.methods().get(plan.draft.method)
     if draft.windows is not None:
         aim = "merges " + (", ".join(f"{first}–{last}" for first, last in draft.windows) or "nothing")
         aim += f", drops {', '.join(map(str, draft.dropped))}" if draft.dropped else ""
@@ -85,7 +85,7 @@ def _save() -> None:
 
 
 def _open(plan: NamedPlan) -> None:
-    if plan.draft.method not in come.merge.methods():
+    if plan.draft.method not in come.methods():
         session.set_problem(f"There is no method {plan.draft.method!r} here.")
         return
     session.set_choice(plan.choice)

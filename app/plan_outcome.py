@@ -8,14 +8,15 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-import come.merge
+import come
 import come.runs
 from app import comparison, example, plain, planning, session, visit, widgets
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
-from come.measure import Measurement
-from come.merge import DraftWindow, Forecast
+from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.pruning.draft import DraftWindow
+from come.pruning.forecast import Forecast
 
 HOW = r"""
 **Which layers.** The window of lowest skip block influence goes first: how far $m$ layers turn the hidden state,
@@ -50,7 +51,7 @@ def sizes(facts: Facts) -> None:
 
 def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Forecast | None) -> None:
     """The layers before and after, and the share of each; a way to an analysis where there is none."""
-    method = come.merge.methods()[session.draft().method]
+    method = come.methods()[session.draft().method]
     if method.forecast is None:
         st.info(f"What {method.title} prunes is decided in the run.")
         return
@@ -130,7 +131,7 @@ def runs_so_far(facts: Facts) -> None:
         return
     results = [item.pruned for item in found if item.pruned]
     original = next((item.original for item in found if item.original), None)
-    titles = {name: method.title for name, method in come.merge.methods().items()}
+    titles = {name: method.title for name, method in come.methods().items()}
     count = facts.parameters_at(visit.target_layers(facts))
     figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count)
     figure.update_layout(title_text="What runs on this model have cost so far", height=320)

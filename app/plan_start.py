@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import planning, session
 from come.errors import ComeError
-from come.measure import Measurement
+from come.measurement.measurement import Measurement
 from come.models import Facts
 
 

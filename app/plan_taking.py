@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-import come.merge
+import come
 import come.models
 from app import plan_names, planning, request, session, visit, widgets
 from come import limits, settings
@@ -42,11 +42,11 @@ def _upload() -> None:
         return
     try:
         choice, draft = request.from_json(file.getvalue())
-        if draft.method not in come.merge.methods():
-            raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.merge.methods())}.")
+        if draft.method not in come.methods():
+            raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.methods())}.")
         limits.current().check_model(choice.model)  # before it is looked for: the answer would tell what lies here
         facts = come.models.describe(choice.model)
-        come.merge.methods()[draft.method].parse(session.plan_fields(draft)["options"])
+        come.methods()[draft.method].parse(session.plan_fields(draft)["options"])
         if not draft.is_empty:
             planning.target(draft, facts, session.plan_fields(draft))
         session.set_choice(choice)

@@ -1,6 +1,6 @@
 """From a visitor's draft to what the plan page shows: the windows, what they keep, presets, ratios.
 
-Thin steps between `session.Draft` and `come.merge`; nothing here knows about widgets.
+Thin steps between `session.Draft` and `come.pruning`; nothing here knows about widgets.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import come.merge
+import come
 from app.choice import Draft, plan_fields
 from app.figures.plan import Piece, final_layers
-from come.compress import check_request
-from come.measure import Measurement
-from come.merge import DraftWindow, Forecast
+from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.pruning.compress import check_request
+from come.pruning.draft import DraftWindow
+from come.pruning.forecast import Forecast
+from come.pruning.forecast import forecast as foretold
 
 MERGES = "come"  # the method of plans by hand
 
@@ -62,8 +64,8 @@ def forecast(draft: Draft, measured: Measurement | None, facts: Facts, seed: int
         return Forecast()
     fields = plan_fields(draft)
     layers = target(draft, facts, fields)
-    seeded = {"seed": seed} if "seed" in come.merge.methods()[draft.method].defaults() else {}
-    return come.merge.forecast(draft.method, seeded | fields["options"], layers, facts, measured)
+    seeded = {"seed": seed} if "seed" in come.methods()[draft.method].defaults() else {}
+    return foretold(draft.method, seeded | fields["options"], layers, facts, measured)
 
 
 def pieces(found: Sequence[DraftWindow], facts: Facts, dropped: Sequence[int] = ()) -> list[list[Piece]]:

@@ -16,8 +16,8 @@ import come.runs
 from app import comparison, example, labels
 from app.playground_talk import ORIGINAL, Look, Talk, recorded
 from come.errors import ComeError
-from come.merge import Plan
 from come.models.catalogue import BUNDLED, known
+from come.plan.plan import Plan
 from come.runs import Run
 from come.runs.config import anchored_path
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from come.errors import ComeError
 from come.events import Event
-from come.live import Cancelled
+from come.live.cancel import Cancelled
 
 # A page that is shown looks at its job a few times a second; browsers slow down tabs in the background.
 SECONDS_UNSEEN = 15.0

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from app.playground_job import Job
-from come.live import Along, End, Parting, Sampling, Start, Subject, Word, client, speech
-from come.live.speech import Said
+from come.live import client, speech
+from come.live.question import Subject
+from come.live.speech import Along, End, Parting, Said, Sampling, Start, Word
 
 ORIGINAL = "original"
 UNSURE = 0.2  # a token that its model gave less than this was a surprise to the model itself

@@ -10,7 +10,7 @@ import json
 import shlex
 from typing import Any
 
-import come.merge
+import come
 from app.choice import LARGEST, Choice, Draft
 from come.errors import ComeError
 from come.runs import RunConfig
@@ -155,7 +155,7 @@ def variant(request: RunConfig, method: str, target_layers: int, seed: int, is_o
 
 def _check_drawable(request: RunConfig) -> None:
     """Refuse what no widget can show; the rest can be shown and mended."""
-    method = come.merge.methods().get(request.method)
+    method = come.methods().get(request.method)
     for name, value in request.options.items() if method else ():
         method.check_option(name, value)
     numbers = {"n_tokens": request.n_tokens, "seq_len": request.seq_len, "seed": request.seed} | request.options

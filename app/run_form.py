@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-import come.merge
+import come
 from app import plain, request, session, visit, widgets
 from come import limits, settings
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
-from come.recover import DEFAULT, ways
+from come.recover.registry import DEFAULT, ways
 from come.runs import RunConfig, as_sweep
 from come.text import known_texts
 
@@ -55,7 +55,7 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
 
 def _compared(facts: Facts, own: str, layers: int) -> tuple[list[str], list[int], int]:
     """The other methods, the other targets, and over how many seeds."""
-    known = come.merge.methods()
+    known = come.methods()
     others = [name for name in known if name != own]
     methods = st.pills(
         "Compare with",

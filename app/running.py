@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import come.merge
+import come
 from app import widgets
 from app.choice import Choice, Draft
 from app.comparison import run_name
@@ -57,7 +57,7 @@ class Series:
 
 def sentence(choice: Choice, draft: Draft, facts: Facts, layers: int) -> str:
     """What a plan asks for, in one sentence (markdown)."""
-    method = come.merge.methods()[draft.method].title
+    method = come.methods()[draft.method].title
     removed = widgets.percent(facts.parameters_at(layers) / facts.parameters - 1)
     chosen = ""
     if draft.windows:
@@ -76,7 +76,7 @@ def request_sentence(config: RunConfig) -> str:
     text = f"{config.n_tokens:,} tokens of {_short(config.text)}"
     if config.kind == "analyze":
         return f"Analysis of {_short(config.model)} over {text}"
-    known = come.merge.methods().get(config.method)
+    known = come.methods().get(config.method)
     target = (
         f"to {config.target_layers} layers"
         if config.target_layers is not None

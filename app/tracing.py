@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.origins import Part
-from come.merge import Plan
-from come.merge.steps import Average, Concatenate, Mask, Remove
+from come.plan.plan import Plan
+from come.plan.steps import Average, Concatenate, Mask, Remove
 
 Fate = Literal["kept", "averaged", "dropped", "removed", "silenced"]
 

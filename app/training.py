@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from come.merge import Plan
+from come.plan.plan import Plan
 
 KINDS = {"train_loss": "training", "held_out_loss": "held out"}
 NOTE = "Recovery, "  # so begin the plan's notes of what a recovery did

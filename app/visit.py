@@ -9,14 +9,14 @@ from typing import Any
 
 import streamlit as st
 
-import come.merge
+import come
 import come.models
 import come.runs
 from app import example, session
 from app.choice import DEFAULT_SPARSITY, comparable, plan_fields
 from come import limits
 from come.errors import ComeError
-from come.measure import Measurement
+from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.runs import Run, RunConfig
 from come.runs.config import anchored_path
@@ -160,7 +160,7 @@ def _automatic_ratio(first: int, last: int) -> tuple[float, ...]:
     measured, known, *_ = analysis()
     if measured is None:
         return tuple([1 / (last - first + 1)] * (last - first + 1))
-    return come.merge.draft(measured, windows=[(first, last)], model=known)[0].ratio
+    return come.draft(measured, windows=[(first, last)], model=known)[0].ratio
 
 
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)

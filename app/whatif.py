@@ -9,12 +9,13 @@ from pathlib import Path
 from app import planning
 from app.choice import Choice, Draft
 from come.errors import ComeError
-from come.estimate import estimate, known_device
-from come.live import Merge, Question, Subject
-from come.merge import Forecast
+from come.estimate.cost import estimate
+from come.estimate.device import known_device
+from come.live.question import Merge, Question, Subject
 from come.models import Facts
 from come.models.catalogue import BUNDLED
 from come.models.facts import BYTES
+from come.pruning.forecast import Forecast
 from come.runs import Run, RunConfig
 from come.runs.config import anchored_path
 

@@ -11,8 +11,11 @@ from typing import Any
 
 from come.errors import ComeError
 from come.events import Event
-from come.live import Answer, Cancelled, Question, Subject, Suggestion, client
+from come.live import client
+from come.live.answer import Answer, Suggestion
+from come.live.cancel import Cancelled
 from come.live.connection import LiveFault
+from come.live.question import Question, Subject
 
 FAULT = "The model process met a fault of ours; its log has the details. The page works without it."
 

@@ -6,7 +6,7 @@ import time
 
 import streamlit as st
 
-import come.merge
+import come
 from app import (
     plain,
     session,
@@ -24,9 +24,10 @@ from app.foreseen import Cost
 from app.whatif_job import Job, Predicted
 from app.whatif_state import Answered, Memory, key_of, memory
 from come.errors import ComeError
-from come.live import Question, Subject, change
-from come.merge import Forecast
+from come.live.answer import change
+from come.live.question import Question, Subject
 from come.models import Facts
+from come.pruning.forecast import Forecast
 from come.runs import Run
 
 AT_ONCE = 0.15  # seconds; an answer that is known already is there by then, and nothing flickers
@@ -88,7 +89,7 @@ def _predicted(facts: Facts, analysis: Run | None, found: Forecast | None) -> No
 
 def _not_foreseen(draft: Draft) -> None:
     """Why nothing is known of a plan that is not by hand."""
-    method = come.merge.methods()[draft.method]
+    method = come.methods()[draft.method]
     if method.forecast is None:
         st.caption(f"What {method.title} prunes, and what that costs, is known only after a run.")
         return

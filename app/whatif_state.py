@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from app import session
 from app.whatif_job import Job, Predicted
-from come.live import Question, Subject
+from come.live.question import Question, Subject
 from come.stamp import stamp
 
 _KEPT = 200

@@ -9,9 +9,10 @@ import streamlit as st
 from app import session, whatif, whatif_job, whatif_watch, whatif_words
 from app.whatif_job import Job, Predicted
 from app.whatif_state import Memory, key_of
-from come.live import Question, Subject, Suggestion
-from come.merge import Forecast
+from come.live.answer import Suggestion
+from come.live.question import Question, Subject
 from come.models import Facts
+from come.pruning.forecast import Forecast
 
 BY_HAND = " The automatic plan becomes a plan by hand: the windows foreseen for it, and this one."
 

@@ -8,8 +8,8 @@ import streamlit as st
 
 from app import plan_tiles, planning, session, visit
 from app.choice import Draft
-from come.merge import DraftWindow
 from come.models import Facts
+from come.pruning.draft import DraftWindow
 
 # Buttons of a window are icons; their words are for those who hear the page.
 _STYLE = """<style>

@@ -15,7 +15,10 @@ from typing import Any
 import come
 from benchmarks.timing import MODEL, markdown
 from come import settings
-from come.estimate import Device, Estimate, estimate, gigabytes, measure_device, published, remember
+from come.estimate.cost import Estimate, estimate
+from come.estimate.device import Device, measure_device, remember
+from come.estimate.published import published
+from come.estimate.words import gigabytes
 from come.models import Facts
 from come.runs import Run, RunConfig
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
-import come.merge
+import come
 import come.models
 from come import runs
-from come.measure import Measurement
-from come.merge.draft import steps_by_hand
-from come.merge.plan import Base, Plan
+from come.measurement.measurement import Measurement
+from come.plan.plan import Base, Plan
+from come.pruning.draft import steps_by_hand
 from come.runs import Run, RunConfig
 
 LAYERS, HEADS, HEAD_DIM, CHANNELS = 32, 32, 128, 11008
@@ -78,7 +78,7 @@ def measurement(seed: int = 0) -> Measurement:
 def plan(model: Path, made: Measurement) -> Plan:
     """What one measuring pass would merge, as a plan."""
     facts = come.models.describe(model)
-    windows = [(found.first, found.last) for found in come.merge.draft(made, target_layers=TARGET, model=facts)]
+    windows = [(found.first, found.last) for found in come.draft(made, target_layers=TARGET, model=facts)]
     steps = steps_by_hand(made, windows, None, exponent=1.0, floor=0.0)
     base = Base(source=str(model), fingerprint="0" * 64, model_type="llama", layers=LAYERS, parameters=facts.parameters)
     return Plan(base=base, dtype="float32", method="come", steps=steps)

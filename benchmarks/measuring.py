@@ -6,7 +6,7 @@ import statistics
 
 import come
 from benchmarks.timing import bundled, forward, in_turn, markdown, ratio
-from come.measure.walk import default_batch_size
+from come.measurement.calibrate import default_batch_size
 
 ROUNDS = 3
 

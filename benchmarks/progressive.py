@@ -11,11 +11,11 @@ import torch
 import come
 from benchmarks.timing import bundled, forward, in_turn, markdown, ratio
 from benchmarks.yardstick import everything, straightforward
-from come.measure.runner import LayerRunner
-from come.measure.walk import batches, default_batch_size
-from come.merge import Plan
-from come.merge.take import take_step
+from come.measurement.calibrate import batches, default_batch_size
+from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
+from come.plan.plan import Plan
+from come.transforms.apply_step import take_step
 
 TARGET = 21
 LONG = 8192  # tokens; the straightforward way is timed over fewer, because it is slow

@@ -9,11 +9,11 @@ import torch
 
 import come
 from benchmarks.timing import bundled, forward, in_turn, markdown, seconds
-from come.measure.loss import sequence_losses
-from come.measure.runner import LayerRunner
-from come.measure.walk import batches, default_batch_size
-from come.merge.come_p import MOST_CANDIDATES
+from come.measurement.calibrate import batches, default_batch_size
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.loss import sequence_losses
 from come.models import Bundle
+from come.pruning.methods.come_p import MOST_CANDIDATES
 
 ROUNDS = 3
 GRANULARITY = 20
@@ -76,11 +76,11 @@ def suffix_and_head(bundle: Bundle, tokens: torch.Tensor, first: int) -> None:
 
 def agreement(steps: int = 10, n_tokens: int = 512) -> tuple[int, int, int]:
     """On how many of the grid's steps the quick search comes within one grid step, of how many, with how many looks."""
-    from come.merge.choice import Choice, SelectionOptions
-    from come.merge.come_p import ComePOptions, Scorer, coarse_to_fine, grid
-    from come.merge.progressive import progressive
-    from come.merge.rebuild import base_of
-    from come.merge.registry import Task
+    from come.pruning.choice import Choice, SelectionOptions
+    from come.pruning.methods.come_p import ComePOptions, Scorer, coarse_to_fine, grid
+    from come.pruning.progressive import progressive
+    from come.pruning.registry import Task
+    from come.transforms.rebuild import base_of
 
     bundle, tokens = bundled("float32", n_tokens=n_tokens)
     plan = come.Plan(base=base_of(bundle), dtype="float32", method="come-p")

@@ -16,7 +16,7 @@ from torch.nn import functional
 import come
 from benchmarks.memory import MIB, watched
 from benchmarks.timing import bundled, in_turn, markdown, ratio
-from come.measure.runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.recover.endtoend import Teacher, WholeModel, WholeOptions, normed_states
 from come.recover.layerjob import LayerJob, LayerOptions, LayerProblem, calls_for

@@ -8,13 +8,13 @@ import torch
 
 import come
 from benchmarks.timing import bundled, in_turn, markdown, ratio, seconds
-from come.live import Merge, Question
+from come.live.question import Merge, Question
 from come.live.whatif import WhatIf, what_if
-from come.measure.loss import sequence_losses
-from come.measure.runner import LayerRunner
-from come.measure.suffix import states_at
-from come.measure.walk import batches
-from come.merge import replay
+from come.measurement.calibrate import batches
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.loss import sequence_losses
+from come.measurement.suffix import states_at
+from come.transforms.rebuild import replay
 
 ROUNDS = 5
 N_TOKENS, SEQ_LEN = 1024, 128

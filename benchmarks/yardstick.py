@@ -11,13 +11,13 @@ import math
 import torch
 from torch import Tensor
 
-from come.measure.walk import batches
-from come.merge.allocate import ratio_from_influence
-from come.merge.draft import decide
-from come.merge.select import choose
-from come.merge.steps import Concatenate
-from come.merge.take import take_step
+from come.measurement.calibrate import batches
 from come.models import Bundle
+from come.plan.steps import Concatenate
+from come.pruning.allocate import ratio_from_influence
+from come.pruning.draft import decide
+from come.pruning.select import choose
+from come.transforms.apply_step import take_step
 
 
 def straightforward(bundle: Bundle, tokens: Tensor, target_layers: int, batch_size: int) -> list[Concatenate]:

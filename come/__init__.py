@@ -16,22 +16,22 @@ _HOMES = {
     "Bundle": "come.models",
     "ComeError": "come.errors",
     "Event": "come.events",
-    "Measurement": "come.measure",
-    "Method": "come.merge",
-    "Plan": "come.merge",
-    "Result": "come.merge",
+    "Measurement": "come.measurement.measurement",
+    "Method": "come.pruning.registry",
+    "Plan": "come.plan",
+    "Result": "come.pruning.result",
     "Speed": "come.evaluate",
     "accuracy": "come.evaluate",
-    "compress": "come.compress",
+    "compress": "come.pruning.compress",
     "describe": "come.models",
-    "draft": "come.merge",
+    "draft": "come.pruning.draft",
     "estimate": "come.estimate",
     "kl_divergence": "come.evaluate",
     "load": "come.models",
-    "measure": "come.measure",
-    "methods": "come.merge",
+    "measure": "come.measurement.measure",
+    "methods": "come.pruning.registry",
     "perplexity": "come.evaluate",
-    "rebuild": "come.merge",
+    "rebuild": "come.transforms.rebuild",
     "recover": "come.recover",
     "save": "come.models",
     "speed": "come.evaluate",
@@ -65,23 +65,26 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from come.compress import compress
     from come.errors import ComeError
-    from come.estimate import estimate
+    from come.estimate.cost import estimate
     from come.evaluate.accuracy import accuracy
     from come.evaluate.divergence import kl_divergence
     from come.evaluate.perplexity import perplexity
     from come.evaluate.speed import Speed, speed
     from come.events import Event
-    from come.measure import Measurement, measure
-    from come.merge import Method, Plan, Result, methods
-    from come.merge.draft import draft
-    from come.merge.rebuild import rebuild
+    from come.measurement.measure import measure
+    from come.measurement.measurement import Measurement
     from come.models import Bundle, describe
     from come.models.load import load
     from come.models.save import save
+    from come.plan.plan import Plan
+    from come.pruning.compress import compress
+    from come.pruning.draft import draft
+    from come.pruning.registry import Method, methods
+    from come.pruning.result import Result
     from come.recover.recover import recover
     from come.text.tokens import tokens
+    from come.transforms.rebuild import rebuild
 
 
 def __getattr__(name: str) -> Any:

@@ -227,7 +227,7 @@ def _asked_options(config: RunConfig) -> list[tuple[Any, int]]:
     Raises:
         ComeError: there is no such method, way or option, or a value is none that it can have.
     """
-    from come.merge.registry import method
+    from come.pruning.registry import method
     from come.recover.registry import parse
 
     found: list[tuple[Any, int]] = [(method(config.method).parse(config.options), config.n_tokens)]

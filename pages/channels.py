@@ -9,7 +9,7 @@ import streamlit as st
 from app import keeping, session, views, visit, widgets
 from app.figures import channels as figures
 from app.figures import heads, one_layer
-from come.measure import Measurement
+from come.measurement.measurement import Measurement
 from come.models import Facts
 
 PARTS = {"ffn": "Feed-forward", "attention": "Attention"}

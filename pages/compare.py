@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-import come.merge
+import come
 import come.runs
 from app import (
     at_work,
@@ -163,9 +163,7 @@ def _filtered(entries: list[Entry], place: str) -> list[Entry]:
 def _figure(shown: Shown, kind: str) -> None:
     metric = shown.metric
     key = metric.key.replace("/", "-")
-    figure = figures.lines(
-        shown.points, shown.original, metric, shown.size, list(come.merge.methods()), chance=shown.chance
-    )
+    figure = figures.lines(shown.points, shown.original, metric, shown.size, list(come.methods()), chance=shown.chance)
     widgets.figure(
         figure,
         key=key,

@@ -8,7 +8,7 @@ from datetime import datetime
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-import come.merge
+import come
 import come.runs
 from app import comparison, demo, example, foreseen, plain, running, session, terms, verdict, widgets
 from app.figures import compare as figures
@@ -115,7 +115,7 @@ def _picture() -> None:
     originals = [entry.original for entry in entries if entry.original]
     if not results:
         return
-    titles = {name: method.title for name, method in come.merge.methods().items()}
+    titles = {name: method.title for name, method in come.methods().items()}
     figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
     first, *rest = verdict.sentences(results, originals)
     figure.update_layout(title_text=first, height=360)

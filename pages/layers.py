@@ -7,11 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-import come.merge
+import come
 from app import keeping, plain, session, views, visit, widgets
 from app.figures import layers as figures
 from come.errors import ComeError
-from come.measure import Measurement
+from come.measurement.measurement import Measurement
 from come.models import Facts
 
 LONGEST = 8  # layers a window, at most
@@ -133,7 +133,7 @@ def _card(measured: Measurement, facts: Facts) -> None:
         st.warning(f"A window goes from a lower to a higher layer and holds 2 to {LONGEST} layers.")
         return
     try:
-        (found,) = come.merge.draft(measured, windows=[(first, last)], model=facts)
+        (found,) = come.draft(measured, windows=[(first, last)], model=facts)
     except ComeError as error:
         st.warning(plain.sentence(str(error)))
         return

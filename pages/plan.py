@@ -20,9 +20,9 @@ from app import (
     widgets,
 )
 from come.errors import ComeError
-from come.measure import Measurement
-from come.merge import Forecast
+from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.pruning.forecast import Forecast
 
 
 def page() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-import come.merge
+import come
 import come.runs
 from app import (
     comparison,

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-import come.merge
+import come
 import come.runs
 from app import compared, comparison, tables
 from app.comparison import Entry
@@ -74,7 +74,7 @@ def drawings(chosen: list[Entry]) -> dict[str, tuple[go.Figure, list[str]]]:
     for key in DRAWN:
         shown = compared.shown(results, originals, metric(key), LAYERS)
         if shown.points:
-            figure = figures.lines(shown.points, shown.original, shown.metric, LAYERS, list(come.merge.methods()))
+            figure = figures.lines(shown.points, shown.original, shown.metric, LAYERS, list(come.methods()))
             made[key] = (figure, compared.notes(shown))
     return made
 

@@ -15,7 +15,7 @@ from come import cli
 from come.cli import main
 from come.cli.options import parse_options
 from come.errors import ComeError
-from come.merge.come import ComeOptions
+from come.pruning.methods.come import ComeOptions
 from come.runs import list_runs, pipeline
 from tests.tiny import tiny_folder
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import come.merge
+import come
 from come import limits, settings
 from come.errors import ComeError
 from come.limits import DEMO, Limits
-from come.recover import ways
+from come.recover.registry import ways
 from come.redact import shown
 from come.runs import RunConfig, create, prepare
 from come.runs.sweep import as_sweep
@@ -86,7 +86,7 @@ def test_what_is_usual_may_be_asked_for(changes: dict) -> None:
 
 
 def test_every_method_and_way_may_be_asked_for_as_it_is() -> None:
-    for name in come.merge.methods():
+    for name in come.methods():
         DEMO.check_run(RunConfig(method=name, target_layers=27, n_tokens=8_192))
     for name in ways():
         DEMO.check_run(RunConfig(target_layers=27, recover=[name], recover_tokens=8_192))

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from come.errors import ComeError
-from come.merge import methods
 from come.option_values import takes
+from come.pruning.registry import methods
 from come.recover.registry import parse, ways
 
 LINK = "<a style=position:fixed;inset:0 href=//evil.example>x</a>"

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 import come
-from come.merge import Plan, replay
+from come.plan.plan import Plan
+from come.transforms.rebuild import replay
 
 REFERENCE = Path(__file__).parents[1].parent / "shared" / "reference"
 

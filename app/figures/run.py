@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.compare import INK
-from come.merge import StepRecord
+from come.pruning.result import StepRecord
 
 
 def steps(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:

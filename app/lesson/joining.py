@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-import come.merge
+import come
 from app import session, theme, views, widgets
 from app.figures import lesson
 from app.figures.lesson import Stripes
 from app.lesson import frame, material
 from app.lesson.material import Material
-from come.merge import DraftWindow
+from come.pruning.draft import DraftWindow
 
 TITLE = "Two layers become one"
 IDEA = (
@@ -25,7 +25,7 @@ def draw(of: Material) -> None:
     pairs = material.pairs(of.measured)
     views.keep_among("join-pair", [f"{a}-{b}" for a, b in pairs], f"{pairs[0][0]}-{pairs[0][1]}")
     first, last = (int(end) for end in session.value("join-pair").split("-"))
-    automatic = come.merge.draft(of.measured, windows=[(first, last)])[0]
+    automatic = come.draft(of.measured, windows=[(first, last)])[0]
     views.keep_among("join-share", list(range(101)), round(100 * automatic.ratio[0]))
     views.keep_among("join-order", ["index", "rank"], "index")
     frame.todo("Drag the share: where it is small, only the most sensitive units of that layer live on.")
@@ -49,9 +49,7 @@ def draw(of: Material) -> None:
         )
     share = session.value("join-share") / 100
     by_hand = session.value("join-share") != round(100 * automatic.ratio[0])
-    merge = (
-        come.merge.draft(of.measured, windows=[(first, last)], ratios=[(share, 1 - share)])[0] if by_hand else automatic
-    )
+    merge = come.draft(of.measured, windows=[(first, last)], ratios=[(share, 1 - share)])[0] if by_hand else automatic
     pictured = stripes(of, merge, ranked=session.value("join-order") == "rank")
     frame.figure(
         lesson.joined(*pictured, of.layers),
@@ -87,7 +85,7 @@ def _own_share(of: Material) -> None:
 def own_share(of: Material, pair: str) -> int:
     """The share that CoMe itself gives the first layer of a pair such as "25-26", in percent."""
     first, last = (int(end) for end in pair.split("-"))
-    return round(100 * come.merge.draft(of.measured, windows=[(first, last)])[0].ratio[0])
+    return round(100 * come.draft(of.measured, windows=[(first, last)])[0].ratio[0])
 
 
 def stripes(of: Material, merge: DraftWindow, *, ranked: bool) -> list[tuple[Stripes, Stripes]]:

@@ -17,11 +17,11 @@ from safetensors import safe_open
 import come.models
 from app import example
 from come.errors import ComeError
-from come.live import Subject
 from come.live.answer import Answer
-from come.measure import Measurement
-from come.merge import Plan
+from come.live.question import Subject
+from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.plan.plan import Plan
 from come.runs import Run
 
 How = Literal["concatenate", "average"]

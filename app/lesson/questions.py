@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
-import come.merge
+import come
 from app.lesson import averaging, looping, material
 from app.lesson.angle import degrees
 from app.lesson.material import HOWS, Material
-from come.merge.allocate import allocate
+from come.pruning.allocate import allocate
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ def _allocated(of: Material, rng: np.random.Generator) -> Asked:
     share = int(rng.choice([10, 20, 25, 30, 40, 60, 70, 75, 80, 90]))
     units = of.measured.mlp_sensitivity.shape[1]
     counts = [allocate(units, (part / 100, 1 - part / 100))[0] for part in (share, 100 - share, 50)]
-    merge = come.merge.draft(of.measured, windows=[(first, last)], ratios=[(share / 100, 1 - share / 100)])[0]
+    merge = come.draft(of.measured, windows=[(first, last)], ratios=[(share / 100, 1 - share / 100)])[0]
     options = _shuffled(sorted(set(counts)), rng)
     return Asked(
         f"Layers {first} and {last} become one, and layer {first} gets {share}%. "

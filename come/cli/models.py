@@ -37,9 +37,9 @@ def rebuild(
 
     come rebuild runs/20261122-141530-come-27-x7k2/plan.json --out smollm2-27-layers
     """
-    from come.merge import Plan
-    from come.merge import rebuild as rebuilt
     from come.models import save
+    from come.plan.plan import Plan
+    from come.transforms.rebuild import rebuild as rebuilt
 
     document = Plan.read(plan)
     _refuse_full(out)
@@ -60,7 +60,7 @@ def list_methods(as_json: AsJson = False) -> None:
 
     come run --method come --target-layers 27 --option span=3
     """
-    from come.merge import methods
+    from come.pruning.registry import methods
 
     known = methods()
     if as_json:

@@ -40,7 +40,7 @@ from come.runs import Run, RunConfig, create, execute, launch
 from come.runs.place import LOCAL
 
 if TYPE_CHECKING:
-    from come.estimate import Estimate
+    from come.estimate.cost import Estimate
 
 
 def add_to(app: typer.Typer) -> None:
@@ -109,7 +109,7 @@ def run(
 
     On a cluster (docs/cluster.md):  come run --target-layers 24 --on "ray://head:10001?gpus=1"
     """
-    from come.merge import methods
+    from come.pruning.registry import methods
 
     place = place_on(on)
     known = methods()
@@ -136,7 +136,7 @@ def run(
         }
     )
     if dry_run:
-        from come.estimate import estimate
+        from come.estimate.cost import estimate
 
         show_estimate(estimate(config, runs=runs, remeasure=True), as_json)
         return
@@ -225,7 +225,7 @@ def analyze(
 
 def show_estimate(expected: Estimate, as_json: bool = False) -> None:
     """What a run would take, stage by stage, and what that rests on."""
-    from come.estimate import gigabytes
+    from come.estimate.words import gigabytes
 
     if as_json:
         show_json(expected.to_dict())

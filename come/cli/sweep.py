@@ -40,7 +40,7 @@ from come.runs.execute import FAULT
 from come.runs.place import LOCAL
 
 if TYPE_CHECKING:
-    from come.estimate import SweepEstimate
+    from come.estimate.sweep import SweepEstimate
 
 
 def add_to(app: typer.Typer) -> None:
@@ -132,7 +132,7 @@ def sweep(
         options=_options(option or [], names),
     )
     if dry_run:
-        from come.estimate import estimate_sweep
+        from come.estimate.sweep import estimate_sweep
 
         _show_estimate(estimate_sweep(request.cells()), as_json)
         return
@@ -185,7 +185,7 @@ def execute_all_at(place: Place | None, made: Sequence[Run], on_progress: OnProg
 
 
 def _names(given: Sequence[str] | None) -> list[str]:
-    from come.merge import methods
+    from come.pruning.registry import methods
 
     names = _pieces(given)
     return list(methods()) if names == ["all"] else names
@@ -209,7 +209,7 @@ def _options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, 
     Raises:
         ComeError: a method, or all of them, lack the option, or cannot take the value.
     """
-    from come.merge.registry import method
+    from come.pruning.registry import method
 
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
     for pair in pairs:

@@ -8,7 +8,6 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from come.compress import check_request
 from come.errors import ComeError
 from come.estimate.baselines import baseline_schedule, baseline_seconds
 from come.estimate.device import Device, known_device, measure_device, remember
@@ -18,12 +17,14 @@ from come.estimate.questions import request_tokens
 from come.estimate.recovery import merge_refit_seconds, recovery_seconds
 from come.estimate.words import assumptions_of, evaluates, offloading, warnings_of
 from come.estimate.work import Clock, Schedule, by_hand_schedule, progressive_schedule
-from come.measure import Measurement, check_rules
-from come.merge.choice import SelectionOptions
-from come.merge.draft import draft
-from come.merge.registry import method
+from come.measurement.measure import check_rules
+from come.measurement.measurement import Measurement
 from come.models import Facts, describe
 from come.models.facts import BYTES
+from come.pruning.choice import SelectionOptions
+from come.pruning.compress import check_request
+from come.pruning.draft import draft
+from come.pruning.registry import method
 from come.runs import list_runs
 from come.runs.config import RunConfig, checked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from come.estimate.device import Device
-from come.measure.borders import check_budget, stride_in
+from come.measurement.hidden_state_cache import check_budget, stride_in
 from come.models import Facts
 from come.models.facts import BYTES
 

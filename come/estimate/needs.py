@@ -7,10 +7,10 @@ from typing import Any
 from come.estimate.device import Device
 from come.estimate.memory import USABLE, Request
 from come.estimate.words import evaluates
-from come.measure.walk import default_batch_size
-from come.merge.choice import SelectionOptions
-from come.merge.registry import method
+from come.measurement.calibrate import default_batch_size
 from come.models import Facts
+from come.pruning.choice import SelectionOptions
+from come.pruning.registry import method
 from come.recover.registry import names_of
 from come.runs.config import RunConfig
 

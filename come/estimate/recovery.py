@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from come.estimate.work import Clock, Schedule
-from come.merge.refit import RefitRules
-from come.merge.ridge import MIXTURES, STRIPS
 from come.recover.registry import parse
 from come.runs.config import RunConfig
+from come.transforms.refit import RefitRules
+from come.transforms.ridge import MIXTURES, STRIPS
 
 BACK = 3  # forward and backward, in forwards
 FLOAT32_SLOWER = {"cuda": 16}  # than 16 bits, where its speed is not known: no tensor cores; elsewhere half as fast

@@ -10,7 +10,7 @@ from typing import Any
 
 from come.errors import ComeError
 from come.estimate.cost import estimate
-from come.merge.registry import goes_on
+from come.pruning.registry import goes_on
 from come.runs.config import RunConfig
 
 ONCE = ("start", "load")  # a process

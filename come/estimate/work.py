@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from come.estimate.device import Device
-from come.merge.progressive import merges_a_pass
-from come.merge.select import window_size
 from come.models import Facts
 from come.models.facts import BYTES
+from come.pruning.progressive import merges_a_pass
+from come.pruning.select import window_size
 
 LAYER_CALL = 5e-4  # seconds that Python takes to run a layer once, whatever the batch
 # Numbers that elementwise work reads and writes for a token.
@@ -110,7 +110,7 @@ def by_hand_schedule(facts: Facts, windows: Sequence[Sequence[int]], options: An
 
 def _candidates(facts: Facts, options: Any) -> int:
     """How many different candidates a search scores."""
-    from come.merge.come_p import MOST_CANDIDATES
+    from come.pruning.methods.come_p import MOST_CANDIDATES
 
     different: int = min(options.granularity, facts.intermediate_size) + 1
     return different if options.search == "grid" else min(different, MOST_CANDIDATES)

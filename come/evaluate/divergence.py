@@ -12,9 +12,9 @@ from torch import Tensor
 from come.errors import ComeError
 from come.evaluate.perplexity import Perplexity, from_losses, mean_stderr, run_through
 from come.events import OnProgress
-from come.measure.loss import HEAD_TOKENS, sequence_losses
-from come.measure.runner import LayerRunner
-from come.measure.walk import Batch, batches
+from come.measurement.calibrate import Batch, batches
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.loss import HEAD_TOKENS, sequence_losses
 from come.models import Bundle
 
 HEAD_POSITIONS = HEAD_TOKENS // 4  # both models' logits and what is made of them lie beside each other

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from come.events import OnProgress, emit
-from come.measure.loss import sequence_losses
-from come.measure.runner import LayerRunner
-from come.measure.walk import Batch, batches
+from come.measurement.calibrate import Batch, batches
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.loss import sequence_losses
 from come.models import Bundle
 
 

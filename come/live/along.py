@@ -12,7 +12,7 @@ from come.evaluate.divergence import HEAD_POSITIONS
 from come.live.cancel import Cancel, never, stop_if
 from come.live.playground import Pieces, check_length, likeliest
 from come.live.speech import Along, Top
-from come.measure.runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 
 

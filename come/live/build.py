@@ -9,14 +9,14 @@ from torch import nn
 from come.live.edits import steps_of
 from come.live.keep import Keep
 from come.live.question import Question
-from come.measure import Measurement
-from come.merge.average import average
-from come.merge.concatenate import concatenate
-from come.merge.plan import Plan
-from come.merge.rebuild import replay
-from come.merge.steps import Average, Concatenate
+from come.measurement.measurement import Measurement
 from come.models import Bundle
 from come.models.depth import with_layers
+from come.plan.plan import Plan
+from come.plan.steps import Average, Concatenate
+from come.transforms.average import average
+from come.transforms.concatenate import concatenate
+from come.transforms.rebuild import replay
 
 Made = tuple[nn.Module, int]
 """A merged layer, and the original layer whose entry in the config it takes over."""

@@ -138,7 +138,7 @@ def contexts(
     timeout: float = SECONDS,
     on_progress: OnProgress = None,
 ) -> list[dict[str, Any]]:
-    """The tokens of the calibration text that excite an FFN channel most: ``come.measure.contexts``, as dicts.
+    """The tokens of the calibration text that excite an FFN channel most: ``come.measurement.top_contexts``, as dicts.
 
     Args:
         subject: which model; ``measured_tokens`` of its text are read.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from come.errors import ComeError
 from come.live.question import Question
-from come.measure import Measurement
-from come.merge.allocate import check_ratio
-from come.merge.by_hand import removal
-from come.merge.compatible import check_mixable, note_for_window
-from come.merge.draft import steps_by_hand
-from come.merge.plan import Plan, canonical
-from come.merge.rebuild import base_of
-from come.merge.select import check_dropped, check_windows
-from come.merge.steps import Average, Concatenate, Step
+from come.measurement.measurement import Measurement
 from come.models import Bundle
+from come.plan.plan import Plan, canonical
+from come.plan.steps import Average, Concatenate, Step
+from come.pruning.allocate import check_ratio
+from come.pruning.by_hand import removal
+from come.pruning.draft import steps_by_hand
+from come.pruning.select import check_dropped, check_windows
+from come.transforms.compatible import check_mixable, note_for_window
+from come.transforms.rebuild import base_of
 
 METHOD = "what-if"
 

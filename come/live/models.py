@@ -20,7 +20,7 @@ from come.live.cancel import Cancel, stop_if
 from come.live.keep import Keep
 from come.live.original import Original
 from come.live.whatif import WhatIf
-from come.measure import Measurement
+from come.measurement.measurement import Measurement
 from come.models import Bundle, describe, load
 from come.stamp import stamp
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from come.evaluate.divergence import Reference
 from come.events import OnProgress, emit
-from come.measure.borders import Borders
-from come.measure.runner import LayerRunner
-from come.measure.suffix import each_border
-from come.measure.walk import batches
+from come.measurement.calibrate import batches
+from come.measurement.hidden_state_cache import Borders
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.suffix import each_border
 from come.models import Bundle
 
 

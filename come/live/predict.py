@@ -13,8 +13,8 @@ from torch import Tensor
 from come.evaluate.divergence import compare
 from come.live.cancel import Cancel, never, stop_if
 from come.live.original import Original
-from come.measure.runner import LayerRunner
-from come.measure.suffix import states_at
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.suffix import states_at
 from come.models import Bundle
 
 

@@ -21,10 +21,11 @@ from come.live.question import Question, Subject, parse
 from come.live.suggest import suggest
 from come.live.whatif import WhatIf
 from come.live.worker import Worker
-from come.measure import Measurement, measure
-from come.measure.contexts import top_contexts
-from come.merge.plan import Plan
+from come.measurement.measure import measure
+from come.measurement.measurement import Measurement
+from come.measurement.top_contexts import top_contexts
 from come.models import Bundle
+from come.plan.plan import Plan
 from come.stamp import stamp
 from come.text import tokens
 

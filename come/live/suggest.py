@@ -9,7 +9,7 @@ from come.live.answer import Suggestion
 from come.live.cancel import Cancel, never
 from come.live.question import Merge, Question
 from come.live.whatif import WhatIf
-from come.merge.compatible import mixable_windows
+from come.transforms.compatible import mixable_windows
 
 
 def suggest(whatif: WhatIf, question: Question, count: int = 1, cancelled: Cancel = never) -> list[Suggestion]:

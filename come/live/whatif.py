@@ -19,9 +19,9 @@ from come.live.keep import Keep
 from come.live.original import Original, observe
 from come.live.predict import predict
 from come.live.question import Question
-from come.measure import Measurement
-from come.merge.plan import Plan
+from come.measurement.measurement import Measurement
 from come.models import Bundle
+from come.plan.plan import Plan
 
 ANSWERS = 512  # kept, for going back and forth between plans
 

@@ -15,7 +15,7 @@ from come.models.offload import weight_of
 from come.models.shape import Shape, shape_of
 
 if TYPE_CHECKING:
-    from come.merge.plan import Plan
+    from come.plan.plan import Plan
 
 
 @dataclass

@@ -52,7 +52,7 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
 
 def _method(name: str) -> list[str]:
     """What made the plan; a plan by a method that is not among ours tells its name above."""
-    from come.merge.registry import methods  # it stands on the models
+    from come.pruning.registry import methods  # it stands on the models
 
     method = methods().get(name)
     if method is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from come.errors import ComeError
-from come.measure.runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner
 from come.recover.layerjob import LayerJob, LayerOptions, Trained, calls_for, train_layer
 from come.recover.registry import Recovered, RecoverTask, register
 from come.recover.spans import Span

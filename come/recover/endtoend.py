@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from come.errors import ComeError
-from come.measure.runner import LayerRunner
-from come.measure.walk import batches
+from come.measurement.calibrate import batches
+from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.recover.attention import blockwise_attention
 from come.recover.precision import arithmetic

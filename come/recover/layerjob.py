@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from come.errors import ComeError
-from come.measure.runner import Call, LayerRunner
+from come.measurement.layer_runner import Call, LayerRunner
 from come.models import Family
 from come.recover.losses import loss_named
 from come.recover.lowrank import add_low_rank, folded

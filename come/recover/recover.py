@@ -14,15 +14,15 @@ from torch import Tensor
 
 from come.errors import ComeError
 from come.events import OnProgress
-from come.merge.plan import Plan
-from come.merge.rebuild import base_of, with_plan
-from come.merge.replace import replace_weights
-from come.merge.result import Result
 from come.models import Bundle
 from come.models.offload import is_offloaded
+from come.plan.plan import Plan
+from come.pruning.result import Result
 from come.recover.checkpoint import open_folder, read_finished, write_finished
 from come.recover.registry import Recovered, RecoverTask, Stop, Way, parse
 from come.recover.spans import lossy_spans, spans_of
+from come.transforms.rebuild import base_of, with_plan
+from come.transforms.replace import replace_weights
 
 
 def recover(

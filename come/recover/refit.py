@@ -9,12 +9,12 @@ from typing import Literal
 from torch import Tensor
 
 from come.errors import ComeError
-from come.measure.runner import LayerRunner
-from come.measure.walk import batches
-from come.merge.refit import RefitRules, refit_layer
+from come.measurement.calibrate import batches
+from come.measurement.layer_runner import LayerRunner
 from come.recover.registry import Recovered, RecoverTask, register
 from come.recover.states import Shelf, States, advance, embed
 from come.recover.train import TrainOptions, held_out_sequences
+from come.transforms.refit import RefitRules, refit_layer
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from come.merge.plan import Plan
-from come.merge.steps import Mask
 from come.models import Bundle
+from come.plan.plan import Plan
+from come.plan.steps import Mask
 
 
 @dataclass(frozen=True)

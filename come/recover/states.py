@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
-from come.measure.runner import LayerRunner
-from come.measure.walk import batches
+from come.measurement.calibrate import batches
+from come.measurement.layer_runner import LayerRunner
 
 
 class States:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from come.errors import ComeError
-from come.measure.runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner
 
 CHUNK = {"cpu": 128, "cuda": 1024}  # tokens whose logits are held at once; on a CPU, as many as its cache holds
 TINY = 1e-9

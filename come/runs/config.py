@@ -122,9 +122,9 @@ def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
         ComeError: the run could not succeed: no such model or text, an unsupported family, a target out of
             reach, options that the method does not have.
     """
-    from come.compress import check_request
-    from come.measure import check_rules
+    from come.measurement.measure import check_rules
     from come.models import describe
+    from come.pruning.compress import check_request
 
     config = anchored(config)
     facts = describe(config.model)

@@ -19,7 +19,7 @@ from come import settings
 from come.errors import ComeError
 from come.evaluate import Perplexity, Reference, perplexity_of_reference, reference
 from come.events import OnProgress
-from come.measure.runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.runs.files import replace, written_whole
 

@@ -35,8 +35,8 @@ def model_in(run: Run, dtypes: tuple[str, ...], tell: Callable[[str], None]) -> 
     if stored_dtype(run) in dtypes:
         yield run.path / MODEL
         return
-    from come.merge import rebuild
     from come.models import save
+    from come.transforms.rebuild import rebuild
 
     plan = run.plan()
     assert plan is not None

@@ -9,22 +9,23 @@ from typing import Any
 
 from torch import Tensor
 
-from come.compress import compress
 from come.errors import ComeError
-from come.estimate import known_device, measure_device, remember
+from come.estimate.device import known_device, measure_device, remember
 from come.events import OnProgress, emit
-from come.measure import measure
-from come.merge import Average, Concatenate, Remove, Result, Step, StepRecord, methods, replay
-from come.merge.registry import goes_on
+from come.measurement.measure import measure
 from come.models import Bundle, describe, save
 from come.models.offload import is_offloaded
-from come.recover import recover
-from come.recover.recover import check_in_memory
+from come.plan.steps import Average, Concatenate, Remove, Step
+from come.pruning.compress import compress
+from come.pruning.registry import goes_on, methods
+from come.pruning.result import Result, StepRecord
+from come.recover.recover import check_in_memory, recover
 from come.runs.config import RunConfig, checked
 from come.runs.judge import judge, judge_predictions
 from come.runs.results import Results, size_of, text_facts
 from come.runs.shared import Chain, Shared
 from come.runs.store import STOP_REQUEST, Run
+from come.transforms.rebuild import replay
 
 
 @dataclass(frozen=True)

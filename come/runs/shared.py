@@ -11,8 +11,8 @@ from torch import Tensor
 
 from come.evaluate import Perplexity, Reference
 from come.events import OnProgress, emit
-from come.merge import Plan
 from come.models import Bundle, load
+from come.plan.plan import Plan
 from come.runs.config import RunConfig, Use
 from come.runs.kept import kept_reference
 from come.text import tokens

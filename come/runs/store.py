@@ -22,8 +22,8 @@ from come.runs.state import State, alive
 from come.stamp import stamp
 
 if TYPE_CHECKING:
-    from come.measure import Measurement
-    from come.merge import Plan
+    from come.measurement.measurement import Measurement
+    from come.plan.plan import Plan
 
 QUEUE_LOCK = ".queue"  # in a folder of runs: held by the one run that executes
 CANCEL_REQUEST = "cancel"  # in a run: somebody asked for it to end
@@ -107,7 +107,7 @@ class Run:
 
     def plan(self) -> Plan | None:
         """The plan so far; None before the first step, and for an analysis."""
-        from come.merge import Plan
+        from come.plan.plan import Plan
 
         path = self.path / "plan.json"
         return Plan.read(path) if path.exists() else None
@@ -121,7 +121,7 @@ class Run:
 
     def measurement(self) -> Measurement | None:
         """What an analysis measured; None before it ends, and for a run that prunes."""
-        from come.measure import Measurement
+        from come.measurement.measurement import Measurement
 
         path = self.path / "analysis.safetensors"
         return Measurement.load(path) if path.exists() else None

@@ -48,7 +48,7 @@ class Sweep:
         Raises:
             ComeError: there is no such method, or nothing says which or how far.
         """
-        from come.merge.registry import method
+        from come.pruning.registry import method
 
         if not self.methods:
             raise ComeError("A sweep needs a method.", "Name one or several of `come methods`.")

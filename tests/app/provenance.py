@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from come.merge.plan import Plan
-from come.merge.steps import Average, Concatenate, Mask, Remove
+from come.plan.plan import Plan
+from come.plan.steps import Average, Concatenate, Mask, Remove
 
 Unit = tuple[int, int]
 """An original layer, and the index of a KV group or FFN channel in it."""

@@ -7,7 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import planning
 from app.choice import Choice, Draft, comparable, from_params, plan_fields, to_params
-from come.merge.allocate import check_ratio
+from come.pruning.allocate import check_ratio
 
 PLANS = [
     Draft(),

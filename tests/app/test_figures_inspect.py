@@ -14,8 +14,8 @@ from app import theme
 from app.agreement import agreement
 from app.figures import inspect, inspect_agreement, inspect_curves, inspect_layer, inspect_tree
 from app.origins import Origins, follow
-from come.merge import Concatenate, Plan, Remove
-from come.merge.steps import Average, Mask, Replace
+from come.plan.plan import Plan
+from come.plan.steps import Average, Concatenate, Mask, Remove, Replace
 from tests.app.test_origins import CHANNELS, GROUPS, large_plan, plan_of, plans
 
 MERGE = Concatenate(

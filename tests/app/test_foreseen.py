@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.foreseen import NOT_MEASURED, cost
-from come.estimate import Device, known_device, measure_device, remember
+from come.estimate.device import Device, known_device, measure_device, remember
 from come.models import describe
 from come.runs import RunConfig
 from tests.tiny import tiny_folder

@@ -5,9 +5,9 @@ import pytest
 
 import come.runs
 from app import keeping
-from come.merge import Concatenate, Plan, Remove
-from come.merge.plan import Base
 from come.models import Facts, describe
+from come.plan.plan import Base, Plan
+from come.plan.steps import Concatenate, Remove
 from tests.app.conftest import Lab
 
 

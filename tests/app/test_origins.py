@@ -14,9 +14,8 @@ from app.agreement import agreement
 from app.origins import Part, follow, mixing, retouched, units_of
 from app.tracing import asked, trace
 from come.errors import ComeError
-from come.merge import Concatenate, Plan, Remove
-from come.merge.plan import Base
-from come.merge.steps import Average, Mask, Replace
+from come.plan.plan import Base, Plan
+from come.plan.steps import Average, Concatenate, Mask, Remove, Replace
 from tests.app.provenance import provenance
 
 CHANNELS, GROUPS = 6, 3

@@ -11,10 +11,9 @@ from streamlit.testing.v1 import AppTest
 import come.runs
 from app import contexts, example
 from come.errors import ComeError
-from come.measure.contexts import Context
-from come.merge import Plan, Remove
-from come.merge.plan import Base
-from come.merge.steps import Average, Mask, Replace, Step
+from come.measurement.top_contexts import Context
+from come.plan.plan import Base, Plan
+from come.plan.steps import Average, Mask, Remove, Replace, Step
 from come.runs import Run, RunConfig
 from tests.app.conftest import Lab
 

@@ -13,7 +13,7 @@ from app import keeping, plan_outcome, planning, request, whatif_job
 from app.choice import Choice, Draft, plan_fields
 from app.figures import plan as figures
 from come.errors import ComeError
-from come.measure import Measurement
+from come.measurement.measurement import Measurement
 from come.models import describe
 from tests.app.conftest import Lab
 

@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from come.errors import ComeError
-from come.live import Along, End, Parting, Sampling, Start, Word, client
+from come.live import client
+from come.live.speech import Along, End, Parting, Sampling, Start, Word
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]

@@ -19,7 +19,8 @@ from app.choice import Draft
 from app.figures.compare import number
 from come.errors import ComeError
 from come.events import Event
-from come.live import Answer, Merge, Question, Subject, Suggestion
+from come.live.answer import Answer, Suggestion
+from come.live.question import Merge, Question, Subject
 from tests.app.conftest import Lab
 from tests.app.predicted import of_question
 

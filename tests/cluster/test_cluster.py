@@ -19,7 +19,7 @@ from come.cluster.connect import connected
 from come.cluster.layers import layers_on_ray
 from come.errors import ComeError
 from come.events import Event
-from come.recover import recover
+from come.recover.recover import recover
 from come.runs import Run, RunConfig, Sweep, cancel, create, execute, execute_all, launch, place_named, prepare, resume
 from tests.cluster.conftest import Cluster, started, wait_until
 from tests.recover.pruned import TOKENS, merged, same_weights

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from come.errors import ComeError
-from come.estimate import Device, known_device, measure_device, published, remember
+from come.estimate.device import Device, known_device, measure_device, remember
+from come.estimate.published import published
 
 GB = 10**9
 GPU = Device("a GPU", {"float32": 1e9}, 1e9, 8 * GB, kind="cuda", host_memory=16 * GB, disk_free=GB)

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from come.cli import main
-from come.estimate import Device
-from come.estimate.device import known_device
+from come.estimate.device import Device, known_device
 from tests.tiny import tiny_folder
 
 SMALL = ("--tokens", "512", "--seq-len", "64", "--evaluation-tokens", "256", "--dry-run")

@@ -11,12 +11,14 @@ import torch
 
 import come
 from come.errors import ComeError
-from come.estimate import Device, estimate, known_device, published, remember
 from come.estimate.baselines import baseline_schedule
-from come.measure import measure
-from come.measure.borders import Borders
-from come.merge import methods
+from come.estimate.cost import estimate
+from come.estimate.device import Device, known_device, remember
+from come.estimate.published import published
+from come.measurement.hidden_state_cache import Borders
+from come.measurement.measure import measure
 from come.models import Facts
+from come.pruning.registry import methods
 from come.runs import RunConfig, create
 from tests.tiny import tiny_bundle, tiny_folder, tiny_tokens
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from come.live import Subject, client
+from come.live import client
+from come.live.question import Subject
 from tests.tiny import tiny_folder
 
 

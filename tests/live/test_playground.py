@@ -10,9 +10,12 @@ import torch
 
 import come
 from come.errors import ComeError
-from come.live import Cancelled, End, Merge, Parting, Question, Sampling, Start, Word, speech
+from come.live import speech
 from come.live.along import along
+from come.live.cancel import Cancelled
 from come.live.playground import Pieces, choose, generate
+from come.live.question import Merge, Question
+from come.live.speech import End, Parting, Sampling, Start, Word
 from come.live.whatif import what_if
 from come.models import Bundle
 from tests.tiny import CASES, tiny_bundle, tiny_tokens

@@ -19,8 +19,12 @@ import pytest
 import come
 from come.errors import ComeError
 from come.evaluate import measure_divergence, reference
-from come.live import Cancelled, End, Merge, Question, Sampling, Subject, Word, client, connection, place, wire
-from come.merge import Plan, replay
+from come.live import client, connection, place, wire
+from come.live.cancel import Cancelled
+from come.live.question import Merge, Question, Subject
+from come.live.speech import End, Sampling, Word
+from come.plan.plan import Plan
+from come.transforms.rebuild import replay
 from tests.tiny import tiny_folder
 
 pytestmark = pytest.mark.usefixtures("resident")

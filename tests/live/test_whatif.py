@@ -14,14 +14,17 @@ import come
 from come.errors import ComeError
 from come.evaluate import measure_divergence, reference
 from come.limits import Limits
-from come.live import Answer, Cancelled, Merge, Question, change
+from come.live.answer import Answer, change
+from come.live.cancel import Cancelled
+from come.live.question import Merge, Question
 from come.live.suggest import suggest
 from come.live.whatif import WhatIf, what_if
-from come.measure.runner import LayerRunner
-from come.merge import Plan, replay
-from come.merge.compatible import mixable
+from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.models.bundle import weights_hash
+from come.plan.plan import Plan
+from come.transforms.compatible import mixable
+from come.transforms.rebuild import replay
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 LAYERS = 6

@@ -10,13 +10,13 @@ from transformers import AutoModelForCausalLM
 
 import come
 from come.errors import ComeError
-from come.measure.runner import LayerRunner
-from come.merge.mask import mask
-from come.merge.take import take_step
+from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.models.depth import share
 from come.models.offload import bring_in, is_offloaded
+from come.transforms.apply_step import take_step
+from come.transforms.mask import mask
 from tests.tiny import tiny_folder, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)

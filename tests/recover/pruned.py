@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 import come
-from come.merge import Plan, Result, replay
-from come.merge.rebuild import with_plan
-from come.merge.steps import Remove
-from come.merge.take import take_step
 from come.models import Bundle
 from come.models.bundle import weights_hash
+from come.plan.plan import Plan
+from come.plan.steps import Remove
+from come.pruning.result import Result
+from come.transforms.apply_step import take_step
+from come.transforms.rebuild import replay, with_plan
 from tests.tiny import tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(24, 16)

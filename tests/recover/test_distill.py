@@ -13,11 +13,11 @@ import torch
 import come
 from come.errors import ComeError
 from come.events import Event
-from come.measure.runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner
 from come.models.bundle import weights_hash
-from come.recover import recover
 from come.recover.checkpoint import read_state
 from come.recover.layerjob import LayerJob, LayerOptions, calls_for, train_layer
+from come.recover.recover import recover
 from come.recover.states import Shelf, advance, embed
 from tests.recover.pruned import TOKENS, merged, rebuilt, same_weights, without
 from tests.tiny import CASES, tiny_bundle, tiny_tokens

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from come.errors import ComeError
-from come.measure.runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner
 from come.recover import vocabulary
 from come.recover.losses import LOSSES, loss_named
 from come.recover.student import own_bundle

@@ -10,8 +10,8 @@ import torch
 from come.errors import ComeError
 from come.events import Event
 from come.models import Bundle
-from come.recover import recover, ways
-from come.recover.registry import parse
+from come.recover.recover import recover
+from come.recover.registry import parse, ways
 from come.recover.spans import Span, spans_of
 from tests.recover.pruned import TOKENS, merged, same_weights, without
 from tests.tiny import tiny_bundle, tiny_tokenizer

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 import come
-from come.measure.borders import Borders
-from come.measure.runner import LayerRunner
-from come.measure.statistics import empty_statistics
-from come.measure.walk import walk
-from come.merge.lacking import StateBatches
-from come.merge.mask import mask
-from come.merge.rebuild import with_plan
-from come.merge.refit import RefitRules, refit_layer, refit_merge
-from come.merge.ridge import best_strength, empty_sums, solve
-from come.merge.take import take_step
+from come.measurement.calibrate import walk
+from come.measurement.hidden_state_cache import Borders
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.statistics import empty_statistics
 from come.models.bundle import weights_hash
-from come.recover import recover
+from come.recover.recover import recover
+from come.transforms.apply_step import take_step
+from come.transforms.mask import mask
+from come.transforms.rebuild import with_plan
+from come.transforms.refit import RefitRules, refit_layer, refit_merge
+from come.transforms.residual import StateBatches
+from come.transforms.ridge import best_strength, empty_sums, solve
 from tests.recover.pruned import TOKENS, merged, rebuilt, same_weights, without
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 

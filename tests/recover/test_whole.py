@@ -10,8 +10,8 @@ import torch
 
 import come
 from come.models.bundle import weights_hash
-from come.recover import recover
 from come.recover.endtoend import WholeModel, WholeOptions
+from come.recover.recover import recover
 from come.recover.student import own_bundle
 from come.recover.vocabulary import VocabularyLoss
 from tests.recover.pruned import TOKENS, merged, rebuilt, same_weights

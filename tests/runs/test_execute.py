@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from come.errors import ComeError
-from come.estimate import Device
+from come.estimate.device import Device
 from come.events import Event
-from come.merge import Plan
 from come.models import Bundle, load
 from come.models.bundle import weights_hash
+from come.plan.plan import Plan
 from come.runs import Run, RunFault, cancel, execute, kept, pipeline, shared
 from tests.runs.conftest import Create
 

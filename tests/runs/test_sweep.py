@@ -9,7 +9,7 @@ import pytest
 
 from come.errors import ComeError
 from come.events import Event
-from come.merge import Remove
+from come.plan.steps import Remove
 from come.runs import (
     RunConfig,
     Sweep,

@@ -1,0 +1,101 @@
+"""The loss of a model that differs from another only from some layer on, started from what enters there.
+
+Whatever scores many changes of one model (CoMe-P its ratios, SLEB its removals) runs only the layers after each change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from come.measurement.calibrate import Batch, batches
+from come.measurement.finite import check_finite
+from come.measurement.hidden_state_cache import Borders
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.loss import sequence_losses
+
+
+@torch.inference_mode()
+def losses_from(
+    runner: LayerRunner,
+    tokens: Tensor,
+    start: int,
+    layers: Sequence[int],
+    instead: Mapping[int, nn.Module] | None = None,
+    *,
+    borders: Borders | None = None,
+    batch_size: int | None = None,
+) -> Tensor:
+    """The mean negative log-likelihood of each sequence, (sequences,), of a model with other layers from one on.
+
+    Args:
+        runner: the model as it is.
+        tokens: int64 (sequences, tokens).
+        start: the first layer that is different; those below are run only as far as ``borders`` kept nothing of them.
+        layers: the layers that come from there on, by their numbers in the model as it is.
+        instead: modules in the place of some of these.
+        borders: hidden states of the model as it is, true up to ``start``.
+        batch_size: sequences at a time; about 2,048 tokens by default.
+    """
+    losses = []
+    for batch in batches(tokens, batch_size):
+        hidden_states = states_at(runner, batch.index, batch.tokens, start, borders)
+        losses.append(suffix_losses(runner, hidden_states, batch.tokens, layers, instead))
+    return torch.cat(losses)
+
+
+def suffix_losses(
+    runner: LayerRunner,
+    hidden_states: Tensor,
+    tokens: Tensor,
+    layers: Sequence[int],
+    instead: Mapping[int, nn.Module] | None = None,
+) -> Tensor:
+    """The loss of each sequence of a batch, (sequences,), when ``layers`` and the head are all that is left to run.
+
+    Args:
+        runner: the model; it has entered these tokens.
+        hidden_states: what enters the first of the layers, (sequences, tokens, hidden_size).
+        tokens: int64 (sequences, tokens).
+        layers: which layers, in the order in which they are run.
+        instead: modules in the place of some of these, each called as its layer is.
+    """
+    for layer in layers:
+        hidden_states = runner.run(layer, hidden_states, instead.get(layer) if instead is not None else None)
+    return sequence_losses(runner, runner.norm(hidden_states), tokens)
+
+
+def states_at(runner: LayerRunner, batch: int, tokens: Tensor, border: int, borders: Borders | None) -> Tensor:
+    """The hidden states that enter layer ``border``, from the nearest kept border below."""
+    hidden_states = runner.enter(tokens)
+    at, kept = borders.nearest(batch, border) if borders is not None else (0, None)
+    if kept is not None:
+        hidden_states = kept.to(hidden_states.device, non_blocking=True)
+    for layer in range(at, border):
+        hidden_states = runner.run(layer, hidden_states)
+    return hidden_states
+
+
+def each_border(runner: LayerRunner, batch: Batch, borders: Borders | None = None) -> Iterator[tuple[int, Tensor]]:
+    """Each border of a batch with its hidden states, lowest first: what enters every layer, then what leaves the last.
+
+    A layer is run when what leaves it is asked for, unless ``borders`` has kept that; what is new is kept there.
+
+    Raises:
+        ComeError: what leaves the last layer is not finite. (Below it cannot be, then: layers add to what enters them.)
+    """
+    hidden_states = runner.enter(batch.tokens)
+    yield 0, hidden_states
+    for layer in range(len(runner)):
+        kept = borders.get(batch.index, layer + 1) if borders is not None else None
+        if kept is not None:
+            hidden_states = kept.to(hidden_states.device, non_blocking=True)
+        else:
+            hidden_states = runner.run(layer, hidden_states)
+            if borders is not None and layer + 1 < len(runner):
+                borders.put(batch.index, layer + 1, hidden_states)
+        if layer + 1 == len(runner):
+            check_finite(hidden_states, runner)
+        yield layer + 1, hidden_states

@@ -1,0 +1,166 @@
+"""A plan: the small JSON document that rebuilds a pruned model from its base, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from torch import Tensor
+
+from come.atomic import written_whole
+from come.errors import ComeError
+from come.plan.steps import Mask, Replace, Step, Strict
+from come.plan.weights import Weights
+
+
+class Base(Strict):
+    """The identity of the model that a plan is for: where it came from, and the hash of its weights."""
+
+    source: str
+    revision: str | None = None
+    fingerprint: str
+    model_type: str
+    layers: int = Field(ge=1)
+    parameters: int = Field(ge=0)
+
+
+class Plan(Strict):
+    """How a model was pruned: its base, the steps in order, and what they were decided on.
+
+    Attributes:
+        base: the model it is for.
+        dtype: the dtype of the weights that it was made in, and that a rebuild starts from.
+        method, options: what made it.
+        calibration: the tokens that it was decided on.
+        steps: what was done, in order.
+        notes: what a reader should know of the choices.
+    """
+
+    schema_version: Literal[1] = 1
+    base: Base
+    dtype: str
+    method: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    calibration: dict[str, Any] = Field(default_factory=dict)
+    steps: list[Step] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    _weights: Weights = PrivateAttr(default_factory=Weights)
+
+    @model_validator(mode="after")
+    def _within_the_model(self) -> Plan:
+        groups, masked = [[layer] for layer in range(self.base.layers)], False
+        for step in self.steps:
+            if step.highest >= len(groups):
+                raise ValueError(f"a step names layer {step.highest} of a model that has {len(groups)} by then")
+            if masked and not isinstance(step, Mask | Replace):
+                raise ValueError("layers cannot be merged or removed after some of their units were silenced")
+            masked = masked or isinstance(step, Mask)
+            groups = step.apply_to_groups(groups)
+        if not groups:
+            raise ValueError("no layer is left")
+        return self
+
+    def groups(self) -> list[list[int]]:
+        """The original layers that each layer of the pruned model stands for; a removed one is in none."""
+        groups = [[layer] for layer in range(self.base.layers)]
+        for step in self.steps:
+            groups = step.apply_to_groups(groups)
+        return groups
+
+    @property
+    def layers(self) -> int:
+        """How many layers the pruned model has."""
+        return len(self.groups())
+
+    @property
+    def silenced_parameters(self) -> int:
+        """How many parameters the units that were silenced have."""
+        return sum(step.parameters for step in self.steps if isinstance(step, Mask))
+
+    def with_step(self, step: Step) -> Plan:
+        """The plan with one more step."""
+        return self.model_copy(update={"steps": [*self.steps, step]})
+
+    def with_note(self, note: str) -> Plan:
+        """The plan with one more note."""
+        return self.with_notes([note])
+
+    def with_notes(self, notes: Sequence[str]) -> Plan:
+        """The plan with more notes."""
+        return self.model_copy(update={"notes": [*self.notes, *notes]})
+
+    def with_tensors(self, tensors: Mapping[str, Tensor], made_by: str = "") -> Plan:
+        """The plan with one more step, which puts these tensors in place; ``write`` leaves them beside the plan.
+
+        Args:
+            tensors: by the parameters' names in the model after the steps so far.
+            made_by: what they come from, for people.
+        """
+        weights = self._weights.copy()
+        file, sha256 = weights.add(tensors)
+        plan = self.with_step(Replace(file=file, sha256=sha256, tensors=sorted(tensors), made_by=made_by))
+        plan._weights = weights
+        return plan
+
+    def tensors(self, step: Step) -> dict[str, Tensor] | None:
+        """What a step puts in place, by name; None for a step that needs no tensors.
+
+        Raises:
+            ComeError: the file is not there, or is not the one that was written.
+        """
+        return self._weights.read(step.file, step.sha256) if isinstance(step, Replace) else None
+
+    def same_request(self, other: Plan) -> bool:
+        """Whether two plans come from one request, however far each has got."""
+        told = {"steps", "notes"}
+        return self.model_dump(exclude=told) == other.model_dump(exclude=told)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON, and beside it the tensors of its steps; files are replaced whole."""
+        path = Path(path)
+        for step in self.steps:
+            if isinstance(step, Replace):
+                self._weights.write(path.parent, step.file)
+        with written_whole(path) as temporary:
+            temporary.write_text(self.model_dump_json(), encoding="utf-8")
+
+    @classmethod
+    def parse(cls, text: str | bytes, name: str = "The plan") -> Plan:
+        """Read a plan from JSON.
+
+        Raises:
+            ComeError: it is no plan; the sentence says where it goes wrong.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the document"
+            raise ComeError(
+                f"{name} is not a valid plan: {where}: {first['msg']}.",
+                "Choose a plan.json that a run wrote.",
+            ) from error
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan from a file.
+
+        Raises:
+            ComeError: there is no such file, or it is no plan.
+        """
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise ComeError(f"The plan {path} cannot be read: {error.strerror}.", "Check the path.") from error
+        plan = cls.parse(text, str(path))
+        plan._weights = Weights(folder=Path(path).absolute().parent)
+        return plan
+
+
+def canonical(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as they look once they have been through JSON, so that a plan read back equals the plan written."""
+    return json.loads(json.dumps(options))  # type: ignore[no-any-return]

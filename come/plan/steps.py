@@ -1,0 +1,202 @@
+"""The kinds of steps that a plan is made of: what each one does to a model, as data."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Units = dict[int, list[int]]
+"""By layer, some of its KV groups or FFN channels."""
+
+
+class Strict(BaseModel):
+    """Part of a document: it does not change, and has no fields that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _OfAWindow(Strict):
+    """A step that makes one layer of the layers ``window``, (first, last) inclusive."""
+
+    kind: str  # named here, as the document names it before the window
+    window: tuple[int, int]
+
+    @property
+    def highest(self) -> int:
+        """The highest layer that the step names."""
+        return self.window[1]
+
+    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
+        """What each layer stands for, after this step."""
+        first, last = self.window
+        merged = [layer for group in groups[first : last + 1] for layer in group]
+        return [*groups[:first], merged, *groups[last + 1 :]]
+
+
+class _InPlace(Strict):
+    """A step that leaves every layer where it is."""
+
+    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
+        """What each layer stands for, after this step."""
+        return groups
+
+
+class Concatenate(_OfAWindow):
+    """Replace a window of layers by one layer that keeps the given KV groups and FFN channels of each.
+
+    ``window`` is (first, last), inclusive, in the numbering that holds when the step is taken; ``ratio``,
+    ``kv_groups`` and ``channels`` have one entry a layer of the window, the indices ascending.
+    """
+
+    kind: Literal["concatenate"] = "concatenate"
+    ratio: list[float]
+    kv_groups: list[list[int]]
+    channels: list[list[int]]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Concatenate:
+        first, last = self.window
+        size = last - first + 1
+        if first < 0 or size < 2 or {len(self.ratio), len(self.kv_groups), len(self.channels)} != {size}:
+            raise ValueError(f"the window {self.window} and what is kept of its layers do not fit together")
+        for kept in (*self.kv_groups, *self.channels):
+            if kept != sorted(set(kept)) or (kept and kept[0] < 0):
+                raise ValueError("kept indices must be ascending, without repeats")
+        return self
+
+    def describe(self) -> str:
+        """The step in words."""
+        first, last = self.window
+        shares = " : ".join(f"{share:.3f}" for share in self.ratio)
+        groups = " + ".join(str(len(kept)) for kept in self.kv_groups)
+        channels = " + ".join(str(len(kept)) for kept in self.channels)
+        return (
+            f"Concatenate layers {first} to {last} (numbering of this step), ratio {shares}: "
+            f"{groups} KV groups, {channels} FFN channels."
+        )
+
+
+class Remove(Strict):
+    """Take layers out, by the numbering that holds when the step is taken."""
+
+    kind: Literal["remove"] = "remove"
+    layers: list[int] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Remove:
+        if self.layers != sorted(set(self.layers)) or self.layers[0] < 0:
+            raise ValueError("removed layers must be ascending, without repeats")
+        return self
+
+    @property
+    def highest(self) -> int:
+        """The highest layer that the step names."""
+        return self.layers[-1]
+
+    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
+        """What each layer stands for, after this step."""
+        gone = set(self.layers)
+        return [group for layer, group in enumerate(groups) if layer not in gone]
+
+    def describe(self) -> str:
+        """The step in words."""
+        return f"Remove layers {', '.join(map(str, self.layers))} (numbering of this step)."
+
+
+class Average(_OfAWindow):
+    """Replace a window of layers by one whose every parameter is the weighted sum of theirs.
+
+    ``weights`` has one entry a layer of the window, and they sum to 1. Adding the differences to the first layer,
+    theta_l + sum_k (theta_(l+k) - theta_l), is the same with the weights (1 - n, 1, ..., 1).
+    """
+
+    kind: Literal["average"] = "average"
+    weights: list[float]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Average:
+        first, last = self.window
+        if first < 0 or last <= first or len(self.weights) != last - first + 1:
+            raise ValueError(f"the window {self.window} and its weights do not fit together")
+        if abs(sum(self.weights) - 1) > 1e-6:
+            raise ValueError("the weights of an average must sum to 1")
+        return self
+
+    def describe(self) -> str:
+        """The step in words."""
+        first, last = self.window
+        weights = " : ".join(f"{weight:.3f}" for weight in self.weights)
+        return f"Average layers {first} to {last} (numbering of this step), weights {weights}."
+
+
+class Mask(_InPlace):
+    """Silence units: their columns of the output maps become zero; where all of a sub-layer are, its bias too.
+
+    The layers keep their shapes, so the result is a plain checkpoint with zeros. ``parameters`` is what taking the
+    units out would save (``come.transforms.mask``).
+    """
+
+    kind: Literal["mask"] = "mask"
+    kv_groups: Units = {}
+    channels: Units = {}
+    parameters: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Mask:
+        if not any((*self.kv_groups.values(), *self.channels.values())):
+            raise ValueError("a mask must silence something")
+        for units in (self.kv_groups, self.channels):
+            for layer, silenced in units.items():
+                if layer < 0 or silenced != sorted(set(silenced)) or (silenced and silenced[0] < 0):
+                    raise ValueError("silenced units must be ascending, without repeats")
+        return self
+
+    @property
+    def highest(self) -> int:
+        """The highest layer that the step names."""
+        return max((*self.kv_groups, *self.channels))
+
+    def describe(self) -> str:
+        """The step in words."""
+        named = (("KV groups", self.kv_groups), ("FFN channels", self.channels))
+        parts = [
+            f"{sum(map(len, units.values()))} {name} in layers {', '.join(map(str, sorted(units)))}"
+            for name, units in named
+            if units
+        ]
+        return f"Silence {' and '.join(parts)} ({self.parameters:,} parameters)."
+
+
+class Replace(_InPlace):
+    """Put weights from a file in the place of those that are there: what a refit or a training came to.
+
+    ``tensors`` are the names of the parameters in the model of that step; the file lies beside the plan and is
+    known by its hash.
+    """
+
+    kind: Literal["replace"] = "replace"
+    file: str
+    sha256: str
+    tensors: list[str] = Field(min_length=1)
+    made_by: str = ""
+
+    @model_validator(mode="after")
+    def _beside_the_plan(self) -> Replace:
+        if PurePath(self.file).name != self.file or not self.file.endswith(".safetensors"):
+            raise ValueError("the file of a step must be a .safetensors file beside the plan")
+        return self
+
+    @property
+    def highest(self) -> int:
+        """The highest layer that the step names."""
+        return 0  # it names parameters; whether the model has them is seen when the step is taken
+
+    def describe(self) -> str:
+        """The step in words."""
+        by = f" ({self.made_by})" if self.made_by else ""
+        return f"Put {len(self.tensors)} tensors of {self.file} in place{by}."
+
+
+Step = Annotated[Concatenate | Remove | Average | Mask | Replace, Field(discriminator="kind")]

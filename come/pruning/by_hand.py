@@ -1,0 +1,132 @@
+"""Merging the windows and taking out the layers that somebody named; all is measured on the original model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from come.events import emit
+from come.measurement.hidden_state_cache import Borders
+from come.measurement.measure import measure
+from come.models import Bundle
+from come.plan.plan import Plan
+from come.plan.steps import Concatenate, Remove
+from come.pruning.choice import Choice, Decide, SelectionOptions
+from come.pruning.merging import overall, report, shifted, take_merge
+from come.pruning.registry import Task
+from come.pruning.result import Result, StepRecord
+from come.pruning.select import Window, check_dropped, check_windows
+from come.transforms.apply_step import take_step
+from come.transforms.rebuild import with_plan
+
+
+def by_hand(
+    task: Task,
+    options: SelectionOptions,
+    decide: Decide,
+    ratios: Sequence[Any] | None = None,
+    drop: Sequence[int] = (),
+) -> Result:
+    """Merge the windows that the options name, lowest first, then take layers out.
+
+    Args:
+        task: the model and the tokens.
+        options: whose ``windows`` are merged; all of them are measured on the original model, in one pass.
+        decide: makes the step of a window.
+        ratios: one a window, None for those that ``decide`` finds.
+        drop: original layers, in no window.
+    """
+    assert options.windows is not None
+    layers = len(task.original.layers)
+    windows = check_windows(options.windows, layers)
+    dropped = check_dropped(drop, windows, layers)
+    given = dict(zip([tuple(window) for window in options.windows], ratios, strict=True)) if ratios else {}
+    steps = len(windows) + bool(dropped)
+    bundle, plan, history = _merged(task, options, decide, windows, given, steps)
+    if dropped and not any(isinstance(step, Remove) for step in plan.steps):
+        began, step = time.perf_counter(), removal(dropped, windows)
+        bundle, plan = take_step(bundle, step), plan.with_step(step)
+        # Nothing that was measured chose these layers.
+        history += [StepRecord((layer, layer)) for layer in step.layers[:-1]]
+        history.append(StepRecord((step.layers[-1],) * 2, seconds=time.perf_counter() - began))
+        task.done(plan)
+        emit(
+            task.on_progress,
+            "compress",
+            1000,
+            1000,
+            f"Step {steps} of {steps}: dropped {_named(dropped)}; {len(bundle.layers)} layers",
+            dropped=dropped,
+            layers=len(bundle.layers),
+        )
+    return Result(with_plan(bundle, plan), plan, history)
+
+
+def removal(dropped: Sequence[int], windows: Sequence[Window]) -> Remove:
+    """The step that takes original layers out after windows were merged, in the numbering that holds by then.
+
+    Args:
+        dropped: ascending, in no window.
+        windows: (first, last) of original layers, inclusive; they share none.
+    """
+    return Remove(layers=[layer - sum(last - first for first, last in windows if last < layer) for layer in dropped])
+
+
+def _merged(
+    task: Task,
+    options: SelectionOptions,
+    decide: Decide,
+    windows: Sequence[Window],
+    given: dict[Any, Any],
+    steps: int,
+) -> tuple[Bundle, Plan, list[StepRecord]]:
+    """The model and the plan once all windows are merged, and what was decided for those that were not yet."""
+    bundle, plan = task.current, task.plan
+    history: list[StepRecord] = []
+    done = sum(isinstance(step, Concatenate) for step in plan.steps)
+    if done == len(windows):
+        return bundle, plan, history
+    began = time.perf_counter()
+    seen = measure(
+        task.original,
+        task.tokens,
+        sbi_tokens=options.sbi_tokens,
+        last_state=options.last_state,
+        similarity=(),
+        batch_size=options.batch_size,
+        on_progress=overall(task.on_progress, 0, 1),
+    )
+    borders = Borders.of(bundle, task.tokens, options.memory_budget) if options.refit else None
+    for number, (first, last) in enumerate(windows[done:], start=done + 1):
+        layers = slice(first, last + 1)
+        choice = Choice(
+            bundle=bundle,
+            window=shifted((first, last), len(bundle.layers) - len(task.original.layers)),
+            influence=seen.block_influence[layers].tolist(),
+            kv_groups=list(seen.kv_group_sensitivity[layers]),
+            channels=list(seen.mlp_sensitivity[layers]),
+            stands_for=last - first + 1,
+            ratio=given.get((first, last)),
+        )
+        step = decide(choice)
+        bundle, plan, refitted = take_merge(task, options, bundle, plan, step, borders)
+        history.append(
+            StepRecord(
+                step.window,
+                tuple(step.ratio),
+                tuple(seen.block_influence.tolist()),
+                tuple(seen.skip_influence.tolist()),
+                time.perf_counter() - began,
+                refitted,
+                measured=(first, last),
+            )
+        )
+        began = time.perf_counter()
+        task.done(plan)
+        report(task.on_progress, number, steps, history[-1], len(bundle.layers))
+    return bundle, plan, history
+
+
+def _named(layers: Sequence[int]) -> str:
+    return f"layer{'' if len(layers) == 1 else 's'} {', '.join(map(str, layers))} of the original"

@@ -1,0 +1,111 @@
+"""Taking one merge: the new layer, its refit where that was asked for, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from come.events import Event, OnProgress, emit
+from come.measurement.hidden_state_cache import Borders
+from come.models import Bundle
+from come.plan.plan import Plan
+from come.plan.steps import Concatenate
+from come.pruning.choice import SelectionOptions
+from come.pruning.registry import Task
+from come.pruning.result import StepRecord
+from come.pruning.select import Window
+from come.transforms.apply_step import take_step
+from come.transforms.compatible import note_for_step
+from come.transforms.refit import Refit, RefitRules, refit_merge
+from come.transforms.replace import replace_weights
+
+HELD_OUT = 8  # of so many calibration sequences, one is held out of a refit
+
+
+def take_merge(
+    task: Task,
+    options: SelectionOptions,
+    bundle: Bundle,
+    plan: Plan,
+    step: Concatenate,
+    borders: Borders | None = None,
+) -> tuple[Bundle, Plan, tuple[float, float] | None]:
+    """The model and the plan after a merge; and where it was refitted, the held-out error before and after that.
+
+    Args:
+        task: the model and the tokens.
+        options: whether to refit.
+        bundle, plan: before the merge.
+        step: the merge.
+        borders: hidden states of ``bundle``; a refit keeps there what it had to run. Afterwards they are those of
+            the new model.
+    """
+    merged, plan = take_step(bundle, step), _noted(plan, bundle, step)
+    refitted = _refit(task, options, bundle, merged, step, borders) if options.refit else None
+    if borders is not None:
+        borders.forget_after(step.window[0])
+    if refitted is None:
+        return merged, plan, None
+    if refitted.tensors:
+        prefix = f"{bundle.family.layers}.{step.window[0]}"
+        tensors: dict[str, Tensor] = {f"{prefix}.{name}": value for name, value in refitted.tensors.items()}
+        merged, plan = replace_weights(merged, tensors), plan.with_tensors(tensors, "refit")
+    return merged, plan, (refitted.before, refitted.after)
+
+
+def _refit(
+    task: Task, options: SelectionOptions, bundle: Bundle, merged: Bundle, step: Concatenate, borders: Borders | None
+) -> Refit:
+    return refit_merge(
+        bundle,
+        merged,
+        step.window,
+        task.tokens,
+        RefitRules(),
+        held_out=len(task.tokens) // HELD_OUT or 1,
+        borders=borders,
+        batch_size=options.batch_size,
+    )
+
+
+def shifted(window: Window, by: int) -> Window:
+    """The window so many layers further up."""
+    return window[0] + by, window[1] + by
+
+
+def _noted(plan: Plan, bundle: Bundle, step: Concatenate) -> Plan:
+    """The plan with one more step of ``bundle``, and a note where the step mixes layers of different kinds."""
+    note = note_for_step(bundle, step)
+    plan = plan.with_step(step)
+    return plan.with_note(note) if note else plan
+
+
+def overall(on_progress: OnProgress, number: int, of: int) -> Callable[[Event], None] | None:
+    """Progress of one pass as progress of all: a later pass runs about half of the layers."""
+    if on_progress is None:
+        return None
+    before, this, total = (number + 1) / 2 if number else 0.0, 1.0 if number == 0 else 0.5, (of + 1) / 2
+
+    def report(event: Event) -> None:
+        share = (before + this * event.step / event.of) / total
+        emit(on_progress, "compress", round(1000 * share), 1000, event.message)
+
+    return report
+
+
+def report(on_progress: OnProgress, number: int, of: int, record: StepRecord, layers: int) -> None:
+    """Tell of a merge that was taken, one of ``of``."""
+    first, last = record.window
+    shares = " : ".join(f"{share:.2f}" for share in record.ratio)
+    emit(
+        on_progress,
+        "compress",
+        round(1000 * (number + 1) / (of + 1)),
+        1000,
+        f"Step {number} of {of}: merged layers {first} to {last}, ratio {shares}; {layers} layers",
+        window=[first, last],
+        ratio=list(record.ratio),
+        layers=layers,
+        skip_influence=record.chosen_skip_influence,
+    )

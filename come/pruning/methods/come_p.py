@@ -1,0 +1,174 @@
+"""CoMe-P: CoMe with the ratio of each pair searched for (the paper's posterior variant, arXiv 2510.15304)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from come.errors import ComeError
+from come.events import emit
+from come.measurement.finite import check_finite
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.suffix import losses_from
+from come.plan.steps import Concatenate
+from come.pruning.allocate import allocate, pair_ratio
+from come.pruning.by_hand import by_hand
+from come.pruning.choice import Choice, SelectionOptions
+from come.pruning.draft import decide
+from come.pruning.forecast import Forecast, Known, merging
+from come.pruning.progressive import progressive
+from come.pruning.registry import Task, register
+from come.pruning.result import Result
+from come.transforms.concatenate import concatenate
+
+MOST_CANDIDATES = 9  # of the coarse-to-fine search
+MOST_PLATEAUS = 4
+
+
+@dataclass(frozen=True)
+class ComePOptions(SelectionOptions):
+    """How CoMe-P chooses windows (``SelectionOptions``; pairs only) and searches ratios.
+
+    Attributes:
+        granularity: the ratios tried are 0, 1/G, ..., 1.
+        search: "grid" tries them all; "coarse-to-fine" at most nine of them.
+    """
+
+    granularity: int = 20
+    search: Literal["grid", "coarse-to-fine"] = "grid"
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense for any model."""
+        super().__post_init__()
+        if self.granularity < 1:
+            raise ComeError(f"A granularity of {self.granularity} makes no sense.", "Give 1 or more; 20 is usual.")
+        if self.search not in ("grid", "coarse-to-fine"):
+            raise ComeError(f"There is no search {self.search!r}.", "Choose 'grid' or 'coarse-to-fine'.")
+        if self.span != 2 or any(last - first != 1 for first, last in self.windows or ()):
+            raise ComeError("CoMe-P merges pairs of layers only.", "Use the method come for longer windows.")
+
+
+def forecast(known: Known, options: ComePOptions) -> Forecast | None:
+    """CoMe's windows, with ratios by block influence."""
+    doubt = "the run measures again after each merge and searches each ratio, which here follows block influence"
+    return merging(known, options, doubt)
+
+
+@register(
+    "come-p",
+    title="CoMe-P",
+    paper="Wang et al. 2025, arXiv 2510.15304",
+    summary="CoMe with each pair's ratio searched for: every candidate is merged and scored by the calibration loss.",
+    options=ComePOptions,
+    needs=("forward",),
+    stepwise=True,
+    cost="CoMe's passes, and for each merge every candidate ratio: the layers from the pair on and the head.",
+    forecast=forecast,
+)
+def come_p(task: Task, options: ComePOptions) -> Result:
+    """Merge pairs of layers, each by the ratio of lowest calibration loss; 0 and 1 are plain removals."""
+
+    def step(choice: Choice) -> Concatenate:
+        score = Scorer(task, options, choice)
+        if options.search == "grid":
+            best = grid(options.granularity, score)
+        else:
+            best = coarse_to_fine(options.granularity, score, score.plateaus())
+        check_finite(torch.tensor(score(best)), score.runner)
+        return score.candidate(best)
+
+    if options.windows is not None:
+        return by_hand(task, options, step)
+    return progressive(task, options, step)
+
+
+def grid(granularity: int, loss: Callable[[int], float]) -> int:
+    """The number of grid steps, 0 to ``granularity``, of lowest loss; the first on ties."""
+    return min(range(granularity + 1), key=loss)
+
+
+def coarse_to_fine(granularity: int, loss: Callable[[int], float], plateaus: Sequence[range] = ()) -> int:
+    """Nearly the same in at most ``MOST_CANDIDATES`` looks: spread over the grid, then ever closer to the best.
+
+    The loss jumps where a KV group goes from one layer to the other, and is smooth between. So the first looks are in
+    the middle of each plateau between such jumps, if they are few enough, and at both ends (plain removals).
+
+    Args:
+        granularity: the ratios are 0, 1 / granularity, ..., 1.
+        loss: of a number of grid steps.
+        plateaus: the stretches of grid steps that share out the KV groups alike; they cover all of them.
+    """
+    seen: dict[int, float] = {}
+
+    def look(at: int) -> None:
+        if 0 <= at <= granularity and at not in seen and len(seen) < MOST_CANDIDATES:
+            seen[at] = loss(at)
+
+    middles = [(each[0] + each[-1]) // 2 for each in plateaus if len(each) > 1]
+    if not 2 <= len(middles) <= MOST_PLATEAUS:
+        middles = [round(granularity * quarter / 4) for quarter in (1, 2, 3)]
+    for at in (0, granularity, *middles):
+        look(at)
+    reach = max(1, (granularity + 5) // 10)  # a quarter of the longer plateaus
+    while True:
+        best = min(sorted(seen), key=seen.__getitem__)
+        look(best - reach)
+        look(best + reach)
+        if reach == 1:
+            return min(sorted(seen), key=seen.__getitem__)
+        reach = max(1, reach // 2)
+
+
+class Scorer:
+    """The calibration loss of merging a pair by a ratio; only the layers from the pair on and the head are run.
+
+    Called with a number of grid steps. Candidates that keep the same units are scored once.
+    """
+
+    def __init__(self, task: Task, options: ComePOptions, choice: Choice) -> None:
+        self.task, self.options, self.choice = task, options, choice
+        self.runner = LayerRunner(choice.bundle)
+        self.losses: dict[str, float] = {}
+
+    def candidate(self, steps: int) -> Concatenate:
+        """The merge that gives the first layer of the pair ``steps`` grid steps of the whole."""
+        ratio, choice = pair_ratio(steps, self.options.granularity), self.choice
+        return decide(choice.window, ratio, choice.kv_groups, choice.channels)
+
+    def plateaus(self) -> list[range]:
+        """The stretches of grid steps that share out the KV groups alike."""
+        granularity, groups = self.options.granularity, len(self.choice.kv_groups[0])
+        shares = [allocate(groups, pair_ratio(steps, granularity)) for steps in range(granularity + 1)]
+        starts = [step for step in range(granularity + 1) if step == 0 or shares[step] != shares[step - 1]]
+        return [range(start, end) for start, end in itertools.pairwise([*starts, granularity + 1])]
+
+    def __call__(self, steps: int) -> float:
+        """The mean loss over the calibration tokens."""
+        step = self.candidate(steps)
+        units = step.model_dump_json(include={"kv_groups", "channels"})
+        if units not in self.losses:
+            self.losses[units] = self._loss(step)
+            message = f"Ratio {step.ratio[0]:.2f} : {step.ratio[1]:.2f}, loss {self.losses[units]:.4f}"
+            emit(self.task.on_progress, "search", steps, self.options.granularity, message)
+        return self.losses[units]
+
+    def _loss(self, step: Concatenate) -> float:
+        (first, last), choice = step.window, self.choice
+        merged, origin = concatenate(choice.bundle, step)
+        layers = [origin, *range(last + 1, len(self.runner))]
+        losses = losses_from(
+            self.runner,
+            self.task.tokens,
+            first,
+            layers,
+            {origin: merged},
+            borders=choice.borders,
+            batch_size=self.options.batch_size,
+        )
+        mean = float(losses.mean())
+        return mean if math.isfinite(mean) else math.inf  # a candidate that overflows is never the best

@@ -1,0 +1,107 @@
+"""The block of layers that turns hidden states least is removed (Gromov et al. 2024, arXiv 2403.17887)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from come.errors import ComeError
+from come.events import OnProgress, emit
+from come.measurement.calibrate import batches
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.suffix import each_border
+from come.models import Bundle
+from come.pruning.forecast import Forecast, Known, doubts
+from come.pruning.options import PassOptions
+from come.pruning.registry import Task, register
+from come.pruning.removal import remove
+from come.pruning.result import Result
+
+
+@dataclass(frozen=True)
+class DeeperOptions(PassOptions):
+    """What the angular distance is taken of.
+
+    Attributes:
+        batch_size: sequences at a time; about 2,048 tokens by default.
+        distance_tokens: the "last" token of each sequence, as in the paper, or "all" of them.
+        last_state: take the last hidden state "normed" or "raw".
+    """
+
+    distance_tokens: Literal["last", "all"] = "last"
+    last_state: Literal["normed", "raw"] = "normed"
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense for any model."""
+        super().__post_init__()
+        if self.distance_tokens not in ("last", "all"):
+            raise ComeError(
+                f"The distance cannot be taken of {self.distance_tokens!r} tokens.", "Choose 'last' or 'all'."
+            )
+        if self.last_state not in ("normed", "raw"):
+            raise ComeError(f"There is no last state {self.last_state!r}.", "Choose 'normed' or 'raw'.")
+
+
+def forecast(known: Known, options: DeeperOptions) -> Forecast | None:
+    """The block of lowest angular distance over all tokens, negative cosines taken as 0."""
+    if not known.surplus:
+        return Forecast()
+    if known.measurement is None or (angular := known.measurement.similarity.get("angular")) is None:
+        return None
+    first = int(angular.diagonal(known.surplus).argmin())
+    which = "over the last token of each sequence, this over all tokens"
+    rule = which if options.distance_tokens == "last" else "with negative cosines as they are, this as 0"
+    doubt = doubts(options.last_state, known.measurement, f"the run takes the distance {rule}")
+    return Forecast(removed=list(range(first, first + known.surplus)), doubt=doubt)
+
+
+@register(
+    "deeper",
+    title="Deeper layers",
+    paper="Gromov et al. 2024, arXiv 2403.17887",
+    summary="Remove the contiguous block of layers whose input and output lie at the lowest angular distance.",
+    options=DeeperOptions,
+    needs=("forward",),
+    cost="One pass over the calibration tokens.",
+    forecast=forecast,
+)
+def deeper(task: Task, options: DeeperOptions) -> Result:
+    """Remove the block of lowest ``angular_distances``, the first on ties."""
+    block = len(task.original.layers) - task.target_layers
+    if task.plan.steps or not block:
+        return Result(task.current, task.plan)
+    began = time.perf_counter()
+    distances = angular_distances(task.original, task.tokens, block, options, task.on_progress)
+    first = int(distances.argmin())
+    return remove(task, range(first, first + block), seconds=time.perf_counter() - began)
+
+
+@torch.inference_mode()
+def angular_distances(
+    bundle: Bundle, tokens: Tensor, block: int, options: DeeperOptions, on_progress: OnProgress = None
+) -> Tensor:
+    """The mean of arccos(cos(H^(l), H^(l + block))) / pi for every l, (layers - block + 1,), float32, in [0, 1].
+
+    Unlike SBI, negative cosines are taken as they are.
+    """
+    runner, todo = LayerRunner(bundle), list(batches(tokens, options.batch_size))
+    layers = len(runner)
+    sums = torch.zeros(layers - block + 1)
+    for batch in todo:
+        recent: deque[Tensor] = deque(maxlen=block + 1)
+        for border, states in each_border(runner, batch):
+            seen = runner.norm(states) if border == layers and options.last_state == "normed" else states
+            recent.append((seen[:, -1:] if options.distance_tokens == "last" else seen).float())
+            if border >= block:
+                below, above = recent[0], recent[-1]
+                cosines = torch.nn.functional.cosine_similarity(below, above.to(below.device), dim=-1).clamp_(-1, 1)
+                sums[border - block] += float(torch.arccos(cosines).sum()) / math.pi
+            done = round(1000 * (batch.index * layers + border) / (len(todo) * layers))
+            emit(on_progress, "compress", done, 1000, f"Running layer {border} of {layers}")
+    return sums / (tokens.numel() if options.distance_tokens == "all" else len(tokens))

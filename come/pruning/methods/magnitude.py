@@ -1,0 +1,98 @@
+"""Magnitude: remove the layers of the smallest weights (Shortened LLaMA, Kim et al. 2024, arXiv 2402.02834).
+
+What is scored are the weights of a layer's linear maps, as the paper's text has it; its published code adds the norms.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from come.errors import ComeError
+from come.measurement.finite import check_finite
+from come.measurement.layer_runner import LayerRunner
+from come.models import Bundle, Family
+from come.pruning.registry import Task, register
+from come.pruning.removal import lowest, remove
+from come.pruning.result import Result
+
+KEPT_FIRST, KEPT_LAST = 4, 2  # by the paper's variants with a plus
+
+
+@dataclass(frozen=True)
+class MagnitudeOptions:
+    """Which layers may go.
+
+    Attributes:
+        plus: keep the first four and the last two layers, which is the paper's Mag+; without it any layer may go.
+    """
+
+    plus: bool = True
+
+    def check(self, layers: int, target: int) -> None:
+        """Refuse to remove more layers than may go; see ``check_candidates``."""
+        check_candidates(self.plus, layers, target)
+
+
+def check_candidates(plus: bool, layers: int, target: int) -> None:
+    """Refuse to remove more layers than may go.
+
+    Raises:
+        ComeError: ``plus`` keeps too many.
+    """
+    candidates = len(removable(plus, layers))
+    if layers - target > candidates:
+        raise ComeError(
+            f"The first {KEPT_FIRST} and the last {KEPT_LAST} of {layers} layers are kept, so that {candidates} can be "
+            f"removed, not {layers - target}.",
+            f"Leave {layers - candidates} layers or more, or give plus=False.",
+        )
+
+
+def removable(plus: bool, layers: int) -> range:
+    """The layers that may go: without ``plus`` all of them."""
+    return range(KEPT_FIRST, layers - KEPT_LAST) if plus else range(layers)
+
+
+@register(
+    "magnitude",
+    title="Magnitude",
+    paper="Kim et al. 2024, arXiv 2402.02834",
+    summary="Remove the layers of lowest sum of abs(w), by default of those in the middle.",
+    options=MagnitudeOptions,
+    cost="One look at the weights: no text is read.",
+)
+def magnitude(task: Task, options: MagnitudeOptions) -> Result:
+    """Remove the layers of lowest ``magnitudes``, the first on ties."""
+    layers = len(task.original.layers)
+    if task.plan.steps:
+        return Result(task.current, task.plan)
+    began = time.perf_counter()
+    gone = lowest(magnitudes(task.original), layers - task.target_layers, removable(options.plus, layers))
+    return remove(task, gone, seconds=time.perf_counter() - began)
+
+
+@torch.inference_mode()
+def magnitudes(bundle: Bundle) -> Tensor:
+    """The sum of abs(w) over each layer's linear maps, (layers,), float32.
+
+    Raises:
+        ComeError: weights are not finite.
+    """
+    family = bundle.family
+    sums = torch.tensor(
+        [
+            sum(float(family.matrix(layer, path).abs().sum(dtype=torch.float32)) for path in linear_paths(family))
+            for layer in bundle.layers
+        ]
+    )
+    check_finite(sums, LayerRunner(bundle))
+    return sums
+
+
+def linear_paths(family: Family) -> tuple[str, ...]:
+    """Where the linear maps of a layer are."""
+    return (*family.attention_paths, *family.ffn_paths)

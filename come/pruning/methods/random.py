@@ -1,0 +1,48 @@
+"""Random removal: the reference point of chance."""
+
+from __future__ import annotations
+
+import random as randomness
+from dataclasses import dataclass
+
+from come.pruning.forecast import Forecast, Known
+from come.pruning.registry import Task, register
+from come.pruning.removal import remove
+from come.pruning.result import Result
+
+
+@dataclass(frozen=True)
+class RandomOptions:
+    """Which random choice.
+
+    Attributes:
+        seed: the same seed removes the same layers.
+    """
+
+    seed: int = 0
+
+
+def chosen(layers: int, target: int, seed: int) -> list[int]:
+    """Layers chosen by chance, in the order of the draw."""
+    return randomness.Random(seed).sample(range(layers), layers - target)
+
+
+def forecast(known: Known, options: RandomOptions) -> Forecast:
+    """The choice of the seed, whatever the model does."""
+    return Forecast(removed=sorted(chosen(known.layers, known.target_layers, options.seed)))
+
+
+@register(
+    "random",
+    title="Random",
+    paper="",
+    summary="Remove layers chosen by chance, with a seed.",
+    options=RandomOptions,
+    cost="Nothing: no text is read.",
+    forecast=forecast,
+)
+def random(task: Task, options: RandomOptions) -> Result:
+    """Remove randomly ``chosen`` layers."""
+    if task.plan.steps:
+        return Result(task.current, task.plan)
+    return remove(task, chosen(len(task.original.layers), task.target_layers, options.seed))

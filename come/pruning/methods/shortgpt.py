@@ -1,0 +1,55 @@
+"""ShortGPT: remove the layers that change their input least (Men et al. 2024, arXiv 2403.03853)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from come.pruning.forecast import Forecast, Known, doubts
+from come.pruning.registry import Task, register
+from come.pruning.removal import lowest, remove
+from come.pruning.result import Result
+
+
+@dataclass(frozen=True)
+class ShortGPTOptions:
+    """How block influence is measured.
+
+    Attributes:
+        last_state: take the last hidden state "normed" or "raw".
+        batch_size: sequences at a time; about 2,048 tokens by default.
+    """
+
+    last_state: Literal["normed", "raw"] = "normed"
+    batch_size: int | None = None
+
+
+def forecast(known: Known, options: ShortGPTOptions) -> Forecast | None:
+    """The layers of lowest block influence."""
+    measured = known.measurement
+    if measured is None:
+        return None
+    gone = sorted(lowest(measured.block_influence, known.surplus))
+    return Forecast(removed=gone, doubt=doubts(options.last_state, measured))
+
+
+@register(
+    "shortgpt",
+    title="ShortGPT",
+    paper="Men et al. 2024, arXiv 2403.03853",
+    summary="Remove the layers of lowest block influence, measured once.",
+    options=ShortGPTOptions,
+    needs=("forward",),
+    cost="One pass over the calibration tokens.",
+    forecast=forecast,
+)
+def shortgpt(task: Task, options: ShortGPTOptions) -> Result:
+    """Remove the layers of lowest block influence, the first on ties."""
+    count = len(task.original.layers) - task.target_layers
+    if task.plan.steps or not count:
+        return Result(task.current, task.plan)
+    began = time.perf_counter()
+    measurement = task.measure(last_state=options.last_state, similarity=(), batch_size=options.batch_size)
+    influence = measurement.block_influence
+    return remove(task, lowest(influence, count), tuple(influence.tolist()), time.perf_counter() - began)

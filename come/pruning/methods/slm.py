@@ -1,0 +1,62 @@
+"""SLM: windows grow and slide down while the last hidden state stays alike (Ding et al. 2025, arXiv 2502.19159)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from come.pruning.averaging import check_averages_reach
+from come.pruning.collapse import CollapseOptions, Score, Windows, collapse
+from come.pruning.registry import Task, register
+from come.pruning.result import Result
+
+
+@dataclass(frozen=True)
+class SLMOptions(CollapseOptions):
+    """Where SLM starts, and how it judges a window (``CollapseOptions``).
+
+    Attributes:
+        keep_last: leave the last layer alone, as the published program does.
+    """
+
+    keep_last: bool = True
+
+
+@register(
+    "slm",
+    title="Sliding-layer merging",
+    paper="Ding et al. 2025, arXiv 2502.19159",
+    summary="Merge windows of layers that grow downwards from the top while the last hidden state stays alike.",
+    options=SLMOptions,
+    needs=("forward",),
+    cost="Some hundred times the layers above a window, on the first 10 calibration sequences cut to 128 tokens.",
+)
+def slm(task: Task, options: SLMOptions) -> Result:
+    """Merge windows that grow from the top, by the largest threshold that reaches the target."""
+    highest = len(task.original.layers) - (2 if options.keep_last else 1)
+    if task.target_layers < len(task.original.layers):
+        check_averages_reach(task.original, task.target_layers, highest)
+    to_go = len(task.original.layers) - task.target_layers
+    return collapse(task, options, partial(slm_windows, highest, to_go))
+
+
+def slm_windows(highest: int, to_go: int, threshold: float, score: Score) -> Windows:
+    """The windows that one slide from the top makes.
+
+    A window starts at layer ``highest`` and takes in the layer below as long as the similarity with all of it merged
+    exceeds the threshold. The layer that it stops at is the top of the next window; where not even two layers may
+    merge, the top moves down by one. It ends when ``to_go`` layers are gone, or at the bottom.
+    """
+    taken: Windows = ()
+    while highest > 0 and to_go > 0:
+        first = highest
+        while first > 0 and highest - first < to_go:
+            similarity = score(taken, (first - 1, highest))
+            if similarity is None or similarity <= threshold:
+                break
+            first -= 1
+        if first < highest:
+            taken = (*taken, (first, highest))
+            to_go -= highest - first
+        highest = first - 1
+    return taken
