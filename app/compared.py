@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.figures.compare_axes import ceiling
-from app.measured import Result
-from app.metrics import Metric, Size
-from app.points import Point, comparable, of_original, points
+from come.report.measured import Result
+from come.report.metrics import Metric, Size
+from come.report.points import Point, comparable, of_original, points
 
 NAMED = 3  # runs, up to which a note names each
 

@@ -12,11 +12,11 @@ import streamlit as st
 
 from app import plain, session
 from come.errors import ComeError
-from come.live import client
-from come.live.connection import LiveFault
-from come.live.question import Subject
 from come.measurement.top_contexts import Context
-from come.runs import RunConfig
+from come.request import RunConfig
+from come.serving.resident import client
+from come.serving.resident.connection import LiveFault
+from come.serving.whatif.question import Subject
 
 _ANSWER = "_contexts"  # the last answer, so that it stays while its channel is shown
 

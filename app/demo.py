@@ -8,7 +8,9 @@ import come
 import come.runs
 from app.choice import Choice, Draft
 from come.models.catalogue import BUNDLED
-from come.runs import Run, RunConfig, as_sweep
+from come.request import RunConfig
+from come.runs import Run, as_sweep
+from come.serving import limits
 
 CHOICE = Choice(model=BUNDLED, tokens=1024)
 DRAFT = Draft(target_layers=27)
@@ -43,6 +45,6 @@ def start() -> list[Run]:
     Raises:
         ComeError: the bundled model is not there, or too many wait already.
     """
-    made = come.runs.prepare(requests(f"demo-{int(time.time())}"))
+    made = come.runs.prepare(requests(f"demo-{int(time.time())}"), allowed=limits.current())
     come.runs.launch(*made)
     return made

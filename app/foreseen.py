@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from app.widgets import duration, human_bytes
 from come.errors import ComeError
-from come.estimate.cost import estimate
-from come.estimate.device import known_device
+from come.estimation.cost import estimate
+from come.estimation.device import known_device
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.models.facts import BYTES
-from come.runs import RunConfig
+from come.request import RunConfig
 
 NOT_MEASURED = "The time can be estimated once a first run has measured this machine's speed."
 

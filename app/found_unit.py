@@ -7,8 +7,8 @@ import streamlit as st
 from app import contexts, inspecting, session
 from app.figures.inspect import NAMES
 from app.inspecting import Subject
-from app.origins import Part
-from app.tracing import Trace, asked, trace
+from come.plan.provenance import Part
+from come.plan.trace import Trace, asked, trace
 
 _WORD: dict[Part, str] = {"ffn": "channel", "attention": "group"}
 

@@ -13,14 +13,17 @@ import streamlit as st
 
 import come.models
 import come.runs
-from app import comparison, example, labels, session
-from app.origins import Origins, Part, follow, units_of
+from app import example, labels, session
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.plan.plan import Plan
+from come.plan.provenance import Origins, Part, follow, units_of
 from come.plan.steps import Concatenate
-from come.runs import Run, RunConfig
+from come.report import comparison
+from come.request import RunConfig
+from come.runs import Run
+from come.serving import limits
 
 _RUNS_LOOKED_AT = 200
 
@@ -146,7 +149,7 @@ def analyse(config: RunConfig) -> None:
     Raises:
         ComeError: it cannot start.
     """
-    run = come.runs.create(_analysis_of(config))
+    run = come.runs.create(_analysis_of(config), allowed=limits.current())
     session.own(run)
     come.runs.launch(run)
 

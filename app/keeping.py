@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from app import origins, planning, session, visit
+from app import planning, session, visit
 from app.choice import Draft
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.plan import provenance
 from come.plan.plan import Plan
 from come.pruning.draft import DraftWindow
 
@@ -111,8 +112,8 @@ def groups_of(ends: dict[int, int], layers: int, dropped: Sequence[int] = ()) ->
 
 def of_plan(plan: Plan, facts: Facts) -> Keeping:
     """What the steps of a plan keep; layers that were averaged count as whole, because no unit of them is left out."""
-    channels = origins.follow(plan, "ffn", facts.intermediate_size)
-    kv_groups = origins.follow(plan, "attention", facts.num_key_value_heads)
+    channels = provenance.follow(plan, "ffn", facts.intermediate_size)
+    kv_groups = provenance.follow(plan, "attention", facts.num_key_value_heads)
     kept = {
         layer: Kept(np.flatnonzero(channels.kept(layer)).tolist(), np.flatnonzero(kv_groups.kept(layer)).tolist())
         for layer in range(facts.layers)

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from app import request
 from app.choice import Choice, Draft, plan_fields
-from come import settings
+from come import files, settings
 from come.errors import ComeError
-from come.runs import files
 
 LONGEST = 60  # characters of a name
 

@@ -10,8 +10,8 @@ import streamlit as st
 from app import found_unit, inspecting, session, views, widgets
 from app.figures import inspect, inspect_curves, inspect_layer
 from app.inspecting import Subject
-from app.origins import Part, retouched
 from come.errors import ComeError
+from come.plan.provenance import Part, retouched
 
 ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By index"}
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import streamlit as st
 
 from app import downloads, plain, session, widgets
-from come import settings
 from come.errors import ComeError
-from come.redact import shown
-from come.runs import Run, pack
-from come.runs.aside import Aside
-from come.runs.pack import Packed
+from come.runs import Run
+from come.serving import pack
+from come.serving.demo import is_demo
+from come.serving.pack import Packed
+from come.serving.side_jobs import Aside
 
 THROUGH_MEMORY = 64 << 20  # bytes, up to which a download may pass through Streamlit's memory
 NOT_YOURS = "In this public demonstration, only for runs that you started in this visit."
@@ -56,7 +56,7 @@ def _download(run: Run, found: Packed) -> None:
         st.link_button(label, where, type="primary", icon=":material/download:")
     elif found.bytes <= THROUGH_MEMORY:
         small(found.file, label, downloads.KINDS[found.file.suffix], f"packed-{found.file.name}")
-    elif settings.demo():
+    elif is_demo():
         size = widgets.human_bytes(found.bytes)
         st.caption(f"This server cannot send {size}. Download the plan and make the model with `come rebuild`.")
     else:
@@ -82,12 +82,10 @@ def begin(start: Callable[..., None], *arguments: object) -> None:
 
 def at_work(job: Aside) -> None:
     """What a job does now."""
-    st.markdown(
-        f":material/progress_activity: {plain.sentence(shown(job.message)) or 'At work'} … You may leave this page."
-    )
+    st.markdown(f":material/progress_activity: {plain.sentence(job.message) or 'At work'} … You may leave this page.")
 
 
 def failed(job: Aside) -> None:
     """How a job failed, if it did."""
     if job.status == "failed":
-        st.error(plain.sentence(shown(f"{job.error} {job.hint}")), icon=":material/error:")
+        st.error(plain.sentence(f"{job.error} {job.hint}"), icon=":material/error:")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from come.serving.demo import without_paths
+
 # What markdown, its mathematics and Streamlit's directives (":red[...]") read as more than itself. An underscore
 # within a word is itself.
 _MARKS = re.compile(r"[\\`*\[\]<>#|~$&!]|(?<!\w)_|_(?!\w)|:(?=\w+\[)")
@@ -19,8 +21,11 @@ def literal(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """A sentence of ours that may quote names, as markdown: `code` stays code, all else shows as it was written."""
-    parts = _CODE.split(" ".join(text.split()))
+    """A sentence of ours that may quote names, as markdown: `code` stays code, all else shows as it was written.
+
+    A demonstration's visitors read no path of the server in it.
+    """
+    parts = _CODE.split(" ".join(without_paths(text).split()))
     return "".join(part if place % 2 else _MARKS.sub(lambda f: f"\\{f[0]}", part) for place, part in enumerate(parts))
 
 

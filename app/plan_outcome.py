@@ -10,13 +10,14 @@ import streamlit as st
 
 import come
 import come.runs
-from app import comparison, example, plain, planning, session, visit, widgets
+from app import example, plain, planning, session, visit, widgets
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.draft import DraftWindow
 from come.pruning.forecast import Forecast
+from come.report import comparison
 
 HOW = r"""
 **Which layers.** The window of lowest skip block influence goes first: how far $m$ layers turn the hidden state,

@@ -7,8 +7,9 @@ import streamlit as st
 import come
 import come.models
 from app import plan_names, planning, request, session, visit, widgets
-from come import limits, settings
 from come.errors import ComeError
+from come.serving import limits
+from come.serving.demo import is_demo
 
 
 def draw(fault: str) -> None:
@@ -30,7 +31,7 @@ def draw(fault: str) -> None:
                 icon=":material/download:",
                 on_click="ignore",
             )
-        if not settings.demo():  # saved plans are everybody's: not among strangers
+        if not is_demo():  # saved plans are everybody's: not among strangers
             plan_names.draw(ready)
         with st.popover("Upload a plan", icon=":material/upload:"):
             st.file_uploader("A request that this page wrote", type="json", key="upload", on_change=_upload)

@@ -13,13 +13,14 @@ import streamlit as st
 
 import come.models.source
 import come.runs
-from app import comparison, example, labels
+from app import example, labels
 from app.playground_talk import ORIGINAL, Look, Talk, recorded
 from come.errors import ComeError
 from come.models.catalogue import BUNDLED, known
 from come.plan.plan import Plan
+from come.report import comparison
+from come.request import anchored_path
 from come.runs import Run
-from come.runs.config import anchored_path
 
 MOST = 3  # pruned models beside the original
 LONGEST_PROMPT = 2000

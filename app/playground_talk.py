@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from app.playground_job import Job
-from come.live import client, speech
-from come.live.question import Subject
-from come.live.speech import Along, End, Parting, Said, Sampling, Start, Word
+from come.serving.playground import speech
+from come.serving.playground.speech import Along, End, Parting, Said, Sampling, Start, Word
+from come.serving.resident import client
+from come.serving.whatif.question import Subject
 
 ORIGINAL = "original"
 UNSURE = 0.2  # a token that its model gave less than this was a surprise to the model itself

@@ -11,7 +11,7 @@ from html import escape
 
 from app import theme
 from app.playground_talk import ORIGINAL, UNSURE, Talk, Voice
-from come.live.speech import Word
+from come.serving.playground.speech import Word
 
 # Chance from which on -> the underline's class. The rest is "u3".
 LEVELS = ((0.9, "u0"), (0.5, "u1"), (UNSURE, "u2"))

@@ -13,7 +13,7 @@ from typing import Any
 import come
 from app.choice import LARGEST, Choice, Draft
 from come.errors import ComeError
-from come.runs import RunConfig
+from come.request import RunConfig
 
 _OF_A_PLAN = {
     "model",

@@ -6,12 +6,14 @@ import streamlit as st
 
 import come
 from app import plain, request, session, visit, widgets
-from come import limits, settings
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
-from come.recover.registry import DEFAULT, ways
-from come.runs import RunConfig, as_sweep
+from come.recovery.registry import DEFAULT, ways
+from come.request import RunConfig
+from come.runs import as_sweep
+from come.serving import limits
+from come.serving.demo import is_demo
 from come.text import known_texts
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -36,7 +38,7 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
     with right:
         judged = _judged()
         kept = _kept(facts, layers)
-        if not settings.demo():
+        if not is_demo():
             _where()
     try:
         fields = recovered | judged | kept

@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 
 import come.runs
-from app import comparison, labels, plain, running, session, timing
-from come.redact import shown
+from app import labels, plain, running, session, timing
+from come.report import comparison
 from come.runs import Run
 
 
@@ -35,7 +35,7 @@ def _waiting(others: list[Run]) -> None:
                 args=(run.id,),
             )
             st.caption(
-                f"{timing.share(state):.0%} · {plain.sentence(shown(state.message))}"
+                f"{timing.share(state):.0%} · {plain.sentence(state.message)}"
                 if state.status == "running"
                 else "waiting"
             )

@@ -10,11 +10,12 @@ from typing import Any
 import come
 from app import widgets
 from app.choice import Choice, Draft
-from app.comparison import run_name
 from app.figures.compare import number
 from come.errors import ComeError
 from come.models import Facts
-from come.runs import Run, RunConfig
+from come.report.comparison import run_name
+from come.request import RunConfig
+from come.runs import Run
 from come.runs.state import State
 
 # The stages of a pruning run, in order: the events' name -> what people read.

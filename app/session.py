@@ -24,9 +24,9 @@ from app.choice import PARAMS, from_params, to_params
 from app.choice import Choice as Choice
 from app.choice import Draft as Draft
 from app.choice import plan_fields as plan_fields
-from come import limits
 from come.errors import ComeError
 from come.runs import Run
+from come.serving import limits
 
 ACTIVE = ("queued", "running")
 _ECHO_SECONDS = 3.0  # a URL written this recently may still be on its way to the browser

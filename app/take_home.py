@@ -11,17 +11,17 @@ import streamlit as st
 
 import come.runs
 from app import downloads, packing, request, session, widgets
-from come import settings
 from come.errors import ComeError
+from come.export.gguf_families import BYTES as GGUF_BYTES
 from come.models.facts import BYTES
-from come.models.gguf_families import BYTES as GGUF_BYTES
-from come.redact import shown
-from come.runs import Run, gguf, pack
-from come.runs import reload as reloading
-from come.runs.aside import Aside
-from come.runs.made import stored_dtype
-from come.runs.pack import DTYPES, GGUF, PLAN
+from come.runs import Run, gguf
+from come.runs.materialize import stored_dtype
 from come.runs.store import MODEL, TAKEAWAY, size_of
+from come.serving import pack
+from come.serving import reload_check as reloading
+from come.serving.demo import is_demo, without_paths
+from come.serving.pack import DTYPES, GGUF, PLAN
+from come.serving.side_jobs import Aside
 
 FORMS = {"folder": "Transformers folder", "gguf": "GGUF file"}
 BITS = {"q8_0": "q8_0, 8 bits"}  # a dtype that does not speak for itself
@@ -57,7 +57,7 @@ def section(run: Run) -> None:
             "The whole run; the model from its plan alone, the same weights bit for bit; and a GGUF file of it, where "
             "GGUF can hold its family."
         )
-        st.code(shown(commands(run)), language="bash", wrap_lines=True)
+        st.code(without_paths(commands(run)), language="bash", wrap_lines=True)
     _disk(run)
 
 
@@ -224,7 +224,7 @@ def _disk(run: Run) -> None:
             f"{widgets.human_bytes(everything)}, of which {widgets.human_bytes(models)} are models; "
             f"{widgets.human_bytes(free)} are free."
         )
-        if not models or settings.demo():
+        if not models or is_demo():
             return
         with st.popover("Free space", icon=":material/delete_sweep:"):
             st.markdown(
@@ -254,6 +254,6 @@ def removable(run: Run) -> int:
 def _drop(runs: list[Run]) -> None:
     try:
         for run in runs:
-            come.runs.drop_model(run)
+            pack.drop_model(run)
     except ComeError as error:
         session.set_problem(str(error))

@@ -14,13 +14,13 @@ import come.models
 import come.runs
 from app import example, session
 from app.choice import DEFAULT_SPARSITY, comparable, plan_fields
-from come import limits
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
-from come.runs import Run, RunConfig
-from come.runs.config import anchored_path
-from come.stamp import stamp
+from come.request import RunConfig, anchored_path
+from come.runs import Run
+from come.serving import limits
+from come.source_fingerprint import stamp
 
 ACTIVE = ("queued", "running")
 _RUNS_LOOKED_AT = 50

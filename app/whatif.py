@@ -9,15 +9,15 @@ from pathlib import Path
 from app import planning
 from app.choice import Choice, Draft
 from come.errors import ComeError
-from come.estimate.cost import estimate
-from come.estimate.device import known_device
-from come.live.question import Merge, Question, Subject
+from come.estimation.cost import estimate
+from come.estimation.device import known_device
 from come.models import Facts
 from come.models.catalogue import BUNDLED
 from come.models.facts import BYTES
 from come.pruning.forecast import Forecast
-from come.runs import Run, RunConfig
-from come.runs.config import anchored_path
+from come.request import RunConfig, anchored_path
+from come.runs import Run
+from come.serving.whatif.question import Merge, Question, Subject
 
 LARGE = 1.5e9  # parameters; a model with more of them is asked about only when the visitor says so
 MEASURED_TOKENS = 4096  # at most, where no analysis is there

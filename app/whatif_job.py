@@ -11,11 +11,11 @@ from typing import Any
 
 from come.errors import ComeError
 from come.events import Event
-from come.live import client
-from come.live.answer import Answer, Suggestion
-from come.live.cancel import Cancelled
-from come.live.connection import LiveFault
-from come.live.question import Question, Subject
+from come.serving.resident import client
+from come.serving.resident.cancel import Cancelled
+from come.serving.resident.connection import LiveFault
+from come.serving.whatif.answer import Answer, Suggestion
+from come.serving.whatif.question import Question, Subject
 
 FAULT = "The model process met a fault of ours; its log has the details. The page works without it."
 

@@ -24,11 +24,11 @@ from app.foreseen import Cost
 from app.whatif_job import Job, Predicted
 from app.whatif_state import Answered, Memory, key_of, memory
 from come.errors import ComeError
-from come.live.answer import change
-from come.live.question import Question, Subject
 from come.models import Facts
 from come.pruning.forecast import Forecast
 from come.runs import Run
+from come.serving.whatif.answer import change
+from come.serving.whatif.question import Question, Subject
 
 AT_ONCE = 0.15  # seconds; an answer that is known already is there by then, and nothing flickers
 LAST = "the last plan"

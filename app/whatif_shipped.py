@@ -8,8 +8,8 @@ from pathlib import Path
 
 from app import example
 from app.whatif_job import Predicted
-from come.live.answer import Answer
-from come.live.question import Question, Subject
+from come.serving.whatif.answer import Answer
+from come.serving.whatif.question import Question, Subject
 
 FILE = example.FOLDER / "prediction.json"
 _OF = ("model", "text", "n_tokens", "seq_len", "seed")  # what of a subject an answer depends on, beside the analysis

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from app import session
 from app.whatif_job import Job, Predicted
-from come.live.question import Question, Subject
-from come.stamp import stamp
+from come.serving.whatif.question import Question, Subject
+from come.source_fingerprint import stamp
 
 _KEPT = 200
 

@@ -9,10 +9,10 @@ import streamlit as st
 from app import session, whatif, whatif_job, whatif_watch, whatif_words
 from app.whatif_job import Job, Predicted
 from app.whatif_state import Memory, key_of
-from come.live.answer import Suggestion
-from come.live.question import Question, Subject
 from come.models import Facts
 from come.pruning.forecast import Forecast
+from come.serving.whatif.answer import Suggestion
+from come.serving.whatif.question import Question, Subject
 
 BY_HAND = " The automatic plan becomes a plan by hand: the windows foreseen for it, and this one."
 

@@ -12,7 +12,7 @@ from app.figures.compare import number
 from app.whatif_job import Predicted
 from app.widgets import human_bytes, human_count, percent
 from come.events import Event
-from come.live.answer import Change, Suggestion, change
+from come.serving.whatif.answer import Change, Suggestion, change
 
 CLEAR = 2.0  # a change of fewer standard errors than this is not told as one
 EMPTY = "…"

@@ -13,11 +13,12 @@ import streamlit as st
 
 import come.runs
 from app import keeping, plain, planning, session, theme, timing, visit
-from come import limits, settings
 from come.errors import ComeError
 from come.models import Facts
-from come.redact import shown
-from come.runs import Run, RunConfig
+from come.request import RunConfig
+from come.runs import Run
+from come.serving import limits
+from come.serving.demo import is_demo, without_paths
 
 if TYPE_CHECKING:
     from app.foreseen import Cost
@@ -43,12 +44,12 @@ def strip() -> None:
         ]
     except ComeError as error:
         name = Path(session.choice().model).name
-        cells = [escape(name), f"<span class='quiet'>{escape(error.what)}</span>"]
+        cells = [escape(name), f"<span class='quiet'>{escape(without_paths(error.what))}</span>"]
     st.html("<div class='come-strip'>" + "".join(f"<span>{cell}</span>" for cell in cells) + "</div>")
     left_out = session.misread()
     if left_out:
         st.warning(f"The link holds {plain.literal(', '.join(left_out))}, which cannot be read; it was left out.")
-    if settings.demo():
+    if is_demo():
         _demo_note()
 
 
@@ -128,7 +129,7 @@ def _progress(run: Run) -> None:
         st.rerun()
     now = time.time()
     left = timing.left_in_stage(run.events(), now)
-    what = plain.sentence(shown(state.message)) or state.stage or "Waiting to start"
+    what = plain.sentence(state.message) or state.stage or "Waiting to start"
     with st.container(border=True):
         done = timing.share(state)
         st.progress(done, text=f"**{what}**{f' · {done:.0%}' if done else ''}")
@@ -151,7 +152,7 @@ def ended_badly(run: Run) -> None:
     """One sentence for a run that failed, was cancelled or interrupted."""
     state = run.state()
     if state.status == "failed":
-        st.error(plain.sentence(shown(f"{state.error} {state.hint}")), icon=":material/error:")
+        st.error(plain.sentence(f"{state.error} {state.hint}"), icon=":material/error:")
     elif state.status == "interrupted":
         st.warning("The run stopped without ending: its process is gone. Resume it on the run page.")
     elif state.status == "cancelled":
@@ -177,7 +178,7 @@ def _launch_analysis() -> None:
             seq_len=chosen.seq_len,
             seed=chosen.seed,
         )
-        run = come.runs.create(config)
+        run = come.runs.create(config, allowed=limits.current())
         session.own(run)
         come.runs.launch(run)
     except ComeError as error:

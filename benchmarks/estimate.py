@@ -15,12 +15,13 @@ from typing import Any
 import come
 from benchmarks.timing import MODEL, markdown
 from come import settings
-from come.estimate.cost import Estimate, estimate
-from come.estimate.device import Device, measure_device, remember
-from come.estimate.published import published
-from come.estimate.words import gigabytes
+from come.estimation.cost import Estimate, estimate
+from come.estimation.device import Device, measure_device, remember
+from come.estimation.published import published
+from come.estimation.words import gigabytes
 from come.models import Facts
-from come.runs import Run, RunConfig
+from come.request import RunConfig
+from come.runs import Run
 
 CASES: dict[str, dict[str, Any]] = {
     "analysis": {"kind": "analyze"},

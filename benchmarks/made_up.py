@@ -15,7 +15,8 @@ from come import runs
 from come.measurement.measurement import Measurement
 from come.plan.plan import Base, Plan
 from come.pruning.draft import steps_by_hand
-from come.runs import Run, RunConfig
+from come.request import RunConfig
+from come.runs import Run
 
 LAYERS, HEADS, HEAD_DIM, CHANNELS = 32, 32, 128, 11008
 TARGET = 24

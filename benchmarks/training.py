@@ -18,13 +18,13 @@ from benchmarks.memory import MIB, watched
 from benchmarks.timing import bundled, in_turn, markdown, ratio
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
-from come.recover.endtoend import Teacher, WholeModel, WholeOptions, normed_states
-from come.recover.layerjob import LayerJob, LayerOptions, LayerProblem, calls_for
-from come.recover.precision import Precision, arithmetic
-from come.recover.states import Shelf, advance, embed
-from come.recover.student import embedding_names, own_bundle
-from come.recover.train import BETAS
-from come.recover.vocabulary import VocabularyLoss, head_gradients
+from come.recovery.vocabulary import VocabularyLoss, head_gradients
+from come.recovery.whole_model import Teacher, WholeModel, WholeOptions, normed_states
+from come.training.layer_job import LayerJob, LayerOptions, LayerProblem, calls_for
+from come.training.precision import Precision, arithmetic
+from come.training.states import Shelf, advance, embed
+from come.training.student import embedding_names, own_bundle
+from come.training.trainer import BETAS
 
 ROUNDS, STEPS, LAYER = 3, 4, 12
 BATCH_TOKENS, SEQ_LEN = 2048, 512
@@ -97,7 +97,7 @@ def _layerwise(bundle: Bundle, tokens: torch.Tensor, precision: Precision, round
 
 def _with_own_attention(work: Callable[[], None]) -> None:
     """Do something with PyTorch's attention instead of blocks."""
-    with mock.patch("come.recover.precision.blockwise_attention", lambda device: nullcontext()):
+    with mock.patch("come.training.precision.blockwise_attention", lambda device: nullcontext()):
         work()
 
 

@@ -13,7 +13,7 @@ import psutil
 from benchmarks.timing import bundled, forward, markdown, seconds
 from come import runs
 from come.measurement.calibrate import default_batch_size
-from come.runs import RunConfig
+from come.request import RunConfig
 from scripts.serving import served
 
 REQUESTS = (

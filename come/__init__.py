@@ -6,8 +6,6 @@ Names are loaded when they are first used, so that importing the package costs n
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -25,15 +23,15 @@ _HOMES = {
     "compress": "come.pruning.compress",
     "describe": "come.models",
     "draft": "come.pruning.draft",
-    "estimate": "come.estimate",
+    "estimate": "come.estimation.cost",
     "kl_divergence": "come.evaluate",
     "load": "come.models",
     "measure": "come.measurement.measure",
     "methods": "come.pruning.registry",
     "perplexity": "come.evaluate",
     "rebuild": "come.transforms.rebuild",
-    "recover": "come.recover",
-    "save": "come.models",
+    "recover": "come.recovery.recover",
+    "save": "come.export.folder",
     "speed": "come.evaluate",
     "tokens": "come.text",
 }
@@ -66,23 +64,23 @@ __all__ = [
 
 if TYPE_CHECKING:
     from come.errors import ComeError
-    from come.estimate.cost import estimate
+    from come.estimation.cost import estimate
     from come.evaluate.accuracy import accuracy
     from come.evaluate.divergence import kl_divergence
     from come.evaluate.perplexity import perplexity
     from come.evaluate.speed import Speed, speed
     from come.events import Event
+    from come.export.folder import save
     from come.measurement.measure import measure
     from come.measurement.measurement import Measurement
     from come.models import Bundle, describe
     from come.models.load import load
-    from come.models.save import save
     from come.plan.plan import Plan
     from come.pruning.compress import compress
     from come.pruning.draft import draft
     from come.pruning.registry import Method, methods
     from come.pruning.result import Result
-    from come.recover.recover import recover
+    from come.recovery.recover import recover
     from come.text.tokens import tokens
     from come.transforms.rebuild import rebuild
 
@@ -93,14 +91,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
-
-
-class _Package(ModuleType):
-    """The package, except that ``come.measure`` stays the function when the subpackage of that name is imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

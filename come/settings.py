@@ -1,4 +1,4 @@
-"""Where things are kept, and for whom. The only reader of the environment in the library."""
+"""Where things are kept."""
 
 from __future__ import annotations
 
@@ -14,8 +14,3 @@ def home() -> Path:
 def runs_dir() -> Path:
     """The folder of the runs: ``COME_RUNS``, else ``runs`` in the working directory."""
     return Path(os.environ.get("COME_RUNS") or "runs").expanduser()
-
-
-def demo() -> bool:
-    """Whether this is a public demonstration, in which visitors get less: ``COME_DEMO`` is set, and not to 0."""
-    return os.environ.get("COME_DEMO", "").strip().lower() not in ("", "0", "false", "no")

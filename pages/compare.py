@@ -7,28 +7,14 @@ import streamlit as st
 
 import come
 import come.runs
-from app import (
-    at_work,
-    compared,
-    comparison,
-    example,
-    labels,
-    metrics,
-    plain,
-    points,
-    session,
-    tables,
-    terms,
-    verdict,
-    views,
-    widgets,
-)
+from app import at_work, compared, example, labels, plain, session, terms, views, widgets
 from app.compared import Shown
-from app.comparison import Entry
 from app.figures import compare as figures
 from app.figures import compare_heatmap
-from app.measured import Result
-from app.metrics import LAYERS, SIZES, Metric, Size
+from come.report import comparison, metrics, points, tables, verdict
+from come.report.comparison import Entry
+from come.report.measured import Result
+from come.report.metrics import LAYERS, SIZES, Metric, Size
 
 FEW_LINES = 12
 

@@ -10,10 +10,11 @@ from streamlit.errors import StreamlitAPIException
 
 import come
 import come.runs
-from app import comparison, demo, example, foreseen, plain, running, session, terms, verdict, widgets
+from app import demo, example, foreseen, plain, running, session, terms, widgets
 from app.figures import compare as figures
 from come.errors import ComeError
 from come.models import Facts, describe
+from come.report import comparison, verdict
 from come.runs import Run
 
 RECENT = 5

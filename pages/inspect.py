@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from app import example, found_unit, inspecting, opened_layer, plain, session, views, widgets
-from app.agreement import agreement
 from app.figures import inspect, inspect_agreement, inspect_tree
 from app.inspecting import Subject
-from app.origins import Part
 from come.errors import ComeError
+from come.plan.agreement import agreement
+from come.plan.provenance import Part
 from come.runs import Run
 
 READING = """

@@ -10,10 +10,10 @@ import streamlit as st
 
 from app import plain, session, uploads, visit, widgets
 from app.figures import model as figures
-from come import limits
 from come.errors import ComeError
+from come.export.gguf_families import writable_families
 from come.models import FAMILIES, Facts, known_models
-from come.models.gguf_families import writable_families
+from come.serving import limits
 from come.text import known_texts
 
 TOKENS = [1024, 2048, 4096, 8192, 16384, 32768, 65536]

@@ -10,7 +10,7 @@ from app.playground import Offer
 from app.playground_job import Job
 from app.playground_next import LOOK
 from app.playground_talk import Asked, Talk
-from come.live.speech import Sampling
+from come.serving.playground.speech import Sampling
 
 TALK = "_talk"  # where the session holds the newest answers
 OF = "_talk_of"  # and of which model they are

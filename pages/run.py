@@ -11,7 +11,6 @@ import streamlit as st
 import come
 import come.runs
 from app import (
-    comparison,
     example,
     foreseen,
     plain,
@@ -31,9 +30,12 @@ from app import (
 from app.figures import run as run_figures
 from come.cluster import check_reachable
 from come.errors import ComeError
-from come.redact import shown
-from come.runs import Run, RunConfig
+from come.report import comparison
+from come.request import RunConfig
+from come.runs import Run
 from come.runs.store import STOP_REQUEST
+from come.serving import limits
+from come.serving.demo import without_paths
 
 LATEST = "what is trained now"
 FEW_NOTES = 6  # what recovery did, up to which it stands open
@@ -110,7 +112,11 @@ def _start(requests: list[RunConfig]) -> None:
     try:
         if (place := come.runs.place_named(where)) is not None:
             check_reachable(place)
-        made = come.runs.prepare(requests) if len(requests) > 1 else [come.runs.create(requests[0])]
+        allowed = limits.current()
+        if len(requests) > 1:
+            made = come.runs.prepare(requests, allowed=allowed)
+        else:
+            made = [come.runs.create(requests[0], allowed=allowed)]
         session.own(*made)
         todo = [run for run in made if run.state().status != "done"]
         come.runs.launch(*(todo or made), where=where)
@@ -155,7 +161,7 @@ def _detail(run: Run) -> None:
         st.fragment(run_every=2.0 if state.active else None)(_log)(run)
     with asked:
         document = json.dumps(config.model_dump(mode="json", exclude_none=True), indent=2)
-        st.code(shown(document), language="json", height=220)
+        st.code(without_paths(document), language="json", height=220)
 
 
 @st.fragment(run_every=1.0)
@@ -222,10 +228,10 @@ def _log(run: Run) -> None:
     active = run.state().active
     nothing = "Nothing was reported yet." if active else "No log was kept of this run."
     # As high from the start as it will be: what is below stays in place.
-    st.code(shown("\n".join(events)) or nothing, language=None, height=220 if events or active else "content")
+    st.code(without_paths("\n".join(events)) or nothing, language=None, height=220 if events or active else "content")
     if text:
         st.caption("What the process itself wrote")
-        st.code(shown(text), language=None, height=160)
+        st.code(without_paths(text), language=None, height=160)
 
 
 def _download(path: Path, label: str, kind: str, key: str) -> None:
@@ -279,7 +285,7 @@ def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None
 
 def _resume(run: Run) -> None:
     try:
-        come.runs.resume(run)
+        come.runs.resume(run, limits.current())
         session.open_run(run.id)
     except ComeError as error:
         session.set_problem(str(error))

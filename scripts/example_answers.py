@@ -13,11 +13,11 @@ from pathlib import Path
 from app import example, planning, playground, playground_talk, whatif, whatif_shipped
 from app.choice import Choice, Draft
 from app.whatif_job import Predicted
-from come.live import client
-from come.live.question import Question
-from come.live.speech import Sampling
 from come.measurement.measurement import Measurement
 from come.models import describe
+from come.serving.playground.speech import Sampling
+from come.serving.resident import client
+from come.serving.whatif.question import Question
 
 SAMPLING = Sampling(new_tokens=48, top=6)
 

@@ -17,12 +17,12 @@ from torch import Tensor
 
 import come
 from app.lesson import material
-from come.live.question import Merge, Question
-from come.live.whatif import what_if
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.measurement import Measurement
 from come.measurement.statistics import column_norms
+from come.serving.whatif.question import Merge, Question
+from come.serving.whatif.whatif import what_if
 from come.text import tokens
 
 FIRST_TOKEN, SHOWN_TOKENS = 62, 17  # of the first sequence: one whole line

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from come import runs
-from come.runs import RunConfig
+from come.request import RunConfig
 
 EXAMPLE = Path("app/example")
 KEPT = ("config.json", "results.json", "plan.json", "analysis.safetensors")

@@ -18,11 +18,12 @@ from plotly.offline import get_plotlyjs
 
 import come
 import come.runs
-from app import compared, comparison, tables
-from app.comparison import Entry
+from app import compared
 from app.figures import compare as figures
-from app.measured import Result
-from app.metrics import LAYERS, metric
+from come.report import comparison, tables
+from come.report.comparison import Entry
+from come.report.measured import Result
+from come.report.metrics import LAYERS, metric
 from come.runs import Run
 from scripts.browser import browser
 

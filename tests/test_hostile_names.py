@@ -10,12 +10,11 @@ from streamlit.testing.v1 import AppTest
 from app.choice import Choice
 from come.errors import ComeError
 from come.evaluate.tasks.questions import read_questions
-from come.limits import DEMO
 from come.models import describe
 from come.models.facts import license_of
-from come.runs import RunConfig
-from come.runs.config import anchored, anchored_path, checked
-from come.stamp import stamp
+from come.request import RunConfig, anchored, anchored_path, checked
+from come.serving.limits import DEMO
+from come.source_fingerprint import stamp
 from come.text import describe_text, read
 from tests.app.conftest import finished_lab, lab, visit  # noqa: F401 (fixtures)
 

@@ -14,10 +14,10 @@ import plotly.graph_objects as go
 from app import theme
 from app.figures.compare_axes import ABOVE, ceiling, horizontal, lines_aside, logarithmic, vertical
 from app.figures.method_style import Style, style
-from app.measured import Result
-from app.metrics import PERPLEXITY, SIZES, Metric, Size
-from app.metrics import number as number
-from app.points import Point, as_html, best_by_size, front, points
+from come.report.measured import Result
+from come.report.metrics import PERPLEXITY, SIZES, Metric, Size
+from come.report.metrics import number as number
+from come.report.points import Point, as_html, best_by_size, front, points
 
 INK = "#858d99"  # the original: reads on white and on black
 FAINT = 0.4

@@ -9,8 +9,8 @@ from statistics import median
 
 import plotly.graph_objects as go
 
-from app.metrics import Metric, Size
-from app.points import Point
+from come.report.metrics import Metric, Size
+from come.report.points import Point
 
 ROOM = 4.0  # times the median of the size at which that is largest: so far up goes an axis that cannot show all
 FAR = 5.0  # times that: what lies within is worth a longer axis

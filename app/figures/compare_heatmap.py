@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from app import theme
-from app.metrics import Metric
-from app.points import Point, as_html
+from come.report.metrics import Metric
+from come.report.points import Point, as_html
 
 SHADES = [[0.0, "rgba(47, 127, 209, 0.04)"], [1.0, "rgba(47, 127, 209, 0.55)"]]
 INKS = {"light": "#1a2330", "dark": "#e4e9ef"}  # by the page's theme: in what is saved as a file

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.origins import Layer, Loss, Origins, Part, Piece
+from come.plan.provenance import Layer, Loss, Origins, Part, Piece
 
 NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "attention": ("KV group", "KV groups")}
 HATCH = "rgba(128, 136, 148, 0.85)"

@@ -8,9 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.agreement import Agreement
 from app.figures.inspect import NAMES
-from app.origins import Part
+from come.plan.agreement import Agreement
+from come.plan.provenance import Part
 
 
 def agreement(found: Agreement, part: Part) -> go.Figure:

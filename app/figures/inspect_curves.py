@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.inspect import NAMES
-from app.origins import Origins
+from come.plan.provenance import Origins
 
 
 def curves(origins: Origins, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.inspect import NAMES, listed, looks, sources, words
-from app.origins import Origins
+from come.plan.provenance import Origins
 
 Order = Literal["rank", "index"]
 MAX_TILES = 24_000  # more are put together, so that hovering each one stays below a megabyte

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.inspect import HATCH, NAMES, area, faded, listed
-from app.origins import Layer, Origins
+from come.plan.provenance import Layer, Origins
 
 _WIDTH = 0.72  # of a trunk, layers being 1 apart
 _JOIN = 0.55  # how far below a step trunks begin to lean towards it

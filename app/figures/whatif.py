@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.compare import number
-from come.live.answer import Answer
+from come.serving.whatif.answer import Answer
 
 
 def tried(plans: Sequence[Answer], now: Answer, original: Answer) -> go.Figure:

@@ -11,7 +11,7 @@ from app.figures import lesson_bars
 from app.lesson import frame, material, measuring
 from app.lesson.material import HOWS, Material
 from app.lesson.measuring import Measuring
-from come.live.answer import Answer, change
+from come.serving.whatif.answer import Answer, change
 
 TITLE = "Why averaging hurts"
 IDEA = (

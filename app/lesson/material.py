@@ -17,12 +17,12 @@ from safetensors import safe_open
 import come.models
 from app import example
 from come.errors import ComeError
-from come.live.answer import Answer
-from come.live.question import Subject
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.plan.plan import Plan
 from come.runs import Run
+from come.serving.whatif.answer import Answer
+from come.serving.whatif.question import Subject
 
 How = Literal["concatenate", "average"]
 HOWS: tuple[How, How] = ("concatenate", "average")

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from app.lesson.material import HOWS
 from come.errors import ComeError
 from come.events import Event
-from come.live import client
-from come.live.answer import Answer
-from come.live.cancel import Cancelled
-from come.live.connection import LiveFault
-from come.live.question import Merge, Question, Subject
+from come.serving.resident import client
+from come.serving.resident.cancel import Cancelled
+from come.serving.resident.connection import LiveFault
+from come.serving.whatif.answer import Answer
+from come.serving.whatif.question import Merge, Question, Subject
 
 
 @dataclass

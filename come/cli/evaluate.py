@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.figures import show_accuracy, show_speed
 from come.cli.request import BatchSize, Device, Dtype, Model, Seed, SeqLen, least
+from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json
 
 if TYPE_CHECKING:

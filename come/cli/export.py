@@ -49,8 +49,8 @@ def export(
     with progress() as on_progress:
         path = Path(model).expanduser()
         if _is_model(path):
+            from come.export.gguf_write import write_gguf
             from come.models.facts import license_of
-            from come.models.gguf_write import write_gguf
 
             written = write_gguf(path, gguf, kind, license_of(str(path)), on_progress)
         else:

@@ -37,7 +37,7 @@ def rebuild(
 
     come rebuild runs/20261122-141530-come-27-x7k2/plan.json --out smollm2-27-layers
     """
-    from come.models import save
+    from come.export.folder import save
     from come.plan.plan import Plan
     from come.transforms.rebuild import rebuild as rebuilt
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.figures import show_accuracy, show_speed
 from come.cli.options import parse_options
 from come.cli.request import (
     BatchSize,
@@ -35,12 +34,14 @@ from come.cli.request import (
     place_on,
     recovery_of,
 )
+from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json, show_table
-from come.runs import Run, RunConfig, create, execute, launch
-from come.runs.place import LOCAL
+from come.request import RunConfig
+from come.runs import Run, create, execute, launch
+from come.runs.cluster_target import LOCAL
 
 if TYPE_CHECKING:
-    from come.estimate.cost import Estimate
+    from come.estimation.cost import Estimate
 
 
 def add_to(app: typer.Typer) -> None:
@@ -136,7 +137,7 @@ def run(
         }
     )
     if dry_run:
-        from come.estimate.cost import estimate
+        from come.estimation.cost import estimate
 
         show_estimate(estimate(config, runs=runs, remeasure=True), as_json)
         return
@@ -225,7 +226,7 @@ def analyze(
 
 def show_estimate(expected: Estimate, as_json: bool = False) -> None:
     """What a run would take, stage by stage, and what that rests on."""
-    from come.estimate.words import gigabytes
+    from come.estimation.words import gigabytes
 
     if as_json:
         show_json(expected.to_dict())

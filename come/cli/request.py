@@ -10,7 +10,8 @@ import typer
 from come.cli.options import parse_options
 from come.errors import ComeError
 from come.events import OnProgress
-from come.runs import Place, Run, RunConfig, execute, place_named
+from come.request import RunConfig
+from come.runs import Place, Run, execute, place_named
 
 
 def least(field: str) -> int:
@@ -96,7 +97,7 @@ def execute_at(place: Place | None, run: Run, on_progress: OnProgress) -> None:
 
 def recovery_of(recover: str, option: list[str] | None, text: str | None, tokens: int) -> dict[str, Any]:
     """The fields of a request that say how to give back what was lost."""
-    from come.recover.registry import names_of
+    from come.recovery.registry import names_of
 
     names = names_of(recover)
     return {
@@ -109,7 +110,7 @@ def recovery_of(recover: str, option: list[str] | None, text: str | None, tokens
 
 def _recovery_options(names: list[str], pairs: list[str]) -> dict[str, Any]:
     """Options of ways from "key=value" or "way.key=value", by the types of the first way that has the key."""
-    from come.recover.registry import ways
+    from come.recovery.registry import ways
 
     known = ways()
     chosen = [known[name] for name in names if name in known]  # unknown ones are refused with the request

@@ -13,7 +13,7 @@ from come.cli.request import On, Runs, execute_at
 from come.cli.screen import AsJson, show, show_json, show_table
 from come.cli.sweep import execute_all_at
 from come.runs import Run, cancel, delete, find, list_runs, place_named, resume
-from come.runs.place import LOCAL
+from come.runs.cluster_target import LOCAL
 
 Id = Annotated[str, typer.Argument(help="A run's id, or enough of its beginning.", metavar="ID")]
 

@@ -35,12 +35,13 @@ from come.cli.request import (
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 from come.events import OnProgress
-from come.runs import Place, Run, RunConfig, RunFault, Sweep, execute_all, launch, prepare
+from come.request import RunConfig
+from come.runs import Place, Run, RunFault, Sweep, execute_all, launch, prepare
+from come.runs.cluster_target import LOCAL
 from come.runs.execute import FAULT
-from come.runs.place import LOCAL
 
 if TYPE_CHECKING:
-    from come.estimate.sweep import SweepEstimate
+    from come.estimation.sweep import SweepEstimate
 
 
 def add_to(app: typer.Typer) -> None:
@@ -132,7 +133,7 @@ def sweep(
         options=_options(option or [], names),
     )
     if dry_run:
-        from come.estimate.sweep import estimate_sweep
+        from come.estimation.sweep import estimate_sweep
 
         _show_estimate(estimate_sweep(request.cells()), as_json)
         return

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from come.errors import ComeError
-from come.runs.place import Place
+from come.runs.cluster_target import Place
 
 ANSWER = 5.0  # seconds that an address has to answer
 TRIES = 3  # at a cluster that is there, but does not take us in

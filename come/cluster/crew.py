@@ -13,7 +13,7 @@ from come import __version__
 from come.cluster.mirror import CHUNK, REQUESTS, Stamps, UrlFolder, fetch, send, stamps_of
 from come.cluster.worker import Greeting, Worker
 from come.errors import ComeError
-from come.runs.place import Place
+from come.runs.cluster_target import Place
 from come.runs.state import is_own
 from come.runs.store import CANCEL_REQUEST, Run
 

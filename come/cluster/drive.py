@@ -15,9 +15,9 @@ from come.cluster.connect import connected
 from come.cluster.crew import Crew, fail, still_own
 from come.errors import ComeError
 from come.events import Event, OnProgress
+from come.files import new_lines
+from come.runs.cluster_target import Place
 from come.runs.execute import FAULT, RunFault
-from come.runs.files import new_lines
-from come.runs.place import Place
 from come.runs.process import claim
 from come.runs.store import CANCEL_REQUEST, Run
 

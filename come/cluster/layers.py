@@ -19,11 +19,11 @@ from torch import Tensor
 
 from come.cluster.board import Board, Teller
 from come.errors import ComeError
-from come.recover.checkpoint import IDENTITY, read_state, write_state
-from come.recover.layerjob import LayerJob, Trained, train_layer
-from come.recover.states import States
-from come.recover.train import Point
-from come.recover.workers import OnPoint, done_elsewhere
+from come.recovery.workers import OnPoint, done_elsewhere
+from come.training.checkpoint import IDENTITY, read_state, write_state
+from come.training.layer_job import LayerJob, Trained, train_layer
+from come.training.states import States
+from come.training.trainer import Point
 
 POLL = 0.3  # seconds between two looks at the tasks
 PATIENCE = 20.0  # seconds without a task that has begun, after which a layer is trained in the run itself

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from come.errors import ComeError
-from come.runs.files import disk_faults, replace, written_whole
+from come.files import disk_faults, replace, written_whole
 from come.runs.store import CANCEL_REQUEST, STOP_REQUEST
 
 CHUNK = 16 << 20  # bytes at a time

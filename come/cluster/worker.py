@@ -20,9 +20,9 @@ from pathlib import Path
 from come import __version__
 from come.cluster.mirror import CHUNK, Stamps, UrlFolder, fetch, send, stamps_of
 from come.errors import ComeError
-from come.runs.config import RunConfig
+from come.request import RunConfig
+from come.runs.cluster_target import Place
 from come.runs.execute import RunFault, execute
-from come.runs.place import Place
 from come.runs.state import State
 from come.runs.store import Run
 

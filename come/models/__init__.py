@@ -6,7 +6,6 @@ from come.models.facts import Facts, describe
 from come.models.families import FAMILIES, family_of
 from come.models.family import Family, Fused
 from come.models.load import load
-from come.models.save import save
 from come.models.shape import Shape, shape_of
 
 __all__ = [
@@ -21,6 +20,5 @@ __all__ = [
     "family_of",
     "known_models",
     "load",
-    "save",
     "shape_of",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.events import OnProgress, as_stage
 from come.models import Bundle
-from come.option_values import check, options_of
+from come.options import check, options_of
 from come.plan.plan import Plan
 from come.pruning.result import Result
 

@@ -1,11 +1,11 @@
 """Runs: a run is a directory, worked on by a process of its own. Importing this loads no model code."""
 
-from come.runs.config import RunConfig
+from come.request import RunConfig
+from come.runs.cluster_target import Place, place_named
 from come.runs.execute import RunFault, execute
-from come.runs.place import Place, place_named
 from come.runs.process import cancel, launch, resume
 from come.runs.state import State
-from come.runs.store import Run, analysis_for, create, delete, drop_model, find, list_runs
+from come.runs.store import Run, analysis_for, create, delete, find, list_runs
 from come.runs.sweep import Sweep, as_sweep, execute_all, prepare, runs_of
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "cancel",
     "create",
     "delete",
-    "drop_model",
     "execute",
     "execute_all",
     "find",

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from come.errors import ComeError
 from come.events import Event, OnProgress
-from come.redact import shown
-from come.runs.config import RunConfig
-from come.runs.files import disk_sentence, locked
+from come.files import disk_sentence, locked
+from come.request import RunConfig
 from come.runs.process import claim
 from come.runs.queue import turn
 from come.runs.report import Report
@@ -90,7 +89,7 @@ def _failed(run: Run, config: RunConfig, error: Exception) -> ComeError | RunFau
     with suppress(OSError), (run.path / "log.txt").open("a", encoding="utf-8") as log:
         log.write("".join(traceback.format_exception(error)))
     what = f"{FAULT} ({type(error).__name__})."
-    hint = shown(f"The details are in {run.path / 'log.txt'}.")
+    hint = f"The details are in {run.path / 'log.txt'}."
     _end(run, status="failed", error=what, hint=hint)
     return RunFault(f"{what} {hint}")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from come.errors import ComeError
 from come.events import Event
-from come.models.gguf_families import BYTES, FOLDER_INSTEAD, why_not
-from come.runs.made import model_in
+from come.export.gguf_families import BYTES, FOLDER_INSTEAD, why_not
+from come.runs.materialize import model_in
 from come.runs.store import Run
 
 # What a GGUF file in a dtype may be written from: a kept folder of these, else one made from the plan in the first.
@@ -37,7 +37,7 @@ def check(run: Run, dtype: str) -> None:
 
 
 def write(run: Run, path: Path, dtype: str, tell: Callable[[str], None]) -> Path:
-    """Write a finished run's model as a GGUF file (``come.models.gguf_write.write_gguf``).
+    """Write a finished run's model as a GGUF file (``come.export.gguf_write.write_gguf``).
 
     Args:
         run: a run that pruned; where it kept the plan only, or less precise weights, the model is made again.
@@ -48,8 +48,8 @@ def write(run: Run, path: Path, dtype: str, tell: Callable[[str], None]) -> Path
     Raises:
         ComeError: the run has not ended well, or its model cannot be written.
     """
+    from come.export.gguf_write import write_gguf
     from come.models.facts import license_of
-    from come.models.gguf_write import write_gguf
 
     if (status := run.state().status) != "done":
         raise ComeError(f"The run {run.id} is {status}.", "Its model is there when it is done.")

@@ -10,8 +10,8 @@ from come.evaluate import Accuracy, compare_speed, measure_accuracy, measure_div
 from come.evaluate.retention import Share, mean_retention, retained_by_task
 from come.events import OnProgress
 from come.models import Bundle
-from come.runs.config import RunConfig
-from come.runs.kept import identity, kept
+from come.request import RunConfig
+from come.runs.reference_cache import identity, kept
 from come.runs.results import Results, tasks_hash, text_facts
 from come.runs.shared import Shared
 

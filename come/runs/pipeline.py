@@ -10,17 +10,18 @@ from typing import Any
 from torch import Tensor
 
 from come.errors import ComeError
-from come.estimate.device import known_device, measure_device, remember
+from come.estimation.device import known_device, measure_device, remember
 from come.events import OnProgress, emit
+from come.export.folder import save
 from come.measurement.measure import measure
-from come.models import Bundle, describe, save
+from come.models import Bundle, describe
 from come.models.offload import is_offloaded
 from come.plan.steps import Average, Concatenate, Remove, Step
 from come.pruning.compress import compress
 from come.pruning.registry import goes_on, methods
 from come.pruning.result import Result, StepRecord
-from come.recover.recover import check_in_memory, recover
-from come.runs.config import RunConfig, checked
+from come.recovery.recover import check_in_memory, recover
+from come.request import RunConfig, checked
 from come.runs.judge import judge, judge_predictions
 from come.runs.results import Results, size_of, text_facts
 from come.runs.shared import Chain, Shared

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import psutil
 
-from come import limits
 from come.errors import ComeError
-from come.runs.files import disk_faults, locked
-from come.runs.place import place_named
+from come.files import disk_faults, locked
+from come.runs.cluster_target import place_named
 from come.runs.state import State, identity, is_own, process_of
-from come.runs.store import CANCEL_REQUEST, Run, requests_at_work
+from come.runs.store import CANCEL_REQUEST, Admission, Run, requests_at_work
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
 
@@ -31,7 +30,7 @@ def launch(*runs: Run, where: str = "") -> None:
 
     Args:
         runs: what to execute.
-        where: the cluster to do it on (``come.runs.place``); the process then only sees to it. "" is here.
+        where: the cluster to do it on (``come.runs.cluster_target``); the process then only sees to it. "" is here.
 
     Raises:
         ComeError: a process is at work on one of the runs already, or it is done; or there is no such place.
@@ -59,7 +58,7 @@ def launch(*runs: Run, where: str = "") -> None:
     threading.Thread(target=child.wait, name=f"wait-{first.id}", daemon=True).start()
 
 
-def resume(run: Run) -> None:
+def resume(run: Run, allowed: Admission | None = None) -> None:
     """Go on with a run that was interrupted, cancelled or failed: its plan is replayed, its events are kept.
 
     It goes on where it was: on this machine, or on the same cluster.
@@ -67,9 +66,9 @@ def resume(run: Run) -> None:
     Raises:
         ComeError: the run is done, still at work or gone; or more runs wait than are allowed here.
     """
-    allowed = limits.current()
-    allowed.check_run(run.config)
-    allowed.check_request([run.config], requests_at_work(run.path.parent))
+    if allowed is not None:
+        allowed.check_run(run.config)
+        allowed.check_request([run.config], requests_at_work(run.path.parent))
     launch(run, where=run.written_state().where)
 
 

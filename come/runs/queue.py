@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from come.runs.files import locked_if_free
+from come.files import locked_if_free
 from come.runs.state import State
 from come.runs.store import QUEUE_LOCK, Run, list_runs
 

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from come.errors import ComeError
 from come.events import Event, OnProgress
-from come.runs.files import append_line, end_line
+from come.files import append_line, end_line
 from come.runs.store import CANCEL_REQUEST, Run
 
 TICK = 0.25  # seconds between looks for something new to write

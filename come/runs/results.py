@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from come import __version__
+from come.files import replace
 from come.models import Bundle
-from come.runs.config import RunConfig, Use
-from come.runs.files import replace
+from come.request import RunConfig, Use
 from come.runs.store import Run
 from come.text import text_hash
 

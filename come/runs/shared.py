@@ -13,8 +13,8 @@ from come.evaluate import Perplexity, Reference
 from come.events import OnProgress, emit
 from come.models import Bundle, load
 from come.plan.plan import Plan
-from come.runs.config import RunConfig, Use
-from come.runs.kept import kept_reference
+from come.request import RunConfig, Use
+from come.runs.reference_cache import kept_reference
 from come.text import tokens
 
 

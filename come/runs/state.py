@@ -31,7 +31,7 @@ class State(BaseModel):
     process_started: float | None = None
     host: str = ""
     where: str = ""  # the cluster that it executes on, as its user wrote it; "" is the machine of its process
-    sources: dict[str, str] = {}  # its model and its text, by ``come.stamp``
+    sources: dict[str, str] = {}  # its model and its text, by ``come.source_fingerprint``
     created: float = 0.0
     started: float | None = None
     heartbeat: float | None = None

@@ -8,18 +8,17 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from come import limits, settings
+from come import files, settings
 from come.errors import ComeError
-from come.runs import files
-from come.runs.config import RunConfig, anchored_path, checked
+from come.request import RunConfig, anchored_path, checked
 from come.runs.state import State, alive
-from come.stamp import stamp
+from come.source_fingerprint import stamp
 
 if TYPE_CHECKING:
     from come.measurement.measurement import Measurement
@@ -136,8 +135,22 @@ class Run:
         return size_of(self.path)
 
 
+class Admission(Protocol):
+    """What may be asked for, as a server that is open to others hands it in: ``come.serving.limits.Limits``."""
+
+    def check_run(self, config: RunConfig) -> None:
+        """Refuse a run that asks for too much, by a ``ComeError``."""
+
+    def check_request(self, requests: Sequence[RunConfig], others: int) -> None:
+        """Refuse requests that come together, or to queue them behind so many others, by a ``ComeError``."""
+
+
 def create(
-    config: RunConfig, runs: Path | None = None, folder: Path | None = None, refused: ComeError | None = None
+    config: RunConfig,
+    runs: Path | None = None,
+    folder: Path | None = None,
+    refused: ComeError | None = None,
+    allowed: Admission | None = None,
 ) -> Run:
     """A new run, queued, that no process works on yet (``launch`` or ``execute`` it).
 
@@ -146,12 +159,12 @@ def create(
         runs: the folder of runs (``settings.runs_dir()``).
         folder: a directory for this run alone instead, outside any folder of runs and its queue.
         refused: why the request cannot succeed, where it is to be there all the same, as a failed run.
+        allowed: what may be asked for; everything, by default.
 
     Raises:
         ComeError: the request cannot succeed, or the folder cannot be written.
     """
-    if refused is None:
-        allowed = limits.current()
+    if refused is None and allowed is not None:
         allowed.check_run(config)
         if not config.sweep:  # the cells of a sweep are one request: `prepare` asks for them all
             allowed.check_request([config], requests_at_work(runs))
@@ -218,34 +231,6 @@ def requests_at_work(runs: Path | None = None, but: str = "") -> int:
             with suppress(ComeError):
                 found.add(run.config.sweep or run.id)
     return len(found - {but})
-
-
-def drop_model(run: Run) -> int:
-    """Remove a finished run's model and whatever was packed for download; its plan and its figures stay.
-
-    Returns:
-        How many bytes that frees.
-
-    Raises:
-        ComeError: a process is at work on the run or packs it, no plan would be left, or a file cannot be removed.
-    """
-    from come.runs import aside
-
-    state = run.state()
-    if state.active:
-        raise ComeError(f"The run {run.id} is {state.status}.", "Its model can be removed when it has ended.")
-    if any(aside.read(file).status == "working" for file in (run.path / TAKEAWAY).glob("*.json")):
-        raise ComeError(f"The run {run.id} is being packed.", "Its model can be removed after that.")
-    folders = [run.path / name for name in (MODEL, TAKEAWAY) if (run.path / name).is_dir()]
-    if folders and not (run.path / "plan.json").is_file():
-        raise ComeError(f"The run {run.id} has no plan.", "Its model could not be made again, so it stays.")
-    freed = 0
-    with files.disk_faults(run.path):
-        for folder in folders:
-            freed += size_of(folder)
-            hidden = folder.rename(folder.with_name(f".deleted-{folder.name}"))  # a reader never sees half a model
-            shutil.rmtree(hidden)
-    return freed
 
 
 def size_of(folder: Path) -> int:

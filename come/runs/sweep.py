@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from come import limits
 from come.errors import ComeError
 from come.events import OnProgress
-from come.runs.config import RunConfig, anchored
+from come.request import RunConfig, anchored
 from come.runs.execute import RunFault, execute
 from come.runs.process import claim
-from come.runs.store import CANCEL_REQUEST, Run, create, list_runs, requests_at_work
+from come.runs.store import CANCEL_REQUEST, Admission, Run, create, list_runs, requests_at_work
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def as_sweep(requests: Sequence[RunConfig], name: str = "") -> list[RunConfig]:
     return [request.model_copy(update={"sweep": name}) for request in requests]
 
 
-def prepare(cells: Sequence[RunConfig], runs: Path | None = None) -> list[Run]:
+def prepare(cells: Sequence[RunConfig], runs: Path | None = None, allowed: Admission | None = None) -> list[Run]:
     """A run for every cell of a sweep, in order; those that the same sweep has left are taken up again.
 
     A cell that cannot succeed is there as a failed run, so that the others go on.
@@ -83,14 +82,15 @@ def prepare(cells: Sequence[RunConfig], runs: Path | None = None) -> list[Run]:
     Raises:
         ComeError: no cell can succeed, or they are more than is allowed here; nothing was made.
     """
-    limits.current().check_request(cells, requests_at_work(runs, but=cells[0].sweep))
+    if allowed is not None:
+        allowed.check_request(cells, requests_at_work(runs, but=cells[0].sweep))
     cells = [anchored(cell) for cell in cells]
     known = {run.config.model_dump_json(): run for run in runs_of(cells[0].sweep, runs)}
     made: list[Run | None] = []
     refusals: list[tuple[int, RunConfig, ComeError]] = []
     for cell in cells:
         try:
-            made.append(known.get(cell.model_dump_json()) or create(cell, runs))
+            made.append(known.get(cell.model_dump_json()) or create(cell, runs, allowed=allowed))
         except ComeError as error:
             refusals.append((len(made), cell, error))
             made.append(None)

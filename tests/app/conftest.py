@@ -15,7 +15,8 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app import at_work
-from come.runs import Run, RunConfig
+from come.request import RunConfig
+from come.runs import Run
 from tests.tiny import tiny_folder
 
 ROOT = Path(__file__).parents[2]

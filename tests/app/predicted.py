@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from come.live.answer import Answer
-from come.live.question import Question
+from come.serving.whatif.answer import Answer
+from come.serving.whatif.question import Question
 
 
 def answer(layers: int = 6, losses: tuple[float, ...] = (2.0, 2.2, 2.1, 2.3), **more: Any) -> Answer:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from app.measured import Result, Value
-from come.runs import Run, RunConfig
+from come.report.measured import Result, Value
+from come.request import RunConfig
+from come.runs import Run
 from come.runs.state import State
 
 LAYERS, PARAMETERS, A_LAYER = 30, 134_515_008, 3_540_096

@@ -11,7 +11,7 @@ import pytest
 from app import playground_blind
 from app.blind_vote import ENOUGH, TIE, A, B, Booth, Round, Tally, in_words, wilson
 from app.playground_talk import Asked, Talk
-from come.live.speech import End, Sampling, Word
+from come.serving.playground.speech import End, Sampling, Word
 
 PAIR = ("original", "run-1")
 NAMES = {"original": "Original", "run-1": "CoMe, 24 layers", "run-2": "<ShortGPT>"}

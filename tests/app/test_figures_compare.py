@@ -10,9 +10,9 @@ import pytest
 from app.figures import compare as figures
 from app.figures import compare_heatmap
 from app.figures.method_style import style
-from app.measured import Value
-from app.metrics import LAYERS, PARAMETERS, PERPLEXITY, SPARSITY, metric
-from app.points import of_original, points
+from come.report.measured import Value
+from come.report.metrics import LAYERS, PARAMETERS, PERPLEXITY, SPARSITY, metric
+from come.report.points import of_original, points
 from tests.app.synthetic import result
 
 TITLES = {"come": "CoMe", "come-p": "CoMe-P", "random": "Random", "shortgpt": "ShortGPT", "sleb": "SLEB"}

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 
 from app import theme
-from app.agreement import agreement
 from app.figures import inspect, inspect_agreement, inspect_curves, inspect_layer, inspect_tree
-from app.origins import Origins, follow
+from come.plan.agreement import agreement
 from come.plan.plan import Plan
+from come.plan.provenance import Origins, follow
 from come.plan.steps import Average, Concatenate, Mask, Remove, Replace
-from tests.app.test_origins import CHANNELS, GROUPS, large_plan, plan_of, plans
+from tests.plan.test_provenance import CHANNELS, GROUPS, large_plan, plan_of, plans
 
 MERGE = Concatenate(
     window=(1, 2), ratio=[0.5, 0.5], kv_groups=[[0], [1, 2]], channels=[[0, 1], [2, 3, 4, 5]]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from app.foreseen import NOT_MEASURED, cost
-from come.estimate.device import Device, known_device, measure_device, remember
+from come.estimation.device import Device, known_device, measure_device, remember
 from come.models import describe
-from come.runs import RunConfig
+from come.request import RunConfig
 from tests.tiny import tiny_folder
 
 

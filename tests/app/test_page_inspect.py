@@ -14,7 +14,8 @@ from come.errors import ComeError
 from come.measurement.top_contexts import Context
 from come.plan.plan import Base, Plan
 from come.plan.steps import Average, Mask, Remove, Replace, Step
-from come.runs import Run, RunConfig
+from come.request import RunConfig
+from come.runs import Run
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]

@@ -15,10 +15,10 @@ from app.figures import lesson, lesson_activation, lesson_angle, lesson_bars, le
 from app.lesson import angle, averaging, joining, looping, material, measuring, questions, recovering, sensitivity
 from app.lesson.material import Material
 from come.errors import ComeError
-from come.live.answer import Answer
-from come.live.cancel import Cancelled
-from come.live.question import Question, Subject
 from come.pruning.draft import draft
+from come.serving.resident.cancel import Cancelled
+from come.serving.whatif.answer import Answer
+from come.serving.whatif.question import Question, Subject
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]

@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from come.errors import ComeError
-from come.live import client
-from come.live.speech import Along, End, Parting, Sampling, Start, Word
+from come.serving.playground.speech import Along, End, Parting, Sampling, Start, Word
+from come.serving.resident import client
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]

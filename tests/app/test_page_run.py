@@ -16,9 +16,9 @@ from app import example, request, running, timing, training
 from app.choice import Choice, Draft, plan_fields
 from app.figures import run as figures
 from come.cli import app as command_line
-from come.limits import DEMO
 from come.runs import Run
 from come.runs.state import State
+from come.serving.limits import DEMO
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]

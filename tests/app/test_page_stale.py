@@ -14,9 +14,9 @@ from streamlit.testing.v1 import AppTest
 import come.runs
 from app import demo, inspecting
 from come.errors import ComeError
-from come.limits import DEMO
 from come.runs import Run
 from come.runs.state import identity
+from come.serving.limits import DEMO
 from tests.app.conftest import Lab
 from tests.tiny import tiny_folder
 
@@ -132,7 +132,7 @@ def test_resuming_counts_among_the_requests_of_a_demonstration(lab: Lab, monkeyp
     stopped.update(status="cancelled", pid=None)
     for target in (5, 4, 3, 2):
         at_work(lab.create(method="random", target_layers=target))
-    monkeypatch.setattr("come.limits.current", lambda: DEMO.__class__(waiting=DEMO.waiting))
+    monkeypatch.setattr("come.serving.limits.current", lambda: DEMO.__class__(waiting=DEMO.waiting))
     with pytest.raises(ComeError, match="waiting"):
         come.runs.resume(stopped)
     assert stopped.state().status == "cancelled"

@@ -19,8 +19,8 @@ from app.choice import Draft
 from app.figures.compare import number
 from come.errors import ComeError
 from come.events import Event
-from come.live.answer import Answer, Suggestion
-from come.live.question import Merge, Question, Subject
+from come.serving.whatif.answer import Answer, Suggestion
+from come.serving.whatif.question import Merge, Question, Subject
 from tests.app.conftest import Lab
 from tests.app.predicted import of_question
 

@@ -16,9 +16,9 @@ from app.figures import playground as figures
 from app.playground_job import Job
 from app.playground_talk import Asked, Talk, Voice, record, recorded
 from come.errors import ComeError
-from come.live import client
-from come.live.cancel import Cancelled
-from come.live.speech import Along, End, Parting, Sampling, Start, Word
+from come.serving.playground.speech import Along, End, Parting, Sampling, Start, Word
+from come.serving.resident import client
+from come.serving.resident.cancel import Cancelled
 from tests.app.conftest import Lab
 
 

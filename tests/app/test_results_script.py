@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app import comparison
+from come.report import comparison
 from scripts import results
 from tests.app import synthetic
 

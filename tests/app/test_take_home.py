@@ -15,8 +15,9 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app import downloads, packing, take_home, widgets
-from come.runs import Run, pack
-from come.runs.aside import Aside
+from come.runs import Run
+from come.serving import pack
+from come.serving.side_jobs import Aside
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]

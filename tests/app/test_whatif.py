@@ -17,12 +17,12 @@ from app.whatif_job import Predicted
 from app.whatif_state import Memory, key_of
 from come.errors import ComeError
 from come.events import Event
-from come.live.answer import Answer, Change, Suggestion, change
-from come.live.cancel import Cancelled
-from come.live.question import Question, Subject
 from come.models import describe
 from come.pruning.draft import DraftWindow
 from come.pruning.forecast import Forecast
+from come.serving.resident.cancel import Cancelled
+from come.serving.whatif.answer import Answer, Change, Suggestion, change
+from come.serving.whatif.question import Question, Subject
 from tests.app.conftest import Lab
 from tests.app.predicted import answer, worse
 

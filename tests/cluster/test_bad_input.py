@@ -20,8 +20,9 @@ from come.cluster.connect import _sentence
 from come.cluster.crew import Crew
 from come.cluster.worker import missing_here
 from come.errors import ComeError
-from come.runs import RunConfig, list_runs, place_named
-from come.runs.place import Place
+from come.request import RunConfig
+from come.runs import list_runs, place_named
+from come.runs.cluster_target import Place
 from come.runs.process import claim
 from come.runs.state import identity
 from tests.runs.conftest import Create

@@ -19,10 +19,11 @@ from come.cluster.connect import connected
 from come.cluster.layers import layers_on_ray
 from come.errors import ComeError
 from come.events import Event
-from come.recover.recover import recover
-from come.runs import Run, RunConfig, Sweep, cancel, create, execute, execute_all, launch, place_named, prepare, resume
+from come.recovery.recover import recover
+from come.request import RunConfig
+from come.runs import Run, Sweep, cancel, create, execute, execute_all, launch, place_named, prepare, resume
 from tests.cluster.conftest import Cluster, started, wait_until
-from tests.recover.pruned import TOKENS, merged, same_weights
+from tests.recovery.pruned import TOKENS, merged, same_weights
 from tests.runs.conftest import Create
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from come.cluster.crew import _packed
 from come.cluster.drive import chains
 from come.cluster.mirror import UrlFolder, fetch, send, stamps_of
 from come.cluster.worker import Worker
-from come.runs import RunConfig, Sweep, create, execute, place_named, prepare
+from come.request import RunConfig
+from come.runs import Sweep, create, execute, place_named, prepare
 from come.runs.process import claim
 from come.runs.store import CANCEL_REQUEST
 from tests.runs.conftest import Create
@@ -140,7 +141,7 @@ def test_the_local_queue_does_not_wait_for_a_clusters_runs(new_run: Create) -> N
 def test_states_travel_as_bytes_whatever_their_dtype(tmp_path: Path) -> None:
     import torch
 
-    from come.recover.states import States
+    from come.training.states import States
 
     for dtype in (torch.float32, torch.bfloat16):
         states = States((2, 3, 4), dtype, tmp_path / f"{dtype}.states")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import come.runs
-from come.runs import RunConfig
+from come.request import RunConfig
 from come.runs.state import identity
 from tests.app import synthetic
 from tests.e2e.conftest import Server

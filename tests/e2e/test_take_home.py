@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from come.runs import RunConfig, create, execute
+from come.request import RunConfig
+from come.runs import create, execute
 from tests.e2e.conftest import Server, in_every_look
 from tests.ggufs import gguf_folder
 

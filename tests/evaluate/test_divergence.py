@@ -12,7 +12,7 @@ from come.errors import ComeError
 from come.evaluate import measure_divergence, measure_perplexity, perplexity_of_reference, reference
 from come.evaluate.divergence import compare
 from come.models.bundle import weights_hash
-from come.recover.layerjob import threads
+from come.training.layer_job import threads
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(5, 20)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from come.runs import Run, RunConfig, create
+from come.request import RunConfig
+from come.runs import Run, create
 from tests.tiny import tiny_folder
 
 Create = Callable[..., Run]

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from come.errors import ComeError
-from come.estimate.device import Device
+from come.estimation.device import Device
 from come.events import Event
 from come.models import Bundle, load
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
-from come.runs import Run, RunFault, cancel, execute, kept, pipeline, shared
+from come.runs import Run, RunFault, cancel, execute, pipeline, reference_cache, shared
 from tests.runs.conftest import Create
 
 
@@ -72,9 +72,9 @@ def test_only_the_plan_is_kept_where_that_was_asked(new_run: Create) -> None:
 
 def test_the_original_is_run_once_for_all_runs(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, ...]] = []
-    measured = kept.reference
+    measured = reference_cache.reference
     monkeypatch.setattr(
-        kept,
+        reference_cache,
         "reference",
         lambda bundle, tokens, **named: (told.append(tokens.shape), measured(bundle, tokens, **named))[1],
     )
@@ -137,7 +137,7 @@ def test_what_lies_there_is_not_done_again(new_run: Create, monkeypatch: pytest.
             execute(run)
     state, results = run.state(), run.results()
     assert (state.status, "is full" in state.error, "Free some space" in state.hint) == ("failed", True, True)
-    monkeypatch.setattr(kept, "reference", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(reference_cache, "reference", lambda *_, **__: pytest.fail("measured again"))
     execute(run)
     assert run.state().status == "done"
     assert run.state().error == ""

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from come.errors import ComeError
+from come.files import locked_if_free
 from come.runs import Run, cancel, delete, execute, launch, process, resume
-from come.runs.files import locked_if_free
 from come.runs.state import identity
 from come.runs.store import QUEUE_LOCK
 from come.settings import runs_dir

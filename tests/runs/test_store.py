@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from come.errors import ComeError
-from come.runs import RunConfig, analysis_for, create, delete, execute, find, list_runs
+from come.request import RunConfig
+from come.runs import analysis_for, create, delete, execute, find, list_runs
 from come.runs.state import identity
 from come.settings import runs_dir
 from tests.runs.conftest import Create

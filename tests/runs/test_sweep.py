@@ -10,19 +10,8 @@ import pytest
 from come.errors import ComeError
 from come.events import Event
 from come.plan.steps import Remove
-from come.runs import (
-    RunConfig,
-    Sweep,
-    cancel,
-    create,
-    execute,
-    execute_all,
-    launch,
-    list_runs,
-    pipeline,
-    prepare,
-    shared,
-)
+from come.request import RunConfig
+from come.runs import Sweep, cancel, create, execute, execute_all, launch, list_runs, pipeline, prepare, shared
 from tests.runs.conftest import Create
 
 Asked = dict[str, Any]

@@ -15,9 +15,11 @@ from transformers import AutoModelForCausalLM
 
 import come
 from come.errors import ComeError
-from come.runs import Run, aside, drop_model, execute, pack, reload
-from come.runs.aside import Aside
+from come.runs import Run, execute
 from come.runs.state import identity
+from come.serving import pack, reload_check, side_jobs
+from come.serving.pack import drop_model
+from come.serving.side_jobs import Aside
 from tests.ggufs import gguf_folder
 from tests.tiny import tiny_tokens
 
@@ -44,7 +46,7 @@ def done(new_run: Create) -> Run:
 def here(run: Run, what: str) -> pack.Packed:
     """Packed in this process."""
     (run.path / "takeaway").mkdir(exist_ok=True)
-    aside.work(run, run.path / "takeaway" / f"{what}.json", lambda tell: pack._job(run, what, tell))
+    side_jobs.work(run, run.path / "takeaway" / f"{what}.json", lambda tell: pack._job(run, what, tell))
     return pack.packed(run, what)
 
 
@@ -99,26 +101,26 @@ def test_a_run_that_kept_its_plan_only_is_packed_and_reloads(new_run: Create) ->
     run = new_run(keep_model=False)
     execute(run)
     with pytest.raises(ComeError, match="keeps no model"):
-        reload.start(run)
+        reload_check.start(run)
     pack.start(run, "float32")
     assert until_over(lambda: pack.packed(run, "float32").job).status == "done"
-    reload.start(run)
-    job = until_over(lambda: reload.reloaded(run))
+    reload_check.start(run)
+    job = until_over(lambda: reload_check.reloaded(run))
     assert job.status == "done", job
     assert job.values["layers"] == 4 and job.values["dtype"] == "float32"
     assert not (run.path / "model").exists() and list(run.path.glob(".reload-*")) == []
 
 
 def test_a_folder_that_does_not_reload_is_told(done: Run) -> None:
-    found = reload.check(done.path / "model")
+    found = reload_check.check(done.path / "model")
     assert found["layers"] == 4 and found["parameters"] == done.results()["pruned"]["parameters"]
     config = done.path / "model" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 5}))
     with pytest.raises(ComeError, match="missing"):
-        reload.check(done.path / "model")
+        reload_check.check(done.path / "model")
     (done.path / "model" / "model.safetensors").unlink()
     with pytest.raises(ComeError, match="cannot load"):
-        reload.check(done.path / "model")
+        reload_check.check(done.path / "model")
 
 
 def test_what_cannot_be_packed(done: Run, new_run: Create) -> None:
@@ -158,9 +160,9 @@ def test_a_plan_is_packed_with_its_weights(done: Run) -> None:
 def test_a_job_whose_process_is_gone_has_failed(done: Run) -> None:
     file = done.path / "reload.json"
     file.write_text(json.dumps({"status": "working", "pid": 2**22 + 1, "process_started": 1.0, "host": ""}))
-    assert aside.read(file).status == "failed"
+    assert side_jobs.read(file).status == "failed"
     file.write_text("{")
-    assert aside.read(file).status == "none"
+    assert side_jobs.read(file).status == "none"
 
 
 def test_a_model_that_is_being_packed_stays(done: Run) -> None:

@@ -20,9 +20,9 @@ from come.plan.plan import Plan
 from come.plan.steps import Remove
 from come.pruning.registry import Task, register
 from come.pruning.result import Result, StepRecord
-from come.recover.layerjob import LayerJob, LayerOptions, Trained, calls_for, train_layer
-from come.recover.states import Shelf, advance, embed
-from come.recover.train import Point, held_out_sequences
+from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
+from come.training.states import Shelf, advance, embed
+from come.training.trainer import Point, held_out_sequences
 from come.transforms.apply_step import take_step
 from come.transforms.rebuild import with_plan
 

@@ -1,0 +1,107 @@
+"""Saving a model as a plain Transformers folder, with a card that says how it was made."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from come.errors import ComeError
+from come.export.card import model_card
+from come.models.bundle import Bundle
+from come.models.depth import share
+from come.models.load import torch_dtype
+from come.models.offload import is_offloaded
+from come.models.quiet import quiet
+
+
+def save(
+    bundle: Bundle,
+    folder: str | os.PathLike[str],
+    dtype: str | torch.dtype | None = None,
+    results: dict[str, Any] | None = None,
+) -> Path:
+    """Write a folder that plain Transformers loads: weights, config, tokenizer, plan.json where there is one, card.
+
+    The folder appears whole or not at all; the bundle is not changed.
+
+    Args:
+        bundle: the model to save.
+        folder: where to; it must not exist yet, or be empty.
+        dtype: the dtype to store the weights in; the model's own by default.
+        results: figures for the card, as a run's results.json has them.
+
+    Raises:
+        ComeError: the folder holds something already, or cannot be written (no space, no permission).
+    """
+    folder = Path(folder).expanduser()
+    wanted = bundle.dtype if dtype is None or dtype == "auto" else torch_dtype(dtype)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ComeError(f"{folder} is not empty.", "Choose a new folder; nothing is overwritten.")
+    if wanted != bundle.dtype and is_offloaded(bundle.model):
+        raise ComeError(
+            "A model that lies partly outside of memory is saved in its own dtype only.",
+            f"Load it in {str(wanted).removeprefix('torch.')} instead.",
+        )
+    check_space(folder, bundle.parameters * torch.empty(0, dtype=wanted).element_size())  # type: ignore[arg-type]
+    model = bundle.model if wanted == bundle.dtype else _cast(bundle.model, wanted)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            written = Path(temporary) / "model"
+            with quiet():
+                model.save_pretrained(written)
+            bundle.tokenizer.save_pretrained(written)
+            if bundle.plan is not None:
+                bundle.plan.write(written / "plan.json")
+            (written / "README.md").write_text(model_card(bundle, results), encoding="utf-8")
+            if folder.exists():
+                folder.rmdir()
+            written.rename(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    except Exception as error:  # safetensors reports a full disk in a class of its own
+        if "No space left" in str(error):
+            raise unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        raise
+    return folder
+
+
+def _cast(model: Any, dtype: Any) -> Any:
+    """The model in another dtype, on tensors of its own."""
+    copy = share(model)
+    for module in copy.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                module._parameters[name] = torch.nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad)
+    copy.config.dtype = dtype
+    copy.tie_weights()
+    return copy
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to write where there is no room for it.
+
+    Raises:
+        ComeError: the disk of the folder has fewer than ``needed`` bytes free.
+    """
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise ComeError(
+            f"The model needs {needed / 1e9:.2f} GB, and {parent} has {free / 1e9:.2f} GB free.",
+            "Free some disk space, save in a smaller dtype, or keep only the plan.",
+        )
+
+
+def unwritable(folder: Path, error: OSError) -> ComeError:
+    """What to tell the user where the disk refused a model."""
+    return ComeError(
+        f"The model could not be written to {folder}: {error.strerror or error}.",
+        "Free some disk space or choose another folder; nothing was left half-written.",
+    )

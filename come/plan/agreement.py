@@ -1,0 +1,56 @@
+"""How far two runs of one model keep the same units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from come.plan.provenance import Origins
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two runs' kept sets, compared layer by layer.
+
+    Attributes:
+        jaccard: (layers,), units kept by both over units kept by either; NaN where neither keeps one, or where one
+            of the runs averaged the layer.
+        chance: (layers,), what two sets of these sizes drawn at random come to; NaN as above.
+        touched: (layers,), whether either run lost units of the layer.
+        averaged: (layers,), whether either run averaged it.
+    """
+
+    jaccard: np.ndarray
+    chance: np.ndarray
+    touched: np.ndarray
+    averaged: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Over the layers that at least one of the runs touched; NaN where there are none to compare."""
+        return _mean(self.jaccard[self.touched])
+
+    @property
+    def mean_chance(self) -> float:
+        """The same of the chance level."""
+        return _mean(self.chance[self.touched])
+
+
+def agreement(one: Origins, other: Origins) -> Agreement:
+    """Compare what two runs keep of each original layer; both are of one model and one part."""
+    averaged = one.averaged.any(axis=1) | other.averaged.any(axis=1)
+    first, second = (origins.lost < 0 for origins in (one, other))
+    both, either = (first & second).sum(axis=1), (first | second).sum(axis=1)
+    share, other_share = first.mean(axis=1), second.mean(axis=1)
+    undefined = averaged | (either == 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        jaccard = np.where(undefined, np.nan, both / either)
+        chance = np.where(undefined, np.nan, share * other_share / (share + other_share - share * other_share))
+    touched = (~first).any(axis=1) | (~second).any(axis=1)
+    return Agreement(jaccard, chance, touched, averaged)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,282 @@
+"""Where the units of a pruned model come from, and when the others went: read off the plan alone.
+
+Units are those of one part: the FFN channels, or the KV groups. Arrays, so that 32 x 11,008 channels take a moment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from come.errors import ComeError
+from come.models import Facts
+from come.plan.plan import Plan
+from come.plan.steps import Average, Concatenate, Mask, Remove, Replace
+
+Part = Literal["ffn", "attention"]
+Kind = Literal["kept", "averaged", "silenced"]
+
+_SILENCED = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring units of a new layer that have one origin.
+
+    Attributes:
+        kind: "kept": units of the source as they were; "averaged": units that are weighted sums of several sources,
+            one piece a source; "silenced": units whose weights are zero.
+        source: the original layer; -1 for silenced units, which are gone wherever they came from.
+        count: how many units; those of an average are counted in the piece of each of its sources.
+        share: of the new layer; averages are split evenly between their sources, so that shares sum to 1.
+        weight: with which the source enters an average.
+    """
+
+    kind: Kind
+    source: int
+    count: int
+    share: float
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer after some step: its pieces, what it stands for, and which layers before the step it was made of."""
+
+    pieces: tuple[Piece, ...]
+    group: tuple[int, ...]
+    parents: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Units of a source layer that one step took away. ``kind`` is that step's: concatenate, remove or mask."""
+
+    step: int
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Origins:
+    """One part of a pruned model, with every unit of the original followed through the plan.
+
+    Attributes:
+        part: which part.
+        units: how many a layer has.
+        rows: for each new layer its units in order, as source layer x units + index; negative where a unit is an
+            average or was silenced.
+        lost: (layers, units), the step that dropped, removed or silenced a unit; -1 where none did.
+        averaged: (layers, units), whether a unit went into an average.
+        states: the layers before the first step and after each.
+        steps: the kind of each step.
+    """
+
+    part: Part
+    units: int
+    rows: list[np.ndarray]
+    lost: np.ndarray
+    averaged: np.ndarray
+    states: list[list[Layer]]
+    steps: list[str]
+
+    @property
+    def layers(self) -> int:
+        """How many layers the original has."""
+        return len(self.lost)
+
+    @property
+    def final(self) -> list[Layer]:
+        """The layers of the pruned model."""
+        return self.states[-1]
+
+    def kept(self, source: int) -> np.ndarray:
+        """(units,), which units of an original layer are there as they were."""
+        kept: np.ndarray = (self.lost[source] < 0) & ~self.averaged[source]
+        return kept
+
+    def losses(self, source: int) -> list[Loss]:
+        """What each step took of an original layer, in order."""
+        steps, counts = np.unique(self.lost[source][self.lost[source] >= 0], return_counts=True)
+        return [Loss(int(step), self.steps[step], int(count)) for step, count in zip(steps, counts, strict=True)]
+
+    def places(self, new_layer: int, source: int) -> np.ndarray:
+        """(units,), where in a new layer each unit of an original layer lies; -1 for those that are not in it."""
+        row = self.rows[new_layer]
+        places = np.full(self.units, -1, dtype=np.int64)
+        (own,) = np.nonzero(row // self.units == source) if self.units else (np.array([], dtype=int),)
+        places[row[own] % self.units] = own
+        return places
+
+    def new_layer_of(self, source: int) -> int | None:
+        """The new layer that an original layer went into; None if it was removed whole."""
+        return next((place for place, layer in enumerate(self.final) if source in layer.group), None)
+
+    def most_mixed(self) -> int:
+        """The new layer whose pieces are the most even mixture, by entropy; the first that lost units if none is."""
+        mixture = [mixing(layer.pieces) for layer in self.final]
+        if max(mixture) > 1e-9:
+            return int(np.argmax(mixture))
+        sizes = [len(layer.group) for layer in self.final]
+        silenced = [sum(piece.share for piece in layer.pieces if piece.kind == "silenced") for layer in self.final]
+        return int(np.lexsort((sizes, silenced))[-1]) if max(sizes) > 1 or max(silenced) > 0 else 0
+
+
+def mixing(pieces: Sequence[Piece]) -> float:
+    """How many sources a layer is a mixture of: the entropy of their shares, in nats; 0 for a single one."""
+    shares = np.array([piece.share for piece in pieces if piece.kind != "silenced" and piece.share > 0])
+    return float(-(shares * np.log(shares / shares.sum())).sum()) if len(shares) > 1 else 0.0
+
+
+def units_of(plan: Plan, facts: Facts | None, part: Part) -> int:
+    """How many units of a part a layer has, by the plan's merges, else by the model's facts.
+
+    A plan that only removes or averages whole layers needs no count: then it is 1, if the facts are not there.
+
+    Raises:
+        ComeError: the plan silences units, and nothing says how many a layer has.
+    """
+    for step in plan.steps:
+        if isinstance(step, Concatenate):
+            return sum(map(len, step.channels if part == "ffn" else step.kv_groups))
+    if facts is not None:
+        return facts.intermediate_size if part == "ffn" else facts.num_key_value_heads
+    if any(isinstance(step, Mask) for step in plan.steps):
+        raise ComeError("The run's model cannot be read, so the size of its layers is not known.")
+    return 1
+
+
+def follow(plan: Plan, part: Part, units: int) -> Origins:
+    """Follow every unit of a part through a plan.
+
+    Raises:
+        ComeError: the plan keeps or silences units that a layer does not have.
+    """
+    layers = plan.base.layers
+    rows = list(np.arange(layers * units, dtype=np.int64).reshape(layers, units))
+    groups: list[tuple[int, ...]] = [(layer,) for layer in range(layers)]
+    lost = np.full(layers * units, -1, dtype=np.int32)
+    averaged = np.zeros(layers * units, dtype=bool)
+    blends: list[dict[int, float]] = []
+    states = [[Layer(_pieces(row, units, blends), group, ()) for row, group in zip(rows, groups, strict=True)]]
+    for number, step in enumerate(plan.steps):
+        parents = [(layer,) for layer in range(len(rows))]
+        match step:
+            case Concatenate(window=(first, last)):
+                kept = step.channels if part == "ffn" else step.kv_groups
+                _check(kept, units)
+                window = rows[first : last + 1]
+                for row, indices in zip(window, kept, strict=True):
+                    gone = np.delete(row, indices)
+                    lost[gone[gone >= 0]] = number
+                merged = np.concatenate([row[indices] for row, indices in zip(window, kept, strict=True)])
+                _join(rows, groups, parents, first, last, merged)
+            case Average(window=(first, last)):
+                window = rows[first : last + 1]
+                for row in window:
+                    averaged[row[row >= 0]] = True
+                blends.append(_blend(window, step.weights, units, blends))
+                _join(rows, groups, parents, first, last, np.full(units, -len(blends), dtype=np.int64))
+            case Remove():
+                for layer in reversed(step.layers):
+                    lost[rows[layer][rows[layer] >= 0]] = number
+                    del rows[layer], groups[layer], parents[layer]
+            case Mask():
+                silenced = step.channels if part == "ffn" else step.kv_groups
+                _check(silenced.values(), units)
+                for layer, indices in silenced.items():
+                    codes = rows[layer][indices]
+                    lost[codes[codes >= 0]] = number
+                    rows[layer] = rows[layer].copy()
+                    rows[layer][indices] = _SILENCED
+        before = states[-1]
+        states.append(
+            [
+                # What a step did not touch has the pieces that it had.
+                Layer(before[above[0]].pieces, group, above)
+                if len(above) == 1 and not isinstance(step, Mask)
+                else Layer(_pieces(row, units, blends), group, above)
+                for row, group, above in zip(rows, groups, parents, strict=True)
+            ]
+        )
+    shape = (layers, units)
+    return Origins(
+        part, units, rows, lost.reshape(shape), averaged.reshape(shape), states, [s.kind for s in plan.steps]
+    )
+
+
+def _join(
+    rows: list[np.ndarray],
+    groups: list[tuple[int, ...]],
+    parents: list[tuple[int, ...]],
+    first: int,
+    last: int,
+    merged: np.ndarray,
+) -> None:
+    """A window of layers becomes one, in its first one's place."""
+    stretch = slice(first, last + 1)
+    rows[stretch] = [merged]
+    groups[stretch] = [tuple(layer for group in groups[stretch] for layer in group)]
+    parents[stretch] = [tuple(range(first, last + 1))]
+
+
+def _blend(
+    window: Sequence[np.ndarray], weights: Sequence[float], units: int, blends: list[dict[int, float]]
+) -> dict[int, float]:
+    """With which weight each original layer enters an average, by its share of what is averaged."""
+    total: dict[int, float] = {}
+    for row, weight in zip(window, weights, strict=True):
+        for code, count in zip(*np.unique(_owners(row, units), return_counts=True), strict=True):
+            if code == _SILENCED:
+                continue
+            part = {int(code): 1.0} if code >= 0 else blends[-code - 1]
+            for source, share in part.items():
+                total[source] = total.get(source, 0.0) + weight * share * int(count) / len(row)
+    return total
+
+
+def _pieces(row: np.ndarray, units: int, blends: list[dict[int, float]]) -> tuple[Piece, ...]:
+    """The pieces of a layer, in the order in which they lie in it; what is silenced, which lies anywhere, last."""
+    pieces: list[Piece] = []
+    owners, starts, counts = np.unique(_owners(row, units), return_index=True, return_counts=True)
+    for at in np.argsort(starts, kind="stable"):
+        owner, count = int(owners[at]), int(counts[at])
+        share = count / len(row)
+        if owner == _SILENCED:
+            pieces.append(Piece("silenced", -1, count, share))
+        elif owner >= 0:
+            pieces.append(Piece("kept", owner, count, share))
+        else:
+            blend = blends[-owner - 1]
+            pieces += [Piece("averaged", layer, count, share / len(blend), weight) for layer, weight in blend.items()]
+    return tuple(sorted(pieces, key=lambda piece: piece.kind == "silenced"))
+
+
+def _owners(row: np.ndarray, units: int) -> np.ndarray:
+    """For each unit of a layer the original layer it is of, or the negative number that says what else it is."""
+    return np.where(row >= 0, row // units, row)
+
+
+def _check(named: object, units: int) -> None:
+    if any(indices and indices[-1] >= units for indices in named):  # type: ignore[attr-defined]
+        raise ComeError("The plan names units that its model does not have.", "Use the plan that the run wrote.")
+
+
+def retouched(plan: Plan) -> dict[int, list[int]]:
+    """The new layers whose weights were replaced (by a refit or a training), with the steps that did it."""
+    touched: list[list[int]] = [[] for _ in range(plan.base.layers)]
+    for number, step in enumerate(plan.steps):
+        if isinstance(step, Replace):
+            found = {int(match[1]) for name in step.tensors if (match := re.search(r"\.(\d+)\.", name))}
+            for layer in found & set(range(len(touched))):
+                touched[layer] = [*touched[layer], number]
+        elif isinstance(step, Concatenate | Average):
+            first, last = step.window
+            touched[first : last + 1] = [sorted({each for steps in touched[first : last + 1] for each in steps})]
+        elif isinstance(step, Remove):
+            touched = [steps for layer, steps in enumerate(touched) if layer not in step.layers]
+    return {layer: steps for layer, steps in enumerate(touched) if steps}

@@ -1,0 +1,170 @@
+"""Hierarchical distillation: each layer that was merged is trained to make of the teacher's states what it stands for.
+
+CoMe's third step (Wang et al. 2025, arXiv 2510.15304). "mp" trains every layer by itself, on the teacher's states, in
+as many processes as there are; "sp" trains them in order, each on what the recovered layers below it hand up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from come.errors import ComeError
+from come.measurement.layer_runner import LayerRunner
+from come.recovery.registry import Recovered, RecoverTask, register
+from come.recovery.spans import Span
+from come.recovery.workers import OnPoint, do_jobs
+from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
+from come.training.states import Shelf, States, advance, embed
+from come.training.trainer import Point, held_out_sequences
+
+
+@dataclass(frozen=True)
+class DistillOptions(LayerOptions):
+    """How layers are trained one by one (``LayerOptions``).
+
+    Attributes:
+        minutes: for all layers together.
+    """
+
+
+@dataclass(frozen=True)
+class ParallelOptions(DistillOptions):
+    """How layers are trained each by itself (``DistillOptions``).
+
+    Attributes:
+        workers: processes at a time; each has ``threads``, or its share of them.
+    """
+
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense for any model."""
+        super().__post_init__()
+        if self.workers < 1:
+            raise ComeError(f"{self.workers} workers make no sense.", "Give 1 or more.")
+
+
+@register(
+    "distill-mp",
+    title="Layer distillation, side by side",
+    paper="Wang et al. 2025, arXiv 2510.15304",
+    summary="Train every merged layer alone to turn the original's states below its window into those above it.",
+    cost="One pass of the original over the tokens; then each merged layer forward and backward, side by side.",
+    options=ParallelOptions,
+)
+def distill_mp(task: RecoverTask, options: ParallelOptions) -> Recovered:
+    """Train every lossy layer by itself on the teacher's states."""
+    each = _for_one_layer(options, len(task.lossy) / min(options.workers, max(1, len(task.lossy))))
+    threads = options.threads or max(1, torch.get_num_threads() // options.workers)
+    with _shelf(task, options, 2 * options.workers + 3, in_files=options.workers > 1) as shelf:
+        jobs = _jobs(task, each, shelf, threads)
+        trained = list(do_jobs(jobs, options.workers, _reporter(task), task.stop))
+    return _recovered(task, sorted(trained, key=lambda done: done.layer))
+
+
+@register(
+    "distill-sp",
+    title="Layer distillation, bottom up",
+    paper="Wang et al. 2025, arXiv 2510.15304",
+    summary="Train the merged layers in order, each on what the recovered layers below it give.",
+    cost="One pass of both models over the tokens; then each merged layer forward and backward.",
+    options=DistillOptions,
+)
+def distill_sp(task: RecoverTask, options: DistillOptions) -> Recovered:
+    """Train the lossy layers in order, each fed by the recovered student below it."""
+    each = _for_one_layer(options, len(task.lossy))
+    threads, report, tokens = options.threads or torch.get_num_threads(), _reporter(task), task.tokens
+    student, teacher = LayerRunner(task.student), LayerRunner(task.teacher)
+    trained: list[Trained] = []
+    with _shelf(task, options, 2, in_files=False) as shelf:
+        ours, theirs = embed(student, tokens, shelf.new()), embed(teacher, tokens, shelf.new())
+        at = Span(0, 0, 0)
+        for span in task.lossy:
+            advance(student, tokens, ours, range(at.layer, span.layer))
+            advance(teacher, tokens, theirs, range(at.end, span.end))
+            job = _job(task, each, span, student, ours, theirs, threads)
+            trained.append(train_layer(job, lambda point, layer=span.layer: report(layer, point), task.stop))  # type: ignore[misc]
+            _put(student, span.layer, trained[-1])
+            at = Span(span.layer, span.end, span.end)
+    return _recovered(task, trained)
+
+
+def _jobs(task: RecoverTask, options: LayerOptions, shelf: Shelf, threads: int) -> Iterator[LayerJob]:
+    """A job for each lossy layer, with the teacher's states below and above; one pass of the teacher in all."""
+    teacher, student, tokens = LayerRunner(task.teacher), LayerRunner(task.student), task.tokens
+    now, at = embed(teacher, tokens, shelf.new()), 0
+    for span in task.lossy:
+        entering = advance(teacher, tokens, now, range(at, span.first), shelf.new())
+        leaving = advance(teacher, tokens, entering, range(span.first, span.end), shelf.new())
+        now.tensor.copy_(leaving.tensor)
+        at = span.end
+        yield _job(task, options, span, student, entering, leaving, threads)
+
+
+def _job(
+    task: RecoverTask,
+    options: LayerOptions,
+    span: Span,
+    student: LayerRunner,
+    entering: States,
+    leaving: States,
+    threads: int,
+) -> LayerJob:
+    layer = student.layers[span.layer]
+    return LayerJob(
+        layer=span.layer,
+        module=layer,
+        family=student.family,
+        calls=calls_for(student, span.layer, task.tokens, options),
+        entering=entering,
+        leaving=leaving,
+        held_out=held_out_sequences(task.tokens, options),
+        device=next(layer.parameters()).device,
+        options=options,
+        threads=threads,
+        checkpoint=task.checkpoint_of(f"layer-{span.layer}"),
+    )
+
+
+def _shelf(task: RecoverTask, options: LayerOptions, borders: int, in_files: bool) -> Shelf:
+    hidden_size = task.teacher.shape.hidden_size
+    return Shelf(task.tokens, hidden_size, task.teacher.dtype, borders, options.memory_budget, in_files)
+
+
+def _for_one_layer(options: LayerOptions, rounds: float) -> LayerOptions:
+    """The options of one layer, where so many are trained one after the other in the time that is given."""
+    if options.minutes is None:
+        return options
+    return dataclasses.replace(options, minutes=options.minutes / max(1.0, rounds))
+
+
+def _put(student: LayerRunner, layer: int, trained: Trained) -> None:
+    """Put a layer's new weights in place, in the runner's own layer."""
+    module = student.layers[layer]
+    for name, value in trained.tensors.items():
+        path, _, own = name.rpartition(".")
+        old = module.get_submodule(path).get_parameter(own)
+        setattr(module.get_submodule(path), own, torch.nn.Parameter(value.to(old.device, old.dtype), False))
+
+
+def _reporter(task: RecoverTask) -> OnPoint:
+    """Reports a layer's steps as steps of the whole."""
+    shares: dict[int, float] = {}
+    count = len(task.lossy)
+
+    def report(layer: int, point: Point) -> None:
+        shares[layer] = point.step / point.steps
+        message = f"Layer {layer}, step {point.step} of {point.steps}: loss {point.train_loss:.4g}"
+        task.emit(sum(shares.values()) / count, message, layer=layer, **dataclasses.asdict(point))
+
+    return report
+
+
+def _recovered(task: RecoverTask, trained: list[Trained]) -> Recovered:
+    prefix = task.student.family.layers
+    tensors = {f"{prefix}.{done.layer}.{name}": value for done in trained for name, value in done.tensors.items()}
+    return Recovered(tensors, [f"layer {done.layer}: {done.outcome.describe()}" for done in trained])

@@ -1,0 +1,195 @@
+"""Training a whole model on its next-token distributions: what ``logits``, ``lora`` and ``partial`` have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
+
+from come.errors import ComeError
+from come.measurement.calibrate import batches
+from come.measurement.layer_runner import LayerRunner
+from come.models import Bundle
+from come.recovery.registry import Recovered, RecoverTask
+from come.recovery.vocabulary import VocabularyLoss, head_gradients, head_loss
+from come.training.attention import blockwise_attention
+from come.training.precision import arithmetic
+from come.training.states import Shelf
+from come.training.trainer import Outcome, Point, TrainOptions, held_out_sequences, sequences_a_batch, train
+
+
+@dataclass(frozen=True)
+class WholeOptions(TrainOptions):
+    """How a whole model is trained (``TrainOptions``).
+
+    Attributes:
+        held_out_tokens: how many tokens, an eighth of all at most, only decide which weights are the best.
+        check_every: after how many steps those are asked.
+        micro_tokens: how many tokens of a step go through the model at once; all by default.
+        gradient_checkpointing: keep only what enters each layer and run it again on the way back: less memory, a
+            third more time.
+    """
+
+    held_out_tokens: int = 2048
+    check_every: int = 16
+    micro_tokens: int | None = None
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense for any model."""
+        super().__post_init__()
+        if self.micro_tokens is not None and self.micro_tokens < 1:
+            raise ComeError(f"micro_tokens of {self.micro_tokens} make no sense.", "Give 1 or more.")
+
+
+class Teacher:
+    """What the teacher says of sequences: its normed states, from which logits are made chunk by chunk.
+
+    Those of the sequences from ``first_kept`` on are made once and kept.
+    """
+
+    def __init__(self, bundle: Bundle, tokens: Tensor, options: WholeOptions, first_kept: int, shelf: Shelf) -> None:
+        self.runner, self.tokens, self.options = LayerRunner(bundle), tokens, options
+        self.device = bundle.model.device
+        self.first_kept, self.kept = first_kept, shelf.new()
+        start = 0
+        for batch in batches(tokens[first_kept:]):
+            rows = slice(start, start + len(batch.tokens))
+            self.kept.tensor[rows] = self._run(batch.tokens).to("cpu", self.kept.dtype)
+            start = rows.stop
+
+    def of(self, sequences: Tensor) -> Callable[[slice], Tensor]:
+        """Gives the logits of a chunk of some sequences, flattened."""
+        if int(sequences.min()) >= self.first_kept:
+            normed = self.kept[sequences - self.first_kept].to(self.device)
+        else:
+            normed = self._run(self.tokens[sequences])
+        states = normed.flatten(0, 1)
+
+        def logits(rows: slice) -> Tensor:
+            with arithmetic(self.device, self.options.precision):
+                return self.runner.logits(states[rows])
+
+        return logits
+
+    @torch.no_grad()
+    def _run(self, tokens: Tensor) -> Tensor:
+        with arithmetic(self.device, self.options.precision):
+            return normed_states(self.runner, tokens)
+
+
+class WholeModel:
+    """A model that is trained from its tokens to its next-token distributions (a ``train.Problem``)."""
+
+    def __init__(
+        self,
+        student: Bundle,
+        parameters: dict[str, nn.Parameter],
+        teacher: Teacher | None,
+        tokens: Tensor,
+        loss: VocabularyLoss,
+        options: WholeOptions,
+    ) -> None:
+        self.runner, self.parameters, self.teacher = LayerRunner(student), parameters, teacher
+        self.tokens, self.loss, self.options = tokens, loss, options
+        self.sequences, self.seq_len = len(tokens) - held_out_sequences(tokens, options), tokens.shape[1]
+        self.device = student.model.device
+
+    def gradients(self, sequences: Tensor) -> float:
+        """Add the gradient of the loss of some sequences to the parameters'; returns the loss."""
+        micro = max(1, (self.options.micro_tokens or sequences.numel() * self.seq_len) // self.seq_len)
+        whole = 0.0
+        for part in sequences.split(micro):
+            tokens = self.tokens[part]
+            taught = self.teacher.of(part) if self.teacher is not None else None
+            with arithmetic(self.device, self.options.precision):
+                normed = normed_states(self.runner, tokens, self.options.gradient_checkpointing)
+                share = len(part) / len(sequences)
+                loss, gradient = head_gradients(self.runner, normed, taught, tokens, self.loss, share)
+            if normed.requires_grad:
+                normed.backward(gradient)
+            whole += loss
+        return whole
+
+    @torch.no_grad()
+    def held_out(self) -> float:
+        """The mean loss of the sequences that are held out."""
+        whole = 0.0
+        numbers = torch.arange(self.sequences, len(self.tokens))
+        for part in numbers.split(sequences_a_batch(self, self.options)):
+            tokens = self.tokens[part]
+            taught = self.teacher.of(part) if self.teacher is not None else None
+            with arithmetic(self.device, self.options.precision):
+                normed = normed_states(self.runner, tokens)
+                whole += head_loss(self.runner, normed, taught, tokens, self.loss) * len(part)
+        return whole / len(numbers)
+
+
+def train_whole(
+    task: RecoverTask,
+    student: Bundle,
+    parameters: dict[str, nn.Parameter],
+    loss: VocabularyLoss,
+    options: WholeOptions,
+    name: str,
+) -> Outcome:
+    """Train some parameters of a model of one's own, in place.
+
+    Args:
+        task: the models and tokens.
+        student: a model whose trained parameters nobody else has.
+        parameters: those.
+        loss: what to train it to.
+        options: how.
+        name: of the way, for its checkpoint.
+    """
+    tokens = task.tokens
+    first = _first_to_keep(tokens, options)
+    with Shelf(tokens[first:], task.teacher.shape.hidden_size, task.teacher.dtype, 1, options.memory_budget) as shelf:
+        teacher = Teacher(task.teacher, tokens, options, first, shelf) if loss.teacher else None
+        problem = WholeModel(student, parameters, teacher, tokens, loss, options)
+        return train(
+            problem,
+            options,
+            checkpoint=task.checkpoint_of(f"{name}-training"),
+            report=lambda point: report(task, point),
+            stop=task.stop,
+        )
+
+
+def _first_to_keep(tokens: Tensor, options: WholeOptions) -> int:
+    """From which sequence on the teacher's states are kept: those held out, or all where steps take them again."""
+    held_out = held_out_sequences(tokens, options)
+    sequences = len(tokens) - held_out
+    taken = (options.steps or 0) * max(1, options.batch_tokens // tokens.shape[1])
+    return 0 if options.minutes is None and taken > sequences else sequences
+
+
+def report(task: RecoverTask, point: Point) -> None:
+    """Report a step of a training of the whole model."""
+    held_out = f", held-out {point.held_out_loss:.4g}" if point.held_out_loss is not None else ""
+    message = f"Step {point.step} of {point.steps}: loss {point.train_loss:.4g}{held_out}"
+    task.emit(point.step / point.steps, message, layer=None, **dataclasses.asdict(point))
+
+
+def new_values(parameters: dict[str, nn.Parameter], outcome: Outcome) -> Recovered:
+    """What a training of weights themselves came to."""
+    tensors = {name: parameter.detach() for name, parameter in parameters.items()}
+    return Recovered(tensors if outcome.best_step else {}, [outcome.describe()])
+
+
+def normed_states(runner: LayerRunner, tokens: Tensor, recompute: bool = False) -> Tensor:
+    """The states after the final norm, (sequences, tokens, hidden_size)."""
+    hidden_states = runner.enter(tokens)
+    again = nullcontext(), blockwise_attention(hidden_states.device)  # autocast is there again by itself
+    for layer in range(len(runner)):
+        if recompute and torch.is_grad_enabled():
+            hidden_states = recomputed(runner.run, layer, hidden_states, use_reentrant=False, context_fn=lambda: again)
+        else:
+            hidden_states = runner.run(layer, hidden_states)
+    return runner.norm(hidden_states)

@@ -1,0 +1,167 @@
+"""What runs measured, as plain values: one `Result` a run, and one for the original model beside it.
+
+Only figures of results.json, and ratios of them (speed-up) or means over its tasks; a figure that is not there is
+left out, never filled in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SPEED_UPS = {"prefill": "prefill_tokens_per_second", "decode": "decode_tokens_per_second"}
+TEXT_FIGURES = ("perplexity", "bits_per_byte", "kl")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One measured figure.
+
+    Attributes:
+        stderr: its standard error, where it has one.
+        quartiles: of what was timed in rounds, the first and third quartile.
+        chance: of an accuracy, what guessing scores.
+        basis: what it was taken on (tasks and items, device): only values of one basis compare.
+    """
+
+    value: float
+    stderr: float | None = None
+    quartiles: tuple[float, float] | None = None
+    chance: float | None = None
+    basis: Hashable = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run, or the original model, as a point of a comparison.
+
+    Attributes:
+        run: its id. name: what people call it.
+        method: the registered name; "original" for the model as it was.
+        series: the line it belongs to: the method's title and in what it was run differently from the usual.
+        layers: layers left; for methods that keep every layer, the target that they were given; None if unknown.
+        removed: the share of the original's parameters that is gone.
+        keeps_layers: the method left every layer; what it pruned is smaller.
+        recovered: after pruning, its model was trained or refitted.
+        values: by metric (see `come.report.metrics`), what was measured.
+    """
+
+    run: str
+    name: str
+    method: str
+    series: str
+    layers: int | None
+    parameters: int
+    bytes: int
+    removed: float = 0.0
+    seed: int = 0
+    keeps_layers: bool = False
+    recovered: bool = False
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+def values(side: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Value]:
+    """The figures of one model of results.json, `side`, by metric; those of a task as "accuracy/<task>".
+
+    The mean accuracy is over all of the run's tasks; a speed-up is over the original timed in the same run.
+    """
+    found = dict(_of_text(side)) | dict(_of_tasks(side)) | dict(_of_speed(side, original))
+    if (size := _number(side.get("bytes"))) is not None:
+        found["weights"] = Value(size)
+    return found
+
+
+def seconds(results: Mapping[str, Any], recovered: bool = True) -> dict[str, Value]:
+    """How long pruning took, by results.json, with what recovered the model after it; on another device it differs."""
+    spent = _mapping(results, "seconds")
+    pruning = _number(spent.get("compress"))
+    if pruning is None:
+        return {}
+    recovery = _number(spent.get("recover")) if recovered else None
+    return {"seconds": Value(pruning + (recovery or 0.0), basis=results.get("device"))}
+
+
+def _of_text(side: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    for name in TEXT_FIGURES:
+        if (value := _number(side.get(name))) is not None:
+            yield name, Value(value, _number(side.get(f"{name}_stderr")))
+
+
+def _of_tasks(side: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    scored = {task: figures for task, figures in _mapping(side, "accuracy").items() if isinstance(figures, dict)}
+    accuracies = {task: value for task, figures in scored.items() if (value := _accuracy(figures)) is not None}
+    items = {task: value.basis for task, value in accuracies.items()}
+    whole = tuple(sorted(items.items(), key=str))
+    for task, value in accuracies.items():
+        yield f"accuracy/{task}", value
+    if accuracies:
+        yield "accuracy", _mean(list(accuracies.values()), whole)
+    for task, figures in _mapping(side, "retention").items():
+        share = _number(figures.get("value")) if isinstance(figures, dict) else None
+        if share is not None:
+            key, basis = ("retention", whole) if task == "mean" else (f"retention/{task}", items.get(task, ()))
+            yield key, Value(share, _number(figures.get("stderr")), basis=basis)
+
+
+def _accuracy(figures: Mapping[str, Any]) -> Value | None:
+    value = _number(figures.get("acc"))
+    if value is None:
+        return None
+    return Value(
+        value,
+        _number(figures.get("acc_stderr")),
+        chance=_number(figures.get("chance")) or None,
+        basis=figures.get("items"),
+    )
+
+
+def _mean(accuracies: list[Value], basis: Hashable) -> Value:
+    """The mean over tasks; they hold different questions, so their errors are independent."""
+    count = len(accuracies)
+    errors = [value.stderr for value in accuracies if value.stderr is not None]
+    chances = [value.chance for value in accuracies if value.chance is not None]
+    return Value(
+        sum(value.value for value in accuracies) / count,
+        math.sqrt(sum(error**2 for error in errors)) / count if len(errors) == count else None,
+        chance=sum(chances) / count if len(chances) == count else None,
+        basis=basis,
+    )
+
+
+def _of_speed(side: Mapping[str, Any], original: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    speed, before = _mapping(side, "speed"), _mapping(original, "speed")
+    basis = tuple(speed.get(name) for name in ("device", "prompt_tokens", "new_tokens", "batch_size"))
+    for name, rate in SPEED_UPS.items():
+        now, was = _number(speed.get(rate)), _number(before.get(rate))
+        if now is not None:
+            yield f"{name}_rate", Value(now, quartiles=_quartiles(speed, rate), basis=basis)
+        if now is not None and was and side is not original:
+            yield name, Value(now / was, quartiles=_quartiles(speed, rate, lambda q, was=was: q / was), basis=basis)
+    if (first := _number(speed.get("time_to_first_token"))) is not None:
+        yield "first_token", Value(first, quartiles=_quartiles(speed, "time_to_first_token"), basis=basis)
+    if (peak := _number(speed.get("peak_memory_bytes"))) is not None:
+        yield "peak_memory", Value(peak, basis=basis)
+
+
+def _quartiles(
+    speed: Mapping[str, Any], name: str, of: Callable[[float], float] = lambda quartile: quartile
+) -> tuple[float, float] | None:
+    spread = (_mapping(speed, "spread") or _mapping(speed, "quartiles")).get(name)
+    if not isinstance(spread, list | tuple) or len(spread) != 2:
+        return None
+    low, high = (_number(quartile) for quartile in spread)
+    return None if low is None or high is None else (of(low), of(high))
+
+
+def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = values.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or nothing: a file may hold null, NaN or another version's words."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

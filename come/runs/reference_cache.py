@@ -1,0 +1,95 @@
+"""What an original model showed, measured once and kept in ``COME_HOME`` for all runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from come import settings
+from come.errors import ComeError
+from come.evaluate import Perplexity, Reference, perplexity_of_reference, reference
+from come.events import OnProgress
+from come.files import replace, written_whole
+from come.measurement.layer_runner import LayerRunner
+from come.models import Bundle
+
+LARGEST = 256 << 20  # bytes of hidden states that are worth keeping on disk
+SAYS_NOTHING = ("_name_or_path", "transformers_version", "architectures")  # of what a model computes
+
+
+def identity(bundle: Bundle) -> tuple[str, str, str]:
+    """What tells a model from another one: hashes of its weights, its configuration and its tokenizer.
+
+    The weights are not enough: with another rope scaling the same ones are another model.
+    """
+    config = {name: each for name, each in bundle.model.config.to_dict().items() if name not in SAYS_NOTHING}
+    backend = getattr(bundle.tokenizer, "backend_tokenizer", None)
+    tokenizer = backend.to_str() if backend is not None else repr(sorted(bundle.tokenizer.get_vocab().items()))
+    return bundle.fingerprint, _hash(json.dumps(config, sort_keys=True, default=str)), _hash(tokenizer)
+
+
+def kept(key: object, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``measure`` gave the first time that it was asked for under this key.
+
+    Args:
+        key: all that the figures depend on; its ``repr`` tells it from others.
+        measure: gives JSON-ready figures.
+    """
+    path = _path(key, "json")
+    with suppress(OSError, ValueError):
+        return dict(json.loads(path.read_text("utf-8")))
+    figures = measure()
+    with suppress(OSError, ComeError):  # what cannot be kept is measured again another time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, json.dumps(figures))
+    return figures
+
+
+def kept_reference(
+    original: Bundle, tokens: Tensor, batch_size: int | None, on_progress: OnProgress = None
+) -> tuple[Reference, Perplexity]:
+    """An original model's last hidden states on tokens, int64 (sequences, tokens), and its perplexity there."""
+    text = hashlib.sha256(tokens.numpy().tobytes()).hexdigest(), tuple(tokens.shape)
+    path = _path(("reference", *identity(original), text, batch_size), "safetensors")
+    with suppress(OSError, SafetensorError):
+        return _read(path, original, tokens, batch_size)
+    known = reference(original, tokens, batch_size=batch_size, on_progress=on_progress)
+    perplexity = perplexity_of_reference(known)
+    if sum(states.nbytes for states in known.states) <= LARGEST:
+        with suppress(OSError, ComeError, SafetensorError):  # safetensors has a class of its own for a full disk
+            _write(path, known, perplexity)
+    return known, perplexity
+
+
+def _write(path: Path, known: Reference, perplexity: Perplexity) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    states = {str(batch): states.contiguous() for batch, states in enumerate(known.states)}
+    with written_whole(path) as temporary:
+        save_file(states, temporary, metadata={"perplexity": json.dumps(asdict(perplexity))})
+
+
+def _read(path: Path, original: Bundle, tokens: Tensor, batch_size: int | None) -> tuple[Reference, Perplexity]:
+    with safe_open(path, framework="pt") as file:
+        states = [file.get_tensor(str(batch)) for batch in range(len(file.keys()))]
+        perplexity = Perplexity(**json.loads(file.metadata()["perplexity"]))
+    device = next(original.model.get_submodule(original.family.final_norm).parameters()).device
+    device = torch.device("cpu") if device.type == "meta" else device  # a hook moves what comes in
+    return Reference(original, LayerRunner(original), tokens, states, device, batch_size), perplexity
+
+
+def _path(key: object, kind: str) -> Path:
+    return settings.home() / "measured" / f"{_hash(repr(key))}.{kind}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,240 @@
+"""How much may be asked for here, and how much memory the answers may take. The one place for such limits.
+
+On one's own machine little is limited; in a public demonstration (``COME_DEMO``) much is.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from come.errors import ComeError
+from come.serving.demo import is_demo
+
+if TYPE_CHECKING:
+    from come.request import RunConfig
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is allowed.
+
+    Attributes:
+        models: the names that may be asked about; None for any, paths included.
+        own_files: whether texts and questions may be files of the visitor's, by path or by upload.
+        run_tokens: of one run, for each use; None for any number.
+        batch_tokens: of a batch of more than one sequence that is asked for; None for any number.
+        task_items: questions of one set; None for all. task_sets: how many sets; None for any, groups included.
+        train_minutes: of one training, by a method or a way of recovery; None for any.
+        train_tokens: that one training by steps goes over in all, its checks included; None for any number.
+        recover_ways: ways of recovery, one after the other; None for any.
+        options: by name, the least and the most that an option may be; of a list, how long it may be.
+        sweep_runs: runs of one request. waiting: requests that may wait beside the one at work. None for any.
+        keep_model: whether a run keeps its pruned model unless told otherwise; if not, it keeps the plan only.
+        own_runs_only: whether a visitor may end or delete only what they have started themselves.
+        model_bytes: of all original models' weights in memory; None for half of what is free at the start. One
+            model is always held, whatever its size.
+        layer_bytes: of merged layers kept, for each original model.
+        border_bytes: of hidden states kept, for each text of a model.
+        chance_bytes: of the original's predictions kept, for each text of a model; beyond it they are made again.
+        texts: how many texts of a model are kept at hand.
+        whatif_tokens: held-back tokens of a what-if question. measured_tokens: calibration tokens of a measuring pass.
+        prompt_tokens, new_tokens: of the playground. text_tokens: of a text that models are compared along.
+        pruned_models: how many speak beside the original.
+        suggestions: how many are made at once.
+        idle_seconds: the resident process ends when nobody asked anything for so long.
+    """
+
+    models: tuple[str, ...] | None = None
+    own_files: bool = True
+    run_tokens: int | None = None
+    batch_tokens: int | None = None
+    task_items: int | None = None
+    task_sets: int | None = None
+    train_minutes: float | None = None
+    train_tokens: int | None = None
+    recover_ways: int | None = None
+    options: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
+    sweep_runs: int | None = None
+    waiting: int | None = None
+    keep_model: bool = True
+    own_runs_only: bool = False
+    model_bytes: int | None = None
+    layer_bytes: int = 1 << 30
+    border_bytes: int = 1 << 30
+    chance_bytes: int = 1 << 29
+    texts: int = 2
+    whatif_tokens: int = 16_384
+    measured_tokens: int = 65_536
+    prompt_tokens: int = 2_048
+    new_tokens: int = 1_024
+    text_tokens: int = 2_048
+    pruned_models: int = 3
+    suggestions: int = 5
+    idle_seconds: float = 20 * 60
+
+    def check_model(self, name: str) -> None:
+        """Refuse a model that is not offered.
+
+        Raises:
+            ComeError: it is not.
+        """
+        if self.models is not None and name not in self.models:
+            raise ComeError(f"The model {Path(name).name} is not offered here.", f"Choose {' or '.join(self.models)}.")
+
+    def check_text(self, name: str) -> None:
+        """Refuse a text that is a file, where only known ones are offered.
+
+        Raises:
+            ComeError: it is.
+        """
+        from come.text import known_texts
+
+        names = [source.name for source in known_texts()]
+        if not self.own_files and name not in names:
+            raise ComeError(f"The text {Path(name).name} is not offered here.", f"Choose {' or '.join(names)}.")
+
+    def check(self, what: str, asked: float, most: float) -> None:
+        """Refuse more than is allowed.
+
+        Raises:
+            ComeError: ``asked`` is more than ``most``.
+        """
+        if asked > most:
+            raise ComeError(f"{asked:,} {what} are more than is allowed here.", f"Ask for at most {most:,}.")
+
+    def check_run(self, config: RunConfig) -> None:
+        """Refuse a run that asks for more than is allowed, or for what is not offered.
+
+        Raises:
+            ComeError: it does.
+        """
+        self.check_model(config.model)
+        for text in (config.text, config.recovered_on, config.evaluated_on):
+            self.check_text(text)
+        if not self.own_files and any(_is_path(task) for task in config.tasks):
+            raise ComeError("Questions of your own are not offered here.", "Choose one of the bundled sets.")
+        if self.run_tokens is not None:
+            used = [config.n_tokens, config.evaluation_tokens, *([config.recover_tokens] if config.recover else [])]
+            self.check("tokens", max(used), self.run_tokens)
+        if self.batch_tokens is not None and (config.batch_size or 1) > 1:
+            self.check("tokens in a batch", (config.batch_size or 1) * config.seq_len, self.batch_tokens)
+        if "acc" in config.evaluate:
+            self._check_questions(config)
+        if self.recover_ways is not None:
+            self.check("ways of recovery", len(config.recover), self.recover_ways)
+        for asked, tokens in _asked_options(config) if self.options or self.train_minutes is not None else ():
+            self._check_options(asked, tokens, config.seq_len)
+
+    def _check_questions(self, config: RunConfig) -> None:
+        if self.task_items is not None:
+            if config.task_limit is None:
+                raise ComeError("All questions are more than is allowed here.", f"Ask for at most {self.task_items}.")
+            self.check("questions", config.task_limit, self.task_items)
+        if self.task_sets is not None:
+            from come.evaluate.tasks import check_tasks, is_group
+
+            names = check_tasks(config.tasks)
+            self.check("sets of questions", len(names), self.task_sets)
+            if group := next((name for name in names if is_group(name)), None):
+                raise ComeError(f"{group} stands for many sets of questions.", "Choose single sets here.")
+
+    def _check_options(self, asked: Any, tokens: int, seq_len: int) -> None:
+        """Refuse options of a method or a way that ask for more work or memory than is allowed."""
+        for name, (least, most) in self.options.items():
+            value = getattr(asked, name, None)
+            count = len(value) if isinstance(value, list | tuple) else value
+            if count is not None and not least <= count <= most:
+                bound = f"at least {least:,}" if count < least else f"at most {most:,}"
+                raise ComeError(f"The option {name} cannot be {value} here.", f"Ask for {bound}.")
+        batch_size = getattr(asked, "batch_size", None) or 1
+        if self.batch_tokens is not None and batch_size > 1:
+            self.check("tokens in a batch", batch_size * seq_len, self.batch_tokens)
+        from come.training.trainer import TrainOptions, tokens_taken
+
+        if not isinstance(asked, TrainOptions):
+            return
+        if asked.minutes is not None and self.train_minutes is not None:
+            self.check("minutes of training", asked.minutes, self.train_minutes)  # whatever the steps
+        elif asked.minutes is None and self.train_tokens is not None:
+            self.check("tokens of training", tokens_taken(asked, tokens, seq_len), self.train_tokens)
+
+    def check_request(self, requests: Sequence[RunConfig], others: int) -> None:
+        """Refuse a request of one or several runs, or to queue it.
+
+        Args:
+            requests: what is asked for together.
+            others: how many other requests are at work or waiting.
+
+        Raises:
+            ComeError: it is too much, or too many wait already.
+        """
+        if self.sweep_runs is not None:
+            self.check("runs at once", len(requests), self.sweep_runs)
+        if self.waiting is not None and others > self.waiting:
+            raise ComeError(
+                f"One request is at work here and {others - 1} are waiting, which is as many as may.",
+                "Try again in a few minutes, or run CoMe Lab on a machine of your own.",
+            )
+
+
+DEMO = Limits(
+    models=("smollm2-135m", "HuggingFaceTB/SmolLM2-360M", "Qwen/Qwen2.5-0.5B"),
+    own_files=False,
+    run_tokens=8_192,
+    batch_tokens=8_192,
+    task_items=200,
+    task_sets=6,
+    train_minutes=2.0,
+    train_tokens=32_768,
+    recover_ways=3,
+    options={
+        "granularity": (1, 20),
+        "sample": (1, 2_048),
+        "strengths": (1, 10),
+        "rank": (1, 64),
+        "workers": (1, 2),
+        "threads": (1, 8),
+        "checkpoint_minutes": (1, math.inf),  # a state is three times the model, and no part of the training's time
+    },
+    sweep_runs=6,
+    waiting=3,
+    keep_model=False,
+    own_runs_only=True,
+    layer_bytes=1 << 29,
+    border_bytes=1 << 29,
+    whatif_tokens=2_048,
+    measured_tokens=8_192,
+    prompt_tokens=512,
+    new_tokens=128,
+    text_tokens=512,
+    suggestions=3,
+)
+
+
+def current() -> Limits:
+    """The limits that hold here."""
+    return DEMO if is_demo() else Limits()
+
+
+def _asked_options(config: RunConfig) -> list[tuple[Any, int]]:
+    """The options of the method and of each way, with their defaults; and how many tokens each works on.
+
+    Raises:
+        ComeError: there is no such method, way or option, or a value is none that it can have.
+    """
+    from come.pruning.registry import method
+    from come.recovery.registry import parse
+
+    found: list[tuple[Any, int]] = [(method(config.method).parse(config.options), config.n_tokens)]
+    if config.recover:
+        found += [(asked, config.recover_tokens) for _, asked in parse(config.recover, config.recover_options)]
+    return found
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.endswith(".jsonl") or os.path.exists(name)

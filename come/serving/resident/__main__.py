@@ -1,0 +1,27 @@
+"""`python -m come.serving.resident`: the resident process, which its client starts when it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+
+from come.serving.limits import current
+from come.serving.resident.server import serve
+
+
+def main(arguments: list[str]) -> None:
+    """Serve for the process with this id and start time; a third argument says for how many idle seconds."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    limits = current()
+    if len(arguments) > 2:
+        limits = replace(limits, idle_seconds=float(arguments[2]))
+    owner = (int(arguments[0]), float(arguments[1])) if len(arguments) > 1 else None
+    serve(limits, owner)
+    sys.stderr.flush()
+    os._exit(0)  # whatever is still at work, nobody waits for it
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,122 @@
+"""Small jobs beside a finished run, each a process of its own that tells how it stands in one JSON file of the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from come import files
+from come.errors import ComeError
+from come.runs.process import environment
+from come.runs.state import State, alive, identity
+from come.runs.store import Run
+
+QUEUE = ".aside"  # in a folder of runs: held by the one such job at work
+
+Status = Literal["none", "working", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Aside:
+    """How such a job stands.
+
+    Attributes:
+        status: "none" where it was never started.
+        message: what it does now. error, hint: how it failed.
+        values: what it found.
+    """
+
+    status: Status = "none"
+    message: str = ""
+    error: str = ""
+    hint: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(file: Path) -> Aside:
+    """How the job of that file stands; one whose process is gone has failed."""
+    try:
+        told = dict(json.loads(file.read_text("utf-8")))
+        status: Status = told["status"]
+    except (OSError, ValueError, KeyError):
+        return Aside()
+    if status == "working" and not alive(State.model_validate({**told, "status": "running"})):
+        # It may have written its last word between the two looks.
+        told = dict(json.loads(file.read_text("utf-8")))
+        if told["status"] == "working":
+            told |= {"status": "failed", "error": "The process stopped without ending.", "hint": "Start it again."}
+    return Aside(
+        told["status"], told.get("message", ""), told.get("error", ""), told.get("hint", ""), told.get("values", {})
+    )
+
+
+def start(run: Run, module: str, file: Path, *arguments: str) -> None:
+    """Run ``python -m module RUN arguments`` and return; a job that is at work already is left to it.
+
+    Args:
+        run: the run that the job is for.
+        module: what to execute; its ``main`` calls ``work``.
+        file: where it tells how it stands.
+        arguments: more of them.
+
+    Raises:
+        ComeError: the run has not ended well, or its folder cannot be written.
+    """
+    if run.state().status != "done":
+        raise ComeError(f"The run {run.id} is {run.state().status}.", "Its model is there when it is done.")
+    with files.disk_faults(file.parent):
+        file.parent.mkdir(exist_ok=True)
+    with files.locked(run.path / ".aside"):  # two clicks start one process
+        if read(file).status == "working":
+            return
+        child = subprocess.Popen(
+            [sys.executable, "-m", module, str(run.path), *arguments],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        _write(file, "working", identity(child.pid), message="Starting")
+    # Collects the ended child, which would stay behind as a zombie.
+    threading.Thread(target=child.wait, name=f"wait-{file.stem}", daemon=True).start()
+
+
+def work(run: Run, file: Path, job: Callable[[Callable[[str], None]], dict[str, Any]]) -> None:
+    """Do a job in this process and tell of it in the file.
+
+    Args:
+        run: the run that it is for; the traceback of a fault of ours goes to its log.
+        file: where to tell how it stands.
+        job: given a function that tells what is being done, it gives what was found.
+    """
+    me = identity(os.getpid())
+    with files.locked(run.path / ".aside"):  # whoever started this has written its file
+        _write(file, "working", me, message="Waiting for its turn")
+    began = time.time()
+    try:
+        with files.locked(run.path.parent / QUEUE):  # each may hold a model in memory: one after the other
+            values = job(lambda message: _write(file, "working", me, message=message))
+        _write(file, "done", me, values={**values, "seconds": round(time.time() - began, 1), "time": time.time()})
+    except ComeError as error:
+        _write(file, "failed", me, error=error.what, hint=error.hint)
+    except Exception as error:
+        with (run.path / "log.txt").open("a", encoding="utf-8") as log:
+            log.write("".join(traceback.format_exception(error)))
+        words = files.disk_sentence(error, run.path) or ComeError(
+            f"It failed ({type(error).__name__}).", "The run's log has the details."
+        )
+        _write(file, "failed", me, error=words.what, hint=words.hint)
+
+
+def _write(file: Path, status: Status, process: dict[str, Any], **told: Any) -> None:
+    files.replace(file, json.dumps({"status": status, **process, **told}, indent=1))

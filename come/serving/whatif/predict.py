@@ -1,0 +1,53 @@
+"""What an edited model predicts, from its lowest changed layer on, beside the original's predictions.
+
+Bit for bit what ``come.evaluate.measure_divergence`` finds by running the whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from come.evaluate.divergence import compare
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.suffix import states_at
+from come.models import Bundle
+from come.serving.resident.cancel import Cancel, never, stop_if
+from come.serving.whatif.original import Original
+
+
+@torch.inference_mode()
+def predict(bundle: Bundle, original: Original, start: int, cancelled: Cancel = never) -> tuple[Tensor, Tensor]:
+    """Mean loss and mean KL divergence of each sequence, (sequences,) each, in nats a predicted token.
+
+    Args:
+        bundle: the edited model.
+        original: what it was made from, on the tokens.
+        start: the first layer that differs from the original's.
+        cancelled: asked between layers and pieces.
+
+    Raises:
+        Cancelled: it was wanted.
+    """
+    runner = LayerRunner(bundle)
+    losses: list[Tensor] = []
+    divergences: list[Tensor] = []
+    for batch, _ in original.known.batches():
+        hidden_states = states_at(runner, batch.index, batch.tokens, start, original.borders)
+        for layer in range(start, len(runner)):
+            stop_if(cancelled)
+            hidden_states = runner.run(layer, hidden_states)
+        theirs = _unless(cancelled, original.log_chances_of(batch.index))
+        loss, divergence = compare(runner, runner.norm(hidden_states), batch.tokens, theirs)
+        losses.append(loss)
+        divergences.append(divergence)
+    return torch.cat(losses), torch.cat(divergences)
+
+
+def _unless(cancelled: Cancel, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same pieces, as long as nobody wants them to end."""
+    for piece in pieces:
+        stop_if(cancelled)
+        yield piece

@@ -1,0 +1,155 @@
+"""What if: how good an edited model would be, answered by running only what the edits changed."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from torch import Tensor
+
+from come.errors import ComeError
+from come.evaluate.perplexity import from_losses, mean_stderr
+from come.events import OnProgress
+from come.measurement.measurement import Measurement
+from come.models import Bundle
+from come.plan.plan import Plan
+from come.serving.limits import Limits, current
+from come.serving.resident.cancel import Cancel, never, stop_if
+from come.serving.resident.kept import Keep
+from come.serving.whatif.answer import Answer, halves
+from come.serving.whatif.build import Builder, lowest_change
+from come.serving.whatif.edits import plan_of
+from come.serving.whatif.original import Original, observe
+from come.serving.whatif.predict import predict
+from come.serving.whatif.question import Question
+
+ANSWERS = 512  # kept, for going back and forth between plans
+
+
+def what_if(
+    bundle: Bundle,
+    tokens: Tensor,
+    measurement: Measurement | None = None,
+    *,
+    limits: Limits | None = None,
+    on_progress: OnProgress = None,
+) -> WhatIf:
+    """What answers questions about a model on held-back tokens; runs the model over them once.
+
+    Args:
+        bundle: the original; it is left as it was.
+        tokens: int64 (sequences, tokens). A thousand in short sequences give an answer in seconds, with its error.
+        measurement: of the original on its calibration tokens.
+        limits: how much memory it may take.
+        on_progress: told of the pass.
+    """
+    limits = limits or current()
+    original = observe(
+        bundle,
+        tokens,
+        border_bytes=limits.border_bytes,
+        chance_bytes=limits.chance_bytes,
+        on_progress=on_progress,
+    )
+    return WhatIf(original, Builder(bundle, limits.layer_bytes), measurement)
+
+
+class WhatIf:
+    """Answers questions about one original model on one text.
+
+    Args:
+        original: the model on the text, as ``observe`` left it.
+        builder: makes its edited models; one may serve several texts.
+        measurement: of the original on its calibration tokens; without it, nothing can be concatenated or suggested.
+    """
+
+    def __init__(self, original: Original, builder: Builder, measurement: Measurement | None = None) -> None:
+        self.bundle = original.known.bundle
+        self.original = original
+        self.measurement = measurement
+        self._builder = builder
+        self._answers: Keep[Answer] = Keep(ANSWERS)
+
+    def answer(self, asked: Question | Plan, cancelled: Cancel = never) -> Answer:
+        """What the edits of a question, or the steps of a plan, would come to.
+
+        Exactly what ``come.evaluate.measure_divergence`` says of the whole edited model on the same tokens.
+
+        Raises:
+            ComeError: the edits are impossible, or the plan is for another model.
+            Cancelled: a newer question was asked.
+        """
+        began = time.perf_counter()
+        key = asked.model_dump_json()
+        known = self._answers.get(key)
+        if known is not None:
+            return known.model_copy(update={"cached": True, "seconds": time.perf_counter() - began})
+        stop_if(cancelled)
+        edited = self.build(asked)
+        start = lowest_change(self.bundle, edited)
+        losses, divergences = predict(edited, self.original, start, cancelled)
+        answer = self._told(edited, start, losses, divergences, began)
+        return self._answers.put(key, answer)
+
+    def build(self, asked: Question | Plan) -> Bundle:
+        """The edited model, over the original's weights.
+
+        Raises:
+            ComeError: as for ``answer``.
+        """
+        if isinstance(asked, Plan):
+            return self._builder.planned(asked)
+        return self._builder.edited(asked, self.measurement)
+
+    def plan(self, question: Question) -> Plan:
+        """The plan of a question's edits.
+
+        Raises:
+            ComeError: the edits are impossible.
+        """
+        return plan_of(question, self.bundle, self.measurement)
+
+    def measured(self) -> Measurement:
+        """The measurement of the original.
+
+        Raises:
+            ComeError: there is none.
+        """
+        if self.measurement is None:
+            raise ComeError("The model was not measured.", "Run the analysis first.")
+        return self.measurement
+
+    def _told(self, edited: Bundle, start: int, losses: Tensor, divergences: Tensor, began: float) -> Answer:
+        text = from_losses(losses, self.original.known.tokens, self.bundle.tokenizer)
+        by_sequence = divergences.double()
+        lower, upper = halves(losses.double().tolist())
+        return Answer(
+            layers=len(edited.layers),
+            parameters=edited.parameters,
+            bytes=edited.bytes,
+            speed_up=multiplied(self.bundle) / multiplied(edited),
+            perplexity=text.value,
+            perplexity_stderr=text.stderr,
+            bits_per_byte=text.bits_per_byte,
+            bits_per_byte_stderr=text.bits_per_byte_stderr,
+            kl=float(by_sequence.mean()),
+            kl_stderr=mean_stderr(by_sequence),
+            losses=tuple(losses.tolist()),
+            divergences=tuple(divergences.tolist()),
+            perplexity_halves=(_exp(lower), _exp(upper)),
+            kl_halves=halves(by_sequence.tolist()),
+            tokens=text.tokens,
+            start=start,
+            seconds=time.perf_counter() - began,
+        )
+
+
+def multiplied(bundle: Bundle) -> int:
+    """How many weights every token is multiplied with: those of the layers and of the head."""
+    head = bundle.model.get_submodule(bundle.family.head)
+    weights: int = sum(parameter.numel() for part in (bundle.layers, head) for parameter in part.parameters())
+    return weights
+
+
+def _exp(loss: float) -> float:
+    return math.inf if loss > 700 else math.exp(loss)  # what float64 holds

@@ -1,0 +1,178 @@
+"""Training one layer on the hidden states that should enter and leave it: a job that any process can do by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from come.errors import ComeError
+from come.measurement.layer_runner import Call, LayerRunner
+from come.models import Family
+from come.training.losses import loss_named
+from come.training.low_rank import add_low_rank, folded
+from come.training.precision import arithmetic
+from come.training.states import States
+from come.training.student import keep_silenced, own
+from come.training.trainer import Outcome, Report, TrainOptions, held_out_sequences, sequences_a_batch, train
+
+
+@dataclass(frozen=True)
+class LayerOptions(TrainOptions):
+    """How a layer is trained (``TrainOptions``), and on what loss.
+
+    Attributes:
+        lr: the highest learning rate.
+        loss: "kl" of softmaxes over the hidden dimension, normalised "mse", "cosine", or "plain-mse".
+        rank: train low-rank additions (LoRA) of that rank instead of the weights themselves.
+        alpha: LoRA's scale, as a multiple of the rank.
+        threads: CPU threads a layer; the results of two runs are the same bits where it is the same.
+    """
+
+    lr: float = 3e-4
+    loss: str = "mse"
+    rank: int | None = None
+    alpha: float = 2.0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense for any model."""
+        super().__post_init__()
+        loss_named(self.loss)
+        for name in ("rank", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ComeError(f"A {name} of {value} makes no sense.", "Give 1 or more.")
+
+
+@dataclass
+class LayerJob:
+    """All that training a layer takes.
+
+    Attributes:
+        layer: its number in the student.
+        module: the layer; it stays as it is.
+        family: where it keeps its parts.
+        calls: what else the layer is called with, by how many sequences there are.
+        entering, leaving: the hidden states, of all sequences; the last ones are held out.
+        held_out: how many.
+        device: where to train.
+        options: how.
+        threads: CPU threads.
+        checkpoint: the file for its state.
+    """
+
+    layer: int
+    module: nn.Module
+    family: Family
+    calls: dict[int, Call]
+    entering: States
+    leaving: States
+    held_out: int
+    device: torch.device
+    options: LayerOptions
+    threads: int
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a job came to: the layer's new parameters by their names in the layer, float32, and how it went."""
+
+    layer: int
+    tensors: dict[str, Tensor]
+    outcome: Outcome = field(default_factory=Outcome)
+
+
+def train_layer(job: LayerJob, report: Report | None = None, stop: Callable[[], bool] | None = None) -> Trained:
+    """Do a job, on as many threads as it says."""
+    with threads(job.threads):
+        problem = LayerProblem(job)
+        outcome = train(problem, job.options, checkpoint=job.checkpoint, report=report, stop=stop)
+        return Trained(job.layer, problem.trained(), outcome)
+
+
+class LayerProblem:
+    """One layer, and the hidden states that should enter and leave it."""
+
+    def __init__(self, job: LayerJob) -> None:
+        rank, family = job.options.rank, job.family
+        self.job, self.loss = job, loss_named(job.options.loss)
+        self.module, self.parameters = own(job.module, lambda name: rank is None)
+        if rank is None:
+            keep_silenced(self.module, family, self.parameters.values())
+        else:
+            self.parameters = add_low_rank(self.module, family, [""], rank, job.options.alpha, job.options.seed)
+        self.seq_len = job.entering.shape[1]
+        self.sequences = job.entering.shape[0] - job.held_out
+
+    def run(self, sequences: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """What the layer makes of some sequences, and what it should."""
+        entering, wanted = (
+            states[sequences].to(self.job.device, torch.float32) for states in (self.job.entering, self.job.leaving)
+        )
+        args, kwargs = self.job.calls[len(entering)]
+        with arithmetic(self.job.device, self.job.options.precision):
+            output = self.module(entering, *args, **kwargs)
+        return (output if isinstance(output, Tensor) else output[0]), wanted
+
+    def gradients(self, sequences: Tensor) -> float:
+        """Add the gradient of the loss of some sequences to the parameters'; returns the loss."""
+        loss = self.loss(*self.run(sequences))
+        loss.backward()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def held_out(self) -> float:
+        """The mean loss of the sequences that are held out."""
+        size, total = sequences_a_batch(self, self.job.options), self.sequences + self.job.held_out
+        whole = 0.0
+        for start in range(self.sequences, total, size):
+            rows = slice(start, min(start + size, total))
+            whole += float(self.loss(*self.run(rows))) * (rows.stop - rows.start)
+        return whole / self.job.held_out
+
+    def trained(self) -> dict[str, Tensor]:
+        """The layer's parameters as they are now, by name."""
+        if self.job.options.rank is not None:
+            return folded(self.module)
+        return {name: parameter.detach().cpu() for name, parameter in self.parameters.items()}
+
+
+def calls_for(runner: LayerRunner, layer: int, tokens: Tensor, options: TrainOptions) -> dict[int, Call]:
+    """What a layer is called with, for every batch size that training and holding out come to."""
+    held_out = held_out_sequences(tokens, options)
+    size = min(len(tokens) - held_out, max(1, options.batch_tokens // tokens.shape[1]))
+    sizes = {size, min(size, held_out), held_out % size} - {0}
+    found = {}
+    for each in sizes:
+        with torch.no_grad():
+            runner.enter(tokens[:each])
+        args, kwargs = runner.call(layer, tokens[:each].shape)
+        found[each] = _float32(args), _float32(kwargs)
+    return found
+
+
+def _float32(value: Any) -> Any:
+    """The same with every tensor of numbers as float32, as the layer is when it is trained."""
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, tuple | list):
+        return type(value)(_float32(each) for each in value)
+    return {name: _float32(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within, CPU work is done on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

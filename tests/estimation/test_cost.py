@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import come
+from come.errors import ComeError
+from come.estimation.cost import estimate
+from come.estimation.device import Device, known_device, remember
+from come.estimation.methods import baseline_schedule
+from come.estimation.published import published
+from come.measurement.hidden_state_cache import Borders
+from come.measurement.measure import measure
+from come.models import Facts
+from come.pruning.registry import methods
+from come.request import RunConfig
+from come.runs import create
+from tests.tiny import tiny_bundle, tiny_folder, tiny_tokens
+
+GB = 10**9
+DEVICE = Device("a machine", {"float32": 1e9, "bfloat16": 2e9}, 1e9, 8 * GB)
+GPU = Device("a GPU", {"float32": 1e9}, 1e9, 8 * GB, kind="cuda", host_memory=16 * GB, disk_free=GB)
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    return come.describe(tiny_folder(tmp_path_factory.mktemp("model"), layers=8))
+
+
+def request(**changes: Any) -> RunConfig:
+    settings = {"n_tokens": 1024, "seq_len": 64, "evaluation_tokens": 256, "target_layers": 5, **changes}
+    return RunConfig.model_validate(settings)
+
+
+def seconds(facts: Facts, device: Device = DEVICE, **changes: Any) -> float:
+    return estimate(request(**changes), facts, device).seconds
+
+
+def compressing(facts: Facts, **changes: Any) -> float:
+    return estimate(request(**changes), facts, DEVICE).seconds_by_stage["compress"]
+
+
+def test_the_same_device_gives_the_same_estimate(facts: Facts) -> None:
+    assert estimate(request(), facts, DEVICE) == estimate(request(), facts, DEVICE)
+
+
+@pytest.mark.parametrize("method", sorted(methods()))
+def test_every_method_has_an_estimate_whose_stages_add_up(facts: Facts, method: str) -> None:
+    options = {"plus": False} if "plus" in methods()[method].defaults() else {}  # six of eight layers stay with it
+    told = estimate(request(method=method, options=options), facts, DEVICE)
+    assert told.seconds == pytest.approx(sum(told.seconds_by_stage.values()))
+    assert min(told.seconds_by_stage.values()) > 0
+    left = 8 if methods()[method].target == "parameters" else 5
+    assert (told.layers, told.fits, told.warnings) == (left, True, ())
+
+
+@pytest.mark.parametrize("method", [name for name, each in methods().items() if each.target == "parameters"])
+def test_a_method_that_keeps_every_layer_has_them_all_run_and_saved(facts: Facts, method: str) -> None:
+    everything = {"evaluate": ["ppl", "acc", "speed"], "recover": ["logits"], "recover_tokens": 1024}
+    whole = estimate(request(method="reverse", target_layers=8, **everything), facts, DEVICE)
+    told = estimate(request(method=method, **everything), facts, DEVICE)
+    assert told.disk_bytes == whole.disk_bytes
+    later = [stage for stage in told.seconds_by_stage if stage not in ("load", "compress")]
+    assert {"evaluate pruned", "accuracy pruned", "speed", "recover", "save"} <= set(later)
+    assert {stage: told.seconds_by_stage[stage] for stage in later} == pytest.approx(
+        {stage: whole.seconds_by_stage[stage] for stage in later}
+    )
+    assert estimate(request(method=method, target_layers=3), facts, DEVICE).seconds > 0
+
+
+def test_an_analysis_has_the_stage_that_its_run_has(facts: Facts) -> None:
+    told = estimate(request(kind="analyze", target_layers=None), facts, DEVICE)
+    assert list(told.seconds_by_stage) == ["start", "load", "text", "measure"]
+    assert told.layers == 8
+    bare = estimate(request(kind="analyze", target_layers=None, similarity=()), facts, DEVICE)
+    assert bare.seconds < told.seconds
+    assert bare.memory_bytes < told.memory_bytes
+
+
+def test_stages_have_the_names_of_a_runs_results(facts: Facts) -> None:
+    assert set(estimate(request(), facts, DEVICE).seconds_by_stage) == {
+        *("start", "load", "text", "compress", "evaluate original", "evaluate pruned", "save")
+    }
+    plain = estimate(request(evaluate=[], keep_model=False), facts, DEVICE)
+    assert set(plain.seconds_by_stage) == {"start", "load", "text", "compress"}
+    assert plain.disk_bytes < 2_000_000
+
+
+def test_more_tokens_take_longer_in_proportion(facts: Facts) -> None:
+    once, twice, four = (compressing(facts, n_tokens=n) for n in (65536, 131072, 262144))
+    assert once < twice < four
+    assert four - twice == pytest.approx(2 * (twice - once), rel=1e-6)
+
+
+def test_more_layers_to_remove_take_longer(facts: Facts) -> None:
+    taken = [compressing(facts, target_layers=target, n_tokens=65536) for target in (7, 6, 5, 4)]
+    assert taken == sorted(taken)
+
+
+def test_a_deeper_model_takes_longer(tmp_path: Path, facts: Facts) -> None:
+    deeper = come.describe(tiny_folder(tmp_path, layers=12))
+    assert seconds(deeper, target_layers=9) > seconds(facts, target_layers=5)
+
+
+def test_longer_windows_take_fewer_passes(facts: Facts) -> None:
+    pairs, triples = (compressing(facts, target_layers=4, n_tokens=65536, options={"span": span}) for span in (2, 3))
+    assert triples < pairs
+
+
+def test_fewer_passes_take_less_and_removals_least(facts: Facts) -> None:
+    many = compressing(facts, n_tokens=65536)
+    one = compressing(facts, n_tokens=65536, options={"passes": 1})
+    by_hand = compressing(facts, n_tokens=65536, target_layers=None, options={"windows": [[0, 1], [2, 3], [4, 5]]})
+    removal = compressing(facts, n_tokens=65536, method="shortgpt")
+    by_chance = compressing(facts, n_tokens=65536, method="random")
+    assert by_chance < removal < one < many
+    assert by_hand == pytest.approx(one, rel=0.05)
+
+
+def test_a_refit_costs_a_layer_and_its_sums_for_each_merge(facts: Facts) -> None:
+    plain, refitted = (compressing(facts, options={"refit": refit}) for refit in (False, True))
+    assert 0 < refitted - plain < plain
+    once = {"passes": 1}
+    assert compressing(facts, options=once | {"refit": True}) - compressing(facts, options=once) > refitted - plain
+    after = estimate(request(recover=["refit"], recover_tokens=request().n_tokens), facts, DEVICE)
+    assert after.seconds_by_stage["recover"] > refitted - plain, "the layers between are run as well"
+
+
+@pytest.mark.parametrize("device", [DEVICE, GPU])
+def test_a_refit_holds_its_sums_and_what_it_solves(facts: Facts, device: Device) -> None:
+    small = {"target_layers": 7, "n_tokens": 256, "evaluation_tokens": 64, "batch_size": 1}
+    wide = dataclasses.replace(facts, intermediate_size=4096)
+    plain = estimate(request(**small), wide, device)
+    assert "refit" not in plain.memory_by_part
+    for changes in (
+        {"options": {"refit": True}},
+        {"recover": ["refit"]},
+        {"recover": ["default"]},
+        {"method": "shortgpt", "recover": ["logits", "refit"]},
+    ):
+        told = estimate(request(**small, **changes), wide, device)
+        # Two sums and two arrays to solve them, in float64; half of one more was measured.
+        assert 4 <= told.memory_by_part["refit"] / (8 * 4096**2) <= 5
+        assert told.memory_bytes - plain.memory_bytes > 0.9 * told.memory_by_part["refit"]
+    assert "refit" not in estimate(request(**small, recover=["logits"]), wide, device).memory_by_part
+
+
+def test_a_mask_holds_its_output_maps_and_what_its_tuning_solves(facts: Facts) -> None:
+    plain, masked, tuned = (
+        estimate(request(method=method, options=options), facts, DEVICE)
+        for method, options in (("taylor", {"plus": False}), ("fisher", {"tune": False}), ("fisher", {}))
+    )
+    assert "merged layers" not in plain.memory_by_part
+    assert masked.memory_by_part["merged layers"] == 8 * 32 * (48 + 32) * 4
+    assert tuned.memory_by_part["merged layers"] == 2 * masked.memory_by_part["merged layers"]
+    assert tuned.memory_by_part["mask tuning"] >= 4 * 4 * 48**2 and "mask tuning" not in masked.memory_by_part
+
+
+def test_gradients_cost_the_way_back_and_tuning_six_passes_more(facts: Facts) -> None:
+    one, taylor, fisher, tuned = (
+        compressing(facts, n_tokens=65536, method=method, options=options)
+        for method, options in (
+            ("deeper", {}),
+            ("taylor", {"plus": False}),
+            ("fisher", {"tune": False}),
+            ("fisher", {"tune": True}),
+        )
+    )
+    assert one < fisher < taylor < tuned
+    counted, heads = [], []
+    for name, options in (("taylor", {"plus": False}), ("fisher", {"tune": False}), ("fisher", {})):
+        schedule = baseline_schedule(facts, 5, methods()[name].parse(options), name, 65536, 1)
+        assert schedule is not None
+        counted.append(schedule.unmeasured / facts.layers)
+        heads.append(schedule.heads)
+    assert counted == [2 + 2, 2 + 1, 2 + 1 + 6], "as often forwards; back through weights and states, or states alone"
+    assert heads == [3, 3, 3]
+    halved = compressing(facts, method="taylor", dtype="bfloat16", n_tokens=65536, options={"plus": False})
+    assert halved > 0.7 * taylor, "in float32, which is half as fast, go the layers that gradients go through"
+    unkept = baseline_schedule(facts, 5, methods()["taylor"].parse({}), "taylor", 65536, facts.layers + 1)
+    assert unkept is not None and unkept.unmeasured > 4 * facts.layers, "what enters a layer is run again"
+
+
+def test_the_light_layer_is_trained(facts: Facts) -> None:
+    def streamline(**options: Any) -> float:
+        return compressing(facts, n_tokens=65536, method="streamline", options=options)
+
+    assert compressing(facts, n_tokens=65536, method="shortgpt") < streamline(steps=1) < streamline()
+    one, two, three = (streamline(steps=steps) for steps in (1000, 2000, 3000))
+    assert two - one == pytest.approx(three - two)
+    assert streamline(minutes=30) - streamline(minutes=10) == pytest.approx(20 * 60)
+    assert streamline(minutes=30, steps=5) > 30 * 60
+    untouched = compressing(facts, method="streamline", target_layers=8, options={"minutes": 30})
+    assert untouched < 1, "nothing is removed, so nothing is trained"
+
+
+def test_a_search_costs_its_candidates(facts: Facts) -> None:
+    plain = compressing(facts, target_layers=7)
+    found = [
+        compressing(facts, target_layers=7, method="come-p", options=options)
+        for options in ({"granularity": 4}, {"search": "coarse-to-fine"}, {})
+    ]
+    assert plain < found[0] < found[1] < found[2]
+
+
+def test_a_small_budget_means_layers_run_again_but_less_memory(facts: Facts) -> None:
+    roomy = estimate(request(n_tokens=65536), facts, DEVICE)
+    tight = estimate(request(n_tokens=65536, options={"memory_budget": 0}), facts, DEVICE)
+    assert tight.seconds_by_stage["compress"] > roomy.seconds_by_stage["compress"]
+    assert tight.memory_bytes < roomy.memory_bytes
+    kept = (facts.layers - 1) // Borders(8, 32, 65536, 4, 2 * GB).stride * 32 * 65536 * 4
+    assert roomy.memory_by_part["hidden states"] == kept
+
+
+def test_an_analysis_tells_where_windows_will_lie() -> None:
+    bundle = tiny_bundle(layers=8)
+    seen = measure(bundle, tiny_tokens(), similarity=())
+    facts = _facts_like(bundle)
+    taken = {}
+    for first in (0, 6):
+        influence = torch.full((7,), 0.4)
+        influence[first] = 0.1
+        analysis = dataclasses.replace(seen, skip_influence=influence)
+        told = estimate(request(n_tokens=65536, target_layers=6), facts, DEVICE, measurement=analysis)
+        taken[first] = told.seconds_by_stage["compress"]
+        assert any("analysis" in sentence for sentence in told.assumptions)
+    assert taken[6] < taken[0]
+    assert taken[6] < compressing(facts, n_tokens=65536, target_layers=6)
+
+
+def _facts_like(bundle: come.Bundle) -> Facts:
+    from come.models.facts import _facts
+
+    return _facts(bundle.source, bundle.model.config, True)
+
+
+def test_what_does_not_fit_is_warned_of(facts: Facts) -> None:
+    small = Device("a small machine", {"float32": 1e9}, 1e9, 1_000_000)
+    told = estimate(request(), facts, small)
+    assert not told.fits
+    assert len(told.warnings) == 1
+    assert "memory" in told.warnings[0] and "choose" in told.warnings[0]
+    assert told.seconds > 0
+
+
+def test_a_full_disk_is_warned_of(facts: Facts) -> None:
+    full = Device("a machine", {"float32": 1e9}, 1e9, 8 * GB, disk_free=100)
+    told = estimate(request(), facts, full)
+    assert not told.fits
+    assert "disk" in told.warnings[0]
+
+
+def test_a_gpu_and_its_main_memory_are_two_rooms(facts: Facts) -> None:
+    told = estimate(request(), facts, GPU)
+    assert told.fits
+    starved = Device("a GPU", {"float32": 1e9}, 1e9, 8 * GB, kind="cuda", host_memory=1000, disk_free=GB)
+    assert "main memory" in estimate(request(), facts, starved).warnings[0]
+
+
+def test_weights_that_do_not_fit_lie_in_main_memory_and_cost_time(facts: Facts) -> None:
+    tiny = Device("a GPU", {"float32": 1e9}, 1e9, 100_000, kind="cuda", host_memory=16 * GB, disk_free=GB)
+    spread = estimate(request(device="balanced"), facts, tiny)
+    assert "main memory" in spread.warnings[-1]
+    assert spread.seconds > estimate(request(device="balanced"), facts, GPU).seconds
+    assert any("--device balanced" in warning for warning in estimate(request(device="cuda"), facts, tiny).warnings)
+    assert estimate(request(device="auto"), facts, tiny) == spread, "it is spread by itself"
+
+
+def test_more_devices_hold_more_and_are_not_faster(facts: Facts) -> None:
+    config = request(dtype="bfloat16")
+    one, four = (estimate(config, facts, published("A100 80GB", count)) for count in (1, 4))
+    assert one.seconds == four.seconds
+    assert any("extrapolation" in sentence for sentence in four.assumptions)
+
+
+def test_without_facts_the_config_is_looked_up(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    text = tmp_path / "text.txt"
+    text.write_text("one two three " * 500)
+    told = estimate(request(model=str(folder), text=str(text)), device=DEVICE)
+    assert told.layers == 5
+    assert json.loads(json.dumps(told.to_dict()))["seconds"] == told.seconds
+    with pytest.raises(ComeError, match="no-such"):
+        estimate(request(model=str(folder), text="no-such-text.txt"), device=DEVICE)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target_layers": 9}, "out of range"),
+        ({"n_tokens": 10}, "do not fill one sequence"),
+        ({"evaluation_tokens": 10}, "do not fill one sequence"),
+        ({"seq_len": 512}, "longer than"),
+        ({"options": {"spam": 2}}, "no option"),
+        ({"options": {"passes": 9}}, "passes"),
+        ({"dtype": "float16"}, "not known"),
+        ({"method": "comb"}, "no method"),
+    ],
+)
+def test_impossible_requests_are_one_sentence(facts: Facts, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ComeError, match=words):
+        estimate(request(**changes), facts, DEVICE)
+
+
+def test_without_a_device_the_known_one_serves_until_it_is_measured_again(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember(DEVICE, "float32")
+    assert estimate(request(), facts).device.flops == DEVICE.flops
+
+    def measured(dtype: str, seconds: float = 1.0, device: str = "auto") -> Device:
+        return Device("measured anew", {dtype: 5e9}, 1e9, 8 * GB, measured=True)
+
+    monkeypatch.setattr(importlib.import_module("come.estimation.cost"), "measure_device", measured)
+    assert estimate(request(), facts, remeasure=True).device.name == "measured anew"
+    known = known_device("float32")
+    assert known is not None and known.flops == {"float32": 5e9}
+
+
+def test_an_earlier_analysis_of_the_model_is_found(tmp_path: Path) -> None:
+    from come.runs import execute
+
+    folder = tiny_folder(tmp_path)
+    text = tmp_path / "text.txt"
+    text.write_text("one two three four " * 1000)
+    what = {"model": str(folder), "text": str(text)}
+    execute(create(request(kind="analyze", target_layers=None, **what)))
+    told = estimate(request(target_layers=4, seed=7, **what), device=DEVICE)
+    assert any("analysis" in sentence for sentence in told.assumptions)
+
+
+def test_the_documented_table_is_the_one_that_the_benchmark_prints() -> None:
+    from benchmarks.estimate import extrapolated
+
+    documented = (Path(__file__).parents[2] / "docs" / "cost.md").read_text("utf-8")
+    assert extrapolated() in documented

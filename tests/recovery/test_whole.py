@@ -1,0 +1,119 @@
+"""Training the whole model: logit distillation, LoRA, partial fine-tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import come
+from come.models.bundle import weights_hash
+from come.recovery.recover import recover
+from come.recovery.vocabulary import VocabularyLoss
+from come.recovery.whole_model import WholeModel, WholeOptions
+from come.training.student import own_bundle
+from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights
+from tests.tiny import CASES, tiny_bundle
+
+QUICK: dict[str, Any] = {"steps": 6, "lr": 3e-3, "batch_tokens": 64, "check_every": 2, "precision": "float32"}
+BY_TEACHER = {**QUICK, "text": 0.0}  # tokens at random teach a student nothing that its teacher says
+
+
+def divergence(teacher: come.Bundle, student: come.Bundle) -> float:
+    with torch.no_grad():
+        wanted, made = (each.model(TOKENS).logits.float().log_softmax(-1) for each in (teacher, student))
+    return float((wanted.exp() * (wanted - made)).sum(-1).mean())
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_logits_bring_every_family_nearer_to_its_teacher(family: str, tmp_path: Path) -> None:
+    student, teacher = merged(family)
+    before = weights_hash(student.model), weights_hash(teacher.model)
+    result = recover(student, teacher, TOKENS, "logits", **BY_TEACHER)
+    assert (weights_hash(student.model), weights_hash(teacher.model)) == before
+    assert divergence(teacher, result.bundle) < divergence(teacher, student)
+    assert same_weights(rebuilt(teacher, result, tmp_path), result.bundle)
+    embeddings = {name for path in student.family.embeddings for name in (f"{path}.weight",)}
+    assert not embeddings & set(result.plan.steps[-1].tensors)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_k": 4},
+        {"temperature": 2.0},
+        {"text": 0.5},
+        {"trains": "all"},
+        {"trains": "layers"},
+        {"trains": "merged"},
+        {"precision": "bfloat16"},
+    ],
+)
+def test_options_of_logits(options: dict[str, Any]) -> None:
+    student, teacher = merged("qwen2")  # its head is tied
+    result = recover(student, teacher, TOKENS, "logits", **BY_TEACHER | options)
+    assert divergence(teacher, result.bundle) < divergence(teacher, student)
+    changed = set(result.plan.steps[-1].tensors)
+    assert ("model.embed_tokens.weight" in changed) == (options.get("trains") == "all")
+    layers = {name.split(".")[2] for name in changed if name.startswith("model.layers.")}
+    merges = {str(layer) for layer, group in enumerate(student.plan.groups()) if len(group) > 1}
+    assert layers == (merges if options.get("trains") == "merged" else {"0", "1", "2", "3"})
+    head = result.bundle.model.lm_head.weight
+    assert head is result.bundle.model.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize("changes", [{"gradient_checkpointing": True}, {"micro_tokens": 32}])
+def test_saving_memory_changes_no_gradient(changes: dict[str, Any]) -> None:
+    bundle = tiny_bundle()
+    found = []
+    for each in ({}, changes):
+        student, parameters = own_bundle(bundle, lambda name: True)
+        options = WholeOptions(precision="float32", **each)
+        problem = WholeModel(student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), options)
+        loss = problem.gradients(torch.arange(6))
+        found.append((loss, {name: parameter.grad for name, parameter in parameters.items()}))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_gradients_are_those_of_the_model_itself() -> None:
+    bundle = tiny_bundle()
+    student, parameters = own_bundle(bundle, lambda name: True)
+    problem = WholeModel(student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), WholeOptions(precision="float32"))
+    loss = problem.gradients(torch.arange(4))
+    expected = bundle.model(TOKENS[:4], labels=TOKENS[:4]).loss
+    expected.backward()
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    for name, parameter in bundle.model.named_parameters():
+        torch.testing.assert_close(parameters[name].grad, parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("how", ["lora", "partial"])
+def test_comparisons_lower_the_loss_of_the_text(how: str, family: str, tmp_path: Path) -> None:
+    student, teacher = merged(family)
+    tokens = TOKENS[:3].repeat(8, 1)
+    result = recover(student, teacher, tokens, how, **QUICK | {"lr": 1e-2, "steps": 12})
+    assert come.perplexity(result.bundle, tokens) < come.perplexity(student, tokens)
+    assert same_weights(rebuilt(teacher, result, tmp_path), result.bundle)
+    changed = set(result.plan.steps[-1].tensors)
+    tied = student.model.config.tie_word_embeddings
+    if how == "partial":
+        assert not any(name.startswith(f"{student.family.layers}.0.") for name in changed)
+        assert any("tied" in note for note in result.plan.notes) == tied
+        assert any("embed" in name or "lm_head" in name or "wte" in name for name in changed)
+    else:
+        assert all(name.startswith(student.family.layers) for name in changed)
+        assert "peft" not in str(type(result.bundle.model)).lower()
+        assert not hasattr(result.bundle.model, "peft_config")
+
+
+def test_the_original_is_taken_as_a_control() -> None:
+    teacher = tiny_bundle()
+    tokens = TOKENS[:3].repeat(8, 1)
+    result = recover(teacher, teacher, tokens, ["refit", "lora"], control=True, **QUICK | {"lr": 1e-2})
+    assert come.perplexity(result.bundle, tokens) < come.perplexity(teacher, tokens)
+    assert len(result.plan.steps) == 1

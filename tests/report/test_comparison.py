@@ -1,0 +1,126 @@
+"""Which runs compare, what is taken of their results.json, and what each is called."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from come.report import comparison, measured, metrics
+from come.request import RunConfig
+from come.runs import Run
+from tests.app import synthetic
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def change(run: Run, **fields: object) -> Run:
+    """Write other fields into a run's request."""
+    config = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps(config | fields))
+    return Run(run.path)
+
+
+def test_everything_measured_is_taken(runs: Path) -> None:
+    run = synthetic.sweep(runs, ["come"], [24])[0]
+    item = comparison.entry(run)
+    assert item is not None and item.pruned is not None and item.original is not None
+    written, found = run.results(), item.pruned.values
+    assert found["perplexity"] == measured.Value(
+        written["pruned"]["perplexity"], written["pruned"]["perplexity_stderr"]
+    )
+    assert found["kl"].value == written["pruned"]["kl"]
+    accuracies = [task["acc"] for task in written["pruned"]["accuracy"].values()]
+    assert found["accuracy"].value == pytest.approx(sum(accuracies) / 4)
+    assert found["accuracy"].stderr == pytest.approx(0.035 / 2)
+    assert found["accuracy"].chance == pytest.approx((0.5 + 3 * 0.25) / 4)
+    assert found["accuracy/cloze_facts"].chance == 0.25
+    assert found["retention"].value == written["pruned"]["retention"]["mean"]["value"]
+    before, after = (written[side]["speed"]["decode_tokens_per_second"] for side in ("original", "pruned"))
+    assert found["decode"].value == pytest.approx(after / before)
+    assert found["decode"].quartiles == pytest.approx((0.98 * after / before, 1.03 * after / before))
+    assert "decode" not in item.original.values and "kl" not in item.original.values
+    assert item.pruned.removed == pytest.approx(6 * synthetic.A_LAYER / synthetic.PARAMETERS)
+
+
+def test_what_was_not_measured_is_not_there() -> None:
+    side = {
+        "parameters": 5,
+        "perplexity": math.nan,
+        "perplexity_stderr": 1.0,
+        "kl": None,
+        "accuracy": {"x": {"f1": 0.5}},
+    }
+    assert measured.values(side, {}) == {}
+    assert measured.values({"retention": {"mean": {}}, "speed": None}, {}) == {}
+    assert "prefill" not in measured.values({"speed": {"prefill_tokens_per_second": 5.0}}, {})
+
+
+def test_metrics_are_offered_where_one_run_has_them(runs: Path) -> None:
+    items = [comparison.entry(run) for run in synthetic.sweep(runs, ["come"], [24], measure=("ppl",))]
+    keys = [metric.key for metric in metrics.measured([item.pruned for item in items if item and item.pruned])]
+    assert keys == ["perplexity", "bits_per_byte", "kl", "weights"]
+    whole = comparison.entry(synthetic.sweep(runs / "more", ["come"], [24])[0])
+    assert whole is not None and whole.pruned is not None
+    offered = [metric.key for metric in metrics.measured([whole.pruned]) if metric.drawn]
+    assert offered[:5] == ["perplexity", "bits_per_byte", "kl", "accuracy", "retention"]
+    assert offered[5:9] == ["prefill", "decode", "weights", "peak_memory"]
+    assert "accuracy/cloze_facts" in offered and "retention/cloze_facts" in offered
+    assert metrics.metric("accuracy/cloze_facts").title == "Accuracy: cloze facts"
+
+
+def test_a_method_that_keeps_its_layers_stands_at_its_target(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "_leaves_fewer", lambda method: method != "fisher")
+    item = comparison.entry(synthetic.sweep(runs, ["fisher"], [24])[0])
+    assert item is not None and item.pruned is not None
+    assert item.pruned.layers == 24 and item.pruned.keeps_layers
+    assert item.name == "fisher, 24 layers' size" or item.name.endswith("24 layers' size")
+
+
+def test_a_run_that_evaluated_nothing_says_so(runs: Path) -> None:
+    item = comparison.entry(synthetic.sweep(runs, ["come"], [24], measure=())[0])
+    assert item is not None and item.pruned is None and item.reason == "nothing was evaluated"
+
+
+def test_a_run_may_have_been_asked_for_accuracy_alone(runs: Path) -> None:
+    run = change(synthetic.sweep(runs, ["come"], [24], measure=("acc",))[0], evaluate=["acc"])
+    item = comparison.entry(run)
+    assert item is not None and item.pruned is not None and item.title.endswith("no text")
+
+
+def test_a_failed_run_says_why(runs: Path) -> None:
+    run = synthetic.write(runs, "1", {}, "come", 24, status="failed")
+    run.update(error="The disk is full.")
+    item = comparison.entry(run)
+    assert item is not None and item.reason == "failed: The disk is full."
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "CoMe"),
+        ({"exponent": 1.0, "batch_size": 4}, "CoMe"),
+        ({"exponent": 2.0}, "CoMe (exponent 2.0)"),
+        ({"no_repeat": False}, "CoMe (repeat)"),
+        ({"windows": [[4, 5], [9, 11]]}, "CoMe (windows 4–5 9–11)"),
+    ],
+)
+def test_a_series_is_named_by_what_is_not_usual(options: dict, name: str) -> None:
+    assert comparison.series(RunConfig(method="come", options=options)) == name
+
+
+def test_runs_calibrated_otherwise_are_a_series_of_their_own(runs: Path) -> None:
+    made = synthetic.sweep(runs, ["come"], [27, 24, 21])
+    change(made[0], n_tokens=8192)
+    items = [item for item in map(comparison.entry, map(Run, (run.path for run in made))) if item]
+    (group,) = comparison.groups(items).values()
+    assert [item.pruned.series for item in group if item.pruned] == [
+        "CoMe, calibrated on 8,192 tokens of python-docs",
+        "CoMe",
+        "CoMe",
+    ]
