@@ -38,11 +38,12 @@ bench: ## print the benchmark tables, and draw docs/images/scaling.svg anew
 	@$(INSTALL) browser
 	@$(VENV) -m benchmarks
 
-lint: ## check style, formatting and types
+lint: ## check style, formatting, types and which way imports point
 	@$(INSTALL) dev
 	@$(VENV) -m ruff check
 	@$(VENV) -m ruff format --check
 	@$(VENV) -m mypy
+	@.venv/bin/lint-imports --no-logo
 
 clean: ## remove .venv and caches; runs and converted models stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import plain, session, theme, widgets  # noqa: E402
+from app import theme  # noqa: E402
+from app.components import plain_text, widgets  # noqa: E402
+from app.state import session  # noqa: E402
 from come.errors import ComeError  # noqa: E402
 
 # In the order of a visit: file and path, title, icon.
@@ -35,9 +37,9 @@ PAGES = [
 
 def main() -> None:
     """Draw one run of the page."""
-    st.set_page_config(page_icon=ROOT / "app" / "icon.svg", layout="wide")
+    st.set_page_config(page_icon=ROOT / "app" / "static" / "icon.svg", layout="wide")
     st.html(theme.css())
-    st.logo(ROOT / "app" / "logo.svg", size="large")
+    st.logo(ROOT / "app" / "static" / "logo.svg", size="large")
     pages = [
         st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name)
         for name, title, icon in PAGES
@@ -57,7 +59,7 @@ def main() -> None:
             widgets.strip()
         page.run()
     except ComeError as error:
-        st.error(plain.sentence(str(error)), icon=":material/error:")
+        st.error(plain_text.sentence(str(error)), icon=":material/error:")
         if page is not pages[0]:
             widgets.next_step("model", "Go to the model page")
     except Exception:  # the reader gets a sentence, the log the traceback

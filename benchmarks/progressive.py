@@ -15,7 +15,7 @@ from come.measurement.calibrate import batches, default_batch_size
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.plan.plan import Plan
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 
 TARGET = 21
 LONG = 8192  # tokens; the straightforward way is timed over fewer, because it is slow
@@ -71,7 +71,7 @@ def _models(bundle: Bundle, plan: Plan) -> list[tuple[LayerRunner, int]]:
     models, start = [], 0
     for step in plan.steps:
         models.append((LayerRunner(bundle), start))
-        bundle, start = take_step(bundle, step), step.window[0]  # type: ignore[union-attr]
+        bundle, start = apply_step(bundle, step), step.window[0]  # type: ignore[union-attr]
     return models
 
 

@@ -22,7 +22,7 @@ from come.recovery.vocabulary import VocabularyLoss, head_gradients
 from come.recovery.whole_model import Teacher, WholeModel, WholeOptions, normed_states
 from come.training.layer_job import LayerJob, LayerOptions, LayerProblem, calls_for
 from come.training.precision import Precision, arithmetic
-from come.training.states import Shelf, advance, embed
+from come.training.states import StateStore, advance, embed
 from come.training.student import embedding_names, own_bundle
 from come.training.trainer import BETAS
 
@@ -71,7 +71,7 @@ def _layerwise(bundle: Bundle, tokens: torch.Tensor, precision: Precision, round
     """A step of one layer: forward, loss, backward, clipping and AdamW."""
     runner = LayerRunner(bundle)
     options = LayerOptions(precision=precision, batch_tokens=BATCH_TOKENS)
-    with Shelf(tokens, bundle.shape.hidden_size, torch.float32) as shelf:
+    with StateStore(tokens, bundle.shape.hidden_size, torch.float32) as shelf:
         entering = embed(runner, tokens, shelf.new())
         leaving = advance(runner, tokens, entering, range(0, 2), shelf.new())
         job = LayerJob(
@@ -125,7 +125,7 @@ def _end_to_end(bundle: Bundle, tokens: torch.Tensor, precision: Precision, roun
     student, parameters = own_bundle(bundle, lambda name: name not in untouched)
     last = len(tokens) - 1
     numbers, loss = torch.arange(BATCH_TOKENS // SEQ_LEN), VocabularyLoss()
-    with Shelf(tokens[last:], bundle.shape.hidden_size, torch.float32, 1) as shelf:
+    with StateStore(tokens[last:], bundle.shape.hidden_size, torch.float32, 1) as shelf:
         teacher = Teacher(bundle, tokens, options, last, shelf)
         problem = WholeModel(student, parameters, teacher, tokens, loss, options)
         taught = teacher.of(numbers)

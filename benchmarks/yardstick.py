@@ -17,7 +17,7 @@ from come.plan.steps import Concatenate
 from come.pruning.allocate import ratio_from_influence
 from come.pruning.draft import decide
 from come.pruning.select import choose
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 
 
 def straightforward(bundle: Bundle, tokens: Tensor, target_layers: int, batch_size: int) -> list[Concatenate]:
@@ -30,7 +30,7 @@ def straightforward(bundle: Bundle, tokens: Tensor, target_layers: int, batch_si
         pair = slice(first, last + 1)
         ratio = ratio_from_influence(influence[pair].tolist(), 1.0, 0.0, sum(stands_for[pair]))
         steps.append(decide((first, last), ratio, list(kv_groups[pair]), list(channels[pair])))
-        bundle = take_step(bundle, steps[-1])
+        bundle = apply_step(bundle, steps[-1])
         stands_for[pair] = [sum(stands_for[pair])]
     return steps
 

@@ -23,7 +23,7 @@ _HOMES = {
     "compress": "come.pruning.compress",
     "describe": "come.models",
     "draft": "come.pruning.draft",
-    "estimate": "come.estimation.cost",
+    "estimate": "come.runs.foreseen",
     "kl_divergence": "come.evaluate",
     "load": "come.models",
     "measure": "come.measurement.measure",
@@ -64,7 +64,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from come.errors import ComeError
-    from come.estimation.cost import estimate
     from come.evaluate.accuracy import accuracy
     from come.evaluate.divergence import kl_divergence
     from come.evaluate.perplexity import perplexity
@@ -81,6 +80,7 @@ if TYPE_CHECKING:
     from come.pruning.registry import Method, methods
     from come.pruning.result import Result
     from come.recovery.recover import recover
+    from come.runs.foreseen import estimate
     from come.text.tokens import tokens
     from come.transforms.rebuild import rebuild
 

@@ -9,7 +9,7 @@ from come.paths import expanded
 _OF_A_MODEL = (".json", ".safetensors", ".model", ".jinja")  # a model card beside it changes nothing
 
 
-def stamp(named: str) -> str:
+def source_fingerprint(named: str) -> str:
     """A hash of when a file, or each file of a model's folder, was written, and of its bytes' number.
 
     It is "" for what is no path, such as a name on the hub, and for what is not there.

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import keeping, session, views, visit, widgets
+from app.components import widgets
 from app.figures import channels as figures
 from app.figures import heads, one_layer
+from app.plan import kept_units
+from app.state import session, visit, widget_state
 from come.measurement.measurement import Measurement
 from come.models import Facts
 
@@ -36,15 +38,15 @@ def page() -> None:
     if measured is None or run is None:
         widgets.no_analysis()
         return
-    views.keep_among("part", list(PARTS), "ffn")
-    views.keep_among("view", list(VIEWS), "percentile")
-    views.keep_among("layer", list(range(facts.layers)), facts.layers // 2)
+    widget_state.keep_among("part", list(PARTS), "ffn")
+    widget_state.keep_among("view", list(VIEWS), "percentile")
+    widget_state.keep_among("layer", list(range(facts.layers)), facts.layers // 2)
     part = session.value("part")
     values = _values(measured, part)
-    first, last = views.keep_range("zoom", 0, values.shape[1] - 1)
+    first, last = widget_state.keep_range("zoom", 0, values.shape[1] - 1)
     st.caption(f"{reading(session.value('view'), last - first + 1)} Click a row to open the layer.")
     widgets.example_note()
-    plan = keeping.now(measured, facts)
+    plan = kept_units.now(measured, facts)
     _controls()
     kept = None if plan is None else plan.layers.get(session.value("layer"))
     _overview(values, facts, part, plan)
@@ -75,7 +77,7 @@ def _controls() -> None:
             on_change=_forget_bin,
         )
         st.segmented_control("Show", list(VIEWS), format_func=VIEWS.__getitem__, key="view", required=True)
-        views.keep_among("scale", ["log", "linear"], "log")
+        widget_state.keep_among("scale", ["log", "linear"], "log")
         st.segmented_control(
             "Colours",
             ["log", "linear"],
@@ -87,7 +89,7 @@ def _controls() -> None:
         widgets.info("What is sensitivity?", FORMULA, key="formula-sensitivity")
 
 
-def _overview(values: np.ndarray, facts: Facts, part: str, plan: keeping.Keeping | None) -> None:
+def _overview(values: np.ndarray, facts: Facts, part: str, plan: kept_units.Keeping | None) -> None:
     last = values.shape[1] - 1
     span = session.value("zoom")
     figure = figures.heatmap(
@@ -134,10 +136,10 @@ def _open_clicked() -> None:
 
 def _forget_bin() -> None:
     session.put("bin", None)
-    views.forget("zoom")  # the other part counts other units
+    widget_state.forget("zoom")  # the other part counts other units
 
 
-def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: keeping.Kept | None) -> None:
+def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: kept_units.Kept | None) -> None:
     head, choose = st.columns([3, 1], vertical_alignment="bottom")
     with choose:
         st.selectbox("Layer", list(range(facts.layers)), key="layer")
@@ -222,7 +224,7 @@ def _zoom_to(first: int, last: int, channels: int) -> None:
     session.put("zoom", (max(0, first - margin), min(channels - 1, last + margin)))
 
 
-def _heads(measured: Measurement, facts: Facts, kept: keeping.Kept | None) -> None:
+def _heads(measured: Measurement, facts: Facts, kept: kept_units.Kept | None) -> None:
     st.header("Attention heads")
     layer = session.value("layer")
     whole, one = st.columns([1.2, 1], gap="medium")

@@ -7,10 +7,12 @@ import streamlit as st
 
 import come
 import come.runs
-from app import at_work, compared, example, labels, plain, session, terms, views, widgets
-from app.compared import Shown
+from app.compare import chart
+from app.compare.chart import Shown
+from app.components import example_runs, glossary, labels, plain_text, poll, widgets
 from app.figures import compare as figures
 from app.figures import compare_heatmap
+from app.state import session, widget_state
 from come.report import comparison, metrics, points, tables, verdict
 from come.report.comparison import Entry
 from come.report.measured import Result
@@ -28,11 +30,11 @@ def page() -> None:
     own = comparison.entries(known)
     active = [item.run for item in own if item.run.state().active]
     shipped = not any(item.pruned for item in own)
-    groups = comparison.groups(comparison.entries(example.runs()) if shipped else own)
+    groups = comparison.groups(comparison.entries(example_runs.runs()) if shipped else own)
     told = st.empty()
     _compared(own, groups, shipped)
     if active:
-        at_work.follow(told, active, {run.id for run in known})
+        poll.follow(told, active, {run.id for run in known})
 
 
 def _compared(own: list[Entry], groups: dict[tuple, list[Entry]], shipped: bool) -> None:
@@ -61,15 +63,17 @@ def _compared(own: list[Entry], groups: dict[tuple, list[Entry]], shipped: bool)
         return
     with words:
         first, *rest = verdict.sentences(results, originals)
-        st.markdown(f"## {plain.literal(first)}")
+        st.markdown(f"## {plain_text.literal(first)}")
         if rest:
-            st.markdown(plain.literal(" ".join(rest)))
+            st.markdown(plain_text.literal(" ".join(rest)))
         of = f" of {comparison.count(groups[key])}" if len(chosen) < len(groups[key]) else ""
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             part = ", held-back part" if key[1] else ""
-            st.caption(f"{plain.literal(groups[key][0].title)}{part}. {comparison.count(chosen)}{of}.", width="content")
-            widgets.info("How to read this", terms.COMPARED, key="compared-terms")
-    shown = compared.shown(results, originals, metric, size)
+            st.caption(
+                f"{plain_text.literal(groups[key][0].title)}{part}. {comparison.count(chosen)}{of}.", width="content"
+            )
+            widgets.info("How to read this", glossary.COMPARED, key="compared-terms")
+    shown = chart.shown(results, originals, metric, size)
     _figure(shown, kind)
     _heatmap(results, metric, kind)
     _table(results, originals)
@@ -86,7 +90,7 @@ def _group(groups: dict[tuple, list[Entry]]) -> tuple:
         return keys[0]
     titles = labels.distinct({f"{place}": groups[key][0].title for place, key in enumerate(keys, 1)})
     by_title = dict(zip(titles.values(), keys, strict=True))
-    chosen = views.keep_among("comparison", list(by_title), next(iter(by_title)))
+    chosen = widget_state.keep_among("comparison", list(by_title), next(iter(by_title)))
     st.selectbox("Model and text", list(by_title), key="comparison")
     return by_title[chosen]
 
@@ -96,9 +100,9 @@ def _controls(entries: list[Entry], key: tuple) -> tuple[Metric, Size, str, list
     with st.container(horizontal=True, vertical_alignment="bottom"):
         drawn = [m for m in metrics.measured([item.pruned for item in entries if item.pruned]) if m.drawn]
         titles = {metric.key: metric.title for metric in drawn}
-        views.keep_among("metric", list(titles), next(iter(titles)))
+        widget_state.keep_among("metric", list(titles), next(iter(titles)))
         chosen = st.selectbox("Figure", list(titles), key="metric", format_func=titles.__getitem__, width=280)
-        views.keep_among("against", list(SIZES), "layers")
+        widget_state.keep_among("against", list(SIZES), "layers")
         against = st.segmented_control(
             "Against", list(SIZES), key="against", required=True, format_func=lambda name: SIZES[name].title
         )
@@ -157,7 +161,7 @@ def _figure(shown: Shown, kind: str) -> None:
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked(key),
     )
-    st.caption(plain.literal(" ".join(compared.notes(shown))))
+    st.caption(plain_text.literal(" ".join(chart.notes(shown))))
     _picked(shown)
 
 
@@ -200,7 +204,7 @@ def _picked(shown: Shown) -> None:
     if point is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{plain.literal(point.series)}, {point.layers} layers:**")
+        st.markdown(f"**{plain_text.literal(point.series)}, {point.layers} layers:**")
         for result, value in zip(point.results, point.each, strict=True):
             st.button(
                 f"Open seed {result.seed}: {shown.metric.say(value)}",
@@ -305,7 +309,7 @@ def _left_out(items: list[tuple[Entry, str]]) -> None:
         return
     with st.expander(f"{len(items)} run{'s' if len(items) != 1 else ''} not shown"):
         for item, reason in items:
-            st.markdown(f":gray[{plain.literal(item.name)}: {plain.literal(reason)}]")
+            st.markdown(f":gray[{plain_text.literal(item.name)}: {plain_text.sentence(reason)}]")
 
 
 page()

@@ -10,8 +10,10 @@ from streamlit.errors import StreamlitAPIException
 
 import come
 import come.runs
-from app import demo, example, foreseen, plain, running, session, terms, widgets
+from app.components import cost_line, example_runs, glossary, plain_text, widgets
 from app.figures import compare as figures
+from app.run import demo, sentences
+from app.state import session
 from come.errors import ComeError
 from come.models import Facts, describe
 from come.report import comparison, verdict
@@ -73,7 +75,7 @@ def _demo() -> None:
     try:
         facts = _bundled()
     except ComeError as error:
-        st.warning(plain.sentence(str(error)), icon=":material/error:")
+        st.warning(plain_text.sentence(str(error)), icon=":material/error:")
         return
     st.caption(
         f"CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers, calibrated on "
@@ -81,7 +83,7 @@ def _demo() -> None:
         "It is a real run. It keeps only the plans; on the run's page you can make the model from its plan and "
         "download it."
     )
-    widgets.expected(foreseen.cost(demo.requests(), facts, None))
+    widgets.expected(cost_line.cost(demo.requests(), facts, None))
     if not facts.converted:
         st.caption("The first time, the model is converted once, which takes about half a minute.")
 
@@ -111,7 +113,7 @@ def _bundled() -> Facts:
 
 def _picture() -> None:
     """The shipped example's figure, with its verdict."""
-    entries = comparison.entries(example.runs())
+    entries = comparison.entries(example_runs.runs())
     results = [entry.pruned for entry in entries if entry.pruned]
     originals = [entry.original for entry in entries if entry.original]
     if not results:
@@ -125,28 +127,28 @@ def _picture() -> None:
         f"{' '.join(rest)} :material/bookmark: Shipped example: {len(results)} runs on the bundled model, computed by "
         "this program; bars are ± 1 standard error."
     )
-    widgets.info("What is perplexity?", terms.PERPLEXITY, key="perplexity")
+    widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
 
 
 # --- what was run, and the way on --------------------------------------------------------------------
 
 
 def _recent() -> None:
-    rows = [(run, row) for run in come.runs.list_runs()[:RECENT] if (row := running.row(run))]
+    rows = [(run, row) for run in come.runs.list_runs()[:RECENT] if (row := sentences.row(run))]
     st.header("Recent runs")
     if not rows:
         st.markdown("None yet. What you run stays here, with its plan and its figures.")
         return
     for run, row in rows:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            widgets.next_step("run", plain.literal(str(row["name"])), ":material/play_circle:", run=run.id)
+            widgets.next_step("run", plain_text.literal(str(row["name"])), ":material/play_circle:", run=run.id)
             st.caption(recent_sentence(row))
 
 
 def recent_sentence(row: dict[str, object]) -> str:
     """How a run of the table of runs went, in a few words (markdown)."""
     when = row["queued"]
-    words = [running.STATUS[str(row["status"])], plain.literal(f"{row['method']} on {row['model']}")]
+    words = [sentences.STATUS[str(row["status"])], plain_text.literal(f"{row['method']} on {row['model']}")]
     if row["layers"] is not None:
         words.append(f"{row['layers']} layers")
     if isinstance(row["perplexity"], float):

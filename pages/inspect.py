@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import example, found_unit, inspecting, opened_layer, plain, session, views, widgets
+from app.components import example_runs, plain_text, widgets
 from app.figures import inspect, inspect_agreement, inspect_tree
-from app.inspecting import Subject
+from app.inspect import found_unit, opened_layer, opened_run
+from app.inspect.opened_run import Subject
+from app.state import session, widget_state
 from come.errors import ComeError
 from come.plan.agreement import agreement
 from come.plan.provenance import Part
@@ -26,7 +28,7 @@ key and value head with the query heads that share it. Both are read off the pla
 
 def page() -> None:
     st.title("Inspect")
-    runs = inspecting.runs()
+    runs = opened_run.runs()
     if not runs:
         widgets.empty_state(
             "No run with a plan yet",
@@ -38,16 +40,16 @@ def page() -> None:
     st.caption("Which pieces of which layers the pruned model is made of. Click a layer to open it.")
     run = _choose(runs)
     try:
-        subject = inspecting.subject(run)
+        subject = opened_run.subject(run)
     except ComeError as error:
-        st.error(plain.sentence(str(error)), icon=":material/error:")
+        st.error(plain_text.sentence(str(error)), icon=":material/error:")
         return
-    if example.is_example(run):
+    if example_runs.is_example(run):
         st.caption(":material/bookmark: Shipped example: computed by this program on the bundled model.")
     if run.state().active:
         st.info("The run is still at work: this is its plan so far. Reload to see more of it.")
     new_layers = list(range(len(subject.ffn.final)))
-    views.keep_among("new-layer", new_layers, subject.ffn.most_mixed())
+    widget_state.keep_among("new-layer", new_layers, subject.ffn.most_mixed())
     part: Part = session.value("part")
     picture, opened = st.columns([1.15, 1], gap="large")
     with picture:
@@ -71,14 +73,14 @@ def _choose(runs: list[Run]) -> Run:
     """The run that is looked at, and the part of it."""
     by_id = {run.id: run for run in reversed(runs)}
     ids = list(dict.fromkeys(run.id for run in runs))
-    views.keep_among("run", ids, inspecting.first_shown(runs).id, passing=True)
-    views.keep_among("part", list(inspect.NAMES), "ffn")
+    widget_state.keep_among("run", ids, opened_run.first_shown(runs).id, passing=True)
+    widget_state.keep_among("part", list(inspect.NAMES), "ffn")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(
             "Run",
             ids,
             key="run",
-            format_func=inspecting.labelled(runs).__getitem__,
+            format_func=opened_run.labelled(runs).__getitem__,
             on_change=_open_most_mixed,
             args=(by_id,),
             width=460,
@@ -93,7 +95,7 @@ def _choose(runs: list[Run]) -> Run:
 def _open_most_mixed(by_id: dict[str, Run]) -> None:
     """Another run: the layer that was open means nothing there."""
     try:
-        session.put("new-layer", inspecting.subject(by_id[session.value("run")]).ffn.most_mixed())
+        session.put("new-layer", opened_run.subject(by_id[session.value("run")]).ffn.most_mixed())
     except ComeError:
         session.put("new-layer", 0)  # the page says what is wrong with it
 
@@ -127,21 +129,21 @@ def _tree(subject: Subject, part: Part) -> None:
 
 
 def _two_runs(subject: Subject, part: Part, runs: list[Run]) -> None:
-    candidates = {run.id: run for run in inspecting.others(subject, runs)}
+    candidates = {run.id: run for run in opened_run.others(subject, runs)}
     st.header("Two runs")
     if not candidates:
         st.caption("Finish a second run of this model to see here how many units both runs keep.")
         return
     ids = list(candidates)
     first = next((run.id for run in candidates.values() if run.config.method.startswith("come")), ids[0])
-    views.keep_among("other", ids, first)
-    names = inspecting.labelled(candidates.values())
+    widget_state.keep_among("other", ids, first)
+    names = opened_run.labelled(candidates.values())
     st.selectbox("Compare with", ids, key="other", width=460, format_func=names.__getitem__)
     origins = subject.origins(part)
     try:
-        other = inspecting.followed_like(candidates[session.value("other")], origins)
+        other = opened_run.followed_like(candidates[session.value("other")], origins)
     except ComeError as error:
-        st.warning(plain.sentence(str(error)))
+        st.warning(plain_text.sentence(str(error)))
         return
     widgets.figure(
         inspect_agreement.agreement(agreement(origins, other), part),

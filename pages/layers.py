@@ -8,8 +8,10 @@ from typing import Any
 import streamlit as st
 
 import come
-from app import keeping, plain, session, views, visit, widgets
+from app.components import plain_text, widgets
 from app.figures import layers as figures
+from app.plan import kept_units
+from app.state import session, visit, widget_state
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
@@ -44,10 +46,10 @@ def page() -> None:
     widgets.example_note()
     stability = measured.window_stability()
     best = tuple(stability["best"])
-    views.keep_among("first", list(range(facts.layers - 1)), best[0])
-    views.keep_among("last", list(range(1, facts.layers)), best[1])
+    widget_state.keep_among("first", list(range(facts.layers - 1)), best[0])
+    widget_state.keep_among("last", list(range(1, facts.layers)), best[1])
     window = (session.value("first"), session.value("last"))
-    kept = keeping.now(measured, facts)
+    kept = kept_units.now(measured, facts)
     planned = [] if kept is None else kept.windows
     _row(measured, planned, window)
     matrix, card = st.columns([1.3, 1], gap="large")
@@ -60,7 +62,7 @@ def page() -> None:
 
 
 def _row(measured: Measurement, planned: list[tuple[int, int]], window: tuple[int, int]) -> None:
-    views.keep_among("heights", ["linear", "log"], "linear")
+    widget_state.keep_among("heights", ["linear", "log"], "linear")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control("Scale of BI and SBI", ["linear", "log"], key="heights", required=True)
         widgets.info("What are BI and SBI?", FORMULAS, key="formula-influence")
@@ -91,7 +93,7 @@ def _matrix(
     if not kinds:
         st.info("This analysis holds no similarity matrix.")
         return
-    views.keep_among("similarity", kinds, kinds[0])
+    widget_state.keep_among("similarity", kinds, kinds[0])
     st.segmented_control(
         "Similarity",
         kinds,
@@ -135,7 +137,7 @@ def _card(measured: Measurement, facts: Facts) -> None:
     try:
         (found,) = come.draft(measured, windows=[(first, last)], model=facts)
     except ComeError as error:
-        st.warning(plain.sentence(str(error)))
+        st.warning(plain_text.sentence(str(error)))
         return
     removed = last - first
     shown = {

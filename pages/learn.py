@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import widgets
-from app.lesson import angle, averaging, frame, joining, looping, material, quiz, recovering, sensitivity, stack
-from app.lesson.frame import Step
+from app.components import widgets
+from app.learn import angle, averaging, frame, joining, looping, material, quiz, recovering, sensitivity, stack
+from app.learn.frame import Step
 
 STEPS = [
     Step(part.TITLE, part.IDEA, part.draw)

@@ -8,8 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import plain, session, uploads, visit, widgets
+from app.components import plain_text, uploads, widgets
 from app.figures import model as figures
+from app.state import session, visit
 from come.errors import ComeError
 from come.export.gguf_families import writable_families
 from come.models import FAMILIES, Facts, known_models
@@ -44,7 +45,7 @@ def page() -> None:
         try:
             facts = visit.facts()
         except ComeError as error:
-            st.error(plain.sentence(str(error)), icon=":material/error:")
+            st.error(plain_text.sentence(str(error)), icon=":material/error:")
             return
         _facts(facts)
         _analyse(facts)
@@ -135,9 +136,9 @@ def _take_upload() -> None:
 
 
 def _facts(facts: Facts) -> None:
-    st.header(plain.literal(facts.title))
+    st.header(plain_text.literal(facts.title))
     if not facts.supported:
-        st.warning(plain.sentence(facts.reason), icon=":material/block:")
+        st.warning(plain_text.sentence(facts.reason), icon=":material/block:")
         return
     groups = facts.num_attention_heads // max(facts.num_key_value_heads, 1)
     shown = {

@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import (
-    foreseen,
-    plain,
-    plan_controls,
-    plan_outcome,
-    plan_start,
-    plan_taking,
-    planning,
-    request,
-    session,
-    visit,
-    whatif_panel,
-    whatif_watch,
-    widgets,
-)
+from app.components import cost_line, plain_text, widgets
+from app.plan import choices, outcome, planning, request, take_along, toolbar, whatif_panel, whatif_watch
+from app.state import session, visit
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
@@ -33,22 +21,22 @@ def page() -> None:
         widgets.empty_state("This model cannot be pruned here", facts.reason, "model", "Choose another model")
         return
     found, fault = _foreseen(measured, facts)
-    plan_start.draw(measured, facts)
+    toolbar.draw(measured, facts)
     controls, picture = st.columns([1.1, 2.45], gap="medium")
     with controls:
-        plan_controls.draw(facts, found)
+        choices.draw(facts, found)
     with picture:
-        problem = session.take_problem() or plain.sentence(fault)
+        problem = session.take_problem() or plain_text.sentence(fault)
         if problem:
             st.error(problem, icon=":material/error:")
         if not fault:
-            plan_outcome.sizes(facts)
+            outcome.sizes(facts)
             wanted = request.config(session.choice(), visit.config_of_draft())
-            whatif_panel.draw(facts, analysis, found, foreseen.cost([wanted], facts, measured))
-            plan_outcome.kept(measured, facts, is_example, found)
-        plan_taking.draw(fault)
+            whatif_panel.draw(facts, analysis, found, cost_line.cost([wanted], facts, measured))
+            outcome.kept(measured, facts, is_example, found)
+        take_along.draw(fault)
         if not fault:
-            plan_outcome.runs_so_far(facts)
+            outcome.runs_so_far(facts)
     whatif_watch.follow()
 
 

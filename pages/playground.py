@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain, playground, playground_blind, playground_next, playground_words, session, views, widgets
-from app import playground_talk as talks
-from app.playground import Offer
-from app.playground_job import Job
-from app.playground_next import LOOK
-from app.playground_talk import Asked, Talk
+from app.components import plain_text, widgets
+from app.components.background_job import Job
+from app.playground import answers, blind_round, candidates, next_tokens
+from app.playground import conversation as talks
+from app.playground.candidates import Offer
+from app.playground.conversation import Asked, Talk
+from app.playground.next_tokens import LOOK
+from app.state import session, widget_state
 from come.serving.playground.speech import Sampling
 
 TALK = "_talk"  # where the session holds the newest answers
@@ -28,14 +30,14 @@ LENGTHS = [8, 16, 32, 64, 96, 128, 192, 256]
 def page() -> None:
     st.title("Playground")
     chosen = session.choice().model
-    offer = playground.offer(chosen)
-    blind = views.keep_among("mode", list(MODES), "side") == "blind"
+    offer = candidates.offer(chosen)
+    blind = widget_state.keep_among("mode", list(MODES), "side") == "blind"
     st.caption(INTRODUCTIONS["blind" if blind else "side"])
     if offer.borrowed:
         name = chosen.rstrip("/").rsplit("/", 1)[-1]
         st.info(
-            f"There is no finished run of {plain.literal(name)} yet, so the shipped example speaks: "
-            f"{plain.literal(offer.title)}, pruned."
+            f"There is no finished run of {plain_text.literal(name)} yet, so the shipped example speaks: "
+            f"{plain_text.literal(offer.title)}, pruned."
         )
     _begin(offer)
     st.segmented_control(
@@ -49,9 +51,9 @@ def page() -> None:
         args=(offer,),
     )
     asked, chat = _form(offer, blind)
-    st.html(playground_words.STYLE)
+    st.html(answers.STYLE)
     if blind:
-        playground_blind.section()
+        blind_round.section()
     else:
         _side_by_side(asked, chat)
     if offer.borrowed:
@@ -61,7 +63,7 @@ def page() -> None:
 def _side_by_side(asked: Asked, chat: bool) -> None:
     talk: Talk | None = session.value(TALK)
     if talk is not None:
-        playground_blind.booth().note(talk, list(talk.voices))
+        blind_round.booth().note(talk, list(talk.voices))
     if talk is None:
         with st.container(border=True):
             st.markdown("**Nothing said yet.** Choose a prompt and let the models answer: the first time loads them.")
@@ -70,7 +72,7 @@ def _side_by_side(asked: Asked, chat: bool) -> None:
     else:
         with st.container():  # as a fragment has one: what was said stays where it is when the last word has come
             _answers(talk)
-    playground_next.section(asked, talk, chat)
+    next_tokens.section(asked, talk, chat)
 
 
 def _begin(offer: Offer) -> None:
@@ -82,40 +84,40 @@ def _begin(offer: Offer) -> None:
         job: Job | None = session.value(key)
         if job is not None:
             job.stop()
-    playground_blind.booth().end()
-    kept = playground.recording(offer)
+    blind_round.booth().end()
+    kept = candidates.recording(offer)
     session.put(TALK, kept[0] if kept else None)
     session.put(LOOK, kept[1] if kept else None)
 
 
 def _change_mode(offer: Offer) -> None:
     """A blind vote begins with a prompt whose answers were not shown with names."""
-    held, prompt = playground_blind.booth(), session.value("prompt", "")
+    held, prompt = blind_round.booth(), session.value("prompt", "")
     if session.value("mode") == "blind" and held.has_read(prompt):
         fresh = [text for text in _examples(offer).values() if not held.has_read(text)]
         session.put("prompt", fresh[0] if fresh else prompt)
 
 
 def _examples(offer: Offer) -> dict[str, str]:
-    return playground.QUESTIONS if _chat(offer) else playground.BEGINNINGS
+    return candidates.QUESTIONS if _chat(offer) else candidates.BEGINNINGS
 
 
 def _chat(offer: Offer) -> bool:
     """Whether the prompt is put by the chat template."""
     # Unknown before the model is loaded: used if there is one.
-    template = playground.answers_questions(offer.model)
-    return template is not False and bool(views.keep_among("chat", [True, False], True))
+    template = candidates.answers_questions(offer.model)
+    return template is not False and bool(widget_state.keep_among("chat", [True, False], True))
 
 
 def _choose(offer: Offer) -> list[str]:
     """The field for the pruned models; which were chosen."""
     options = list(offer.candidates)
-    runs = views.keep_several("with", options, offer.default(), playground.MOST)
+    runs = widget_state.keep_several("with", options, offer.default(), candidates.MOST)
     st.multiselect(
-        f"Beside the original, {offer.title} (up to {playground.MOST})",
+        f"Beside the original, {offer.title} (up to {candidates.MOST})",
         options,
         key="with",
-        max_selections=playground.MOST,
+        max_selections=candidates.MOST,
         format_func=lambda run: offer.candidates[run].label,
         placeholder="Choose pruned models",
     )
@@ -125,10 +127,10 @@ def _choose(offer: Offer) -> list[str]:
 def _form(offer: Offer, blind: bool) -> tuple[Asked, bool]:
     """Who speaks, the prompt, and how; what they come to, and whether the chat template is used."""
     chat, examples = _chat(offer), _examples(offer)
-    pair = playground_blind.choose(offer) if blind else None
+    pair = blind_round.choose(offer) if blind else None
     runs = _choose(offer) if pair is None else [speaker for speaker in pair if speaker in offer.candidates]
-    prompt = views.keep_text("prompt", next(iter(examples.values())), playground.LONGEST_LINK)
-    st.text_area("Prompt", key="prompt", height=90, max_chars=playground.LONGEST_PROMPT)
+    prompt = widget_state.keep_text("prompt", next(iter(examples.values())), candidates.LONGEST_LINK)
+    st.text_area("Prompt", key="prompt", height=90, max_chars=candidates.LONGEST_PROMPT)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for label, text in examples.items():
             st.button(label, key=f"example-{label}", on_click=session.put, args=("prompt", text), type="secondary")
@@ -142,14 +144,14 @@ def _form(offer: Offer, blind: bool) -> tuple[Asked, bool]:
         chat=None if chat else False,
     )
     problem = offer.unlike(runs) or ("" if prompt.strip() else "The prompt is empty. Write a few words.")
-    known = playground_blind.why_not(asked, pair) if pair else ""
+    known = blind_round.why_not(asked, pair) if pair else ""
     with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="playground-asking"):
         if pair is None:
             _ask_button("Let them answer" if chat else "Let them go on", asked, bool(problem))
         else:
-            playground_blind.button(asked, pair, bool(problem or known))
+            blind_round.button(asked, pair, bool(problem or known))
         _sampling_popover(sampling)
-        if playground.answers_questions(offer.model) is False:
+        if candidates.answers_questions(offer.model) is False:
             st.toggle("Chat template", value=False, disabled=True, key="no-chat", help="This model has none.")
         else:
             st.toggle(
@@ -158,7 +160,7 @@ def _form(offer: Offer, blind: bool) -> tuple[Asked, bool]:
                 help="Puts the prompt as a user's turn, as instruct models expect. Off: raw text, to go on from.",
             )
     if problem:
-        st.warning(plain.sentence(problem))
+        st.warning(plain_text.sentence(problem))
     elif known:
         st.caption(known)
     return asked, chat
@@ -184,10 +186,10 @@ def _ask_button(label: str, asked: Asked, disabled: bool) -> None:
 def _sampling_settled() -> Sampling:
     """How tokens are chosen, as the popover has it."""
     return Sampling(
-        temperature=views.keep_among("temperature", TEMPERATURES, 0.0),
-        top_p=views.keep_among("top-p", SHARES, 1.0),
-        new_tokens=views.keep_among("new-tokens", LENGTHS, 64),
-        seed=views.keep_among("draw", list(range(100)), 0),
+        temperature=widget_state.keep_among("temperature", TEMPERATURES, 0.0),
+        top_p=widget_state.keep_among("top-p", SHARES, 1.0),
+        new_tokens=widget_state.keep_among("new-tokens", LENGTHS, 64),
+        seed=widget_state.keep_among("draw", list(range(100)), 0),
         top=10,
     )
 
@@ -223,13 +225,13 @@ def _live(talk: Talk) -> None:
 
 
 def _answers(talk: Talk) -> None:
-    st.html(playground_words.asked(talk))
+    st.html(answers.asked(talk))
     if talk.status == "failed":
-        st.error(plain.sentence(talk.problem), icon=":material/error:")
+        st.error(plain_text.sentence(talk.problem), icon=":material/error:")
         if not talk.start:
             return
-    st.html(playground_words.answers(talk))
-    st.html(playground_words.LEGEND)
+    st.html(answers.answers(talk))
+    st.html(answers.LEGEND)
     if not talk.active:
         _notes(talk)
 
@@ -241,9 +243,9 @@ def _notes(talk: Talk) -> None:
         raw = talk.start is not None and not talk.start.chat
         why = "a raw prompt can look like a finished text" if raw else "it held the turn to be finished"
         hint = "Leave the prompt open, in the middle of a sentence" if raw else "Try another prompt"
-        if raw and playground.answers_questions(talk.asked.model):
+        if raw and candidates.answers_questions(talk.asked.model):
             hint += ", or turn the chat template on"
-        st.info(f"{plain.literal(', '.join(at_once))}: ended the text at once; {why}. {hint}.")
+        st.info(f"{plain_text.literal(', '.join(at_once))}: ended the text at once; {why}. {hint}.")
     if talk.start is not None and not talk.start.chat and talk.asked.chat is None:
         st.caption("This model has no chat template: it was given the raw prompt.")
 

@@ -10,24 +10,12 @@ import streamlit as st
 
 import come
 import come.runs
-from app import (
-    example,
-    foreseen,
-    plain,
-    planning,
-    request,
-    run_form,
-    run_list,
-    running,
-    session,
-    take_home,
-    terms,
-    theme,
-    training,
-    visit,
-    widgets,
-)
+from app import theme
+from app.components import cost_line, example_runs, glossary, plain_text, widgets
 from app.figures import run as run_figures
+from app.plan import planning, request
+from app.run import form, lists, sentences, take_home, training
+from app.state import session, visit
 from come.cluster import check_reachable
 from come.errors import ComeError
 from come.report import comparison
@@ -54,8 +42,8 @@ def page() -> None:
         _new()
     else:
         _detail(opened)
-    run_list.queue(opened)
-    run_list.everything(opened)
+    lists.queue(opened)
+    lists.everything(opened)
 
 
 def _opened() -> Run | None:
@@ -66,9 +54,9 @@ def _opened() -> Run | None:
     try:
         return come.runs.find(wanted)
     except ComeError as error:
-        shipped = next((run for run in example.runs() if run.id == wanted), None)
+        shipped = next((run for run in example_runs.runs() if run.id == wanted), None)
         if shipped is None:
-            st.warning(plain.sentence(str(error)))
+            st.warning(plain_text.sentence(str(error)))
         return shipped
 
 
@@ -84,12 +72,12 @@ def _new() -> None:
     try:
         layers = planning.target(draft, facts, visit.config_of_draft())
     except ComeError as error:
-        widgets.empty_state("The plan cannot run as it is", plain.sentence(str(error)), "plan", "Mend the plan")
+        widgets.empty_state("The plan cannot run as it is", plain_text.sentence(str(error)), "plan", "Mend the plan")
         return
     with st.container(border=True):
-        st.markdown(f"**{plain.literal(running.sentence(session.choice(), draft, facts, layers))}**")
-        requests = run_form.requests(facts, layers)
-        widgets.expected(foreseen.cost(requests, facts, visit.analysis()[0]))
+        st.markdown(f"**{plain_text.literal(sentences.sentence(session.choice(), draft, facts, layers))}**")
+        requests = form.requests(facts, layers)
+        widgets.expected(cost_line.cost(requests, facts, visit.analysis()[0]))
         with st.container(horizontal=True, vertical_alignment="center"):
             count = len(requests)
             st.button(
@@ -110,7 +98,7 @@ def _start(requests: list[RunConfig]) -> None:
     """Check and queue all requests in one process; the first one is opened."""
     where = str(session.value(session.WHERE) or "")
     try:
-        if (place := come.runs.place_named(where)) is not None:
+        if (place := come.runs.cluster_target(where)) is not None:
             check_reachable(place)
         allowed = limits.current()
         if len(requests) > 1:
@@ -132,12 +120,12 @@ def _detail(run: Run) -> None:
     try:
         config = run.config
     except ComeError as error:
-        st.error(plain.sentence(str(error)), icon=":material/error:")
+        st.error(plain_text.sentence(str(error)), icon=":material/error:")
         return
     state = run.state()
-    shipped = example.is_example(run)
-    st.header(plain.literal(comparison.run_name(run)))
-    st.caption(f"{plain.literal(running.request_sentence(config))} · {run.id}")
+    shipped = example_runs.is_example(run)
+    st.header(plain_text.literal(comparison.run_name(run)))
+    st.caption(f"{plain_text.literal(sentences.request_sentence(config))} · {run.id}")
     if shipped:
         st.caption(":material/bookmark: Shipped example: computed by this program, to look at. It cannot be changed.")
     if state.active:
@@ -149,7 +137,7 @@ def _detail(run: Run) -> None:
     else:
         widgets.ended_badly(run)
         if state.status == "done":
-            st.success(running.result_sentence(run), icon=":material/check_circle:")
+            st.success(sentences.result_sentence(run), icon=":material/check_circle:")
         _actions(run, config, state.status, changeable=session.owns(run) and not shipped)
         if state.status == "done" and not shipped:  # what is packed for download is written into the run
             take_home.section(run)
@@ -166,13 +154,13 @@ def _detail(run: Run) -> None:
 
 @st.fragment(run_every=1.0)
 def _stages(run: Run, config: RunConfig) -> None:
-    st.markdown(running.stages(config, run.state()))
+    st.markdown(sentences.stages(config, run.state()))
 
 
 @st.fragment(run_every=1.0)
 def _live(run: Run) -> None:
     """The line a step, in a chart that does not flicker when it grows."""
-    for line in running.series(run.events()):
+    for line in sentences.series(run.events()):
         st.markdown(f"**{line.title}**")
         table = pd.DataFrame({line.x: line.xs, line.y: line.ys})
         st.line_chart(table, x=line.x, y=line.y, height=180, color=theme.ACCENT)
@@ -223,8 +211,8 @@ def _stop_early(run: Run) -> None:
 
 
 def _log(run: Run) -> None:
-    text = running.tail(run.log()).strip()
-    events = running.told(run.events())
+    text = sentences.tail(run.log()).strip()
+    events = sentences.told(run.events())
     active = run.state().active
     nothing = "Nothing was reported yet." if active else "No log was kept of this run."
     # As high from the start as it will be: what is below stays in place.
@@ -273,8 +261,8 @@ def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None
             widgets.next_step("layers", "See the layers")
         elif status == "done":
             widgets.next_step("compare", "Compare with the other runs")
-            widgets.info("What is perplexity?", terms.PERPLEXITY, key="perplexity")
-        if status != "done" or example.is_example(run):  # else it is among what can be taken home
+            widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
+        if status != "done" or example_runs.is_example(run):  # else it is among what can be taken home
             label = "plan" if status == "done" else "plan so far"
             _download(run.path / "plan.json", label, "application/json", f"plan-{run.id}")
         if changeable:

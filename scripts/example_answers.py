@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from app import example, planning, playground, playground_talk, whatif, whatif_shipped
-from app.choice import Choice, Draft
-from app.whatif_job import Predicted
+from app.components import example_runs
+from app.plan import planning, whatif_question, whatif_shipped
+from app.plan.whatif_job import Predicted
+from app.playground import candidates, conversation
+from app.state.choice import Choice, Draft
 from come.measurement.measurement import Measurement
 from come.models import describe
 from come.serving.playground.speech import Sampling
@@ -31,33 +33,33 @@ def main() -> None:
 
 def predict() -> None:
     """The prediction of the plan to begin with."""
-    run = example.run_for(Choice().model)
+    run = example_runs.run_for(Choice().model)
     assert run is not None
     measured = Measurement.load(run.path / "analysis.safetensors")
     found = planning.forecast(Draft(), measured, describe(Choice().model))
-    subject, question = whatif.subject(Choice(), run), whatif.question(Draft(), found)
+    subject, question = whatif_question.subject(Choice(), run), whatif_question.question(Draft(), found)
     original, answer = (client.whatif(subject, each) for each in (Question(), question))
     whatif_shipped.record(subject, question, Predicted(original, answer))
 
 
 def talk() -> None:
     """The answers to the first of the playground's questions, and the models' chances along the original's answer."""
-    offer = playground.offer(Choice().model)
+    offer = candidates.offer(Choice().model)
     shipped = {run: found for run, found in offer.candidates.items() if found.shipped}
     runs = sorted((run for run in shipped if "-come-" in run), key=lambda run: -(shipped[run].layers or 0))
     plans = {run: shipped[run].plan for run in runs}
-    prompt = next(iter(playground.QUESTIONS.values()))
-    asked = playground_talk.Asked(offer.model, prompt, plans, offer.names, SAMPLING)
-    subject = whatif.subject(Choice(), None)
+    prompt = next(iter(candidates.QUESTIONS.values()))
+    asked = conversation.Asked(offer.model, prompt, plans, offer.names, SAMPLING)
+    subject = whatif_question.subject(Choice(), None)
     paths = {run: Path(plan) for run, plan in plans.items()}
     said = list(client.generate(subject, prompt, paths, SAMPLING))
-    new = playground_talk.Talk(asked)
+    new = conversation.Talk(asked)
     for each in said:
         new.add(each)
     text = new.whole_text()
     kl = [max(each) for each in zip(*client.along(subject, text, paths).kl.values(), strict=True)]
     found = client.along(subject, text, paths, at=kl.index(max(kl)))  # opened where they lie farthest from the original
-    playground_talk.record(new, said, found, playground.RECORDING)
+    conversation.record(new, said, found, candidates.RECORDING)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Measures anew what the lesson shows before the live model answers: .venv/bin/python -m scripts.lesson_values
 
 The bundled model reads the example's text again: the activations of one layer (all it takes for the sensitivity of
-its channels), and what merging a few pairs of layers in two ways comes to. Both go to app/lesson/values.
+its channels), and what merging a few pairs of layers in two ways comes to. Both go to app/learn/values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import come
-from app.lesson import material
+from app.learn import material
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.measurement import Measurement
@@ -29,7 +29,7 @@ FIRST_TOKEN, SHOWN_TOKENS = 62, 17  # of the first sequence: one whole line
 
 
 def main() -> None:
-    """Measure, and write app/lesson/values."""
+    """Measure, and write app/learn/values."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     run = material.analysis_run()
     if run is None:

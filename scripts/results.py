@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 
 import come
 import come.runs
-from app import compared
+from app.compare import chart
 from app.figures import compare as figures
 from come.report import comparison, tables
 from come.report.comparison import Entry
@@ -73,10 +73,10 @@ def drawings(chosen: list[Entry]) -> dict[str, tuple[go.Figure, list[str]]]:
     results, originals = _sides(chosen)
     made = {}
     for key in DRAWN:
-        shown = compared.shown(results, originals, metric(key), LAYERS)
+        shown = chart.shown(results, originals, metric(key), LAYERS)
         if shown.points:
             figure = figures.lines(shown.points, shown.original, shown.metric, LAYERS, list(come.methods()))
-            made[key] = (figure, compared.notes(shown))
+            made[key] = (figure, chart.notes(shown))
     return made
 
 

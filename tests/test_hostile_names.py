@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.choice import Choice
+from app.state.choice import Choice
 from come.errors import ComeError
 from come.evaluate.tasks.questions import read_questions
 from come.models import describe
 from come.models.facts import license_of
 from come.request import RunConfig, anchored, anchored_path, checked
 from come.serving.limits import DEMO
-from come.source_fingerprint import stamp
+from come.source_fingerprint import source_fingerprint
 from come.text import describe_text, read
 from tests.app.conftest import finished_lab, lab, visit  # noqa: F401 (fixtures)
 
@@ -39,7 +39,7 @@ def test_such_a_name_stays_and_is_refused_where_it_is_read(name: str) -> None:
     for refuse in (describe, read, describe_text, read_questions, lambda _: checked(asked)):
         with pytest.raises(ComeError):
             refuse(name)
-    assert license_of(name) == "" and stamp(name) == ""
+    assert license_of(name) == "" and source_fingerprint(name) == ""
     offered = asked.model_copy(update={"model": "smollm2-135m", "text": "python-docs"})
     for one in (asked, offered, offered.model_copy(update={"evaluation_text": None, "recover_text": None})):
         with pytest.raises(ComeError):

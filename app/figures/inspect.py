@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from come.plan.provenance import Layer, Loss, Origins, Part, Piece
+from come.plan.provenance import Layer, Loss, Part, Piece, Provenance
 
 NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "attention": ("KV group", "KV groups")}
 HATCH = "rgba(128, 136, 148, 0.85)"
@@ -29,7 +29,7 @@ Line = Sequence[float | None]  # coordinates along an outline; None between two
 _Arrival = tuple[int, Piece, float, float]  # new layer, piece, its upper and its lower edge there
 
 
-def puzzle(origins: Origins, selected: int | None = None) -> go.Figure:
+def puzzle(origins: Provenance, selected: int | None = None) -> go.Figure:
     """The original layers on the left, the new ones on the right, ribbons for what was kept.
 
     A click on a layer, left or right, gives a point whose customdata is [new layer], or [-1] for a removed one.
@@ -58,7 +58,7 @@ def puzzle(origins: Origins, selected: int | None = None) -> go.Figure:
     return figure.update_layout(barmode="overlay", bargap=0, hovermode="closest", clickmode="event+select")
 
 
-def finding(origins: Origins) -> str:
+def finding(origins: Provenance) -> str:
     """What the puzzle shows, in a sentence."""
     final, many = origins.final, NAMES[origins.part][1]
     lost = float((origins.lost >= 0).mean())
@@ -98,7 +98,7 @@ def sources(pieces: Sequence[Piece]) -> list[int]:
     return [piece.source for piece in pieces if piece.kind != "silenced"]
 
 
-def words(piece: Piece, origins: Origins) -> str:
+def words(piece: Piece, origins: Provenance) -> str:
     """A piece in words, for hovering."""
     if piece.kind == "averaged":
         return f"layer {piece.source}, averaged in with weight {piece.weight:.3g}".replace("-", "−")
@@ -112,7 +112,7 @@ def words(piece: Piece, origins: Origins) -> str:
     )
 
 
-def lost_words(source: int, losses: Sequence[Loss], origins: Origins) -> str:
+def lost_words(source: int, losses: Sequence[Loss], origins: Provenance) -> str:
     """What a source layer lost, a line a step."""
     lines = [f"Layer {source}:"]
     for loss in losses:
@@ -180,7 +180,7 @@ def _arrivals(place: int, layer: Layer, pitch: float) -> list[_Arrival]:
     return found
 
 
-def _ribbon(origins: Origins, arrival: _Arrival) -> dict[str, Any]:
+def _ribbon(origins: Provenance, arrival: _Arrival) -> dict[str, Any]:
     place, piece, top, bottom = arrival
     source_top, source_bottom = _slot(piece.source, 1)
     if piece.kind == "kept":
@@ -199,7 +199,7 @@ def _ribbon(origins: Origins, arrival: _Arrival) -> dict[str, Any]:
     )
 
 
-def _stub(origins: Origins, source: int) -> dict[str, Any]:
+def _stub(origins: Provenance, source: int) -> dict[str, Any]:
     """What was lost of a source layer: a hatched wedge that ends on the way."""
     losses = origins.losses(source)
     _, bottom = _slot(source, 1)
@@ -232,7 +232,7 @@ def _outline(top: float, bottom: float) -> list[dict[str, Any]]:
     return [{**sides, "line": {"color": color, "width": width}} for color, width in ((theme.MARK, 5), ("#ffffff", 1.5))]
 
 
-def _handles(origins: Origins) -> go.Scatter:
+def _handles(origins: Provenance) -> go.Scatter:
     """Transparent points over all layers, left and right, which carry hover and clicks."""
     count, home = len(origins.final), [origins.new_layer_of(source) for source in range(origins.layers)]
     pitch = origins.layers / count
@@ -257,7 +257,7 @@ def _handles(origins: Origins) -> go.Scatter:
     )
 
 
-def _source_words(source: int, origins: Origins, new: int | None) -> str:
+def _source_words(source: int, origins: Provenance, new: int | None) -> str:
     losses = origins.losses(source)
     if not losses:
         way = "averaged into" if origins.averaged[source].any() else "whole in"
@@ -267,7 +267,7 @@ def _source_words(source: int, origins: Origins, new: int | None) -> str:
     return f"{lines}<br>{kept:,} in new layer {new}" if kept else lines
 
 
-def _numbers(origins: Origins, selected: int | None) -> go.Scatter:
+def _numbers(origins: Provenance, selected: int | None) -> go.Scatter:
     """The layers' numbers, and over them what the columns are."""
     layers, count = origins.layers, len(origins.final)
     texts = ["Original", "New", *map(str, range(layers))]

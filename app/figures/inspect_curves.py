@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.inspect import NAMES
-from come.plan.provenance import Origins
+from come.plan.provenance import Provenance
 
 
-def curves(origins: Origins, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:
+def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:
     """The sorted sensitivities of a new layer's sources; solid where units were kept, dotted where not.
 
     The mark on each curve is its cut: as many units were kept as lie to its left.
@@ -90,7 +90,7 @@ def _cut(source: int, cut: int, height: float, *, above: bool) -> go.Scatter:
     )
 
 
-def _cut_finding(origins: Origins, group: tuple[int, ...], sensitivity: np.ndarray) -> str:
+def _cut_finding(origins: Provenance, group: tuple[int, ...], sensitivity: np.ndarray) -> str:
     """How much of what was kept lies above the cut."""
     above = total = 0
     for source in group:

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.inspect import NAMES, listed, looks, sources, words
-from come.plan.provenance import Origins
+from come.plan.provenance import Provenance
 
 Order = Literal["rank", "index"]
 MAX_TILES = 24_000  # more are put together, so that hovering each one stays below a megabyte
@@ -22,7 +22,7 @@ _WIDTH = 800  # pixels, about, that the tiles have on a wide screen
 _KEPT, _NOTHING = 200, 255  # levels of a tile: all of it kept; no tile at all
 
 
-def pieces_bar(ffn: Origins, attention: Origins, new_layer: int) -> go.Figure:
+def pieces_bar(ffn: Provenance, attention: Provenance, new_layer: int) -> go.Figure:
     """One new layer as its pieces: a bar of its FFN channels, a bar of its KV groups, coloured by source."""
     figure = go.Figure()
     for origins in (ffn, attention):
@@ -52,7 +52,7 @@ def pieces_bar(ffn: Origins, attention: Origins, new_layer: int) -> go.Figure:
     return figure.update_xaxes(range=[0, 1], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", showgrid=False)
 
 
-def finding(ffn: Origins, attention: Origins, new_layer: int) -> str:
+def finding(ffn: Provenance, attention: Provenance, new_layer: int) -> str:
     """What one new layer is made of, in a sentence."""
     layer, groups = ffn.final[new_layer], attention.final[new_layer].pieces
     pieces = layer.pieces
@@ -94,7 +94,9 @@ class _Grid:
     level: np.ndarray
 
 
-def tiles(origins: Origins, new_layer: int, sensitivity: np.ndarray | None = None, order: Order = "rank") -> go.Figure:
+def tiles(
+    origins: Provenance, new_layer: int, sensitivity: np.ndarray | None = None, order: Order = "rank"
+) -> go.Figure:
     """Every unit of a new layer's sources as a tile: coloured where kept, grey where not.
 
     The points' customdata begins with [source layer, unit, last unit of the tile].
@@ -143,7 +145,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _grid(origins: Origins, source: int, values: np.ndarray | None, per_tile: int, columns: int) -> _Grid:
+def _grid(origins: Provenance, source: int, values: np.ndarray | None, per_tile: int, columns: int) -> _Grid:
     units = np.arange(origins.units) if values is None else np.argsort(-values, kind="stable")
     starts = np.arange(0, origins.units, per_tile)
     kept = np.add.reduceat(origins.kept(source)[units].astype(np.int64), starts)
@@ -172,7 +174,7 @@ def _heat(level: np.ndarray, top: int, color: str, gap: int) -> go.Heatmap:
 
 def _points(
     grid: _Grid,
-    origins: Origins,
+    origins: Provenance,
     new_layer: int,
     source: int,
     values: np.ndarray | None,
@@ -218,7 +220,7 @@ def _points(
     return found
 
 
-def _tiles_finding(origins: Origins, group: tuple[int, ...]) -> str:
+def _tiles_finding(origins: Provenance, group: tuple[int, ...]) -> str:
     many = NAMES[origins.part][1]
     kept = [int(origins.kept(source).sum()) for source in group]
     each = listed([f"{count:,} of layer {source}" for count, source in zip(kept, group, strict=True)])

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.inspect import HATCH, NAMES, area, faded, listed
-from come.plan.provenance import Layer, Origins
+from come.plan.provenance import Layer, Provenance
 
 _WIDTH = 0.72  # of a trunk, layers being 1 apart
 _JOIN = 0.55  # how far below a step trunks begin to lean towards it
@@ -26,7 +26,7 @@ Quads = dict[tuple[int, str], list[Quad]]  # by source and kind of piece
 End = tuple[float, float, int]
 
 
-def tree(origins: Origins, steps: Sequence[str]) -> go.Figure:
+def tree(origins: Provenance, steps: Sequence[str]) -> go.Figure:
     """All states of the model, from the original (above) to the pruned one (below).
 
     Args:
@@ -55,7 +55,7 @@ def tree(origins: Origins, steps: Sequence[str]) -> go.Figure:
     return figure.update_layout(hovermode="closest")
 
 
-def finding(origins: Origins) -> str:
+def finding(origins: Provenance) -> str:
     """What the tree shows, in a sentence."""
     steps, final = origins.steps, origins.final
     if not steps:
@@ -162,7 +162,7 @@ def _shapes(key: tuple[int, str], quads: list[Quad], layers: int, untouched: boo
     return area(xs[:-1], ys[:-1], color, names.get(kind, "dropped whole"), fill=fill, striped=kind != "kept")
 
 
-def _marks(origins: Origins, centers: list[list[float]], ends: list[End], steps: Sequence[str]) -> go.Scatter:
+def _marks(origins: Provenance, centers: list[list[float]], ends: list[End], steps: Sequence[str]) -> go.Scatter:
     """A mark on every merge, a cross where a layer ends, both with the step in words."""
     points: list[tuple[float, float, str, str, int]] = []
     for number, state in enumerate(origins.states[1:]):
@@ -192,7 +192,7 @@ def _marks(origins: Origins, centers: list[list[float]], ends: list[End], steps:
     )
 
 
-def _composition(layer: Layer, origins: Origins) -> str:
+def _composition(layer: Layer, origins: Provenance) -> str:
     """A merged layer in words: its sources with their shares of the part."""
     shares = [
         ("silenced" if piece.kind == "silenced" else f"layer {piece.source}") + f" {piece.share:.0%}"

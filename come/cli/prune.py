@@ -137,7 +137,7 @@ def run(
         }
     )
     if dry_run:
-        from come.estimation.cost import estimate
+        from come.runs.foreseen import estimate
 
         show_estimate(estimate(config, runs=runs, remeasure=True), as_json)
         return

@@ -11,7 +11,7 @@ from come.cli.options import parse_options
 from come.errors import ComeError
 from come.events import OnProgress
 from come.request import RunConfig
-from come.runs import Place, Run, execute, place_named
+from come.runs import ClusterTarget, Run, cluster_target, execute
 
 
 def least(field: str) -> int:
@@ -71,13 +71,13 @@ On = Annotated[
 Runs = Annotated[Path | None, typer.Option("--runs", help="The folder of runs (else COME_RUNS, else ./runs).")]
 
 
-def place_on(on: str) -> Place | None:
+def place_on(on: str) -> ClusterTarget | None:
     """The cluster of ``--on``, which answers; None for this machine.
 
     Raises:
         ComeError: it is no place, Ray is not installed here, or there is none at the address.
     """
-    place = place_named(on)
+    place = cluster_target(on)
     if place is not None:
         from come.cluster import check_reachable
 
@@ -85,7 +85,7 @@ def place_on(on: str) -> Place | None:
     return place
 
 
-def execute_at(place: Place | None, run: Run, on_progress: OnProgress) -> None:
+def execute_at(place: ClusterTarget | None, run: Run, on_progress: OnProgress) -> None:
     """Execute a run here, or on a cluster, and wait for its end."""
     if place is None:
         execute(run, on_progress)

@@ -12,7 +12,7 @@ from come.cli.prune import show_results, summary
 from come.cli.request import On, Runs, execute_at
 from come.cli.screen import AsJson, show, show_json, show_table
 from come.cli.sweep import execute_all_at
-from come.runs import Run, cancel, delete, find, list_runs, place_named, resume
+from come.runs import Run, cancel, cluster_target, delete, find, list_runs, resume
 from come.runs.cluster_target import LOCAL
 
 Id = Annotated[str, typer.Argument(help="A run's id, or enough of its beginning.", metavar="ID")]
@@ -92,7 +92,7 @@ def delete_one(run_id: Id, runs: Runs = None, as_json: AsJson = False) -> None:
 @app.command("execute", hidden=True)
 def execute_here(paths: list[Path], on: On = LOCAL) -> None:
     """Execute runs in this process, one after the other, or see to them on a cluster: what `launch` starts."""
-    made, place = [Run(path.resolve()) for path in paths], place_named(on)
+    made, place = [Run(path.resolve()) for path in paths], cluster_target(on)
     if len(made) == 1:
         execute_at(place, made[0], None)
     else:

@@ -36,7 +36,7 @@ from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 from come.events import OnProgress
 from come.request import RunConfig
-from come.runs import Place, Run, RunFault, Sweep, execute_all, launch, prepare
+from come.runs import ClusterTarget, Run, RunFault, Sweep, execute_all, launch, prepare
 from come.runs.cluster_target import LOCAL
 from come.runs.execute import FAULT
 
@@ -133,7 +133,7 @@ def sweep(
         options=_options(option or [], names),
     )
     if dry_run:
-        from come.estimation.sweep import estimate_sweep
+        from come.runs.foreseen import estimate_sweep
 
         _show_estimate(estimate_sweep(request.cells()), as_json)
         return
@@ -175,7 +175,7 @@ def _raise_failures(made: Sequence[Run]) -> None:
         raise KeyboardInterrupt
 
 
-def execute_all_at(place: Place | None, made: Sequence[Run], on_progress: OnProgress) -> None:
+def execute_all_at(place: ClusterTarget | None, made: Sequence[Run], on_progress: OnProgress) -> None:
     """Execute the cells of a sweep here, one after the other, or on a cluster, and wait for their ends."""
     if place is None:
         execute_all(made, on_progress)

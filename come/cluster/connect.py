@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from come.errors import ComeError
-from come.runs.cluster_target import Place
+from come.runs.cluster_target import ClusterTarget
 
 ANSWER = 5.0  # seconds that an address has to answer
 TRIES = 3  # at a cluster that is there, but does not take us in
@@ -22,7 +22,7 @@ _AUTO_CONNECT = "RAY_ENABLE_AUTO_CONNECT"
 _SETTINGS = 4  # the kind of frame that a gRPC server answers with
 
 
-def check_reachable(place: Place) -> None:
+def check_reachable(place: ClusterTarget) -> None:
     """See that Ray is installed here, and that something that could be Ray answers at the address.
 
     Raises:
@@ -56,7 +56,7 @@ def check_reachable(place: Place) -> None:
 
 
 @contextmanager
-def connected(place: Place) -> Iterator[Any]:
+def connected(place: ClusterTarget) -> Iterator[Any]:
     """Ray, connected to a cluster; a connection that this process has already is used and kept.
 
     Raises:
@@ -110,7 +110,7 @@ def _speaks_grpc(host: str, port: int) -> bool:
     return len(answer) == 9 and answer[3] == _SETTINGS
 
 
-def _sentence(place: Place, error: Exception) -> ComeError:
+def _sentence(place: ClusterTarget, error: Exception) -> ComeError:
     """What to tell of Ray's own words."""
     words = " ".join(str(error).split())
     versions = re.findall(r"Ray: (\S+) Python: (\S+)", words)

@@ -13,7 +13,7 @@ from come import __version__
 from come.cluster.mirror import CHUNK, REQUESTS, Stamps, UrlFolder, fetch, send, stamps_of
 from come.cluster.worker import Greeting, Worker
 from come.errors import ComeError
-from come.runs.cluster_target import Place
+from come.runs.cluster_target import ClusterTarget
 from come.runs.state import is_own
 from come.runs.store import CANCEL_REQUEST, Run
 
@@ -25,7 +25,7 @@ PATIENCE = 60.0  # seconds that a worker has to answer
 class Crew:
     """A worker and the runs that it executes in turn. ``look`` brings things forward and does not wait."""
 
-    def __init__(self, ray: Any, place: Place, runs: Sequence[Run]) -> None:
+    def __init__(self, ray: Any, place: ClusterTarget, runs: Sequence[Run]) -> None:
         """Take Ray, connected, the place's settings and the runs, which this process has claimed."""
         self.ray, self.place, self.runs = ray, place, list(runs)
         self.over = False
@@ -263,7 +263,7 @@ class Borrowed:
                 return
 
 
-def _gpus(ray: Any, place: Place, runs: Sequence[Run]) -> float:
+def _gpus(ray: Any, place: ClusterTarget, runs: Sequence[Run]) -> float:
     if place.gpus is not None:
         return place.gpus
     wanted = any(run.config.device not in ("cpu", "mps") for run in runs)

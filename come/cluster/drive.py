@@ -16,7 +16,7 @@ from come.cluster.crew import Crew, fail, still_own
 from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.files import new_lines
-from come.runs.cluster_target import Place
+from come.runs.cluster_target import ClusterTarget
 from come.runs.execute import FAULT, RunFault
 from come.runs.process import claim
 from come.runs.store import CANCEL_REQUEST, Run
@@ -24,7 +24,7 @@ from come.runs.store import CANCEL_REQUEST, Run
 LOOK = 0.2  # seconds between two looks at the workers
 
 
-def execute_on(place: Place, run: Run, on_progress: OnProgress = None) -> None:
+def execute_on(place: ClusterTarget, run: Run, on_progress: OnProgress = None) -> None:
     """Execute a run on a cluster and wait for its end. How it ends is in its state.
 
     Raises:
@@ -43,7 +43,7 @@ def execute_on(place: Place, run: Run, on_progress: OnProgress = None) -> None:
         raise ComeError(state.error, state.hint)
 
 
-def execute_all_on(place: Place, runs: Sequence[Run], on_progress: OnProgress = None) -> None:
+def execute_all_on(place: ClusterTarget, runs: Sequence[Run], on_progress: OnProgress = None) -> None:
     """Execute the cells of a sweep on a cluster, as many at a time as there is room for. How each ends is in its state.
 
     Raises:
@@ -73,7 +73,7 @@ def chains(runs: Sequence[Run]) -> list[list[Run]]:
     return list(found.values())
 
 
-def _drive(place: Place, runs: Sequence[Run], on_progress: OnProgress) -> bool:
+def _drive(place: ClusterTarget, runs: Sequence[Run], on_progress: OnProgress) -> bool:
     """Sees runs to their ends; returns whether everything was interrupted."""
     interrupted = False
     try:
@@ -109,7 +109,7 @@ def _interrupt(runs: Sequence[Run], crews: Sequence[Crew]) -> bool:
     return True
 
 
-def _lost_cluster(place: Place, error: Exception) -> ComeError:
+def _lost_cluster(place: ClusterTarget, error: Exception) -> ComeError:
     words = " ".join(str(error).split())[:200]
     return ComeError(
         f"The Ray cluster at {place.address} was lost ({type(error).__name__}: {words}).",

@@ -21,7 +21,7 @@ from come import __version__
 from come.cluster.mirror import CHUNK, Stamps, UrlFolder, fetch, send, stamps_of
 from come.errors import ComeError
 from come.request import RunConfig
-from come.runs.cluster_target import Place
+from come.runs.cluster_target import ClusterTarget
 from come.runs.execute import RunFault, execute
 from come.runs.state import State
 from come.runs.store import Run
@@ -42,7 +42,7 @@ class Greeting:
 class Worker:
     """Executes runs in the directories that it sees, or in copies of them in a temporary folder."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ClusterTarget) -> None:
         """Take a place's settings."""
         self.place = place
         self.runs: list[Run] = []

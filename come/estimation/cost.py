@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
@@ -26,7 +25,6 @@ from come.pruning.compress import check_request
 from come.pruning.draft import draft
 from come.pruning.registry import method
 from come.request import RunConfig, checked
-from come.runs import list_runs
 
 START_SECONDS = 0.5  # importing the libraries, once they were read from disk before
 TEXT_SECONDS = 0.3  # reading and tokenizing a text of some hundred thousand words
@@ -83,11 +81,11 @@ def estimate(
 
     Args:
         config: the run.
-        facts: the model's (``come.describe``), where they are at hand; then the config's model and texts and earlier
-            analyses are not looked at.
+        facts: the model's (``come.describe``), where they are at hand; then the config's model and texts are
+            not looked at.
         device: what it will run on. Without one, this machine's as it was last measured, or measured now (a second).
         measurement: an analysis of the model, which tells where windows are likely to lie.
-        runs: the folder of runs, for the room on its disk and for analyses of the model.
+        runs: the folder of runs, for the room on its disk.
         remeasure: measure this machine's device even where it is known from an earlier time.
 
     Raises:
@@ -96,7 +94,6 @@ def estimate(
     if facts is None:
         config, target = checked(config)
         facts = describe(config.model)
-        measurement = measurement or _analysis(config.model, runs)
     else:
         target = _checked_for(config, facts)
     _check_lengths(config, facts)
@@ -163,15 +160,6 @@ def _check_lengths(config: RunConfig, facts: Facts) -> None:
             f"{fewest:,} tokens do not fill one sequence of {config.seq_len:,}.",
             "Ask for more tokens or shorter sequences.",
         )
-
-
-def _analysis(model: str, runs: Path | None) -> Measurement | None:
-    """The newest analysis of a model, on whatever text: where windows lie hardly depends on it."""
-    for run in list_runs(runs):
-        with suppress(ComeError):
-            if run.config.kind == "analyze" and run.config.model == model and (found := run.measurement()):
-                return found
-    return None
 
 
 def _likely_windows(measurement: Measurement | None, facts: Facts, target: int, options: Any) -> list[int] | None:

@@ -24,7 +24,7 @@ def baseline_schedule(
         options: the method's options, parsed.
         name: the method.
         n_tokens: the calibration tokens.
-        stride: every which border of the hidden states is kept (``Borders``).
+        stride: every which border of the hidden states is kept (``HiddenStateCache``).
     """
     layers, gone = facts.layers, facts.layers - target
     if not gone:

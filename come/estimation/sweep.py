@@ -10,6 +10,7 @@ from typing import Any
 
 from come.errors import ComeError
 from come.estimation.cost import estimate
+from come.measurement.measurement import Measurement
 from come.pruning.registry import goes_on
 from come.request import RunConfig
 
@@ -39,12 +40,15 @@ class SweepEstimate:
         return asdict(self)
 
 
-def estimate_sweep(cells: Sequence[RunConfig], runs: Path | None = None) -> SweepEstimate:
+def estimate_sweep(
+    cells: Sequence[RunConfig], runs: Path | None = None, measurement: Measurement | None = None
+) -> SweepEstimate:
     """Time of a sweep; nothing is started.
 
     Args:
         cells: the requests of its runs (``come.runs.Sweep.cells``).
         runs: the folder of runs.
+        measurement: an analysis of their model.
 
     Raises:
         ComeError: no cell could succeed.
@@ -57,7 +61,7 @@ def estimate_sweep(cells: Sequence[RunConfig], runs: Path | None = None) -> Swee
     refusals: list[ComeError] = []
     for cell in cells:
         try:
-            expected = estimate(cell, runs=runs)
+            expected = estimate(cell, runs=runs, measurement=measurement)
         except ComeError as error:
             refusals.append(error)
             warnings[f"{cell.method}: {error}"] = None

@@ -65,7 +65,7 @@ def progressive_schedule(
         facts: the model.
         target: how many layers are left.
         options: the method's options, parsed.
-        stride: every which border of the hidden states is kept (``Borders``).
+        stride: every which border of the hidden states is kept (``HiddenStateCache``).
         likely: the first layers of the windows, in the original numbering and the likely order of merging.
     """
     sizes, left = [], facts.layers

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from come.events import OnProgress, emit
 from come.measurement.finite import check_finite
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.statistics import Statistics
 
@@ -42,14 +42,14 @@ def batches(tokens: Tensor, batch_size: int | None = None) -> Iterator[Batch]:
 
 
 @torch.inference_mode()
-def walk(
+def calibrate(
     runner: LayerRunner,
     tokens: Tensor,
     statistics: Statistics,
     *,
     start: int = 0,
     batch_size: int | None = None,
-    borders: Borders | None = None,
+    borders: HiddenStateCache | None = None,
     last_state: str = "normed",
     on_border: OnBorder | None = None,
     on_progress: OnProgress = None,

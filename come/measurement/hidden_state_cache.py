@@ -12,7 +12,7 @@ from come.errors import ComeError
 from come.models import Bundle
 
 
-class Borders:
+class HiddenStateCache:
     """The hidden states H^(l) that enter layer l, for every batch, at every ``stride``-th border above the first.
 
     H^(0) is never kept: the embedding gives it for nothing. What is not kept is run again from the nearest border
@@ -34,7 +34,7 @@ class Borders:
         self._kept: dict[tuple[int, int], _Kept] = {}
 
     @classmethod
-    def of(cls, bundle: Bundle, tokens: Tensor, budget: int | None = None) -> Borders:
+    def of(cls, bundle: Bundle, tokens: Tensor, budget: int | None = None) -> HiddenStateCache:
         """Those of a model on tokens, (sequences, tokens), with that budget."""
         layers, size = len(bundle.layers), bundle.shape.hidden_size
         return cls(layers, size, tokens.numel(), bundle.dtype.itemsize, budget)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from come.errors import ComeError
 from come.events import OnProgress
-from come.measurement.calibrate import walk
+from come.measurement.calibrate import calibrate
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.measurement import Measurement
 from come.measurement.similarity import Similarities
@@ -50,7 +50,7 @@ def measure(
     runner = LayerRunner(bundle)
     statistics = empty_statistics(bundle, tokens, [span])
     similarities = Similarities(similarity, layers, tokens.numel())
-    walk(
+    calibrate(
         runner,
         tokens,
         statistics,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from come.measurement.calibrate import Batch, batches
 from come.measurement.finite import check_finite
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.loss import sequence_losses
 
@@ -25,7 +25,7 @@ def losses_from(
     layers: Sequence[int],
     instead: Mapping[int, nn.Module] | None = None,
     *,
-    borders: Borders | None = None,
+    borders: HiddenStateCache | None = None,
     batch_size: int | None = None,
 ) -> Tensor:
     """The mean negative log-likelihood of each sequence, (sequences,), of a model with other layers from one on.
@@ -67,7 +67,7 @@ def suffix_losses(
     return sequence_losses(runner, runner.norm(hidden_states), tokens)
 
 
-def states_at(runner: LayerRunner, batch: int, tokens: Tensor, border: int, borders: Borders | None) -> Tensor:
+def states_at(runner: LayerRunner, batch: int, tokens: Tensor, border: int, borders: HiddenStateCache | None) -> Tensor:
     """The hidden states that enter layer ``border``, from the nearest kept border below."""
     hidden_states = runner.enter(tokens)
     at, kept = borders.nearest(batch, border) if borders is not None else (0, None)
@@ -78,7 +78,9 @@ def states_at(runner: LayerRunner, batch: int, tokens: Tensor, border: int, bord
     return hidden_states
 
 
-def each_border(runner: LayerRunner, batch: Batch, borders: Borders | None = None) -> Iterator[tuple[int, Tensor]]:
+def each_border(
+    runner: LayerRunner, batch: Batch, borders: HiddenStateCache | None = None
+) -> Iterator[tuple[int, Tensor]]:
     """Each border of a batch with its hidden states, lowest first: what enters every layer, then what leaves the last.
 
     A layer is run when what leaves it is asked for, unless ``borders`` has kept that; what is new is kept there.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from come.plan.provenance import Origins
+from come.plan.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,18 @@ class Agreement:
         return _mean(self.chance[self.touched])
 
 
-def agreement(one: Origins, other: Origins) -> Agreement:
+def agreement(one: Provenance, other: Provenance) -> Agreement:
     """Compare what two runs keep of each original layer; both are of one model and one part."""
-    averaged = one.averaged.any(axis=1) | other.averaged.any(axis=1)
-    first, second = (origins.lost < 0 for origins in (one, other))
+    averaged = np.logical_or(one.averaged.any(axis=1), other.averaged.any(axis=1))
+    first: np.ndarray = one.lost < 0
+    second: np.ndarray = other.lost < 0
     both, either = (first & second).sum(axis=1), (first | second).sum(axis=1)
     share, other_share = first.mean(axis=1), second.mean(axis=1)
     undefined = averaged | (either == 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         jaccard = np.where(undefined, np.nan, both / either)
         chance = np.where(undefined, np.nan, share * other_share / (share + other_share - share * other_share))
-    touched = (~first).any(axis=1) | (~second).any(axis=1)
+    touched = np.logical_or((~first).any(axis=1), (~second).any(axis=1))
     return Agreement(jaccard, chance, touched, averaged)
 
 

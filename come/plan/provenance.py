@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from come.errors import ComeError
-from come.models import Facts
 from come.plan.plan import Plan
 from come.plan.steps import Average, Concatenate, Mask, Remove, Replace
 
@@ -62,7 +61,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Origins:
+class Provenance:
     """One part of a pruned model, with every unit of the original followed through the plan.
 
     Attributes:
@@ -132,10 +131,10 @@ def mixing(pieces: Sequence[Piece]) -> float:
     return float(-(shares * np.log(shares / shares.sum())).sum()) if len(shares) > 1 else 0.0
 
 
-def units_of(plan: Plan, facts: Facts | None, part: Part) -> int:
-    """How many units of a part a layer has, by the plan's merges, else by the model's facts.
+def units_of(plan: Plan, part: Part, of_the_model: int | None = None) -> int:
+    """How many units of a part a layer has, by the plan's merges, else as many as the model's have.
 
-    A plan that only removes or averages whole layers needs no count: then it is 1, if the facts are not there.
+    A plan that only removes or averages whole layers needs no count: then it is 1, where the model is not there.
 
     Raises:
         ComeError: the plan silences units, and nothing says how many a layer has.
@@ -143,14 +142,14 @@ def units_of(plan: Plan, facts: Facts | None, part: Part) -> int:
     for step in plan.steps:
         if isinstance(step, Concatenate):
             return sum(map(len, step.channels if part == "ffn" else step.kv_groups))
-    if facts is not None:
-        return facts.intermediate_size if part == "ffn" else facts.num_key_value_heads
+    if of_the_model is not None:
+        return of_the_model
     if any(isinstance(step, Mask) for step in plan.steps):
         raise ComeError("The run's model cannot be read, so the size of its layers is not known.")
     return 1
 
 
-def follow(plan: Plan, part: Part, units: int) -> Origins:
+def follow(plan: Plan, part: Part, units: int) -> Provenance:
     """Follow every unit of a part through a plan.
 
     Raises:
@@ -164,7 +163,7 @@ def follow(plan: Plan, part: Part, units: int) -> Origins:
     blends: list[dict[int, float]] = []
     states = [[Layer(_pieces(row, units, blends), group, ()) for row, group in zip(rows, groups, strict=True)]]
     for number, step in enumerate(plan.steps):
-        parents = [(layer,) for layer in range(len(rows))]
+        parents: list[tuple[int, ...]] = [(layer,) for layer in range(len(rows))]
         match step:
             case Concatenate(window=(first, last)):
                 kept = step.channels if part == "ffn" else step.kv_groups
@@ -204,7 +203,7 @@ def follow(plan: Plan, part: Part, units: int) -> Origins:
             ]
         )
     shape = (layers, units)
-    return Origins(
+    return Provenance(
         part, units, rows, lost.reshape(shape), averaged.reshape(shape), states, [s.kind for s in plan.steps]
     )
 

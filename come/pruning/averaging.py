@@ -11,7 +11,7 @@ from come.models.depth import attention_kind
 from come.plan.steps import Average
 from come.pruning.registry import Task
 from come.pruning.result import Result, StepRecord
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.compatible import mixable
 from come.transforms.rebuild import with_plan
 
@@ -50,7 +50,7 @@ def take_averages(task: Task, steps: Sequence[Average], seconds: float) -> Resul
     bundle, plan = task.current, task.plan
     history: list[StepRecord] = []
     for number, step in enumerate(steps[len(plan.steps) :], start=len(plan.steps) + 1):
-        bundle, plan = take_step(bundle, step), plan.with_step(step)
+        bundle, plan = apply_step(bundle, step), plan.with_step(step)
         history.append(StepRecord(step.window, tuple(step.weights), seconds=seconds / len(steps)))
         task.done(plan)
         emit(

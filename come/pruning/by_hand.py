@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from come.events import emit
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.measure import measure
 from come.models import Bundle
 from come.plan.plan import Plan
@@ -17,7 +17,7 @@ from come.pruning.merging import overall, report, shifted, take_merge
 from come.pruning.registry import Task
 from come.pruning.result import Result, StepRecord
 from come.pruning.select import Window, check_dropped, check_windows
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
 
 
@@ -46,7 +46,7 @@ def by_hand(
     bundle, plan, history = _merged(task, options, decide, windows, given, steps)
     if dropped and not any(isinstance(step, Remove) for step in plan.steps):
         began, step = time.perf_counter(), removal(dropped, windows)
-        bundle, plan = take_step(bundle, step), plan.with_step(step)
+        bundle, plan = apply_step(bundle, step), plan.with_step(step)
         # Nothing that was measured chose these layers.
         history += [StepRecord((layer, layer)) for layer in step.layers[:-1]]
         history.append(StepRecord((step.layers[-1],) * 2, seconds=time.perf_counter() - began))
@@ -97,7 +97,7 @@ def _merged(
         batch_size=options.batch_size,
         on_progress=overall(task.on_progress, 0, 1),
     )
-    borders = Borders.of(bundle, task.tokens, options.memory_budget) if options.refit else None
+    borders = HiddenStateCache.of(bundle, task.tokens, options.memory_budget) if options.refit else None
     for number, (first, last) in enumerate(windows[done:], start=done + 1):
         layers = slice(first, last + 1)
         choice = Choice(

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from come.errors import ComeError
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.models import Bundle
 from come.plan.steps import Concatenate
 from come.pruning.select import Window
@@ -78,7 +78,7 @@ class Choice:
     channels: list[Tensor]
     stands_for: int
     ratio: Sequence[float] | None = None
-    borders: Borders | None = None
+    borders: HiddenStateCache | None = None
 
 
 Decide = Callable[[Choice], Concatenate]

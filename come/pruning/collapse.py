@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from come.errors import ComeError
 from come.events import emit
 from come.measurement.calibrate import batches
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border
 from come.models import Bundle
@@ -34,7 +34,7 @@ from come.pruning.few_tokens import FewTokensOptions
 from come.pruning.registry import Task
 from come.pruning.result import Result
 from come.pruning.select import Window
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.average import average
 
 SERIES = tuple(round(0.95 - 0.05 * i, 2) for i in range(20))
@@ -138,7 +138,7 @@ class Similarity:
 
     def __init__(self, original: Bundle, tokens: Tensor, options: CollapseOptions) -> None:
         self.tokens, self.options = tokens, options
-        self.borders = Borders.of(original, tokens)
+        self.borders = HiddenStateCache.of(original, tokens)
         self.found: dict[tuple[Windows, Window], float] = {}
         # The model after each of the windows that were taken last.
         self.path: list[tuple[Windows, Bundle, LayerRunner]] = [((), original, LayerRunner(original))]
@@ -159,7 +159,7 @@ class Similarity:
         while self.path[-1][0] != taken[: len(self.path) - 1]:
             self.path.pop()
         for count in range(len(self.path), len(taken) + 1):
-            bundle = take_step(self.path[-1][1], summed_differences(taken[count - 1]))
+            bundle = apply_step(self.path[-1][1], summed_differences(taken[count - 1]))
             self.path.append((taken[:count], bundle, LayerRunner(bundle)))
         return self.path[-1][1:]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from come.events import Event, OnProgress, emit
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate
@@ -15,7 +15,7 @@ from come.pruning.choice import SelectionOptions
 from come.pruning.registry import Task
 from come.pruning.result import StepRecord
 from come.pruning.select import Window
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.compatible import note_for_step
 from come.transforms.refit import Refit, RefitRules, refit_merge
 from come.transforms.replace import replace_weights
@@ -29,7 +29,7 @@ def take_merge(
     bundle: Bundle,
     plan: Plan,
     step: Concatenate,
-    borders: Borders | None = None,
+    borders: HiddenStateCache | None = None,
 ) -> tuple[Bundle, Plan, tuple[float, float] | None]:
     """The model and the plan after a merge; and where it was refitted, the held-out error before and after that.
 
@@ -41,7 +41,7 @@ def take_merge(
         borders: hidden states of ``bundle``; a refit keeps there what it had to run. Afterwards they are those of
             the new model.
     """
-    merged, plan = take_step(bundle, step), _noted(plan, bundle, step)
+    merged, plan = apply_step(bundle, step), _noted(plan, bundle, step)
     refitted = _refit(task, options, bundle, merged, step, borders) if options.refit else None
     if borders is not None:
         borders.forget_after(step.window[0])
@@ -55,7 +55,12 @@ def take_merge(
 
 
 def _refit(
-    task: Task, options: SelectionOptions, bundle: Bundle, merged: Bundle, step: Concatenate, borders: Borders | None
+    task: Task,
+    options: SelectionOptions,
+    bundle: Bundle,
+    merged: Bundle,
+    step: Concatenate,
+    borders: HiddenStateCache | None,
 ) -> Refit:
     return refit_merge(
         bundle,

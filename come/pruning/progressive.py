@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
-from come.measurement.calibrate import walk
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.calibrate import calibrate
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.measure import check_rules
 from come.measurement.statistics import Statistics, empty_statistics, sensitivities
@@ -49,11 +49,11 @@ def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: i
     at_once = merges_a_pass(len(task.original.layers), task.target_layers, options.span, passes)
     spans = sorted(set(sizes))
     statistics = empty_statistics(bundle, task.tokens, spans)
-    borders = Borders.of(bundle, task.tokens, options.memory_budget)
+    borders = HiddenStateCache.of(bundle, task.tokens, options.memory_budget)
     start, done = 0, 0
     while done < len(sizes):
         began = time.perf_counter()
-        walk(
+        calibrate(
             LayerRunner(bundle),
             task.tokens,
             statistics,
@@ -116,7 +116,7 @@ def _choices(
     bundle: Bundle,
     plan: Plan,
     statistics: Statistics,
-    borders: Borders,
+    borders: HiddenStateCache,
     sizes: Sequence[int],
     options: SelectionOptions,
 ) -> tuple[list[Choice], list[str]]:

@@ -11,7 +11,7 @@ from come.events import emit
 from come.plan.steps import Remove
 from come.pruning.registry import Task
 from come.pruning.result import Result, StepRecord
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
 
 
@@ -34,7 +34,7 @@ def remove(task: Task, layers: Iterable[int], block_influence: tuple[float, ...]
         return Result(task.current, task.plan)
     step = Remove(layers=gone)
     plan = task.plan.with_step(step)
-    bundle = with_plan(take_step(task.original, step), plan)
+    bundle = with_plan(apply_step(task.original, step), plan)
     task.done(plan)
     emit(task.on_progress, "compress", 1000, 1000, step.describe(), layers=len(bundle.layers))
     history = [

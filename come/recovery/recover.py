@@ -20,7 +20,7 @@ from come.plan.plan import Plan
 from come.pruning.result import Result
 from come.recovery.registry import Recovered, RecoverTask, Stop, Way, parse
 from come.recovery.spans import lossy_spans, spans_of
-from come.training.checkpoint import open_folder, read_finished, write_finished
+from come.training.checkpoint import open_folder, read_state, write_state
 from come.transforms.rebuild import base_of, with_plan
 from come.transforms.replace import replace_weights
 
@@ -86,11 +86,11 @@ def recover(
 def _run(way: Way, options: Any, task: RecoverTask) -> Recovered:
     """What a way comes to; one that was finished before is read from its checkpoint."""
     file = task.checkpoint_of(way.name)
-    done = read_finished(file)
+    done = _read_finished(file)
     if done is None:
         task.emit(0.0, f"{way.title}: starting", way=way.name)
         done = way.function(task, options)
-        write_finished(file, done)
+        _write_finished(file, done)
     return done
 
 
@@ -160,3 +160,15 @@ def _identity(
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _write_finished(file: Path | None, recovered: Recovered) -> None:
+    """Keep what a way came to, so that it is not done again."""
+    if file is not None:
+        write_state(file, recovered.tensors, {"notes": recovered.notes})
+
+
+def _read_finished(file: Path | None) -> Recovered | None:
+    """What a way came to, if it was finished."""
+    found = read_state(file)
+    return Recovered(found[0], found[1]["notes"]) if found is not None else None

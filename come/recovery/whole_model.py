@@ -19,7 +19,7 @@ from come.recovery.registry import Recovered, RecoverTask
 from come.recovery.vocabulary import VocabularyLoss, head_gradients, head_loss
 from come.training.attention import blockwise_attention
 from come.training.precision import arithmetic
-from come.training.states import Shelf
+from come.training.states import StateStore
 from come.training.trainer import Outcome, Point, TrainOptions, held_out_sequences, sequences_a_batch, train
 
 
@@ -53,7 +53,9 @@ class Teacher:
     Those of the sequences from ``first_kept`` on are made once and kept.
     """
 
-    def __init__(self, bundle: Bundle, tokens: Tensor, options: WholeOptions, first_kept: int, shelf: Shelf) -> None:
+    def __init__(
+        self, bundle: Bundle, tokens: Tensor, options: WholeOptions, first_kept: int, shelf: StateStore
+    ) -> None:
         self.runner, self.tokens, self.options = LayerRunner(bundle), tokens, options
         self.device = bundle.model.device
         self.first_kept, self.kept = first_kept, shelf.new()
@@ -150,7 +152,9 @@ def train_whole(
     """
     tokens = task.tokens
     first = _first_to_keep(tokens, options)
-    with Shelf(tokens[first:], task.teacher.shape.hidden_size, task.teacher.dtype, 1, options.memory_budget) as shelf:
+    with StateStore(
+        tokens[first:], task.teacher.shape.hidden_size, task.teacher.dtype, 1, options.memory_budget
+    ) as shelf:
         teacher = Teacher(task.teacher, tokens, options, first, shelf) if loss.teacher else None
         problem = WholeModel(student, parameters, teacher, tokens, loss, options)
         return train(

@@ -7,7 +7,7 @@ left out, never filled in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,21 +138,19 @@ def _of_speed(side: Mapping[str, Any], original: Mapping[str, Any]) -> Iterator[
         if now is not None:
             yield f"{name}_rate", Value(now, quartiles=_quartiles(speed, rate), basis=basis)
         if now is not None and was and side is not original:
-            yield name, Value(now / was, quartiles=_quartiles(speed, rate, lambda q, was=was: q / was), basis=basis)
+            yield name, Value(now / was, quartiles=_quartiles(speed, rate, was), basis=basis)
     if (first := _number(speed.get("time_to_first_token"))) is not None:
         yield "first_token", Value(first, quartiles=_quartiles(speed, "time_to_first_token"), basis=basis)
     if (peak := _number(speed.get("peak_memory_bytes"))) is not None:
         yield "peak_memory", Value(peak, basis=basis)
 
 
-def _quartiles(
-    speed: Mapping[str, Any], name: str, of: Callable[[float], float] = lambda quartile: quartile
-) -> tuple[float, float] | None:
+def _quartiles(speed: Mapping[str, Any], name: str, unit: float = 1.0) -> tuple[float, float] | None:
     spread = (_mapping(speed, "spread") or _mapping(speed, "quartiles")).get(name)
     if not isinstance(spread, list | tuple) or len(spread) != 2:
         return None
     low, high = (_number(quartile) for quartile in spread)
-    return None if low is None or high is None else (of(low), of(high))
+    return None if low is None or high is None else (low / unit, high / unit)
 
 
 def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

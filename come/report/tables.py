@@ -156,7 +156,7 @@ def _summary(results: Sequence[Result], originals: Sequence[Result], metrics: Se
     drawn = {metric.key: points(results, metric, PARAMETERS) for metric in metrics}
     places: dict[tuple[str, int | None], Point] = {}
     for metric in metrics:
-        for point in sorted(drawn[metric.key], key=lambda p, lower=metric.lower: p.value if lower else -p.value):
+        for point in sorted(drawn[metric.key], key=lambda each: each.value, reverse=not metric.lower):
             places.setdefault((point.series, point.layers), point)
     for place, point in sorted(places.items(), key=lambda item: -(item[0][1] or 0)):
         cells = []

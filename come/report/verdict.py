@@ -61,7 +61,7 @@ def _otherwise(by_size: dict[int, list[Point]], layers: int) -> str:
         told_apart = len(ranked) > 1 and number(ranked[0].value) != number(ranked[1].value)
         if size != layers and told_apart and ranked[0].series != by_size[layers][0].series:
             wins.setdefault(ranked[0].series, []).append(size)
-    told = []
+    told: list[str] = []
     for name, sizes in wins.items():
         where = f"{_joined(list(map(str, sizes)))} layers" if len(sizes) <= TOLD else f"{len(sizes)} other sizes"
         told.append(f"at {where} {name}{'' if told else ' is better'}")
@@ -217,8 +217,8 @@ def _retention(results: Sequence[Result]) -> str:
     others = [next((p for p in by_size[size] if p.method != "come"), None) for size in sizes]
     if any(other is None for other in others):
         return f"{told}."
-    best = [f"{other.value:.0%} ({other.series})" for other in others if other is not None]
-    return f"{told}, the best of the others {_joined(best)}."
+    rivals = [f"{other.value:.0%} ({other.series})" for other in others if other is not None]
+    return f"{told}, the best of the others {_joined(rivals)}."
 
 
 # --- words --------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Runs: a run is a directory, worked on by a process of its own. Importing this loads no model code."""
 
 from come.request import RunConfig
-from come.runs.cluster_target import Place, place_named
+from come.runs.cluster_target import ClusterTarget, cluster_target
 from come.runs.execute import RunFault, execute
 from come.runs.process import cancel, launch, resume
 from come.runs.state import State
@@ -9,7 +9,7 @@ from come.runs.store import Run, analysis_for, create, delete, find, list_runs
 from come.runs.sweep import Sweep, as_sweep, execute_all, prepare, runs_of
 
 __all__ = [
-    "Place",
+    "ClusterTarget",
     "Run",
     "RunConfig",
     "RunFault",
@@ -18,6 +18,7 @@ __all__ = [
     "analysis_for",
     "as_sweep",
     "cancel",
+    "cluster_target",
     "create",
     "delete",
     "execute",
@@ -25,7 +26,6 @@ __all__ = [
     "find",
     "launch",
     "list_runs",
-    "place_named",
     "prepare",
     "resume",
     "runs_of",

@@ -13,7 +13,7 @@ SPELLINGS = "local, ray://HOST:PORT, ray:auto or HOST:PORT"
 
 
 @dataclass(frozen=True)
-class Place:
+class ClusterTarget:
     """A Ray cluster, and what a run asks of it.
 
     Attributes:
@@ -42,7 +42,7 @@ class Place:
         return self.files.rstrip("/") if "://" in self.files else None
 
 
-def place_named(text: str) -> Place | None:
+def cluster_target(text: str) -> ClusterTarget | None:
     """The place of that name; None for this machine.
 
     Raises:
@@ -52,7 +52,7 @@ def place_named(text: str) -> Place | None:
     if text in ("", LOCAL):
         return None
     address, _, query = text.partition("?")
-    return Place(text, _address(address), **_settings(query))
+    return ClusterTarget(text, _address(address), **_settings(query))
 
 
 def _address(written: str) -> str:

@@ -16,7 +16,7 @@ import psutil
 
 from come.errors import ComeError
 from come.files import disk_faults, locked
-from come.runs.cluster_target import place_named
+from come.runs.cluster_target import cluster_target
 from come.runs.state import State, identity, is_own, process_of
 from come.runs.store import CANCEL_REQUEST, Admission, Run, requests_at_work
 
@@ -35,7 +35,7 @@ def launch(*runs: Run, where: str = "") -> None:
     Raises:
         ComeError: a process is at work on one of the runs already, or it is done; or there is no such place.
     """
-    first, place = runs[0], place_named(where)
+    first, place = runs[0], cluster_target(where)
     on = ["--on", place.text] if place else []
     with ExitStack() as held:
         for run in runs:

@@ -18,7 +18,7 @@ from come import files, settings
 from come.errors import ComeError
 from come.request import RunConfig, anchored_path, checked
 from come.runs.state import State, alive
-from come.source_fingerprint import stamp
+from come.source_fingerprint import source_fingerprint
 
 if TYPE_CHECKING:
     from come.measurement.measurement import Measurement
@@ -300,7 +300,7 @@ def analysis_for(
 
 
 def _sources(config: RunConfig) -> dict[str, str]:
-    return {"model": stamp(config.model), "text": stamp(config.text)}
+    return {"model": source_fingerprint(config.model), "text": source_fingerprint(config.text)}
 
 
 def _asks_for(run: Run, wanted: dict[str, Any]) -> bool:

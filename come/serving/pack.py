@@ -17,7 +17,7 @@ from come.runs import gguf
 from come.runs.materialize import model_in
 from come.runs.store import MODEL, TAKEAWAY, Run, size_of
 from come.serving import side_jobs
-from come.serving.side_jobs import Aside
+from come.serving.side_jobs import SideJob
 
 DTYPES = ("float32", "bfloat16", "float16")  # what a model is packed in, as a Transformers folder
 GGUF = "gguf-"  # before a dtype of `gguf_families.BYTES`: the model as a GGUF file instead
@@ -30,7 +30,7 @@ class Packed:
     """What is packed of a run, or how that stands: `file` is there when it is done."""
 
     file: Path | None
-    job: Aside
+    job: SideJob
 
     @property
     def bytes(self) -> int:
@@ -124,9 +124,9 @@ def _check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _lost(job: Aside) -> Aside:
+def _lost(job: SideJob) -> SideJob:
     """A job that is done, whose file was removed since, counts as never started."""
-    return Aside() if job.status == "done" else job
+    return SideJob() if job.status == "done" else job
 
 
 def _told(run: Run, what: str) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 from come.errors import ComeError
 from come.runs.store import MODEL, Run
 from come.serving import pack, side_jobs
-from come.serving.side_jobs import Aside
+from come.serving.side_jobs import SideJob
 
 FILE = "reload.json"
 PROMPT = "The capital of France is"
@@ -29,7 +29,7 @@ def start(run: Run) -> None:
     side_jobs.start(run, "come.serving.reload_check", run.path / FILE)
 
 
-def reloaded(run: Run) -> Aside:
+def reloaded(run: Run) -> SideJob:
     """How the check of a run stands; its values say what was found."""
     return side_jobs.read(run.path / FILE)
 

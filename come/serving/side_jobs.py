@@ -26,7 +26,7 @@ Status = Literal["none", "working", "done", "failed"]
 
 
 @dataclass(frozen=True)
-class Aside:
+class SideJob:
     """How such a job stands.
 
     Attributes:
@@ -42,19 +42,19 @@ class Aside:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(file: Path) -> Aside:
+def read(file: Path) -> SideJob:
     """How the job of that file stands; one whose process is gone has failed."""
     try:
         told = dict(json.loads(file.read_text("utf-8")))
         status: Status = told["status"]
     except (OSError, ValueError, KeyError):
-        return Aside()
+        return SideJob()
     if status == "working" and not alive(State.model_validate({**told, "status": "running"})):
         # It may have written its last word between the two looks.
         told = dict(json.loads(file.read_text("utf-8")))
         if told["status"] == "working":
             told |= {"status": "failed", "error": "The process stopped without ending.", "hint": "Start it again."}
-    return Aside(
+    return SideJob(
         told["status"], told.get("message", ""), told.get("error", ""), told.get("hint", ""), told.get("values", {})
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -13,9 +13,6 @@ from torch import Tensor
 
 from come.atomic import written_whole
 from come.errors import ComeError
-
-if TYPE_CHECKING:
-    from come.recovery.registry import Recovered
 
 IDENTITY = "request.json"
 
@@ -81,17 +78,3 @@ def read_state(file: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     with safe_open(file, framework="pt") as kept:
         tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - not a dict
         return tensors, json.loads(kept.metadata()["state"])
-
-
-def write_finished(file: Path | None, recovered: Recovered) -> None:
-    """Keep what a way came to, so that it is not done again."""
-    if file is not None:
-        write_state(file, recovered.tensors, {"notes": recovered.notes})
-
-
-def read_finished(file: Path | None) -> Recovered | None:
-    """What a way came to, if it was finished."""
-    from come.recovery.registry import Recovered
-
-    found = read_state(file)
-    return Recovered(found[0], found[1]["notes"]) if found is not None else None

@@ -49,7 +49,7 @@ class States:
             self.path.unlink(missing_ok=True)
 
 
-class Shelf:
+class StateStore:
     """Room for the hidden states of all tokens at a few borders at once. A context: files are gone at its end."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Shelf:
         self._made = 0
         self._folder: Path | None = None
 
-    def __enter__(self) -> Shelf:
+    def __enter__(self) -> StateStore:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,7 @@ from come.transforms.mask import silence
 from come.transforms.replace import replace_weights
 
 
-def take_step(bundle: Bundle, step: Step, tensors: Mapping[str, Tensor] | None = None) -> Bundle:
+def apply_step(bundle: Bundle, step: Step, tensors: Mapping[str, Tensor] | None = None) -> Bundle:
     """The model after one step of a plan; unchanged weights are shared with ``bundle``, which is left as it was.
 
     Args:

@@ -12,7 +12,7 @@ from come.models import Bundle, load
 from come.models.load import torch_dtype
 from come.models.offload import is_offloaded
 from come.plan.plan import Base, Plan
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 
 
 def base_of(bundle: Bundle) -> Base:
@@ -40,7 +40,7 @@ def replay(bundle: Bundle, plan: Plan, on_progress: OnProgress = None) -> Bundle
         )
     base = bundle
     for number, step in enumerate(plan.steps, start=1):
-        bundle = take_step(bundle, step, plan.tensors(step))
+        bundle = apply_step(bundle, step, plan.tensors(step))
         emit(on_progress, "rebuild", number, len(plan.steps), step.describe())
     return base if bundle is base else with_plan(bundle, plan)
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from come.errors import ComeError
 from come.measurement.calibrate import batches
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import states_at
 from come.models import Bundle
-from come.transforms.residual import POWER, Seen, StateBatches, TokenWeight, observed, squares, token_weights
+from come.transforms.residual import POWER, NormalEquations, StateBatches, TokenWeight, observed, squares, token_weights
 from come.transforms.ridge import best_strength, solve
 
 
@@ -118,7 +118,7 @@ def refit_merge(
     rules: RefitRules,
     *,
     held_out: int,
-    borders: Borders | None = None,
+    borders: HiddenStateCache | None = None,
     batch_size: int | None = None,
 ) -> Refit:
     """Refit the layer that a window has just become, to what the window gave on the same states.
@@ -161,7 +161,7 @@ def refit_merge(
     return refit_layer(runner, first, states, rules)
 
 
-def _solution(seen: Seen, strengths: Sequence[float]) -> tuple[float, Tensor] | None:
+def _solution(seen: NormalEquations, strengths: Sequence[float]) -> tuple[float, Tensor] | None:
     """The best strength with its change of a map, (channels, hidden_size); None where nothing helps."""
     strength = best_strength(seen.fit, seen.held_out, strengths)
     change = solve(seen.fit, strength) if strength is not None else None

@@ -23,7 +23,7 @@ SMALL_GAIN = 1e-3  # a channel that a norm scales by less than this share of the
 
 
 @dataclass
-class Seen:
+class NormalEquations:
     """What one run of a layer over all tokens shows of a map.
 
     Attributes:
@@ -53,7 +53,7 @@ class Seen:
         self.lost, self.whole = self.lost + lost, self.whole + whole
 
 
-def observed(runner: LayerRunner, layer: int, path: str, states: StateBatches, kind: TokenWeight) -> Seen:
+def observed(runner: LayerRunner, layer: int, path: str, states: StateBatches, kind: TokenWeight) -> NormalEquations:
     """Run a layer over all tokens and see what one of its maps is given and what its output lacks."""
     module = runner.layers[layer]
     linear = module.get_submodule(path)
@@ -63,7 +63,7 @@ def observed(runner: LayerRunner, layer: int, path: str, states: StateBatches, k
     has_bias = getattr(linear, "bias", None) is not None and not bool(silenced.all())
     device = matrix.device if matrix.device.type != "mps" else torch.device("cpu")  # no float64 there
     channels = matrix.shape[1] + (getattr(linear, "bias", None) is not None)
-    seen = Seen(empty_sums(channels, matrix.shape[0], device), empty_sums(channels, matrix.shape[0], device))
+    seen = NormalEquations(empty_sums(channels, matrix.shape[0], device), empty_sums(channels, matrix.shape[0], device))
     for entering, wanted, fitted in states():
         inputs, outputs, left = _watched(runner, layer, path, entering)
         target = wanted.to(left.device).flatten(0, -2).float()

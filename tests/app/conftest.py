@@ -14,7 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import at_work
+from app.components import poll
 from come.request import RunConfig
 from come.runs import Run
 from tests.tiny import tiny_folder
@@ -75,7 +75,7 @@ def lab(finished_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> L
 @pytest.fixture
 def visit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """Opens a page as the first of a visit: ``visit("plan", target="4")``; parameters are those of the URL."""
-    monkeypatch.setattr(at_work, "LONGEST", 0.0)  # else a page that follows runs would not end
+    monkeypatch.setattr(poll, "LONGEST", 0.0)  # else a page that follows runs would not end
 
     def open_page(page: str, **params: str) -> AppTest:
         st.cache_data.clear()

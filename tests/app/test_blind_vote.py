@@ -8,9 +8,9 @@ import math
 
 import pytest
 
-from app import playground_blind
-from app.blind_vote import ENOUGH, TIE, A, B, Booth, Round, Tally, in_words, wilson
-from app.playground_talk import Asked, Talk
+from app.playground import blind_round
+from app.playground.conversation import Asked, Talk
+from app.playground.vote import ENOUGH, TIE, A, B, BlindVote, Round, Tally, in_words, wilson
 from come.serving.playground.speech import End, Sampling, Word
 
 PAIR = ("original", "run-1")
@@ -28,42 +28,42 @@ def talk(prompt: str = "Hi", texts: tuple[str, str, str] = ("alpha", "beta", "ga
     return made
 
 
-def voted(booth: Booth, prompt: str, choice: str, pair: tuple[str, str] = PAIR) -> Round:
+def voted(booth: BlindVote, prompt: str, choice: str, pair: tuple[str, str] = PAIR) -> Round:
     current = booth.begin(talk(prompt), pair)
     booth.vote(choice)
     return current
 
 
-def for_speaker(booth: Booth, prompt: str, speaker: str, pair: tuple[str, str] = PAIR) -> None:
+def for_speaker(booth: BlindVote, prompt: str, speaker: str, pair: tuple[str, str] = PAIR) -> None:
     current = booth.begin(talk(prompt), pair)
     booth.vote(A if current.behind[0] == speaker else B)
 
 
 def test_the_order_is_drawn_by_chance_and_stays() -> None:
-    orders = [Booth(f"visit {number}").begin(talk(), PAIR).behind for number in range(200)]
+    orders = [BlindVote(f"visit {number}").begin(talk(), PAIR).behind for number in range(200)]
     assert 70 <= orders.count(PAIR) <= 130 and set(orders) == {PAIR, PAIR[::-1]}
-    booth = Booth("one")
+    booth = BlindVote("one")
     within = [booth.begin(talk(str(number)), PAIR).behind for number in range(200)]
     assert 70 <= within.count(PAIR) <= 130
-    again = Booth("one")
+    again = BlindVote("one")
     assert [again.begin(talk(str(number)), PAIR[::-1]).behind for number in range(3)] != []
-    assert Booth("one").begin(talk(), PAIR).behind == within[0]
+    assert BlindVote("one").begin(talk(), PAIR).behind == within[0]
 
 
 def test_before_the_vote_the_page_is_the_same_whoever_is_a() -> None:
     said = talk(texts=("first <b>", "second", ""))
-    one, other = (playground_blind.cards(Round(said, behind)) for behind in (PAIR, PAIR[::-1]))
+    one, other = (blind_round.cards(Round(said, behind)) for behind in (PAIR, PAIR[::-1]))
     swapped = one.replace("first &lt;b&gt;", "@").replace("second", "first &lt;b&gt;").replace("@", "second")
     assert one != other and swapped == other
     for secret in ("Original", "CoMe", "run-1", "original", "tokens/s", "9.0", "14.0"):
         assert secret not in one
     named = Round(said, PAIR, voted=A)
-    assert "Original" in playground_blind.cards(named) and "CoMe, 24 layers" in playground_blind.cards(named)
-    assert "No words" in playground_blind.cards(Round(said, ("run-2", "original")))
+    assert "Original" in blind_round.cards(named) and "CoMe, 24 layers" in blind_round.cards(named)
+    assert "No words" in blind_round.cards(Round(said, ("run-2", "original")))
 
 
 def test_a_round_takes_one_vote_when_both_have_answered() -> None:
-    booth = Booth("one")
+    booth = BlindVote("one")
     current = booth.begin(talk(), PAIR)
     current.talk.status = "working"
     booth.vote(A)
@@ -76,7 +76,7 @@ def test_a_round_takes_one_vote_when_both_have_answered() -> None:
 
 
 def test_what_is_known_by_its_name_is_not_voted_on() -> None:
-    booth = Booth("one")
+    booth = BlindVote("one")
     voted(booth, "Hi", TIE)
     assert booth.knows(talk("Hi").asked, PAIR) and booth.knows(talk("Hi").asked, ("run-1", "run-2"))
     assert not booth.knows(talk("Hi").asked, ("run-2",)), "it was not shown"
@@ -91,7 +91,7 @@ def test_what_is_known_by_its_name_is_not_voted_on() -> None:
 
 
 def test_votes_are_counted_by_pair_whatever_its_order() -> None:
-    booth = Booth("one")
+    booth = BlindVote("one")
     for number in range(3):
         for_speaker(booth, f"a{number}", "run-1", PAIR if number % 2 else PAIR[::-1])
     for_speaker(booth, "b", "original")
@@ -101,7 +101,7 @@ def test_votes_are_counted_by_pair_whatever_its_order() -> None:
     assert (latest.names, latest.wins, latest.ties) == (("CoMe, 24 layers", "<ShortGPT>"), (0, 1), 0)
     assert first.speakers == ("run-1", "original"), "as they were first chosen"
     assert (first.wins, first.ties, first.votes, first.decided) == ((3, 1), 1, 5, 4)
-    assert "&lt;ShortGPT&gt;" in playground_blind.bar(latest) and "<ShortGPT>" not in playground_blind.bar(latest)
+    assert "&lt;ShortGPT&gt;" in blind_round.bar(latest) and "<ShortGPT>" not in blind_round.bar(latest)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_tally_in_words(wins: tuple[int, int], ties: int, words: str) -> None:
 
 
 def test_the_votes_as_a_table() -> None:
-    booth = Booth("one")
+    booth = BlindVote("one")
     for_speaker(booth, 'A, "b"', "run-1")
     voted(booth, "Hu", TIE)
     first, second = csv.DictReader(io.StringIO(booth.to_csv()))

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from app import planning
-from app.choice import Choice, Draft, comparable, from_params, plan_fields, to_params
+from app.plan import planning
+from app.state.choice import Choice, Draft, comparable, from_params, plan_fields, to_params
 from come.pruning.allocate import check_ratio
 
 PLANS = [
@@ -107,8 +107,8 @@ def test_undo_and_redo() -> None:
     def script() -> None:
         import streamlit as st
 
-        from app import session
-        from app.choice import Draft
+        from app.state import session
+        from app.state.choice import Draft
 
         if not session.value("begun"):
             session.put("begun", True)
@@ -132,8 +132,8 @@ def test_a_window_by_hand_replaces_what_it_overlaps() -> None:
     def script() -> None:
         import streamlit as st
 
-        from app import session, visit
-        from app.choice import Draft
+        from app.state import session, visit
+        from app.state.choice import Draft
 
         session.set_draft(Draft(windows=[], dropped=(0, 6, 10)))
         for window in ((4, 5), (9, 11), (5, 7), (1, 2)):

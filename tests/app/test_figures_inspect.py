@@ -14,7 +14,7 @@ from app import theme
 from app.figures import inspect, inspect_agreement, inspect_curves, inspect_layer, inspect_tree
 from come.plan.agreement import agreement
 from come.plan.plan import Plan
-from come.plan.provenance import Origins, follow
+from come.plan.provenance import Provenance, follow
 from come.plan.steps import Average, Concatenate, Mask, Remove, Replace
 from tests.plan.test_provenance import CHANNELS, GROUPS, large_plan, plan_of, plans
 
@@ -24,11 +24,11 @@ MERGE = Concatenate(
 SENSITIVITY = np.arange(1.0, 1 + 5 * CHANNELS, dtype=np.float32).reshape(5, CHANNELS)
 
 
-def ffn(*steps: object, layers: int = 5) -> Origins:
+def ffn(*steps: object, layers: int = 5) -> Provenance:
     return follow(plan_of(layers, *steps), "ffn", CHANNELS)
 
 
-def attention(*steps: object, layers: int = 5) -> Origins:
+def attention(*steps: object, layers: int = 5) -> Provenance:
     return follow(plan_of(layers, *steps), "attention", GROUPS)
 
 

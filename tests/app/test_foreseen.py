@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.foreseen import NOT_MEASURED, cost
+from app.components.cost_line import NOT_MEASURED, cost
 from come.estimation.device import Device, known_device, measure_device, remember
 from come.models import describe
 from come.request import RunConfig
@@ -38,7 +38,7 @@ def test_runs_one_after_the_other_add_up(requests: list[RunConfig]) -> None:
 
 def test_what_does_not_fit_is_said(requests: list[RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     small = device(memory=1000)
-    monkeypatch.setattr("app.foreseen.known_device", lambda _dtype: small)
+    monkeypatch.setattr("app.components.cost_line.known_device", lambda _dtype: small)
     (warning,) = cost(requests, describe(requests[0].model), None).warnings
     assert "memory" in warning
 

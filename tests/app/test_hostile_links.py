@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import request
-from app.choice import from_params, to_params
+from app.plan import request
+from app.state.choice import from_params, to_params
 from come.errors import ComeError
 from tests.app.conftest import Lab
 from tests.app.test_page_plan import Visit, chosen

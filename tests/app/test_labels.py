@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import labels
+from app.components import labels
 
 
 def test_only_labels_of_several_runs_are_followed_by_the_end_of_the_id() -> None:

@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import example
+from app.components import example_runs
 from tests.app import synthetic
 from tests.app.conftest import Lab
 
@@ -75,7 +75,7 @@ def test_runs_that_cannot_be_compared_are_listed_with_the_reason(visit: Visit, l
 
 def test_without_runs_the_example_is_shown_or_the_way_to_a_first_run(visit: Visit, lab: Lab, monkeypatch) -> None:
     shipped = lab.runs.rename(lab.runs.with_name("shipped"))
-    monkeypatch.setattr(example, "FOLDER", shipped)
+    monkeypatch.setattr(example_runs, "FOLDER", shipped)
     at = visit("compare")
     assert not at.exception
     assert any("Shipped example" in each.value for each in at.caption)
@@ -84,7 +84,7 @@ def test_without_runs_the_example_is_shown_or_the_way_to_a_first_run(visit: Visi
     run = next(run for run in come.runs.list_runs(shipped) if run.config.method == "come")
     at = fine(ways.set_value(run.id).run())  # every number leads to its run, shipped ones too
     assert at.title[0].value == "Run" and any(run.id in each.value for each in at.caption)
-    monkeypatch.setattr(example, "FOLDER", lab.runs.with_name("nowhere"))
+    monkeypatch.setattr(example_runs, "FOLDER", lab.runs.with_name("nowhere"))
     at = visit("compare")
     assert not at.exception
     assert any("No finished run yet" in each.value for each in at.markdown)

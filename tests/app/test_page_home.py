@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import demo
+from app.run import demo
 from come.runs import Run
 from tests.app.conftest import Lab, the_app
 
@@ -50,7 +50,7 @@ def test_the_demo_is_a_sweep_of_two_methods(visit: Visit, lab: Lab, monkeypatch:
     launched: list[Run] = []
     prepared: list[object] = []
 
-    def prepare(cells: list[object]) -> list[Run]:
+    def prepare(cells: list[object], allowed: object) -> list[Run]:
         prepared.extend(cells)
         return [lab.create(method=cell.method, target_layers=4, sweep=cell.sweep) for cell in cells]  # type: ignore[attr-defined]
 

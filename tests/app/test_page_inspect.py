@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import contexts, example
+from app.components import contexts, example_runs
 from come.errors import ComeError
 from come.measurement.top_contexts import Context
 from come.plan.plan import Base, Plan
@@ -183,11 +183,11 @@ def test_two_runs_of_one_model_are_compared(visit: Visit, lab: Lab) -> None:
 
 def test_the_example_is_shown_where_there_is_nothing_else(visit: Visit, lab: Lab, monkeypatch) -> None:
     shipped = lab.runs.rename(lab.runs.with_name("shipped"))
-    monkeypatch.setattr(example, "FOLDER", shipped.resolve())
+    monkeypatch.setattr(example_runs, "FOLDER", shipped.resolve())
     at = fine(visit("inspect"))
     assert "Shipped example" in said(at)
     assert "lie left of the cut" in findings(at)  # the shipped analysis ranks its channels
-    monkeypatch.setattr(example, "FOLDER", lab.runs.with_name("nowhere"))
+    monkeypatch.setattr(example_runs, "FOLDER", lab.runs.with_name("nowhere"))
     at = fine(visit("inspect"))
     assert "No run with a plan yet" in said(at)
 

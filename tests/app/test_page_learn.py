@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import example
+from app.components import example_runs
 from app.figures import lesson, lesson_activation, lesson_angle, lesson_bars, lesson_quiz
-from app.lesson import angle, averaging, joining, looping, material, measuring, questions, recovering, sensitivity
-from app.lesson.material import Material
+from app.learn import angle, averaging, joining, looping, material, measuring, questions, recovering, sensitivity
+from app.learn.material import Material
 from come.errors import ComeError
 from come.pruning.draft import draft
 from come.serving.resident.cancel import Cancelled
@@ -142,7 +142,7 @@ def test_the_quiz_is_answered_and_looked_up(visit: Visit, of: Material) -> None:
 
 
 def test_without_the_example_there_is_a_way_on(visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(example, "FOLDER", lab.runs.parent / "nothing")
+    monkeypatch.setattr(example_runs, "FOLDER", lab.runs.parent / "nothing")
     at = fine(visit("learn"))
     assert "example is not here" in said(at)
 

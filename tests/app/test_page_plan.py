@@ -9,9 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import keeping, plan_outcome, planning, request, whatif_job
-from app.choice import Choice, Draft, plan_fields
 from app.figures import plan as figures
+from app.plan import kept_units, outcome, planning, request, whatif_job
+from app.state.choice import Choice, Draft, plan_fields
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import describe
@@ -217,7 +217,7 @@ def test_a_method_that_decides_from_one_measurement_is_foreseen_and_gone_on_with
     plan = next(run for run in come.runs.list_runs(lab.runs) if run.config.method == "shortgpt").plan()
     assert plan is not None
     gone = sorted({*range(6)} - {layer for group in plan.groups() for layer in group})
-    assert any(f"Removed whole: layers {plan_outcome.ranges(gone)}." in each.value for each in at.markdown)
+    assert any(f"Removed whole: layers {outcome.ranges(gone)}." in each.value for each in at.markdown)
     assert any("Exact for this analysis: whole layers go." in caption.value for caption in at.caption)
     at.get_by_key("aim").set_value("hand").run()
     assert chosen(at, "drop") == ",".join(map(str, gone)) and chosen(at, "windows") == ""
@@ -236,8 +236,8 @@ def test_what_a_browser_sends_of_a_plan_that_was_changed_since_does_no_harm(
 
 
 def test_layers_in_few_words() -> None:
-    assert plan_outcome.ranges([3, 4, 5, 9]) == "3–5, 9" and plan_outcome.ranges([0, 1]) == "0–1"
-    assert plan_outcome.ranges([7]) == "7" and plan_outcome.ranges([]) == ""
+    assert outcome.ranges([3, 4, 5, 9]) == "3–5, 9" and outcome.ranges([0, 1]) == "0–1"
+    assert outcome.ranges([7]) == "7" and outcome.ranges([]) == ""
 
 
 def test_a_model_without_analysis_can_still_be_planned(visit: Visit) -> None:
@@ -320,8 +320,8 @@ def test_a_run_of_windows_and_dropped_layers_does_what_the_page_showed(visit: Vi
     measured = Measurement.load(analysis.path / "analysis.safetensors")
     found = planning.forecast(draft, measured, facts)
     assert found is not None
-    foreseen = keeping.of_windows(found.windows, facts, found.removed)
-    made = keeping.of_plan(plan, facts)
+    foreseen = kept_units.of_windows(found.windows, facts, found.removed)
+    made = kept_units.of_plan(plan, facts)
     assert (foreseen.groups, foreseen.layers) == (made.groups, made.layers)
 
 
@@ -356,8 +356,8 @@ def test_windows_that_reach_anywhere_are_counted_within_the_model() -> None:
     far = 10**18  # a list of so many layers would not fit any memory
     assert planning.next_window(Draft(windows=[(0, far)]), facts) is None
     assert planning.next_window(Draft(windows=[(-far, -3), (29, far), (20, 3)], dropped=(far,)), facts) == (15, 16)
-    assert keeping.groups_of({0: far}, 4) == [[0, 1, 2, 3]]
-    assert keeping.groups_of({2: 0}, 4) == [[0], [1], [2], [3]]
+    assert kept_units.groups_of({0: far}, 4) == [[0, 1, 2, 3]]
+    assert kept_units.groups_of({2: 0}, 4) == [[0], [1], [2], [3]]
 
 
 @pytest.mark.parametrize("model", ["/etc", "/etc/passwd", "/no/such/folder", "somebody/else"])

@@ -12,9 +12,11 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 import come.runs
-from app import example, request, running, timing, training
-from app.choice import Choice, Draft, plan_fields
+from app.components import example_runs
 from app.figures import run as figures
+from app.plan import request
+from app.run import sentences, timing, training
+from app.state.choice import Choice, Draft, plan_fields
 from come.cli import app as command_line
 from come.runs import Run
 from come.runs.state import State
@@ -136,18 +138,18 @@ def test_a_finished_run_is_opened_by_its_link(visit: Visit, lab: Lab) -> None:
 
 def test_what_was_asked_and_what_recovery_did_are_sentences(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = lab.create(method="come", sparsity=0.2)
-    assert ", removing at least 20% of the parameters; " in running.request_sentence(asked.config)
+    assert ", removing at least 20% of the parameters; " in sentences.request_sentence(asked.config)
     sides = {"original": (11.3, 30), "unrecovered": (45.2, 24), "pruned": (20.34, 24)}
     found = {side: {"perplexity": value, "layers": n, "parameters": n} for side, (value, n) in sides.items()}
     monkeypatch.setattr(Run, "results", lambda run: found)
-    assert running.result_sentence(asked).endswith(
+    assert sentences.result_sentence(asked).endswith(
         "; pruning took perplexity from 11.3 to 45.2 (4.00 times the original's), recovery to 20.3 (1.80 times)."
     )
 
 
 def test_a_shipped_run_can_be_looked_at_but_not_changed(visit: Visit, lab: Lab, monkeypatch) -> None:
     shipped = lab.runs.rename(lab.runs.with_name("shipped"))
-    monkeypatch.setattr(example, "FOLDER", shipped)
+    monkeypatch.setattr(example_runs, "FOLDER", shipped)
     files = sorted(shipped.rglob("*"))
     run = next(run for run in come.runs.list_runs(shipped) if run.config.method == "shortgpt")
     at = visit("run", run=run.id)
@@ -194,7 +196,7 @@ def test_a_label_that_is_no_option_any_more_does_not_close_the_run(visit: Visit,
 
 def test_an_interrupted_run_says_so_and_can_be_resumed(visit: Visit, lab: Lab, monkeypatch) -> None:
     resumed: list[Run] = []
-    monkeypatch.setattr(come.runs, "resume", resumed.append)
+    monkeypatch.setattr(come.runs, "resume", lambda run, allowed: resumed.append(run))
     run = lab.create(target_layers=3)
     run.update(status="running", pid=2**22 + 1, process_started=1.0, host=socket.gethostname())
     at = visit("run", run=run.id)
@@ -243,12 +245,12 @@ def test_the_command_line_does_the_same_as_the_request(lab: Lab, monkeypatch: py
 
 def test_stages_are_done_now_and_to_come(lab: Lab) -> None:
     config = by_method(lab, "come").config
-    words = running.stages(config, State(stage="compress"))
+    words = sentences.stages(config, State(stage="compress"))
     assert words == "Load ✓ → **Prune** → :gray[Perplexity] → :gray[Save]"
 
 
 def test_what_a_run_carries_live_becomes_a_line(lab: Lab) -> None:
-    (line,) = running.series(by_method(lab, "come").events())
+    (line,) = sentences.series(by_method(lab, "come").events())
     assert line.y == "SBI" and line.xs == [1, 2] and len(line.ys) == 2
 
 
@@ -290,7 +292,7 @@ def test_the_figure_of_a_training_marks_what_was_held_out() -> None:
 
 
 def test_the_log_keeps_the_last_state_of_a_progress_bar() -> None:
-    assert running.tail("a\n 1%\r 50%\r100%\r\nb") == "a\n100%\nb"
+    assert sentences.tail("a\n 1%\r 50%\r100%\r\nb") == "a\n100%\nb"
 
 
 def test_the_time_left_follows_the_pace_of_the_stage() -> None:

@@ -12,7 +12,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import demo, inspecting
+from app.inspect import opened_run
+from app.run import demo
 from come.errors import ComeError
 from come.runs import Run
 from come.runs.state import identity
@@ -132,9 +133,8 @@ def test_resuming_counts_among_the_requests_of_a_demonstration(lab: Lab, monkeyp
     stopped.update(status="cancelled", pid=None)
     for target in (5, 4, 3, 2):
         at_work(lab.create(method="random", target_layers=target))
-    monkeypatch.setattr("come.serving.limits.current", lambda: DEMO.__class__(waiting=DEMO.waiting))
     with pytest.raises(ComeError, match="waiting"):
-        come.runs.resume(stopped)
+        come.runs.resume(stopped, DEMO.__class__(waiting=DEMO.waiting))
     assert stopped.state().status == "cancelled"
 
 
@@ -151,14 +151,14 @@ def test_a_demonstration_names_no_folder_of_its_server_on_the_compare_page(
 
 def test_whoever_starts_an_analysis_from_inspect_may_end_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     owned: list[Run] = []
-    monkeypatch.setattr(inspecting.session, "own", owned.append)
+    monkeypatch.setattr(opened_run.session, "own", owned.append)
     monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: None)
-    inspecting.analyse(newest(lab).config)
+    opened_run.analyse(newest(lab).config)
     assert [run.config.kind for run in owned] == ["analyze"]
 
 
 def test_a_link_to_the_newest_run_stays_one_to_that_run(visit: Visit, lab: Lab) -> None:
-    first = inspecting.first_shown(inspecting.runs()).id
+    first = opened_run.first_shown(opened_run.runs()).id
     at = fine(visit("inspect"))
     assert at.query_params["run"] in (first, [first])
 

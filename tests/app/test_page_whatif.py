@@ -14,9 +14,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import named_plans, whatif_job, whatif_shipped, whatif_watch
-from app.choice import Draft
 from app.figures.compare import number
+from app.plan import named_plans, whatif_job, whatif_shipped, whatif_watch
+from app.state.choice import Draft
 from come.errors import ComeError
 from come.events import Event
 from come.serving.whatif.answer import Answer, Suggestion

@@ -6,7 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import example, uploads
+from app.components import example_runs, uploads
 from app.figures import channels
 from come import settings
 from come.errors import ComeError
@@ -163,7 +163,7 @@ def test_similarity_says_over_how_many_tokens(visit: Visit, kind: str) -> None:
 def test_the_example_answers_where_nothing_was_measured(
     visit: Visit, lab: Lab, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(example, "FOLDER", lab.runs.resolve())
+    monkeypatch.setattr(example_runs, "FOLDER", lab.runs.resolve())
     monkeypatch.setenv("COME_RUNS", str(lab.runs.parent / "none"))
     at = fine(visit(page, tokens="2048"))
     shown = [caption.value for caption in at.caption] + [markdown.value for markdown in at.markdown]
@@ -184,7 +184,7 @@ def test_a_click_tells_its_layer_and_channels() -> None:
     def ask() -> None:
         import streamlit as st
 
-        from app import session
+        from app.state import session
 
         st.text(session.clicked("chart")[0]["customdata"])
         st.text(session.clicked("no chart"))

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import playground, playground_job, playground_talk, playground_words
+from app.components import background_job
+from app.components.background_job import Job
 from app.figures import playground as figures
-from app.playground_job import Job
-from app.playground_talk import Asked, Talk, Voice, record, recorded
+from app.playground import answers, candidates, conversation
+from app.playground.conversation import Asked, Talk, Voice, record, recorded
 from come.errors import ComeError
 from come.serving.playground.speech import Along, End, Parting, Sampling, Start, Word
 from come.serving.resident import client
@@ -78,7 +79,7 @@ def test_a_job_ends_in_one_of_four_ways() -> None:
         (lambda: None, "done", ""),
         (fails(ComeError("No.", "Do.")), "failed", "No. Do."),
         (fails(Cancelled()), "stopped", ""),
-        (fails(RuntimeError("secret")), "failed", playground_job.OUR_FAULT),
+        (fails(RuntimeError("secret")), "failed", background_job.OUR_FAULT),
     ):
         job = Job()
         job.begin(work)
@@ -97,7 +98,7 @@ def test_a_stopped_job_stays_stopped() -> None:
 
 
 def test_what_nobody_watches_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playground_job, "SECONDS_UNSEEN", 1.0)
+    monkeypatch.setattr(background_job, "SECONDS_UNSEEN", 1.0)
     closed = []
 
     def endless(*_: object, **__: object) -> Iterator[object]:
@@ -110,7 +111,7 @@ def test_what_nobody_watches_ends(monkeypatch: pytest.MonkeyPatch) -> None:
             closed.append(True)
 
     monkeypatch.setattr(client, "generate", endless)
-    talk = playground_talk.talk(asked(), "me")
+    talk = conversation.talk(asked(), "me")
     deadline = time.monotonic() + 60
     while talk.active and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -127,7 +128,7 @@ def test_what_is_said_is_sorted_by_voice() -> None:
     assert talk.partings() == {1: ["A & B"]}
     assert talk.voices["a"].unsure == 1
     assert talk.whole_text() == "<user>HiThe sky"
-    assert playground_words.figures(talk.voices["a"]) == "9.5 tokens/s · 2 tokens · 1 perplexed · cut at the limit"
+    assert answers.figures(talk.voices["a"]) == "9.5 tokens/s · 2 tokens · 1 perplexed · cut at the limit"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_an_answer_that_ends_at_once(texts: list[str], reason: str, at_once: boo
 
 
 def test_answers_are_escaped_and_marked() -> None:
-    shown = playground_words.answers(told())
+    shown = answers.answers(told())
     assert "<script>" not in shown and "<b> " not in shown
     assert "A &amp; B" in shown
     assert shown.count("<mark class='t u1 part'") == 1
@@ -152,9 +153,9 @@ def test_answers_are_escaped_and_marked() -> None:
 
 def test_a_hover_tells_chances_once_the_words_have_come() -> None:
     talk = told()
-    assert "50.0%  “␣sky”" in playground_words.answers(talk)
+    assert "50.0%  “␣sky”" in answers.answers(talk)
     talk.status = "working"
-    shown = playground_words.answers(talk)
+    shown = answers.answers(talk)
     assert "data-tip='" not in shown and "▍" not in shown  # both have ended
 
 
@@ -162,7 +163,7 @@ def test_a_hover_tells_chances_once_the_words_have_come() -> None:
     ("chance", "name"), [(0.95, "u0"), (0.9, "u0"), (0.5, "u1"), (0.2, "u2"), (0.19, "u3"), (0.0, "u3")]
 )
 def test_the_underline_grows_with_doubt(chance: float, name: str) -> None:
-    assert playground_words.level(chance) == name
+    assert answers.level(chance) == name
 
 
 def test_a_model_that_outlasts_the_original_parts_where_that_ended() -> None:
@@ -174,7 +175,7 @@ def test_a_model_that_outlasts_the_original_parts_where_that_ended() -> None:
         word("a", 1, "y"),
         Parting("a", 1, 7, None),
     )
-    shown = playground_words.answers(talk)
+    shown = answers.answers(talk)
     assert "The original had ended before" in shown
     assert "A &amp; B went on here" in shown
 
@@ -182,9 +183,9 @@ def test_a_model_that_outlasts_the_original_parts_where_that_ended() -> None:
 def test_before_the_first_token() -> None:
     talk = Talk(asked())
     talk.news = "Loading <m>"
-    assert "Loading &lt;m&gt;" in playground_words.answers(talk)
+    assert "Loading &lt;m&gt;" in answers.answers(talk)
     talk.status = "working"
-    assert "Reading the prompt" in playground_words.answers(talk)
+    assert "Reading the prompt" in answers.answers(talk)
 
 
 def test_a_recording_comes_back(tmp_path: Path) -> None:
@@ -197,14 +198,14 @@ def test_a_recording_comes_back(tmp_path: Path) -> None:
     assert talk.voices["a"].parting == SAID[5]
     assert talk.asked.plans == {"a": "here/plan.json"}
     assert look.found == found
-    assert "tokens/s" not in playground_words.figures(talk.voices["a"])
+    assert "tokens/s" not in answers.figures(talk.voices["a"])
     assert recorded(path, {}, {}) is None
     assert recorded(tmp_path / "none.json", {}, {}) is None
 
 
 def test_the_shipped_recording_is_of_the_shipped_runs(lab: Lab) -> None:
-    offer = playground.offer("smollm2-135m")
-    kept = playground.recording(offer)
+    offer = candidates.offer("smollm2-135m")
+    kept = candidates.recording(offer)
     assert kept is not None
     talk, look = kept
     assert list(talk.asked.plans) == offer.default()
@@ -224,11 +225,11 @@ def test_a_beginning_that_would_be_there_twice_is_asked_without(monkeypatch: pyt
         return Along(tokens=tuple(map(ord, (p[0] for p in pieces))), pieces=pieces, chances={}, kl={}, at=0, top={})
 
     monkeypatch.setattr(client, "along", along)
-    look = playground_talk.look(asked(), "<s>a", "me", chat=False)
+    look = conversation.look(asked(), "<s>a", "me", chat=False)
     wait(look)
     assert texts == ["<s>a", "a"]
     assert look.found is not None and look.found.pieces == ("<s>", "a")
-    plain = playground_talk.look(asked(), "a", "me", chat=False)
+    plain = conversation.look(asked(), "a", "me", chat=False)
     wait(plain)
     assert texts[2:] == ["a"]
 
@@ -259,7 +260,7 @@ def test_bars_are_the_likeliest_tokens_and_others_than_the_originals_are_pale() 
 
 
 def test_the_finished_runs_of_the_model_are_offered(lab: Lab) -> None:
-    offer = playground.offer(str(lab.model))
+    offer = candidates.offer(str(lab.model))
     assert not offer.borrowed
     assert sorted(found.name for found in offer.candidates.values()) == ["CoMe, 4 layers", "ShortGPT, 4 layers"]
     assert set(offer.default()) == set(offer.candidates)
@@ -267,29 +268,29 @@ def test_the_finished_runs_of_the_model_are_offered(lab: Lab) -> None:
 
 
 def test_runs_that_are_not_done_or_broken_are_not_offered(lab: Lab) -> None:
-    before = set(playground.offer(str(lab.model)).candidates)
+    before = set(candidates.offer(str(lab.model)).candidates)
     lab.create(target_layers=4)
     broken = lab.create(target_layers=3)
     (broken.path / "plan.json").write_text("{")
     broken.update(status="done")
     bare = lab.create(target_layers=3)
     bare.update(status="done")
-    assert set(playground.offer(str(lab.model)).candidates) == before
+    assert set(candidates.offer(str(lab.model)).candidates) == before
 
 
 def test_models_of_two_dtypes_are_not_compared(lab: Lab) -> None:
-    offer = playground.offer(str(lab.model))
+    offer = candidates.offer(str(lab.model))
     first, second = offer.candidates
     path = Path(offer.candidates[second].plan)
     plan = json.loads(path.read_text())
     path.write_text(json.dumps(plan | {"dtype": "bfloat16"}))
-    offer = playground.offer(str(lab.model))
+    offer = candidates.offer(str(lab.model))
     assert "float32" in offer.unlike([first, second])
     assert offer.default() == [first]
 
 
 def test_a_model_without_runs_borrows_the_example(lab: Lab) -> None:
-    offer = playground.offer("some/other")
+    offer = candidates.offer("some/other")
     assert offer.borrowed and offer.model == "smollm2-135m"
     assert [offer.candidates[run].name for run in offer.default()] == [
         "CoMe, 27 layers",
@@ -299,25 +300,25 @@ def test_a_model_without_runs_borrows_the_example(lab: Lab) -> None:
 
 
 def test_a_chat_template_is_found_without_loading(lab: Lab, tmp_path: Path) -> None:
-    assert playground.answers_questions(str(lab.model)) is False
-    assert playground.answers_questions("smollm2-135m") is True
-    assert playground.answers_questions("no/such-model-on-disk") is None
+    assert candidates.answers_questions(str(lab.model)) is False
+    assert candidates.answers_questions("smollm2-135m") is True
+    assert candidates.answers_questions("no/such-model-on-disk") is None
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
-    assert playground.answers_questions(str(tmp_path)) is True
+    assert candidates.answers_questions(str(tmp_path)) is True
 
 
 def test_tiny_models_really_speak(lab: Lab) -> None:
     """With the resident process: answers, and a look along them."""
-    offer = playground.offer(str(lab.model))
+    offer = candidates.offer(str(lab.model))
     plans = {run: found.plan for run, found in offer.candidates.items()}
     who = Asked(offer.model, "Line 3", plans, offer.names, Sampling(new_tokens=4, top=3))
     try:
-        talk = playground_talk.talk(who, "me")
+        talk = conversation.talk(who, "me")
         wait(talk)
         assert (talk.status, talk.problem) == ("done", "")
         assert all(voice.words and voice.end for voice in talk.voices.values())
-        look = playground_talk.look(who, talk.whole_text(), "me", chat=False, at=2)
+        look = conversation.look(who, talk.whole_text(), "me", chat=False, at=2)
         wait(look)
         assert look.found is not None and look.found.at == 2 and set(look.found.kl) == set(plans)
     finally:

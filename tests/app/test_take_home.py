@@ -14,10 +14,12 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import downloads, packing, take_home, widgets
+from app import downloads
+from app.components import packing, widgets
+from app.run import take_home
 from come.runs import Run
 from come.serving import pack
-from come.serving.side_jobs import Aside
+from come.serving.side_jobs import SideJob
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]
@@ -174,5 +176,5 @@ def test_a_reload_is_told_in_words() -> None:
         "time": time.time(),
         "checked": "model",
     }
-    words = take_home.reload_sentence(Aside("done", values=values))
+    words = take_home.reload_sentence(SideJob("done", values=values))
     assert "27 layers, 107.4 M parameters in float32" in words and "“Paris”" in words

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import come.runs
-from app import named_plans, whatif, whatif_job, whatif_words
-from app.choice import Choice, Draft
 from app.figures import whatif as figures
-from app.whatif_job import Predicted
-from app.whatif_state import Memory, key_of
+from app.plan import named_plans, whatif_job, whatif_question, whatif_words
+from app.plan.whatif_job import Predicted
+from app.plan.whatif_state import Memory, key_of
+from app.state.choice import Choice, Draft
 from come.errors import ComeError
 from come.events import Event
 from come.models import describe
@@ -34,11 +34,11 @@ SUBJECT = Subject(model="m")
 
 def test_who_must_press_predict(lab: Lab) -> None:
     facts = describe(str(lab.model))
-    small = whatif.why_ask_first(Draft(target_layers=4), facts)
-    large = whatif.why_ask_first(Draft(target_layers=4), _with(facts, parameters=7_000_000_000))
-    hub = whatif.why_ask_first(Draft(target_layers=4), _with(facts, source="someone/model"))
+    small = whatif_question.why_ask_first(Draft(target_layers=4), facts)
+    large = whatif_question.why_ask_first(Draft(target_layers=4), _with(facts, parameters=7_000_000_000))
+    hub = whatif_question.why_ask_first(Draft(target_layers=4), _with(facts, source="someone/model"))
     assert small == "" and "7.0 B" in large and "hub" in hub
-    assert whatif.why_ask_first(Draft(), facts)
+    assert whatif_question.why_ask_first(Draft(), facts)
 
 
 def _with(facts: Any, **changed: Any) -> Any:
@@ -53,30 +53,30 @@ def window(first: int, last: int, ratio: tuple[float, ...]) -> DraftWindow:
 
 def test_a_question_holds_the_windows_and_the_options() -> None:
     drafted = Forecast([window(1, 2, (0.4, 0.6)), window(4, 6, (0.2, 0.3, 0.5))])
-    asked = whatif.question(Draft(target_layers=20, options={"exponent": 0.5, "no_repeat": False}), drafted)
+    asked = whatif_question.question(Draft(target_layers=20, options={"exponent": 0.5, "no_repeat": False}), drafted)
     assert asked.exponent == 0.5 and asked.floor == 0
     assert [merge.ratio for merge in asked.merges] == [None, (0.2, 0.3, 0.5)]
-    by_hand = whatif.question(Draft(windows=[(4, 5), (1, 2)], ratios=[(0.1, 0.9), (0.5, 0.5)]), drafted)
+    by_hand = whatif_question.question(Draft(windows=[(4, 5), (1, 2)], ratios=[(0.1, 0.9), (0.5, 0.5)]), drafted)
     assert [(merge.first, merge.ratio) for merge in by_hand.merges] == [(1, (0.5, 0.5)), (4, (0.1, 0.9))]
     with pytest.raises(ComeError):
-        whatif.question(Draft(windows=[(1, 2)], options={"exponent": -1}), None)
+        whatif_question.question(Draft(windows=[(1, 2)], options={"exponent": -1}), None)
 
 
 def test_a_question_of_another_method_holds_the_layers_that_it_would_remove() -> None:
     found = Forecast(removed=[3, 5])
-    asked = whatif.question(Draft(method="shortgpt", target_layers=4), found)
+    asked = whatif_question.question(Draft(method="shortgpt", target_layers=4), found)
     assert (asked.merges, asked.dropped) == ((), (3, 5))
     own = Draft(windows=[(1, 2)], dropped=(4,))
-    assert whatif.question(own, found).dropped == (4,)
-    taken = whatif.taken(Draft(method="shortgpt", target_layers=4), found, 1, 2)
+    assert whatif_question.question(own, found).dropped == (4,)
+    taken = whatif_question.taken(Draft(method="shortgpt", target_layers=4), found, 1, 2)
     assert taken == Draft(windows=[(1, 2)], dropped=(3, 5))
 
 
 def test_taking_a_window_keeps_the_others() -> None:
     drafted = Forecast([window(4, 5, (0.4, 0.6))])
-    assert whatif.taken(Draft(target_layers=5), drafted, 1, 2) == Draft(windows=[(1, 2), (4, 5)])
+    assert whatif_question.taken(Draft(target_layers=5), drafted, 1, 2) == Draft(windows=[(1, 2), (4, 5)])
     own = Draft(windows=[(4, 5)], ratios=[(0.1, 0.9)])
-    assert whatif.taken(own, None, 1, 2).ratios == [(0.5, 0.5), (0.1, 0.9)]
+    assert whatif_question.taken(own, None, 1, 2).ratios == [(0.5, 0.5), (0.1, 0.9)]
 
 
 # --- the thread --------------------------------------------------------------------------------------

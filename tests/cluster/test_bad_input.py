@@ -21,8 +21,8 @@ from come.cluster.crew import Crew
 from come.cluster.worker import missing_here
 from come.errors import ComeError
 from come.request import RunConfig
-from come.runs import list_runs, place_named
-from come.runs.cluster_target import Place
+from come.runs import cluster_target, list_runs
+from come.runs.cluster_target import ClusterTarget
 from come.runs.process import claim
 from come.runs.state import identity
 from tests.runs.conftest import Create
@@ -60,7 +60,7 @@ def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
 
 
 def check(text: str) -> None:
-    place = place_named(text)
+    place = cluster_target(text)
     assert place is not None
     check_reachable(place)
 
@@ -115,7 +115,7 @@ def test_something_else_at_the_address(
     ],
 )
 def test_rays_own_words_become_ours(words: str, address: str, told: str) -> None:
-    place = place_named(address)
+    place = cluster_target(address)
     assert place is not None
     with pytest.raises(ComeError, match=told) as raised:
         raise _sentence(place, RuntimeError(words))
@@ -141,7 +141,7 @@ class Rays:
     ],
 )
 def test_a_worker_without_come_ends_the_runs(words: str, told: str, new_run: Create) -> None:
-    run, place = new_run(), place_named("head:6379")
+    run, place = new_run(), cluster_target("head:6379")
     assert place is not None
     claim(run, place.text)
     crew = Crew(Rays(), place, [run])
@@ -154,13 +154,13 @@ def test_a_worker_without_come_ends_the_runs(words: str, told: str, new_run: Cre
     [("a:1", "auto", 1), ("a:1", "cpu", 0), ("a:1?gpus=0.5", "auto", 0.5), ("a:1?gpus=0", "cuda", 0)],
 )
 def test_a_run_gets_a_gpu_where_there_is_one(where: str, device: str, gpus: float, new_run: Create) -> None:
-    place = place_named(where)
+    place = cluster_target(where)
     assert place is not None
     assert Crew(Rays(), place, [new_run(device=device)]).gpus == gpus
 
 
 def test_a_lost_worker_is_replaced_so_often_and_no_more(new_run: Create) -> None:
-    first, second, place = new_run(), new_run(), place_named("head:6379?retries=1")
+    first, second, place = new_run(), new_run(), cluster_target("head:6379?retries=1")
     assert place is not None
     for run in (first, second):
         claim(run, place.text)
@@ -175,7 +175,7 @@ def test_a_lost_worker_is_replaced_so_often_and_no_more(new_run: Create) -> None
 
 def test_a_run_that_was_resumed_is_left_to_the_process_that_claimed_it(new_run: Create) -> None:
     """Between the end of a cancelled run and the end of the process that saw to it, the run may be resumed."""
-    run, place = new_run(), place_named("head:6379")
+    run, place = new_run(), cluster_target("head:6379")
     assert place is not None
     claim(run, place.text)
     crew = Crew(Rays(), place, [run])
@@ -188,13 +188,13 @@ def test_a_run_that_was_resumed_is_left_to_the_process_that_claimed_it(new_run: 
 def test_a_lost_cluster_fails_the_runs_that_are_still_this_process_own(
     new_run: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, resumed, place = new_run(), new_run(), place_named("head:6379")
+    ours, resumed, place = new_run(), new_run(), cluster_target("head:6379")
     assert place is not None
     for run in (ours, resumed):
         claim(run, place.text)
 
     @contextmanager
-    def lost(_: Place) -> Iterator[Any]:
+    def lost(_: ClusterTarget) -> Iterator[Any]:
         resumed.update(status="queued", **identity(os.getppid()))
         raise ConnectionError("the head is gone")
         yield

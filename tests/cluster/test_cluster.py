@@ -21,7 +21,7 @@ from come.errors import ComeError
 from come.events import Event
 from come.recovery.recover import recover
 from come.request import RunConfig
-from come.runs import Run, Sweep, cancel, create, execute, execute_all, launch, place_named, prepare, resume
+from come.runs import Run, Sweep, cancel, cluster_target, create, execute, execute_all, launch, prepare, resume
 from tests.cluster.conftest import Cluster, started, wait_until
 from tests.recovery.pruned import TOKENS, merged, same_weights
 from tests.runs.conftest import Create
@@ -101,7 +101,7 @@ def test_a_script_gives_layers_to_ray_and_does_what_has_no_room(
     student, teacher = merged(target=3)
     quick = {"workers": 2, "threads": 1, "steps": 6, "batch_tokens": 64, "precision": "float32"}
     expected = recover(student, teacher, TOKENS, "distill-mp", **quick)
-    place = place_named(cluster.address)
+    place = cluster_target(cluster.address)
     assert place is not None
     with connected(place):
         with layers_on_ray():
@@ -127,7 +127,7 @@ def test_a_run_killed_in_its_recovery_goes_on_where_its_files_end(cluster: Clust
 
 def test_results_come_through_a_url_and_events_too(cluster: Cluster, new_run: Create, tmp_path: Path) -> None:
     here, there = new_run(), new_run()
-    place = place_named(f"{cluster.address}?files=file://{tmp_path}/bucket")
+    place = cluster_target(f"{cluster.address}?files=file://{tmp_path}/bucket")
     assert place is not None
     seen: list[Event] = []
     execute_on(place, there, seen.append)
@@ -188,7 +188,7 @@ def test_a_worker_without_the_model(cluster: Cluster, asked: dict[str, Any], tmp
     folder = shutil.copytree(asked["model"], tmp_path / "mine")
     run = create(RunConfig(**{**asked, "model": str(folder)}))
     shutil.rmtree(folder)
-    place = place_named(cluster.address)
+    place = cluster_target(cluster.address)
     assert place is not None
     with pytest.raises(ComeError, match=r"The worker \S+ does not have the run's model .*mine"):
         execute_on(place, run)

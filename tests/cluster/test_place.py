@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from come.errors import ComeError
-from come.runs import place_named
+from come.runs import cluster_target
 
 
 @pytest.mark.parametrize("text", ["", "local", " local "])
 def test_here_is_no_place(text: str) -> None:
-    assert place_named(text) is None
+    assert cluster_target(text) is None
 
 
 @pytest.mark.parametrize(
@@ -22,14 +22,14 @@ def test_here_is_no_place(text: str) -> None:
     ],
 )
 def test_addresses(text: str, address: str) -> None:
-    place = place_named(text)
+    place = cluster_target(text)
     assert place is not None
     assert (place.text, place.address, place.cpus, place.gpus, place.retries) == (text, address, 1, None, 3)
     assert place.files == "auto" and place.url is None
 
 
 def test_what_a_run_asks_for_follows_the_address() -> None:
-    place = place_named("ray://head:10001?gpus=0.5&layer_gpus=0.25&cpus=4&retries=0&files=s3://bucket/runs/")
+    place = cluster_target("ray://head:10001?gpus=0.5&layer_gpus=0.25&cpus=4&retries=0&files=s3://bucket/runs/")
     assert place is not None
     assert (place.address, place.cpus, place.gpus, place.layer_gpus, place.retries, place.url) == (
         "ray://head:10001", 4, 0.5, 0.25, 0, "s3://bucket/runs",
@@ -54,4 +54,4 @@ def test_what_a_run_asks_for_follows_the_address() -> None:
 )
 def test_what_is_no_place(text: str, words: str) -> None:
     with pytest.raises(ComeError, match=words):
-        place_named(text)
+        cluster_target(text)

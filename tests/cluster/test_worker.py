@@ -14,14 +14,14 @@ from come.cluster.drive import chains
 from come.cluster.mirror import UrlFolder, fetch, send, stamps_of
 from come.cluster.worker import Worker
 from come.request import RunConfig
-from come.runs import Sweep, create, execute, place_named, prepare
+from come.runs import Sweep, cluster_target, create, execute, prepare
 from come.runs.process import claim
 from come.runs.store import CANCEL_REQUEST
 from tests.runs.conftest import Create
 
 
 def worker(text: str = "head:6379") -> Worker:
-    place = place_named(text)
+    place = cluster_target(text)
     assert place is not None
     return Worker(place)
 

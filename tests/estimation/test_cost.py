@@ -15,7 +15,7 @@ from come.estimation.cost import estimate
 from come.estimation.device import Device, known_device, remember
 from come.estimation.methods import baseline_schedule
 from come.estimation.published import published
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.measure import measure
 from come.models import Facts
 from come.pruning.registry import methods
@@ -220,7 +220,7 @@ def test_a_small_budget_means_layers_run_again_but_less_memory(facts: Facts) -> 
     tight = estimate(request(n_tokens=65536, options={"memory_budget": 0}), facts, DEVICE)
     assert tight.seconds_by_stage["compress"] > roomy.seconds_by_stage["compress"]
     assert tight.memory_bytes < roomy.memory_bytes
-    kept = (facts.layers - 1) // Borders(8, 32, 65536, 4, 2 * GB).stride * 32 * 65536 * 4
+    kept = (facts.layers - 1) // HiddenStateCache(8, 32, 65536, 4, 2 * GB).stride * 32 * 65536 * 4
     assert roomy.memory_by_part["hidden states"] == kept
 
 
@@ -338,7 +338,7 @@ def test_an_earlier_analysis_of_the_model_is_found(tmp_path: Path) -> None:
     text.write_text("one two three four " * 1000)
     what = {"model": str(folder), "text": str(text)}
     execute(create(request(kind="analyze", target_layers=None, **what)))
-    told = estimate(request(target_layers=4, seed=7, **what), device=DEVICE)
+    told = come.estimate(request(target_layers=4, seed=7, **what), device=DEVICE)
     assert any("analysis" in sentence for sentence in told.assumptions)
 
 

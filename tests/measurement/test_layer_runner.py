@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from come.measurement.calibrate import batches, walk
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.calibrate import batches, calibrate
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.statistics import empty_statistics
 from come.models.bundle import weights_hash
@@ -20,8 +20,8 @@ def test_layers_run_from_a_border_equal_the_full_forward_bit_for_bit(family: str
     before = weights_hash(bundle.model)
     with torch.inference_mode():
         runner = LayerRunner(bundle)
-        borders = Borders(6, 32, tokens.numel(), dtype.itemsize, budget=1 << 30)
-        walk(runner, tokens, empty_statistics(bundle, tokens, [2]), batch_size=4, borders=borders)
+        borders = HiddenStateCache(6, 32, tokens.numel(), dtype.itemsize, budget=1 << 30)
+        calibrate(runner, tokens, empty_statistics(bundle, tokens, [2]), batch_size=4, borders=borders)
         for batch in batches(tokens, 4):
             expected = bundle.model(batch.tokens, use_cache=False).logits
             for start in range(1, 6):
@@ -70,7 +70,7 @@ def test_what_a_model_does_to_its_logits_is_done(family: str, dtype: torch.dtype
 def test_the_model_keeps_no_hook_and_no_recorder() -> None:
     bundle = tiny_bundle()
     runner = LayerRunner(bundle)
-    walk(runner, tiny_tokens(), empty_statistics(bundle, tiny_tokens(), [2]))
+    calibrate(runner, tiny_tokens(), empty_statistics(bundle, tiny_tokens(), [2]))
     for module in bundle.model.modules():
         assert not module._forward_pre_hooks
         assert not module._forward_hooks

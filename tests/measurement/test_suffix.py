@@ -7,7 +7,7 @@ import torch
 
 import come
 from come.measurement.calibrate import batches
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border, losses_from
 from come.models import Bundle
@@ -30,7 +30,7 @@ def test_losses_are_those_of_the_whole_model_with_these_layers(family: str) -> N
     bundle = tiny_bundle(family)
     other = tiny_bundle(family, seed=1).layers[3]
     runner = LayerRunner(bundle)
-    borders = [Borders(6, 32, TOKENS.numel(), 4, budget) for budget in (None, 0, 5 * 14 * 32 * 4 * 2)]
+    borders = [HiddenStateCache(6, 32, TOKENS.numel(), 4, budget) for budget in (None, 0, 5 * 14 * 32 * 4 * 2)]
     with torch.inference_mode():
         for kept in borders:
             for batch in batches(TOKENS, 2):

@@ -15,7 +15,7 @@ from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.models.depth import share
 from come.models.offload import bring_in, is_offloaded
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask
 from tests.tiny import tiny_folder, tiny_tokens
 
@@ -44,7 +44,7 @@ def test_it_is_measured_and_judged_as_in_memory(both: tuple[Bundle, Bundle]) -> 
 def test_only_output_maps_that_are_silenced_come_into_memory(both: tuple[Bundle, Bundle]) -> None:
     outside, inside = both
     step = mask(outside, {5: [0]}, {5: [1]})
-    theirs, ours = take_step(inside, step), take_step(outside, step)
+    theirs, ours = apply_step(inside, step), apply_step(outside, step)
     assert come.perplexity(ours, TOKENS) == come.perplexity(theirs, TOKENS)
     maps = (outside.family.attention_output, outside.family.ffn_output)
     here = {name for name, each in ours.layers[5].named_parameters() if each.device.type != "meta"}

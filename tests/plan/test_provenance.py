@@ -153,10 +153,10 @@ def test_silenced_units_stay_as_places() -> None:
 
 def test_the_size_of_a_layer_is_read_off_the_merges_or_the_model() -> None:
     merge = Concatenate(window=(0, 1), ratio=[0.5, 0.5], kv_groups=[[0], [1, 2]], channels=[[0, 1], [2]])
-    assert units_of(plan_of(3, merge), None, "ffn") == 3
-    assert units_of(plan_of(3, Remove(layers=[1])), None, "attention") == 1
+    assert units_of(plan_of(3, merge), "ffn") == 3
+    assert units_of(plan_of(3, Remove(layers=[1])), "attention") == 1
     with pytest.raises(ComeError, match="not known"):
-        units_of(plan_of(3, Mask(channels={0: [1]}, parameters=1)), None, "ffn")
+        units_of(plan_of(3, Mask(channels={0: [1]}, parameters=1)), "ffn")
 
 
 def test_a_plan_of_another_shape_is_refused() -> None:

@@ -13,7 +13,7 @@ from come.errors import ComeError
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Average, Mask, Remove, Replace
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask
 from come.transforms.rebuild import base_of, replay, with_plan
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
@@ -27,7 +27,7 @@ def plan_of(bundle: come.Bundle) -> Plan:
 def test_an_average_is_the_weighted_sum_of_all_parameters(family: str) -> None:
     bundle = tiny_bundle(family)
     before = weights_hash(bundle.model)
-    made = take_step(bundle, Average(window=(0, 1), weights=[0.25, 0.75]))
+    made = apply_step(bundle, Average(window=(0, 1), weights=[0.25, 0.75]))
     assert len(made.layers) == 5
     first, second = (dict(layer.named_parameters()) for layer in list(bundle.layers)[:2])
     for name, parameter in made.layers[0].named_parameters():
@@ -38,12 +38,12 @@ def test_an_average_is_the_weighted_sum_of_all_parameters(family: str) -> None:
 
 def test_layers_that_attend_in_different_ways_are_not_averaged() -> None:
     with pytest.raises(ComeError, match="attend in different ways"):
-        take_step(tiny_bundle("gemma2"), Average(window=(0, 1), weights=[0.5, 0.5]))
+        apply_step(tiny_bundle("gemma2"), Average(window=(0, 1), weights=[0.5, 0.5]))
 
 
 def test_summed_differences_are_an_average() -> None:
     bundle = tiny_bundle()
-    made = take_step(bundle, Average(window=(1, 3), weights=[-1.0, 1.0, 1.0]))
+    made = apply_step(bundle, Average(window=(1, 3), weights=[-1.0, 1.0, 1.0]))
     thetas = [dict(layer.named_parameters()) for layer in list(bundle.layers)[1:4]]
     for name, parameter in made.layers[1].named_parameters():
         summed = thetas[0][name] + (thetas[1][name] - thetas[0][name]) + (thetas[2][name] - thetas[0][name])
@@ -56,8 +56,8 @@ def test_a_silenced_sub_layer_adds_nothing(family: str) -> None:
     shape = bundle.shape
     before = weights_hash(bundle.model)
     step = mask(bundle, {2: list(range(shape.kv_heads))}, {2: list(range(shape.channels))})
-    made = take_step(bundle, step)
-    without = take_step(bundle, Remove(layers=[2]))
+    made = apply_step(bundle, step)
+    without = apply_step(bundle, Remove(layers=[2]))
     tokens = tiny_tokens()
     assert torch.allclose(made.model(input_ids=tokens).logits, without.model(input_ids=tokens).logits, atol=1e-5)
     assert weights_hash(bundle.model) == before
@@ -77,7 +77,7 @@ def _norm(layer: torch.nn.Module, path: str) -> list[torch.Tensor]:
 def test_a_silenced_channel_is_a_zero_column() -> None:
     bundle = tiny_bundle()
     step = mask(bundle, {0: [1]}, {0: [3, 5], 4: [0]})
-    made = take_step(bundle, step)
+    made = apply_step(bundle, step)
     changed = made.layers[0].mlp.down_proj.weight
     assert (changed[:, [3, 5]] == 0).all()
     keep = [channel for channel in range(48) if channel not in (3, 5)]

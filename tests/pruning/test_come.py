@@ -15,7 +15,7 @@ from come.plan.steps import Concatenate, Remove
 from come.pruning.allocate import ratio_from_influence
 from come.pruning.draft import decide
 from come.pruning.select import choose
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.compatible import mixable_windows
 from come.transforms.rebuild import replay
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
@@ -35,7 +35,7 @@ def straightforward(family: str, target: int, no_repeat: bool) -> list[Concatena
         pair = slice(window[0], window[1] + 1)
         ratio = ratio_from_influence(seen.block_influence[pair].tolist(), 1.0, 0.0, sum(stands_for[pair]))
         steps.append(decide(window, ratio, list(seen.kv_group_sensitivity[pair]), list(seen.mlp_sensitivity[pair])))
-        bundle = take_step(bundle, steps[-1])
+        bundle = apply_step(bundle, steps[-1])
         stands_for[pair] = [sum(stands_for[pair])]
     return steps
 

@@ -17,7 +17,7 @@ from come.plan.steps import Concatenate, Remove
 from come.pruning.choice import Choice
 from come.pruning.draft import decide
 from come.pruning.methods.come_p import MOST_CANDIDATES, ComePOptions, Scorer, coarse_to_fine, grid
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.compatible import mixable_windows
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
@@ -37,7 +37,7 @@ def straightforward(family: str, granularity: int) -> tuple[Concatenate, float]:
         step = decide(
             (first, first + 1), ratio, list(seen.kv_group_sensitivity[pair]), list(seen.mlp_sensitivity[pair])
         )
-        scored.append((math.log(come.perplexity(take_step(bundle, step), TOKENS)), at, step))
+        scored.append((math.log(come.perplexity(apply_step(bundle, step), TOKENS)), at, step))
     loss, _, step = min(scored, key=lambda each: each[:2])
     return step, loss
 
@@ -61,10 +61,10 @@ def test_no_removal_of_either_layer_has_a_lower_loss(search: str) -> None:
         assert isinstance(step, Concatenate)
         before = bundle
         for earlier in result.plan.steps[:number]:
-            before = take_step(before, earlier)
-        chosen = come.perplexity(take_step(before, step), TOKENS)
+            before = apply_step(before, earlier)
+        chosen = come.perplexity(apply_step(before, step), TOKENS)
         for layer in step.window:
-            assert chosen <= come.perplexity(take_step(before, Remove(layers=[layer])), TOKENS)
+            assert chosen <= come.perplexity(apply_step(before, Remove(layers=[layer])), TOKENS)
 
 
 def test_a_candidate_shares_out_whole_units_by_the_rule() -> None:

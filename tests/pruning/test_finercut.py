@@ -14,7 +14,7 @@ from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.plan.steps import Mask
 from come.pruning.methods.finercut import SubLayer, distance, without_waste
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from tests.tiny import tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)
@@ -48,9 +48,9 @@ def greedy(bundle: Bundle, metric: str, to_go: int) -> list[SubLayer]:
             if each not in gone and not any(sizes[each] - to_go >= sizes[earlier] for earlier in gone)
         ]
         candidates = fits or [each for each in everything if each not in gone]
-        scored = {each: far(original, logits(take_step(bundle, each.silenced(bundle))), metric) for each in candidates}
+        scored = {each: far(original, logits(apply_step(bundle, each.silenced(bundle))), metric) for each in candidates}
         gone.append(min(candidates, key=scored.__getitem__))
-        bundle = take_step(bundle, gone[-1].silenced(bundle))
+        bundle = apply_step(bundle, gone[-1].silenced(bundle))
         to_go -= sizes[gone[-1]]
     return gone
 
@@ -69,7 +69,7 @@ def test_it_silences_what_scoring_whole_models_would(family: str) -> None:
 def test_a_silenced_sub_layer_adds_nothing() -> None:
     bundle = tiny_bundle("granite")
     for each, path in ((SubLayer(2, True), "self_attn"), (SubLayer(2, False), "mlp")):
-        silenced = take_step(bundle, each.silenced(bundle))
+        silenced = apply_step(bundle, each.silenced(bundle))
         outputs: list[Any] = []
         silenced.layers[2].get_submodule(path).register_forward_hook(lambda _m, _a, output: outputs.append(output))  # noqa: B023
         logits(silenced)

@@ -15,7 +15,7 @@ from come.plan.steps import Mask, Replace
 from come.pruning.mask_gradients import mask_gradients
 from come.pruning.mask_tuning import solve
 from come.pruning.methods.fisher import rearranged, search
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)
@@ -134,7 +134,7 @@ def test_tuning_brings_the_first_masked_map_nearer(family: str) -> None:
     result = come.compress(bundle, TOKENS, "fisher", target_layers=4, batch_size=4)
     mask, tuning = result.plan.steps
     assert isinstance(mask, Mask) and isinstance(tuning, Replace)
-    masked = take_step(bundle, mask)
+    masked = apply_step(bundle, mask)
     layer = min((*mask.kv_groups, *mask.channels))
     path = bundle.family.attention_output if layer in mask.kv_groups else bundle.family.ffn_output
     original, before, after = (outputs(each, layer, path) for each in (bundle, masked, result.bundle))

@@ -14,7 +14,7 @@ from come.pruning.collapse import SERIES, CollapseOptions, Similarity, Windows, 
 from come.pruning.methods.laco import laco_windows
 from come.pruning.methods.slm import slm_windows
 from come.pruning.select import Window
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from tests.tiny import tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)
@@ -31,7 +31,7 @@ def told(scores: dict[Window, float], asked: list[Window]) -> float:
 def test_the_differences_are_added_to_the_first_layer() -> None:
     bundle = tiny_bundle("gpt2")
     step = summed_differences((1, 3))
-    merged = take_step(bundle, step).layers[1]
+    merged = apply_step(bundle, step).layers[1]
     first, *others = (bundle.layers[layer] for layer in (1, 2, 3))
     for name, value in merged.named_parameters():
         theta = first.get_parameter(name)
@@ -81,7 +81,7 @@ def whole_model(bundle: Bundle, kind: str, taken: Windows, window: Window) -> fl
     """The similarity by the models' own forward."""
     merged = bundle
     for each in (*taken, window):
-        merged = take_step(merged, summed_differences(each))
+        merged = apply_step(merged, summed_differences(each))
     with torch.inference_mode():
         states = [
             each.model(TOKENS[:4, :12], output_hidden_states=True, use_cache=False).hidden_states[-1].double()

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 import come
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.plan.steps import Remove
 from come.pruning.methods import sleb
 from come.pruning.methods.sleb import losses_without
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)
@@ -33,8 +33,8 @@ def removals(bundle: Bundle, target: int) -> list[Remove]:
     steps = []
     while len(bundle.layers) > target:
         candidates = [Remove(layers=[layer]) for layer in range(len(bundle.layers))]
-        steps.append(min(candidates, key=lambda step: loss(take_step(bundle, step))))
-        bundle = take_step(bundle, steps[-1])
+        steps.append(min(candidates, key=lambda step: loss(apply_step(bundle, step))))
+        bundle = apply_step(bundle, steps[-1])
     return steps
 
 
@@ -48,8 +48,8 @@ def test_it_removes_what_scoring_whole_models_would(family: str) -> None:
 @pytest.mark.parametrize("family", CASES)
 def test_the_losses_are_those_of_the_smaller_models(family: str) -> None:
     bundle = tiny_bundle(family)
-    expected = [loss(take_step(bundle, Remove(layers=[layer]))) for layer in range(6)]
-    found = losses_without(bundle, TOKENS, Borders(6, 32, TOKENS.numel(), 4, 0), batch_size=4)
+    expected = [loss(apply_step(bundle, Remove(layers=[layer]))) for layer in range(6)]
+    found = losses_without(bundle, TOKENS, HiddenStateCache(6, 32, TOKENS.numel(), 4, 0), batch_size=4)
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
@@ -94,7 +94,7 @@ def test_a_candidate_that_overflows_is_not_chosen(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(sleb, "suffix_losses", overflowing)
     left = [layer for layer in range(6) if layer != best]
-    second = min(left, key=lambda layer: loss(take_step(bundle, Remove(layers=[layer]))))
+    second = min(left, key=lambda layer: loss(apply_step(bundle, Remove(layers=[layer]))))
     result = come.compress(bundle, TOKENS, "sleb", target_layers=5)
     assert result.plan.steps == [Remove(layers=[second])]
 

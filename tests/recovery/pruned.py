@@ -13,7 +13,7 @@ from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Remove
 from come.pruning.result import Result
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import replay, with_plan
 from tests.tiny import tiny_bundle, tiny_tokens
 
@@ -32,7 +32,7 @@ def merged(
 def without(teacher: Bundle, *layers: int) -> Bundle:
     """A model after some layers were removed."""
     plan = come.compress(teacher, TOKENS, target_layers=len(teacher.layers)).plan.with_step(Remove(layers=list(layers)))
-    return with_plan(take_step(teacher, plan.steps[-1]), plan)
+    return with_plan(apply_step(teacher, plan.steps[-1]), plan)
 
 
 def rebuilt(teacher: Bundle, result: Result, folder: Path) -> Bundle:

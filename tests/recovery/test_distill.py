@@ -18,7 +18,7 @@ from come.models.bundle import weights_hash
 from come.recovery.recover import recover
 from come.training.checkpoint import read_state
 from come.training.layer_job import LayerJob, LayerOptions, calls_for, train_layer
-from come.training.states import Shelf, advance, embed
+from come.training.states import StateStore, advance, embed
 from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights, without
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
@@ -31,7 +31,7 @@ def test_overfitting_one_batch_drives_the_loss_down_a_hundredfold() -> None:
     tokens = torch.cat([tokens, tokens])  # what is held out is what is trained on
     runner = LayerRunner(teacher)
     for loss in ("kl", "mse", "cosine"):
-        with Shelf(tokens, 32, torch.float32) as shelf:
+        with StateStore(tokens, 32, torch.float32) as shelf:
             entering = embed(runner, tokens, shelf.new())
             leaving = advance(runner, tokens, entering, range(0, 2), shelf.new())
             options = LayerOptions(lr=1e-2, steps=200, batch_tokens=32, loss=loss, check_every=20, precision="float32")

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import come
-from come.measurement.calibrate import walk
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.calibrate import calibrate
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.statistics import empty_statistics
 from come.models.bundle import weights_hash
 from come.recovery.recover import recover
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask
 from come.transforms.rebuild import with_plan
 from come.transforms.refit import RefitRules, refit_layer, refit_merge
@@ -210,7 +210,7 @@ def test_silenced_units_stay_silent() -> None:
     teacher = tiny_bundle()
     plan = without(teacher, 5).plan.model_copy(update={"steps": []})
     step = mask(teacher, {2: [0, 1]}, {2: list(range(20)), 4: list(range(48))})
-    student = with_plan(take_step(teacher, step), plan.with_step(step))
+    student = with_plan(apply_step(teacher, step), plan.with_step(step))
     for how in ("refit", "distill-mp", "logits", "lora"):
         result = recover(student, teacher, TOKENS, how, **({} if how == "refit" else {"steps": 3, "lr": 1e-3}))
         assert result.plan.steps != student.plan.steps, how
@@ -227,8 +227,8 @@ def test_a_refit_within_the_loop_is_the_one_after_it() -> None:
     student = come.compress(teacher, TOKENS, target_layers=5).bundle
     (step,) = student.plan.steps
     runner = LayerRunner(teacher)
-    borders = Borders(6, 32, TOKENS.numel(), 4, budget=1 << 30)
-    walk(runner, TOKENS, empty_statistics(teacher, TOKENS, [2]), batch_size=5, borders=borders)
+    borders = HiddenStateCache(6, 32, TOKENS.numel(), 4, budget=1 << 30)
+    calibrate(runner, TOKENS, empty_statistics(teacher, TOKENS, [2]), batch_size=5, borders=borders)
     found = [
         refit_merge(teacher, student, step.window, TOKENS, RefitRules(), held_out=3, borders=each, batch_size=5)
         for each in (borders, None)

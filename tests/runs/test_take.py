@@ -19,14 +19,14 @@ from come.runs import Run, execute
 from come.runs.state import identity
 from come.serving import pack, reload_check, side_jobs
 from come.serving.pack import drop_model
-from come.serving.side_jobs import Aside
+from come.serving.side_jobs import SideJob
 from tests.ggufs import gguf_folder
 from tests.tiny import tiny_tokens
 
 Create = Callable[..., Run]
 
 
-def until_over(look: Callable[[], Aside]) -> Aside:
+def until_over(look: Callable[[], SideJob]) -> SideJob:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         job = look()
@@ -51,7 +51,7 @@ def here(run: Run, what: str) -> pack.Packed:
 
 
 def test_the_packed_model_is_the_folder(done: Run, tmp_path: Path) -> None:
-    assert pack.packed(done, "float32") == pack.Packed(None, Aside())
+    assert pack.packed(done, "float32") == pack.Packed(None, SideJob())
     packed = here(done, "float32")
     assert packed.file is not None and packed.bytes == packed.file.stat().st_size
     with zipfile.ZipFile(packed.file) as archive:
@@ -180,7 +180,7 @@ def test_removing_a_model_keeps_plan_and_figures(done: Run, new_run: Create) -> 
     freed = drop_model(done)
     assert freed > 0 and done.size_bytes() == before - freed
     assert done.plan() is not None and done.results()["pruned"]
-    assert not (done.path / "model").exists() and pack.packed(done, "float32") == pack.Packed(None, Aside())
+    assert not (done.path / "model").exists() and pack.packed(done, "float32") == pack.Packed(None, SideJob())
     assert drop_model(done) == 0
     with pytest.raises(ComeError, match="is queued"):
         drop_model(new_run())

@@ -138,8 +138,8 @@ def test_paths_are_shown_elsewhere() -> None:
     ],
 )
 def test_the_resident_process_refuses_the_same(subject: dict, sentence: str) -> None:
-    from come.serving.resident.requests import Call, Desk
+    from come.serving.resident.requests import Call, RequestHandler
 
     call = Call({"do": "whatif", "subject": subject, "question": {}}, lambda message: None, lambda: False)
     with pytest.raises(ComeError, match=sentence):
-        Desk(DEMO).answer(call)
+        RequestHandler(DEMO).answer(call)

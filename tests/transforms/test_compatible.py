@@ -16,7 +16,7 @@ from come.errors import ComeError
 from come.measurement.layer_runner import LayerRunner
 from come.models import describe
 from come.plan.steps import Concatenate
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.compatible import (
     check_mixable,
     check_reach,
@@ -115,7 +115,7 @@ def test_equal_rotary_tables_mix_whatever_they_are_called() -> None:
 def test_layers_that_do_not_mix_are_refused_but_one_of_them_may_be_taken_whole(family: str) -> None:
     bundle = tiny_bundle(family)
     with pytest.raises(ComeError, match="cannot be merged") as caught:
-        take_step(bundle, halves(bundle, (2, 3)))
+        apply_step(bundle, halves(bundle, (2, 3)))
     assert "\n" not in str(caught.value)
     groups, channels = list(range(bundle.shape.kv_heads)), list(range(48))
     whole = Concatenate(window=(2, 3), ratio=[0.0, 1.0], kv_groups=[[], groups], channels=[[], channels])
@@ -136,8 +136,8 @@ def test_sliding_and_full_attention_become_full_attention(family: str, tmp_path:
     groups, channels = list(range(bundle.shape.kv_heads)), list(range(48))
     whole = Concatenate(window=(2, 3), ratio=[1.0, 0.0], kv_groups=[groups, []], channels=[channels, []])
     assert note_for_step(bundle, whole) is None, "nothing is mixed"
-    assert take_step(bundle, whole).model.config.layer_types == [*KINDS[:3], *KINDS[4:]]
-    merged = take_step(bundle, halves(bundle, (2, 3)))
+    assert apply_step(bundle, whole).model.config.layer_types == [*KINDS[:3], *KINDS[4:]]
+    merged = apply_step(bundle, halves(bundle, (2, 3)))
     assert merged.model.config.layer_types == [*KINDS[:2], "full_attention", *KINDS[4:]]
     assert [layer.self_attn.sliding_window for layer in merged.layers] == [6, None, None, 6, None]
     folder = come.save(merged, tmp_path / "out")
@@ -160,7 +160,7 @@ def test_sliding_and_full_attention_become_full_attention(family: str, tmp_path:
 
 def test_sliding_windows_alone_stay_sliding() -> None:
     bundle = tiny_bundle("gemma3_text")
-    merged = take_step(bundle, halves(bundle, (0, 1)))
+    merged = apply_step(bundle, halves(bundle, (0, 1)))
     assert merged.model.config.layer_types == ["sliding_attention"] * 2 + ["full_attention"] * 3
     assert note_for_window(bundle, 0, 1) is None
 

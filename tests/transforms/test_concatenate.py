@@ -14,7 +14,7 @@ from come.models.bundle import weights_hash
 from come.models.depth import with_layers
 from come.models.family import path_of
 from come.plan.steps import Concatenate
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.concatenate import concatenate
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
@@ -175,7 +175,7 @@ def test_a_layer_that_keeps_everything_is_taken_as_it_is() -> None:
     merged, origin = concatenate(bundle, step)
     assert origin == 3
     assert merged is bundle.layers[3]
-    pruned = take_step(bundle, step)
+    pruned = apply_step(bundle, step)
     for ours, theirs in zip(pruned.layers[2].parameters(), bundle.layers[3].parameters(), strict=True):
         assert ours is theirs
 
@@ -189,7 +189,7 @@ def test_the_original_is_left_alone_and_unchanged_weights_are_shared() -> None:
         kv_groups=[[0, 1], [2, 3]],
         channels=[list(range(24)), list(range(24))],
     )
-    pruned = take_step(bundle, step)
+    pruned = apply_step(bundle, step)
     assert weights_hash(bundle.model) == before
     assert len(bundle.layers) == 6
     assert pruned.layers[0].mlp.up_proj.weight is bundle.layers[0].mlp.up_proj.weight

@@ -20,7 +20,7 @@ from come.errors import ComeError
 from come.events import emit
 from come.measurement.calibrate import batches
 from come.measurement.finite import check_finite
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.statistics import angle
 from come.measurement.suffix import each_border, states_at
@@ -30,7 +30,7 @@ from come.pruning.few_tokens import FewTokensOptions
 from come.pruning.registry import Task, register
 from come.pruning.result import Result, StepRecord
 from come.pruning.units import parameters_to_remove, sub_layer_parameters
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask, silence
 from come.transforms.rebuild import with_plan
 
@@ -101,7 +101,7 @@ def finercut(task: Task, options: FinerCutOptions) -> Result:
         chosen = min(candidates, key=distances.__getitem__)
         check_finite(torch.tensor(distances[chosen]), judge.runner)
         step = chosen.silenced(task.original)
-        bundle, plan, gone = take_step(bundle, step), plan.with_step(step), [*gone, chosen]
+        bundle, plan, gone = apply_step(bundle, step), plan.with_step(step), [*gone, chosen]
         judge.borders.forget_after(chosen.layer)
         history.append(StepRecord((chosen.layer, chosen.layer), seconds=time.perf_counter() - began))
         task.done(plan)
@@ -147,7 +147,7 @@ class Judge:
         self.options = options
         self.tokens = options.few(task.tokens)
         bundle = task.original
-        self.borders = Borders.of(bundle, self.tokens)
+        self.borders = HiddenStateCache.of(bundle, self.tokens)
         self.bundle, self.runner = bundle, LayerRunner(bundle)
         self.original = list(self._logits(0, {}))
         for logits in self.original:

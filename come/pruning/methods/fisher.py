@@ -29,7 +29,7 @@ from come.pruning.options import PassOptions
 from come.pruning.registry import Task, register
 from come.pruning.result import Result, StepRecord
 from come.pruning.units import parameters_to_remove, sub_layer_parameters
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask, parameters_of_units
 from come.transforms.rebuild import with_plan
 
@@ -77,7 +77,7 @@ def fisher(task: Task, options: FisherOptions) -> Result:
     if not plan.steps:
         began = time.perf_counter()
         step = chosen_mask(task, options, to_remove)
-        bundle, plan = take_step(bundle, step), plan.with_step(step)
+        bundle, plan = apply_step(bundle, step), plan.with_step(step)
         layers = sorted({*step.kv_groups, *step.channels})
         seconds = (time.perf_counter() - began) / len(layers)
         history = [StepRecord((layer, layer), seconds=seconds) for layer in layers]
@@ -89,7 +89,7 @@ def fisher(task: Task, options: FisherOptions) -> Result:
         tensors = tuned_outputs(task, bundle, silenced, options.ridge, options.batch_size, GRADIENTS)
         if tensors:
             plan = plan.with_tensors(tensors, "mask tuning")
-            bundle = take_step(bundle, plan.steps[-1], tensors)
+            bundle = apply_step(bundle, plan.steps[-1], tensors)
             task.done(plan)
     return Result(with_plan(bundle, plan), plan, history)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from come.events import Event, OnProgress, emit
 from come.measurement.calibrate import batches
 from come.measurement.finite import check_finite
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border, suffix_losses
 from come.models import Bundle
@@ -21,7 +21,7 @@ from come.plan.steps import Remove
 from come.pruning.options import CachedPassOptions
 from come.pruning.registry import Task, register
 from come.pruning.result import Result, StepRecord
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
 
 
@@ -40,7 +40,7 @@ def sleb(task: Task, options: CachedPassOptions) -> Result:
     bundle, plan = task.current, task.plan
     history: list[StepRecord] = []
     removals = len(task.original.layers) - task.target_layers
-    borders = Borders.of(bundle, task.tokens, options.memory_budget)
+    borders = HiddenStateCache.of(bundle, task.tokens, options.memory_budget)
     for number in range(len(plan.steps), removals):
         began = time.perf_counter()
         losses = losses_without(
@@ -52,7 +52,7 @@ def sleb(task: Task, options: CachedPassOptions) -> Result:
         )
         layer = int(losses.argmin())
         step = Remove(layers=[layer])
-        bundle, plan = take_step(bundle, step), plan.with_step(step)
+        bundle, plan = apply_step(bundle, step), plan.with_step(step)
         borders.forget_after(layer)
         history.append(StepRecord((layer, layer), seconds=time.perf_counter() - began))
         task.done(plan)
@@ -73,7 +73,7 @@ def sleb(task: Task, options: CachedPassOptions) -> Result:
 def losses_without(
     bundle: Bundle,
     tokens: Tensor,
-    borders: Borders,
+    borders: HiddenStateCache,
     *,
     batch_size: int | None = None,
     on_progress: OnProgress = None,

@@ -21,9 +21,9 @@ from come.plan.steps import Remove
 from come.pruning.registry import Task, register
 from come.pruning.result import Result, StepRecord
 from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
-from come.training.states import Shelf, advance, embed
+from come.training.states import StateStore, advance, embed
 from come.training.trainer import Point, held_out_sequences
-from come.transforms.apply_step import take_step
+from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
 
 
@@ -67,7 +67,7 @@ def streamline(task: Task, options: StreamlineOptions) -> Result:
     removed = plan.steps[0]
     assert isinstance(removed, Remove)
     first = removed.layers[0] - 1
-    bundle = take_step(task.original, removed)
+    bundle = apply_step(task.original, removed)
     emit(task.on_progress, "compress", 300, 1000, f"Layers {first} to {first + count} become one")
     trained = _train(task, options, bundle, first, size)
     bundle, plan = _with_layer(bundle, plan, trained)
@@ -94,7 +94,7 @@ def _block(task: Task, options: StreamlineOptions, size: int) -> int:
 def _train(task: Task, options: StreamlineOptions, bundle: Bundle, first: int, size: int) -> Trained:
     """The block's first layer, trained on the states that enter and leave the block."""
     tokens, original = task.tokens, LayerRunner(task.original)
-    with Shelf(tokens, bundle.shape.hidden_size, bundle.dtype, 2, options.memory_budget) as shelf:
+    with StateStore(tokens, bundle.shape.hidden_size, bundle.dtype, 2, options.memory_budget) as shelf:
         entering = advance(original, tokens, embed(original, tokens, shelf.new()), range(first))
         leaving = advance(original, tokens, entering, range(first, first + size), shelf.new())
         job = LayerJob(
@@ -122,7 +122,7 @@ def _with_layer(bundle: Bundle, plan: Plan, trained: Trained) -> tuple[Bundle, P
     prefix = f"{bundle.family.layers}.{trained.layer}"
     tensors = {f"{prefix}.{name}": value.to(bundle.dtype) for name, value in trained.tensors.items()}
     plan = plan.with_tensors(tensors, "streamline")
-    return take_step(bundle, plan.steps[-1], plan.tensors(plan.steps[-1])), plan
+    return apply_step(bundle, plan.steps[-1], plan.tensors(plan.steps[-1])), plan
 
 
 def _as_compress(on_progress: OnProgress) -> OnProgress:

@@ -15,7 +15,7 @@ from torch import Tensor
 from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
 from come.measurement.finite import check_finite
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border, states_at
 from come.models import Bundle
@@ -94,7 +94,7 @@ def saliences(
         ComeError: hidden states or gradients are not finite.
     """
     runner, todo, layers = LayerRunner(bundle), list(batches(tokens, batch_size)), len(bundle.layers)
-    borders = Borders.of(bundle, tokens, memory_budget)
+    borders = HiddenStateCache.of(bundle, tokens, memory_budget)
     upstream: list[Tensor] = []  # for each batch, the gradient by what leaves the layer in turn
     for batch in todo:
         with torch.no_grad():

@@ -18,7 +18,7 @@ from come.recovery.registry import Recovered, RecoverTask, register
 from come.recovery.spans import Span
 from come.recovery.workers import OnPoint, do_jobs
 from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
-from come.training.states import Shelf, States, advance, embed
+from come.training.states import States, StateStore, advance, embed
 from come.training.trainer import Point, held_out_sequences
 
 
@@ -93,7 +93,7 @@ def distill_sp(task: RecoverTask, options: DistillOptions) -> Recovered:
     return _recovered(task, trained)
 
 
-def _jobs(task: RecoverTask, options: LayerOptions, shelf: Shelf, threads: int) -> Iterator[LayerJob]:
+def _jobs(task: RecoverTask, options: LayerOptions, shelf: StateStore, threads: int) -> Iterator[LayerJob]:
     """A job for each lossy layer, with the teacher's states below and above; one pass of the teacher in all."""
     teacher, student, tokens = LayerRunner(task.teacher), LayerRunner(task.student), task.tokens
     now, at = embed(teacher, tokens, shelf.new()), 0
@@ -130,9 +130,9 @@ def _job(
     )
 
 
-def _shelf(task: RecoverTask, options: LayerOptions, borders: int, in_files: bool) -> Shelf:
+def _shelf(task: RecoverTask, options: LayerOptions, borders: int, in_files: bool) -> StateStore:
     hidden_size = task.teacher.shape.hidden_size
-    return Shelf(task.tokens, hidden_size, task.teacher.dtype, borders, options.memory_budget, in_files)
+    return StateStore(task.tokens, hidden_size, task.teacher.dtype, borders, options.memory_budget, in_files)
 
 
 def _for_one_layer(options: LayerOptions, rounds: float) -> LayerOptions:

@@ -12,7 +12,7 @@ from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.recovery.registry import Recovered, RecoverTask, register
-from come.training.states import Shelf, States, advance, embed
+from come.training.states import States, StateStore, advance, embed
 from come.training.trainer import TrainOptions, held_out_sequences
 from come.transforms.refit import RefitRules, refit_layer
 
@@ -64,7 +64,7 @@ def refit(task: RecoverTask, options: RefitOptions) -> Recovered:
     held_out = held_out_sequences(tokens, TrainOptions(held_out_tokens=options.held_out_tokens))
     tensors: dict[str, Tensor] = {}
     notes: list[str] = []
-    with Shelf(tokens, task.student.shape.hidden_size, task.student.dtype, 2, options.memory_budget) as shelf:
+    with StateStore(tokens, task.student.shape.hidden_size, task.student.dtype, 2, options.memory_budget) as shelf:
         ours, theirs = embed(student, tokens, shelf.new(), options.batch_size), shelf.new()
         layer = border = 0
         if options.target == "teacher":

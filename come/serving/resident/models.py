@@ -22,7 +22,7 @@ from come.serving.resident.kept import Keep
 from come.serving.whatif.build import Builder
 from come.serving.whatif.original import Original
 from come.serving.whatif.whatif import WhatIf
-from come.source_fingerprint import stamp
+from come.source_fingerprint import source_fingerprint
 
 Key = tuple[str, str, str, str]
 """Source, device, dtype, and of which files the source is: a model may be written anew where another one lay."""
@@ -78,7 +78,7 @@ class Models:
             Cancelled: it was, while another model was being loaded.
         """
         self.limits.check_model(source)
-        of = stamp(source)
+        of = source_fingerprint(source)
         if dtype == "auto":
             with held(self._loading, cancelled):
                 dtype = self._stored_dtype(source, of)

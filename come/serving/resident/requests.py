@@ -26,7 +26,7 @@ from come.serving.whatif.original import Original, observe
 from come.serving.whatif.question import Question, Subject, parse
 from come.serving.whatif.suggest import suggest
 from come.serving.whatif.whatif import WhatIf
-from come.source_fingerprint import stamp
+from come.source_fingerprint import source_fingerprint
 from come.text import tokens
 
 Thing = TypeVar("Thing")
@@ -49,7 +49,7 @@ class Call:
     cancelled: Cancel
 
 
-class Desk:
+class RequestHandler:
     """Answers requests, for all visitors."""
 
     def __init__(self, limits: Limits) -> None:
@@ -236,13 +236,19 @@ def _subject(call: Call) -> Subject:
 
 
 def _text_key(subject: Subject) -> Hashable:
-    return subject.text, stamp(subject.text), subject.n_tokens, subject.seq_len, subject.seed
+    return subject.text, source_fingerprint(subject.text), subject.n_tokens, subject.seq_len, subject.seed
 
 
 def _measured_key(subject: Subject) -> Hashable:
     if subject.analysis is not None:
-        return subject.analysis, stamp(subject.analysis)
-    return subject.text, stamp(subject.text), subject.measured_tokens, subject.measured_seq_len, subject.seed
+        return subject.analysis, source_fingerprint(subject.analysis)
+    return (
+        subject.text,
+        source_fingerprint(subject.text),
+        subject.measured_tokens,
+        subject.measured_seq_len,
+        subject.seed,
+    )
 
 
 def _plan(given: str) -> Plan:

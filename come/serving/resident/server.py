@@ -23,7 +23,7 @@ from come.serving.resident.address import Address
 from come.serving.resident.cancel import Cancel, Cancelled
 
 if TYPE_CHECKING:
-    from come.serving.resident.requests import Desk
+    from come.serving.resident.requests import RequestHandler
 
 Tell = Callable[[dict[str, Any]], None]
 Owner = tuple[int, float]
@@ -72,7 +72,7 @@ class Server:
         self._at_work = 0
         self._last_used = time.monotonic()
         self._changing = threading.Lock()
-        self._desk: Desk | None = None
+        self._desk: RequestHandler | None = None
         self._making_desk = threading.Lock()
 
     def run(self) -> None:
@@ -171,13 +171,13 @@ class Server:
             traceback.print_exc(file=sys.stderr)  # the process's log
             return {"fault": f"{type(error).__name__}: {error}"}
 
-    def _made_desk(self) -> Desk:
+    def _made_desk(self) -> RequestHandler:
         """Made with the first request, by one thread: the model code takes seconds to import."""
         with self._making_desk:
             if self._desk is None:
-                from come.serving.resident.requests import Desk
+                from come.serving.resident.requests import RequestHandler
 
-                self._desk = Desk(self.limits)
+                self._desk = RequestHandler(self.limits)
             return self._desk
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from come.evaluate.divergence import Reference
 from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
-from come.measurement.hidden_state_cache import Borders
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border
 from come.models import Bundle
@@ -29,7 +29,7 @@ class Original:
     """
 
     known: Reference
-    borders: Borders
+    borders: HiddenStateCache
     log_chances: list[list[Tensor]] | None
 
     def log_chances_of(self, batch: int) -> Iterable[Tensor]:
@@ -58,7 +58,7 @@ def observe(
     runner, hidden_size = LayerRunner(bundle), bundle.shape.hidden_size
     one_border = tokens.numel() * hidden_size * bundle.dtype.itemsize
     room = min(border_bytes, psutil.virtual_memory().available // 4)
-    borders = Borders(
+    borders = HiddenStateCache(
         len(runner), hidden_size, tokens.numel(), bundle.dtype.itemsize, room if room >= one_border else 0
     )
     states: list[Tensor] = []

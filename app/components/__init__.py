@@ -1,0 +1,1 @@
+"""Pieces that several pages use: widgets, glossary, cost line, background job, poller."""

@@ -1,0 +1,48 @@
+"""What runs will take, said before they start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.components.widgets import duration, human_bytes
+from come.errors import ComeError
+from come.estimation.cost import estimate
+from come.estimation.device import known_device
+from come.measurement.measurement import Measurement
+from come.models import Facts
+from come.models.facts import BYTES
+from come.request import RunConfig
+
+NOT_MEASURED = "The time can be estimated once a first run has measured this machine's speed."
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A sentence of what runs will take, and one for each thing that does not fit."""
+
+    sentence: str
+    warnings: tuple[str, ...] = ()
+
+
+def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | None) -> Cost:
+    """What runs on one model will take, one after the other, by this machine's remembered speed."""
+    dtype = facts.dtype if facts.dtype in BYTES else "float32"
+    dtype = requests[0].dtype if requests and requests[0].dtype != "auto" else dtype
+    device = known_device(dtype)
+    if device is None:
+        return Cost(NOT_MEASURED)
+    try:
+        found = [estimate(request, facts, device, measurement=measured) for request in requests]
+    except ComeError as error:
+        return Cost(str(error))
+    if not found:
+        return Cost("")
+    seconds = sum(each.seconds for each in found)
+    memory, disk = max(each.memory_bytes for each in found), sum(each.disk_bytes for each in found)
+    warnings = tuple(dict.fromkeys(warning for each in found for warning in each.warnings))
+    return Cost(
+        f"Expected: about {duration(seconds)}, {human_bytes(memory)} of memory at the peak, "
+        f"{human_bytes(disk)} on disk (estimate, from the speed of {device.name}).",
+        warnings,
+    )

@@ -1,0 +1,95 @@
+"""A download that is packed first: a button, how far the packing is, then the file, sent from the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from app import downloads
+from app.components import plain_text, widgets
+from app.state import session
+from come.errors import ComeError
+from come.runs import Run
+from come.serving import pack
+from come.serving.demo import is_demo
+from come.serving.pack import Packed
+from come.serving.side_jobs import SideJob
+
+THROUGH_MEMORY = 64 << 20  # bytes, up to which a download may pass through Streamlit's memory
+NOT_YOURS = "In this public demonstration, only for runs that you started in this visit."
+
+
+def offer(run: Run, what: str, label: str, size: int) -> None:
+    """A button that packs, then how far it is, then the download; polled while it is at work."""
+    working = pack.packed(run, what).job.status == "working"
+    st.fragment(run_every=1.0 if working else None)(_packed)(run, what, label, size, working)
+
+
+def _packed(run: Run, what: str, label: str, size: int, working: bool) -> None:
+    found = pack.packed(run, what)
+    if working != (found.job.status == "working"):
+        st.rerun()
+    if working:
+        at_work(found.job)
+    elif found.file is not None:
+        _download(run, found)
+    else:
+        failed(found.job)
+        st.button(
+            label,
+            key=f"pack-{what}-{run.id}",
+            icon=":material/inventory_2:",
+            on_click=begin,
+            args=(pack.start, run, what),
+            disabled=not session.owns(run),
+            help=f"Written on the server's disk, about {widgets.human_bytes(size)}; then it is sent from there."
+            if session.owns(run)
+            else NOT_YOURS,
+        )
+
+
+def _download(run: Run, found: Packed) -> None:
+    assert found.file is not None
+    label = f"Download {widgets.human_bytes(found.bytes)}"
+    if downloads.served:
+        where = downloads.address(run, found.file.name)
+        st.link_button(label, where, type="primary", icon=":material/download:")
+    elif found.bytes <= THROUGH_MEMORY:
+        small(found.file, label, downloads.KINDS[found.file.suffix], f"packed-{found.file.name}")
+    elif is_demo():
+        size = widgets.human_bytes(found.bytes)
+        st.caption(f"This server cannot send {size}. Download the plan and make the model with `come rebuild`.")
+    else:
+        st.markdown(
+            f"It is ready, {widgets.human_bytes(found.bytes)}, in the file below. This server was started without "
+            "`app/serve.py`, so sending it would need as much memory."
+        )
+        st.code(str(found.file), language=None, wrap_lines=True)
+
+
+def small(path: Path, label: str, kind: str, key: str) -> None:
+    """A download by Streamlit's button, for what may be held in memory; read when it is clicked."""
+    st.download_button(label, path.read_bytes, path.name, kind, key=key, icon=":material/download:", on_click="ignore")
+
+
+def begin(start: Callable[..., None], *arguments: object) -> None:
+    """Start a job; what stands against it is shown at the head of the page. A callback of buttons."""
+    try:
+        start(*arguments)
+    except ComeError as error:
+        session.set_problem(str(error))
+
+
+def at_work(job: SideJob) -> None:
+    """What a job does now."""
+    st.markdown(
+        f":material/progress_activity: {plain_text.sentence(job.message) or 'At work'} … You may leave this page."
+    )
+
+
+def failed(job: SideJob) -> None:
+    """How a job failed, if it did."""
+    if job.status == "failed":
+        st.error(plain_text.sentence(f"{job.error} {job.hint}"), icon=":material/error:")

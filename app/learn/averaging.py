@@ -1,0 +1,143 @@
+"""Step 5: why averaging hurts, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from app import theme
+from app.components import widgets
+from app.figures import lesson_bars
+from app.learn import frame, material, measuring
+from app.learn.material import HOWS, Material
+from app.learn.measuring import Measuring
+from app.state import session, widget_state
+from come.serving.whatif.answer import Answer, change
+
+TITLE = "Why averaging hurts"
+IDEA = (
+    "Nothing ties channel 7 of one layer to channel 7 of the next, so a weighted sum of two layers mixes "
+    "strangers; **concatenation** keeps fewer channels, but each as it was learnt."
+)
+NAMES = {"original": "Original", "concatenate": "Concatenated", "average": "Averaged"}
+_JOB = "_lesson_job"
+
+
+def draw(of: Material) -> None:
+    """Perplexity of the original, of the pair concatenated, and averaged."""
+    pairs = {f"{first}-{last}": (first, last) for first, last in material.pairs(of.measured)}
+    widget_state.keep_among("average-pair", list(pairs), next(iter(pairs)))
+    frame.todo("Choose a pair and measure both ways on this machine, now.")
+    job: Measuring | None = session.value(_JOB)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.segmented_control(
+            "Pair of layers",
+            list(pairs),
+            key="average-pair",
+            required=True,
+            format_func=lambda pair: pair.replace("-", " and "),
+        )
+        pair = pairs[session.value("average-pair")]
+        here = job if job is not None and job.pair == pair else None
+        working = job is not None and not job.ended.is_set()
+        st.button(
+            "Measure both",
+            key="measure-both",
+            type="secondary",
+            icon=":material/science:",
+            disabled=working,
+            on_click=_start,
+            args=(of, pair),
+        )
+    if job is not None and working:
+        _progress(job)
+    elif here is not None and here.problem:
+        st.warning(f"{here.problem} What is shown below was measured before.", icon=":material/error:")
+    live = here is not None and here.done
+    answers = here.found if here is not None and live else shipped(of, pair)
+    frame.figure(
+        lesson_bars.perplexities(
+            [NAMES[name] for name in answers],
+            [answer.perplexity for answer in answers.values()],
+            [answer.perplexity_stderr for answer in answers.values()],
+            [theme.QUIET, theme.layer_color(pair[0], of.layers), theme.MARK],
+            finding(answers, pair),
+        ),
+        key="lesson-averaging",
+        alt="Perplexity of the original and of the pair joined in two ways",
+    )
+    widgets.facts_grid(
+        {
+            f"{NAMES[how]}: {what}": value
+            for how in HOWS
+            for what, value in (
+                ("loss added, nats per token", added(answers, how)),
+                ("KL to the original, nats", f"{answers[how].kl:.3f} ± {answers[how].kl_stderr:.3f}"),
+            )
+        }
+    )
+    tokens = answers["original"].tokens
+    where = (
+        f"Measured just now, in {sum(answer.seconds for answer in answers.values()):.1f} s of computing"
+        if live
+        else "Measured when this lesson was made, on the same model and text; measure it anew with the button"
+    )
+    st.caption(
+        f"{where}: {tokens:,} predicted tokens of held-back text. Whiskers are ± 1 standard error over sequences. All "
+        "three models read the same sequences, so the differences between them are known far better. "
+        f"{compared(answers)} Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own "
+        "ratio."
+    )
+
+
+def shipped(of: Material, pair: tuple[int, int]) -> dict[str, Answer]:
+    """What was measured of a pair for the lesson, by "original" and by how."""
+    first, last = pair
+    return {"original": of.answers["original"]} | {how: of.answers[f"{how} {first}-{last}"] for how in HOWS}
+
+
+def cost(answers: Mapping[str, Answer], how: str) -> float:
+    """By how much joining a pair raises the perplexity, as a share of the original's."""
+    return change(answers["original"], answers[how]).ratio - 1
+
+
+def added(answers: Mapping[str, Answer], how: str) -> str:
+    """What joining a pair adds to the loss, with its error over sequences."""
+    found = change(answers["original"], answers[how])
+    return f"{found.loss:+.3f} ± {found.stderr:.3f}".replace("-", "−")
+
+
+def finding(answers: Mapping[str, Answer], pair: tuple[int, int]) -> str:
+    """Which way did less harm, in one sentence."""
+    joined, averaged = (cost(answers, how) for how in HOWS)
+    less = "Concatenating" if joined < averaged else "Averaging"
+    low, high = sorted((joined, averaged))
+    return f"{less} layers {pair[0]} and {pair[1]} does less harm: perplexity {low:+.0%} against {high:+.0%}".replace(
+        "-", "−"
+    )
+
+
+def compared(answers: Mapping[str, Answer]) -> str:
+    """Averaging against concatenation, sequence by sequence, with its error."""
+    found = change(answers["concatenate"], answers["average"])
+    sure = "both halves of the text agree" if found.stable else "the halves of the text disagree"
+    more = "more" if found.loss > 0 else "less"
+    return (
+        f"On the same sequences averaging loses {abs(found.loss):.3f} ± {found.stderr:.3f} nats per token {more} than "
+        f"concatenation ({sure})."
+    )
+
+
+def _start(of: Material, pair: tuple[int, int]) -> None:
+    before: Measuring | None = session.value(_JOB)
+    number = before.number + 1 if before is not None else 1
+    session.put(_JOB, measuring.start(material.subject(of.run), pair, f"{session.visitor()}-learn", number))
+
+
+@st.fragment(run_every=0.5)
+def _progress(job: Measuring) -> None:
+    if job.ended.is_set():
+        st.rerun()
+    share = len(job.found) / (1 + len(HOWS))
+    st.progress(share, text=f"{job.message}… ({len(job.found)} of {1 + len(HOWS)} measured)")

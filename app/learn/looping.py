@@ -1,0 +1,88 @@
+"""Step 6: merge, measure again, merge again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from app.components import widgets
+from app.figures import lesson_loop
+from app.learn import frame
+from app.learn.material import Material
+from app.state import session, widget_state
+
+TITLE = "Merge, measure, merge again"
+IDEA = (
+    "Every merge changes what the layers above it are given, so CoMe measures the changed model before it chooses the "
+    "next window: the **progressive loop**."
+)
+
+
+def draw(of: Material) -> None:
+    """The example's run, merge by merge."""
+    last = len(of.history)
+    widget_state.keep_among("merge-step", list(range(last + 1)), 0)
+    frame.todo("Take one merge after the other, as the example's run did.")
+    at = session.value("merge-step")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.select_slider("Merges done", list(range(last + 1)), key="merge-step", width=360)
+        st.button("One back", key="merge-back", disabled=at == 0, on_click=session.put, args=("merge-step", at - 1))
+        st.button(
+            "Merge",
+            key="merge-next",
+            icon=":material/merge:",
+            disabled=at == last,
+            on_click=session.put,
+            args=("merge-step", at + 1),
+        )
+    groups = groups_after(of, at)
+    step = of.history[at] if at < last else None
+    influence = np.asarray(step["skip_influence"] if step else [])
+    window = tuple(step["window"]) if step else None
+    frame.figure(
+        lesson_loop.loop(influence, groups, window, of.layers, finding(influence, window, groups, at)),
+        key="lesson-loop",
+        alt=f"Skip block influence of every window after {at} merges, and the layers as they are then",
+    )
+    whole = sum(len(group) == 1 for group in groups)
+    shown = {"Layers": f"{len(groups)}", "Layers as they were": f"{whole}", "Merges": f"{at} of {last}"}
+    if step:
+        shown["Ratio of the next merge"] = " : ".join(f"{share:.0%}" for share in step["ratio"])
+    perplexity = of.perplexities.get(len(groups))
+    shown["Perplexity"] = f"{perplexity[0]:.1f} ± {perplexity[1]:.1f}" if perplexity else "not measured here"
+    widgets.facts_grid(shown)
+    known = ", ".join(f"{layers} layers" for layers in sorted(of.perplexities, reverse=True))
+    st.caption(
+        f"The example's real run to {of.layers - last} layers. A tile is a layer, in the colours of the originals "
+        f"that it is made of. Perplexity was measured at {known}, on {_evaluation_tokens(of):,} tokens."
+    )
+
+
+def groups_after(of: Material, merges: int) -> list[list[int]]:
+    """The original layers that each layer stands for after so many merges."""
+    groups = [[layer] for layer in range(of.layers)]
+    for step in of.history[:merges]:
+        first, last = step["window"]
+        groups[first : last + 1] = [[layer for group in groups[first : last + 1] for layer in group]]
+    return groups
+
+
+def finding(influence: np.ndarray, window: Sequence[int] | None, groups: Sequence[Sequence[int]], merges: int) -> str:
+    """Which window is next and why, in one sentence."""
+    if window is None:
+        sizes = sorted({len(group) for group in groups if len(group) > 1})
+        made = sum(len(group) > 1 for group in groups)
+        of = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "two" if sizes == [2] else "".join(map(str, sizes))
+        return f"After {merges} merges {len(groups)} layers are left; {made} of them are merges of {of}"
+    first, last = window
+    words = f"Merge {merges + 1} takes layers {first} and {last}: SBI {influence[first]:.4f} is the lowest"
+    fresh = [at for at in range(len(influence)) if all(len(groups[layer]) == 1 for layer in (at, at + 1))]
+    if int(np.argmin(influence)) == first:
+        return words
+    return f"{words} among layers not merged yet" if first in fresh else f"{words} that may be taken"
+
+
+def _evaluation_tokens(of: Material) -> int:
+    return int(of.run.config.evaluation_tokens)

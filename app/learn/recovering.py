@@ -1,0 +1,121 @@
+"""Step 7: giving back some of what was lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+import come.runs
+from app import theme
+from app.components import example_runs, plain_text, widgets
+from app.figures import lesson_bars
+from app.inspect import opened_run
+from app.learn import frame, material
+from app.learn.material import Material
+from come.errors import ComeError
+from come.models import Facts
+from come.runs import Run
+
+TITLE = "Giving some of it back"
+IDEA = (
+    "**Refit** moves one map of each merged layer, the FFN's output map `down_proj`, so that on the calibration tokens "
+    "the new layer gives what its whole window gave, as nearly as least squares can; no gradients are needed."
+)
+_RUNS_LOOKED_AT = 100
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A run that recovered its model, with the perplexities measured of it: (value, standard error) each."""
+
+    run: Run
+    original: tuple[float, float]
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+def draw(of: Material) -> None:
+    """A run with recovery, if there is one; else which weights a refit moves."""
+    found = newest()
+    known = material.facts()
+    if found is not None:
+        frame.todo("Read what recovery gave back, then open the run to see how it went.")
+        _measured(found)
+    elif known is not None:
+        frame.todo("Start a run with recovery on the run page; its figures will stand here.")
+        frame.figure(
+            lesson_bars.parts(*moved_by_refit(known)),
+            key="lesson-refit",
+            alt="Parameters of one layer by part; refit moves the FFN's output map alone",
+        )
+        st.caption(
+            "**Not measured yet:** neither the example nor a run of yours recovered its model, so there is no figure "
+            "of what that gives back. The counts are the bundled model's."
+        )
+    else:
+        st.caption("Neither a run with recovery nor the bundled model can be read now, so there is nothing to draw.")
+    st.markdown(
+        "The layer's output is linear in that map, so the best change has a closed form: a ridge regression, whose "
+        "strength is chosen on held-out tokens. It is kept only where the layer really comes nearer on those. "
+        "What least squares cannot mend, training can: layer by layer, on the original's predictions, or with small "
+        "added maps (LoRA)."
+    )
+    widgets.next_step("run", "Open the run page")
+
+
+def newest() -> Recovery | None:
+    """The newest finished run that recovered its model and measured both; one's own before the shipped ones."""
+    for run in [*come.runs.list_runs()[:_RUNS_LOOKED_AT], *example_runs.runs()]:
+        try:
+            if run.config.recover and run.state().status == "done":
+                results = run.results()
+                sides = [results.get(side) or {} for side in ("original", "unrecovered", "pruned")]
+                if all("perplexity" in side for side in sides):
+                    return Recovery(run, *((side["perplexity"], side["perplexity_stderr"]) for side in sides))
+        except (ComeError, OSError):
+            continue  # a directory that holds no run of this version
+    return None
+
+
+def moved_by_refit(known: Facts) -> tuple[list[str], list[int], list[bool], str]:
+    """The parts of one layer's maps with their parameters, which of them a refit moves, and the finding."""
+    hidden, heads = known.hidden_size, known.num_attention_heads * known.head_dim
+    groups = known.num_key_value_heads * known.head_dim
+    output = known.intermediate_size * hidden
+    inputs = known.layer_parameters - output - 2 * hidden * (heads + groups)
+    names = ["Attention: q, k, v, o", "FFN inputs: gate, up, and norms", "FFN output: down_proj"]
+    values = [2 * hidden * (heads + groups), inputs, output]
+    share = output / known.layer_parameters
+    title = f"Refit moves {output:,} of a merged layer's {known.layer_parameters:,} parameters ({share:.0%})"
+    return names, values, [False, False, True], title
+
+
+def finding(found: Recovery) -> str:
+    """What recovery did, in one sentence."""
+    before, after = found.before[0], found.after[0]
+    how = " and ".join(found.run.config.recover)
+    if after >= before:
+        return f"Recovery by {how} did not help here: perplexity {before:.1f} to {after:.1f}"
+    lost = before - found.original[0]
+    back = f", {(before - after) / lost:.0%} of what pruning cost" if lost > 0 else ""
+    return f"Recovery by {how} took perplexity from {before:.1f} to {after:.1f}{back}"
+
+
+def _measured(found: Recovery) -> None:
+    sides = (found.original, found.before, found.after)
+    frame.figure(
+        lesson_bars.perplexities(
+            ["Original", "Pruned", "Recovered"],
+            [value for value, _ in sides],
+            [error for _, error in sides],
+            [theme.QUIET, theme.MARK, theme.ACCENT],
+            finding(found),
+        ),
+        key="lesson-recovery",
+        alt="Perplexity of the original, of the pruned and of the recovered model",
+    )
+    st.caption(
+        f"Measured by {plain_text.literal(opened_run.label(found.run))}, "
+        f"on {found.run.config.evaluation_tokens:,} tokens."
+    )

@@ -1,0 +1,58 @@
+"""The plan page's end: run the plan, or take it along as a file."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import come
+import come.models
+from app.components import widgets
+from app.plan import planning, request, saved_plans
+from app.state import session, visit
+from come.errors import ComeError
+from come.serving import limits
+from come.serving.demo import is_demo
+
+
+def draw(fault: str) -> None:
+    """The way to the run page; download, upload and plans kept by name."""
+    draft = session.draft()
+    ready = not fault and not draft.is_empty
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Go to run", key="go-to-run", type="primary", icon=":material/arrow_forward:", disabled=not ready):
+            session.open_run(None)
+            st.switch_page(widgets.PAGES / "run.py")
+        if ready:
+            document = request.to_json(request.config(session.choice(), visit.config_of_draft()))
+            st.download_button(
+                "Download the plan",
+                document,
+                "plan-request.json",
+                "application/json",
+                key="download",
+                icon=":material/download:",
+                on_click="ignore",
+            )
+        if not is_demo():  # saved plans are everybody's: not among strangers
+            saved_plans.draw(ready)
+        with st.popover("Upload a plan", icon=":material/upload:"):
+            st.file_uploader("A request that this page wrote", type="json", key="upload", on_change=_upload)
+
+
+def _upload() -> None:
+    file = session.value("upload")
+    if file is None:
+        return
+    try:
+        choice, draft = request.from_json(file.getvalue())
+        if draft.method not in come.methods():
+            raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.methods())}.")
+        limits.current().check_model(choice.model)  # before it is looked for: the answer would tell what lies here
+        facts = come.models.describe(choice.model)
+        come.methods()[draft.method].parse(session.plan_fields(draft)["options"])
+        if not draft.is_empty:
+            planning.target(draft, facts, session.plan_fields(draft))
+        session.set_choice(choice)
+        session.set_draft(draft)
+    except ComeError as error:
+        session.set_problem(str(error))

@@ -1,0 +1,122 @@
+"""What the plan page asks the resident process: which question a plan is, about which model, on which text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from app.plan import planning
+from app.state.choice import Choice, Draft
+from come.errors import ComeError
+from come.estimation.cost import estimate
+from come.estimation.device import known_device
+from come.models import Facts
+from come.models.catalogue import BUNDLED
+from come.models.facts import BYTES
+from come.pruning.forecast import Forecast
+from come.request import RunConfig, anchored_path
+from come.runs import Run
+from come.serving.whatif.question import Merge, Question, Subject
+
+LARGE = 1.5e9  # parameters; a model with more of them is asked about only when the visitor says so
+MEASURED_TOKENS = 4096  # at most, where no analysis is there
+FORESEEN = ("exponent", "floor")  # options of CoMe that a question carries
+SET_ASIDE = {"refit": "the refit of merged layers"}  # options that change the outcome and that a question lacks
+
+
+def why_ask_first(draft: Draft, facts: Facts) -> str:
+    """Why the visitor must press "Predict", in one sentence; empty where a prediction is made at once."""
+    if facts.parameters > LARGE:
+        return f"With {facts.parameters / 1e9:.1f} B parameters, loading and running this model takes a while."
+    if anchored_path(facts.source) == facts.source != BUNDLED and not Path(facts.source).exists():
+        return "A model of the hub may have to be downloaded first."
+    if draft == Draft():
+        return "This is the starting plan. As soon as you change it, the new plan is predicted."
+    return ""
+
+
+def question(draft: Draft, found: Forecast | None) -> Question:
+    """The edits of a plan.
+
+    Args:
+        draft: the plan.
+        found: what is foreseen of it, if it is not by hand; a plan by hand says it all itself.
+
+    Raises:
+        ComeError: an option has a value that it cannot have.
+    """
+    options = {name: draft.options[name] for name in FORESEEN if draft.options.get(name) is not None}
+    try:
+        return Question(merges=_merges(draft, found), dropped=_dropped(draft, found), **options)
+    except ValueError:
+        raise ComeError("The settings of the method are out of range.", "Set them back to their defaults.") from None
+
+
+def _dropped(draft: Draft, found: Forecast | None) -> tuple[int, ...]:
+    return tuple(found.removed) if draft.windows is None and found else draft.dropped
+
+
+def _merges(draft: Draft, found: Forecast | None) -> tuple[Merge, ...]:
+    if draft.windows is not None:
+        ratios: Sequence[tuple[float, ...] | None] = draft.ratios or [None] * len(draft.windows)
+        return tuple(
+            Merge(first=first, last=last, ratio=ratio)
+            for (first, last), ratio in zip(draft.windows, ratios, strict=True)
+        )
+    # A window of one step has the ratio that the engine finds by itself; one of several steps is drafted.
+    span = int(draft.options.get("span", 2))
+    return tuple(
+        Merge(
+            first=window.first,
+            last=window.last,
+            ratio=window.ratio if window.last - window.first + 1 > span else None,
+        )
+        for window in (found.windows if found else [])
+    )
+
+
+def subject(choice: Choice, analysis: Run | None) -> Subject:
+    """The model and the held-back text of a choice.
+
+    Args:
+        choice: what the visitor chose.
+        analysis: the run whose analysis says which channels matter; None to have the model measured.
+    """
+    return Subject(
+        model=anchored_path(choice.model),
+        text=anchored_path(choice.text),
+        seed=choice.seed,
+        analysis=None if analysis is None else str((Path(analysis.path) / "analysis.safetensors").absolute()),
+        measured_tokens=max(min(choice.tokens, MEASURED_TOKENS), 2),
+        measured_seq_len=max(choice.seq_len, 2),
+    )
+
+
+def measuring_seconds(choice: Choice, facts: Facts) -> float | None:
+    """How long the one measuring pass will take, by this machine's remembered speed; None where that is not known."""
+    device = known_device(facts.dtype if facts.dtype in BYTES else "float32")
+    if device is None:
+        return None
+    with suppress(ComeError):
+        config = RunConfig(
+            kind="analyze",
+            model=choice.model,
+            text=choice.text,
+            n_tokens=min(choice.tokens, MEASURED_TOKENS),
+            seq_len=choice.seq_len,
+        )
+        return estimate(config, facts, device).seconds_by_stage.get("measure")
+    return None
+
+
+def taken(draft: Draft, found: Forecast | None, first: int, last: int) -> Draft:
+    """The plan with one more window; one that is not by hand becomes so, of what is foreseen of it and this one."""
+    chosen = draft.windows if draft.windows is not None else planning.chosen(found or Forecast())
+    ratios = None
+    if draft.windows is not None and draft.ratios is not None:
+        ratios = [*draft.ratios, planning.equal(last - first + 1)]
+    together = [*chosen, (first, last)]
+    order = sorted(range(len(together)), key=together.__getitem__)
+    in_order = None if ratios is None else [ratios[i] for i in order]
+    return planning.by_hand(draft, [together[i] for i in order], in_order, _dropped(draft, found))

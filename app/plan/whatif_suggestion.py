@@ -1,0 +1,89 @@
+"""The best next window: asked for by a button, told with its cost and stability, taken by another."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from app.plan import whatif_job, whatif_question, whatif_watch, whatif_words
+from app.plan.whatif_job import Job, Predicted
+from app.plan.whatif_state import Memory, key_of
+from app.state import session
+from come.models import Facts
+from come.pruning.forecast import Forecast
+from come.serving.whatif.answer import Suggestion
+from come.serving.whatif.question import Question, Subject
+
+BY_HAND = " The automatic plan becomes a plan by hand: the windows foreseen for it, and this one."
+
+
+def draw(
+    held: Memory,
+    subject: Subject,
+    question: Question,
+    facts: Facts,
+    found: Forecast | None,
+    now: Predicted | None,
+) -> None:
+    """The button that asks, what is going on, or the suggestion.
+
+    Args:
+        held: what the visit remembers; the open question goes there.
+        subject, question: the plan as it stands.
+        facts: of the model.
+        found: what is foreseen of the plan, if it is not by hand.
+        now: what the plan itself comes to, if that is known.
+    """
+    key = f"next:{key_of(subject, question)}"
+    job = held.suggestion
+    if job is not None and job.key != key:
+        job.superseded.set()
+        job = held.suggestion = None
+    if job is not None and job.open:
+        measuring = whatif_question.measuring_seconds(session.choice(), facts) if subject.analysis is None else None
+        place = st.empty()
+        whatif_watch.later(job, lambda: place.caption(_waiting(job, measuring)))
+        return
+    with st.container():  # one thing, so that what is said while a question is open takes its place as a whole
+        if job is None:
+            st.button(
+                "Suggest the next window",
+                key="whatif-suggest",
+                icon=":material/lightbulb:",
+                on_click=_ask,
+                args=(held, subject, question, key),
+                help="Finds, among the layers the plan leaves untouched, the window with the lowest skip block "
+                "influence (SBI), and predicts the plan with it added.",
+            )
+        elif job.outcome is None:
+            st.caption(f":material/lightbulb: {job.problem or 'The question was given up.'}")
+        else:
+            _told(job.outcome, found, now)
+
+
+def _ask(held: Memory, subject: Subject, question: Question, key: str) -> None:
+    held.suggestion = whatif_job.suggest(subject, question, session.visitor(), key)
+
+
+def _waiting(job: Job, measuring: float | None) -> str:
+    doing = whatif_words.status(job.event, measuring, time.monotonic() - job.began)
+    return f":material/lightbulb: Looking for the best next window. {doing}"
+
+
+def _told(hint: Suggestion, found: Forecast | None, now: Predicted | None) -> None:
+    st.markdown(whatif_words.next_window(hint, now))
+    st.caption(whatif_words.how_stable(hint))
+    automatic = session.draft().windows is None
+    st.button(
+        "Take it",
+        key="whatif-take",
+        icon=":material/add:",
+        on_click=_take,
+        args=(found, hint.first, hint.last),
+        help="Adds the window to the plan." + (BY_HAND if automatic else ""),
+    )
+
+
+def _take(found: Forecast | None, first: int, last: int) -> None:
+    session.set_draft(whatif_question.taken(session.draft(), found, first, last))

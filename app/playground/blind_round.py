@@ -1,0 +1,230 @@
+"""The playground's blind vote: two answers without names, three buttons, then who it was, and the votes so far."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from app import theme
+from app.components import plain_text
+from app.playground import conversation as talks
+from app.playground import vote
+from app.playground.answers import color
+from app.playground.candidates import Offer
+from app.playground.conversation import ORIGINAL, Asked
+from app.playground.vote import TIE, A, B, BlindVote, Round, Tally
+from app.state import session, widget_state
+
+EVERY = 0.4
+NEUTRAL = "rgba(128, 136, 148, 1)"  # of both answers, as long as they have no names
+_KEY = "_blind"
+
+
+def booth() -> BlindVote:
+    """This visit's."""
+    held: BlindVote | None = session.value(_KEY)
+    if held is None:
+        held = BlindVote(session.visitor())
+        session.put(_KEY, held)
+    return held
+
+
+def choose(offer: Offer) -> tuple[str, str]:
+    """Two fields for the two models; whom they name."""
+    speakers = [ORIGINAL, *offer.candidates]
+    labels = {ORIGINAL: f"Original, {offer.title}", **{run: found.label for run, found in offer.candidates.items()}}
+    left, right = st.columns(2)
+    one = widget_state.keep_among("blind-one", speakers, ORIGINAL)
+    left.selectbox("One model", speakers, key="blind-one", format_func=labels.__getitem__)
+    others = [speaker for speaker in speakers if speaker != one]
+    # The harshest of the default ones: its answers differ most.
+    default = next((run for run in reversed(offer.default()) if run in others), others[0])
+    other = widget_state.keep_among("blind-other", others, default)
+    right.selectbox("The other", others, key="blind-other", format_func=labels.__getitem__)
+    return one, other
+
+
+def why_not(asked: Asked, pair: tuple[str, str]) -> str:
+    """Why this cannot be asked blind, as a sentence; "" where it can."""
+    held = booth()
+    if not held.knows(asked, pair):
+        return ""
+    voted = held.round is not None and held.round.voted and held.round.talk.asked.prompt == asked.prompt
+    if voted:
+        return "You have voted on this prompt. Write or choose another one for the next vote."
+    return "An answer to this prompt was shown with its model's name. Write or choose another one."
+
+
+def button(asked: Asked, pair: tuple[str, str], disabled: bool) -> None:
+    """The button that asks both, or stops them."""
+    current = booth().round
+    if current is not None and current.talk.active:
+        st.button("Stop", key="stop-blind", icon=":material/stop_circle:", on_click=current.talk.stop, width=130)
+        return
+    st.button(
+        "Ask both, unnamed",
+        key="ask-blind",
+        type="primary",
+        icon=":material/visibility_off:",
+        on_click=_ask,
+        args=(asked, pair),
+        disabled=disabled,
+    )
+
+
+def _ask(asked: Asked, pair: tuple[str, str]) -> None:
+    booth().begin(talks.talk(asked, session.visitor()), pair)
+
+
+def section() -> None:
+    """The round, and the votes so far."""
+    st.html(STYLE)
+    held = booth()
+    current = held.round
+    if current is None:
+        with st.container(border=True):
+            st.markdown(
+                "**Nothing asked yet.** Both models answer your prompt as A and B, in an order drawn by chance. "
+                "You say which is better; only then you see which is which."
+            )
+    elif current.talk.active:
+        _waiting(current)
+    else:
+        with st.container():  # as a fragment has one: what stands below stays there
+            _ended(held, current)
+    _votes(held)
+
+
+@st.fragment(run_every=EVERY)
+def _waiting(current: Round) -> None:
+    current.talk.look()
+    if not current.talk.active:
+        st.rerun()
+    # Words that come one by one would tell by their pace who writes them.
+    loading = "The models are loaded…" if current.talk.status == "waiting" else "Both models answer…"
+    st.caption(f":material/hourglass: {loading} Their answers appear together.")
+
+
+def _ended(held: BlindVote, current: Round) -> None:
+    if current.talk.status == "done":
+        _answered(held, current)
+    elif current.talk.status == "failed":
+        st.error(plain_text.sentence(current.talk.problem), icon=":material/error:")
+    else:
+        st.caption("Stopped before both had answered. Ask again.")
+
+
+def _answered(held: BlindVote, current: Round) -> None:
+    prompt = " ".join(current.talk.asked.prompt.split())
+    st.html(f"<p class='come-legend'>“{escape(prompt if len(prompt) <= 120 else prompt[:119] + '…')}”</p>")
+    st.html(cards(current))
+    if current.voted:
+        st.markdown(_revealed(current))
+        return
+    known = held.knows(current.talk.asked, current.behind)
+    with st.container(horizontal=True, gap="small"):
+        for choice, label, icon, off in (
+            (A, "A is better", "thumb_up", current.alike or known),
+            (B, "B is better", "thumb_up", current.alike or known),
+            (TIE, "Cannot tell", "balance", known),
+        ):
+            st.button(
+                label,
+                key=f"vote-{choice.lower()}",
+                icon=f":material/{icon}:",
+                disabled=off,
+                on_click=held.vote,
+                args=(choice,),
+            )
+    if known:
+        st.caption("One of these answers was shown with its model's name meanwhile: this is no blind vote any more.")
+    elif current.alike:
+        st.caption("Both answers are the same, word for word.")
+
+
+def cards(current: Round) -> str:
+    """A and B side by side; with names only once there was a vote."""
+    shown = "".join(_card(current, letter) for letter in (A, B))
+    return f"<div class='come-side'><div class='come-answers' style='--count:2'>{shown}</div></div>"
+
+
+def _card(current: Round, letter: str) -> str:
+    voice, name, tint = current.voice(letter), "", NEUTRAL
+    if current.voted:
+        name, tint = current.name(letter), _tint(current.talk.asked, voice.name)
+    head = f"<b>{letter}</b>" + (f"<span>{escape(name)}</span>" if name else "")
+    body = (
+        escape(voice.text) if voice.text.strip() else "<span class='quiet'>No words: it ended the text at once.</span>"
+    )
+    cut = "cut at the limit" if voice.end is not None and voice.end.reason == "length" else ""
+    return (
+        f"<section class='come-answer' style='--voice:{tint}' aria-label='Answer {letter}'>"
+        f"<header>{head}</header><p>{body}</p><footer>{cut}</footer></section>"
+    )
+
+
+def _revealed(current: Round) -> str:
+    a, b = plain_text.literal(current.name(A)), plain_text.literal(current.name(B))
+    if current.voted == TIE:
+        return f"You could not tell **{a}** (A) from **{b}** (B)."
+    better, other = (a, b) if current.voted == A else (b, a)
+    return f"You preferred **{better}** ({current.voted}) to {other}."
+
+
+def _votes(held: BlindVote) -> None:
+    tallies = held.tallies()
+    if not tallies:
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        st.header("Votes of this visit")
+        st.download_button(
+            "Download the votes",
+            held.to_csv(),
+            "blind-votes.csv",
+            "text/csv",
+            key="download-votes",
+            icon=":material/download:",
+            on_click="ignore",
+            help="One line a vote: prompt, both answers, which was which, and the vote.",
+        )
+    for tally in tallies:
+        st.html(bar(tally))
+        st.caption(plain_text.literal(vote.in_words(tally)))
+    st.caption("Yours alone, on prompts of your choice: they say what you prefer there, not how good a model is.")
+
+
+def bar(tally: Tally) -> str:
+    """The votes as one bar: for the first, undecided, for the second."""
+    first, second = map(escape, tally.names)
+    parts = (
+        (tally.wins[0], f"background:{_place_tint(tally.speakers, 0)}", first),
+        (tally.ties, "", "cannot tell"),
+        (tally.wins[1], f"background:{_place_tint(tally.speakers, 1)}", second),
+    )
+    filled = "".join(
+        f"<i style='flex:{count};{style}' title='{name}: {count}'>{count}</i>" for count, style, name in parts if count
+    )
+    told = f"{first} {tally.wins[0]}, cannot tell {tally.ties}, {second} {tally.wins[1]}"
+    whole = f'<div role="img" aria-label="{told}">{filled}</div>'
+    return f"<div class='come-votes'><b>{first}</b>{whole}<b>{second}</b></div>"
+
+
+def _place_tint(speakers: tuple[str, str], place: int) -> str:
+    """Grey for the original, and two colours for two pruned models."""
+    return color(0) if speakers[place] == ORIGINAL else color(1 + (place if ORIGINAL not in speakers else 0))
+
+
+def _tint(asked: Asked, speaker: str) -> str:
+    return color(asked.speakers.index(speaker))
+
+
+STYLE = f"""<style>
+.come-votes {{ display: flex; flex-wrap: wrap; align-items: center; gap: .2rem .75rem; font-size: .875rem; }}
+.come-votes div {{ flex: 1 1 12rem; display: flex; gap: 2px; border-radius: 4px; overflow: hidden; }}
+.come-votes i {{
+  font-style: normal; font-variant-numeric: tabular-nums; text-align: center; line-height: 1.6rem; color: #fff;
+  background: repeating-linear-gradient(135deg, {theme.QUIET} 0 3px, transparent 3px 8px);
+  text-shadow: 0 0 3px #000;
+}}
+</style>"""

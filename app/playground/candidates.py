@@ -1,0 +1,194 @@
+"""Who may speak in the playground, what to ask them first, and whether a model was trained to answer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+import come.models.source
+import come.runs
+from app.components import example_runs, labels
+from app.playground.conversation import ORIGINAL, Look, Talk, recorded
+from come.errors import ComeError
+from come.models.catalogue import BUNDLED, known
+from come.plan.plan import Plan
+from come.report import comparison
+from come.request import anchored_path
+from come.runs import Run
+
+MOST = 3  # pruned models beside the original
+LONGEST_PROMPT = 2000
+LONGEST_LINK = 300  # characters of a prompt that still goes into the URL
+RECORDING = example_runs.FOLDER / "playground.json"
+_RUNS_LOOKED_AT = 200
+_METADATA_BYTES = 1 << 25
+
+# To be answered, and to be gone on from.
+QUESTIONS = {
+    "Capital of France": "What is the capital of France?",
+    "Blue sky": "Why is the sky blue? Answer in one sentence.",
+    "A list": "Name three animals that live in the sea.",
+    "Some code": "Write a Python function that adds two numbers.",
+}
+BEGINNINGS = {
+    "Capital of France": "The capital of France is",
+    "A tale": "Once upon a time, in a village by the sea,",
+    "Counting": "One, two, three, four, five,",
+    "Some code": "def add(a, b):\n    ",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pruned model that may speak.
+
+    Attributes:
+        run: the id of the run that made it.
+        plan: the path of its plan.json.
+        name: what its answer is headed with. label: what it is called in the list.
+        layers: how many it has, where that is known. dtype: of its weights; models of one dtype are compared.
+    """
+
+    run: str
+    plan: str
+    name: str
+    label: str
+    layers: int | None
+    dtype: str
+    shipped: bool
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What can be compared now.
+
+    Attributes:
+        model: the original; the example's where the chosen model has no pruned run yet.
+        title: the original in words.
+        borrowed: whether it is the example's, though another one is chosen.
+        candidates: the pruned models, by run id, one's own first and newest first.
+    """
+
+    model: str
+    title: str
+    borrowed: bool
+    candidates: dict[str, Candidate]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What each speaker is called."""
+        return {ORIGINAL: "Original", **{run: found.name for run, found in self.candidates.items()}}
+
+    def default(self) -> list[str]:
+        """The two newest of one's own; of the example CoMe's, from the mildest to the harshest."""
+        own = [run for run, found in self.candidates.items() if not found.shipped]
+        if own:
+            dtype = self.candidates[own[0]].dtype
+            return [run for run in own if self.candidates[run].dtype == dtype][:2]
+        return sorted((run for run in self.candidates if "-come-" in run), key=self._layers, reverse=True)[:MOST]
+
+    def _layers(self, run: str) -> int:
+        return self.candidates[run].layers or 0
+
+    def unlike(self, chosen: list[str]) -> str:
+        """Why the chosen ones cannot be compared, as a sentence; "" where they can."""
+        dtypes = {self.candidates[run].dtype for run in chosen}
+        if len(dtypes) < 2:
+            return ""
+        return f"These plans were made in {' and '.join(sorted(dtypes))}. Choose models of one dtype."
+
+
+def offer(model: str) -> Offer:
+    """The finished runs of a model, and the shipped ones of it; without any, those of the example's model."""
+    own = _of(model)
+    if own:
+        return Offer(model, _title(model), False, own)
+    return Offer(BUNDLED, _title(BUNDLED), model != BUNDLED, _of(BUNDLED))
+
+
+def recording(offered: Offer) -> tuple[Talk, Look] | None:
+    """What the example's models said when the example was made."""
+    plans = {run: found.plan for run, found in offered.candidates.items() if found.shipped}
+    return recorded(RECORDING, plans, offered.names) if offered.model == BUNDLED else None
+
+
+def answers_questions(model: str) -> bool | None:
+    """Whether a model's tokenizer has a chat template; None where that cannot be told before it is loaded."""
+    return _has_template(model, time.time() // 60)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _has_template(model: str, minute: float) -> bool | None:
+    del minute  # part of the cache's key only: a folder may change
+    try:
+        source = come.models.source.resolve(model)
+    except ComeError:
+        return None
+    with suppress(OSError, ValueError):
+        if source.kind == "gguf":
+            with source.path.open("rb") as file:
+                return b"tokenizer.chat_template" in file.read(_METADATA_BYTES)
+        if source.kind == "folder":
+            if (source.path / "chat_template.jinja").is_file():
+                return True
+            return "chat_template" in json.loads((source.path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    return None
+
+
+def _of(model: str) -> dict[str, Candidate]:
+    """The candidates of a model. Of several of one name, all get their time or place of origin."""
+    wanted = anchored_path(model)
+    runs = [*come.runs.list_runs()[:_RUNS_LOOKED_AT], *example_runs.runs()]
+    found: dict[str, tuple[Run, str]] = {}
+    for run in runs:
+        with suppress(ComeError):
+            config = run.config
+            if config.kind == "compress" and config.model == wanted and run.state().status == "done":
+                path = run.path / "plan.json"
+                dtype = _dtype(str(path), path.stat().st_mtime_ns) if path.is_file() else ""
+                found.setdefault(run.id, (run, dtype))
+    names = {run_id: comparison.run_name(run) for run_id, (run, _) in found.items()}
+    twice = {name for name, count in Counter(names.values()).items() if count > 1}
+    origins = {run_id: _origin(run) for run_id, (run, _) in found.items()}
+    headings = {run_id: f"{name} ({origins[run_id]})" if name in twice else name for run_id, name in names.items()}
+    headings = labels.distinct(headings)
+    options = labels.distinct({run_id: f"{name} · {origins[run_id]}" for run_id, name in names.items()})
+    return {
+        run_id: Candidate(
+            run=run_id,
+            plan=str(run.path / "plan.json"),
+            name=headings[run_id],
+            label=options[run_id],
+            layers=(run.results().get("pruned") or {}).get("layers"),
+            dtype=dtype,
+            shipped=example_runs.is_example(run),
+        )
+        for run_id, (run, dtype) in found.items()
+        if dtype
+    }
+
+
+def _origin(run: Run) -> str:
+    return (
+        "example" if example_runs.is_example(run) else time.strftime("%d %b %H:%M", time.localtime(run.state().created))
+    )
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _dtype(path: str, mtime_ns: int) -> str:
+    """The dtype of a plan; "" for one that cannot be read."""
+    del mtime_ns
+    with suppress(ComeError):
+        return Plan.read(Path(path)).dtype
+    return ""
+
+
+def _title(model: str) -> str:
+    entry = known(model)
+    return entry.title if entry else model.rstrip("/").rsplit("/", 1)[-1]

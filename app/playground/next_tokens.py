@@ -1,0 +1,176 @@
+"""What the models expect next along one text: KL by position as a strip, the likeliest tokens after one of them."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from app.components import plain_text, widgets
+from app.components.background_job import Job
+from app.figures import playground as figures
+from app.playground import conversation as talks
+from app.playground.answers import color, visible
+from app.playground.conversation import ORIGINAL, Asked, Look, Talk
+from app.state import session, widget_state
+
+LOOK = "_look"  # where the session holds the newest question
+AFTER = "after-token"
+TEXTS = {"prompt": "The prompt", "answer": "Prompt and the original's answer"}
+EVERY = 0.4
+
+MEANING = r"""
+All models read **the same text**. After each token $t$ each has a chance for every possible next token; the strip shows
+how far those of a pruned model $q$ lie from the original's $p$:
+
+$$\mathrm{KL}_t = \sum_v p_t(v)\,\log\frac{p_t(v)}{q_t(v)} \quad\text{nats}$$
+
+0 nats: it expects just the same. Below are the ten likeliest next tokens after one token; pale bars are tokens that are
+not among the original's ten.
+"""
+
+
+def section(asked: Asked, talk: Talk | None, chat: bool) -> None:
+    """The button that asks, and the answer once there is one.
+
+    Args:
+        asked: the prompt and the models as they are chosen now.
+        talk: the answers above, if there are any.
+        chat: whether the prompt is put by the chat template.
+    """
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        st.header("Next token")
+        widgets.info("How to read this", MEANING, key="meaning-of-kl")
+    answered = talk is not None and not talk.active and bool(talk.voices[ORIGINAL].text)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        widget_state.keep_among("along", list(TEXTS), "prompt" if talk is None else "answer")
+        st.segmented_control(
+            "Text to compare along",
+            list(TEXTS),
+            format_func=TEXTS.__getitem__,
+            key="along",
+            required=True,
+        )
+        current: Look | None = session.value(LOOK)
+        missing = _missing(asked, talk if answered else None)
+        st.button(
+            "Compare along this text",
+            icon=":material/query_stats:",
+            key="compare-along",
+            disabled=bool(missing) or (current is not None and current.active),
+            on_click=_ask,
+            args=(asked, talk if answered else None, chat),
+            help=missing or None,
+        )
+    if current is None:
+        st.caption("Shows after which tokens the pruned models depart from the original, and what each expects next.")
+    elif current.active:
+        _live(current)
+    else:
+        with st.container():  # as a fragment has one
+            _drawn(current)
+
+
+def _missing(asked: Asked, talk: Talk | None) -> str:
+    """What there must be before the models can be compared, as a sentence; "" where all is there."""
+    if session.value("along") == "answer":
+        if talk is None:
+            return "First let the models answer, to the end or until you stop them."
+        return "" if talk.asked.plans else "Let at least one pruned model answer beside the original."
+    if not asked.prompt.strip():
+        return "The prompt is empty."
+    return "" if asked.plans else "Choose at least one pruned model."
+
+
+def _ask(asked: Asked, talk: Talk | None, chat: bool) -> None:
+    _end(session.value(LOOK))
+    by_answer = session.value("along") == "answer" and talk is not None
+    if by_answer and talk is not None:
+        # The answer's own models: the choice may be another one by now.
+        new = talks.look(talk.asked, talk.whole_text(), session.visitor(), chat=False)
+    else:
+        new = talks.look(asked, asked.prompt, session.visitor(), chat=chat)
+    session.put(LOOK, new)
+    session.put(AFTER, None)
+
+
+def _ask_after() -> None:
+    """The same text, another position."""
+    old: Look = session.value(LOOK)
+    at = session.value(AFTER)
+    if old.found is None or at is None or at == old.found.at:
+        return
+    _end(old)
+    new = talks.look(old.asked, old.text, session.visitor(), chat=old.chat, at=at, before=old.found)
+    session.put(LOOK, new)
+
+
+def _clicked() -> None:
+    points = session.clicked("kl-strip")
+    if points:
+        session.put(AFTER, int(points[0]["customdata"][0]))
+        _ask_after()
+
+
+def _end(job: Job | None) -> None:
+    if job is not None:
+        job.stop()
+
+
+@st.fragment(run_every=EVERY)
+def _live(look: Look) -> None:
+    look.look()
+    if not look.active:
+        st.rerun()
+    _drawn(look)
+
+
+def _drawn(look: Look) -> None:
+    found = look.found
+    if look.status == "failed":
+        st.error(plain_text.sentence(look.problem), icon=":material/error:")
+    elif look.active:
+        st.caption(f":material/hourglass: {look.news or 'The models read the text'}…")
+    elif look.status == "stopped":
+        st.caption("Stopped before there was an answer. Ask again.")
+    if found is None:
+        return
+    names = look.asked.names
+    origin = "Recorded when the example was made, along " if look.recorded else "Along "
+    st.html(f"<p class='come-legend'>{origin}{escape(visible(_shortened(look.text)))}</p>")
+    at = look.at if look.at is not None else found.at
+    widgets.figure(
+        figures.strip(found.pieces, {names[run]: values for run, values in found.kl.items()}, at),
+        key="kl-strip",
+        on_select=_clicked,
+        alt="KL divergence from the original after each token of the text, one row a pruned model",
+    )
+    last = len(found.tokens) - 1
+    if last > 0:
+        held = session.value(AFTER)
+        session.put(AFTER, held if isinstance(held, int) and 0 <= held <= last else at)
+        st.slider(
+            "After which token (or click the strip)",
+            0,
+            last,
+            key=AFTER,
+            on_change=_ask_after,
+            disabled=look.active,
+        )
+    before = visible("".join(found.pieces[: found.at + 1])[-60:])
+    st.html(f"<p class='come-legend'>After token {found.at} of {last}; what was read ends in {escape(before)}</p>")
+    with st.container(key="next-tokens"):  # its columns wrap: see playground_words.STYLE
+        columns = st.columns(len(found.top), gap="medium")
+    reference = [token for token, _, _ in found.top[ORIGINAL]]
+    for place, (column, (speaker, top)) in enumerate(zip(columns, found.top.items(), strict=True)):
+        with column:
+            widgets.figure(
+                figures.bars(names[speaker], top, color(place), reference if place else ()),
+                key=f"next-{place}",
+                alt=f"The likeliest next tokens of {names[speaker]}",
+            )
+
+
+def _shortened(text: str) -> str:
+    """The end of a text: it begins with the template, which is always the same."""
+    return text if len(text) <= 120 else "…" + text[-119:]

@@ -1,0 +1,50 @@
+"""The two-minute demo: CoMe beside ShortGPT on the bundled model, small enough to wait for."""
+
+from __future__ import annotations
+
+import time
+
+import come
+import come.runs
+from app.state.choice import Choice, Draft
+from come.models.catalogue import BUNDLED
+from come.request import RunConfig
+from come.runs import Run, as_sweep
+from come.serving import limits
+
+CHOICE = Choice(model=BUNDLED, tokens=1024)
+DRAFT = Draft(target_layers=27)
+METHODS = ("come", "shortgpt")
+
+
+def requests(sweep: str = "") -> list[RunConfig]:
+    """The demo's runs: both methods from 30 to 27 layers, judged by perplexity, plans only."""
+    shared = {
+        "model": CHOICE.model,
+        "text": CHOICE.text,
+        "n_tokens": CHOICE.tokens,
+        "seq_len": CHOICE.seq_len,
+        "evaluation_tokens": 1024,
+        "target_layers": DRAFT.target_layers,
+        "keep_model": False,
+    }
+    titles = come.methods()
+    cells = [shared | {"method": method, "name": f"Demo: {titles[method].title}"} for method in METHODS]
+    return as_sweep([RunConfig.model_validate(cell) for cell in cells], sweep)
+
+
+def at_work() -> Run | None:
+    """The first run of a demo that is at work or waits, if there is one."""
+    active = [run for run in come.runs.list_runs()[:20] if run.state().active and run.readable]
+    return next((run for run in reversed(active) if run.config.sweep.startswith("demo-")), None)
+
+
+def start() -> list[Run]:
+    """Start it anew and return its runs, CoMe's first.
+
+    Raises:
+        ComeError: the bundled model is not there, or too many wait already.
+    """
+    made = come.runs.prepare(requests(f"demo-{int(time.time())}"), allowed=limits.current())
+    come.runs.launch(*made)
+    return made

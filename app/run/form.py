@@ -1,0 +1,251 @@
+"""The widgets of a new run, and the requests that they amount to."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import come
+from app.components import plain_text, widgets
+from app.plan import request
+from app.state import session, visit
+from come.errors import ComeError
+from come.evaluate.tasks import GROUPS, OFFLINE
+from come.models import Facts
+from come.recovery.registry import DEFAULT, ways
+from come.request import RunConfig
+from come.runs import as_sweep
+from come.serving import limits
+from come.serving.demo import is_demo
+from come.text import known_texts
+
+DTYPES = ("float32", "bfloat16", "float16")
+BASELINES = ("shortgpt", "random")
+SAME = "same"  # the evaluation part of the calibration text
+MEASURES = {"ppl": "Perplexity", "acc": "Accuracy", "speed": "Speed"}
+HUB_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "winogrande", "piqa", "boolq")  # the paper's, and beside them:
+HUB_GROUP = "mmlu"  # 57 sets
+
+
+def requests(facts: Facts, layers: int) -> list[RunConfig]:
+    """What the visitor asks for: the plan's own run first, then those to compare it with.
+
+    Several are the cells of one sweep, so that they share what they can.
+    """
+    own = session.draft().method
+    left, right = st.columns(2, gap="large")
+    with left:
+        methods, targets, seeds = _compared(facts, own, layers)
+        recovered = _recovered()
+        name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=60)
+    with right:
+        judged = _judged()
+        kept = _kept(facts, layers)
+        if not is_demo():
+            _where()
+    try:
+        fields = recovered | judged | kept
+        first = request.config(session.choice(), visit.config_of_draft(), name=name or "", **fields)
+        asked = [first]
+        for seed in (first.seed + number for number in range(seeds)):
+            for method in (own, *methods):
+                for target in (layers, *targets):
+                    if (seed, method, target) != (first.seed, own, layers):
+                        asked.append(request.variant(first, method, target, seed, is_own=method == own))
+    except ComeError as error:
+        st.error(plain_text.sentence(str(error)), icon=":material/error:")
+        return []
+    return as_sweep(asked) if len(asked) > 1 else asked
+
+
+def _compared(facts: Facts, own: str, layers: int) -> tuple[list[str], list[int], int]:
+    """The other methods, the other targets, and over how many seeds."""
+    known = come.methods()
+    others = [name for name in known if name != own]
+    methods = st.pills(
+        "Compare with",
+        others,
+        selection_mode="multi",
+        wrap=True,
+        key="compare-with",
+        persist_state="session",
+        default=[name for name in BASELINES if name in others],
+        format_func=lambda name: known[name].title,
+        help="Each runs on the same text, to the same number of layers, one after the other.",
+    )
+    targets = st.multiselect(
+        "Also at",
+        [count for count in range(facts.layers - 1, 0, -1) if count != layers],
+        key="also-at",
+        persist_state="session",
+        format_func=lambda count: f"{count} layers",
+        placeholder="other numbers of layers",
+        help="Every method is run at each of them too.",
+    )
+    seeds = st.number_input(
+        "Seeds",
+        1,
+        10,
+        1,
+        key="seeds",
+        persist_state="session",
+        help="Each seed draws other calibration sequences, so that the comparison shows how much they matter.",
+    )
+    return list(methods or []), list(targets or []), int(seeds or 1)
+
+
+def _recovered() -> dict[str, object]:
+    """How to give the results back what they lost: the fields of a request."""
+    known = ways()
+    chosen = st.pills(
+        "Recover with",
+        list(known),
+        selection_mode="multi",
+        wrap=True,
+        key="recover",
+        persist_state="session",
+        format_func=lambda name: known[name].title,
+        help="What a pruned model gets back, in the order shown. Figures are taken before and after.",
+    )
+    names = [name for name in known if name in (chosen or [])]
+    if not names:
+        st.button(
+            f"Take the default: {', then '.join(DEFAULT)}",  # short: a narrow page cuts off the rest
+            type="tertiary",
+            icon=":material/healing:",
+            on_click=session.put,
+            args=("recover", list(DEFAULT)),
+        )
+        return {}
+    for name in names:
+        st.caption(f"{known[name].title}: {known[name].summary} {known[name].cost}")
+    options: dict[str, object] = {}
+    trained = [name for name in names if "minutes" in known[name].option_names]
+    allowed = limits.current()
+    if trained:
+        usual = min(5.0, allowed.train_minutes or 5.0)
+        minutes = st.number_input(
+            "Minutes of training, for each",
+            min_value=0.5,
+            max_value=allowed.train_minutes,
+            value=usual,
+            step=0.5 if allowed.train_minutes else 1.0,
+            key="recover-minutes",
+            persist_state="session",
+            help="The best weights on held-out tokens are kept, and the run page can stop it early.",
+        )
+        options = {f"{name}.minutes": float(minutes or usual) for name in trained}
+    least = 2 * session.choice().seq_len
+    most = max(least, allowed.run_tokens) if allowed.run_tokens else None
+    enough = max(least, min(32768, most or 32768))
+    tokens = st.number_input(
+        "Tokens to learn from",
+        min_value=least,
+        max_value=most,
+        value=enough,
+        step=4096,
+        key="recover-tokens",
+        persist_state="session",
+        help="Taken from the calibration part of the text; some of them are held out to judge the result.",
+    )
+    return {"recover": names, "recover_options": options, "recover_tokens": int(tokens or enough)}
+
+
+def _judged() -> dict[str, object]:
+    """What to measure of the results: the fields of a request."""
+    measures = st.pills(
+        "Measure",
+        list(MEASURES),
+        selection_mode="multi",
+        wrap=True,
+        key="measures",
+        persist_state="session",
+        default=["ppl"],
+        format_func=MEASURES.__getitem__,
+        help="Perplexity comes with bits per byte and the divergence from the original. "
+        "Accuracy takes minutes; speed half a minute.",
+    )
+    fields: dict[str, object] = {"evaluate": list(measures or [])}
+    if "ppl" in (measures or []):
+        titles = {SAME: "Held-back part of the same text"} | {text.name: text.title for text in known_texts()}
+        text = st.selectbox(
+            "Perplexity on",
+            list(titles),
+            key="evaluation-text",
+            format_func=lambda key: titles.get(key, key),
+            accept_new_options=True,
+            persist_state="session",
+            help="A known text, or the path of your own .txt or .jsonl. "
+            "Calibration and evaluation parts never overlap.",
+        )
+        tokens = st.number_input(
+            "Evaluation tokens",
+            min_value=session.choice().seq_len,
+            value=max(4096, session.choice().seq_len),
+            step=512,
+            key="evaluation-tokens",
+            persist_state="session",
+            help="More tokens: a surer number, a longer run.",
+        )
+        fields |= {
+            "evaluation_text": None if text in (SAME, None, "") else text,
+            "evaluation_tokens": int(tokens or 4096),
+        }
+    if "acc" in (measures or []):
+        sets = {name: f"{name}: all of {', '.join(members)}" for name, members in GROUPS.items()} | OFFLINE
+        tasks = st.multiselect(
+            "Questions",
+            [*sets, *HUB_TASKS, *([HUB_GROUP] if limits.current().task_sets is None else [])],
+            key="tasks",
+            persist_state="session",
+            default=["bundled"],
+            format_func=lambda name: sets.get(name, f"{name} (from the hub)"),
+            accept_new_options=True,
+            help="The bundled sets are small, and not comparable with published figures. "
+            "Any task of lm-eval, or the path of your own .jsonl, works too.",
+        )
+        limit = st.number_input(
+            "Questions of each set",
+            min_value=1,
+            value=100,
+            step=50,
+            key="task-limit",
+            persist_state="session",
+            help="Fewer are quicker and less sure.",
+        )
+        fields |= {"tasks": list(tasks or ["bundled"]), "task_limit": int(limit or 100)}
+    return fields
+
+
+def _where() -> None:
+    """Where the runs execute."""
+    st.text_input(
+        "Where",
+        key=session.WHERE,
+        placeholder="on this machine",
+        persist_state="session",
+        help="Leave empty to use this machine, or give ray://HOST:PORT for a Ray cluster, as for `come run --on`.",
+    )
+
+
+def _kept(facts: Facts, layers: int) -> dict[str, object]:
+    """What to keep of the result: the fields of a request."""
+    keep = st.toggle(
+        "Keep the pruned model",
+        value=limits.current().keep_model,
+        key="keep",
+        persist_state="session",
+        help="Off keeps the plan only: about 7 kB per merge for the bundled model, more for larger ones. "
+        "`come rebuild` makes the model from it, bit for bit.",
+    )
+    dtype = st.segmented_control(
+        "Save in",
+        DTYPES,
+        key="save-dtype",
+        default="float32",
+        required=True,
+        disabled=not keep,
+        persist_state="session",
+        wrap=True,
+        format_func=lambda kind: f"{kind} · {widgets.human_bytes(facts.bytes_at(layers, kind))}",
+    )
+    return {"keep_model": bool(keep), "save_dtype": dtype if keep else None}

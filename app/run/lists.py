@@ -1,0 +1,102 @@
+"""The run page's lists: what is at work and what waits, and all runs."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+import come.runs
+from app.components import labels, plain_text
+from app.run import sentences, timing
+from app.state import session
+from come.report import comparison
+from come.runs import Run
+
+
+def queue(opened: Run | None) -> None:
+    """What is at work and what waits, while there is any beside the open run."""
+    others = [run for run in _active() if opened is None or run.id != opened.id]
+    if others:
+        st.header("At work and waiting")
+        _waiting(others)
+
+
+@st.fragment(run_every=2.0)
+def _waiting(others: list[Run]) -> None:
+    states = {run.id: run.state() for run in others}
+    if not all(state.active for state in states.values()):
+        st.rerun()
+    for run in others:
+        state = states[run.id]
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.button(
+                plain_text.literal(comparison.run_name(run)),
+                key=f"open-{run.id}",
+                icon=":material/schedule:" if state.status == "queued" else ":material/progress_activity:",
+                on_click=session.open_run,
+                args=(run.id,),
+            )
+            st.caption(
+                f"{timing.share(state):.0%} · {plain_text.sentence(state.message)}"
+                if state.status == "running"
+                else "waiting"
+            )
+            if session.owns(run):
+                st.button("Cancel", key=f"cancel-{run.id}", type="tertiary", on_click=session.cancel, args=(run,))
+
+
+def everything(opened: Run | None) -> None:
+    """Every run, to open by a click on its line or by its name."""
+    rows = [row for row in map(sentences.row, come.runs.list_runs()) if row]
+    if not rows:
+        return
+    st.header("All runs")
+    ids = [row["run"] for row in rows]
+    names = labels.distinct({row["run"]: f"{row['name']} · {row['queued']:%d %b %H:%M}" for row in rows})
+    session.put("open-run", opened.id if opened and opened.id in names else None)  # a shipped one is not in the list
+    st.selectbox(
+        "Open a run",
+        ids,
+        index=None,
+        key="open-run",
+        format_func=names.__getitem__,
+        placeholder="Choose one, or click its line below",
+        on_change=_open_chosen,
+        args=(ids,),
+    )
+    st.dataframe(
+        pd.DataFrame(rows).drop(columns="run"),
+        hide_index=True,
+        height="content" if len(rows) < 12 else 460,
+        key="runs-table",
+        on_select=lambda: _open_line(ids),
+        selection_mode="single-row",
+        placeholder="–",
+        column_config={
+            "name": "Run",
+            "status": st.column_config.TextColumn("Status", width="small"),
+            "method": "Method",
+            "model": "Model",
+            "layers": st.column_config.NumberColumn("Layers", format="%d", width="small"),
+            "perplexity": st.column_config.NumberColumn("Perplexity", format="%.1f", width="small"),
+            "seconds": st.column_config.NumberColumn("Time (s)", format="%.0f", width="small"),
+            "queued": st.column_config.DatetimeColumn("Queued", format="D MMM, HH:mm"),
+        },
+    )
+
+
+def _open_chosen(ids: list[str]) -> None:
+    chosen = session.value("open-run")
+    if chosen is None or chosen in ids:  # a label of before, which a browser may still send, is none of them
+        session.open_run(chosen)
+
+
+def _open_line(ids: list[str]) -> None:
+    rows = session.value("runs-table")["selection"]["rows"]
+    if rows and rows[0] < len(ids):
+        session.open_run(ids[rows[0]])
+
+
+def _active() -> list[Run]:
+    """The runs at work or waiting, oldest first, but for requests that this version cannot read."""
+    return [run for run in reversed(come.runs.list_runs()) if run.state().active and run.readable]

@@ -1,0 +1,189 @@
+"""What the run page says of a request and of a run: sentences, stages, and the numbers that come in live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import come
+from app.components import widgets
+from app.figures.compare import number
+from app.state.choice import Choice, Draft
+from come.errors import ComeError
+from come.models import Facts
+from come.report.comparison import run_name
+from come.request import RunConfig
+from come.runs import Run
+from come.runs.state import State
+
+# The stages of a pruning run, in order: the events' name -> what people read.
+STAGES = {
+    "load": "Load",
+    "measure": "Measure",
+    "compress": "Prune",
+    "recover": "Recover",
+    "evaluate": "Perplexity",
+    "accuracy": "Accuracy",
+    "speed": "Speed",
+    "save": "Save",
+}
+STATUS = {
+    "queued": ":material/schedule: waiting",
+    "running": ":material/progress_activity: running",
+    "done": ":material/check_circle: done",
+    "failed": ":material/error: failed",
+    "cancelled": ":material/cancel: cancelled",
+    "interrupted": ":material/power_off: interrupted",
+}
+# Values that events carry -> (what the line shows, its axis).
+LIVE = {
+    "perplexity": ("Perplexity so far", "perplexity"),
+    "skip_influence": ("Skip block influence of each merged window", "SBI"),
+    "loss": ("Loss", "loss"),
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of the live chart: `xs` counts steps."""
+
+    title: str
+    x: str
+    y: str
+    xs: list[int]
+    ys: list[float]
+
+
+def sentence(choice: Choice, draft: Draft, facts: Facts, layers: int) -> str:
+    """What a plan asks for, in one sentence (markdown)."""
+    method = come.methods()[draft.method].title
+    removed = widgets.percent(facts.parameters_at(layers) / facts.parameters - 1)
+    chosen = ""
+    if draft.windows:
+        chosen = ", merging " + ", ".join(f"{first}–{last}" for first, last in draft.windows)
+    if draft.dropped:
+        chosen += ", dropping " + ", ".join(map(str, draft.dropped))
+    return (
+        f"{method} takes {facts.title} from {facts.layers} to {layers} layers "
+        f"({removed} parameters){chosen}; "
+        f"calibrated on {choice.tokens:,} tokens of {_short(choice.text)}."
+    )
+
+
+def request_sentence(config: RunConfig) -> str:
+    """What a run was asked to do, in one line."""
+    text = f"{config.n_tokens:,} tokens of {_short(config.text)}"
+    if config.kind == "analyze":
+        return f"Analysis of {_short(config.model)} over {text}"
+    known = come.methods().get(config.method)
+    target = (
+        f"to {config.target_layers} layers"
+        if config.target_layers is not None
+        else f"removing at least {config.sparsity:.0%} of the parameters"
+        if config.sparsity is not None
+        else "by windows chosen by hand"
+    )
+    return f"{known.title if known else config.method} on {_short(config.model)}, {target}; {text}"
+
+
+def result_sentence(run: Run) -> str:
+    """What a finished run found, in one sentence."""
+    results = run.results()
+    before, after = results.get("original") or {}, results.get("pruned") or {}
+    if run.config.kind == "analyze":
+        return "The analysis is done: the channels and layers pages show it."
+    if not {"layers", "parameters"} <= before.keys() & after.keys():
+        return "The run is done."
+    removed = 1 - after["parameters"] / before["parameters"]
+    size = f"{before['layers']} layers became {after['layers']} ({removed:.0%} fewer parameters)"
+    if not (before.get("perplexity") and after.get("perplexity")):
+        return f"{size}."
+    was, now = before["perplexity"], after["perplexity"]
+    pruned = (results.get("unrecovered") or {}).get("perplexity")
+    if pruned:
+        return (
+            f"{size}; pruning took perplexity from {number(was)} to {number(pruned)} ({pruned / was:.2f} times the "
+            f"original's), recovery to {number(now)} ({now / was:.2f} times)."
+        )
+    return f"{size}; perplexity went from {number(was)} to {number(now)} ({now / was:.2f} times as high)."
+
+
+def stages(config: RunConfig, state: State) -> str:
+    """The stages of a run as one line (markdown): done, now, to come."""
+    names = [name for name in STAGES if _belongs(name, config)]
+    here = "load" if state.stage in ("text", "resumed") else state.stage
+    now = names.index(here) if here in names else -1
+    marks = (
+        f"**{STAGES[name]}**" if i == now else f"{STAGES[name]} ✓" if i < now else f":gray[{STAGES[name]}]"
+        for i, name in enumerate(names)
+    )
+    return " → ".join(marks)
+
+
+def series(events: Sequence[dict[str, Any]]) -> list[Series]:
+    """The numbers that events carry, one line a kind; fewer than two points are no line."""
+    found: dict[str, list[float]] = {}
+    for event in events:
+        for name, value in (event.get("values") or {}).items():
+            if name in LIVE and isinstance(value, int | float):
+                found.setdefault(name, []).append(float(value))
+    return [
+        Series(LIVE[name][0], "step", LIVE[name][1], list(range(1, len(values) + 1)), values)
+        for name, values in found.items()
+        if len(values) > 1
+    ]
+
+
+def row(run: Run) -> dict[str, Any] | None:
+    """A run as a line of the table of all runs; None for a directory that this version cannot read."""
+    try:
+        config = run.config
+    except ComeError:
+        return None
+    state, results = run.state(), run.results()
+    after = results.get("pruned") or {}
+    seconds = (state.finished or 0) - (state.started or 0) if state.finished and state.started else None
+    return {
+        "run": run.id,
+        "name": run_name(run),
+        "status": state.status,
+        "method": "analysis" if config.kind == "analyze" else config.method,
+        "model": _short(config.model),
+        "layers": after.get("layers"),
+        "perplexity": after.get("perplexity"),
+        "seconds": seconds,
+        "queued": datetime.fromtimestamp(state.created).replace(microsecond=0),
+    }
+
+
+def told(events: Sequence[dict[str, Any]]) -> list[str]:
+    """What a run reported, one line a message, each with its time."""
+    lines: list[str] = []
+    last = ""
+    for event in events:
+        words = event.get("message") or event["stage"]
+        if words != last:
+            lines.append(f"{datetime.fromtimestamp(event['time']):%H:%M:%S}  {words}")
+            last = words
+    return lines
+
+
+def tail(log: str, lines: int = 400) -> str:
+    """The last lines of a log."""
+    # A progress bar redraws its line after a carriage return: its last state is enough.
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in log.split("\n")[-lines:])
+
+
+def _belongs(stage: str, config: RunConfig) -> bool:
+    if config.kind == "analyze":
+        return stage in ("load", "measure")
+    asked = {"evaluate": "ppl", "accuracy": "acc", "speed": "speed"}
+    if stage in asked:
+        return asked[stage] in config.evaluate
+    return {"measure": False, "save": config.keep_model, "recover": bool(config.recover)}.get(stage, True)
+
+
+def _short(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1]

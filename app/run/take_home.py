@@ -1,0 +1,262 @@
+"""What a visitor takes from a finished run: its plan, its model, the proof that it reloads; and the room it takes."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Mapping
+from datetime import datetime
+
+import streamlit as st
+
+import come.runs
+from app import downloads
+from app.components import packing, widgets
+from app.plan import request
+from app.state import session
+from come.errors import ComeError
+from come.export.gguf_families import BYTES as GGUF_BYTES
+from come.models.facts import BYTES
+from come.runs import Run, gguf
+from come.runs.materialize import stored_dtype
+from come.runs.store import MODEL, TAKEAWAY, size_of
+from come.serving import pack
+from come.serving import reload_check as reloading
+from come.serving.demo import is_demo, without_paths
+from come.serving.pack import DTYPES, GGUF, PLAN
+from come.serving.side_jobs import SideJob
+
+FORMS = {"folder": "Transformers folder", "gguf": "GGUF file"}
+BITS = {"q8_0": "q8_0, 8 bits"}  # a dtype that does not speak for itself
+
+
+def section(run: Run) -> None:
+    """All of it, for a run that is done."""
+    if not (run.path / "plan.json").is_file():
+        return
+    st.header("Take it home")
+    plan, model, check = st.columns(3, gap="medium")
+    with plan, st.container(border=True, height="stretch"):
+        _plan(run)
+    with model, st.container(border=True, height="stretch"):
+        _model(run)
+    with check, st.container(border=True, height="stretch"):
+        _check(run)
+    card = card_of(run)
+    if card:
+        with st.expander("The model card"):
+            st.markdown(readable(card))
+            st.download_button(
+                "Download the model card",
+                card,
+                "README.md",
+                "text/markdown",
+                key=f"card-{run.id}",
+                icon=":material/download:",
+                on_click="ignore",
+            )
+    with st.expander("The same on the command line"):
+        st.caption(
+            "The whole run; the model from its plan alone, the same weights bit for bit; and a GGUF file of it, where "
+            "GGUF can hold its family."
+        )
+        st.code(without_paths(commands(run)), language="bash", wrap_lines=True)
+    _disk(run)
+
+
+# --- the plan ----------------------------------------------------------------------------------------
+
+
+def _plan(run: Run) -> None:
+    files = pack.plan_files(run)
+    st.markdown("**The plan**")
+    size = sum(path.stat().st_size for path in files)
+    if len(files) > 1:
+        tensors = f"{len(files) - 1} file{'s' if len(files) > 2 else ''}"
+        st.markdown(
+            f"Which channels of which layers are kept, and {tensors} of trained weights: {widgets.human_bytes(size)}."
+        )
+        packing.offer(run, PLAN, "Prepare plan and weights", size)
+        return
+    st.markdown(f"Which channels of which layers are kept: {widgets.human_bytes(size)}. The model is made from it.")
+    packing.small(run.path / "plan.json", "Download the plan", "application/json", f"plan-{run.id}")
+
+
+# --- the model ---------------------------------------------------------------------------------------
+
+
+def _model(run: Run) -> None:
+    st.markdown("**The model**")
+    refused = gguf.why_not_of(run)
+    form = "folder"
+    if not refused:
+        form = st.segmented_control(
+            "As",
+            tuple(FORMS),
+            key=f"take-form-{run.id}",
+            default="folder",
+            required=True,
+            wrap=True,
+            format_func=FORMS.__getitem__,
+        )
+    if form == "gguf":
+        st.markdown(
+            "One file with tokenizer and chat template, which llama.cpp, Ollama and LM Studio run. Transformers reads "
+            "it back with `gguf_file=`."
+        )
+        _weights_in(run, GGUF_BYTES, "float16", GGUF)
+        return
+    stored = stored_dtype(run)
+    kept = f"The run keeps it in {stored}" if stored else "The run keeps the plan only"
+    rest = (
+        "another dtype is made from the plan." if stored else "the model is made from it, which takes a minute or so."
+    )
+    st.markdown(f"A plain Transformers folder as one .zip. {kept}; {rest}")
+    _weights_in(run, BYTES, stored if stored in BYTES else "float32")
+    if refused:
+        st.caption(refused)
+
+
+def _weights_in(run: Run, sizes: Mapping[str, float], default: str, form: str = "") -> None:
+    """The choice of a dtype, with its bytes, and the button that packs the model in it; one that is packed is first."""
+    parameters = int((run.results().get("pruned") or {}).get("parameters") or 0)
+
+    def label(dtype: str) -> str:
+        name = BITS.get(dtype, dtype)
+        return f"{name} · {widgets.human_bytes(int(parameters * sizes[dtype]))}" if parameters else name
+
+    kinds = list(sizes)
+    default = next((dtype for dtype in kinds if pack.packed(run, form + dtype).file), default)
+    key = f"take-{form}dtype-{run.id}"
+    dtype = st.radio("Weights in", kinds, kinds.index(default), key=key, format_func=label)
+    packing.offer(run, form + dtype, "Prepare the download", int(parameters * sizes[dtype]))
+
+
+# --- does it reload ----------------------------------------------------------------------------------
+
+
+def _check(run: Run) -> None:
+    st.markdown("**Does it reload?**")
+    working = reloading.reloaded(run).status == "working"
+    st.fragment(run_every=1.0 if working else None)(_reloaded)(run, working)
+
+
+def _reloaded(run: Run, working: bool) -> None:
+    job = reloading.reloaded(run)
+    if working != (job.status == "working"):
+        st.rerun()
+    if working:
+        packing.at_work(job)
+        return
+    if job.status == "done":
+        st.markdown(f":material/check_circle: {reload_sentence(job)}")
+    else:
+        packing.failed(job)
+        st.markdown(
+            "`AutoModelForCausalLM.from_pretrained` on the folder, and one forward pass, without any code of ours."
+        )
+    there = stored_dtype(run) is not None or any(pack.packed(run, dtype).file for dtype in DTYPES)
+    if not there:
+        st.caption("Prepare the Transformers folder first.")
+    st.button(
+        "Check again" if job.status == "done" else "Check in plain Transformers",
+        key=f"reload-{run.id}",
+        icon=":material/fact_check:",
+        on_click=packing.begin,
+        args=(reloading.start, run),
+        disabled=not there or not session.owns(run),
+        help=None if session.owns(run) else packing.NOT_YOURS,
+    )
+
+
+def reload_sentence(job: SideJob) -> str:
+    """What a reload check found, in two sentences (markdown)."""
+    found = job.values
+    when = datetime.fromtimestamp(float(found["time"]))
+    said = str(found["next"]).strip() or "(a space)"
+    return (
+        f"It reloads in plain Transformers {found['transformers']}: {found['layers']} layers, "
+        f"{widgets.human_count(found['parameters'])} parameters in {found['dtype']}, loaded in "
+        f"{found['load_seconds']:.1f} s. After “{found['prompt']}” it says “{said}”. "
+        f"Checked {when:%d %b %H:%M} on `{found['checked']}`."
+    )
+
+
+# --- card, commands, disk ----------------------------------------------------------------------------
+
+
+def card_of(run: Run) -> str:
+    """The model card, from the model's folder or a packed model; "" where there is none."""
+    path = run.path / MODEL / "README.md"
+    if path.is_file():
+        return path.read_text("utf-8")
+    file = next((found.file for dtype in DTYPES if (found := pack.packed(run, dtype)).file), None)
+    if file is None:
+        return ""
+    with zipfile.ZipFile(file) as packed:
+        return packed.read(f"{file.stem}/README.md").decode("utf-8")
+
+
+def readable(card: str) -> str:
+    """A card without its front matter, its headings two levels lower, so that they fit below the page's own."""
+    front = card.split("---\n", 2)
+    body = front[2] if len(front) == 3 and not front[0] else card
+    lines = (f"##{line}" if line.startswith("#") else line for line in body.strip().splitlines())
+    return "\n".join(lines)
+
+
+def commands(run: Run) -> str:
+    """The run as a command line, and its model from the plan."""
+    plan = run.path / "plan.json"
+    lines = [request.command(run.config), f"come rebuild {plan} --out pruned-model"]
+    if not gguf.why_not_of(run):
+        lines.append("come export pruned-model --gguf pruned-model.gguf")
+    return "\n".join(lines)
+
+
+def _disk(run: Run) -> None:
+    """What the runs take on the disk, and a way to have it back."""
+    runs = come.runs.list_runs()
+    own, everything = removable(run), sum(each.size_bytes() for each in runs)
+    finished = [each for each in runs if each.state().status == "done" and (each.path / "plan.json").is_file()]
+    models = sum(removable(each) for each in finished)
+    free = shutil.disk_usage(run.path).free
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            f"On the disk: this run {widgets.human_bytes(run.size_bytes())}, all {len(runs)} runs "
+            f"{widgets.human_bytes(everything)}, of which {widgets.human_bytes(models)} are models; "
+            f"{widgets.human_bytes(free)} are free."
+        )
+        if not models or is_demo():
+            return
+        with st.popover("Free space", icon=":material/delete_sweep:"):
+            st.markdown(
+                "Removes models and packed downloads for good. Plans and results stay; a plan makes its model again."
+            )
+            if own:
+                st.button(
+                    f"Remove this run's model, {widgets.human_bytes(own)}",
+                    key="drop-own",
+                    on_click=_drop,
+                    args=([run],),
+                )
+            st.button(
+                f"Remove the models of all finished runs, {widgets.human_bytes(models)}",
+                key="drop-all",
+                on_click=_drop,
+                args=(finished,),
+            )
+
+
+def removable(run: Run) -> int:
+    """Bytes that removing a run's model would free."""
+    packed = [path for path in (run.path / TAKEAWAY).glob("*") if path.suffix in downloads.KINDS]
+    return size_of(run.path / MODEL) + sum(path.stat().st_size for path in packed)
+
+
+def _drop(runs: list[Run]) -> None:
+    try:
+        for run in runs:
+            pack.drop_model(run)
+    except ComeError as error:
+        session.set_problem(str(error))

@@ -1,0 +1,180 @@
+"""What is known about a visitor's choice: the model's facts, its analysis, the runs of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+import come
+import come.models
+import come.runs
+from app.components import example_runs
+from app.state import session
+from app.state.choice import DEFAULT_SPARSITY, comparable, plan_fields
+from come.errors import ComeError
+from come.measurement.measurement import Measurement
+from come.models import Facts
+from come.request import RunConfig, anchored_path
+from come.runs import Run
+from come.serving import limits
+from come.source_fingerprint import source_fingerprint
+
+ACTIVE = ("queued", "running")
+_RUNS_LOOKED_AT = 50
+
+
+def facts() -> Facts:
+    """The facts of the chosen model, read without its weights.
+
+    Raises:
+        come.ComeError: the model is unknown, cannot be read, or is not offered here.
+    """
+    model = session.choice().model
+    limits.current().check_model(model)
+    found = _describe(model, source_fingerprint(model))
+    if isinstance(found, Facts):
+        return found
+    raise ComeError(*found)
+
+
+def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:
+    """The newest finished analysis for the choice.
+
+    Returns:
+        (measurement or None, facts of the model, whether it is the shipped example, its run or None).
+
+    Raises:
+        come.ComeError: the model is unknown or cannot be read.
+    """
+    chosen, known = session.choice(), facts()
+    run = come.runs.analysis_for(chosen.model, chosen.text, chosen.tokens, chosen.seq_len, chosen.seed)
+    run = run or example_runs.run_for(chosen.model)
+    if run is None:
+        return None, known, False, None
+    path = Path(run.path) / "analysis.safetensors"
+    measured = _measurement(str(path), path.stat().st_mtime_ns)
+    if len(measured.block_influence) != known.layers:  # of another model, from before runs kept what tells them apart
+        return None, known, False, None
+    return measured, known, example_runs.is_example(run), run
+
+
+def analysis_run() -> Run | None:
+    """The analysis of the choice that is waiting or running now, if there is one."""
+    run = last_analysis()
+    return run if run is not None and run.state().status in ACTIVE else None
+
+
+def last_analysis() -> Run | None:
+    """The newest analysis of the choice, however it ended."""
+    return _newest("analyze", lambda config: True)
+
+
+def run_of_draft() -> Run | None:
+    """The newest pruning run that was asked for exactly this choice and this plan."""
+    wanted = config_of_draft()
+    return _newest(
+        "compress",
+        lambda config: (
+            {
+                "method": config.method,
+                "target_layers": config.target_layers,
+                "sparsity": config.sparsity,
+                "options": comparable(config.options),
+            }
+            == wanted
+        ),
+    )
+
+
+def _newest(kind: str, fits: Callable[[RunConfig], bool]) -> Run | None:
+    """The newest run of a kind for the choice whose config fits."""
+    chosen = session.choice()
+    wanted = (
+        anchored_path(chosen.model),
+        anchored_path(chosen.text),
+        chosen.tokens,
+        chosen.seq_len,
+        chosen.seed,
+    )
+    for run in come.runs.list_runs()[:_RUNS_LOOKED_AT]:
+        try:
+            config = run.config
+        except ComeError:
+            continue  # a directory that holds no run of this version
+        key = (config.model, config.text, config.n_tokens, config.seq_len, config.seed)
+        if config.kind == kind and key == wanted and fits(config) and run.sources_unchanged():
+            return run
+    return None
+
+
+def config_of_draft() -> dict[str, Any]:
+    """The plan as it stands, as the fields of a RunConfig: method, target_layers, sparsity, options."""
+    return plan_fields(session.draft())
+
+
+def target_layers(facts: Facts) -> int:
+    """How many layers the plan leaves.
+
+    Raises:
+        come.ComeError: the sparsity is not reached by any number of layers.
+    """
+    plan = session.draft()
+    if plan.windows is not None:
+        return facts.layers - sum(last - first for first, last in plan.windows) - len(plan.dropped)
+    if plan.target_layers is not None:
+        return plan.target_layers
+    return facts.layers_for_sparsity(DEFAULT_SPARSITY if plan.sparsity is None else plan.sparsity)
+
+
+def add_window(first: int, last: int) -> None:
+    """Add the layers first..last (inclusive, original numbering) to the plan as one merge.
+
+    Windows that it overlaps and dropped layers in it give way: the newest wish counts. A target set
+    before is let go, since windows chosen by hand decide the depth themselves.
+    """
+    old = session.draft()
+    kept = [i for i, (a, b) in enumerate(old.windows or []) if b < first or a > last]
+    chosen = [(old.windows or [])[i] for i in kept] + [(first, last)]
+    ratios = None
+    if old.ratios is not None:
+        ratios = [old.ratios[i] for i in kept] + [_automatic_ratio(first, last)]
+    order = sorted(range(len(chosen)), key=chosen.__getitem__)
+    session.set_draft(
+        replace(
+            old,
+            method="come",
+            target_layers=None,
+            sparsity=None,
+            windows=[chosen[i] for i in order],
+            ratios=[ratios[i] for i in order] if ratios is not None else None,
+            dropped=tuple(layer for layer in old.dropped if not first <= layer <= last),
+        )
+    )
+
+
+def _automatic_ratio(first: int, last: int) -> tuple[float, ...]:
+    """The shares that CoMe would choose for one window; equal ones where nothing was measured."""
+    measured, known, *_ = analysis()
+    if measured is None:
+        return tuple([1 / (last - first + 1)] * (last - first + 1))
+    return come.draft(measured, windows=[(first, last)], model=known)[0].ratio
+
+
+@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+def _describe(source: str, of: str) -> Facts | tuple[str, str]:
+    """The facts; or why there are none, so that a hub out of reach is not asked anew by every click."""
+    del of  # part of the cache's key only: a model may be written anew
+    try:
+        return come.models.describe(source)
+    except ComeError as error:
+        return error.what, error.hint
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _measurement(path: str, mtime_ns: int) -> Measurement:
+    del mtime_ns  # part of the cache's key only: a rewritten file is read again
+    return Measurement.load(path)

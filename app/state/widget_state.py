@@ -1,0 +1,116 @@
+"""What the widgets of a page stand at: settled before they are drawn, in the URL, and kept when the page is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from app.state.choice import read_windows
+
+
+def keep_among(key: str, options: list[Any], default: Any, *, passing: bool = False) -> Any:
+    """Before a widget of that key is drawn: settle its value, and mirror it to the URL.
+
+    The widget's own value counts first, then the URL's (a link was opened), then the one that it had when
+    its page was left, then the default; a value that is none of the options (another model's) is passed over.
+
+    Args:
+        key: of the widget, and its name in the URL.
+        options: what it offers.
+        default: what it stands at; the URL leaves it out,
+        passing: unless it may be another one tomorrow, as the newest run is.
+
+    Returns:
+        The value that the widget will show.
+    """
+    candidates = (
+        st.session_state.get(key),
+        next((option for option in options if str(option) == st.query_params.get(key)), None),
+        _kept_views().get(key),
+    )
+    return _settle(key, next((held for held in candidates if held in options), default), None if passing else default)
+
+
+def keep_range(key: str, low: int, high: int) -> tuple[int, int]:
+    """The same for a slider with two ends; the default is the whole range."""
+    try:
+        linked = read_windows(st.query_params.get(key, ""))
+    except ValueError:
+        linked = []
+    candidates = (st.session_state.get(key), *linked, _kept_views().get(key))
+    fitting = (tuple(held) for held in candidates if held and low <= held[0] < held[1] <= high)
+    settled: tuple[int, int] = _settle(key, next(fitting, (low, high)), (low, high))
+    return settled
+
+
+def keep_several(key: str, options: list[str], default: list[str], most: int) -> list[str]:
+    """The same for a widget of several choices, at most so many, whose default passes; the URL has commas between."""
+    link = st.query_params.get(key)
+    linked = [option for option in (link or "").split(",") if option in options]
+    candidates = (st.session_state.get(key), linked if linked or link == "" else None, _kept_views().get(key))
+    held = next((held for held in candidates if held is not None), None)
+    fitting = [option for option in held or [] if option in options][:most]
+    # None chosen is a choice; choices that are all gone (another model's) are none.
+    settled: list[str] = _settle(key, fitting if fitting or held == [] else default, None)
+    return settled
+
+
+def keep_text(key: str, default: str, longest: int) -> str:
+    """The same for a field of text; one that is longer than so many characters stays out of the URL."""
+    candidates = (st.session_state.get(key), st.query_params.get(key), _kept_views().get(key))
+    text: str = next((held for held in candidates if held is not None), default)
+    if len(text) <= longest:
+        _settle(key, text, default)
+        return text
+    st.session_state[key] = _kept_views()[key] = text
+    if key in st.query_params:
+        del st.query_params[key]
+    return text
+
+
+def keep_flag(key: str) -> bool:
+    """The same for a toggle, off by default; on, the URL says ``key=1``."""
+    held = st.session_state.get(key)
+    if held is None:
+        linked = st.query_params.get(key)
+        held = linked == "1" if linked is not None else bool(_kept_views().get(key))
+    st.session_state[key] = _kept_views()[key] = bool(held)
+    if held:
+        st.query_params[key] = "1"
+    elif key in st.query_params:
+        del st.query_params[key]
+    return bool(held)
+
+
+def keep_answer(key: str, options: list[Any]) -> None:
+    """The same for a widget that may stand at none, and has no place in the URL."""
+    held = next((held for held in (st.session_state.get(key), _kept_views().get(key)) if held in options), None)
+    st.session_state[key] = _kept_views()[key] = held
+
+
+def forget(key: str) -> None:
+    """Let go of what was chosen, wherever it is kept: the next ``keep_...`` of that key takes its default."""
+    st.session_state[key] = None
+    _kept_views().pop(key, None)
+    if key in st.query_params:
+        del st.query_params[key]
+
+
+def _kept_views() -> dict[str, Any]:
+    """Values of widgets whose pages were left: Streamlit forgets them with the page."""
+    views: dict[str, Any] = st.session_state.setdefault("_views", {})
+    return views
+
+
+def _settle(key: str, settled: Any, default: Any) -> Any:
+    st.session_state[key] = settled
+    _kept_views()[key] = settled
+    shown = "-".join(map(str, settled)) if isinstance(settled, tuple) else str(settled)
+    shown = ",".join(settled) if isinstance(settled, list) else shown
+    if settled != default:
+        if st.query_params.get(key) != shown:
+            st.query_params[key] = shown
+    elif key in st.query_params:
+        del st.query_params[key]
+    return settled
