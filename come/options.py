@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import json
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeVar, Union
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import from_json
 
 from come.errors import ComeError
@@ -69,6 +70,11 @@ class Option:
         return takes(self.type)
 
     @property
+    def says(self) -> str:
+        """What it takes and its bounds, such as "a whole number, 2 or more"."""
+        return f"{self.takes}, {self.bounds}" if self.bounds else self.takes
+
+    @property
     def bounds(self) -> str:
         """Its bounds, in words, such as "2 or more"; empty where there are none."""
         if self.least is None:
@@ -83,7 +89,7 @@ class Option:
 def options_in(kind: type[Options]) -> dict[str, Option]:
     """The options of a model, by name, in its order."""
     found = {}
-    for name, field in kind.model_fields.items():
+    for name, field in _model_of(kind).model_fields.items():
         limits: dict[str, Any] = {}
         for limit in field.metadata:
             match limit:
@@ -173,7 +179,7 @@ def takes(hint: Any, several: bool = False) -> str:
 @functools.cache
 def _apart(kind: type[Options]) -> type[Options]:
     """A model of the same options without what must hold between them."""
-    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in kind.model_fields.items()}
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in _model_of(kind).model_fields.items()}
     return create_model(kind.__name__, __base__=Options, **fields)
 
 
@@ -198,40 +204,16 @@ def _plain(value: Any) -> Any:
     return list(value)
 
 
-def options_of(kind: type, values: Mapping[str, Any], owner: str) -> Any:
-    """``parse_options`` of options that are a dataclass still, whose values are kept as they are given."""
-    if issubclass(kind, Options):
-        return parse_options(kind, values, owner)
-    try:
-        made = kind(**values)
-    except ComeError:
-        raise
-    except Exception:  # it compared a text with a number, say: the check tells which value that is
-        _check(kind, values, owner)
-        raise
-    _check(kind, values, owner)
-    return made
-
-
-def check(kind: type, name: str, value: Any, owner: str) -> None:
-    """``parse_option`` of options that are a dataclass still."""
-    hint, adapter = _adapters(kind)[name]
-    try:
-        adapter.validate_json(json.dumps(value, default=_plain), strict=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        if isinstance(error, ValidationError) and any(each["type"] == "finite_number" for each in error.errors()):
-            reason = "It takes a finite number."
-        else:
-            reason = f"It takes {takes(hint)}."
-        raise ComeError(f"The option {name} of {owner} cannot be {_shown(value)}.", reason) from None
-
-
-def _check(kind: type, values: Mapping[str, Any], owner: str) -> None:
-    for name, value in values.items():
-        check(kind, name, value, owner)
+def options_of(kind: Any, values: Mapping[str, Any], owner: str) -> Any:
+    """``parse_options`` of options that may be a dataclass still."""
+    parsed = parse_options(_model_of(kind), values, owner, "recovery")
+    return parsed if isinstance(parsed, kind) else kind(**{name: getattr(parsed, name) for name in values})
 
 
 @functools.cache
-def _adapters(kind: type) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
-    config = ConfigDict(allow_inf_nan=False)
-    return {name: (hint, TypeAdapter(hint, config=config)) for name, hint in typing.get_type_hints(kind).items()}
+def _model_of(kind: Any) -> Any:
+    if issubclass(kind, Options):
+        return kind
+    hints = typing.get_type_hints(kind)
+    fields: Any = {each.name: (hints[each.name], each.default) for each in dataclasses.fields(kind)}
+    return create_model(kind.__name__, __base__=Options, **fields)
