@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from come.estimation.recovery import BACK, float32_speed
+from come.estimation.recovery import float32_speed
 from come.estimation.work import Clock, Schedule
 from come.models import Facts
-from come.training.trainer import tokens_taken
+from come.training.trainer import BACK, tokens_taken
 
 IN_FLOAT32 = {"taylor": BACK, "fisher": BACK - 1}  # of the layers run over all tokens: those that gradients go through
 TUNING_PASSES = 6  # of Fisher's masks: both models, for the attention, for the FFN, and on to the next layer

@@ -6,12 +6,12 @@ from typing import Any
 
 from come.estimation.device import Device
 from come.estimation.memory import USABLE, Request
+from come.estimation.recovery import recovery_work
 from come.estimation.words import evaluates
 from come.measurement.calibrate import default_batch_size
 from come.models import Facts
 from come.pruning.choice import SelectionOptions
 from come.pruning.registry import method
-from come.recovery.registry import names_of
 from come.request import RunConfig
 
 SCORING = ("sleb", "taylor", "finercut", "fisher")  # methods that look at the loss or the logits
@@ -25,6 +25,7 @@ def memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, opt
     if concatenates:
         merges = len(options.windows) if by_hand else -(-(facts.layers - layers) // (options.span - 1))
     scores = hasattr(options, "granularity") or config.method in SCORING
+    refits = any(work.refitted for work in recovery_work(config, facts.layers, layers))
     asked = getattr(options, "batch_size", None) or config.batch_size or default_batch_size(config.seq_len)
     most = max(config.n_tokens, config.evaluation_tokens if evaluates(config) else 0) // config.seq_len
     return Request(
@@ -34,7 +35,7 @@ def memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, opt
         layers=layers,
         merges=min(merges, layers),
         masked=facts.layers if method(config.method).target == "parameters" and config.kind == "compress" else 0,
-        refit=getattr(options, "refit", False) or "refit" in names_of(config.recover),
+        refit=getattr(options, "refit", False) or refits,
         tuned=getattr(options, "tune", False),
         keeps_borders=hasattr(options, "memory_budget") and not by_hand and layers < facts.layers,
         budget=getattr(options, "memory_budget", None),

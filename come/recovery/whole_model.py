@@ -14,8 +14,8 @@ from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
-from come.recovery.registry import Recovered, RecoverTask
 from come.recovery.vocabulary import VocabularyLoss, head_gradients, head_loss
+from come.recovery.way import Recovered, RecoverTask
 from come.training.precision import arithmetic
 from come.training.states import StateStore
 from come.training.trainer import Outcome, Point, TrainOptions, held_out_sequences, sequences_a_batch, train
