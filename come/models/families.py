@@ -161,6 +161,12 @@ def _inexact_variant(model_type: str, config: Any) -> tuple[str, str] | None:
             "This OPT model projects its embeddings (project_out), as opt-350m does; that variant is not supported.",
             "Any other OPT size works.",
         )
+    if model_type == "opt" and not has("do_layer_norm_before"):
+        return (
+            "This OPT model norms its hidden states after it has added to them (do_layer_norm_before = false), as "
+            "opt-350m does; that variant is not supported.",
+            "Any other OPT size works.",
+        )
     if model_type == "gpt2" and has("scale_attn_by_inverse_layer_idx"):
         return (
             "This GPT-2 model scales its attention by the layer's number (scale_attn_by_inverse_layer_idx), so that "

@@ -103,6 +103,7 @@ def test_rows_of_stacked_and_of_interleaved_weights() -> None:
         ("llava", {}, "multimodal"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "both directions"),
         ("opt", {"hidden_size": 64, "word_embed_proj_dim": 32}, "project_out"),
+        ("opt", {"word_embed_proj_dim": 768, "do_layer_norm_before": False}, "do_layer_norm_before"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "layer's number"),
         ("gpt2", {"add_cross_attention": True}, "cross-attention"),
         ("falcon", {"alibi": True}, "ALiBi"),

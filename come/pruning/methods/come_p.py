@@ -12,8 +12,7 @@ import torch
 
 from come.errors import ComeError
 from come.events import emit
-from come.measurement.finite import check_finite
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import losses_from
 from come.plan.steps import Concatenate
 from come.pruning.allocate import allocate, pair_ratio

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
-from come.measurement.finite import check_finite
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.models import Bundle, Family
 from come.pruning.registry import Task, register
 from come.pruning.removal import lowest, remove
