@@ -50,7 +50,8 @@ class Family:
         ffn_output: the map whose columns go by FFN channel.
         norms: over the hidden states that enter a sub-layer. Like the next two they are owned by no unit and averaged
             over a window; a norm's own bias goes with it.
-        attention_post_norm, ffn_post_norm: over what leaves a sub-layer, before it is added to the hidden states.
+        attention_post_norm, ffn_post_norm: RMS norms over what leaves a sub-layer, before it is added to the hidden
+            states.
         residual_multiplier: the layer's attribute that what leaves a sub-layer is multiplied by before it is added.
         head_norms: shared by all heads, with an entry a channel of a head: weighted by the ratio.
         norms_by_head: with an entry a channel, or a row, of every head: they go with their heads.
@@ -90,7 +91,7 @@ class Family:
 
     @property
     def averaged_norms(self) -> tuple[str, ...]:
-        """Where the norms are that no unit owns."""
+        """Where the norms over hidden states and over what is added to them are."""
         after = (self.attention_post_norm, self.ffn_post_norm)
         return (*self.norms, *(path for path in after if path is not None))
 
@@ -104,7 +105,7 @@ class Family:
         return self.ffn_post_norm if path == self.ffn_output else self.attention_post_norm
 
     def multiplier(self, layer: nn.Module) -> float:
-        """What a sub-layer of a layer counts when it is added to the hidden states."""
+        """What the output of a layer's sub-layers is multiplied by before it is added to the hidden states."""
         return float(getattr(layer, self.residual_multiplier)) if self.residual_multiplier else 1.0
 
     def matrix(self, layer: nn.Module, path: str) -> Tensor:

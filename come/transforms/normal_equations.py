@@ -111,8 +111,8 @@ def _at_projection(
 ) -> tuple[Tensor, Tensor | float]:
     """The layer's residual taken back to a projection's own output, and the squared scale between the two.
 
-    A layer adds m * norm(projected) to its hidden states: m is the family's multiplier, and a norm after the sub-layer
-    is taken as linear, at the size that it divides by today.
+    A layer adds m * norm(projected) to its hidden states: m is the family's multiplier, and an RMS norm after the
+    sub-layer is taken as linear, at the size that it divides by now.
 
     Args:
         layer: the layer.

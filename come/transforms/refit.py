@@ -204,7 +204,7 @@ def _changed(old: dict[str, nn.Parameter], change: Tensor, transposed: bool) -> 
 
 
 def _difference(old: dict[str, nn.Parameter], new: dict[str, Tensor], transposed: bool) -> Tensor:
-    """The change that a map has seen, rounding included, (channels, hidden_size); float32."""
+    """The change of a map as its dtype holds it, rounded, (channels, hidden_size); float32."""
     weight = new["weight"].float() - old["weight"].float()
     change = weight if transposed else weight.T
     return torch.cat([change, (new["bias"].float() - old["bias"].float())[None]]) if "bias" in new else change
