@@ -1,4 +1,4 @@
-"""What a measuring pass found out about a model, as arrays that can be kept in a file."""
+"""The result of a measuring pass, as arrays that can be kept in a file."""
 
 from __future__ import annotations
 
