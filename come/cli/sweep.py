@@ -244,7 +244,7 @@ def _show_table(made: Sequence[Run]) -> None:
             )
         )
     show_table(("method", "layers", "seed", "status", "perplexity", "KL", "retention"), rows)
-    show(f"\n{made[0].config.sweep}: the compare page of `make app` draws it; `come runs show ID` tells one run.")
+    show(f"\n{made[0].config.sweep}: the compare page of `come app` draws it; `come runs show ID` tells one run.")
 
 
 def _show_estimate(expected: SweepEstimate, as_json: bool) -> None:
