@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from come.cli.request import Device
+from come.cli.request import option
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 
@@ -28,7 +28,7 @@ def rebuild(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="Save in float32, bfloat16 or float16 (else as the plan).")
     ] = None,
-    device: Device = "auto",
+    device: Annotated[str, option("device")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Make the pruned model of a plan again, bit for bit, as a folder that Transformers loads.
