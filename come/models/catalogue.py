@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,7 +34,8 @@ _KNOWN = (
 
 def known_models() -> list[KnownModel]:
     """The models to suggest, the bundled one first. Any other folder, .gguf file or hub id works as well."""
-    return list(_KNOWN)
+    first, *others = _KNOWN
+    return [first if bundled_gguf() else replace(first, note="Hub, 0.3 GB."), *others]
 
 
 def known(name: str) -> KnownModel | None:

@@ -125,6 +125,7 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_what_was_fetched_is_used(
     fetched[catalogue.BUNDLED_ON_HUB] = fetched["me/tiny"]
     assert describe("smollm2-135m").layers == 6
     assert come.load("smollm2-135m", device="cpu").source == "smollm2-135m"
+    assert "without a network" not in catalogue.known_models()[0].note
 
 
 def test_an_unknown_device_or_dtype_is_refused(tmp_path: Path) -> None:
