@@ -127,22 +127,24 @@ def server(tmp_path: Path, converted: Path) -> Iterator[Callable[..., Server]]:
 
     Runs and models go to ``tmp_path``, unless COME_RUNS or COME_HOME is given. The hub is not asked.
     """
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "models").symlink_to(converted)
     with ExitStack() as servers:
-        yield lambda **environment: servers.enter_context(serve(tmp_path, environment))
+        yield lambda **environment: servers.enter_context(serve(tmp_path, environment, converted))
 
 
 @contextmanager
 def serve(
     folder: Path,
     environment: dict[str, str],
+    converted: Path | None = None,
     come: Sequence[str] = (sys.executable, "-m", "come"),
     started_in: Path = ROOT,
 ) -> Iterator[Server]:
     """What `come app` serves on a free port, from when it answers until the block ends; its runs end with it."""
     port = _free_port()
     places = {"COME_HOME": str(folder / "home"), "COME_RUNS": str(folder / "runs")} | environment
+    if converted is not None and not (models := folder / "home" / "models").exists():
+        models.parent.mkdir()
+        models.symlink_to(converted)
     log = folder / f"server-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -47,7 +47,7 @@ def server(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """`come app` of that environment, started in an empty folder, which has its runs below it."""
     folder = tmp_path_factory.mktemp("anywhere")
     environment = {"PYTHONPATH": "", "COME_RUNS": ""}
-    with serve(folder, environment, [str(installed / "bin" / "come")], started_in=folder) as server:
+    with serve(folder, environment, come=[str(installed / "bin" / "come")], started_in=folder) as server:
         yield server
 
 
