@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.request import DEVICE, asks_for, option, pieces
+from come.cli.request import DEVICE, asks_for, option_of, pieces
 from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json
 from come.request import RunConfig
@@ -32,12 +32,12 @@ def add_to(app: typer.Typer) -> None:
 @asks_for("model", "seq_len", "seed", *DEVICE)
 def evaluate(
     config: RunConfig,
-    tasks: Annotated[str, option("tasks", help=_TASKS)] = "",
-    limit: Annotated[int | None, option("task_limit", help="Only the first so many questions of a task.")] = None,
+    tasks: Annotated[str, option_of("tasks", help=_TASKS)] = "",
+    limit: Annotated[int | None, option_of("task_limit", help="Only the first so many questions of a task.")] = None,
     text: Annotated[
-        str | None, option("text", help="Perplexity on its held-out part: python-docs, a .txt or .jsonl, a hub set.")
+        str | None, option_of("text", help="Perplexity on its held-out part: python-docs, a .txt or .jsonl, a hub set.")
     ] = None,
-    tokens: Annotated[int | None, option("n_tokens", help="On how many tokens (else 4,096).")] = None,
+    tokens: Annotated[int | None, option_of("n_tokens", help="On how many tokens (else 4,096).")] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Tokens a second and memory, too.")] = False,
     against: Annotated[
         str | None,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from come.cli.options import parse_options
+from come.cli.options import parse_pairs
 from come.errors import ComeError
 from come.events import OnProgress
 from come.request import RunConfig
@@ -74,7 +74,7 @@ def asks_for(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
     return decorate
 
 
-def option(field: str, help: str = "") -> Any:
+def option_of(field: str, help: str = "") -> Any:
     """The option of a field of a request; with ``help`` where a command means something of its own by it."""
     known = RunConfig.model_fields[field]
     least = next((each.ge for each in known.metadata if hasattr(each, "ge")), None)
@@ -90,7 +90,7 @@ def _parameter(field: str) -> inspect.Parameter:
         field,
         inspect.Parameter.KEYWORD_ONLY,
         default=DEFAULTS.get(field, default),
-        annotation=Annotated[kind, option(field)],
+        annotation=Annotated[kind, option_of(field)],
     )
 
 
@@ -128,7 +128,7 @@ def _request(given: Mapping[str, Any]) -> RunConfig:
 
         method, known = values["method"], methods()
         pairs = values["options"] if method in known else None  # an unknown one is refused with the request
-        values["options"] = parse_options(pairs, method, known[method].options) if pairs else {}
+        values["options"] = parse_pairs(pairs, method, known[method].options) if pairs else {}
     return RunConfig.model_validate(values)
 
 
@@ -150,7 +150,7 @@ def _recovery_options(names: list[str], pairs: list[str]) -> dict[str, Any]:
         if not having:
             raise ComeError("--recover-option goes with --recover.", "Name the way of recovery as well.")
         own = pair[len(owner) + 1 :] if dot else pair
-        for key, value in parse_options([own], having[0].name, having[0].options).items():
+        for key, value in parse_pairs([own], having[0].name, having[0].options, "recovery").items():
             found[f"{owner}.{key}" if dot else key] = value
     return found
 
