@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.request import Device
+from come.cli.request import option_of
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 from come.options import options_in
@@ -33,7 +33,7 @@ def rebuild(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="Save in float32, bfloat16 or float16 (else as the plan).")
     ] = None,
-    device: Device = "auto",
+    device: Annotated[str, option_of("device")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Make the pruned model of a plan again, bit for bit, as a folder that Transformers loads.

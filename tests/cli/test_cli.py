@@ -69,8 +69,8 @@ def test_from_a_run_to_its_rebuilt_model(
     assert main(["rebuild", plan, "--out", "rebuilt"]) == 2
     capsys.readouterr()
 
-    held_back = ("--tokens", "256", "--seq-len", "64", "--text", text)
-    evaluated = told(capsys, "evaluate", "--model", "rebuilt", *held_back)
+    held_out = ("--tokens", "256", "--seq-len", "64", "--text", text)
+    evaluated = told(capsys, "evaluate", "--model", "rebuilt", *held_out)
     assert evaluated["perplexity"] == pytest.approx(made["results"]["pruned"]["perplexity"], rel=1e-5)
 
     assert told(capsys, "runs", "delete", made["id"])["status"] == "deleted"
@@ -160,6 +160,7 @@ def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> N
         ("analyze --span 7", "does not fit"),
         ("rebuild no-such.json --out x", "no-such.json"),
         ("rebuild", "PLAN.json"),
+        ("app --port 0", "'--port'"),
         ("evaluate --tasks helaswag", "no task 'helaswag'"),
         ("sweep --method come", "needs targets"),
         ("sweep -n 4", "needs a method"),
@@ -227,8 +228,8 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_only_on_request(
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["run"], ["sweep"], ["analyze"], ["rebuild"], ["evaluate"], ["methods"], ["models"], ["runs"]):
-        assert main([*command, "--help"]) == 0
+    for command in ("", *["run", "sweep", "analyze", "rebuild", "evaluate", "methods", "models", "runs", "app"]):
+        assert main([*command.split(), "--help"]) == 0
         assert "come r" in (out := capsys.readouterr().out) or ("come" in out and "Example" in out)
     assert main([]) == 0
     assert "execute" not in capsys.readouterr().out
