@@ -47,7 +47,7 @@ def test_it_is_listed_with_its_options(quiet: str, capsys: pytest.CaptureFixture
     told = json.loads(capsys.readouterr().out)[quiet]
     assert (told["kind"], told["options"]["reach"]) == ("remove", 1)
     assert (told["about_options"]["reach"]["least"], told["about_options"]["reach"]["most"]) == (0, 8)
-    with pytest.raises(ComeError, match="The option reach of quiet cannot be 9. Give 0 to 8."):
+    with pytest.raises(ComeError, match=r"The option reach of quiet cannot be 9\. Give 0 to 8\."):
         come.methods()[quiet].parse({"reach": 9})
 
 
