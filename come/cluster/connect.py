@@ -31,27 +31,18 @@ def check_reachable(target: ClusterTarget) -> None:
     Raises:
         ComeError: it is not, or none does, within ``ANSWER`` seconds.
     """
-    if importlib.util.find_spec("ray") is None:
+    if any(importlib.util.find_spec(package) is None for package in ("ray", "aiohttp")):  # the second: its job client
         raise ComeError(
             f"Ray is not installed here, so nothing can run on {target.text}.",
             "Install it with pip install -r requirements-ray.txt, or run locally.",
-        )
-    if importlib.util.find_spec("aiohttp") is None:
-        raise ComeError(
-            "Runs on a cluster need Ray's job client, which is not installed here.",
-            "Install it with pip install -r requirements-ray.txt.",
         )
     if target.job_server == "auto":
         return
     try:
         with urllib.request.urlopen(f"{target.job_server}/api/version", timeout=ANSWER) as answer:
-            if "ray_version" in json.load(answer):
-                return
+            is_ray = "ray_version" in json.load(answer)
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            if os.environ.get("RAY_AUTH_MODE") == "token":
-                return  # the token goes with each request of Ray's own client
-            raise _asks_for_a_token(target) from error
+        is_ray = error.code in (401, 403)  # it asks for a token, which goes with the requests of Ray's own client
     except OSError as error:
         cause = getattr(error, "reason", error)
         reason = getattr(cause, "strerror", None) or str(cause) or "no answer"
@@ -61,11 +52,12 @@ def check_reachable(target: ClusterTarget) -> None:
             "--dashboard-host=0.0.0.0; a port other than 8265 is given as jobs=PORT.",
         ) from error
     except Exception:  # whatever it speaks, it is not this
-        pass
-    raise ComeError(
-        f"What answers at {target.job_server} is not Ray's job server.",
-        "It listens on 8265 by default (http://HOST:8265); give another port as ray://HOST:10001?jobs=PORT.",
-    )
+        is_ray = False
+    if not is_ray:
+        raise ComeError(
+            f"What answers at {target.job_server} is not Ray's job server.",
+            "It listens on 8265 by default (http://HOST:8265); give another port as ray://HOST:10001?jobs=PORT.",
+        )
 
 
 def job_client(target: ClusterTarget) -> Any:
@@ -116,13 +108,6 @@ def connected(target: ClusterTarget) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _asks_for_a_token(target: ClusterTarget) -> ComeError:
-    return ComeError(
-        f"The Ray cluster at {target.address} asks for a token.",
-        "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's token if ~/.ray/auth_token does not hold it.",
-    )
-
-
 def _sentence(target: ClusterTarget, error: Exception) -> ComeError:
     """What to tell of Ray's own words."""
     words = " ".join(str(error).split())
@@ -142,7 +127,10 @@ def _sentence(target: ClusterTarget, error: Exception) -> ComeError:
             f"Join it with ray start --address={target.address}, or use its client's address, ray://HOST:10001.",
         )
     if "AuthToken" in words or "AuthToken" in str(error.__cause__) or type(error).__name__ == "AuthenticationError":
-        return _asks_for_a_token(target)
+        return ComeError(
+            f"The Ray cluster at {target.address} asks for a token.",
+            "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's token if ~/.ray/auth_token does not hold it.",
+        )
     return ComeError(
         f"Ray at {target.address} cannot be connected to ({type(error).__name__}: {words[:200]}).",
         "Check the address, that the cluster is up, and whether it asks for a token (then set RAY_AUTH_MODE=token).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import time
@@ -11,16 +12,16 @@ from contextlib import suppress
 from typing import Any
 
 from come.cluster.connect import RUNTIME_ENV
-from come.cluster.job import MARK, JobSpec, Told
+from come.cluster.job import MARK
 from come.cluster.sync import REQUESTS, NodeFiles, NodeLost, RemoteFolder, Stamps, fetch, send
 from come.errors import ComeError
 from come.runs.cluster_target import ClusterTarget
-from come.runs.state import State, is_own
+from come.runs.state import is_own
 from come.runs.store import CANCEL_REQUEST, Run
 
 BEAT = 1.0  # seconds between two looks at a job
-GRACE = 6.0  # seconds that a job has to end a cancelled run by itself, where it has others
-STOP_WAIT = 15  # seconds that a stopped job has to end by itself
+GRACE = 4.0  # seconds that a job has to end a cancelled run by itself, where it has others
+STOPPING = 20.0  # seconds that an earlier job has to be over; Ray kills what does not end in three
 SILENCE = 30.0  # seconds without an answer of the job server after which the cluster is lost
 OWNER = {"host", "pid", "process_started"}
 
@@ -42,17 +43,14 @@ class Submission:
         self.gpus = _gpus(client, target, runs)
         self._ray = ray
         self._job: str | None = None
-        self._told: Told | None = None  # what the job says when it is there
         self._given: list[Run] = []  # what the job has, of the runs
-        self._folders: dict[
-            str, tuple[RemoteFolder, Stamps]
-        ] = {}  # by run, where its files are, if not in its directory
-        self._node: NodeFiles | None = None  # whose disk these are on, if that is where
+        self._told: dict[str, str] = {}  # what it said in its log
+        self._node: NodeFiles | None = None  # whose disk it works on in copies, if it does
+        self._folders: dict[str, tuple[RemoteFolder, Stamps]] = {}  # by run: where its files are to be had
         self._asked: dict[tuple[str, str], float] = {}
         self._stopping = False
         self._losses: dict[str, int] = {}
-        self._looked = 0.0
-        self._answered = time.monotonic()
+        self._looked, self._answered = 0.0, time.monotonic()
 
     def advance(self) -> None:
         """Bring things forward by one step.
@@ -64,7 +62,7 @@ class Submission:
             if self._job is None:
                 self._submit()
             elif time.monotonic() - self._looked >= BEAT:
-                self._look()
+                self._look(self._job)
                 self._looked = time.monotonic()
         except ComeError as error:
             self.stop()
@@ -88,24 +86,23 @@ class Submission:
             self.over = True
             return
         if self.target.url is not None:
-            for run in left:
-                self._folders[run.id] = _sent(run, RemoteFolder(f"{self.target.url}/{run.id}"))
+            self._folders = {run.id: _sent(run, RemoteFolder(f"{self.target.url}/{run.id}")) for run in left}
         owner = left[0].written_state().model_dump(include=OWNER)
-        spec = JobSpec(on=self.target.text, runs=[run.path for run in left], owner=owner)
+        arguments = [self.target.text, json.dumps(owner), *(str(run.path) for run in left)]
         self._asked.clear()
-        self._told, self._given, self._stopping = None, left, False
+        self._given, self._told, self._stopping = left, {}, False
         self._job = self.client.submit_job(
-            entrypoint=f"exec python -m come.cluster.job {shlex.quote(spec.model_dump_json())}",
+            entrypoint=f"exec python -m come.cluster.job {shlex.join(arguments)}",
             submission_id=f"{left[0].id}-{uuid.uuid4().hex[:6]}",
-            runtime_env=RUNTIME_ENV | {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT)}},
+            runtime_env=RUNTIME_ENV,
             metadata={run.id: str(run.path) for run in left},
             entrypoint_num_cpus=self.target.cpus,
             entrypoint_num_gpus=self.gpus,
         )
 
-    def _look(self) -> None:
+    def _look(self, job: str) -> None:
         try:
-            info = self.client.get_job_info(self._job)
+            info = self.client.get_job_info(job)
         except (RuntimeError, OSError):  # once is nothing: it may be busy
             if time.monotonic() - self._answered > SILENCE:
                 raise
@@ -114,20 +111,25 @@ class Submission:
         if info.status == "PENDING":
             self._wait_for_room()
             return
-        if self._told is None or info.status.is_terminal():
-            self._told = self._listen()
-        with suppress(NodeLost):  # on the way to be lost; the job's state will tell
-            if self._told and self._told.folder and not self._folders and info.status == "RUNNING":
-                self._hand_over(self._told, info.driver_node_id)
+        over = info.status.is_terminal()
+        if over or not self._told:
+            self._listen(job)
+        with suppress(NodeLost):  # what becomes of the job will tell
+            if "folder" in self._told and not self._folders and not over:
+                self._node = NodeFiles(self._ray(), info.driver_node_id)
+                there = {run.id: RemoteFolder(f"{self._told['folder']}/{run.id}", self._node) for run in self._given}
+                self._folders = {run.id: _sent(run, there[run.id]) for run in self._given}
             self._pass_on_requests()
-            self._fetch()
-        if info.status.is_terminal():
+            for run in self._given:
+                if run.id in self._folders and is_own(run.written_state()):
+                    fetch(self._folders[run.id][0], run.path, self._folders[run.id][1])
+        if over:
             self._settle(info)
             return
         for run in self._active():
             if run.written_state().status == "queued":
                 run.update(heartbeat=time.time())
-        self._end_stubborn()
+        self._stop_stubborn()
 
     def _wait_for_room(self) -> None:
         self._cancel_asked()
@@ -139,55 +141,37 @@ class Submission:
         for run in self._active():
             run.update(heartbeat=time.time(), message=message, stage="queue")
 
-    def _listen(self) -> Told | None:
-        """What the job has said, if it has."""
+    def _listen(self, job: str) -> None:
+        """Hear what the job has said, if it has, and end the runs where it cannot do its part."""
         with suppress(RuntimeError, OSError):  # there is no log yet
-            lines = self.client.get_job_logs(self._job).splitlines()
-            said = [Told.model_validate_json(line.removeprefix(MARK)) for line in lines if line.startswith(MARK)]
-            for told in said:
-                if told.error:
-                    raise ComeError(told.error, told.hint)
-            return said[-1] if said else self._told
-        return self._told
-
-    def _hand_over(self, told: Told, node: str) -> None:
-        """Put the runs' files where a job waits for them: it does not see their directories."""
-        self._node = NodeFiles(self._ray(), node)
-        theirs = {run.id: RemoteFolder(f"{told.folder}/{run.id}", self._node) for run in self._given}
-        self._folders = {run.id: _sent(run, theirs[run.id]) for run in self._given}
-
-    def _fetch(self) -> None:
-        for run in self._given:
-            if run.id in self._folders and is_own(run.written_state()):
-                there, known = self._folders[run.id]
-                fetch(there, run.path, known)
+            for line in self.client.get_job_logs(job).splitlines():
+                if line.startswith(MARK):
+                    self._told |= json.loads(line.removeprefix(MARK))
+        if "error" in self._told:
+            raise ComeError(self._told["error"], self._told["hint"])
 
     def _pass_on_requests(self) -> None:
-        if self._told is None:
-            return
-        for run in self.runs:
+        for run in self._given if self._told else ():
             for request in REQUESTS:
                 if (run.id, request) not in self._asked and (run.path / request).exists():
-                    self._asked[run.id, request] = time.monotonic()
                     if run.id in self._folders:
                         self._folders[run.id][0].write(request, run.path / request)
+                    self._asked[run.id, request] = time.monotonic()
 
-    def _end_stubborn(self) -> None:
-        """Stop the job of a run that was asked to end: at once where it has no other, else after a while."""
-        active = self._active()
+    def _stop_stubborn(self) -> None:
+        """Stop the job of a run that was asked to end: at once where it has no other, else if it does not listen."""
+        active, now = self._active(), time.monotonic()
         for run in active:
-            since = self._asked.get((run.id, CANCEL_REQUEST))
-            wait = GRACE if len(active) > 1 else 0.0
-            if since is not None and not self._stopping and time.monotonic() - since >= wait:
+            late = now - self._asked.get((run.id, CANCEL_REQUEST), now) > GRACE
+            if _asked(run) and not self._stopping and (late or len(active) == 1):
                 self.stop()
 
     def _settle(self, info: Any) -> None:
-        """The job has ended: see what is left to be done."""
-        host = self._told.host if self._told is not None else ""
-        if self._node is not None and self._told is not None:
+        """The job has ended: see what is left to be done, and by whom."""
+        if self._node is not None:
             with suppress(NodeLost):
-                self._node.rm(str(self._told.folder), recursive=True)
-        self._job = self._node = None
+                self._node.rm(self._told["folder"], recursive=True)
+        self._job, self._node = None, None
         self._folders.clear()
         self._cancel_asked()
         left = self._active()
@@ -199,48 +183,27 @@ class Submission:
             for run in left:
                 run.update(status="cancelled", finished=time.time())
         elif info.error_type != "JOB_SUPERVISOR_ACTOR_START_TIMEOUT":  # Ray lets nobody wait for long: wait again
-            self._failed(info, left, host)
+            self._failed(info, left)
 
-    def _failed(self, info: Any, left: Sequence[Run], host: str) -> None:
+    def _failed(self, info: Any, left: Sequence[Run]) -> None:
         """The job could not do its part, or was killed; then another one goes on where the files of the runs end."""
-        message, code = info.message or "", info.driver_exit_code
-        with suppress(OSError), (left[0].path / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(f"{message}\n")
-        missing = re.search(r"No module named '([\w.]+)'", message)
-        address = self.target.address
-        if missing is not None:
-            self._end(
-                ComeError(
-                    f"The workers of the cluster at {address} do not have the Python package {missing[1]}.",
-                    "Install come's requirements on every machine, for the python that is found there.",
-                )
-            )
-        elif info.error_type == "RUNTIME_ENV_SETUP_FAILURE" or (code is not None and 0 < code < 128):
-            reason = (message.strip().splitlines() or ["no reason given"])[-1][:200]
-            self._end(
-                ComeError(
-                    f"The workers of the cluster at {address} cannot be started ({reason}).",
-                    "Install come's requirements on every machine, for the python that is found there.",
-                )
-            )
-        else:
-            self._lost(left, host)
-
-    def _lost(self, left: Sequence[Run], host: str) -> None:
+        message, code = (info.message or "").strip(), info.driver_exit_code
         run = next((each for each in left if each.written_state().status == "running"), left[0])
+        missing = re.search(r"No module named '([\w.]+)'", message)
+        if missing or info.error_type == "RUNTIME_ENV_SETUP_FAILURE" or (code is not None and 0 < code < 128):
+            what = f"do not have the Python package {missing[1]}" if missing else "cannot be started"
+            reason = "" if missing else f" ({message.splitlines()[-1][:200]})" if message else ""
+            hint = "Install come's requirements on every machine, for the python that is found there."
+            self._end(ComeError(f"The workers of the cluster at {self.target.address} {what}{reason}.", hint))
+            return
         self._losses[run.id] = times = self._losses.get(run.id, 0) + 1
+        host = self._told.get("host", "the cluster")
         with suppress(OSError), (run.path / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(f"Lost the worker on {host or 'the cluster'}, time {times}\n")
+            log.write(f"Lost the worker on {host}, time {times}: {message}\n")
         if times > self.target.retries:
             often = "once" if times == 1 else f"{times} times"
-            where = f", the last time on {host}" if host else ""
-            fail(
-                run,
-                ComeError(
-                    f"The worker of this run was killed {often}{where}.",
-                    "Most likely the memory did not suffice; resumed, the run goes on where its files end.",
-                ),
-            )
+            hint = "Most likely the memory did not suffice; resumed, the run goes on where its files end."
+            fail(run, ComeError(f"The worker of this run was killed {often}, the last time on {host}.", hint))
 
     def _end(self, sentence: ComeError) -> None:
         for run in self._active():
@@ -263,10 +226,9 @@ def stop_earlier(client: Any, runs: Sequence[Run]) -> None:
     for job in client.list_jobs():
         if job.submission_id is None or job.status.is_terminal() or not ids & set((job.metadata or {}).items()):
             continue
-        pending = job.status == "PENDING"
         client.stop_job(job.submission_id)
-        until = time.monotonic() + STOP_WAIT + BEAT
-        while not pending and time.monotonic() < until:  # one that waits begins nothing any more
+        until = time.monotonic() + STOPPING
+        while job.status == "RUNNING" and time.monotonic() < until:  # one that waits begins nothing any more
             if client.get_job_info(job.submission_id).status.is_terminal():
                 break
             time.sleep(BEAT / 4)
@@ -274,7 +236,7 @@ def stop_earlier(client: Any, runs: Sequence[Run]) -> None:
 
 def still_own(runs: Sequence[Run]) -> list[Run]:
     """The runs that this process sees to and that have not ended; one that was resumed since then is another's."""
-    states: list[tuple[Run, State]] = [(run, run.written_state()) for run in runs]
+    states = [(run, run.written_state()) for run in runs]
     return [run for run, state in states if state.active and is_own(state)]
 
 
@@ -288,13 +250,10 @@ def _gpus(client: Any, target: ClusterTarget, runs: Sequence[Run]) -> float:
         return target.gpus
     if all(run.config.device in ("cpu", "mps") for run in runs):
         return 0
-    return 1 if any(node.resources_total.get("GPU", 0) >= 1 for node in _nodes(client) if node.state == "ALIVE") else 0
-
-
-def _nodes(client: Any) -> list[Any]:
     from ray.util.state import list_nodes
 
-    return list(list_nodes(address=client.get_address()))
+    nodes = list_nodes(address=client.get_address(), filters=[("state", "=", "ALIVE")])
+    return 1 if any(node.resources_total.get("GPU", 0) >= 1 for node in nodes) else 0
 
 
 def _sent(run: Run, there: RemoteFolder) -> tuple[RemoteFolder, Stamps]:

@@ -164,11 +164,7 @@ class NodeFiles:
     def put_file(self, here: str, there: str) -> None:
         """Put a local file there: it appears when it is whole."""
         growing = f"{there.rpartition('/')[0]}/.arriving"
-        with open(here, "rb") as file:
-            piece = file.read(CHUNK)
-            self.pipe_file(growing, piece)
-            while piece := file.read(CHUNK):
-                self._there(_append, growing, piece)
+        self.pipe_file(growing, Path(here).read_bytes())
         self.mv(growing, there)
 
     def _there(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -188,11 +184,6 @@ def _local(method: str, *arguments: Any, **options: Any) -> Any:
     import fsspec
 
     return getattr(fsspec.filesystem("file"), method)(*arguments, **options)
-
-
-def _append(path: str, piece: bytes) -> None:
-    with open(path, "ab") as file:
-        file.write(piece)
 
 
 def _fetch_one(there: RemoteFolder, name: str, target: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from come.cluster import job, layers
 from come.cluster.drive import chains
-from come.cluster.job import MARK, JobSpec, Told, do
+from come.cluster.job import MARK, Copy, do
 from come.cluster.layers import Mailbox, Reporter
 from come.cluster.submission import OWNER
 from come.cluster.sync import RemoteFolder, fetch, send, stamps_of
@@ -21,60 +20,59 @@ from come.errors import ComeError
 from come.request import RunConfig
 from come.runs import Run, Sweep, create, execute, prepare
 from come.runs.process import claim
-from come.runs.state import identity
 from come.runs.store import CANCEL_REQUEST
 from tests.runs.conftest import Create
 
 
 class Log:
-    """What a job says, and what is done when it has said where it waits for files."""
+    """What a job says, and whether it has said where it waits for files."""
 
     def __init__(self) -> None:
-        self.told: list[Told] = []
-        self.arrives = threading.Event()
+        self.told: list[dict[str, str]] = []
+        self.waits = threading.Event()
 
-    def __call__(self, line: str, flush: bool) -> None:
-        assert line.startswith(MARK) and flush
-        self.told.append(Told.model_validate_json(line.removeprefix(MARK)))
-        if self.told[-1].folder is not None:
-            self.arrives.set()
-
-
-def spec(on: str, *runs: Run, **owner: Any) -> JobSpec:
-    """What a job for these is given, by way of its command line."""
-    given = JobSpec(on=on, runs=[run.path for run in runs], owner=runs[0].written_state().model_dump(include=OWNER))
-    return JobSpec.model_validate_json(given.model_copy(update={"owner": given.owner | owner}).model_dump_json())
+    def __call__(self, **words: str) -> None:
+        self.told.append(words)
+        if "folder" in words:
+            self.waits.set()
 
 
-def in_copies(given: JobSpec, *runs: Run) -> list[Run]:
+def given(on: str, *runs: Run, **owner: Any) -> tuple[str, dict[str, Any], list[Path]]:
+    """What a job for these is told, by way of its command line."""
+    whose = runs[0].written_state().model_dump(include=OWNER) | owner
+    return on, json.loads(json.dumps(whose)), [run.path for run in runs]
+
+
+def in_copies(on: str, *runs: Run) -> list[Run]:
     """Does a job that does not see the runs' directories, and puts their files where it waits for them."""
     log = Log()
-    working = threading.Thread(target=do, args=(given, log))
+    working = threading.Thread(target=do, args=(*given(on, *runs), log))
     working.start()
-    assert log.arrives.wait(60) and log.told[0].folder is not None
-    for run in runs:
-        send(run.path, RemoteFolder(f"file://{log.told[0].folder}/{run.id}"), {})
-        for request in (CANCEL_REQUEST,):
-            if (run.path / request).exists():
-                (log.told[0].folder / run.id / request).touch()
+    assert log.waits.wait(60)
+    copies = [Run(Path(log.told[0]["folder"]) / run.id) for run in runs]
+    for run, copy in zip(runs, copies, strict=True):
+        if (run.path / CANCEL_REQUEST).exists():
+            copy.path.mkdir()
+            (copy.path / CANCEL_REQUEST).touch()
+        send(run.path, RemoteFolder(f"file://{copy.path}"), {})
     working.join()
-    return [Run(log.told[0].folder / run.id) for run in runs]
+    return copies
 
 
 def test_a_job_that_sees_the_directory_works_in_it(new_run: Create) -> None:
     run, log = new_run(keep_model=False), Log()
     claim(run, "head:6379")
     before = run.written_state()
-    do(spec("head:6379", run), log)
+    do(*given("head:6379", run), log)
     state = run.state()
     assert (state.status, state.pid, state.where) == ("done", before.pid, "head:6379")
-    assert [told.folder for told in log.told] == [None]
+    assert ["folder" in told for told in log.told] == [False]
 
 
 def test_one_that_does_not_works_in_a_copy(new_run: Create) -> None:
     run, same = new_run(keep_model=False), new_run(keep_model=False)
     claim(run, "head:6379?files=ray")
-    [copy] = in_copies(spec("head:6379?files=ray", run), run)
+    [copy] = in_copies("head:6379?files=ray", run)
     assert run.state().status == "queued"
     execute(same)
     fetch(RemoteFolder(f"file://{copy.path}"), run.path, {})
@@ -87,22 +85,8 @@ def test_another_run_in_a_directory_of_that_name_is_not_it(new_run: Create, monk
     claim(run)
     monkeypatch.setattr(job, "ARRIVAL", 0.1)
     with pytest.raises(ComeError, match="did not arrive"):
-        do(spec("head:6379", run, host="laptop"), log)
-    assert log.told[0].folder is not None and run.state().status == "queued"
-
-
-def test_a_job_leaves_a_run_that_another_process_sees_to_by_now(
-    new_run: Create, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, left = new_run(), []
-    claim(run, "head:6379")
-    given = spec("head:6379", run)
-    monkeypatch.setattr(job.os, "_exit", left.append)
-    job._leave_if_taken_over(given)
-    assert left == []
-    run.update(**identity(os.getppid()))
-    job._leave_if_taken_over(given)
-    assert left == [0]
+        do(*given("head:6379", run, host="laptop"), log)
+    assert log.waits.is_set() and run.state().status == "queued"
 
 
 def test_files_go_through_a_url(new_run: Create, tmp_path: Path) -> None:
@@ -111,29 +95,29 @@ def test_files_go_through_a_url(new_run: Create, tmp_path: Path) -> None:
     claim(run, "head")
     there = RemoteFolder(f"{url}/{run.id}")
     send(run.path, there, {})
-    do(spec(f"head:6379?files={url}", run), log)
+    do(*given(f"head:6379?files={url}", run), log)
     fetch(there, run.path, stamps_of(run.path))
     assert run.state().status == "done" and run.results()["pruned"]["perplexity"] > 0
-    assert [told.folder for told in log.told] == [None]
+    assert ["folder" in told for told in log.told] == [False]
 
 
 def test_requests_reach_a_job_through_a_url(new_run: Create, tmp_path: Path) -> None:
     run = new_run()
     there = RemoteFolder(f"file://{tmp_path}/bucket")
     send(run.path, there, {})
-    copy = job._Copy(Run(tmp_path / "copy"), there)
-    copy.update()
+    copy = Copy(Run(tmp_path / "copy"), there)
+    copy.carry()
     assert not (tmp_path / "copy" / CANCEL_REQUEST).exists()
     (run.path / CANCEL_REQUEST).touch()
     there.write(CANCEL_REQUEST, run.path / CANCEL_REQUEST)
-    copy.update()
+    copy.carry()
     assert (tmp_path / "copy" / CANCEL_REQUEST).exists()
 
 
 def test_a_run_that_was_asked_to_end_ends(new_run: Create) -> None:
     run, other = new_run(), new_run(keep_model=False)
     (run.path / CANCEL_REQUEST).touch()
-    copies = in_copies(spec("head:6379?files=ray", run, other), run, other)
+    copies = in_copies("head:6379?files=ray", run, other)
     assert [each.written_state().status for each in copies] == ["cancelled", "done"]
     shutil.rmtree(copies[0].path.parent)
 
@@ -146,17 +130,17 @@ def test_a_fault_of_ours_names_the_log_on_the_users_side(new_run: Create, monkey
 
     run = new_run()
     monkeypatch.setattr(pipeline, "compress", fail)
-    [copy] = in_copies(spec("head:6379?files=ray", run), run)
+    [copy] = in_copies("head:6379?files=ray", run)
     state = copy.written_state()
     assert state.status == "failed" and str(run.path / "log.txt") in state.hint
     shutil.rmtree(copy.path.parent)
 
 
 def test_what_stops_a_job_is_said_in_its_log(
-    new_run: Create, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    new_run: Create, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = spec("head:6379?files=nowhere://bucket", new_run())
-    monkeypatch.setattr("sys.argv", ["job", given.model_dump_json()])
+    on, owner, [path] = given("head:6379?files=nowhere://bucket", new_run())
+    monkeypatch.setattr("sys.argv", ["job", on, json.dumps(owner), str(path)])
     job.main()
     told = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix(MARK))
     assert "nowhere" in told["error"] and told["hint"]
@@ -190,6 +174,7 @@ def test_word_of_a_task_arrives_and_it_can_be_stopped() -> None:
 
 def test_the_local_queue_does_not_wait_for_a_clusters_runs(new_run: Create) -> None:
     from come.runs.queue import _ahead
+    from come.runs.state import identity
 
     elsewhere, here = new_run(), new_run()
     elsewhere.update(**identity(1), where="head:6379")

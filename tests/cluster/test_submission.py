@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from come.cluster import drive, submission
-from come.cluster.job import MARK, Told
+from come.cluster import drive
+from come.cluster.job import MARK
 from come.cluster.submission import Submission, stop_earlier
 from come.errors import ComeError
 from come.runs import Run, cluster_target
@@ -54,6 +55,9 @@ class Jobs:
         self.ends, self.log = list(ends), log
         self.submitted: list[dict[str, Any]] = []
         self.stopped: list[str] = []
+
+    def get_address(self) -> str:
+        return "http://head:8265"
 
     def submit_job(self, **given: Any) -> str:
         self.submitted.append(given)
@@ -114,7 +118,7 @@ def test_a_job_that_cannot_do_its_part_ends_the_runs(end: Job, told: str, new_ru
 
 def test_what_a_job_says_ends_the_runs_in_its_words(new_run: Create) -> None:
     run = new_run()
-    said = MARK + Told(host="gpu1", error="Files cannot be kept.", hint="Install it.").model_dump_json()
+    said = MARK + json.dumps({"error": "Files cannot be kept.", "hint": "Install it."})
     found = submitted(Jobs(Job("RUNNING"), log=f"a warning\n{said}\n"), run)
     step(found)
     assert (run.state().error, run.state().hint, found.over) == ("Files cannot be kept.", "Install it.", True)
@@ -127,8 +131,9 @@ def test_what_a_job_says_ends_the_runs_in_its_words(new_run: Create) -> None:
 def test_a_run_gets_a_gpu_where_there_is_one(
     where: str, device: str, gpus: float, new_run: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = SimpleNamespace(state="ALIVE", resources_total={"CPU": 2.0, "GPU": 4.0})
-    monkeypatch.setattr(submission, "_nodes", lambda client: [node])
+    pytest.importorskip("ray")
+    node = SimpleNamespace(resources_total={"CPU": 2.0, "GPU": 4.0})
+    monkeypatch.setattr("ray.util.state.list_nodes", lambda **_: [node])
     jobs = Jobs(Job("RUNNING"))
     submitted(jobs, new_run(device=device), where=where)
     assert jobs.submitted[0]["entrypoint_num_gpus"] == gpus
