@@ -18,6 +18,7 @@ from come.errors import ComeError
 from come.runs.cluster_target import ClusterTarget
 
 ANSWER = 5.0  # seconds that an address has to answer
+MARK = "come-job "  # begins a line of a job's log that the process which submitted it reads
 TRIES = 3  # at a cluster that is there, but does not take us in
 # This very code goes along, so that only what it needs has to be there.
 RUNTIME_ENV: dict[str, Any] = {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]}

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from come.cluster.connect import MARK
 from come.cluster.sync import REQUESTS, RemoteFolder, Stamps, fetch, send
 from come.errors import ComeError
 from come.events import Event
@@ -26,7 +27,6 @@ from come.runs.store import CANCEL_REQUEST, Run
 
 BEAT = 2.0  # seconds between two times that what is new is carried to a URL
 ARRIVAL = 300.0  # seconds that files have to arrive
-MARK = "come-job "  # begins a line of the log that the submitting process reads
 
 
 def main() -> None:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from come.cluster.connect import RUNTIME_ENV
-from come.cluster.job import MARK
+from come.cluster.connect import MARK, RUNTIME_ENV
 from come.cluster.sync import REQUESTS, NodeFiles, NodeLost, RemoteFolder, Stamps, fetch, send
 from come.errors import ComeError
 from come.runs.cluster_target import ClusterTarget
@@ -43,6 +42,7 @@ class Submission:
         self.gpus = _gpus(client, target, runs)
         self._ray = ray
         self._job: str | None = None
+        self._next_id = _new_id(runs)  # the same until it is taken, so that no job is handed in twice
         self._given: list[Run] = []  # what the job has, of the runs
         self._told: dict[str, str] = {}  # what it said in its log
         self._node: NodeFiles | None = None  # whose disk it works on in copies, if it does
@@ -50,7 +50,7 @@ class Submission:
         self._asked: dict[tuple[str, str], float] = {}
         self._stopping = False
         self._losses: dict[str, int] = {}
-        self._looked, self._answered = 0.0, time.monotonic()
+        self._looked, self._answered = float("-inf"), time.monotonic()
 
     def advance(self) -> None:
         """Bring things forward by one step.
@@ -58,15 +58,22 @@ class Submission:
         Raises:
             RuntimeError, OSError: the cluster is lost.
         """
+        now = time.monotonic()
+        if now - self._looked < BEAT:
+            return
+        self._looked = now
         try:
             if self._job is None:
                 self._submit()
-            elif time.monotonic() - self._looked >= BEAT:
+            else:
                 self._look(self._job)
-                self._looked = time.monotonic()
+            self._answered = now
         except ComeError as error:
             self.stop()
             self._end(error)
+        except (RuntimeError, OSError):  # once is nothing: it may be busy
+            if now - self._answered > SILENCE:
+                raise
 
     def has_news(self) -> bool:
         """Whether a run was asked to end, and its job does not know yet."""
@@ -92,22 +99,18 @@ class Submission:
         self._asked.clear()
         self._given, self._told, self._stopping = left, {}, False
         self._job = self.client.submit_job(
-            entrypoint=f"exec python -m come.cluster.job {shlex.join(arguments)}",
-            submission_id=f"{left[0].id}-{uuid.uuid4().hex[:6]}",
+            # -P: the code that goes along, not a folder that the cluster was started in
+            entrypoint=f"exec python -P -m come.cluster.job {shlex.join(arguments)}",
+            submission_id=self._next_id,
             runtime_env=RUNTIME_ENV,
             metadata={run.id: str(run.path) for run in left},
             entrypoint_num_cpus=self.target.cpus,
             entrypoint_num_gpus=self.gpus,
         )
+        self._next_id = _new_id(left)
 
     def _look(self, job: str) -> None:
-        try:
-            info = self.client.get_job_info(job)
-        except (RuntimeError, OSError):  # once is nothing: it may be busy
-            if time.monotonic() - self._answered > SILENCE:
-                raise
-            return
-        self._answered = time.monotonic()
+        info = self.client.get_job_info(job)
         if info.status == "PENDING":
             self._wait_for_room()
             return
@@ -232,6 +235,9 @@ def stop_earlier(client: Any, runs: Sequence[Run]) -> None:
             if client.get_job_info(job.submission_id).status.is_terminal():
                 break
             time.sleep(BEAT / 4)
+    for run in runs:
+        if run.written_state().status == "cancelled" and not _asked(run):  # by its job, as that was stopped
+            run.update(status="queued", finished=None)
 
 
 def still_own(runs: Sequence[Run]) -> list[Run]:
@@ -254,6 +260,10 @@ def _gpus(client: Any, target: ClusterTarget, runs: Sequence[Run]) -> float:
 
     nodes = list_nodes(address=client.get_address(), filters=[("state", "=", "ALIVE")])
     return 1 if any(node.resources_total.get("GPU", 0) >= 1 for node in nodes) else 0
+
+
+def _new_id(runs: Sequence[Run]) -> str:
+    return f"{runs[0].id}-{uuid.uuid4().hex[:6]}"
 
 
 def _sent(run: Run, there: RemoteFolder) -> tuple[RemoteFolder, Stamps]:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,18 +74,26 @@ def _head() -> Iterator[Cluster]:
     try:
         wait_until(lambda: "Ray runtime started" in (folder / "out").read_text() or head.poll() is not None)
         assert head.poll() is None, (folder / "out").read_text()
+        wait_until(lambda: _answers(jobs))
         yield Cluster(f"127.0.0.1:{port}?jobs={jobs}", f"ray://127.0.0.1:{client}?jobs={jobs}", head.pid)
     finally:
         _end(head)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_until(condition: Callable[[], object], run: Run | None = None, seconds: float = 240) -> None:
+def wait_until(condition: Callable[[], object], run: Run | None = None, seconds: float = 480) -> None:
     """A generous wait: it ends a hanging test, it judges no time."""
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, run and f"{run.state()}\n{run.log()}\n{run.events()[-3:]}"
         time.sleep(0.02)
+
+
+def _answers(port: int) -> bool:
+    """Whether the job server listens: it starts after the rest."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def _free_port() -> int:

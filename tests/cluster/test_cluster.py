@@ -141,7 +141,7 @@ def test_results_come_through_a_url_and_events_too(cluster: Cluster, new_run: Cr
     assert json.loads((kept / "state.json").read_text())["status"] == "done"
 
 
-def test_a_run_is_cancelled_and_resumed_there(cluster: Cluster, new_run: Create) -> None:
+def test_a_run_is_cancelled_or_loses_its_driver_and_is_resumed_there(cluster: Cluster, new_run: Create) -> None:
     run, whole = new_run(**RECOVERY), new_run(**RECOVERY)
     launch(run, where=f"{cluster.address}&cpus=1")
     wait_until(lambda: run.state().stage == "recover" or not run.state().active, run)
@@ -151,6 +151,13 @@ def test_a_run_is_cancelled_and_resumed_there(cluster: Cluster, new_run: Create)
     wait_until(lambda: not cluster.workers(JOB), run)
     resume(run)
     assert run.state().where == f"{cluster.address}&cpus=1"
+    wait_until(lambda: run.state().stage == "recover" or not run.state().active, run)
+    driver = run.state().pid
+    assert driver is not None and cluster.workers(JOB)
+    os.kill(driver, signal.SIGKILL)
+    wait_until(over(run), run)
+    assert run.state().status == "interrupted" and cluster.workers(JOB)  # the job goes on, until the run is resumed
+    resume(run)
     wait_until(over(run), run)
     execute(whole)
     alike(whole, run)

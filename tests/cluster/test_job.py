@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from come.cluster import job, layers
+from come.cluster.connect import MARK
 from come.cluster.drive import chains
-from come.cluster.job import MARK, Copy, do
+from come.cluster.job import Copy, do
 from come.cluster.layers import Mailbox, Reporter
 from come.cluster.submission import OWNER
 from come.cluster.sync import RemoteFolder, fetch, send, stamps_of

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from come.cluster import drive
-from come.cluster.job import MARK
+from come.cluster.connect import MARK
 from come.cluster.submission import Submission, stop_earlier
 from come.errors import ComeError
 from come.runs import Run, cluster_target
 from come.runs.cluster_target import ClusterTarget
 from come.runs.process import claim
 from come.runs.state import identity
+from come.runs.store import CANCEL_REQUEST
 from tests.runs.conftest import Create
 
 
@@ -169,6 +170,21 @@ def test_a_job_that_somebody_else_stopped_is_not_done_again(new_run: Create) -> 
     assert run.written_state().status == "cancelled" and len(jobs.submitted) == 1 and found.over
 
 
+def test_a_job_server_may_be_silent_for_a_while_and_no_longer(new_run: Create) -> None:
+    run, jobs = new_run(), Jobs(Job("RUNNING"))
+    found = submitted(jobs, run)
+
+    def silent(job: str) -> Job:
+        raise ConnectionError("refused")
+
+    jobs.get_job_info = silent  # type: ignore[method-assign]
+    step(found)
+    found._answered = float("-inf")
+    with pytest.raises(ConnectionError):
+        step(found)
+    assert run.state().status == "queued"
+
+
 def test_a_run_that_was_resumed_is_left_to_the_process_that_claimed_it(new_run: Create) -> None:
     """Between the end of a cancelled run and the end of the process that saw to it, the run may be resumed."""
     run, jobs = new_run(), Jobs(Job("SUCCEEDED"))
@@ -185,8 +201,13 @@ def test_the_job_of_a_process_that_is_gone_is_stopped_first(new_run: Create) -> 
     elsewhere = Job("RUNNING", submission_id="elsewhere", metadata={run.id: "/somebody/elses"})
     jobs = Jobs(theirs[0], theirs[1], elsewhere, Job("SUCCEEDED", metadata={run.id: str(run.path)}))
     jobs.get_job_info = lambda job: Job("STOPPED")  # type: ignore[method-assign]
+    run.update(status="cancelled")  # what the job writes as it is stopped
+    (other.path / CANCEL_REQUEST).touch()
+    other.update(status="cancelled")
     stop_earlier(jobs, [run])
-    assert jobs.stopped == [run.id]
+    assert jobs.stopped == [run.id] and run.written_state().status == "queued"
+    stop_earlier(jobs, [other])
+    assert other.written_state().status == "cancelled"  # by its user
 
 
 def test_a_lost_cluster_fails_the_runs_that_are_still_this_process_own(
