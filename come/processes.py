@@ -53,12 +53,12 @@ def started_at(pid: int) -> float:
 
 def is_alive(pid: int, started: str) -> bool:
     """Whether the process that had that ``start_id`` lives."""
-    if not started:
-        return False
     now = start_id(pid)
-    if " " in started:
+    if not started or not now:
+        return False
+    if " " in started or " " in now:
         return now == started
-    return bool(now) and abs(float(now) - float(started)) < _SECONDS_APART
+    return abs(float(now) - float(started)) < _SECONDS_APART
 
 
 def was_started_at(pid: int, seconds: float) -> bool:
