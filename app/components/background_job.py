@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from come.errors import ComeError
 from come.events import Event
-from come.serving.resident.cancel import Cancelled
+from come.serving.cancellation import Cancelled
 
 # A page that is shown looks at its job a few times a second; browsers slow down tabs in the background.
 SECONDS_UNSEEN = 15.0

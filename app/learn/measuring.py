@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from app.learn.material import HOWS
 from come.errors import ComeError
 from come.events import Event
+from come.serving.cancellation import Cancelled
 from come.serving.resident import client
-from come.serving.resident.cancel import Cancelled
 from come.serving.resident.connection import LiveFault
 from come.serving.whatif.answer import Answer
 from come.serving.whatif.question import Merge, Question, Subject

@@ -11,8 +11,8 @@ from typing import Any
 
 from come.errors import ComeError
 from come.events import Event
+from come.serving.cancellation import Cancelled
 from come.serving.resident import client
-from come.serving.resident.cancel import Cancelled
 from come.serving.resident.connection import LiveFault
 from come.serving.whatif.answer import Answer, Suggestion
 from come.serving.whatif.question import Question, Subject

@@ -20,12 +20,12 @@ from gguf.utility import size_label
 from safetensors import safe_open
 from torch import Tensor
 
-from come.atomic import written_whole
 from come.errors import ComeError
 from come.events import OnProgress, emit
 from come.export import gguf_families, gguf_tokenizer
 from come.export.folder import check_space, unwritable
 from come.export.gguf_families import FOLDER_INSTEAD, Layout
+from come.files import replacing
 from come.models.families import FAMILIES
 from come.models.shape import shape_of
 from come.models.source import Source, read_config
@@ -94,7 +94,7 @@ def write_gguf(
     check_space(path, sum(entry.nbytes for entry in entries))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as temporary:
+        with replacing(path) as temporary:
             writer = GGUFWriter(temporary, layout.arch)
             try:
                 _introduce(writer, folder, config, dtype, license, sum(math.prod(entry.shape) for entry in entries))

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from come.atomic import written_whole
 from come.errors import ComeError
+from come.files import written_whole
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from torch import Tensor
 
-from come.atomic import written_whole
 from come.errors import ComeError
+from come.files import written_whole
 from come.plan.steps import Mask, Parents, Replace, Step, Strict
 from come.plan.weights import Weights
 
@@ -135,7 +135,11 @@ class Plan(Strict):
         return self.model_dump(exclude=told) == other.model_dump(exclude=told)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as JSON, and beside it the tensors of its steps; files are replaced whole."""
+        """Write the plan as JSON, and beside it the tensors of its steps; files are replaced whole.
+
+        Raises:
+            ComeError: the disk is full or the folder may not be written.
+        """
         path = Path(path)
         for step in self.steps:
             if isinstance(step, Replace):

@@ -14,7 +14,7 @@ from come.evaluate.divergence import compare
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import states_at
 from come.models import Bundle
-from come.serving.resident.cancel import Cancel, never, stop_if
+from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.whatif.original import Original
 
 
