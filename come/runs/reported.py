@@ -148,5 +148,6 @@ def left_in_stage(events: Sequence[dict[str, Any]], now: float) -> float | None:
     done = (last["step"] - first["step"]) / last["of"]
     if done < ENOUGH or last["step"] >= last["of"]:
         return None
-    pace = float(last["time"] - first["time"]) / done
-    return max(pace * (1 - last["step"] / last["of"]) - (now - last["time"]), 0.0)
+    pace = (last["time"] - first["time"]) / done
+    left: float = pace * (1 - last["step"] / last["of"]) - (now - last["time"])
+    return max(left, 0.0)
