@@ -36,9 +36,7 @@ def evaluate(
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(
-            "--text", "-t", help="Perplexity on its held-back part: python-docs, a .txt or .jsonl, a hub set."
-        ),
+        typer.Option("--text", "-t", help="Perplexity on its held-out part: python-docs, a .txt or .jsonl, a hub set."),
     ] = None,
     tokens: Annotated[
         int | None, typer.Option("--tokens", min=least("evaluation_tokens"), help="On how many tokens (else 4,096).")

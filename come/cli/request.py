@@ -43,7 +43,7 @@ TaskLimit = Annotated[
     int | None, typer.Option("--limit", min=least("task_limit"), help="Items of each task (else all).")
 ]
 EvaluationText = Annotated[
-    str | None, typer.Option("--evaluation-text", help="Text for ppl (else the held-back part of --text).")
+    str | None, typer.Option("--evaluation-text", help="Text for ppl (else the held-out part of --text).")
 ]
 EvaluationTokens = Annotated[
     int, typer.Option("--evaluation-tokens", min=least("evaluation_tokens"), help="How many tokens for it.")

@@ -69,8 +69,8 @@ def test_from_a_run_to_its_rebuilt_model(
     assert main(["rebuild", plan, "--out", "rebuilt"]) == 2
     capsys.readouterr()
 
-    held_back = ("--tokens", "256", "--seq-len", "64", "--text", text)
-    evaluated = told(capsys, "evaluate", "--model", "rebuilt", *held_back)
+    held_out = ("--tokens", "256", "--seq-len", "64", "--text", text)
+    evaluated = told(capsys, "evaluate", "--model", "rebuilt", *held_out)
     assert evaluated["perplexity"] == pytest.approx(made["results"]["pruned"]["perplexity"], rel=1e-5)
 
     assert told(capsys, "runs", "delete", made["id"])["status"] == "deleted"
