@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from come.serving.demo import without_paths
+from come.sizes import human_bytes as human_bytes
 
 # What markdown, its mathematics and Streamlit's directives (":red[...]") read as more than itself. An underscore
 # within a word is itself.
@@ -38,15 +39,6 @@ def chart_title(text: str) -> str:
 
 
 # --- numbers -----------------------------------------------------------------------------------------
-
-
-def human_bytes(count: float) -> str:
-    """1536 -> "1.5 KiB"; binary units, as memory is counted."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 def human_count(count: float) -> str:

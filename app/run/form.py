@@ -234,7 +234,7 @@ def _kept(facts: Facts, layers: int) -> dict[str, object]:
         value=limits.current().keep_model,
         key="keep",
         persist_state="session",
-        help="Off keeps the plan only: about 7 kB per merge for the bundled model, more for larger ones. "
+        help="Off keeps the plan only: about 7 KiB per merge for the bundled model, more for larger ones. "
         "`come rebuild` makes the model from it, bit for bit.",
     )
     dtype = st.segmented_control(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
+import come.cluster
 import come.runs
 from app import formats
 from app.components import cost_line, widgets
 from app.run import form, sentences
 from app.state import foreseen, session, visit
-from come.cluster import check_reachable
 from come.errors import ComeError
 from come.request import RunConfig
 from come.runs.command_line import command_line
@@ -53,7 +53,7 @@ def _start(requests: list[RunConfig]) -> None:
     where = str(session.value(session.WHERE) or "")
     try:
         if (place := come.runs.cluster_target(where)) is not None:
-            check_reachable(place)
+            come.cluster.check_reachable(place)
         allowed = limits.current()
         if len(requests) > 1:
             made = come.runs.prepare(requests, allowed=allowed)
