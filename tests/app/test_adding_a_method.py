@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -17,6 +18,7 @@ from come.cli import main
 from come.errors import ComeError
 from come.pruning import methods as folder
 from come.pruning import registry
+from come.report import verdict
 from come.request import RunConfig
 from come.runs import Run
 from tests.app.conftest import Lab
@@ -47,7 +49,7 @@ def test_it_is_listed_with_its_options(quiet: str, capsys: pytest.CaptureFixture
     told = json.loads(capsys.readouterr().out)[quiet]
     assert (told["kind"], told["options"]["reach"]) == ("remove", 1)
     assert (told["about_options"]["reach"]["least"], told["about_options"]["reach"]["most"]) == (0, 8)
-    with pytest.raises(ComeError, match="The option reach of quiet cannot be 9. Give 0 to 8."):
+    with pytest.raises(ComeError, match=r"The option reach of quiet cannot be 9\. Give 0 to 8\."):
         come.methods()[quiet].parse({"reach": 9})
 
 
@@ -69,11 +71,19 @@ def test_the_page_offers_and_foresees_it(quiet: str, visit: Callable[..., AppTes
     assert "Quiet stretches" in at.selectbox(key="method-choice").options
     reach = at.number_input(key="option-reach")
     assert (reach.value, reach.min, reach.max) == (2, 0, 8)
+    assert at.number_input(key="option-batch_size").value is None, "none is none, whatever the least"
     assert reach.help == "How many layers on either side count with a layer."
 
 
-def test_a_verdict_counts_it_among_the_ways_of_removal(quiet: str) -> None:
-    from come.report import verdict
+def test_no_other_file_of_the_library_names_a_method() -> None:
+    home = Path(folder.__file__).parent
+    names = set(come.methods()) - {"come"}  # which is the default, and what a comparison asks about
+    for path in Path(come.__file__).parent.rglob("*.py"):
+        if path.parent != home:
+            texts = {each.value for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.Constant)}
+            assert not texts & names, path
 
+
+def test_a_verdict_counts_it_among_the_ways_of_removal(quiet: str) -> None:
     said = " ".join(verdict.sentences([result("come", 27, 50.0), result(quiet, 27, 60.0)], []))
     assert "merging is better than removal" in said
