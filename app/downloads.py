@@ -1,6 +1,6 @@
 """What visitors take home is sent from disk in pieces, by a route of its own beside Streamlit's.
 
-Streamlit's download button holds a file in the server's memory, and its static files end at 200 MB.
+Streamlit's download button holds a file in the server's memory, and its static files end at 200 MiB.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import theme  # noqa: E402
-from app.components import plain_text, widgets  # noqa: E402
+from app import formats, strip, theme  # noqa: E402
+from app.components import widgets  # noqa: E402
 from app.state import session  # noqa: E402
 from come.errors import ComeError  # noqa: E402
 
@@ -56,10 +56,10 @@ def main() -> None:
     session.begin()
     try:
         if page is not start:
-            widgets.strip()
+            strip.draw()
         page.run()
     except ComeError as error:
-        st.error(plain_text.sentence(str(error)), icon=":material/error:")
+        st.error(formats.sentence(str(error)), icon=":material/error:")
         if page is not pages[0]:
             widgets.next_step("model", "Go to the model page")
     except Exception:  # the reader gets a sentence, the log the traceback

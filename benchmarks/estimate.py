@@ -18,10 +18,10 @@ from come import settings
 from come.estimation.cost import Estimate, estimate
 from come.estimation.device import Device, measure_device, remember
 from come.estimation.published import published
-from come.estimation.words import gigabytes
 from come.models import Facts
 from come.request import RunConfig
 from come.runs import Run
+from come.sizes import human_bytes
 
 CASES: dict[str, dict[str, Any]] = {
     "analysis": {"kind": "analyze"},
@@ -159,7 +159,7 @@ def extrapolated() -> str:
         several = [estimate(config, facts, device) for device in devices]
         layers = f"{facts.layers} → {several[0].layers}"
         roomy = estimate(config, facts, dataclasses.replace(devices[2], count=64))
-        rows.append((name, layers, gigabytes(roomy.memory_bytes), *(_cell(each) for each in several)))
+        rows.append((name, layers, human_bytes(roomy.memory_bytes), *(_cell(each) for each in several)))
     heads = [f"{count} x {device}" if count > 1 else device for device, count in DEVICES]
     return markdown(("model", "layers", "GPU memory needed", *heads), rows)
 

@@ -28,22 +28,20 @@ def table(rounds: int = ROUNDS) -> str:
     rows, prepared = [], []
     for dtype in ("float32", "bfloat16"):
         bundle, calibration = bundled(dtype, n_tokens=2048)
-        held_back = come.tokens(bundle, "python-docs", N_TOKENS, SEQ_LEN, "evaluation")
+        held_out = come.tokens(bundle, "python-docs", N_TOKENS, SEQ_LEN, "evaluation")
         measurement = come.measure(bundle, calibration, similarity=())
         made: list[WhatIf] = []
-        took = seconds(lambda: made.append(what_if(bundle, held_back, measurement)))  # noqa: B023 - called at once
+        took = seconds(lambda: made.append(what_if(bundle, held_out, measurement)))  # noqa: B023 - called at once
         prepared.append(f"{took:.2g} s in {dtype}")
-        rows += [_row(dtype, made[0], held_back, lowest, rounds) for lowest in LOWEST]
+        rows += [_row(dtype, made[0], held_out, lowest, rounds) for lowest in LOWEST]
     note = (
-        f"{N_TOKENS:,} held-back tokens in sequences of {SEQ_LEN}; every answer has a merged layer to make. The one "
+        f"{N_TOKENS:,} held-out tokens in sequences of {SEQ_LEN}; every answer has a merged layer to make. The one "
         f"pass before the first answer took {' and '.join(prepared)}."
     )
     return markdown(columns, rows) + "\n\n" + note
 
 
-def _row(
-    dtype: str, whatif: WhatIf, held_back: torch.Tensor, lowest: int, rounds: int
-) -> tuple[str | int | float, ...]:
+def _row(dtype: str, whatif: WhatIf, held_out: torch.Tensor, lowest: int, rounds: int) -> tuple[str | int | float, ...]:
     edited = LayerRunner(whatif.build(_question(whatif, lowest, 0)))
     asked = iter(range(1, rounds + 2))
 
@@ -51,10 +49,10 @@ def _row(
         assert not whatif.answer(_question(whatif, lowest, next(asked))).cached
 
     def necessary() -> None:
-        suffix_and_head(whatif, edited, lowest, held_back)
+        suffix_and_head(whatif, edited, lowest, held_out)
 
     def whole() -> None:
-        come.perplexity(replay(whatif.bundle, whatif.plan(_question(whatif, lowest, 0))), held_back)
+        come.perplexity(replay(whatif.bundle, whatif.plan(_question(whatif, lowest, 0))), held_out)
 
     answer(), necessary()  # both once for nothing: the machine warms up
     answers, base, evaluations = in_turn([answer, necessary, whole], rounds)

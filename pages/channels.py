@@ -9,10 +9,10 @@ import streamlit as st
 from app.components import widgets
 from app.figures import channels as figures
 from app.figures import heads, one_layer
-from app.plan import kept_units
 from app.state import session, visit, widget_state
 from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.pruning.kept_units import KeptByLayer, KeptUnits
 
 PARTS = {"ffn": "Feed-forward", "attention": "Attention"}
 VIEWS: dict[figures.View, str] = {"percentile": "Percentile in its layer", "raw": "Raw", "sorted": "Sorted"}
@@ -46,7 +46,7 @@ def page() -> None:
     first, last = widget_state.keep_range("zoom", 0, values.shape[1] - 1)
     st.caption(f"{reading(session.value('view'), last - first + 1)} Click a row to open the layer.")
     widgets.example_note()
-    plan = kept_units.now(measured, facts)
+    plan = visit.units_kept(measured, facts)
     _controls()
     kept = None if plan is None else plan.layers.get(session.value("layer"))
     _overview(values, facts, part, plan)
@@ -89,7 +89,7 @@ def _controls() -> None:
         widgets.info("What is sensitivity?", FORMULA, key="formula-sensitivity")
 
 
-def _overview(values: np.ndarray, facts: Facts, part: str, plan: kept_units.Keeping | None) -> None:
+def _overview(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) -> None:
     last = values.shape[1] - 1
     span = session.value("zoom")
     figure = figures.heatmap(
@@ -103,7 +103,7 @@ def _overview(values: np.ndarray, facts: Facts, part: str, plan: kept_units.Keep
         kept=None if plan is None else plan.shares(facts, part),
         group_size=facts.head_dim if part == "attention" else None,
     )
-    widgets.figure(
+    widgets.chart(
         figure,
         key="channel-map",
         on_select=_open_clicked,
@@ -139,7 +139,7 @@ def _forget_bin() -> None:
     widget_state.forget("zoom")  # the other part counts other units
 
 
-def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: kept_units.Kept | None) -> None:
+def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: KeptUnits | None) -> None:
     head, choose = st.columns([3, 1], vertical_alignment="bottom")
     with choose:
         st.selectbox("Layer", list(range(facts.layers)), key="layer")
@@ -154,7 +154,7 @@ def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: kept_units.Kep
     # The table of attention channels has a column more: their head.
     curve, histogram, table = st.columns([1, 0.9, 1.15] if part == "ffn" else [0.91, 0.95, 1.34], gap="medium")
     with curve:
-        widgets.figure(
+        widgets.chart(
             one_layer.sorted_curve(
                 row,
                 layer=layer,
@@ -167,7 +167,7 @@ def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: kept_units.Kep
             alt="Sensitivities of the layer, loudest first",
         )
     with histogram:
-        widgets.figure(
+        widgets.chart(
             one_layer.distribution(row, layer=layer, layers=facts.layers, kept=is_kept, unit=UNITS[part]),
             key="distribution",
             alt="Distribution of the layer's sensitivities",
@@ -224,19 +224,19 @@ def _zoom_to(first: int, last: int, channels: int) -> None:
     session.put("zoom", (max(0, first - margin), min(channels - 1, last + margin)))
 
 
-def _heads(measured: Measurement, facts: Facts, kept: kept_units.Kept | None) -> None:
+def _heads(measured: Measurement, facts: Facts, kept: KeptUnits | None) -> None:
     st.header("Attention heads")
     layer = session.value("layer")
     whole, one = st.columns([1.2, 1], gap="medium")
     with whole:
-        widgets.figure(
+        widgets.chart(
             heads.heads(measured.head_sensitivity.numpy(), facts.num_key_value_heads, selected=layer),
             key="head-map",
             on_select=_open_head_row,
             alt="Sensitivity of every head of every layer",
         )
     with one:
-        widgets.figure(
+        widgets.chart(
             heads.layer_heads(
                 measured.head_sensitivity[layer].numpy(),
                 measured.kv_group_sensitivity[layer].numpy(),

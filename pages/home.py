@@ -10,13 +10,14 @@ from streamlit.errors import StreamlitAPIException
 
 import come
 import come.runs
-from app.components import cost_line, example_runs, glossary, plain_text, widgets
+from app import example_runs, formats
+from app.components import cost_line, glossary, widgets
 from app.figures import compare as figures
 from app.run import demo, sentences
-from app.state import session
+from app.state import cached, session
 from come.errors import ComeError
-from come.models import Facts, describe
 from come.report import comparison, verdict
+from come.report.metrics import number
 from come.runs import Run
 
 RECENT = 5
@@ -73,17 +74,17 @@ def _demo() -> None:
     if problem:
         st.error(problem, icon=":material/error:")
     try:
-        facts = _bundled()
+        facts = cached.facts(demo.CHOICE.model)
     except ComeError as error:
-        st.warning(plain_text.sentence(str(error)), icon=":material/error:")
+        st.warning(formats.sentence(str(error)), icon=":material/error:")
         return
     st.caption(
         f"CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers, calibrated on "
-        f"{demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text} and judged on held-back ones. "
+        f"{demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text} and judged on held-out ones. "
         "It is a real run. It keeps only the plans; on the run's page you can make the model from its plan and "
         "download it."
     )
-    widgets.expected(cost_line.cost(demo.requests(), facts, None))
+    cost_line.draw(cost_line.cost(demo.requests(), facts, None))
     if not facts.converted:
         st.caption("The first time, the model is converted once, which takes about half a minute.")
 
@@ -103,16 +104,11 @@ def _open_demo(running_now: Run | None) -> None:
     st.switch_page(widgets.PAGES / "run.py")
 
 
-@st.cache_data(ttl=60, show_spinner=False)
-def _bundled() -> Facts:
-    return describe(demo.CHOICE.model)
-
-
 # --- the example -------------------------------------------------------------------------------------
 
 
 def _picture() -> None:
-    """The shipped example's figure, with its verdict."""
+    """The shipped example's chart, with its verdict."""
     entries = comparison.entries(example_runs.runs())
     results = [entry.pruned for entry in entries if entry.pruned]
     originals = [entry.original for entry in entries if entry.original]
@@ -122,7 +118,7 @@ def _picture() -> None:
     figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
     first, *rest = verdict.sentences(results, originals)
     figure.update_layout(title_text=first, height=360)
-    widgets.figure(figure, key="home-example", alt=f"Perplexity against layers left. {first} {' '.join(rest)}")
+    widgets.chart(figure, key="home-example", alt=f"Perplexity against layers left. {first} {' '.join(rest)}")
     st.caption(
         f"{' '.join(rest)} :material/bookmark: Shipped example: {len(results)} runs on the bundled model, computed by "
         "this program; bars are ± 1 standard error."
@@ -137,22 +133,22 @@ def _recent() -> None:
     rows = [(run, row) for run in come.runs.list_runs()[:RECENT] if (row := sentences.row(run))]
     st.header("Recent runs")
     if not rows:
-        st.markdown("None yet. What you run stays here, with its plan and its figures.")
+        st.markdown("None yet. What you run stays here, with its plan and its numbers.")
         return
     for run, row in rows:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            widgets.next_step("run", plain_text.literal(str(row["name"])), ":material/play_circle:", run=run.id)
+            widgets.next_step("run", formats.literal(str(row["name"])), ":material/play_circle:", run=run.id)
             st.caption(recent_sentence(row))
 
 
 def recent_sentence(row: dict[str, object]) -> str:
     """How a run of the table of runs went, in a few words (markdown)."""
     when = row["queued"]
-    words = [sentences.STATUS[str(row["status"])], plain_text.literal(f"{row['method']} on {row['model']}")]
+    words = [sentences.STATUS[str(row["status"])], formats.literal(f"{row['method']} on {row['model']}")]
     if row["layers"] is not None:
         words.append(f"{row['layers']} layers")
     if isinstance(row["perplexity"], float):
-        words.append(f"perplexity {figures.number(row['perplexity'])}")
+        words.append(f"perplexity {number(row['perplexity'])}")
     if isinstance(when, datetime):
         words.append(f"{when:%d %b %H:%M}")
     return " · ".join(words)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.components import example_runs, plain_text, widgets
+from app import example_runs, formats
+from app.components import run_labels, widgets
 from app.figures import inspect, inspect_agreement, inspect_tree
-from app.inspect import found_unit, opened_layer, opened_run
-from app.inspect.opened_run import Subject
+from app.inspect import follow_unit, inspected_run, new_layer
+from app.inspect.inspected_run import Inspected
 from app.state import session, widget_state
 from come.errors import ComeError
 from come.plan.agreement import agreement
@@ -28,7 +29,7 @@ key and value head with the query heads that share it. Both are read off the pla
 
 def page() -> None:
     st.title("Inspect")
-    runs = opened_run.runs()
+    runs = inspected_run.runs()
     if not runs:
         widgets.empty_state(
             "No run with a plan yet",
@@ -40,47 +41,47 @@ def page() -> None:
     st.caption("Which pieces of which layers the pruned model is made of. Click a layer to open it.")
     run = _choose(runs)
     try:
-        subject = opened_run.subject(run)
+        inspected = inspected_run.inspect(run)
     except ComeError as error:
-        st.error(plain_text.sentence(str(error)), icon=":material/error:")
+        st.error(formats.sentence(str(error)), icon=":material/error:")
         return
     if example_runs.is_example(run):
         st.caption(":material/bookmark: Shipped example: computed by this program on the bundled model.")
     if run.state().active:
         st.info("The run is still at work: this is its plan so far. Reload to see more of it.")
-    new_layers = list(range(len(subject.ffn.final)))
-    widget_state.keep_among("new-layer", new_layers, subject.ffn.most_mixed())
+    new_layers = list(range(len(inspected.ffn.final)))
+    widget_state.keep_among("new-layer", new_layers, inspected.ffn.most_mixed())
     part: Part = session.value("part")
     picture, opened = st.columns([1.15, 1], gap="large")
     with picture:
-        _puzzle(subject, part)
+        _puzzle(inspected, part)
     with opened:
-        opened_layer.pieces(subject)
-        opened_layer.tiles(subject, part)
-    if opened_layer.by_unit(subject, part):
+        new_layer.pieces(inspected)
+        new_layer.tiles(inspected, part)
+    if new_layer.by_unit(inspected, part):
         curves, found = st.columns([1.15, 1], gap="large")
         with curves:
-            opened_layer.curves(subject, part)
+            new_layer.curves(inspected, part)
         with found:
-            found_unit.section(subject, part)
+            follow_unit.section(inspected, part)
     else:
-        found_unit.section(subject, part)
-    _tree(subject, part)
-    _two_runs(subject, part, runs)
+        follow_unit.section(inspected, part)
+    _tree(inspected, part)
+    _two_runs(inspected, part, runs)
 
 
 def _choose(runs: list[Run]) -> Run:
     """The run that is looked at, and the part of it."""
     by_id = {run.id: run for run in reversed(runs)}
     ids = list(dict.fromkeys(run.id for run in runs))
-    widget_state.keep_among("run", ids, opened_run.first_shown(runs).id, passing=True)
+    widget_state.keep_among("run", ids, inspected_run.first_shown(runs).id, passing=True)
     widget_state.keep_among("part", list(inspect.NAMES), "ffn")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(
             "Run",
             ids,
             key="run",
-            format_func=opened_run.labelled(runs).__getitem__,
+            format_func=run_labels.of_runs(runs).__getitem__,
             on_change=_open_most_mixed,
             args=(by_id,),
             width=460,
@@ -95,19 +96,19 @@ def _choose(runs: list[Run]) -> Run:
 def _open_most_mixed(by_id: dict[str, Run]) -> None:
     """Another run: the layer that was open means nothing there."""
     try:
-        session.put("new-layer", opened_run.subject(by_id[session.value("run")]).ffn.most_mixed())
+        session.put("new-layer", inspected_run.inspect(by_id[session.value("run")]).ffn.most_mixed())
     except ComeError:
         session.put("new-layer", 0)  # the page says what is wrong with it
 
 
-def _puzzle(subject: Subject, part: Part) -> None:
-    widgets.figure(
-        inspect.puzzle(subject.origins(part), session.value("new-layer")),
+def _puzzle(inspected: Inspected, part: Part) -> None:
+    widgets.chart(
+        inspect.puzzle(inspected.origins(part), session.value("new-layer")),
         key="puzzle-map",
         on_select=_open_clicked,
         alt="Ribbons from the layers of the original to those of the pruned model; the table beside it lists one layer",
     )
-    if not subject.counted:
+    if not inspected.counted:
         st.caption("The model cannot be read now, so layers are shown whole, without counts.")
 
 
@@ -117,19 +118,19 @@ def _open_clicked() -> None:
         session.put("new-layer", int(points[0]["customdata"][0]))
 
 
-def _tree(subject: Subject, part: Part) -> None:
+def _tree(inspected: Inspected, part: Part) -> None:
     st.header("Step by step")
-    widgets.figure(
-        inspect_tree.tree(subject.origins(part), [step.describe() for step in subject.plan.steps]),
+    widgets.chart(
+        inspect_tree.tree(inspected.origins(part), [step.describe() for step in inspected.plan.steps]),
         key="merge-tree",
         alt="The layers from the original, above, to the pruned model, below, one row per step",
     )
     with st.expander("The steps in words"):
-        st.markdown("\n".join(f"{number}. {step.describe()}" for number, step in enumerate(subject.plan.steps, 1)))
+        st.markdown("\n".join(f"{number}. {step.describe()}" for number, step in enumerate(inspected.plan.steps, 1)))
 
 
-def _two_runs(subject: Subject, part: Part, runs: list[Run]) -> None:
-    candidates = {run.id: run for run in opened_run.others(subject, runs)}
+def _two_runs(inspected: Inspected, part: Part, runs: list[Run]) -> None:
+    candidates = {run.id: run for run in inspected_run.others(inspected, runs)}
     st.header("Two runs")
     if not candidates:
         st.caption("Finish a second run of this model to see here how many units both runs keep.")
@@ -137,15 +138,15 @@ def _two_runs(subject: Subject, part: Part, runs: list[Run]) -> None:
     ids = list(candidates)
     first = next((run.id for run in candidates.values() if run.config.method.startswith("come")), ids[0])
     widget_state.keep_among("other", ids, first)
-    names = opened_run.labelled(candidates.values())
+    names = run_labels.of_runs(candidates.values())
     st.selectbox("Compare with", ids, key="other", width=460, format_func=names.__getitem__)
-    origins = subject.origins(part)
+    origins = inspected.origins(part)
     try:
-        other = opened_run.followed_like(candidates[session.value("other")], origins)
+        other = inspected_run.followed_like(candidates[session.value("other")], origins)
     except ComeError as error:
-        st.warning(plain_text.sentence(str(error)))
+        st.warning(formats.sentence(str(error)))
         return
-    widgets.figure(
+    widgets.chart(
         inspect_agreement.agreement(agreement(origins, other), part),
         key="agreement",
         alt="Jaccard overlap of the units that both runs keep, by original layer",

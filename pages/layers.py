@@ -8,9 +8,10 @@ from typing import Any
 import streamlit as st
 
 import come
-from app.components import plain_text, widgets
+from app import formats
+from app.components import widgets
 from app.figures import layers as figures
-from app.plan import kept_units
+from app.figures.similarity import KINDS, similarity
 from app.state import session, visit, widget_state
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
@@ -49,7 +50,7 @@ def page() -> None:
     widget_state.keep_among("first", list(range(facts.layers - 1)), best[0])
     widget_state.keep_among("last", list(range(1, facts.layers)), best[1])
     window = (session.value("first"), session.value("last"))
-    kept = kept_units.now(measured, facts)
+    kept = visit.units_kept(measured, facts)
     planned = [] if kept is None else kept.windows
     _row(measured, planned, window)
     matrix, card = st.columns([1.3, 1], gap="large")
@@ -66,7 +67,7 @@ def _row(measured: Measurement, planned: list[tuple[int, int]], window: tuple[in
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control("Scale of BI and SBI", ["linear", "log"], key="heights", required=True)
         widgets.info("What are BI and SBI?", FORMULAS, key="formula-influence")
-    widgets.figure(
+    widgets.chart(
         figures.influence(
             measured.block_influence.numpy(),
             measured.skip_influence.numpy(),
@@ -82,14 +83,14 @@ def _row(measured: Measurement, planned: list[tuple[int, int]], window: tuple[in
     )
     st.caption(
         "Blue lines over the tiles: merges of your plan. Red outline: the window that is open below. "
-        "Dashes: the same figures, measured on each half of the text."
+        "Dashes: the same numbers, measured on each half of the text."
     )
 
 
 def _matrix(
     measured: Measurement, best: tuple[int, int], window: tuple[int, int], planned: list[tuple[int, int]]
 ) -> None:
-    kinds = [kind for kind in figures.KINDS if kind in measured.similarity]
+    kinds = [kind for kind in KINDS if kind in measured.similarity]
     if not kinds:
         st.info("This analysis holds no similarity matrix.")
         return
@@ -97,13 +98,13 @@ def _matrix(
     st.segmented_control(
         "Similarity",
         kinds,
-        format_func=lambda kind: figures.KINDS[kind][0],
+        format_func=lambda kind: KINDS[kind][0],
         key="similarity",
         required=True,
     )
     kind = session.value("similarity")
-    widgets.figure(
-        figures.similarity(measured.similarity[kind].numpy(), kind=kind, best=best, selected=window, planned=planned),
+    widgets.chart(
+        similarity(measured.similarity[kind].numpy(), kind=kind, best=best, selected=window, planned=planned),
         key="similarity-map",
         width=720,
         on_select=_open_clicked,
@@ -111,7 +112,7 @@ def _matrix(
     )
     tokens = measured.cka_tokens if kind == "cka" else measured.n_tokens
     st.caption(
-        f"{figures.KINDS[kind][1][0].upper()}{figures.KINDS[kind][1][1:]}, over {tokens:,} tokens. "
+        f"{KINDS[kind][1][0].upper()}{KINDS[kind][1][1:]}, over {tokens:,} tokens. "
         "Red: the best window; black: the open one; dotted: your plan. Click a cell to open its window."
     )
 
@@ -137,20 +138,20 @@ def _card(measured: Measurement, facts: Facts) -> None:
     try:
         (found,) = come.draft(measured, windows=[(first, last)], model=facts)
     except ComeError as error:
-        st.warning(plain_text.sentence(str(error)))
+        st.warning(formats.sentence(str(error)))
         return
     removed = last - first
     shown = {
         "SBI": "not measured" if math.isnan(found.skip_influence) else f"{found.skip_influence:.4f}",
         **{
-            figures.KINDS[kind][0]: f"{matrix[first, last + 1]:.4f}"
+            KINDS[kind][0]: f"{matrix[first, last + 1]:.4f}"
             for kind in ("cosine", "cka")
             if (matrix := measured.similarity.get(kind)) is not None
         },
-        "Parameters removed": widgets.human_count(removed * facts.layer_parameters),
+        "Parameters removed": formats.human_count(removed * facts.layer_parameters),
     }
     widgets.facts_grid(shown)
-    widgets.figure(
+    widgets.chart(
         figures.puzzle(first, found.ratio, found.kv_groups, found.channels, facts.layers),
         key="puzzle",
         alt="What the merged layer keeps of each of its sources",

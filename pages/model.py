@@ -8,13 +8,14 @@ from typing import Any
 
 import streamlit as st
 
-from app.components import plain_text, uploads, widgets
+from app import formats
+from app.components import widgets
 from app.figures import model as figures
 from app.state import session, visit
 from come.errors import ComeError
 from come.export.gguf_families import writable_families
 from come.models import FAMILIES, Facts, known_models
-from come.serving import limits
+from come.serving import limits, uploads
 from come.text import known_texts
 
 TOKENS = [1024, 2048, 4096, 8192, 16384, 32768, 65536]
@@ -45,7 +46,7 @@ def page() -> None:
         try:
             facts = visit.facts()
         except ComeError as error:
-            st.error(plain_text.sentence(str(error)), icon=":material/error:")
+            st.error(formats.sentence(str(error)), icon=":material/error:")
             return
         _facts(facts)
         _analyse(facts)
@@ -94,7 +95,7 @@ def _choose_text() -> None:
         key="token-count",
         format_func=lambda count: f"{count:,}",
         on_change=lambda: _choose(tokens=session.value("token-count")),
-        help="More tokens, steadier figures, more time.",
+        help="More tokens, steadier numbers, more time.",
     )
     with st.expander("Own text, sequence length, seed"):
         if limits.current().own_files:
@@ -136,13 +137,13 @@ def _take_upload() -> None:
 
 
 def _facts(facts: Facts) -> None:
-    st.header(plain_text.literal(facts.title))
+    st.header(formats.literal(facts.title))
     if not facts.supported:
-        st.warning(plain_text.sentence(facts.reason), icon=":material/block:")
+        st.warning(formats.sentence(facts.reason), icon=":material/block:")
         return
     groups = facts.num_attention_heads // max(facts.num_key_value_heads, 1)
     shown = {
-        "Parameters": widgets.human_count(facts.parameters),
+        "Parameters": formats.human_count(facts.parameters),
         "Layers": f"{facts.layers}",
         "Hidden size d": f"{facts.hidden_size:,}",
         "FFN channels per layer": f"{facts.intermediate_size:,}",
@@ -153,12 +154,12 @@ def _facts(facts: Facts) -> None:
         "Family": f"{facts.model_type}, supported",
         "License": facts.license or "not stated",
         **{
-            f"Weights in {dtype}": widgets.human_bytes(facts.bytes_at(facts.layers, dtype))
+            f"Weights in {dtype}": formats.human_bytes(facts.bytes_at(facts.layers, dtype))
             for dtype in ("float32", "bfloat16")
         },
     }
     widgets.facts_grid(shown)
-    widgets.figure(
+    widgets.chart(
         figures.parameters_by_part(facts.parameters_by_part, facts.layers),
         key="parts",
         alt="Parameters of the model by part",

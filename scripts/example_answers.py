@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from app.components import example_runs
-from app.plan import planning, whatif_question, whatif_shipped
-from app.plan.whatif_job import Predicted
-from app.playground import candidates, conversation
+from app import example_runs
+from app.plan.whatif import ask, example
+from app.plan.whatif.ask import Predicted
+from app.playground import candidates
+from app.playground.generation import Asked, Generation, record
+from app.state import foreseen
 from app.state.choice import Choice, Draft
 from come.measurement.measurement import Measurement
 from come.models import describe
@@ -36,10 +38,10 @@ def predict() -> None:
     run = example_runs.run_for(Choice().model)
     assert run is not None
     measured = Measurement.load(run.path / "analysis.safetensors")
-    found = planning.forecast(Draft(), measured, describe(Choice().model))
-    subject, question = whatif_question.subject(Choice(), run), whatif_question.question(Draft(), found)
+    found = foreseen.forecast(Draft(), measured, describe(Choice().model))
+    subject, question = ask.subject(Choice(), run), ask.question(Draft(), found)
     original, answer = (client.whatif(subject, each) for each in (Question(), question))
-    whatif_shipped.record(subject, question, Predicted(original, answer))
+    example.record(subject, question, Predicted(original, answer))
 
 
 def talk() -> None:
@@ -49,17 +51,17 @@ def talk() -> None:
     runs = sorted((run for run in shipped if "-come-" in run), key=lambda run: -(shipped[run].layers or 0))
     plans = {run: shipped[run].plan for run in runs}
     prompt = next(iter(candidates.QUESTIONS.values()))
-    asked = conversation.Asked(offer.model, prompt, plans, offer.names, SAMPLING)
-    subject = whatif_question.subject(Choice(), None)
+    asked = Asked(offer.model, prompt, plans, offer.names, SAMPLING)
+    subject = ask.subject(Choice(), None)
     paths = {run: Path(plan) for run, plan in plans.items()}
     said = list(client.generate(subject, prompt, paths, SAMPLING))
-    new = conversation.Talk(asked)
+    new = Generation(asked)
     for each in said:
         new.add(each)
     text = new.whole_text()
     kl = [max(each) for each in zip(*client.along(subject, text, paths).kl.values(), strict=True)]
     found = client.along(subject, text, paths, at=kl.index(max(kl)))  # opened where they lie farthest from the original
-    conversation.record(new, said, found, candidates.RECORDING)
+    record(new, said, found, candidates.RECORDING)
 
 
 if __name__ == "__main__":

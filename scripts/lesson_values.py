@@ -50,8 +50,8 @@ def main() -> None:
         metadata={"layer": str(layer), "words": json.dumps(words, ensure_ascii=False)},
     )
     subject = material.subject(run)
-    held_back = tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
-    engine = what_if(bundle, held_back, measured)
+    held_out = tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
+    engine = what_if(bundle, held_out, measured)
     answers: dict[str, Any] = {"original": engine.answer(Question()).model_dump()}
     for first, last in material.pairs(measured):
         for how in material.HOWS:

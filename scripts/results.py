@@ -18,9 +18,9 @@ from plotly.offline import get_plotlyjs
 
 import come
 import come.runs
-from app.compare import chart
 from app.figures import compare as figures
 from come.report import comparison, tables
+from come.report.chart import chart_of, notes
 from come.report.comparison import Entry
 from come.report.measured import Result
 from come.report.metrics import LAYERS, metric
@@ -52,10 +52,10 @@ def main() -> None:
     print(f"{chosen[0].title}; {comparison.count(chosen)}.\n")
     print(table(chosen))
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, (drawn, notes) in drawings(chosen).items():
+    for name, (drawn, remarks) in drawings(chosen).items():
         target = options.out / f"sweep-{name}.svg"
         target.write_bytes(svg(drawn))
-        print(f"{target}: {' '.join(notes)}", file=sys.stderr)
+        print(f"{target}: {' '.join(remarks)}", file=sys.stderr)
 
 
 def largest(runs: list[Run]) -> list[Entry]:
@@ -73,10 +73,10 @@ def drawings(chosen: list[Entry]) -> dict[str, tuple[go.Figure, list[str]]]:
     results, originals = _sides(chosen)
     made = {}
     for key in DRAWN:
-        shown = chart.shown(results, originals, metric(key), LAYERS)
+        shown = chart_of(results, originals, metric(key), LAYERS)
         if shown.points:
             figure = figures.lines(shown.points, shown.original, shown.metric, LAYERS, list(come.methods()))
-            made[key] = (figure, chart.notes(shown))
+            made[key] = (figure, notes(shown))
     return made
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.components.widgets import duration, human_bytes
+import streamlit as st
+
+from app.formats import duration, human_bytes
 from come.errors import ComeError
 from come.estimation.cost import estimate
 from come.estimation.device import known_device
@@ -46,3 +48,10 @@ def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | No
         f"{human_bytes(disk)} on disk (estimate, from the speed of {device.name}).",
         warnings,
     )
+
+
+def draw(found: Cost) -> None:
+    """What runs will take, and what does not fit."""
+    st.caption(found.sentence)
+    for warning in found.warnings:
+        st.warning(warning, icon=":material/memory:")

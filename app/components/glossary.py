@@ -1,11 +1,11 @@
-"""The figures that more than one page shows, explained: what an info mark opens (markdown, LaTeX)."""
+"""The metrics that more than one page shows, explained: what an info mark opens (markdown, LaTeX)."""
 
 from __future__ import annotations
 
 PERPLEXITY = r"""
 **Perplexity** says how surprised a model is by text that it has not seen: the exponential of its mean loss over $N$
 predicted tokens, $\exp\bigl(-\frac1N\sum_t \log p(x_t \mid x_{<t})\bigr)$. At 10 it is as unsure as if it had to choose
-among 10 equally likely tokens. Lower is better; figures on different texts do not compare.
+among 10 equally likely tokens. Lower is better; numbers on different texts do not compare.
 """
 
 KL = r"""
@@ -23,6 +23,6 @@ $\frac{{\text{{pruned}} - \text{{chance}}}}{{\text{{original}} - \text{{chance}}
 **Speed-up**: tokens per second over the original's, both timed in turns on this machine. Prefill reads a prompt, decode
 writes one token after another.
 
-**±** is one standard error; what the bars of a figure are is said under it. **Ringed** runs are the Pareto front: no
+**±** is one standard error; what the bars of a chart are is said under it. **Ringed** runs are the Pareto front: no
 other is both smaller and better.
 """

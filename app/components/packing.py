@@ -7,8 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import downloads
-from app.components import plain_text, widgets
+from app import downloads, formats
 from app.state import session
 from come.errors import ComeError
 from come.runs import Run
@@ -44,7 +43,7 @@ def _packed(run: Run, what: str, label: str, size: int, working: bool) -> None:
             on_click=begin,
             args=(pack.start, run, what),
             disabled=not session.owns(run),
-            help=f"Written on the server's disk, about {widgets.human_bytes(size)}; then it is sent from there."
+            help=f"Written on the server's disk, about {formats.human_bytes(size)}; then it is sent from there."
             if session.owns(run)
             else NOT_YOURS,
         )
@@ -52,18 +51,18 @@ def _packed(run: Run, what: str, label: str, size: int, working: bool) -> None:
 
 def _download(run: Run, found: Packed) -> None:
     assert found.file is not None
-    label = f"Download {widgets.human_bytes(found.bytes)}"
+    label = f"Download {formats.human_bytes(found.bytes)}"
     if downloads.served:
         where = downloads.address(run, found.file.name)
         st.link_button(label, where, type="primary", icon=":material/download:")
     elif found.bytes <= THROUGH_MEMORY:
         small(found.file, label, downloads.KINDS[found.file.suffix], f"packed-{found.file.name}")
     elif is_demo():
-        size = widgets.human_bytes(found.bytes)
+        size = formats.human_bytes(found.bytes)
         st.caption(f"This server cannot send {size}. Download the plan and make the model with `come rebuild`.")
     else:
         st.markdown(
-            f"It is ready, {widgets.human_bytes(found.bytes)}, in the file below. This server was started without "
+            f"It is ready, {formats.human_bytes(found.bytes)}, in the file below. This server was started without "
             "`app/serve.py`, so sending it would need as much memory."
         )
         st.code(str(found.file), language=None, wrap_lines=True)
@@ -84,12 +83,10 @@ def begin(start: Callable[..., None], *arguments: object) -> None:
 
 def at_work(job: SideJob) -> None:
     """What a job does now."""
-    st.markdown(
-        f":material/progress_activity: {plain_text.sentence(job.message) or 'At work'} … You may leave this page."
-    )
+    st.markdown(f":material/progress_activity: {formats.sentence(job.message) or 'At work'} … You may leave this page.")
 
 
 def failed(job: SideJob) -> None:
     """How a job failed, if it did."""
     if job.status == "failed":
-        st.error(plain_text.sentence(f"{job.error} {job.hint}"), icon=":material/error:")
+        st.error(formats.sentence(f"{job.error} {job.hint}"), icon=":material/error:")

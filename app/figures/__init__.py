@@ -1,1 +1,1 @@
-"""Figures: pure functions from arrays to plotly figures. Nothing here imports streamlit."""
+"""Charts: pure functions from arrays to plotly figures. Nothing here imports streamlit."""

@@ -1,4 +1,4 @@
-"""Figures of channel and head sensitivity: arrays in, plotly figures out.
+"""Charts of channel and head sensitivity: arrays in, plotly figures out.
 
 Arrays are (layers, channels) or (layers, heads) of sensitivities S_j = mean|x_j| * sum_i |W_ij|, all >= 0.
 """

@@ -1,4 +1,4 @@
-"""Figures of the compare page: a metric against what is left of the model, one line a method.
+"""Charts of the compare page: a metric against what is left of the model, one line a method.
 
 Pure functions: points in, a plotly figure out.
 """
@@ -12,11 +12,11 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.compare_axes import ABOVE, ceiling, horizontal, lines_aside, logarithmic, vertical
+from app.figures.compare_axes import horizontal, lines_aside, vertical
 from app.figures.method_style import Style, style
+from come.report.chart import ABOVE, ceiling, logarithmic
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, SIZES, Metric, Size
-from come.report.metrics import number as number
 from come.report.points import Point, as_html, best_by_size, front, points
 
 INK = "#858d99"  # the original: reads on white and on black

@@ -1,44 +1,16 @@
-"""The axes of the compare page's figures: which scale, which ticks, and where points stand."""
+"""The axes of the compare page's charts: which scale, which ticks, and where points stand."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import median
 
 import plotly.graph_objects as go
 
+from come.report.chart import TICKS
 from come.report.metrics import Metric, Size
 from come.report.points import Point
-
-ROOM = 4.0  # times the median of the size at which that is largest: so far up goes an axis that cannot show all
-FAR = 5.0  # times that: what lies within is worth a longer axis
-ABOVE = 1.2  # times its last tick: there stand the arrows of what is off it, and once more above that it ends
-TICKS = [base * 10.0**power for power in range(-4, 300) for base in (1, 2, 5)]
-
-
-def logarithmic(drawn: Sequence[Point], original: Point | None, metric: Metric) -> bool:
-    """Whether the metric is one for a logarithmic axis, and its values are far apart."""
-    held = [point.value for point in [*drawn, *([original] if original else [])] if point.value > 0]
-    return metric.log and bool(held) and max(held) / min(held) > 8 and all(point.value > 0 for point in drawn)
-
-
-def ceiling(drawn: Sequence[Point], original: Point | None, metric: Metric) -> float | None:
-    """Where a logarithmic axis ends, so that a few models that fell to pieces do not squeeze all the others together.
-
-    Returns:
-        The highest value that is drawn where it is; None where the axis shows everything.
-    """
-    if not (metric.lower and logarithmic(drawn, original, metric)):
-        return None
-    by_size: dict[int | None, list[float]] = {}
-    for point in drawn:
-        by_size.setdefault(point.layers, []).append(point.value)
-    limit = ROOM * max(median(values) for values in by_size.values())
-    if max(point.value for point in drawn) <= FAR * limit:
-        return None
-    return next(tick for tick in TICKS if tick >= limit) * ABOVE**2
 
 
 def lines_aside(drawn: Sequence[Point], original: Point | None, names: Sequence[str], size: Size) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Figures of attention heads and of the KV groups they share: arrays in, plotly figures out."""
+"""Charts of attention heads and of the KV groups they share: arrays in, plotly figures out."""
 
 from __future__ import annotations
 

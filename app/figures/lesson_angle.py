@@ -1,4 +1,4 @@
-"""The lesson's figure of influence: the hidden state before and after a window, at the angle that was measured.
+"""The lesson's chart of influence: the hidden state before and after a window, at the angle that was measured.
 
 Pure functions: numbers in, a plotly figure out.
 """

@@ -1,12 +1,13 @@
-"""The lesson's figures of perplexity: a few models beside each other, with their uncertainty.
+"""Bars of the lesson: perplexities, parameters, one channel's activations, the answers of the quiz.
 
-Pure functions: numbers in, a plotly figure out.
+Pure functions: values in, a plotly figure out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
@@ -57,3 +58,87 @@ def parts(names: Sequence[str], values: Sequence[int], moved: Sequence[bool], ti
     theme.finish(figure, title, x="Parameters of one layer", height=105 + 34 * len(names))
     figure.update_xaxes(fixedrange=True)
     return figure.update_yaxes(autorange="reversed", fixedrange=True, ticksuffix="  ")
+
+
+def activations(
+    words: Sequence[str], values: np.ndarray, *, moved: int, original: float, color: str, title: str
+) -> go.Figure:
+    """The activation of a channel at each token, the moved one marked, and their mean.
+
+    Args:
+        words: the tokens, as they read.
+        values: |x_t|, with the moved one as it is now, (tokens,).
+        moved: which token's value may be moved. original: what it was.
+        color: of the channel's layer. title: the finding.
+    """
+    figure = go.Figure(
+        go.Bar(
+            x=list(range(len(words))),
+            y=values,
+            marker={"color": [theme.MARK if place == moved else color for place in range(len(words))]},
+            customdata=[shown(word) for word in words],
+            hovertemplate="token “%{customdata}”: |x| = %{y:.3g}<extra></extra>",
+        )
+    )
+    figure.add_hline(
+        y=float(values.mean()),
+        line={"color": theme.MARK, "width": 1.5, "dash": "dash"},
+        annotation={"text": f"mean {values.mean():.3g}", "font": {"size": 12}},
+        annotation_position="top right",
+    )
+    if original != values[moved]:
+        figure.add_trace(
+            go.Scatter(
+                x=[moved],
+                y=[original],
+                mode="markers",
+                marker={"symbol": "line-ew", "size": 26, "line": {"width": 2.5, "color": theme.MARK}},
+                hovertemplate="as it was: |x| = %{y:.3g}<extra></extra>",
+            )
+        )
+    theme.finish(figure, title, x="Token", y="Activation |x| (no unit)", height=340)
+    figure.update_xaxes(
+        tickvals=list(range(len(words))), ticktext=[shown(word) for word in words], tickangle=-50, fixedrange=True
+    )
+    return figure.update_yaxes(rangemode="tozero", fixedrange=True)
+
+
+def shown(word: str) -> str:
+    """A token so that blanks and line breaks can be seen."""
+    return word.replace("\n", "↵").strip() or ("↵" if "\n" in word else "␣")
+
+
+def score(answered: Sequence[bool], right: Sequence[bool]) -> go.Figure:
+    """A tile a question; what it says is written under it, so that colour is not needed."""
+    words = ["right" if good else "wrong" if done else "open" for done, good in zip(answered, right, strict=True)]
+    colors = [
+        theme.ACCENT if good else theme.MARK if done else theme.QUIET
+        for done, good in zip(answered, right, strict=True)
+    ]
+    places = list(range(1, len(words) + 1))
+    figure = go.Figure(
+        go.Bar(
+            x=places,
+            y=[1] * len(words),
+            marker={"color": colors},
+            customdata=words,
+            hovertemplate="question %{x}: %{customdata}<extra></extra>",
+        )
+    )
+    theme.finish(figure, _title(answered, right), height=100)
+    figure.update_xaxes(
+        tickvals=places,
+        ticktext=[f"{place}: {word}" for place, word in zip(places, words, strict=True)],
+        tickangle=0,
+        tickfont={"size": 12},
+        showgrid=False,
+        fixedrange=True,
+    )
+    figure.update_yaxes(visible=False, fixedrange=True)
+    return figure.update_layout(bargap=0.06)
+
+
+def _title(answered: Sequence[bool], right: Sequence[bool]) -> str:
+    if not any(answered):
+        return f"{len(answered)} questions, none answered yet"
+    return f"{sum(right)} of {len(right)} right" + ("" if all(answered) else f", {len(answered) - sum(answered)} open")

@@ -1,4 +1,4 @@
-"""The lesson's figure of the loop: what was measured before a merge, and which window was taken.
+"""The lesson's chart of the loop: what was measured before a merge, and which window was taken.
 
 Pure functions: arrays in, a plotly figure out.
 """

@@ -1,4 +1,4 @@
-"""Figures of what a model is made of."""
+"""Charts of what a model is made of."""
 
 from __future__ import annotations
 

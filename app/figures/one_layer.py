@@ -1,4 +1,4 @@
-"""Figures of the channels of one layer: their curve and their distribution."""
+"""Charts of the channels of one layer: their curve and their distribution."""
 
 from __future__ import annotations
 

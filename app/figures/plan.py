@@ -1,4 +1,4 @@
-"""The figure of the plan page: the layers before and after.
+"""The chart of the plan page: the layers before and after.
 
 Pure functions: numbers in, a plotly figure out. A source layer has the same colour in both rows; what a layer
 loses is hatched grey; the coloured bands say which layer each piece of a new layer comes from.

@@ -1,4 +1,4 @@
-"""Figures of the run page: what each step of a finished run decided, and how its recovery was trained.
+"""Charts of the run page: what each step of a finished run decided, and how its recovery was trained.
 
 Pure functions: a run's history (results.json) or losses in, a plotly figure out.
 """

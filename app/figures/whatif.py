@@ -1,4 +1,4 @@
-"""The figure of what-if: every plan tried in a visit, by size and predicted quality."""
+"""The chart of what-if: every plan tried in a visit, by size and predicted quality."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.compare import number
+from come.report.metrics import number
 from come.serving.whatif.answer import Answer
 
 

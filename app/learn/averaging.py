@@ -8,12 +8,14 @@ import streamlit as st
 
 from app import theme
 from app.components import widgets
+from app.components.background_job import Job
 from app.figures import lesson_bars
-from app.learn import frame, material, measuring
+from app.learn import frame, material
 from app.learn.material import HOWS, Material
-from app.learn.measuring import Measuring
 from app.state import session, widget_state
+from come.serving.resident import client
 from come.serving.whatif.answer import Answer, change
+from come.serving.whatif.question import Merge, Question, Subject
 
 TITLE = "Why averaging hurts"
 IDEA = (
@@ -21,7 +23,40 @@ IDEA = (
     "strangers; **concatenation** keeps fewer channels, but each as it was learnt."
 )
 NAMES = {"original": "Original", "concatenate": "Concatenated", "average": "Averaged"}
+DOING = {"original": "Reading the text", "concatenate": "Concatenating", "average": "Averaging"}
+SUPERSEDED = "A newer question of yours took its place."
 _JOB = "_lesson_job"
+
+
+class Measuring(Job):
+    """A pair of layers joined in both ways, measured in the resident process.
+
+    Attributes:
+        pair: the two layers.
+        found: by "original" and by how, as they come.
+    """
+
+    def __init__(self, pair: tuple[int, int]) -> None:
+        super().__init__()
+        self.pair = pair
+        self.found: dict[str, Answer] = {}
+        self.news = "Waking the model"
+
+
+def measure(subject: Subject, pair: tuple[int, int], visitor: str) -> Measuring:
+    """Ask for the original and for both ways of joining a pair, one after the other."""
+    job = Measuring(pair)
+    questions = {"original": Question()} | {
+        how: Question(merges=(Merge(first=pair[0], last=pair[1], how=how),)) for how in HOWS
+    }
+
+    def work() -> None:
+        for name, question in questions.items():
+            job.news = DOING[name]
+            job.found[name] = client.whatif(subject, question, key=visitor, on_progress=job.told)
+
+    job.begin(work)
+    return job
 
 
 def draw(of: Material) -> None:
@@ -40,7 +75,7 @@ def draw(of: Material) -> None:
         )
         pair = pairs[session.value("average-pair")]
         here = job if job is not None and job.pair == pair else None
-        working = job is not None and not job.ended.is_set()
+        working = job is not None and job.active
         st.button(
             "Measure both",
             key="measure-both",
@@ -52,11 +87,11 @@ def draw(of: Material) -> None:
         )
     if job is not None and working:
         _progress(job)
-    elif here is not None and here.problem:
-        st.warning(f"{here.problem} What is shown below was measured before.", icon=":material/error:")
-    live = here is not None and here.done
+    elif here is not None and here.status in ("failed", "stopped"):
+        st.warning(f"{here.problem or SUPERSEDED} What is shown below was measured before.", icon=":material/error:")
+    live = here is not None and here.status == "done"
     answers = here.found if here is not None and live else shipped(of, pair)
-    frame.figure(
+    frame.chart(
         lesson_bars.perplexities(
             [NAMES[name] for name in answers],
             [answer.perplexity for answer in answers.values()],
@@ -84,7 +119,7 @@ def draw(of: Material) -> None:
         else "Measured when this lesson was made, on the same model and text; measure it anew with the button"
     )
     st.caption(
-        f"{where}: {tokens:,} predicted tokens of held-back text. Whiskers are ± 1 standard error over sequences. All "
+        f"{where}: {tokens:,} predicted tokens of held-out text. Whiskers are ± 1 standard error over sequences. All "
         "three models read the same sequences, so the differences between them are known far better. "
         f"{compared(answers)} Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own "
         "ratio."
@@ -130,14 +165,12 @@ def compared(answers: Mapping[str, Answer]) -> str:
 
 
 def _start(of: Material, pair: tuple[int, int]) -> None:
-    before: Measuring | None = session.value(_JOB)
-    number = before.number + 1 if before is not None else 1
-    session.put(_JOB, measuring.start(material.subject(of.run), pair, f"{session.visitor()}-learn", number))
+    session.put(_JOB, measure(material.subject(of.run), pair, f"{session.visitor()}-learn"))
 
 
 @st.fragment(run_every=0.5)
 def _progress(job: Measuring) -> None:
-    if job.ended.is_set():
+    if not job.active:
         st.rerun()
     share = len(job.found) / (1 + len(HOWS))
-    st.progress(share, text=f"{job.message}… ({len(job.found)} of {1 + len(HOWS)} measured)")
+    st.progress(share, text=f"{job.news}… ({len(job.found)} of {1 + len(HOWS)} measured)")

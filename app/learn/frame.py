@@ -1,4 +1,4 @@
-"""What every step of the lesson has: its number and idea, its figure, Back and Next, and the presenter's large type."""
+"""What every step of the lesson has: its number and idea, its chart, Back and Next, and the presenter's large type."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def todo(text: str) -> None:
     st.markdown(f":material/touch_app: **Try it.** {text}")
 
 
-def figure(drawn: go.Figure, key: str, alt: str) -> None:
-    """Show a figure; larger for a hall."""
+def chart(drawn: go.Figure, key: str, alt: str) -> None:
+    """Show a chart; larger for a hall."""
     if presenting():
         scale = 1.45
         drawn.update_layout(height=(drawn.layout.height or 360) * 1.1, font_size=19)
@@ -105,4 +105,4 @@ def figure(drawn: go.Figure, key: str, alt: str) -> None:
         drawn.for_each_trace(
             lambda trace: trace.update(textfont_size=(trace.textfont.size or 12) * scale), selector={"mode": "text"}
         )
-    widgets.figure(drawn, key=key, alt=alt)
+    widgets.chart(drawn, key=key, alt=alt)

@@ -41,7 +41,7 @@ def draw(of: Material) -> None:
     step = of.history[at] if at < last else None
     influence = np.asarray(step["skip_influence"] if step else [])
     window = tuple(step["window"]) if step else None
-    frame.figure(
+    frame.chart(
         lesson_loop.loop(influence, groups, window, of.layers, finding(influence, window, groups, at)),
         key="lesson-loop",
         alt=f"Skip block influence of every window after {at} merges, and the layers as they are then",

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from safetensors import safe_open
 
-import come.models
-from app.components import example_runs
+from app import example_runs
+from app.state import cached
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
@@ -103,7 +103,7 @@ def facts() -> Facts | None:
     """The bundled model's facts; None where it cannot be read now."""
     run = analysis_run()
     try:
-        return _describe(run.config.model) if run is not None else None
+        return cached.facts(run.config.model) if run is not None else None
     except ComeError:
         return None
 
@@ -112,11 +112,6 @@ def pairs(measured: Measurement) -> list[tuple[int, int]]:
     """The pairs of layers that turn the hidden state least, the best first."""
     best = np.argsort(measured.skip_influence.numpy(), kind="stable")[:PAIRS]
     return [(int(first), int(first) + measured.span - 1) for first in best]
-
-
-@lru_cache(maxsize=4)
-def _describe(model: str) -> Facts:
-    return come.models.describe(model)
 
 
 @lru_cache(maxsize=4)
@@ -158,9 +153,9 @@ def _perplexities(history: list[dict[str, Any]], model: str) -> dict[int, tuple[
         own = [step["window"] for step in results["history"]]
         if own == windows[: len(own)]:
             for side in ("original", "pruned"):
-                figures = results[side]
-                if "perplexity" in figures:
-                    found[figures["layers"]] = (figures["perplexity"], figures["perplexity_stderr"])
+                metrics = results[side]
+                if "perplexity" in metrics:
+                    found[metrics["layers"]] = (metrics["perplexity"], metrics["perplexity_stderr"])
     return found
 
 

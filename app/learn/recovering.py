@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import streamlit as st
 
 import come.runs
-from app import theme
-from app.components import example_runs, plain_text, widgets
+from app import example_runs, formats, theme
+from app.components import run_labels, widgets
 from app.figures import lesson_bars
-from app.inspect import opened_run
 from app.learn import frame, material
 from app.learn.material import Material
 from come.errors import ComeError
@@ -43,14 +42,14 @@ def draw(of: Material) -> None:
         frame.todo("Read what recovery gave back, then open the run to see how it went.")
         _measured(found)
     elif known is not None:
-        frame.todo("Start a run with recovery on the run page; its figures will stand here.")
-        frame.figure(
+        frame.todo("Start a run with recovery on the run page; its numbers will stand here.")
+        frame.chart(
             lesson_bars.parts(*moved_by_refit(known)),
             key="lesson-refit",
             alt="Parameters of one layer by part; refit moves the FFN's output map alone",
         )
         st.caption(
-            "**Not measured yet:** neither the example nor a run of yours recovered its model, so there is no figure "
+            "**Not measured yet:** neither the example nor a run of yours recovered its model, so there is no number "
             "of what that gives back. The counts are the bundled model's."
         )
     else:
@@ -104,7 +103,7 @@ def finding(found: Recovery) -> str:
 
 def _measured(found: Recovery) -> None:
     sides = (found.original, found.before, found.after)
-    frame.figure(
+    frame.chart(
         lesson_bars.perplexities(
             ["Original", "Pruned", "Recovered"],
             [value for value, _ in sides],
@@ -116,6 +115,5 @@ def _measured(found: Recovery) -> None:
         alt="Perplexity of the original, of the pruned and of the recovered model",
     )
     st.caption(
-        f"Measured by {plain_text.literal(opened_run.label(found.run))}, "
-        f"on {found.run.config.evaluation_tokens:,} tokens."
+        f"Measured by {formats.literal(run_labels.label(found.run))}, on {found.run.config.evaluation_tokens:,} tokens."
     )

@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import theme
 from app.components import widgets
-from app.figures import lesson_activation
+from app.figures import lesson_bars
 from app.learn import frame
 from app.learn.material import Activations, Material
 from app.state import session, widget_state
@@ -41,7 +41,7 @@ def draw(material: Material) -> None:
             "Token",
             list(range(len(seen.words))),
             key="unit-token",
-            format_func=lambda place: f"{place + 1}. {lesson_activation.shown(seen.words[place])}",
+            format_func=lambda place: f"{place + 1}. {lesson_bars.shown(seen.words[place])}",
         )
     token = session.value("unit-token")
     original = float(seen.activation[token, channel])
@@ -58,8 +58,8 @@ def draw(material: Material) -> None:
         )
     moved = token_moved(seen, channel, token, original if value == round(original, 3) else value)
     before, after = ranked(seen, seen.activation[:, channel], channel), ranked(seen, moved, channel)
-    frame.figure(
-        lesson_activation.activations(
+    frame.chart(
+        lesson_bars.activations(
             seen.words,
             moved,
             moved=token,

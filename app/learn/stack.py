@@ -38,7 +38,7 @@ def draw(material: Material) -> None:
     groups = measured.kv_group_sensitivity[layer].numpy()
     heads = measured.head_sensitivity.shape[1] // len(groups)
     channels = measured.mlp_sensitivity[layer].numpy()
-    frame.figure(
+    frame.chart(
         lesson.stack(groups, channels, layer=layer, heads=heads, ranked=session.value("stack-order") == "rank"),
         key="lesson-stack",
         alt=f"The KV groups and FFN channels of layer {layer}, brighter the more sensitive",

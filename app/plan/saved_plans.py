@@ -1,18 +1,94 @@
-"""The plan page's saved plans: keep the present one under a name, open another, delete one."""
+"""Plans kept under a name, as small JSON files beside the runs, so that a restart loses none; and their popover."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
 
 import come
-from app.components import plain_text
-from app.plan import named_plans
-from app.plan.named_plans import NamedPlan
-from app.state import session
-from app.state.choice import DEFAULT_SPARSITY
+from app import formats
+from app.state import request, session
+from app.state.choice import DEFAULT_SPARSITY, Choice, Draft
+from come import files, settings
 from come.errors import ComeError
+
+LONGEST = 60  # characters of a name
+
+
+@dataclass(frozen=True)
+class SavedPlan:
+    """A plan that was saved: under which name, when (seconds since 1970), and what of."""
+
+    name: str
+    saved: float
+    choice: Choice
+    draft: Draft
+
+
+def folder() -> Path:
+    """Where the files lie."""
+    return settings.runs_dir() / "plans"
+
+
+def save(name: str, choice: Choice, draft: Draft) -> SavedPlan:
+    """Keep a plan; one of the same name is replaced.
+
+    Raises:
+        ComeError: the name is empty or too long, or the disk refuses.
+    """
+    name = " ".join(name.split())
+    if not name:
+        raise ComeError("The plan has no name yet.", "Write one.")
+    if len(name) > LONGEST:
+        raise ComeError(f"The name has {len(name)} characters.", f"Use at most {LONGEST}.")
+    plan = SavedPlan(name, time.time(), choice, draft)
+    values = {
+        "name": name,
+        "saved": plan.saved,
+        "request": json.loads(request.to_json(request.config(choice, draft))),
+    }
+    with files.disk_faults(folder()):
+        folder().mkdir(parents=True, exist_ok=True)
+    files.replace(_path(name), json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    return plan
+
+
+def saved() -> list[SavedPlan]:
+    """All that were saved, the newest first; a file that cannot be read is left out."""
+    found = []
+    for path in folder().glob("*.json"):
+        # Another version's, or somebody else's file: the others are shown all the same.
+        with suppress(OSError, ValueError, TypeError, KeyError, ComeError):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            choice, draft = request.from_json(json.dumps(values["request"]))
+            found.append(SavedPlan(str(values["name"]), float(values["saved"]), choice, draft))
+    return sorted(found, key=lambda plan: -plan.saved)
+
+
+def delete(name: str) -> None:
+    """Remove a saved plan; one that is gone already is fine.
+
+    Raises:
+        ComeError: the folder may not be written.
+    """
+    with files.disk_faults(folder()):
+        _path(name).unlink(missing_ok=True)
+
+
+def _path(name: str) -> Path:
+    """A file name that any system takes, one for each name."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    return folder() / f"{plain or 'plan'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
+
+
+# --- the popover -------------------------------------------------------------------------------------
 
 
 def draw(ready: bool) -> None:
@@ -22,9 +98,7 @@ def draw(ready: bool) -> None:
         ready: the plan as it stands can be saved.
     """
     with st.popover("Saved plans", icon=":material/bookmarks:", key="saved-plans"):
-        st.text_input(
-            "Name of this plan", key="plan-name", max_chars=named_plans.LONGEST, placeholder="Two pairs in the middle"
-        )
+        st.text_input("Name of this plan", key="plan-name", max_chars=LONGEST, placeholder="Two pairs in the middle")
         st.button(
             "Save",
             key="save-plan",
@@ -33,37 +107,37 @@ def draw(ready: bool) -> None:
             disabled=not ready,
             help="A plan of the same name is replaced. Plans are kept beside the runs, for everybody who uses them.",
         )
-        _list(named_plans.saved())
+        _list(saved())
 
 
-def _list(plans: list[NamedPlan]) -> None:
+def _list(plans: list[SavedPlan]) -> None:
     if not plans:
         st.caption("No plan is saved yet.")
         return
     for place, plan in enumerate(plans):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.button(
-                plain_text.literal(plan.name),
+                formats.literal(plan.name),
                 key=f"open-plan-{place}",
                 icon=":material/folder_open:",
                 type="tertiary",
-                help=f"Open: {plain_text.literal(words(plan))}",
+                help=f"Open: {formats.literal(words(plan))}",
                 on_click=_open,
                 args=(plan,),
             )
-            st.caption(plain_text.literal(words(plan)))
+            st.caption(formats.literal(words(plan)))
             st.button(
                 "Delete",
                 key=f"delete-plan-{place}",
                 icon=":material/delete:",
                 type="tertiary",
-                help=f"Delete {plain_text.literal(plan.name)}",
+                help=f"Delete {formats.literal(plan.name)}",
                 on_click=_delete,
                 args=(plan.name,),
             )
 
 
-def words(plan: NamedPlan) -> str:
+def words(plan: SavedPlan) -> str:
     """A saved plan in a few words: method, aim, model."""
     draft, known = plan.draft, come.methods().get(plan.draft.method)
     if draft.windows is not None:
@@ -78,15 +152,15 @@ def words(plan: NamedPlan) -> str:
 
 def _save() -> None:
     try:
-        plan = named_plans.save(session.value("plan-name", ""), session.choice(), session.draft())
+        plan = save(session.value("plan-name", ""), session.choice(), session.draft())
     except ComeError as error:
         session.set_problem(str(error))
         return
     session.put("plan-name", "")
-    st.toast(f"Saved: {plain_text.literal(plan.name)}", icon=":material/save:")
+    st.toast(f"Saved: {formats.literal(plan.name)}", icon=":material/save:")
 
 
-def _open(plan: NamedPlan) -> None:
+def _open(plan: SavedPlan) -> None:
     if plan.draft.method not in come.methods():
         session.set_problem(f"There is no method {plan.draft.method!r} here.")
         return
@@ -96,6 +170,6 @@ def _open(plan: NamedPlan) -> None:
 
 def _delete(name: str) -> None:
     try:
-        named_plans.delete(name)
+        delete(name)
     except ComeError as error:
         session.set_problem(str(error))

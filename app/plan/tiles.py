@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import theme
-from app.plan import planning
+from app.plan import edits
 from app.state import session, visit
 from app.state.choice import Draft
 from come.models import Facts
@@ -50,9 +50,9 @@ def draw(facts: Facts) -> None:
                 icon=":material/layers_clear:",
                 disabled=not chosen or set(chosen) <= set(draft.dropped),
                 on_click=_set,
-                args=(planning.with_dropped(draft, chosen),),
+                args=(edits.with_dropped(draft, chosen),),
             )
-            kept = planning.kept_whole(draft, chosen)
+            kept = edits.kept_whole(draft, chosen)
             st.button(
                 f"Keep {_named(chosen)}".strip(),
                 key="tiles-keep",

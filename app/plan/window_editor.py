@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.plan import planning, tiles
+from app.plan import edits, tiles
 from app.state import session, visit
 from app.state.choice import Draft
 from come.models import Facts
@@ -47,7 +47,7 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
                 session.put(key, number)
                 column.number_input(
                     label,
-                    *planning.reach(number, facts),
+                    *edits.reach(number, facts),
                     step=1,
                     key=key,
                     on_change=_set_window,
@@ -55,7 +55,7 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
                 )
             if draft.ratios is not None and place < len(draft.ratios):
                 _ratio(place, first, draft.ratios[place])
-    free = planning.next_window(draft, facts)
+    free = edits.next_window(draft, facts)
     st.button(
         "Add a window",
         key="add-window",
@@ -69,8 +69,8 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
 def _actions(draft: Draft, place: int, facts: Facts) -> None:
     """A row of buttons: move the window by a layer, drop its layers instead, or take it out."""
     first, last = (draft.windows or [])[place]
-    name, down, up = f"{first}–{last}", planning.moved(draft, place, -1, facts), planning.moved(draft, place, 1, facts)
-    dropped = planning.with_dropped(draft, range(first, last + 1)) if 0 <= first <= last < facts.layers else None
+    name, down, up = f"{first}–{last}", edits.moved(draft, place, -1, facts), edits.moved(draft, place, 1, facts)
+    dropped = edits.with_dropped(draft, range(first, last + 1)) if 0 <= first <= last < facts.layers else None
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"window-actions-{place}"):
         st.markdown(f"**{name}**", width="content")
         for key, label, icon, to in (
@@ -81,7 +81,7 @@ def _actions(draft: Draft, place: int, facts: Facts) -> None:
                 f"remove-{place}",
                 f"Take the window {name} out; its layers stay",
                 "close",
-                planning.without_window(draft, place),
+                edits.without_window(draft, place),
             ),
         ):
             st.button(
@@ -105,9 +105,9 @@ def _set_window(place: int, facts: Facts) -> None:
     if first is not None and last is not None and place < len(draft.windows or []):
         ends = []
         for old, new in zip((draft.windows or [])[place], (first, last), strict=True):
-            low, high = planning.reach(old, facts)
+            low, high = edits.reach(old, facts)
             ends.append(min(max(int(new), low), high))
-        session.set_draft(planning.with_window(draft, place, *ends))
+        session.set_draft(edits.with_window(draft, place, *ends))
 
 
 def _fit(draft: Draft, facts: Facts) -> bool:
@@ -122,15 +122,15 @@ def _set_own_ratios(windows: list[DraftWindow], facts: Facts) -> None:
         return
     automatic = {(window.first, window.last): window.ratio for window in windows}
     sizes = [(first, last) for first, last in draft.windows or []]
-    ratios = [automatic.get(window, planning.equal(window[1] - window[0] + 1)) for window in sizes]
-    session.set_draft(replace(draft, ratios=[planning.from_cuts(planning.cuts(ratio)) for ratio in ratios]))
+    ratios = [automatic.get(window, edits.equal(window[1] - window[0] + 1)) for window in sizes]
+    session.set_draft(replace(draft, ratios=[edits.from_cuts(edits.cuts(ratio)) for ratio in ratios]))
 
 
 def _ratio(place: int, first: int, ratio: tuple[float, ...]) -> None:
     """One slider for two layers, one with two handles for three, a number a layer for more."""
     if len(ratio) in (2, 3):
         key = f"cut-{place}"
-        cuts = planning.cuts(ratio)
+        cuts = edits.cuts(ratio)
         session.put(key, cuts[0] if len(cuts) == 1 else tuple(cuts))
         shares = " · ".join(f"{first + i}: {share:.0%}" for i, share in enumerate(ratio))
         st.slider(f"Share of layer {shares}", 0, 100, key=key, format="%d%%", on_change=_set_cuts, args=(place,))
@@ -152,7 +152,7 @@ def _ratio(place: int, first: int, ratio: tuple[float, ...]) -> None:
 
 def _set_cuts(place: int) -> None:
     value = session.value(f"cut-{place}")
-    _set_ratio(place, planning.from_cuts(value if isinstance(value, tuple) else (value,)))
+    _set_ratio(place, edits.from_cuts(value if isinstance(value, tuple) else (value,)))
 
 
 def _set_shares(place: int, count: int) -> None:

@@ -6,13 +6,11 @@ from html import escape
 
 import streamlit as st
 
-from app import theme
-from app.components import plain_text
-from app.playground import conversation as talks
+from app import formats, theme
 from app.playground import vote
-from app.playground.answers import color
+from app.playground.answers_html import color
 from app.playground.candidates import Offer
-from app.playground.conversation import ORIGINAL, Asked
+from app.playground.generation import ORIGINAL, Asked, generate
 from app.playground.vote import TIE, A, B, BlindVote, Round, Tally
 from app.state import session, widget_state
 
@@ -21,7 +19,7 @@ NEUTRAL = "rgba(128, 136, 148, 1)"  # of both answers, as long as they have no n
 _KEY = "_blind"
 
 
-def booth() -> BlindVote:
+def votes() -> BlindVote:
     """This visit's."""
     held: BlindVote | None = session.value(_KEY)
     if held is None:
@@ -47,10 +45,10 @@ def choose(offer: Offer) -> tuple[str, str]:
 
 def why_not(asked: Asked, pair: tuple[str, str]) -> str:
     """Why this cannot be asked blind, as a sentence; "" where it can."""
-    held = booth()
+    held = votes()
     if not held.knows(asked, pair):
         return ""
-    voted = held.round is not None and held.round.voted and held.round.talk.asked.prompt == asked.prompt
+    voted = held.round is not None and held.round.voted and held.round.generation.asked.prompt == asked.prompt
     if voted:
         return "You have voted on this prompt. Write or choose another one for the next vote."
     return "An answer to this prompt was shown with its model's name. Write or choose another one."
@@ -58,9 +56,9 @@ def why_not(asked: Asked, pair: tuple[str, str]) -> str:
 
 def button(asked: Asked, pair: tuple[str, str], disabled: bool) -> None:
     """The button that asks both, or stops them."""
-    current = booth().round
-    if current is not None and current.talk.active:
-        st.button("Stop", key="stop-blind", icon=":material/stop_circle:", on_click=current.talk.stop, width=130)
+    current = votes().round
+    if current is not None and current.generation.active:
+        st.button("Stop", key="stop-blind", icon=":material/stop_circle:", on_click=current.generation.stop, width=130)
         return
     st.button(
         "Ask both, unnamed",
@@ -74,13 +72,13 @@ def button(asked: Asked, pair: tuple[str, str], disabled: bool) -> None:
 
 
 def _ask(asked: Asked, pair: tuple[str, str]) -> None:
-    booth().begin(talks.talk(asked, session.visitor()), pair)
+    votes().begin(generate(asked, session.visitor()), pair)
 
 
 def section() -> None:
     """The round, and the votes so far."""
     st.html(STYLE)
-    held = booth()
+    held = votes()
     current = held.round
     if current is None:
         with st.container(border=True):
@@ -88,7 +86,7 @@ def section() -> None:
                 "**Nothing asked yet.** Both models answer your prompt as A and B, in an order drawn by chance. "
                 "You say which is better; only then you see which is which."
             )
-    elif current.talk.active:
+    elif current.generation.active:
         _waiting(current)
     else:
         with st.container():  # as a fragment has one: what stands below stays there
@@ -98,31 +96,31 @@ def section() -> None:
 
 @st.fragment(run_every=EVERY)
 def _waiting(current: Round) -> None:
-    current.talk.look()
-    if not current.talk.active:
+    current.generation.look()
+    if not current.generation.active:
         st.rerun()
     # Words that come one by one would tell by their pace who writes them.
-    loading = "The models are loaded…" if current.talk.status == "waiting" else "Both models answer…"
+    loading = "The models are loaded…" if current.generation.status == "waiting" else "Both models answer…"
     st.caption(f":material/hourglass: {loading} Their answers appear together.")
 
 
 def _ended(held: BlindVote, current: Round) -> None:
-    if current.talk.status == "done":
+    if current.generation.status == "done":
         _answered(held, current)
-    elif current.talk.status == "failed":
-        st.error(plain_text.sentence(current.talk.problem), icon=":material/error:")
+    elif current.generation.status == "failed":
+        st.error(formats.sentence(current.generation.problem), icon=":material/error:")
     else:
         st.caption("Stopped before both had answered. Ask again.")
 
 
 def _answered(held: BlindVote, current: Round) -> None:
-    prompt = " ".join(current.talk.asked.prompt.split())
+    prompt = " ".join(current.generation.asked.prompt.split())
     st.html(f"<p class='come-legend'>“{escape(prompt if len(prompt) <= 120 else prompt[:119] + '…')}”</p>")
     st.html(cards(current))
     if current.voted:
         st.markdown(_revealed(current))
         return
-    known = held.knows(current.talk.asked, current.behind)
+    known = held.knows(current.generation.asked, current.behind)
     with st.container(horizontal=True, gap="small"):
         for choice, label, icon, off in (
             (A, "A is better", "thumb_up", current.alike or known),
@@ -150,14 +148,16 @@ def cards(current: Round) -> str:
 
 
 def _card(current: Round, letter: str) -> str:
-    voice, name, tint = current.voice(letter), "", NEUTRAL
+    answer, name, tint = current.answer(letter), "", NEUTRAL
     if current.voted:
-        name, tint = current.name(letter), _tint(current.talk.asked, voice.name)
+        name, tint = current.name(letter), _tint(current.generation.asked, answer.name)
     head = f"<b>{letter}</b>" + (f"<span>{escape(name)}</span>" if name else "")
     body = (
-        escape(voice.text) if voice.text.strip() else "<span class='quiet'>No words: it ended the text at once.</span>"
+        escape(answer.text)
+        if answer.text.strip()
+        else "<span class='quiet'>No words: it ended the text at once.</span>"
     )
-    cut = "cut at the limit" if voice.end is not None and voice.end.reason == "length" else ""
+    cut = "cut at the limit" if answer.end is not None and answer.end.reason == "length" else ""
     return (
         f"<section class='come-answer' style='--voice:{tint}' aria-label='Answer {letter}'>"
         f"<header>{head}</header><p>{body}</p><footer>{cut}</footer></section>"
@@ -165,7 +165,7 @@ def _card(current: Round, letter: str) -> str:
 
 
 def _revealed(current: Round) -> str:
-    a, b = plain_text.literal(current.name(A)), plain_text.literal(current.name(B))
+    a, b = formats.literal(current.name(A)), formats.literal(current.name(B))
     if current.voted == TIE:
         return f"You could not tell **{a}** (A) from **{b}** (B)."
     better, other = (a, b) if current.voted == A else (b, a)
@@ -190,7 +190,7 @@ def _votes(held: BlindVote) -> None:
         )
     for tally in tallies:
         st.html(bar(tally))
-        st.caption(plain_text.literal(vote.in_words(tally)))
+        st.caption(formats.literal(vote.in_words(tally)))
     st.caption("Yours alone, on prompts of your choice: they say what you prefer there, not how good a model is.")
 
 

@@ -13,8 +13,9 @@ import streamlit as st
 
 import come.models.source
 import come.runs
-from app.components import example_runs, labels
-from app.playground.conversation import ORIGINAL, Look, Talk, recorded
+from app import example_runs
+from app.components import run_labels
+from app.playground.generation import ORIGINAL, Comparison, Generation, recorded
 from come.errors import ComeError
 from come.models.catalogue import BUNDLED, known
 from come.plan.plan import Plan
@@ -112,7 +113,7 @@ def offer(model: str) -> Offer:
     return Offer(BUNDLED, _title(BUNDLED), model != BUNDLED, _of(BUNDLED))
 
 
-def recording(offered: Offer) -> tuple[Talk, Look] | None:
+def recording(offered: Offer) -> tuple[Generation, Comparison] | None:
     """What the example's models said when the example was made."""
     plans = {run: found.plan for run, found in offered.candidates.items() if found.shipped}
     return recorded(RECORDING, plans, offered.names) if offered.model == BUNDLED else None
@@ -157,8 +158,8 @@ def _of(model: str) -> dict[str, Candidate]:
     twice = {name for name, count in Counter(names.values()).items() if count > 1}
     origins = {run_id: _origin(run) for run_id, (run, _) in found.items()}
     headings = {run_id: f"{name} ({origins[run_id]})" if name in twice else name for run_id, name in names.items()}
-    headings = labels.distinct(headings)
-    options = labels.distinct({run_id: f"{name} · {origins[run_id]}" for run_id, name in names.items()})
+    headings = run_labels.distinct(headings)
+    options = run_labels.distinct({run_id: f"{name} · {origins[run_id]}" for run_id, name in names.items()})
     return {
         run_id: Candidate(
             run=run_id,

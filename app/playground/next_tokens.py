@@ -6,12 +6,12 @@ from html import escape
 
 import streamlit as st
 
-from app.components import plain_text, widgets
+from app import formats
+from app.components import widgets
 from app.components.background_job import Job
 from app.figures import playground as figures
-from app.playground import conversation as talks
-from app.playground.answers import color, visible
-from app.playground.conversation import ORIGINAL, Asked, Look, Talk
+from app.playground.answers_html import color, visible
+from app.playground.generation import ORIGINAL, Asked, Comparison, Generation, compare_along
 from app.state import session, widget_state
 
 LOOK = "_look"  # where the session holds the newest question
@@ -30,20 +30,20 @@ not among the original's ten.
 """
 
 
-def section(asked: Asked, talk: Talk | None, chat: bool) -> None:
+def section(asked: Asked, generation: Generation | None, chat: bool) -> None:
     """The button that asks, and the answer once there is one.
 
     Args:
         asked: the prompt and the models as they are chosen now.
-        talk: the answers above, if there are any.
+        generation: the answers above, if there are any.
         chat: whether the prompt is put by the chat template.
     """
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         st.header("Next token")
         widgets.info("How to read this", MEANING, key="meaning-of-kl")
-    answered = talk is not None and not talk.active and bool(talk.voices[ORIGINAL].text)
+    answered = generation is not None and not generation.active and bool(generation.answers[ORIGINAL].text)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        widget_state.keep_among("along", list(TEXTS), "prompt" if talk is None else "answer")
+        widget_state.keep_among("along", list(TEXTS), "prompt" if generation is None else "answer")
         st.segmented_control(
             "Text to compare along",
             list(TEXTS),
@@ -51,15 +51,15 @@ def section(asked: Asked, talk: Talk | None, chat: bool) -> None:
             key="along",
             required=True,
         )
-        current: Look | None = session.value(LOOK)
-        missing = _missing(asked, talk if answered else None)
+        current: Comparison | None = session.value(LOOK)
+        missing = _missing(asked, generation if answered else None)
         st.button(
             "Compare along this text",
             icon=":material/query_stats:",
             key="compare-along",
             disabled=bool(missing) or (current is not None and current.active),
             on_click=_ask,
-            args=(asked, talk if answered else None, chat),
+            args=(asked, generation if answered else None, chat),
             help=missing or None,
         )
     if current is None:
@@ -71,37 +71,37 @@ def section(asked: Asked, talk: Talk | None, chat: bool) -> None:
             _drawn(current)
 
 
-def _missing(asked: Asked, talk: Talk | None) -> str:
+def _missing(asked: Asked, generation: Generation | None) -> str:
     """What there must be before the models can be compared, as a sentence; "" where all is there."""
     if session.value("along") == "answer":
-        if talk is None:
+        if generation is None:
             return "First let the models answer, to the end or until you stop them."
-        return "" if talk.asked.plans else "Let at least one pruned model answer beside the original."
+        return "" if generation.asked.plans else "Let at least one pruned model answer beside the original."
     if not asked.prompt.strip():
         return "The prompt is empty."
     return "" if asked.plans else "Choose at least one pruned model."
 
 
-def _ask(asked: Asked, talk: Talk | None, chat: bool) -> None:
+def _ask(asked: Asked, generation: Generation | None, chat: bool) -> None:
     _end(session.value(LOOK))
-    by_answer = session.value("along") == "answer" and talk is not None
-    if by_answer and talk is not None:
+    by_answer = session.value("along") == "answer" and generation is not None
+    if by_answer and generation is not None:
         # The answer's own models: the choice may be another one by now.
-        new = talks.look(talk.asked, talk.whole_text(), session.visitor(), chat=False)
+        new = compare_along(generation.asked, generation.whole_text(), session.visitor(), chat=False)
     else:
-        new = talks.look(asked, asked.prompt, session.visitor(), chat=chat)
+        new = compare_along(asked, asked.prompt, session.visitor(), chat=chat)
     session.put(LOOK, new)
     session.put(AFTER, None)
 
 
 def _ask_after() -> None:
     """The same text, another position."""
-    old: Look = session.value(LOOK)
+    old: Comparison = session.value(LOOK)
     at = session.value(AFTER)
     if old.found is None or at is None or at == old.found.at:
         return
     _end(old)
-    new = talks.look(old.asked, old.text, session.visitor(), chat=old.chat, at=at, before=old.found)
+    new = compare_along(old.asked, old.text, session.visitor(), chat=old.chat, at=at, before=old.found)
     session.put(LOOK, new)
 
 
@@ -118,17 +118,17 @@ def _end(job: Job | None) -> None:
 
 
 @st.fragment(run_every=EVERY)
-def _live(look: Look) -> None:
+def _live(look: Comparison) -> None:
     look.look()
     if not look.active:
         st.rerun()
     _drawn(look)
 
 
-def _drawn(look: Look) -> None:
+def _drawn(look: Comparison) -> None:
     found = look.found
     if look.status == "failed":
-        st.error(plain_text.sentence(look.problem), icon=":material/error:")
+        st.error(formats.sentence(look.problem), icon=":material/error:")
     elif look.active:
         st.caption(f":material/hourglass: {look.news or 'The models read the text'}…")
     elif look.status == "stopped":
@@ -139,7 +139,7 @@ def _drawn(look: Look) -> None:
     origin = "Recorded when the example was made, along " if look.recorded else "Along "
     st.html(f"<p class='come-legend'>{origin}{escape(visible(_shortened(look.text)))}</p>")
     at = look.at if look.at is not None else found.at
-    widgets.figure(
+    widgets.chart(
         figures.strip(found.pieces, {names[run]: values for run, values in found.kl.items()}, at),
         key="kl-strip",
         on_select=_clicked,
@@ -164,7 +164,7 @@ def _drawn(look: Look) -> None:
     reference = [token for token, _, _ in found.top[ORIGINAL]]
     for place, (column, (speaker, top)) in enumerate(zip(columns, found.top.items(), strict=True)):
         with column:
-            widgets.figure(
+            widgets.chart(
                 figures.bars(names[speaker], top, color(place), reference if place else ()),
                 key=f"next-{place}",
                 alt=f"The likeliest next tokens of {names[speaker]}",

@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from app.playground.conversation import Asked, Talk, Voice
+from app.playground.generation import Answer, Asked, Generation
 
 A, B, TIE = "A", "B", "tie"
 LEVEL = 0.95
@@ -40,27 +40,27 @@ class Round:
     """One prompt put to two models.
 
     Attributes:
-        talk: their answers.
+        generation: their answers.
         behind: the speakers behind A and B.
         voted: "A", "B" or "tie"; "" as long as it is open.
     """
 
-    talk: Talk
+    generation: Generation
     behind: tuple[str, str]
     voted: str = ""
 
-    def voice(self, letter: str) -> Voice:
+    def answer(self, letter: str) -> Answer:
         """The answer shown under a letter."""
-        return self.talk.voices[self.behind[letter == B]]
+        return self.generation.answers[self.behind[letter == B]]
 
     def name(self, letter: str) -> str:
         """Who wrote it; to be shown after the vote only."""
-        return self.talk.asked.names[self.behind[letter == B]]
+        return self.generation.asked.names[self.behind[letter == B]]
 
     @property
     def alike(self) -> bool:
         """Whether both wrote the same words, so that there is nothing to prefer."""
-        return self.voice(A).text.strip() == self.voice(B).text.strip()
+        return self.answer(A).text.strip() == self.answer(B).text.strip()
 
     @property
     def preferred(self) -> str:
@@ -117,32 +117,39 @@ class BlindVote:
     named: set[tuple[str, str]] = field(default_factory=set)
     _pair: tuple[str, str] = ("", "")
 
-    def begin(self, talk: Talk, pair: tuple[str, str]) -> Round:
+    def begin(self, generation: Generation, pair: tuple[str, str]) -> Round:
         """Open a round; the order of the two is drawn once and stays."""
         self.end()
         first, second = random.Random(f"{self.seed}:{self.begun}").sample(pair, 2)
         self.begun += 1
-        self.round, self._pair = Round(talk, (first, second)), pair
+        self.round, self._pair = Round(generation, (first, second)), pair
         return self.round
 
     def end(self) -> None:
         """Put the round away; what is still being said is stopped."""
         if self.round is not None:
-            self.round.talk.stop()
+            self.round.generation.stop()
         self.round = None
 
     def vote(self, choice: str) -> None:
         """Vote on the open round, once; an answer that is known by its name by now is no blind one."""
         held = self.round
-        if held is None or held.voted or held.talk.status != "done" or self.knows(held.talk.asked, held.behind):
+        if (
+            held is None
+            or held.voted
+            or held.generation.status != "done"
+            or self.knows(held.generation.asked, held.behind)
+        ):
             return
         held.voted = choice
         self.voted.append((self._pair, held))
-        self.note(held.talk, held.behind)
+        self.note(held.generation, held.behind)
 
-    def note(self, talk: Talk, speakers: Sequence[str]) -> None:
+    def note(self, generation: Generation, speakers: Sequence[str]) -> None:
         """Say that answers are shown with the names of their models."""
-        self.named |= {_known_by(talk.asked, speaker) for speaker in speakers if talk.voices[speaker].words}
+        self.named |= {
+            _known_by(generation.asked, speaker) for speaker in speakers if generation.answers[speaker].words
+        }
 
     def knows(self, asked: Asked, speakers: Sequence[str]) -> bool:
         """Whether one of these answers was shown with its model's name: it might be recognised."""
@@ -156,7 +163,7 @@ class BlindVote:
         """The votes by pair of models, the pair voted on last first."""
         pairs: dict[tuple[str, frozenset[str]], list[tuple[tuple[str, str], Round]]] = {}
         for pair, held in reversed(self.voted):
-            pairs.setdefault((held.talk.asked.model, frozenset(pair)), []).append((pair, held))
+            pairs.setdefault((held.generation.asked.model, frozenset(pair)), []).append((pair, held))
         return [_counted(each) for each in pairs.values()]
 
     def to_csv(self) -> str:
@@ -165,7 +172,7 @@ class BlindVote:
         writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
         writer.writeheader()
         for number, (_, held) in enumerate(self.voted, start=1):
-            asked, start = held.talk.asked, held.talk.start
+            asked, start = held.generation.asked, held.generation.start
             writer.writerow(
                 {
                     "vote": number,
@@ -177,8 +184,8 @@ class BlindVote:
                     "prompt": asked.prompt,
                     "chat_template": bool(start and start.chat),
                     **asked.sampling.model_dump(include={"temperature", "top_p", "seed", "new_tokens"}),
-                    "answer_a": held.voice(A).text,
-                    "answer_b": held.voice(B).text,
+                    "answer_a": held.answer(A).text,
+                    "answer_b": held.answer(B).text,
                 }
             )
         return out.getvalue()
@@ -211,7 +218,7 @@ def in_words(tally: Tally) -> str:
 
 def _counted(votes: Sequence[tuple[tuple[str, str], Round]]) -> Tally:
     speakers, latest = votes[-1][0], votes[0][1]
-    names = latest.talk.asked.names
+    names = latest.generation.asked.names
     preferred = [held.preferred for _, held in votes]
     return Tally(
         speakers=speakers,

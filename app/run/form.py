@@ -5,15 +5,15 @@ from __future__ import annotations
 import streamlit as st
 
 import come
-from app.components import plain_text, widgets
-from app.plan import request
-from app.state import session, visit
+from app import formats
+from app.state import request, session
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
 from come.recovery.registry import DEFAULT, ways
 from come.request import RunConfig
 from come.runs import as_sweep
+from come.runs.sweep import variant
 from come.serving import limits
 from come.serving.demo import is_demo
 from come.text import known_texts
@@ -44,15 +44,15 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
             _where()
     try:
         fields = recovered | judged | kept
-        first = request.config(session.choice(), visit.config_of_draft(), name=name or "", **fields)
+        first = request.config(session.choice(), session.draft(), name=name or "", **fields)
         asked = [first]
         for seed in (first.seed + number for number in range(seeds)):
             for method in (own, *methods):
                 for target in (layers, *targets):
                     if (seed, method, target) != (first.seed, own, layers):
-                        asked.append(request.variant(first, method, target, seed, is_own=method == own))
+                        asked.append(variant(first, method, target, seed))
     except ComeError as error:
-        st.error(plain_text.sentence(str(error)), icon=":material/error:")
+        st.error(formats.sentence(str(error)), icon=":material/error:")
         return []
     return as_sweep(asked) if len(asked) > 1 else asked
 
@@ -104,7 +104,7 @@ def _recovered() -> dict[str, object]:
         key="recover",
         persist_state="session",
         format_func=lambda name: known[name].title,
-        help="What a pruned model gets back, in the order shown. Figures are taken before and after.",
+        help="What a pruned model gets back, in the order shown. Metrics are taken before and after.",
     )
     names = [name for name in known if name in (chosen or [])]
     if not names:
@@ -166,7 +166,7 @@ def _judged() -> dict[str, object]:
     )
     fields: dict[str, object] = {"evaluate": list(measures or [])}
     if "ppl" in (measures or []):
-        titles = {SAME: "Held-back part of the same text"} | {text.name: text.title for text in known_texts()}
+        titles = {SAME: "Held-out part of the same text"} | {text.name: text.title for text in known_texts()}
         text = st.selectbox(
             "Perplexity on",
             list(titles),
@@ -200,7 +200,7 @@ def _judged() -> dict[str, object]:
             default=["bundled"],
             format_func=lambda name: sets.get(name, f"{name} (from the hub)"),
             accept_new_options=True,
-            help="The bundled sets are small, and not comparable with published figures. "
+            help="The bundled sets are small, and not comparable with published numbers. "
             "Any task of lm-eval, or the path of your own .jsonl, works too.",
         )
         limit = st.number_input(
@@ -234,7 +234,7 @@ def _kept(facts: Facts, layers: int) -> dict[str, object]:
         value=limits.current().keep_model,
         key="keep",
         persist_state="session",
-        help="Off keeps the plan only: about 7 kB per merge for the bundled model, more for larger ones. "
+        help="Off keeps the plan only: about 7 KiB per merge for the bundled model, more for larger ones. "
         "`come rebuild` makes the model from it, bit for bit.",
     )
     dtype = st.segmented_control(
@@ -246,6 +246,6 @@ def _kept(facts: Facts, layers: int) -> dict[str, object]:
         disabled=not keep,
         persist_state="session",
         wrap=True,
-        format_func=lambda kind: f"{kind} · {widgets.human_bytes(facts.bytes_at(layers, kind))}",
+        format_func=lambda kind: f"{kind} · {formats.human_bytes(facts.bytes_at(layers, kind))}",
     )
     return {"keep_model": bool(keep), "save_dtype": dtype if keep else None}

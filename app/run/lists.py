@@ -6,11 +6,12 @@ import pandas as pd
 import streamlit as st
 
 import come.runs
-from app.components import labels, plain_text
-from app.run import sentences, timing
+from app import formats
+from app.components import run_labels
+from app.run import sentences
 from app.state import session
 from come.report import comparison
-from come.runs import Run
+from come.runs import Run, reported
 
 
 def queue(opened: Run | None) -> None:
@@ -30,14 +31,14 @@ def _waiting(others: list[Run]) -> None:
         state = states[run.id]
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button(
-                plain_text.literal(comparison.run_name(run)),
+                formats.literal(comparison.run_name(run)),
                 key=f"open-{run.id}",
                 icon=":material/schedule:" if state.status == "queued" else ":material/progress_activity:",
                 on_click=session.open_run,
                 args=(run.id,),
             )
             st.caption(
-                f"{timing.share(state):.0%} · {plain_text.sentence(state.message)}"
+                f"{reported.share(state):.0%} · {formats.sentence(state.message)}"
                 if state.status == "running"
                 else "waiting"
             )
@@ -52,7 +53,7 @@ def everything(opened: Run | None) -> None:
         return
     st.header("All runs")
     ids = [row["run"] for row in rows]
-    names = labels.distinct({row["run"]: f"{row['name']} · {row['queued']:%d %b %H:%M}" for row in rows})
+    names = run_labels.distinct({row["run"]: f"{row['name']} · {row['queued']:%d %b %H:%M}" for row in rows})
     session.put("open-run", opened.id if opened and opened.id in names else None)  # a shipped one is not in the list
     st.selectbox(
         "Open a run",

@@ -1,19 +1,17 @@
-"""What the run page says of a request and of a run: sentences, stages, and the numbers that come in live."""
+"""What is said of a request and of a run: sentences, its stages, its line in a table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import come
-from app.components import widgets
-from app.figures.compare import number
+from app import formats
 from app.state.choice import Choice, Draft
 from come.errors import ComeError
 from come.models import Facts
 from come.report.comparison import run_name
+from come.report.metrics import number
 from come.request import RunConfig
 from come.runs import Run
 from come.runs.state import State
@@ -37,29 +35,12 @@ STATUS = {
     "cancelled": ":material/cancel: cancelled",
     "interrupted": ":material/power_off: interrupted",
 }
-# Values that events carry -> (what the line shows, its axis).
-LIVE = {
-    "perplexity": ("Perplexity so far", "perplexity"),
-    "skip_influence": ("Skip block influence of each merged window", "SBI"),
-    "loss": ("Loss", "loss"),
-}
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of the live chart: `xs` counts steps."""
-
-    title: str
-    x: str
-    y: str
-    xs: list[int]
-    ys: list[float]
 
 
 def sentence(choice: Choice, draft: Draft, facts: Facts, layers: int) -> str:
     """What a plan asks for, in one sentence (markdown)."""
     method = come.methods()[draft.method].title
-    removed = widgets.percent(facts.parameters_at(layers) / facts.parameters - 1)
+    removed = formats.percent(facts.parameters_at(layers) / facts.parameters - 1)
     chosen = ""
     if draft.windows:
         chosen = ", merging " + ", ".join(f"{first}–{last}" for first, last in draft.windows)
@@ -122,20 +103,6 @@ def stages(config: RunConfig, state: State) -> str:
     return " → ".join(marks)
 
 
-def series(events: Sequence[dict[str, Any]]) -> list[Series]:
-    """The numbers that events carry, one line a kind; fewer than two points are no line."""
-    found: dict[str, list[float]] = {}
-    for event in events:
-        for name, value in (event.get("values") or {}).items():
-            if name in LIVE and isinstance(value, int | float):
-                found.setdefault(name, []).append(float(value))
-    return [
-        Series(LIVE[name][0], "step", LIVE[name][1], list(range(1, len(values) + 1)), values)
-        for name, values in found.items()
-        if len(values) > 1
-    ]
-
-
 def row(run: Run) -> dict[str, Any] | None:
     """A run as a line of the table of all runs; None for a directory that this version cannot read."""
     try:
@@ -156,24 +123,6 @@ def row(run: Run) -> dict[str, Any] | None:
         "seconds": seconds,
         "queued": datetime.fromtimestamp(state.created).replace(microsecond=0),
     }
-
-
-def told(events: Sequence[dict[str, Any]]) -> list[str]:
-    """What a run reported, one line a message, each with its time."""
-    lines: list[str] = []
-    last = ""
-    for event in events:
-        words = event.get("message") or event["stage"]
-        if words != last:
-            lines.append(f"{datetime.fromtimestamp(event['time']):%H:%M:%S}  {words}")
-            last = words
-    return lines
-
-
-def tail(log: str, lines: int = 400) -> str:
-    """The last lines of a log."""
-    # A progress bar redraws its line after a carriage return: its last state is enough.
-    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in log.split("\n")[-lines:])
 
 
 def _belongs(stage: str, config: RunConfig) -> bool:

@@ -10,14 +10,14 @@ from datetime import datetime
 import streamlit as st
 
 import come.runs
-from app import downloads
-from app.components import packing, widgets
-from app.plan import request
+from app import downloads, formats
+from app.components import packing
 from app.state import session
 from come.errors import ComeError
 from come.export.gguf_families import BYTES as GGUF_BYTES
 from come.models.facts import BYTES
 from come.runs import Run, gguf
+from come.runs.command_line import command_line
 from come.runs.materialize import stored_dtype
 from come.runs.store import MODEL, TAKEAWAY, size_of
 from come.serving import pack
@@ -74,11 +74,11 @@ def _plan(run: Run) -> None:
     if len(files) > 1:
         tensors = f"{len(files) - 1} file{'s' if len(files) > 2 else ''}"
         st.markdown(
-            f"Which channels of which layers are kept, and {tensors} of trained weights: {widgets.human_bytes(size)}."
+            f"Which channels of which layers are kept, and {tensors} of trained weights: {formats.human_bytes(size)}."
         )
         packing.offer(run, PLAN, "Prepare plan and weights", size)
         return
-    st.markdown(f"Which channels of which layers are kept: {widgets.human_bytes(size)}. The model is made from it.")
+    st.markdown(f"Which channels of which layers are kept: {formats.human_bytes(size)}. The model is made from it.")
     packing.small(run.path / "plan.json", "Download the plan", "application/json", f"plan-{run.id}")
 
 
@@ -123,7 +123,7 @@ def _weights_in(run: Run, sizes: Mapping[str, float], default: str, form: str = 
 
     def label(dtype: str) -> str:
         name = BITS.get(dtype, dtype)
-        return f"{name} · {widgets.human_bytes(int(parameters * sizes[dtype]))}" if parameters else name
+        return f"{name} · {formats.human_bytes(int(parameters * sizes[dtype]))}" if parameters else name
 
     kinds = list(sizes)
     default = next((dtype for dtype in kinds if pack.packed(run, form + dtype).file), default)
@@ -176,7 +176,7 @@ def reload_sentence(job: SideJob) -> str:
     said = str(found["next"]).strip() or "(a space)"
     return (
         f"It reloads in plain Transformers {found['transformers']}: {found['layers']} layers, "
-        f"{widgets.human_count(found['parameters'])} parameters in {found['dtype']}, loaded in "
+        f"{formats.human_count(found['parameters'])} parameters in {found['dtype']}, loaded in "
         f"{found['load_seconds']:.1f} s. After “{found['prompt']}” it says “{said}”. "
         f"Checked {when:%d %b %H:%M} on `{found['checked']}`."
     )
@@ -208,7 +208,7 @@ def readable(card: str) -> str:
 def commands(run: Run) -> str:
     """The run as a command line, and its model from the plan."""
     plan = run.path / "plan.json"
-    lines = [request.command(run.config), f"come rebuild {plan} --out pruned-model"]
+    lines = [command_line(run.config), f"come rebuild {plan} --out pruned-model"]
     if not gguf.why_not_of(run):
         lines.append("come export pruned-model --gguf pruned-model.gguf")
     return "\n".join(lines)
@@ -223,9 +223,9 @@ def _disk(run: Run) -> None:
     free = shutil.disk_usage(run.path).free
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
-            f"On the disk: this run {widgets.human_bytes(run.size_bytes())}, all {len(runs)} runs "
-            f"{widgets.human_bytes(everything)}, of which {widgets.human_bytes(models)} are models; "
-            f"{widgets.human_bytes(free)} are free."
+            f"On the disk: this run {formats.human_bytes(run.size_bytes())}, all {len(runs)} runs "
+            f"{formats.human_bytes(everything)}, of which {formats.human_bytes(models)} are models; "
+            f"{formats.human_bytes(free)} are free."
         )
         if not models or is_demo():
             return
@@ -235,13 +235,13 @@ def _disk(run: Run) -> None:
             )
             if own:
                 st.button(
-                    f"Remove this run's model, {widgets.human_bytes(own)}",
+                    f"Remove this run's model, {formats.human_bytes(own)}",
                     key="drop-own",
                     on_click=_drop,
                     args=([run],),
                 )
             st.button(
-                f"Remove the models of all finished runs, {widgets.human_bytes(models)}",
+                f"Remove the models of all finished runs, {formats.human_bytes(models)}",
                 key="drop-all",
                 on_click=_drop,
                 args=(finished,),

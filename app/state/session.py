@@ -18,12 +18,12 @@ from typing import Any
 import streamlit as st
 
 import come.runs
-from app.components import plain_text
+from app import formats
 from app.state.choice import DEFAULT_SPARSITY as DEFAULT_SPARSITY
-from app.state.choice import PARAMS, from_params, to_params
 from app.state.choice import Choice as Choice
 from app.state.choice import Draft as Draft
 from app.state.choice import plan_fields as plan_fields
+from app.state.link import PARAMS, from_params, to_params
 from come.errors import ComeError
 from come.runs import Run
 from come.serving import limits
@@ -32,7 +32,6 @@ ACTIVE = ("queued", "running")
 _ECHO_SECONDS = 3.0  # a URL written this recently may still be on its way to the browser
 WHERE = "where"  # the widget that says on which machines runs execute
 _UNDO_DEPTH = 50
-_RUNS_LOOKED_AT = 50
 
 
 # --- the visit: called once a run by app/main.py ---------------------------------------------------
@@ -213,7 +212,7 @@ def set_problem(sentence: str) -> None:
 def take_problem() -> str | None:
     """The sentence kept by the last callback, once (markdown)."""
     problem: str | None = st.session_state.pop("_problem", None)
-    return problem and plain_text.sentence(problem)
+    return problem and formats.sentence(problem)
 
 
 # --- the URL ---------------------------------------------------------------------------------------

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
-import streamlit as st
 
 import come
 import come.models
 import come.runs
-from app.components import example_runs
-from app.state import session
-from app.state.choice import DEFAULT_SPARSITY, comparable, plan_fields
+from app import example_runs
+from app.state import cached, foreseen, session
+from app.state.choice import comparable, plan_fields
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.pruning import kept_units
+from come.pruning.kept_units import KeptByLayer
 from come.request import RunConfig, anchored_path
 from come.runs import Run
 from come.serving import limits
-from come.source_fingerprint import source_fingerprint
 
-ACTIVE = ("queued", "running")
 _RUNS_LOOKED_AT = 50
 
 
@@ -35,10 +31,7 @@ def facts() -> Facts:
     """
     model = session.choice().model
     limits.current().check_model(model)
-    found = _describe(model, source_fingerprint(model))
-    if isinstance(found, Facts):
-        return found
-    raise ComeError(*found)
+    return cached.facts(model)
 
 
 def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:
@@ -55,17 +48,21 @@ def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:
     run = run or example_runs.run_for(chosen.model)
     if run is None:
         return None, known, False, None
-    path = Path(run.path) / "analysis.safetensors"
-    measured = _measurement(str(path), path.stat().st_mtime_ns)
+    measured = cached.measurement(run)
     if len(measured.block_influence) != known.layers:  # of another model, from before runs kept what tells them apart
         return None, known, False, None
     return measured, known, example_runs.is_example(run), run
 
 
+def measurement() -> Measurement | None:
+    """What that analysis measured."""
+    return analysis()[0]
+
+
 def analysis_run() -> Run | None:
     """The analysis of the choice that is waiting or running now, if there is one."""
     run = last_analysis()
-    return run if run is not None and run.state().status in ACTIVE else None
+    return run if run is not None and run.state().active else None
 
 
 def last_analysis() -> Run | None:
@@ -73,9 +70,20 @@ def last_analysis() -> Run | None:
     return _newest("analyze", lambda config: True)
 
 
+def start_analysis(config: RunConfig) -> None:
+    """Start the run of a request, as this visitor's.
+
+    Raises:
+        come.ComeError: it cannot start.
+    """
+    run = come.runs.create(config, allowed=limits.current())
+    session.own(run)
+    come.runs.launch(run)
+
+
 def run_of_draft() -> Run | None:
     """The newest pruning run that was asked for exactly this choice and this plan."""
-    wanted = config_of_draft()
+    wanted = plan_fields(session.draft())
     return _newest(
         "compress",
         lambda config: (
@@ -111,23 +119,17 @@ def _newest(kind: str, fits: Callable[[RunConfig], bool]) -> Run | None:
     return None
 
 
-def config_of_draft() -> dict[str, Any]:
-    """The plan as it stands, as the fields of a RunConfig: method, target_layers, sparsity, options."""
-    return plan_fields(session.draft())
-
-
-def target_layers(facts: Facts) -> int:
-    """How many layers the plan leaves.
-
-    Raises:
-        come.ComeError: the sparsity is not reached by any number of layers.
-    """
-    plan = session.draft()
-    if plan.windows is not None:
-        return facts.layers - sum(last - first for first, last in plan.windows) - len(plan.dropped)
-    if plan.target_layers is not None:
-        return plan.target_layers
-    return facts.layers_for_sparsity(DEFAULT_SPARSITY if plan.sparsity is None else plan.sparsity)
+def units_kept(measured: Measurement | None, facts: Facts) -> KeptByLayer | None:
+    """Which units the visitor's plan keeps: read off its finished run, else foreseen; None where only a run tells."""
+    run = run_of_draft()
+    if run is not None and run.state().status == "done":
+        plan = run.plan()
+        if plan is not None and plan.base.layers == facts.layers:
+            return kept_units.of_plan(plan, facts)
+    try:
+        return foreseen.units_kept(session.draft(), measured, facts, session.choice().seed)
+    except ComeError:
+        return None  # the plan page and the strip say what is wrong with it
 
 
 def add_window(first: int, last: int) -> None:
@@ -162,19 +164,3 @@ def _automatic_ratio(first: int, last: int) -> tuple[float, ...]:
     if measured is None:
         return tuple([1 / (last - first + 1)] * (last - first + 1))
     return come.draft(measured, windows=[(first, last)], model=known)[0].ratio
-
-
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def _describe(source: str, of: str) -> Facts | tuple[str, str]:
-    """The facts; or why there are none, so that a hub out of reach is not asked anew by every click."""
-    del of  # part of the cache's key only: a model may be written anew
-    try:
-        return come.models.describe(source)
-    except ComeError as error:
-        return error.what, error.hint
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _measurement(path: str, mtime_ns: int) -> Measurement:
-    del mtime_ns  # part of the cache's key only: a rewritten file is read again
-    return Measurement.load(path)

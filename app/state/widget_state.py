@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.state.choice import read_windows
+from app.state.link import read_windows
 
 
 def keep_among(key: str, options: list[Any], default: Any, *, passing: bool = False) -> Any:

@@ -11,6 +11,7 @@ from come.cli.request import Runs
 from come.cli.screen import AsJson, progress, show, show_json
 from come.events import emit
 from come.runs import Run, find
+from come.sizes import human_bytes
 
 _SHORT = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
@@ -62,7 +63,7 @@ def export(
     if as_json:
         show_json({"file": str(written.resolve()), "bytes": size, "dtype": kind})
     else:
-        show(f"{size / 1e6:,.1f} MB in {kind}: {written.resolve()}")
+        show(f"{human_bytes(size)} in {kind}: {written.resolve()}")
 
 
 def _is_model(path: Path) -> bool:

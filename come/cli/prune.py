@@ -24,6 +24,7 @@ from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.request import RunConfig
 from come.runs import Run, create, execute, launch
 from come.runs.cluster_target import LOCAL
+from come.sizes import human_bytes
 
 if TYPE_CHECKING:
     from come.estimation.cost import Estimate
@@ -126,7 +127,7 @@ def analyze(
 
 def show_estimate(expected: Estimate, as_json: bool = False) -> None:
     """What a run would take, stage by stage, and what that rests on."""
-    from come.estimation.words import gigabytes
+    from come.sizes import human_bytes
 
     if as_json:
         show_json(expected.to_dict())
@@ -134,11 +135,11 @@ def show_estimate(expected: Estimate, as_json: bool = False) -> None:
     stages = [*expected.seconds_by_stage.items(), ("all", expected.seconds)]
     show_table(("stage", "seconds"), [(stage, round(seconds, 1)) for stage, seconds in stages])
     device = expected.device
-    rows = [("memory", gigabytes(expected.memory_bytes), f"{gigabytes(device.memory * device.count)} free")]
+    rows = [("memory", human_bytes(expected.memory_bytes), f"{human_bytes(device.memory * device.count)} free")]
     if device.kind == "cuda":
-        rows.append(("main memory", gigabytes(expected.host_bytes), f"{gigabytes(device.main_memory)} free"))
+        rows.append(("main memory", human_bytes(expected.host_bytes), f"{human_bytes(device.main_memory)} free"))
     show("")
-    show_table(("room", "at its peak", device.name), [*rows, ("disk", gigabytes(expected.disk_bytes), "")])
+    show_table(("room", "at its peak", device.name), [*rows, ("disk", human_bytes(expected.disk_bytes), "")])
     show("")
     for warning in expected.warnings:
         show(f"Warning: {warning}")
@@ -165,7 +166,7 @@ def show_results(run: Run) -> None:
             name,
             values["layers"],
             values["parameters"],
-            f"{values['bytes'] / 1e6:,.1f} MB",
+            human_bytes(values["bytes"]),
             values.get("perplexity"),
         )
         for name in ("original", "pruned")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from come.cli.screen import show, show_table
+from come.sizes import human_bytes
 
 Metrics = Mapping[str, Any]
 Left = tuple[float | None, float | None]
@@ -17,8 +18,8 @@ def show_speed(title: str, speed: Metrics) -> None:
     show(
         f"{title}{speed['prefill_tokens_per_second']:,.0f} tokens/s read, "
         f"{speed['decode_tokens_per_second']:,.1f} tokens/s written, first token after "
-        f"{1000 * speed['time_to_first_token']:,.0f} ms, weights {speed['weights_bytes'] / 1e6:,.0f} MB, "
-        f"memory {speed['peak_memory_bytes'] / 1e6:,.0f} MB at the peak on {speed['device']}"
+        f"{1000 * speed['time_to_first_token']:,.0f} ms, weights {human_bytes(speed['weights_bytes'])}, "
+        f"memory {human_bytes(speed['peak_memory_bytes'])} at the peak on {speed['device']}"
     )
 
 

@@ -4,7 +4,6 @@ from come.estimation.cost import Estimate, estimate
 from come.estimation.device import Device, known_device, measure_device, remember
 from come.estimation.published import PUBLISHED, published
 from come.estimation.sweep import SweepEstimate, estimate_sweep
-from come.estimation.words import gigabytes
 
 __all__ = [
     "PUBLISHED",
@@ -13,7 +12,6 @@ __all__ = [
     "SweepEstimate",
     "estimate",
     "estimate_sweep",
-    "gigabytes",
     "known_device",
     "measure_device",
     "published",

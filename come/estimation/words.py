@@ -11,6 +11,7 @@ from come.estimation.memory import Memory, Request
 from come.models import Facts
 from come.pruning.schedule import Schedule
 from come.request import RunConfig
+from come.sizes import human_bytes
 
 
 def evaluates(config: RunConfig) -> bool:
@@ -27,12 +28,12 @@ def warnings_of(device: Device, memory: Memory, request: Request, disk: int, run
         where = device.name if device.kind == "cuda" else "this machine's memory"
         spread = "--device balanced, " if device.kind == "cuda" and not request.spread else ""
         found.append(
-            f"The run needs {gigabytes(memory.device)} of memory, and {where} has {gigabytes(room)} free: "
+            f"The run needs {human_bytes(memory.device)} of memory, and {where} has {human_bytes(room)} free: "
             f"choose {spread}{smaller}a smaller --batch-size, fewer --tokens, or a smaller model."
         )
     if device.kind == "cuda" and memory.host > device.main_memory:
         found.append(
-            f"The run needs {gigabytes(memory.host)} of main memory, and {gigabytes(device.main_memory)} are free: "
+            f"The run needs {human_bytes(memory.host)} of main memory, and {human_bytes(device.main_memory)} are free: "
             f"choose {smaller}fewer --tokens, a smaller memory_budget, or a smaller model."
         )
     folder = (runs or settings.runs_dir()).absolute()
@@ -41,7 +42,7 @@ def warnings_of(device: Device, memory: Memory, request: Request, disk: int, run
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
     if disk > free:
         found.append(
-            f"The run leaves {gigabytes(disk)} on disk, and {folder} has {gigabytes(free)} free: free some, choose "
+            f"The run leaves {human_bytes(disk)} on disk, and {folder} has {human_bytes(free)} free: free some, choose "
             "a smaller --save-dtype, or keep only the plan (--plan-only)."
         )
     return tuple(found)
@@ -82,9 +83,3 @@ def assumptions_of(
         found.append("The model is converted first, once.")
     found.append("Fetching from the hub and waiting for other runs are not counted.")
     return tuple(found)
-
-
-def gigabytes(count: int) -> str:
-    """Bytes for people: 1.25 GB, 340 GB."""
-    amount = count / 1e9
-    return f"{amount:.2f} GB" if amount < 10 else f"{amount:,.0f} GB"

@@ -71,11 +71,11 @@ def _results(results: dict[str, Any] | None) -> list[str]:
     rows = [(name, row) for name, row in rows if row.get("perplexity") is not None]
     if not rows:
         return []
-    text = ((results or {}).get("evaluation") or {}).get("text", "held-back text")
+    text = ((results or {}).get("evaluation") or {}).get("text", "held-out text")
     return [
         "## Perplexity",
         "",
-        f"On held-back text ({text}):",
+        f"On held-out text ({text}):",
         "",
         "| model | layers | parameters | perplexity |",
         "|---|---|---|---|",

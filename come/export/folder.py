@@ -18,6 +18,7 @@ from come.models.depth import share
 from come.models.load import torch_dtype
 from come.models.offload import is_offloaded
 from come.models.quiet import quiet
+from come.sizes import human_bytes
 
 
 def save(
@@ -94,7 +95,7 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise ComeError(
-            f"The model needs {needed / 1e9:.2f} GB, and {parent} has {free / 1e9:.2f} GB free.",
+            f"The model needs {human_bytes(needed)}, and {parent} has {human_bytes(free)} free.",
             "Free some disk space, save in a smaller dtype, or keep only the plan.",
         )
 

@@ -23,12 +23,12 @@ BUNDLED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"  # what the name stands f
 
 _KNOWN = (
     KnownModel(BUNDLED, "SmolLM2 135M Instruct", "Bundled: works without a network.", "apache-2.0", True),
-    KnownModel("HuggingFaceTB/SmolLM2-360M", "SmolLM2 360M", "Hub, 0.7 GB."),
-    KnownModel("Qwen/Qwen2.5-0.5B", "Qwen2.5 0.5B", "Hub, 1 GB."),
-    KnownModel("Qwen/Qwen3-0.6B", "Qwen3 0.6B", "Hub, 1.5 GB."),
-    KnownModel("facebook/opt-125m", "OPT 125M", "Hub, 0.3 GB."),
-    KnownModel("meta-llama/Llama-2-7b-hf", "Llama 2 7B", "Hub, 13.5 GB; asks for an accepted license."),
-    KnownModel("mistralai/Mistral-7B-v0.1", "Mistral 7B", "Hub, 14.5 GB."),
+    KnownModel("HuggingFaceTB/SmolLM2-360M", "SmolLM2 360M", "Hub, 0.7 GiB."),
+    KnownModel("Qwen/Qwen2.5-0.5B", "Qwen2.5 0.5B", "Hub, 0.9 GiB."),
+    KnownModel("Qwen/Qwen3-0.6B", "Qwen3 0.6B", "Hub, 1.4 GiB."),
+    KnownModel("facebook/opt-125m", "OPT 125M", "Hub, 0.2 GiB."),
+    KnownModel("meta-llama/Llama-2-7b-hf", "Llama 2 7B", "Hub, 12.6 GiB; asks for an accepted license."),
+    KnownModel("mistralai/Mistral-7B-v0.1", "Mistral 7B", "Hub, 13.5 GiB."),
 )
 
 

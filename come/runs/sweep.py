@@ -74,6 +74,27 @@ def as_sweep(requests: Sequence[RunConfig], name: str = "") -> list[RunConfig]:
     return [request.model_copy(update={"sweep": name}) for request in requests]
 
 
+def variant(request: RunConfig, method: str, target_layers: int, seed: int) -> RunConfig:
+    """A cell of a comparison: a request by another method, to another depth, or with other calibration sequences.
+
+    Args:
+        request: what is compared.
+        method: which method; its options are kept where it is the request's own.
+        target_layers: how many layers are left.
+        seed: draws the sequences.
+    """
+    kept = {name: value for name, value in request.options.items() if name not in ("windows", "ratios", "drop")}
+    fields = request.model_dump() | {
+        "method": method,
+        "target_layers": target_layers,
+        "sparsity": None,
+        "options": kept if method == request.method else {},
+        "seed": seed,
+        "name": f"{request.name} · {method}" if request.name else "",
+    }
+    return RunConfig.model_validate(fields)
+
+
 def prepare(cells: Sequence[RunConfig], runs: Path | None = None, allowed: Admission | None = None) -> list[Run]:
     """A run for every cell of a sweep, in order; those that the same sweep has left are taken up again.
 

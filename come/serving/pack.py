@@ -18,6 +18,7 @@ from come.runs.materialize import model_in
 from come.runs.store import MODEL, TAKEAWAY, Run, size_of
 from come.serving import side_jobs
 from come.serving.side_jobs import SideJob
+from come.sizes import human_bytes
 
 DTYPES = ("float32", "bfloat16", "float16")  # what a model is packed in, as a Transformers folder
 GGUF = "gguf-"  # before a dtype of `gguf_families.BYTES`: the model as a GGUF file instead
@@ -119,7 +120,7 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + _MARGIN:
         raise ComeError(
-            f"The download needs {needed / 1e9:.2f} GB on the disk, which has {free / 1e9:.2f} GB free.",
+            f"The download needs {human_bytes(needed)} on the disk, which has {human_bytes(free)} free.",
             "Remove the models of other runs, or choose a smaller dtype.",
         )
 

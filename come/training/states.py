@@ -17,6 +17,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
+from come.sizes import human_bytes
 
 
 class States:
@@ -98,7 +99,7 @@ class StateStore:
         free = shutil.disk_usage(self._folder).free
         if free < self._bytes:
             raise ComeError(
-                f"Hidden states of {self._bytes / 1e9:.2f} GB do not fit the {free / 1e9:.2f} GB free in "
+                f"Hidden states of {human_bytes(self._bytes)} do not fit the {human_bytes(free)} free in "
                 f"{self._folder.parent}.",
                 "Give fewer tokens or a larger memory_budget, or free some disk space.",
             )

@@ -12,8 +12,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app.inspect import opened_run
+from app.inspect import inspected_run
 from app.run import demo
+from app.state import session, visit
 from come.errors import ComeError
 from come.runs import Run
 from come.runs.state import identity
@@ -151,14 +152,14 @@ def test_a_demonstration_names_no_folder_of_its_server_on_the_compare_page(
 
 def test_whoever_starts_an_analysis_from_inspect_may_end_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     owned: list[Run] = []
-    monkeypatch.setattr(opened_run.session, "own", owned.append)
+    monkeypatch.setattr(session, "own", owned.append)
     monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: None)
-    opened_run.analyse(newest(lab).config)
+    visit.start_analysis(inspected_run.analysis_of(newest(lab).config))
     assert [run.config.kind for run in owned] == ["analyze"]
 
 
 def test_a_link_to_the_newest_run_stays_one_to_that_run(visit: Visit, lab: Lab) -> None:
-    first = opened_run.first_shown(opened_run.runs()).id
+    first = inspected_run.first_shown(inspected_run.runs()).id
     at = fine(visit("inspect"))
     assert at.query_params["run"] in (first, [first])
 

@@ -6,10 +6,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app.components import example_runs, uploads
+from app import example_runs
 from app.figures import channels
 from come import settings
 from come.errors import ComeError
+from come.serving import uploads
 from tests.app.conftest import Lab, the_app
 
 Visit = Callable[..., AppTest]

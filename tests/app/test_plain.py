@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from app.components import plain_text
+from app import formats
 from tests.app import synthetic
+from tests.app.compare.test_page_compare import Visit
 from tests.app.conftest import Lab
-from tests.app.test_page_compare import Visit
 
 LINK = "<a style=position:fixed;inset:0 href=//evil.example>x</a>"
 NAME = "# ![x](//evil.example/p.png) [here](//evil.example) **bold** $x$ :red[late] `code`"
@@ -33,25 +33,25 @@ NAME = "# ![x](//evil.example/p.png) [here](//evil.example) **bold** $x$ :red[la
     ],
 )
 def test_a_name_is_no_markdown(name: str, shown: str) -> None:
-    assert plain_text.literal(name) == shown
+    assert formats.literal(name) == shown
 
 
 @given(st.text(alphabet="ab _*`[]()<>\\$:!#~|-+1.\n&", max_size=30))
 def test_every_mark_of_a_name_is_escaped_and_nothing_is_lost(name: str) -> None:
-    shown = plain_text.literal(name)
+    shown = formats.literal(name)
     assert re.sub(r"\\([^\w\s]|_)", r"\1", shown) == " ".join(name.split())
     assert not re.search(r"(?<!\\)[*`\[\]<>$]", re.sub(r"\\\\", "", shown))
 
 
 def test_a_sentence_keeps_its_code() -> None:
-    assert plain_text.sentence("No [x](y) *there*. Run `come models --a_[b]`.") == (
+    assert formats.sentence("No [x](y) *there*. Run `come models --a_[b]`.") == (
         r"No \[x\](y) \*there\*. Run `come models --a_[b]`."
     )
 
 
 def test_a_title_keeps_its_lines_only() -> None:
-    assert plain_text.title("a<br><b>b</b> H<sup>2</sup>") == "a<br><b>b</b> H<sup>2</sup>"
-    assert "<" not in plain_text.title(f"{LINK}<script><b onclick=x><B>< b")
+    assert formats.chart_title("a<br><b>b</b> H<sup>2</sup>") == "a<br><b>b</b> H<sup>2</sup>"
+    assert "<" not in formats.chart_title(f"{LINK}<script><b onclick=x><B>< b")
 
 
 def evil(at: AppTest) -> list[str]:

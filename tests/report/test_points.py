@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.compare import chart
+from come.report.chart import chart_of, notes
 from come.report.measured import Value
 from come.report.metrics import LAYERS, PARAMETERS, PERPLEXITY, SPARSITY, metric
 from come.report.points import Point, best_by_size, front, of_original, overlap, points
@@ -51,9 +51,9 @@ def test_values_of_another_basis_are_not_mixed_in() -> None:
     short, whole = (Value(0.5, basis=100), Value(0.6, basis=200))
     runs = [result("come", 27, accuracy=whole), result("come", 24, accuracy=whole), result("sleb", 24, accuracy=short)]
     assert {point.series for point in points(runs, metric("accuracy"))} == {"CoMe"}
-    shown = chart.shown(runs, [], metric("accuracy"), LAYERS)
+    shown = chart_of(runs, [], metric("accuracy"), LAYERS)
     assert [lacking.method for lacking, _ in shown.lacking] == ["sleb"]
-    assert any("other items" in note for note in chart.notes(shown))
+    assert any("other items" in note for note in notes(shown))
     original = result("original", 30, accuracy=short)
     assert of_original([original], metric("accuracy"), like=runs) is None
 
@@ -69,18 +69,18 @@ def test_the_original_is_measured_or_known_by_definition() -> None:
 
 def test_a_run_without_the_metric_is_a_gap_and_is_told() -> None:
     runs = [result("come", 24, 80.0), result("sleb", 24, kl=Value(1.0)), result("mka", None, 70.0)]
-    shown = chart.shown(runs, [], PERPLEXITY, LAYERS)
+    shown = chart_of(runs, [], PERPLEXITY, LAYERS)
     assert len(shown.points) == 1
-    notes = " ".join(chart.notes(shown))
-    assert "Not measured in SLEB, 24 layers." in notes and "Layers not known of" in notes
-    assert len(chart.shown(runs, [], PERPLEXITY, PARAMETERS).points) == 2
+    words = " ".join(notes(shown))
+    assert "Not measured in SLEB, 24 layers." in words and "Layers not known of" in words
+    assert len(chart_of(runs, [], PERPLEXITY, PARAMETERS).points) == 2
 
 
 def test_uneven_seeds_are_told() -> None:
     even = [result("come", 24, 80.0), result("sleb", 24, 70.0)]
-    assert not any("seeds" in note for note in chart.notes(chart.shown(even, [], PERPLEXITY, LAYERS)))
+    assert not any("seeds" in note for note in notes(chart_of(even, [], PERPLEXITY, LAYERS)))
     uneven = [*even, result("come", 24, 82.0, seed=1)]
-    assert any("same seeds" in note for note in chart.notes(chart.shown(uneven, [], PERPLEXITY, LAYERS)))
+    assert any("same seeds" in note for note in notes(chart_of(uneven, [], PERPLEXITY, LAYERS)))
 
 
 def test_the_best_of_each_method_by_size() -> None:

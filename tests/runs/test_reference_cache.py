@@ -35,8 +35,8 @@ def test_the_same_weights_by_another_configuration_are_another_model(
     first, second = (run.results()["original"]["perplexity"] for run in runs)
     assert first != second
     fresh = come.load(str(other), device="cpu")
-    held_back = come.tokens(fresh, runs[1].config.text, 256, 64, "evaluation")
-    assert second == pytest.approx(come.perplexity(fresh, held_back), rel=1e-6)
+    held_out = come.tokens(fresh, runs[1].config.text, 256, 64, "evaluation")
+    assert second == pytest.approx(come.perplexity(fresh, held_out), rel=1e-6)
 
 
 def test_a_name_and_a_place_make_no_other_model(model: Path, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def wait_until(condition: Callable[[], object]) -> None:
 def evaluated(subject: Subject, plan: Plan) -> dict[str, float]:
     """What this process finds of a plan on the subject's tokens."""
     bundle = come.load(subject.model, device="cpu")
-    held_back = come.tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation")
-    text, divergence = measure_divergence(replay(bundle, plan), reference(bundle, held_back))
+    held_out = come.tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation")
+    text, divergence = measure_divergence(replay(bundle, plan), reference(bundle, held_out))
     return {"perplexity": text.value, "kl": divergence.value, "bits_per_byte": text.bits_per_byte}
 
 

@@ -1,4 +1,4 @@
-"""What comes back: figures of an edited model on the held-back tokens, and how two of them compare."""
+"""What comes back: figures of an edited model on the held-out tokens, and how two of them compare."""
 
 from __future__ import annotations
 

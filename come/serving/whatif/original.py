@@ -50,7 +50,7 @@ def observe(
 
     Args:
         bundle: the model.
-        tokens: the held-back tokens.
+        tokens: the held-out tokens.
         border_bytes: for hidden states at layer borders; no more than a quarter of the free memory is taken.
         chance_bytes: for its predictions.
         on_progress: told of each layer.

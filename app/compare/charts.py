@@ -1,0 +1,95 @@
+"""The compare page's charts: a metric against the size, method by target; and what a click on them opens."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import come
+from app import formats
+from app.components import widgets
+from app.figures import compare as figures
+from app.figures import compare_heatmap
+from app.state import session
+from come.report import points
+from come.report.chart import Chart, notes
+from come.report.measured import Result
+from come.report.metrics import LAYERS, Metric
+
+
+def lines(shown: Chart, kind: str) -> None:
+    """The metric against the size, one line a method; `kind` of picture is what the camera saves."""
+    metric = shown.metric
+    key = metric.key.replace("/", "-")
+    figure = figures.lines(shown.points, shown.original, metric, shown.size, list(come.methods()), chance=shown.chance)
+    widgets.chart(
+        figure,
+        key=key,
+        alt=f"{metric.title} of each run against {shown.size.title.lower()}; the table below holds it.",
+        image="png" if kind == "png" else "svg",
+        on_select=lambda: _clicked(key),
+    )
+    st.caption(formats.literal(" ".join(notes(shown))))
+    _offered(shown)
+
+
+def heatmap(results: list[Result], metric: Metric, kind: str) -> None:
+    """Method by layers left, where there are several methods."""
+    drawn = points.points(results, metric, LAYERS)
+    if len({point.series for point in drawn}) < 2:
+        return
+    st.html(compare_heatmap.CSS)
+    widgets.chart(
+        compare_heatmap.heatmap(drawn, metric, st.context.theme.type),
+        key="method-by-target",
+        alt=f"{metric.title} by method and layers left; the table below holds it.",
+        image="png" if kind == "png" else "svg",
+        width=compare_heatmap.width(drawn),
+        on_select=lambda: _clicked("method-by-target"),
+    )
+    st.caption("Framed: the best of its column. The shade is the rank within the column; rows go by mean rank.")
+
+
+def _clicked(key: str) -> None:
+    """Open the run of a clicked point; of a mean over seeds, offer its runs."""
+    clicked = session.clicked(key)
+    if clicked and clicked[0].get("customdata"):
+        open_runs(str(clicked[0]["customdata"][0]).split())
+
+
+_TO_OPEN = "run-to-open"
+_OFFERED = "runs-picked"
+
+
+def leave_for_chosen() -> None:
+    """Go to the run page, if a run was chosen in the click before."""
+    if session.value(_TO_OPEN):
+        session.put(_TO_OPEN, False)
+        st.switch_page(widgets.PAGES / "run.py")
+
+
+def open_runs(ids: list[str]) -> None:
+    """Open one run, or offer several. A callback: a page cannot be left in it."""
+    if len(ids) == 1:
+        session.open_run(ids[0])
+        session.put(_TO_OPEN, True)
+    else:
+        session.put(_OFFERED, ids)
+
+
+def _offered(shown: Chart) -> None:
+    """The runs behind the mean that was clicked last."""
+    ids = session.value(_OFFERED)
+    drawn = [*shown.points, *([shown.original] if shown.original else [])]
+    point = next((each for each in drawn if each.runs == ids), None)
+    if point is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{formats.literal(point.series)}, {point.layers} layers:**")
+        for result, value in zip(point.results, point.each, strict=True):
+            st.button(
+                f"Open seed {result.seed}: {shown.metric.say(value)}",
+                key=f"open-{result.run}",
+                icon=":material/arrow_forward:",
+                on_click=open_runs,
+                args=([result.run],),
+            )

@@ -1,0 +1,63 @@
+"""How numbers read on the page, and how the text of others shows as it was written, whatever it holds."""
+
+from __future__ import annotations
+
+import re
+
+from come.serving.demo import without_paths
+from come.sizes import human_bytes as human_bytes
+
+# What markdown, its mathematics and Streamlit's directives (":red[...]") read as more than itself. An underscore
+# within a word is itself.
+_MARKS = re.compile(r"[\\`*\[\]<>#|~$&!]|(?<!\w)_|_(?!\w)|:(?=\w+\[)")
+_FIRST = re.compile(r"^(\d+)(?=[.)])|^(?=[-+=])")  # what begins a list or underlines a heading
+_CODE = re.compile(r"(`[^`]*`)")
+_TAG = re.compile(r"<(?!/?(?:b|i|br|sub|sup)>)")
+
+
+# --- text of others, in a page that reads markdown and HTML -----------------------------------------
+
+
+def literal(text: str) -> str:
+    """A name as markdown: run names, models, files and texts hold whatever somebody typed."""
+    line = _MARKS.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
+    return _FIRST.sub(lambda found: f"{found[1] or ''}\\", line)
+
+
+def sentence(text: str) -> str:
+    """A sentence of ours that may quote names, as markdown: `code` stays code, all else shows as it was written.
+
+    A demonstration's visitors read no path of the server in it.
+    """
+    parts = _CODE.split(" ".join(without_paths(text).split()))
+    return "".join(part if place % 2 else _MARKS.sub(lambda f: f"\\{f[0]}", part) for place, part in enumerate(parts))
+
+
+def chart_title(text: str) -> str:
+    """A chart's title as HTML: line breaks, bold and raised text stay, and no other element."""
+    return _TAG.sub("&lt;", text)
+
+
+# --- numbers -----------------------------------------------------------------------------------------
+
+
+def human_count(count: float) -> str:
+    """134515008 -> "134.5 M"."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(count) >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f}"
+
+
+def percent(share: float) -> str:
+    """-0.0789 -> "−8%", with a true minus sign."""
+    return f"{share:+.0%}".replace("-", "−").replace("+0%", "0%").replace("−0%", "0%")
+
+
+def duration(seconds: float) -> str:
+    """83 -> "1 min 23 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,146 @@
+"""What the inspect page looks at: a run with its plan, its units followed, and what was measured of its model."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+import come.models
+import come.runs
+from app import example_runs
+from app.state import cached, request
+from app.state.choice import Choice
+from come.errors import ComeError
+from come.measurement.measurement import Measurement
+from come.models import Facts
+from come.plan.plan import Plan
+from come.plan.provenance import Part, Provenance, follow, units_of
+from come.plan.steps import Concatenate
+from come.request import RunConfig
+from come.runs import Run
+
+_RUNS_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A run that is looked at: its request, its plan, and both parts followed through it."""
+
+    run: Run
+    config: RunConfig
+    plan: Plan
+    ffn: Provenance
+    attention: Provenance
+
+    def origins(self, part: Part) -> Provenance:
+        """One of the parts."""
+        return self.ffn if part == "ffn" else self.attention
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is known how many units a layer has; else it is drawn as whole layers."""
+        return self.ffn.units > 1
+
+
+def runs() -> list[Run]:
+    """The runs that have a plan, one's own first and newest first, then the shipped ones."""
+    return [run for run in [*come.runs.list_runs()[:_RUNS_LOOKED_AT], *example_runs.runs()] if _has_plan(run)]
+
+
+def first_shown(found: list[Run]) -> Run:
+    """The newest run of CoMe, one's own before the shipped ones; the first of all if there is none."""
+    return next((run for run in found if run.config.method.startswith("come")), found[0])
+
+
+def inspect(run: Run) -> Inspected:
+    """A run with its plan followed.
+
+    Raises:
+        ComeError: the plan cannot be read, or does not fit its model.
+    """
+    config, stamp = run.config, cached.plan_stamp(run)
+    plan = cached.plan_of_stamp(*stamp)
+    # Merges say how many units a layer has; else the model does, which may be gone or far away.
+    told = any(isinstance(step, Concatenate) for step in plan.steps)
+    facts = None if told else _facts(config.model)
+    parts: tuple[Part, Part] = ("ffn", "attention")
+    units = {"ffn": facts.intermediate_size, "attention": facts.num_key_value_heads} if facts is not None else {}
+    ffn, attention = (_followed(*stamp, part, units_of(plan, part, units.get(part))) for part in parts)
+    return Inspected(run, config, plan, ffn, attention)
+
+
+def others(chosen: Inspected, found: list[Run]) -> list[Run]:
+    """The other runs of the same model."""
+    return [run for run in found if run.path != chosen.run.path and run.config.model == chosen.config.model]
+
+
+def followed_like(run: Run, chosen: Provenance) -> Provenance:
+    """Another run's units of the same part.
+
+    Raises:
+        ComeError: its plan cannot be read, or is of a model of another shape.
+    """
+    origins = _followed(*cached.plan_stamp(run), chosen.part, chosen.units)
+    if origins.layers != chosen.layers:
+        raise ComeError("The two runs are of models with different numbers of layers.", "Choose another run.")
+    return origins
+
+
+def measurement(config: RunConfig) -> Measurement | None:
+    """What was measured of a run's model, on its text, before it was pruned; None where nothing was."""
+    for dtype in dict.fromkeys((config.dtype, "auto")):
+        run = come.runs.analysis_for(
+            config.model,
+            config.text,
+            config.n_tokens,
+            config.seq_len,
+            config.seed,
+            dtype=dtype,
+            also=[example_runs.FOLDER],
+        )
+        if run is not None:
+            return cached.measurement(run)
+    return None
+
+
+def sensitivity(measured: Measurement | None, origins: Provenance) -> np.ndarray | None:
+    """The sensitivities of a part, (layers, units); None where they were not measured."""
+    if measured is None:
+        return None
+    values = measured.mlp_sensitivity if origins.part == "ffn" else measured.kv_group_sensitivity
+    return values.numpy() if values.shape == origins.lost.shape else None
+
+
+def analysis_at_work(config: RunConfig) -> Run | None:
+    """The analysis that would fill the gap, if it waits or runs."""
+    wanted = analysis_of(config)
+    for run in come.runs.list_runs()[:50]:
+        with suppress(ComeError):
+            if run.config.kind == "analyze" and analysis_of(run.config) == wanted and run.state().active:
+                return run
+    return None
+
+
+def analysis_of(config: RunConfig) -> RunConfig:
+    """The request of an analysis of the same model and text."""
+    return request.analysis(Choice(config.model, config.text, config.n_tokens, config.seq_len, config.seed))
+
+
+def _facts(source: str) -> Facts | None:
+    with suppress(ComeError):
+        return cached.facts(source)
+    return None
+
+
+def _has_plan(run: Run) -> bool:
+    with suppress(ComeError):
+        return run.config.kind == "compress" and (run.path / "plan.json").is_file()
+    return False
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _followed(path: str, mtime_ns: int, part: Part, units: int) -> Provenance:
+    return follow(cached.plan_of_stamp(path, mtime_ns), part, units)

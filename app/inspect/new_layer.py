@@ -1,0 +1,179 @@
+"""The inspect page's open layer: its pieces, its sources' units as tiles, their sensitivities with the cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.components import widgets
+from app.figures import inspect, inspect_curves, inspect_layer
+from app.inspect import follow_unit, inspected_run
+from app.inspect.inspected_run import Inspected
+from app.state import session, visit, widget_state
+from come.errors import ComeError
+from come.plan.provenance import Part, retouched
+
+ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By index"}
+
+
+def pieces(inspected: Inspected) -> None:
+    """Which layer is open, and what it is made of: a bar, and the same as a table."""
+    place = session.value("new-layer")
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        st.header(f"New layer {place}", width="content")
+        st.selectbox(
+            "New layer",
+            list(range(len(inspected.ffn.final))),
+            key="new-layer",
+            format_func=lambda each: f"{each} · from {_span(inspected.ffn.final[each].group)}",
+            width=240,
+        )
+    widgets.chart(
+        inspect_layer.pieces_bar(inspected.ffn, inspected.attention, place),
+        key="pieces",
+        alt="The pieces of the new layer; the table below holds them",
+    )
+    st.dataframe(
+        pd.DataFrame(_rows(inspected, place)),
+        hide_index=True,
+        height="content",
+        key="pieces-table",
+        column_config={
+            "FFN channels": st.column_config.NumberColumn(format="localized"),
+            "FFN share": st.column_config.NumberColumn(format="%.0f %%"),
+            "KV share": st.column_config.NumberColumn(format="%.0f %%"),
+            "Weight": st.column_config.NumberColumn(format="%.3g"),
+        },
+    )
+    steps = retouched(inspected.plan).get(place, [])
+    if steps:
+        names = inspect.listed([step + 1 for step in steps])
+        st.caption(
+            f"Step{'s' if len(steps) > 1 else ''} {names} put new values in place of weights of this layer: "
+            "the pieces come from where they are shown, and were changed after."
+        )
+
+
+def _span(group: tuple[int, ...]) -> str:
+    """(20, 21, 22) -> "20–22"."""
+    run = len(group) > 2 and group[-1] - group[0] + 1 == len(group)
+    return f"{group[0]}–{group[-1]}" if run else inspect.listed(group)
+
+
+def _rows(inspected: Inspected, place: int) -> list[dict[str, Any]]:
+    """A line for each source of a new layer, and one for what was silenced."""
+    ffn, attention = (
+        {piece.source: piece for piece in origins.final[place].pieces}
+        for origins in (inspected.ffn, inspected.attention)
+    )
+    rows = []
+    for source in [*inspected.ffn.final[place].group, -1]:
+        channels, groups = ffn.get(source), attention.get(source)
+        if source < 0 and not (channels or groups):
+            continue
+        row: dict[str, Any] = {"Source": "silenced" if source < 0 else str(source)}
+        piece = channels or groups
+        if piece is not None and piece.kind == "averaged":
+            row |= {"How": "averaged", "Weight": piece.weight}
+        elif inspected.counted:
+            row |= {
+                "FFN channels": channels.count if channels else 0,
+                "FFN share": 100 * channels.share if channels else 0.0,
+                "KV groups": groups.count if groups else 0,
+                "KV share": 100 * groups.share if groups else 0.0,
+            }
+        else:
+            row["How"] = "whole"
+        rows.append(row)
+    return rows
+
+
+def by_unit(inspected: Inspected, part: Part) -> bool:
+    """Whether each unit of the open layer's sources is kept or not: none is, where all were averaged."""
+    opened = inspected.origins(part).final[session.value("new-layer")]
+    return inspected.counted and all(piece.kind != "averaged" for piece in opened.pieces)
+
+
+def tiles(inspected: Inspected, part: Part) -> None:
+    """Every unit of the sources as a tile; a click on one follows it."""
+    if not by_unit(inspected, part):
+        return
+    origins, place = inspected.origins(part), session.value("new-layer")
+    values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
+    widget_state.keep_among("order", list(ORDERS), "rank")
+    widgets.chart(
+        inspect_layer.tiles(origins, place, values, session.value("order")),
+        key="tiles",
+        on_select=_find_clicked,
+        alt=f"Every one of the {inspect.NAMES[part][1]} of the sources, coloured where it is kept, grey where not",
+    )
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.segmented_control(
+            "Order of the tiles",
+            list(ORDERS),
+            key="order",
+            format_func=ORDERS.__getitem__,
+            required=True,
+            disabled=values is None,
+            label_visibility="collapsed",
+        )
+        st.caption("Coloured: kept. Grey: not. Click a tile to follow it.")
+
+
+def curves(inspected: Inspected, part: Part) -> None:
+    """The sources' sorted sensitivities with the cut, or the way to measure them."""
+    st.header("How sharp the cut was")
+    origins, place = inspected.origins(part), session.value("new-layer")
+    values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
+    if values is None:
+        _not_measured(inspected)
+        return
+    widget_state.keep_among("curve-scale", ["log", "linear"], "log")
+    widgets.chart(
+        inspect_curves.curves(origins, place, values, log=session.value("curve-scale") == "log"),
+        key="source-curves",
+        alt="Sorted sensitivities of the source layers, with the cut of each",
+    )
+    st.segmented_control(
+        "Scale of the sensitivity", ["log", "linear"], key="curve-scale", required=True, label_visibility="collapsed"
+    )
+    st.caption(
+        "Solid where most are kept, dotted where most are not. The red mark is the cut: as many were kept as lie left "
+        "of it. S is that of the original model; a run measures again after each merge, so it need not keep just these."
+    )
+
+
+def _find_clicked() -> None:
+    points = session.clicked("tiles")
+    if points:
+        layer, unit = (int(number) for number in points[0]["customdata"][:2])
+        session.put("find", follow_unit.written(session.value("part"), layer, unit))
+
+
+def _not_measured(inspected: Inspected) -> None:
+    """Where there is no measurement: progress, or the way to one."""
+    active = inspected_run.analysis_at_work(inspected.config)
+    if active is not None:
+        widgets.progress(active)
+        return
+    with st.container(border=True):
+        st.markdown("**The sensitivities of this model on this text were not measured.**")
+        st.markdown(
+            f"One pass over {inspected.config.n_tokens:,} tokens shows how each channel ranks, "
+            "and how sharp the cut was. All else on this page comes from the plan alone."
+        )
+        st.button(
+            "Run the analysis", key="analyse-run", icon=":material/monitoring:", on_click=_analyse, args=(inspected,)
+        )
+    problem = session.take_problem()
+    if problem:
+        st.error(problem, icon=":material/error:")
+
+
+def _analyse(inspected: Inspected) -> None:
+    try:
+        visit.start_analysis(inspected_run.analysis_of(inspected.config))
+    except ComeError as error:
+        session.set_problem(str(error))

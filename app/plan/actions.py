@@ -1,0 +1,101 @@
+"""The plan page's buttons: ready-made plans, undo and redo; and to run the plan or take it along as a file."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import come
+import come.models
+from app.components import widgets
+from app.plan import edits, saved_plans
+from app.state import foreseen, request, session
+from app.state.choice import plan_fields
+from come.errors import ComeError
+from come.measurement.measurement import Measurement
+from come.models import Facts
+from come.serving import limits
+from come.serving.demo import is_demo
+
+
+def start_from(measured: Measurement | None, facts: Facts) -> None:
+    """Presets, undo and redo, in one row."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown("Start from", width="content")
+        for preset in edits.PRESETS:
+            st.button(
+                f"−{preset.label}" if preset.share else preset.label,
+                key=f"preset-{preset.label}",
+                help=preset.help if preset.share or measured else f"{preset.help} Needs an analysis first.",
+                disabled=preset.pairs is not None and measured is None,
+                on_click=_apply,
+                args=(preset, measured, facts),
+            )
+        st.button(
+            "Undo",
+            key="undo",
+            icon=":material/undo:",
+            type="tertiary",
+            shortcut="Alt+Z",
+            on_click=session.undo,
+            disabled=not session.can_undo(),
+        )
+        st.button(
+            "Redo",
+            key="redo",
+            icon=":material/redo:",
+            type="tertiary",
+            shortcut="Alt+Shift+Z",
+            on_click=session.redo,
+            disabled=not session.can_redo(),
+        )
+
+
+def _apply(preset: edits.Preset, measured: Measurement | None, facts: Facts) -> None:
+    try:
+        session.set_draft(edits.apply(preset, session.draft(), measured, facts))
+    except ComeError as error:
+        session.set_problem(str(error))
+
+
+def go_on(fault: str) -> None:
+    """The way to the run page; download, upload and plans kept by name."""
+    draft = session.draft()
+    ready = not fault and not draft.is_empty
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Go to run", key="go-to-run", type="primary", icon=":material/arrow_forward:", disabled=not ready):
+            session.open_run(None)
+            st.switch_page(widgets.PAGES / "run.py")
+        if ready:
+            document = request.to_json(request.config(session.choice(), session.draft()))
+            st.download_button(
+                "Download the plan",
+                document,
+                "plan-request.json",
+                "application/json",
+                key="download",
+                icon=":material/download:",
+                on_click="ignore",
+            )
+        if not is_demo():  # saved plans are everybody's: not among strangers
+            saved_plans.draw(ready)
+        with st.popover("Upload a plan", icon=":material/upload:"):
+            st.file_uploader("A request that this page wrote", type="json", key="upload", on_change=_upload)
+
+
+def _upload() -> None:
+    file = session.value("upload")
+    if file is None:
+        return
+    try:
+        choice, draft = request.from_json(file.getvalue())
+        if draft.method not in come.methods():
+            raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.methods())}.")
+        limits.current().check_model(choice.model)  # before it is looked for: the answer would tell what lies here
+        facts = come.models.describe(choice.model)
+        come.methods()[draft.method].parse(plan_fields(draft)["options"])
+        if not draft.is_empty:
+            foreseen.target_layers(draft, facts)
+        session.set_choice(choice)
+        session.set_draft(draft)
+    except ComeError as error:
+        session.set_problem(str(error))

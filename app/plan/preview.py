@@ -1,0 +1,153 @@
+"""What the plan page says of a plan before it runs: its size, what each layer keeps, where earlier runs lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+import come
+import come.runs
+from app import example_runs, formats
+from app.components import widgets
+from app.figures import compare as compare_figures
+from app.figures import plan as plan_figures
+from app.state import foreseen, session
+from come.measurement.measurement import Measurement
+from come.models import Facts
+from come.pruning.draft import DraftWindow
+from come.pruning.forecast import Forecast
+from come.report import comparison
+
+HOW = r"""
+**Which layers.** The window of lowest skip block influence goes first: how far $m$ layers turn the hidden state,
+$$\mathrm{SBI}_{l,m} = \operatorname{mean}_t \arccos\bigl(\cos(H^{(l)}_t, H^{(l+m)}_t)\bigr) / \pi$$
+
+**How much of each.** In proportion to block influence to the power $p$ (1 by default), $r_l \propto \mathrm{BI}_l^p$,
+$$\mathrm{BI}_l = \operatorname{mean}_t\,\bigl(1 - \cos(H^{(l)}_t, H^{(l+1)}_t)\bigr)$$
+
+**Which channels.** Those of highest sensitivity; attention by whole key/value groups, so that every query head
+keeps its own.
+$$S_j = \operatorname{mean}_t |x_{tj}| \cdot \textstyle\sum_i |W_{ij}|$$
+"""
+
+
+def sizes(facts: Facts) -> None:
+    """Layers, parameters and bytes, before and after."""
+    layers = foreseen.layers_left(session.draft(), facts)
+    count = facts.parameters_at(layers)
+    rows = {
+        "Layers": (str(facts.layers), str(layers)),
+        "Parameters": (formats.human_count(facts.parameters), formats.human_count(count)),
+        "float32": tuple(formats.human_bytes(facts.bytes_at(n)) for n in (facts.layers, layers)),
+        "bfloat16, float16": tuple(formats.human_bytes(facts.bytes_at(n, "bfloat16")) for n in (facts.layers, layers)),
+    }
+    removed = f"{1 - count / facts.parameters:.0%} of the parameters removed"
+    cells = "".join(
+        f"<div><span>{name}</span><b>{after}</b><span>of {before}</span></div>"
+        for name, (before, after) in rows.items()
+    )
+    st.html(f"<div class='come-facts' aria-label='{removed}'>{cells}</div>")
+
+
+def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Forecast | None) -> None:
+    """The layers before and after, and the share of each; a way to an analysis where there is none."""
+    method = come.methods()[session.draft().method]
+    if method.forecast is None:
+        st.info(f"What {method.title} prunes is decided in the run.")
+        return
+    if found is None:
+        widgets.empty_state(
+            "What each layer would keep is not known yet",
+            "The model has not been analysed on this text. The plan can run without it.",
+            "model",
+            "Analyse the model",
+        )
+        return
+    final = _pieces(found, facts)
+    figure = plan_figures.strips(facts.layers, facts.intermediate_size, facts.num_key_value_heads, final)
+    widgets.chart(figure, key="strips", alt="The layers before and after; the numbers are told below it.")
+    sure = _how_sure(measured, is_example, found, by_text=bool(method.needs))
+    st.caption(f"Tall part: feed-forward channels. Low part: key/value groups. {sure}")
+    if found.windows:
+        st.dataframe(_table(found.windows, found.removed, facts), hide_index=True, height="content")
+        widgets.info("How this is decided", HOW)
+    elif found.removed:
+        st.markdown(f"Removed whole: layer{'' if len(found.removed) == 1 else 's'} {ranges(found.removed)}.")
+
+
+def _pieces(found: Forecast, facts: Facts) -> list[list[plan_figures.Piece]]:
+    """The layers of the pruned model, each as what it keeps of its sources; dropped ones are in none."""
+    merged = [(window.first, window.channels, window.kv_groups) for window in found.windows]
+    return plan_figures.final_layers(
+        facts.layers, facts.intermediate_size, facts.num_key_value_heads, merged, found.removed
+    )
+
+
+def ranges(layers: Sequence[int]) -> str:
+    """Ascending numbers in few words: [3, 4, 5, 9] -> "3–5, 9"."""
+    blocks: list[list[int]] = []
+    for layer in layers:
+        if blocks and layer == blocks[-1][-1] + 1:
+            blocks[-1].append(layer)
+        else:
+            blocks.append([layer])
+    return ", ".join(str(block[0]) if len(block) == 1 else f"{block[0]}–{block[-1]}" for block in blocks)
+
+
+def _how_sure(measured: Measurement | None, is_example: bool, found: Forecast, *, by_text: bool) -> str:
+    where = "this analysis"
+    if is_example and measured is not None:
+        where = f"the shipped example's analysis of {measured.n_tokens:,} tokens"
+    if found.doubt:
+        return f"An estimate from {where}: {found.doubt}."
+    if found.windows:
+        return f"Exact for {where}: windows by hand are all measured on the original model."
+    return f"Exact for {where}: whole layers go." if by_text and found.removed else "Exact: whole layers go."
+
+
+def _table(windows: list[DraftWindow], dropped: Sequence[int], facts: Facts) -> pd.DataFrame:
+    """What stays of each layer that the plan touches, the lowest first."""
+
+    def each(values: tuple[float, ...] | tuple[int, ...], form: str) -> str:
+        return " + ".join(format(value, form) for value in values)
+
+    channels, groups = (
+        f"FFN channels kept of {facts.intermediate_size:,}",
+        f"KV groups kept of {facts.num_key_value_heads}",
+    )
+    rows = {
+        window.first: {
+            "Layers": f"{window.first}–{window.last}",
+            "Ratio": each(window.ratio, ".0%"),
+            channels: each(window.channels, ","),
+            groups: each(window.kv_groups, ""),
+            "SBI": "" if math.isnan(window.skip_influence) else f"{window.skip_influence:.4f}",
+        }
+        for window in windows
+    }
+    for layer in dropped:
+        rows[layer] = {"Layers": str(layer), "Ratio": "dropped", channels: "0", groups: "0", "SBI": ""}
+    return pd.DataFrame([rows[layer] for layer in sorted(rows)])
+
+
+def runs_so_far(facts: Facts) -> None:
+    """The plan's size among the runs already made on this model, where there are any."""
+    found = comparison.of_model(come.runs.list_runs(), facts.source) or comparison.of_model(
+        example_runs.runs(), facts.source
+    )
+    if not found:
+        return
+    results = [item.pruned for item in found if item.pruned]
+    original = next((item.original for item in found if item.original), None)
+    titles = {name: method.title for name, method in come.methods().items()}
+    count = facts.parameters_at(foreseen.layers_left(session.draft(), facts))
+    figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count)
+    figure.update_layout(title_text="What runs on this model have cost so far", height=320)
+    widgets.chart(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's size")
+    st.caption(
+        f"{formats.literal(found[0].title)}. The line marks this plan's size; the prediction above was measured on "
+        "other tokens, so it is not drawn here."
+    )

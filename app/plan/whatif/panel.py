@@ -1,0 +1,203 @@
+"""The plan page's what-if: what the plan would come to, told while it is being changed."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+import come
+from app import formats
+from app.components import widgets
+from app.components.background_job import Job
+from app.components.cost_line import Cost
+from app.components.poll import Look
+from app.figures import whatif as figures
+from app.plan.whatif import ask, example, suggestion, words
+from app.plan.whatif.ask import Predicted
+from app.plan.whatif.memory import Answered, Memory, key_of, memory
+from app.state import session
+from app.state.choice import Draft
+from come.errors import ComeError
+from come.models import Facts
+from come.pruning.forecast import Forecast
+from come.runs import Run
+from come.serving.whatif.answer import change
+from come.serving.whatif.question import Question, Subject
+
+AT_ONCE = 0.15  # seconds; an answer that is known already is there by then, and nothing flickers
+LAST = "the last plan"
+
+
+def draw(facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost) -> list[Look]:
+    """The prediction of the plan, or why there can be none; and what the full run would cost.
+
+    Args:
+        facts: of the model.
+        analysis: the run that measured it, if there is one.
+        found: what is foreseen of the plan, if anything is.
+        cost: of the full run.
+
+    Returns:
+        What the page has to follow at its end.
+    """
+    memory().open.clear()
+    st.html(words.STYLE)
+    with st.container(border=True, key="whatif"):
+        told, run = st.container(), st.container(key="whatif-run")
+        with told:
+            _predicted(facts, analysis, found)
+        with run:
+            if cost.sentence:
+                st.caption(f"**The full run.** {cost.sentence}")
+            for warning in cost.warnings:
+                st.warning(warning, icon=":material/memory:")
+    return memory().open
+
+
+def _predicted(facts: Facts, analysis: Run | None, found: Forecast | None) -> None:
+    draft, held = session.draft(), memory()
+    if found is None and draft.windows is None:
+        _leave(held)
+        _not_foreseen(draft)
+        return
+    try:
+        subject = ask.subject(session.choice(), analysis)
+        question = ask.question(draft, found)
+    except (ComeError, ValueError) as error:
+        _leave(held)
+        st.caption(
+            f"No prediction: {formats.sentence(str(error))}"
+            if isinstance(error, ComeError)
+            else "This plan cannot be predicted."
+        )
+        return
+    if not question.touched:
+        _leave(held)
+        st.markdown(f"**Nothing is merged or dropped yet**: all {facts.layers} layers stay.")
+        suggestion.draw(held, subject, question, facts, found, None)
+        return
+    answered = _answer(held, subject, question, facts)
+    if answered is not None:
+        last = held.last_before(key_of(subject, question), subject)
+        _told(answered, last)
+        with st.container():
+            _surety(answered, last, found.doubt if found else "")
+            suggestion.draw(held, subject, question, facts, found, answered.found)
+            _tried(held, subject, answered)
+
+
+def _not_foreseen(draft: Draft) -> None:
+    """Why nothing is known of a plan that is not by hand."""
+    method = come.methods()[draft.method]
+    if method.forecast is None:
+        st.caption(f"What {method.title} prunes, and what that costs, is known only after a run.")
+        return
+    st.markdown("**What-if needs an analysis here**: an automatic plan takes its layers from it.")
+    widgets.next_step("model", "Analyse the model")
+
+
+def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) -> Answered | None:
+    """The answer; else what is drawn is the way to it: a button, what is going on, or what went wrong."""
+    key = key_of(subject, question)
+    if key not in held.answers:
+        why = ask.why_ask_first(session.draft(), facts)
+        if why and key not in held.allowed:
+            _leave(held)
+            _not_asked(held, key, why, example.prediction(subject, question))
+            return None
+        job = _asked(held, key, subject, question)
+        job.wait(AT_ONCE)
+        if job.active:
+            seconds = None
+            if subject.analysis is None:
+                seconds = ask.measuring_seconds(session.choice(), facts)
+            place = st.empty()
+            held.draw_until_ended(job, lambda: place.html(_waiting(job, held, subject, seconds)))
+            st.empty()  # takes away what stood below another plan's table; Streamlit would when the script ends
+            return None
+        if job.outcome is None:
+            st.warning(formats.sentence(job.problem) or "The question was given up.", icon=":material/power_off:")
+            st.button("Ask again", key="whatif-again", icon=":material/refresh:", on_click=_leave, args=(held,))
+            return None
+        held.remember(key, subject, question, job.outcome)
+    _leave(held, but=key)
+    held.look_at(key)
+    return held.answers[key]
+
+
+def _not_asked(held: Memory, key: str, why: str, shipped: Predicted | None) -> None:
+    """Why the visitor has to ask, and the button; for the plan to begin with, what the example says of it."""
+    if shipped is None:
+        table = words.table(words.rows(None), "Plan", None, stale=True)
+        st.html(f"<p class='come-finding'>Not predicted yet</p>{table}")
+    else:
+        table = words.table(words.rows(shipped), "This plan", None)
+        st.html(f"<p class='come-finding'>{words.finding(shipped)}</p>{table}")
+        why = f":material/bookmark: Shipped example, computed by this program. {words.judged_on(shipped)} {why}"
+    with st.container():
+        st.caption(why)
+        label = "Predict it here" if shipped else "Predict"
+        st.button(label, key="whatif-predict", icon=":material/bolt:", on_click=held.allowed.add, args=(key,))
+
+
+def _asked(held: Memory, key: str, subject: Subject, question: Question) -> Job:
+    """The question of that key: the open one, or a new one in place of it."""
+    if held.prediction is None or held.prediction.key != key:
+        _leave(held)
+        held.prediction = ask.predict(subject, question, session.visitor(), key)
+    return held.prediction
+
+
+def _leave(held: Memory, but: str | None = None) -> None:
+    """Wait no longer for what was asked, unless it is the question of that key."""
+    if held.prediction is not None and held.prediction.key != but:
+        held.prediction.stop()
+        held.prediction = None
+
+
+def _waiting(job: Job, held: Memory, subject: Subject, measuring: float | None) -> str:
+    """What is going on, over the numbers of the plan before."""
+    shown = next(reversed(held.tried(subject)), None)
+    last = held.last_before(held.order[-1], subject) if shown else None
+    status = words.status(job.event, measuring, time.monotonic() - job.began)
+    rows = words.rows(shown.found if shown else None, last.found if last else None)
+    name = "Plan before" if shown else "Plan"
+    table = words.table(rows, name, LAST if shown else None, stale=True, busy=True)
+    return f"<p class='come-finding' role='status'>{status}</p>{table}"
+
+
+def _told(found: Answered, last: Answered | None) -> None:
+    """The answer, and its change since the last one."""
+    rows = words.rows(found.found, last.found if last else None)
+    table = words.table(rows, "This plan", LAST if last else None)
+    st.html(f"<p class='come-finding' role='status'>{words.finding(found.found)}</p>{table}")
+
+
+def _surety(found: Answered, last: Answered | None, doubt: str) -> None:
+    """How sure the answer is, and of what."""
+    told = [words.against("the original", change(found.found.original, found.found.answer))]
+    if last is not None:
+        name = f"the last plan answered ({last.layers} layers)"
+        told.append(words.against(name, change(last.found.answer, found.found.answer)))
+    st.caption("  \n".join([*told, *_provisos(doubt), words.judged_on(found.found)]))
+    widgets.info("How this is predicted", words.HOW, key="whatif-how")
+
+
+def _provisos(doubt: str) -> list[str]:
+    draft = session.draft()
+    told = [f"Foreseen, not run: {doubt}."] if doubt else []
+    aside = [name for option, name in ask.SET_ASIDE.items() if draft.options.get(option)]
+    if aside:
+        told.append(f"Predicted without {' and '.join(aside)}, which the run adds.")
+    return told
+
+
+def _tried(held: Memory, subject: Subject, now: Answered) -> None:
+    """All plans answered in this visit, once there are two."""
+    tried = held.tried(subject)
+    if len(tried) < 2:
+        return
+    with st.expander(f"The {len(tried)} plans you have tried", icon=":material/scatter_plot:"):
+        figure = figures.tried([each.found.answer for each in tried], now.found.answer, now.found.original)
+        widgets.chart(figure, key="whatif-tried", alt="Predicted perplexity of each plan tried, against its parameters")

@@ -1,0 +1,63 @@
+"""The answers of the original and the pruned models side by side, as they come."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import formats
+from app.playground import answers_html, blind_round, candidates, next_tokens
+from app.playground.form import TALK
+from app.playground.generation import Asked, Generation
+from app.state import session
+
+EVERY = 0.3
+
+
+def draw(asked: Asked, chat: bool) -> None:
+    """The newest answers, and the models' next tokens along a text."""
+    generation: Generation | None = session.value(TALK)
+    if generation is not None:
+        blind_round.votes().note(generation, list(generation.answers))
+    if generation is None:
+        with st.container(border=True):
+            st.markdown("**Nothing said yet.** Choose a prompt and let the models answer: the first time loads them.")
+    elif generation.active:
+        _live(generation)
+    else:
+        with st.container():  # as a fragment has one: what was said stays where it is when the last word has come
+            _answers(generation)
+    next_tokens.section(asked, generation, chat)
+
+
+@st.fragment(run_every=EVERY)
+def _live(generation: Generation) -> None:
+    generation.look()
+    if not generation.active:
+        st.rerun()
+    _answers(generation)
+
+
+def _answers(generation: Generation) -> None:
+    st.html(answers_html.asked(generation))
+    if generation.status == "failed":
+        st.error(formats.sentence(generation.problem), icon=":material/error:")
+        if not generation.start:
+            return
+    st.html(answers_html.answers(generation))
+    st.html(answers_html.LEGEND)
+    if not generation.active:
+        _notes(generation)
+
+
+def _notes(generation: Generation) -> None:
+    """What a reader may stumble over."""
+    at_once = [generation.asked.names[answer.name] for answer in generation.answers.values() if answer.stopped_at_once]
+    if at_once:
+        raw = generation.start is not None and not generation.start.chat
+        why = "a raw prompt can look like a finished text" if raw else "it held the turn to be finished"
+        hint = "Leave the prompt open, in the middle of a sentence" if raw else "Try another prompt"
+        if raw and candidates.answers_questions(generation.asked.model):
+            hint += ", or turn the chat template on"
+        st.info(f"{formats.literal(', '.join(at_once))}: ended the text at once; {why}. {hint}.")
+    if generation.start is not None and not generation.start.chat and generation.asked.chat is None:
+        st.caption("This model has no chat template: it was given the raw prompt.")

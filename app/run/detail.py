@@ -1,0 +1,199 @@
+"""One run on the run page: how far it is, what it decided, how recovery went, and what can be done with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+import come.runs
+from app import example_runs, formats, theme
+from app.components import glossary, widgets
+from app.figures import run as run_figures
+from app.run import sentences, take_home
+from app.state import session
+from come.errors import ComeError
+from come.report import comparison
+from come.request import RunConfig
+from come.runs import Run, reported
+from come.runs.store import STOP_REQUEST
+from come.serving import limits
+from come.serving.demo import without_paths
+
+
+def draw(run: Run) -> None:
+    """All of it."""
+    try:
+        config = run.config
+    except ComeError as error:
+        st.error(formats.sentence(str(error)), icon=":material/error:")
+        return
+    state = run.state()
+    shipped = example_runs.is_example(run)
+    st.header(formats.literal(comparison.run_name(run)))
+    st.caption(f"{formats.literal(sentences.request_sentence(config))} · {run.id}")
+    if shipped:
+        st.caption(":material/bookmark: Shipped example: computed by this program, to look at. It cannot be changed.")
+    if state.active:
+        _stages(run, config)
+        widgets.progress(run)
+        _live(run)
+        if config.recover:
+            st.fragment(run_every=2.0)(_training)(run)
+    else:
+        widgets.ended_badly(run)
+        if state.status == "done":
+            st.success(sentences.result_sentence(run), icon=":material/check_circle:")
+        _actions(run, config, state.status, changeable=session.owns(run) and not shipped)
+        if state.status == "done" and not shipped:  # what is packed for download is written into the run
+            take_home.section(run)
+        _steps(run)
+        if config.recover:
+            _training(run)
+    log, asked = st.tabs(["Log", "Request"])
+    with log:
+        st.fragment(run_every=2.0 if state.active else None)(_log)(run)
+    with asked:
+        document = json.dumps(config.model_dump(mode="json", exclude_none=True), indent=2)
+        st.code(without_paths(document), language="json", height=220)
+
+
+@st.fragment(run_every=1.0)
+def _stages(run: Run, config: RunConfig) -> None:
+    st.markdown(sentences.stages(config, run.state()))
+
+
+@st.fragment(run_every=1.0)
+def _live(run: Run) -> None:
+    """The line a step, in a chart that does not flicker when it grows."""
+    for line in reported.series(run.events()):
+        st.markdown(f"**{line.title}**")
+        table = pd.DataFrame({line.x: line.xs, line.y: line.ys})
+        st.line_chart(table, x=line.x, y=line.y, height=180, color=theme.ACCENT)
+
+
+def _log(run: Run) -> None:
+    text = reported.tail(run.log()).strip()
+    events = reported.messages(run.events())
+    active = run.state().active
+    nothing = "Nothing was reported yet." if active else "No log was kept of this run."
+    # As high from the start as it will be: what is below stays in place.
+    st.code(without_paths("\n".join(events)) or nothing, language=None, height=220 if events or active else "content")
+    if text:
+        st.caption("What the process itself wrote")
+        st.code(without_paths(text), language=None, height=160)
+
+
+def _download(path: Path, label: str, kind: str, key: str) -> None:
+    if path.is_file():
+        st.download_button(
+            f"Download the {label}",
+            path.read_bytes(),
+            path.name,
+            kind,
+            key=key,
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def _steps(run: Run) -> None:
+    """What each step decided, once the run is over."""
+    history = run.results().get("history") or []
+    if history and run.config.kind == "compress":
+        figure = run_figures.steps(history)
+        if figure is not None:
+            widgets.chart(figure, key=f"steps-{run.id}", alt="What each step of the run decided")
+
+
+def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None:
+    """What can be done with a run that is over; one that is not `changeable` can be looked at and taken along."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if status != "done" and changeable:
+            st.button(
+                "Resume",
+                key="resume",
+                type="primary",
+                icon=":material/resume:",
+                on_click=_resume,
+                args=(run,),
+                help="Replays the plan so far, then goes on.",
+            )
+        elif status == "done" and config.kind == "analyze":
+            widgets.next_step("layers", "See the layers")
+        elif status == "done":
+            widgets.next_step("compare", "Compare with the other runs")
+            widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
+        if status != "done" or example_runs.is_example(run):  # else it is among what can be taken home
+            label = "plan" if status == "done" else "plan so far"
+            _download(run.path / "plan.json", label, "application/json", f"plan-{run.id}")
+        if changeable:
+            with st.popover("Delete", icon=":material/delete:"):
+                st.markdown(f"This removes the run with its {formats.human_bytes(run.size_bytes())} for good.")
+                st.button("Delete for good", key="delete", type="primary", on_click=_delete, args=(run,))
+
+
+def _resume(run: Run) -> None:
+    try:
+        come.runs.resume(run, limits.current())
+        session.open_run(run.id)
+    except ComeError as error:
+        session.set_problem(str(error))
+
+
+def _delete(run: Run) -> None:
+    try:
+        come.runs.delete(run)
+        session.open_run(None)
+    except ComeError as error:
+        session.set_problem(str(error))
+
+
+LATEST = "what is trained now"
+FEW_NOTES = 6  # what recovery did, up to which it stands open
+
+
+def _training(run: Run) -> None:
+    """The losses of a recovery, of the way and layer that is at work or is chosen; a way to stop it early."""
+    table = reported.curves(run.events())
+    state = run.state()
+    if not state.active and (notes := reported.outcome(run.plan())):
+        with st.expander("What recovery did", expanded=len(notes) <= FEW_NOTES):
+            st.markdown("\n".join(f"- {sentence}" for sentence in notes))
+    if table.empty:
+        return
+    names = reported.parts(table)
+    options = [LATEST, *names] if state.active else names
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
+        key = "trained-part" if state.active else "trained-part-at-end"  # the options differ
+        chosen = st.selectbox("Loss of", options, key=key) if len(names) > 1 else LATEST
+        if state.status == "running" and state.stage == "recover" and session.owns(run):
+            asked = (run.path / STOP_REQUEST).exists()
+            st.button(
+                "Stopping" if asked else "Stop early, keep the best",
+                key="stop-early",
+                icon=":material/stop:",
+                disabled=asked,
+                on_click=_stop_early,
+                args=(run,),
+            )
+    part = names[-1] if chosen in (LATEST, None) else chosen
+    losses = reported.of_part(table, part)
+    if not state.active:
+        widgets.chart(run_figures.losses(part, losses), key=f"losses-{run.id}", alt=f"Loss of {part} by step")
+        return
+    st.markdown(f"**Loss of {part}**")
+    colors = {"training": theme.ACCENT, "held out": theme.MARK}
+    lines = reported.live(losses)
+    st.line_chart(lines, x_label="step", y_label="loss", height=220, color=[colors[kind] for kind in lines.columns])
+    if told := reported.held_out(losses):
+        st.caption(told)
+
+
+def _stop_early(run: Run) -> None:
+    try:
+        (run.path / STOP_REQUEST).touch()
+    except FileNotFoundError:
+        session.set_problem(f"The run {run.id} is not there any more.")

@@ -1,0 +1,67 @@
+"""The run page before there is a run: what the plan asks for, the form, what it will take, and the button."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import come.cluster
+import come.runs
+from app import formats
+from app.components import cost_line, widgets
+from app.run import form, sentences
+from app.state import foreseen, session, visit
+from come.errors import ComeError
+from come.request import RunConfig
+from come.runs.command_line import command_line
+from come.serving import limits
+
+
+def draw() -> None:
+    """The form, or why nothing can run."""
+    facts = visit.facts()
+    if not facts.supported:
+        widgets.empty_state("This model cannot be pruned here", facts.reason, "model", "Choose another model")
+        return
+    draft = session.draft()
+    try:
+        layers = foreseen.target_layers(draft, facts)
+    except ComeError as error:
+        widgets.empty_state("The plan cannot run as it is", formats.sentence(str(error)), "plan", "Mend the plan")
+        return
+    with st.container(border=True):
+        st.markdown(f"**{formats.literal(sentences.sentence(session.choice(), draft, facts, layers))}**")
+        requests = form.requests(facts, layers)
+        cost_line.draw(cost_line.cost(requests, facts, visit.measurement()))
+        with st.container(horizontal=True, vertical_alignment="center"):
+            count = len(requests)
+            st.button(
+                "Start the run" if count == 1 else f"Start {count} runs",
+                key="start",
+                type="primary",
+                icon=":material/play_arrow:",
+                on_click=_start,
+                args=(requests,),
+                disabled=not requests,
+            )
+            widgets.next_step("plan", "Change the plan")
+        with st.expander("The same on the command line"):
+            st.code("\n".join(command_line(item) for item in requests), language="bash", wrap_lines=True)
+
+
+def _start(requests: list[RunConfig]) -> None:
+    """Check and queue all requests in one process; the first one is opened."""
+    where = str(session.value(session.WHERE) or "")
+    try:
+        if (place := come.runs.cluster_target(where)) is not None:
+            come.cluster.check_reachable(place)
+        allowed = limits.current()
+        if len(requests) > 1:
+            made = come.runs.prepare(requests, allowed=allowed)
+        else:
+            made = [come.runs.create(requests[0], allowed=allowed)]
+        session.own(*made)
+        todo = [run for run in made if run.state().status != "done"]
+        come.runs.launch(*(todo or made), where=where)
+        session.open_run(made[0].id)
+    except ComeError as error:
+        session.set_problem(str(error))

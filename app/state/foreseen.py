@@ -1,0 +1,68 @@
+"""What a draft comes to, told before it runs: how many layers it leaves, what would go, which units stay."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import come
+from app.state.choice import DEFAULT_SPARSITY, Draft, plan_fields
+from come.measurement.measurement import Measurement
+from come.models import Facts
+from come.pruning import kept_units
+from come.pruning.compress import check_request
+from come.pruning.compress import forecast as foretold
+from come.pruning.forecast import Forecast
+from come.pruning.kept_units import KeptByLayer
+
+
+def layers_left(draft: Draft, facts: Facts) -> int:
+    """How many layers a draft leaves, whether or not it can run.
+
+    Raises:
+        ComeError: the sparsity is not reached by any number of layers.
+    """
+    if draft.windows is not None:
+        return facts.layers - sum(last - first for first, last in draft.windows) - len(draft.dropped)
+    if draft.target_layers is not None:
+        return draft.target_layers
+    return facts.layers_for_sparsity(DEFAULT_SPARSITY if draft.sparsity is None else draft.sparsity)
+
+
+def target_layers(draft: Draft, facts: Facts) -> int:
+    """The same, after all checks that need no weights.
+
+    Raises:
+        ComeError: the draft contradicts itself or is out of range; one sentence.
+    """
+    fields = plan_fields(draft)
+    return check_request(facts, draft.method, fields["target_layers"], fields["sparsity"], fields["options"])
+
+
+def forecast(draft: Draft, measured: Measurement | None, facts: Facts, seed: int = 0) -> Forecast | None:
+    """What the plan would do; None where only a run tells, or a measurement that is not there.
+
+    `seed` is a run's, for methods that draw by chance.
+
+    Raises:
+        ComeError: the draft contradicts itself or is out of range; one sentence.
+    """
+    if draft.is_empty:
+        return Forecast()
+    layers = target_layers(draft, facts)
+    seeded = {"seed": seed} if "seed" in come.methods()[draft.method].defaults() else {}
+    return foretold(draft.method, seeded | plan_fields(draft)["options"], layers, facts, measured)
+
+
+# The strip and the page below it ask the same.
+@st.cache_resource(
+    max_entries=32,
+    show_spinner=False,
+    hash_funcs={
+        Measurement: lambda each: (id(each), float(each.block_influence.sum()), float(each.mlp_sensitivity.sum())),
+        Facts: lambda each: (each.source, each.layers, each.parameters),
+    },
+)
+def units_kept(draft: Draft, measured: Measurement | None, facts: Facts, seed: int) -> KeptByLayer | None:
+    """Which units would stay; None where that cannot be told. Raises what `forecast` raises."""
+    found = forecast(draft, measured, facts, seed)
+    return None if found is None else kept_units.of_windows(found.windows, facts, found.removed)

@@ -1,0 +1,144 @@
+"""A visitor's draft as the request of a run, and as a small JSON document to download, share and upload.
+
+The document holds the fields of `come.runs.RunConfig` that say what to prune and how: the same object that a run
+works from. Fields of a whole config.json that are not about the plan are accepted and left aside.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import come
+from app.state.choice import LARGEST, Choice, Draft, plan_fields
+from come.errors import ComeError
+from come.request import RunConfig
+
+_OF_A_PLAN = {
+    "model",
+    "text",
+    "n_tokens",
+    "seq_len",
+    "seed",
+    "method",
+    "target_layers",
+    "sparsity",
+    "options",
+}
+_WHAT_TO_UPLOAD = "Upload a request that this page wrote, or a run's config.json."
+
+
+def config(choice: Choice, draft: Draft, **more: Any) -> RunConfig:
+    """The request of a choice and a draft; `more` are other fields of it.
+
+    Raises:
+        ComeError: a field has a value that it cannot have.
+    """
+    return RunConfig.model_validate(_chosen(choice) | plan_fields(draft) | more)
+
+
+def analysis(choice: Choice) -> RunConfig:
+    """The request of an analysis of a choice."""
+    return RunConfig.model_validate({"kind": "analyze"} | _chosen(choice))
+
+
+def _chosen(choice: Choice) -> dict[str, Any]:
+    return {
+        "model": choice.model,
+        "text": choice.text,
+        "n_tokens": choice.tokens,
+        "seq_len": choice.seq_len,
+        "seed": choice.seed,
+    }
+
+
+def to_json(request: RunConfig) -> str:
+    """The plan as a document that `from_json` and `come.runs.RunConfig` read."""
+    return request.model_dump_json(include=_OF_A_PLAN, exclude_none=True, indent=2) + "\n"
+
+
+def from_json(text: str | bytes) -> tuple[Choice, Draft]:
+    """The choice and the plan of a document.
+
+    Raises:
+        ComeError: it is not JSON, not a request, or the request contradicts itself.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):  # the latter where it is nested without end
+        raise ComeError("This file is not JSON.", _WHAT_TO_UPLOAD) from None
+    if not isinstance(values, dict):
+        raise ComeError("This file holds no request.", _WHAT_TO_UPLOAD)
+    if "steps" in values:
+        raise ComeError(
+            "This is the plan of a finished run, not a request.",
+            "Use `come rebuild` on it, or upload a run's config.json.",
+        )
+    request = RunConfig.model_validate(values)
+    _check_drawable(request)
+    options = dict(request.options)
+    windows, ratios, dropped = (options.pop(name, None) for name in ("windows", "ratios", "drop"))
+    if windows is not None and (request.target_layers is not None or request.sparsity is not None):
+        raise ComeError(
+            "Windows and a target were given together.",
+            "Windows decide the number of layers; remove the target.",
+        )
+    if dropped is not None and windows is None:
+        raise ComeError("Layers are dropped beside windows by hand only.", "Add the option windows, [] for none.")
+    if request.kind != "compress":
+        raise ComeError("This is the request of an analysis, not of a plan.", _WHAT_TO_UPLOAD)
+    draft = Draft(
+        method=request.method,
+        target_layers=request.target_layers,
+        sparsity=request.sparsity,
+        windows=_windows(windows),
+        ratios=_ratios(ratios),
+        dropped=_dropped(dropped),
+        options=options,
+    )
+    choice = Choice(
+        model=request.model,
+        text=request.text,
+        tokens=request.n_tokens,
+        seq_len=request.seq_len,
+        seed=request.seed,
+    )
+    return choice, draft
+
+
+def _check_drawable(request: RunConfig) -> None:
+    """Refuse what no widget can show; the rest can be shown and mended."""
+    method = come.methods().get(request.method)
+    for name, value in request.options.items() if method else ():
+        method.check_option(name, value)
+    numbers = {"n_tokens": request.n_tokens, "seq_len": request.seq_len, "seed": request.seed} | request.options
+    for name, value in numbers.items():
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ComeError(f"The number {name} of this request is too large.", f"Give {LARGEST:,} at most.")
+
+
+def _windows(values: Any) -> list[tuple[int, int]] | None:
+    if values is None:
+        return None
+    try:
+        return [(int(first), int(last)) for first, last in values]
+    except (TypeError, ValueError, OverflowError):
+        raise ComeError("The windows of this request cannot be read.", "Write them as [[4, 5], [9, 11]].") from None
+
+
+def _ratios(values: Any) -> list[tuple[float, ...]] | None:
+    if values is None:
+        return None
+    try:
+        return [tuple(float(share) for share in ratio) for ratio in values]
+    except (TypeError, ValueError, OverflowError):
+        raise ComeError(
+            "The ratios of this request cannot be read.", "Write them as [[0.4, 0.6], [0.2, 0.3, 0.5]]."
+        ) from None
+
+
+def _dropped(values: Any) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(layer) for layer in values or ()}))
+    except (TypeError, ValueError, OverflowError):
+        raise ComeError("The dropped layers of this request cannot be read.", "Write them as [9, 12].") from None

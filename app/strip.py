@@ -1,0 +1,100 @@
+"""The slim strip on top of every page: the plan in tiles and numbers, and where it stands."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import streamlit as st
+
+import come.runs
+from app import formats, theme
+from app.components import widgets
+from app.state import foreseen, session, visit
+from come.errors import ComeError
+from come.models import Facts
+from come.pruning import kept_units
+from come.runs import Run, reported
+from come.serving import limits
+from come.serving.demo import is_demo, without_paths
+
+
+def draw() -> None:
+    """The strip; under it what a link holds that cannot be read, and what a demonstration does not allow."""
+    try:
+        known = visit.facts()
+        layers = foreseen.target_layers(session.draft(), known)
+        removed = 1 - known.parameters_at(layers) / known.parameters
+        cells = [
+            escape(known.title),
+            _tiles(_groups(known), known.layers),
+            f"<b>{known.layers} → {layers} layers</b> · {formats.percent(-removed)} parameters",
+            f"<span class='quiet'>{escape(_standing())}</span>",
+        ]
+    except ComeError as error:
+        name = Path(session.choice().model).name
+        cells = [escape(name), f"<span class='quiet'>{escape(without_paths(error.what))}</span>"]
+    st.html("<div class='come-strip'>" + "".join(f"<span>{cell}</span>" for cell in cells) + "</div>")
+    left_out = session.misread()
+    if left_out:
+        st.warning(f"The link holds {formats.literal(', '.join(left_out))}, which cannot be read; it was left out.")
+    if is_demo():
+        _demo_note()
+
+
+def _demo_note() -> None:
+    """What is different in a public demonstration, on every page."""
+    allowed = limits.current()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        widgets.info(
+            "Public demonstration",
+            f"- Models: {', '.join(allowed.models or ())}.\n"
+            f"- Up to {allowed.run_tokens:,} tokens per run, and known texts only.\n"
+            f"- One request runs at a time, {allowed.waiting} may wait. Runs are seen by everyone.\n"
+            "- You may end or delete only runs that you started, until you reload the page.\n\n"
+            "On a machine of your own, nothing of this holds.",
+            key="demo-note",
+        )
+        st.caption(f"{len(allowed.models or ())} models, {allowed.run_tokens:,} tokens per run, one request at a time.")
+
+
+def _groups(known: Facts) -> list[list[int]]:
+    """Which original layers each layer of the plan stands for, as far as that is known before it runs."""
+    kept = visit.units_kept(visit.measurement(), known)
+    if kept is not None:
+        return kept.groups
+    draft = session.draft()
+    return kept_units.groups_of(dict(draft.windows or []), known.layers, draft.dropped)
+
+
+def _tiles(groups: list[list[int]], layers: int) -> str:
+    """The layers in a row: merged ones joined, removed ones hatched."""
+    present = {layer for group in groups for layer in group}
+    colors = [f"<i style='background:{theme.layer_color(layer, layers)}'></i>" for layer in range(layers)]
+    tiles = [(group[0], "".join(colors[layer] for layer in group)) for group in groups]
+    tiles += [(layer, "<i class='gone'></i>") for layer in range(layers) if layer not in present]
+    row = "".join(f"<span>{tile}</span>" for _, tile in sorted(tiles))
+    return f"<span class='come-tiles' role='img' aria-label='{len(groups)} layers'>{row}</span>"
+
+
+def _standing() -> str:
+    """Where the plan stands, in a few words, and how many runs are at work or waiting."""
+    run = visit.run_of_draft()
+    own = [] if run is None else [run.id]
+    others = [other for other in come.runs.list_runs()[:50] if other.id not in own and other.state().active]
+    count = f"{len(others)} {'other run' if run else 'run'}{'' if len(others) == 1 else 's'} at work or waiting"
+    return _own_standing(run) + (f" · {count}" if others else "")
+
+
+def _own_standing(run: Run | None) -> str:
+    if run is None:
+        automatic = session.draft().windows is None
+        return ("automatic plan" if automatic else "plan by hand") + ", not run yet"
+    state = run.state()
+    if state.status == "done":
+        results = run.results()
+        before, after = ((results.get(side) or {}).get("perplexity") for side in ("original", "pruned"))
+        return f"run: perplexity {before:.1f} → {after:.1f}" if before and after else "run: done"
+    if state.status == "running":
+        return f"running: {state.stage}, {reported.share(state):.0%}"
+    return {"queued": "waiting to run"}.get(state.status, f"last run {state.status}")

@@ -1,0 +1,153 @@
+"""What a run reported, read from its events: its messages and numbers, how fast it goes, the losses of a recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from come.plan.plan import Plan
+from come.runs.state import State
+
+KINDS = {"train_loss": "training", "held_out_loss": "held out"}
+NOTE = "Recovery, "  # so begin the plan's notes of what a recovery did
+# Values that events carry -> (what the line shows, its axis).
+LIVE = {
+    "perplexity": ("Perplexity so far", "perplexity"),
+    "skip_influence": ("Skip block influence of each merged window", "SBI"),
+    "loss": ("Loss", "loss"),
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of the live chart: `xs` counts steps."""
+
+    title: str
+    x: str
+    y: str
+    xs: list[int]
+    ys: list[float]
+
+
+def messages(events: Sequence[dict[str, Any]]) -> list[str]:
+    """What a run reported, one line a message, each with its time."""
+    lines: list[str] = []
+    last = ""
+    for event in events:
+        words = event.get("message") or event["stage"]
+        if words != last:
+            lines.append(f"{datetime.fromtimestamp(event['time']):%H:%M:%S}  {words}")
+            last = words
+    return lines
+
+
+def tail(log: str, lines: int = 400) -> str:
+    """The last lines of a log."""
+    # A progress bar redraws its line after a carriage return: its last state is enough.
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in log.split("\n")[-lines:])
+
+
+def series(events: Sequence[dict[str, Any]]) -> list[Series]:
+    """The numbers that events carry, one line a kind; fewer than two points are no line."""
+    found: dict[str, list[float]] = {}
+    for event in events:
+        for name, value in (event.get("values") or {}).items():
+            if name in LIVE and isinstance(value, int | float):
+                found.setdefault(name, []).append(float(value))
+    return [
+        Series(LIVE[name][0], "step", LIVE[name][1], list(range(1, len(values) + 1)), values)
+        for name, values in found.items()
+        if len(values) > 1
+    ]
+
+
+# --- recovery ----------------------------------------------------------------------------------------
+
+
+def curves(events: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """A line a loss that was told: which way and layer it is of ("part"), which kind, at which step."""
+    rows, way = [], ""
+    for event in events:
+        if event["stage"] != "recover":
+            continue
+        values = event.get("values") or {}
+        way = str(values.get("way", way))
+        if "step" not in values:
+            continue
+        part = f"{way}, layer {values['layer']}" if isinstance(values.get("layer"), int) else way
+        rows += [
+            {"part": part, "kind": words, "step": int(values["step"]), "loss": float(values[name])}
+            for name, words in KINDS.items()
+            if values.get(name) is not None
+        ]
+    return pd.DataFrame(rows, columns=["part", "kind", "step", "loss"])
+
+
+def parts(table: pd.DataFrame) -> list[str]:
+    """The ways and layers that have curves, in the order in which they were trained."""
+    return list(dict.fromkeys(table["part"]))
+
+
+def of_part(table: pd.DataFrame, part: str) -> dict[str, pd.Series]:
+    """The losses of one way and layer by kind ("training", "held out") and step; of a step told twice, the last."""
+    mine = table[table["part"] == part]
+    return {
+        kind: mine[mine["kind"] == kind].drop_duplicates("step", keep="last").set_index("step")["loss"].sort_index()
+        for kind in KINDS.values()
+        if (mine["kind"] == kind).any()
+    }
+
+
+def live(losses: dict[str, pd.Series]) -> pd.DataFrame:
+    """The same as columns for a line chart; held-out tokens are asked now and then, between that it goes straight."""
+    return pd.DataFrame(losses).interpolate(method="index", limit_area="inside")
+
+
+def held_out(losses: dict[str, pd.Series]) -> str:
+    """The newest held-out loss, and the lowest, in a sentence; "" before there is one."""
+    held = losses.get("held out")
+    if held is None:
+        return ""
+    newest = f"Held-out loss {held.iloc[-1]:.4g} after step {held.index[-1]}"
+    return f"{newest}, the lowest {held.min():.4g} after step {held.idxmin()}." if len(held) > 1 else f"{newest}."
+
+
+def outcome(plan: Plan | None) -> list[str]:
+    """What each way of recovery came to, as the plan notes it."""
+    return [note.removeprefix(NOTE) for note in plan.notes if note.startswith(NOTE)] if plan else []
+
+
+ENOUGH = 0.04  # the share of a stage after which its speed says something
+
+
+def share(state: State) -> float:
+    """How much of the present stage is done, 0 to 1."""
+    return min(max(state.step / state.of, 0.0), 1.0) if state.of else 0.0
+
+
+def elapsed(state: State, now: float) -> float:
+    """Seconds since the run began, or since it was queued where it waits."""
+    return max(now - (state.started or state.created or now), 0.0)
+
+
+def left_in_stage(events: Sequence[dict[str, Any]], now: float) -> float | None:
+    """Seconds that the present stage will still take at its own pace; None where it is too early to say."""
+    if not events or not events[-1].get("of"):
+        return None
+    stage = [events[-1]]
+    for event in reversed(events[:-1]):
+        # A stage may come twice (the perplexity of two models): a step back begins it anew.
+        if event["stage"] != stage[-1]["stage"] or event["step"] > stage[-1]["step"]:
+            break
+        stage.append(event)
+    first, last = stage[-1], stage[0]
+    done = (last["step"] - first["step"]) / last["of"]
+    if done < ENOUGH or last["step"] >= last["of"]:
+        return None
+    pace = (last["time"] - first["time"]) / done
+    left: float = pace * (1 - last["step"] / last["of"]) - (now - last["time"])
+    return max(left, 0.0)

@@ -1,0 +1,183 @@
+"""The figures of the compare page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from app.figures import compare as figures
+from app.figures import compare_heatmap
+from app.figures.method_style import style
+from come.report.measured import Value
+from come.report.metrics import LAYERS, PARAMETERS, PERPLEXITY, SPARSITY, metric, number
+from come.report.points import of_original, points
+from tests.app.synthetic import result
+
+TITLES = {"come": "CoMe", "come-p": "CoMe-P", "random": "Random", "shortgpt": "ShortGPT", "sleb": "SLEB"}
+ORIGINAL = result("original", 30, 40.5, 1.0)
+THREE = [result("come", 27, 59.6), result("shortgpt", 27, 55.6), result("random", 27, 90.0)]
+
+
+def drawn(results: list, size=LAYERS, kind=PERPLEXITY, **options: object):
+    return figures.lines(
+        points(results, kind, size), of_original([ORIGINAL], kind, size), kind, size, list(TITLES), **options
+    )
+
+
+def by_name(figure) -> dict:
+    return {trace.name: trace for trace in figure.data if trace.showlegend is not False}
+
+
+def test_every_line_starts_at_the_original() -> None:
+    figure = drawn([*THREE, result("come", 24, 114.0, 4.0)])
+    ways = [trace for trace in figure.data if trace.mode == "lines"]
+    assert len(ways) == 3
+    assert all(trace.x[0] == 30 and trace.y[0] == 40.5 for trace in ways)
+    shown = by_name(figure)
+    assert set(shown) == {"CoMe", "ShortGPT", "Random", "original"}
+    assert len({trace.marker.symbol for trace in shown.values()}) == 4
+    assert shown["CoMe"].error_y.array == (0, 4.0)
+    assert figure.layout.xaxis.range[0] > figure.layout.xaxis.range[1]
+    assert "perplexity" in figure.layout.yaxis.title.text and "layers" in figure.layout.xaxis.title.text
+
+
+def test_come_is_drawn_last_and_named_first() -> None:
+    figure = drawn(THREE)
+    named = [trace for trace in figure.data if trace.showlegend is not False and trace.name != "original"]
+    assert named[-1].name == "CoMe"
+    assert min(named, key=lambda trace: trace.legendrank).name == "CoMe"
+
+
+def test_seeds_are_faint_points_behind_their_mean() -> None:
+    figure = drawn([result("come", 27, 60.0, seed=0), result("come", 27, 64.0, seed=1)])
+    mean = by_name(figure)["CoMe"]
+    (faint,) = [trace for trace in figure.data if trace.opacity == figures.FAINT and trace.mode == "markers"]
+    assert mean.y == (62.0,) and faint.y == (60.0, 64.0)
+    assert mean.customdata[0][0] == "run-come-27-0 run-come-27-1"
+    assert mean.customdata[0][4] == "mean of 2 seeds: 60.0 · 64.0" and faint.hoverinfo == "skip"
+
+
+def test_the_front_is_ringed() -> None:
+    figure = drawn([*THREE, result("shortgpt", 24, 114.0), result("come", 24, 85.0)])
+    (rings,) = [trace for trace in figure.data if trace.name == "front"]
+    assert sorted(rings.y) == [55.6, 85.0]
+
+
+def test_far_apart_perplexities_are_on_a_log_axis_and_accuracies_never() -> None:
+    far = [*THREE, result("random", 24, 9000.0)]
+    figure = figures.perplexity_figure(far, ORIGINAL, TITLES, "parameters", plan=24 * 10**6)
+    assert figure.layout.yaxis.type == "log" and figure.layout.xaxis.title.text.startswith("parameters")
+    assert figures.perplexity_figure([], None, TITLES).layout.yaxis.type == "linear"
+    share = [result("come", 27, retention=Value(0.9)), result("sleb", 27, retention=Value(0.01))]
+    assert drawn(share, kind=metric("retention")).layout.yaxis.type == "linear"
+
+
+def test_what_fell_to_pieces_is_an_arrow_and_squeezes_nothing() -> None:
+    broken = [*THREE, result("random", 24, 9e6), result("come", 24, 110.0), result("shortgpt", 24, 84.0)]
+    figure = drawn(broken)
+    (arrow,) = [trace for trace in figure.data if trace.marker.symbol == "triangle-up" and not trace.name]
+    assert arrow.customdata[0][0] == "run-random-24-0" and arrow.customdata[0][3] == PERPLEXITY.say(9e6)
+    low, high = figure.layout.yaxis.range
+    assert 10**low < 40.5 and 10**high < 5000 and 10**low < arrow.y[0] < 10**high
+    assert by_name(figure)["Random"].y == (90.0, 9e6)  # the line still goes where it goes
+    assert max(figure.layout.yaxis.tickvals) <= 10**high and "off the scale" in figure.layout.yaxis.title.text
+    whole = drawn([*THREE, result("random", 24, 900.0)])
+    assert whole.layout.yaxis.range is None and "off the scale" not in whole.layout.yaxis.title.text
+
+
+def test_kl_on_a_log_axis_has_no_original() -> None:
+    near = [result("come", 27, kl=Value(0.5)), result("sleb", 27, kl=Value(1.0))]
+    assert "original" in by_name(drawn(near, kind=metric("kl")))
+    wide = [*near, result("random", 27, kl=Value(9.0))]
+    figure = drawn(wide, kind=metric("kl"))
+    assert figure.layout.yaxis.type == "log" and "original" not in by_name(figure)
+
+
+def test_chance_is_a_line_of_its_own() -> None:
+    share = [result("come", 27, accuracy=Value(0.4, chance=0.25))]
+    figure = drawn(share, kind=metric("accuracy"), chance=0.25)
+    assert [note.text for note in figure.layout.annotations] == ["chance"]
+    assert figure.layout.shapes[-1].y0 == 25.0
+
+
+def test_smaller_models_are_to_the_right_on_every_axis() -> None:
+    for size in (LAYERS, PARAMETERS):
+        first, last = drawn(THREE, size).layout.xaxis.range
+        assert first > last
+    first, last = drawn(THREE, SPARSITY).layout.xaxis.range
+    assert first < last
+
+
+@pytest.mark.parametrize(
+    ("more", "title"),
+    [
+        ([], "ShortGPT loses least at 27 layers"),
+        ([result("come", 24, 80.0), result("shortgpt", 24, 87.8)], "Which method loses least depends on the size"),
+        ([result("come", 24, 90.0), result("shortgpt", 24, 87.8)], "ShortGPT loses least at both sizes"),
+    ],
+)
+def test_the_title_says_the_finding(more: list, title: str) -> None:
+    assert figures.finding(points([*THREE, *more], PERPLEXITY), PERPLEXITY) == title
+    assert figures.finding([], PERPLEXITY) == "Perplexity: no run to show yet"
+
+
+def test_names_are_text_in_every_figure() -> None:
+    link = "<a href=//evil.example>x</a>"
+    evil = [replace(each, name=f"{link} {each.name}", series=f"{each.series} {link}") for each in THREE]
+    for only in (evil, evil[:1]):  # the titles are others
+        found = points(only, PERPLEXITY)
+        for figure in (drawn(only), compare_heatmap.heatmap(found, PERPLEXITY)):
+            document = json.loads(figure.to_json())
+            assert "evil.example" in str(document) and "<a" not in str(document)
+
+
+def test_numbers_are_short() -> None:
+    assert [number(value) for value in (8.03, 193.4, 12345.6, 3.2e7)] == ["8.0", "193", "12,346", "3.2 × 10⁷"]
+
+
+def test_methods_are_told_apart_by_more_than_colour() -> None:
+    names = ["come", "come-p", *(f"method-{place}" for place in range(14)), "random"]
+    looks = [style(name, names) for name in names]
+    assert len({(look.color, look.marker) for look in looks}) == len(names)
+    assert style("method-9", names) == style("method-9", names)
+    assert style("come", names, 1) != style("come", names)
+
+
+def test_forty_five_runs_of_fifteen_methods_fit() -> None:
+    names = ["come", *(f"method-{place}" for place in range(14))]
+    runs = [result(name, layers, 50.0 + place, 1.0) for place, name in enumerate(names) for layers in (27, 24, 21)]
+    figure = figures.lines(points(runs, PERPLEXITY), None, PERPLEXITY, LAYERS, names)
+    assert figure.layout.height > 420
+    spots = {trace.x[1] for trace in figure.data if trace.name in by_name(figure)}
+    assert len(spots) == 15 and max(spots) - min(spots) < 3  # aside, but not into the next size
+    assert len(json.dumps(figure.to_plotly_json(), default=str)) < 200_000
+
+
+def test_the_heatmap_frames_the_best_of_each_column() -> None:
+    runs = [*THREE, result("come", 24, 80.0), result("shortgpt", 24, 87.8)]
+    figure = compare_heatmap.heatmap(points(runs, PERPLEXITY), PERPLEXITY)
+    names = list(figure.layout.yaxis.ticktext)
+    assert names[0] in ("ShortGPT", "<b>CoMe</b>") and names[-1] == "Random"
+    cells = figure.data[1]
+    assert {text for text in cells.text if text.startswith("<b>")} == {"<b>55.6</b>", "<b>80.0</b>"}
+    assert len(figure.layout.shapes) == 2
+    assert len(figure.data[2].x) == 1  # Random at 24 layers: a gap
+    found = compare_heatmap.finding(points(runs, PERPLEXITY), PERPLEXITY)
+    assert found == "Perplexity: ShortGPT is best at 1 of 2 sizes, CoMe at 1"
+
+
+def test_in_the_heatmap_more_is_better_where_it_is() -> None:
+    runs = [result("come", 27, retention=Value(0.9)), result("sleb", 27, retention=Value(0.5))]
+    figure = compare_heatmap.heatmap(points(runs, metric("retention")), metric("retention"))
+    assert list(figure.layout.yaxis.ticktext) == ["<b>CoMe</b>", "SLEB"]
+    assert list(figure.data[1].text) == ["<b>90.0 %</b>", "50.0 %"]
+
+
+def test_where_all_are_alike_none_is_best() -> None:
+    alike = [result(name, 27, weights=Value(1e8)) for name in ("come", "sleb")]
+    weights = metric("weights")
+    figure = compare_heatmap.heatmap(points(alike, weights), weights)
+    assert not figure.layout.shapes and not any(text.startswith("<b>") for text in figure.data[1].text)
+    assert figures.finding(points(alike, weights), weights) == "Memory of the weights: the best are alike at every size"

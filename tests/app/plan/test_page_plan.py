@@ -1,0 +1,377 @@
+"""The plan page: choosing by layers, by share and by hand, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import come.runs
+from app.figures import plan as figures
+from app.plan import edits, preview
+from app.plan.whatif import ask
+from app.state import foreseen, request
+from app.state.choice import Choice, Draft, plan_fields
+from come.errors import ComeError
+from come.measurement.measurement import Measurement
+from come.models import describe
+from come.pruning import kept_units
+from tests.app.conftest import Lab
+
+Visit = Callable[..., AppTest]
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page must do all of this without predictions."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ComeError("The model process could not be started.", "Free some memory, and try again.")
+
+    monkeypatch.setattr(ask.client, "whatif", refuse)
+
+
+def shown(at: AppTest) -> str:
+    """All text of the page's own HTML."""
+    return " ".join(element.proto.body for element in at.get("html"))
+
+
+def test_the_default_is_a_fifth_of_the_parameters(visit: Visit, lab: Lab) -> None:
+    at = visit("plan")
+    assert not at.exception and not at.error
+    layers = describe(str(lab.model)).layers_for_sparsity(0.2)
+    assert at.slider(key="share").value == 20
+    assert any(f"Becomes {layers} of 6 layers" in caption.value for caption in at.caption)
+
+
+def test_a_target_by_layers_says_what_is_left(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    assert at.slider(key="target").value == 4
+    assert "<b>4</b><span>of 6</span>" in shown(at)
+    at.slider(key="target").set_value(3).run()
+    assert "<b>3</b><span>of 6</span>" in shown(at)
+    assert at.query_params["target"] in ("3", ["3"])
+
+
+def test_the_table_says_what_each_layer_keeps(visit: Visit) -> None:
+    at = visit("plan", windows="1-2", ratios="0.25-0.75")
+    table = at.dataframe[0].value
+    assert list(table["Layers"]) == ["1–2"]
+    assert list(table["FFN channels kept of 48"]) == ["12 + 36"]
+    assert list(table["KV groups kept of 4"]) == ["1 + 3"]
+    assert any("Exact" in caption.value for caption in at.caption)
+
+
+def test_an_automatic_plan_is_called_an_estimate(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    assert any("An estimate" in caption.value for caption in at.caption)
+    assert len(at.dataframe[0].value) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"windows": "1-2,2-3"}, "overlap"),
+        ({"windows": "4-9"}, "does not fit"),
+        ({"windows": "1-2", "drop": "2"}, "dropped and merged at once"),
+        ({"windows": "1-2", "drop": "6"}, "no layer 6"),
+        ({"drop": "0,1,2,3,4,5"}, "No layer would be left"),
+        ({"windows": "1-4", "ratios": "0.5-0.2-0.2-0.3"}, "sum"),
+        ({"target": "9"}, "out of range"),
+        ({"remove": "0.99"}, "out of reach"),
+    ],
+)
+def test_a_bad_plan_is_one_sentence_and_nothing_is_lost(visit: Visit, params: dict, sentence: str) -> None:
+    at = visit("plan", **params)
+    assert not at.exception
+    assert len(at.error) == 1 and sentence in at.error[0].value
+    assert at.selectbox(key="method-choice").value == "come"
+    for name, value in params.items():
+        if name != "ratios":
+            assert at.query_params[name] in (value, [value])
+
+
+def test_windows_by_hand_can_be_added_moved_and_taken_out(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.get_by_key("aim").set_value("hand").run()
+    assert not at.error
+    at.button(key="preset-Best pair").click().run()
+    first = at.number_input(key="first-0").value
+    at.number_input(key="first-0").set_value(first - 1 if first else first).run()
+    at.button(key="add-window").click().run()
+    assert len([each for each in at.number_input if each.key and each.key.startswith("first-")]) == 2
+    at.button(key="remove-0").click().run()
+    assert not at.exception
+    assert len([each for each in at.number_input if each.key and each.key.startswith("first-")]) == 1
+
+
+def chosen(at: AppTest, name: str) -> str:
+    """A parameter of the URL."""
+    values = [at.query_params[name]] if name in at.query_params else [""]
+    return values[0] if isinstance(values[0], str) else values[0][0]
+
+
+def test_tiles_drop_merge_and_keep_layers(visit: Visit) -> None:
+    at = visit("plan", windows="1-2")
+    at.get_by_key("layer-tiles").set_value([4]).run()
+    at.button(key="tiles-drop").click().run()
+    assert not at.exception and not at.error
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("1-2", "4")
+    assert "<b>4</b><span>of 6</span>" in shown(at)
+    table = at.dataframe[0].value
+    assert list(table["Layers"]) == ["1–2", "4"] and list(table["Ratio"])[1] == "dropped"
+    assert list(table["KV groups kept of 4"])[1] == "0"
+    assert at.get_by_key("layer-tiles").value == [] and at.button(key="tiles-merge").disabled
+
+    at.get_by_key("layer-tiles").set_value([0, 2]).run()
+    assert at.button(key="tiles-merge").label == "Merge 0–2"
+    at.button(key="tiles-merge").click().run()
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("0-2", "4")
+    at.get_by_key("layer-tiles").set_value([1, 4]).run()
+    at.button(key="tiles-keep").click().run()
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("", "")
+    assert at.button(key="go-to-run").disabled
+    at.button(key="undo").click().run()
+    at.button(key="undo").click().run()
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("1-2", "4")
+    at.button(key="redo").click().run()
+    assert chosen(at, "windows") == "0-2"
+
+
+def test_a_window_is_moved_and_dropped_instead(visit: Visit) -> None:
+    at = visit("plan", windows="1-2", ratios="0.25-0.75", drop="4")
+    at.button(key="up-0").click().run()
+    assert chosen(at, "windows") == "2-3"
+    assert list(at.dataframe[0].value["FFN channels kept of 48"]) == ["12 + 36", "0"]
+    assert at.button(key="up-0").disabled, "layer 4 is dropped"
+    at.button(key="down-0").click().run()
+    at.button(key="down-0").click().run()
+    assert chosen(at, "windows") == "0-1" and at.button(key="down-0").disabled
+    at.button(key="drop-0").click().run()
+    assert (chosen(at, "windows"), chosen(at, "drop")) == ("", "0,1,4")
+    assert not at.exception and not at.error and not at.button(key="go-to-run").disabled
+    assert any("Exact" in caption.value for caption in at.caption)
+
+
+def test_dropping_alone_needs_no_analysis(visit: Visit) -> None:
+    at = visit("plan", tokens="512", drop="3")
+    assert not at.exception and not at.error
+    assert any("Removed whole: layer 3." in each.value for each in at.markdown)
+    assert "<b>5</b><span>of 6</span>" in shown(at)
+
+
+def test_a_ready_made_plan_keeps_no_dropped_layer(visit: Visit) -> None:
+    for preset in ("30%", "Best pair"):
+        at = visit("plan", windows="1-2", drop="4")
+        at.button(key=f"preset-{preset}").click().run()
+        assert not at.error and "drop" not in at.query_params
+
+
+def test_own_ratios_come_from_a_slider(visit: Visit) -> None:
+    at = visit("plan", windows="1-2")
+    at.toggle(key="own-ratios").set_value(True).run()
+    at.slider(key="cut-0").set_value(75).run()
+    assert list(at.dataframe[0].value["FFN channels kept of 48"]) == ["36 + 12"]
+
+
+def test_undo_and_redo(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.button(key="preset-30%").click().run()
+    assert at.slider(key="share").value == 30
+    at.button(key="undo").click().run()
+    assert at.slider(key="target").value == 4
+    at.button(key="redo").click().run()
+    assert at.slider(key="share").value == 30
+
+
+def test_options_are_drawn_from_the_dataclass(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.number_input(key="option-span").set_value(3).run()
+    assert not at.error
+    assert all("–" in window for window in at.dataframe[0].value["Layers"])
+    assert at.query_params["options"] in ("span:3", ["span:3"])
+    at.number_input(key="option-span").set_value(2).run()
+    assert "options" not in at.query_params
+
+
+def test_an_option_that_is_a_number_or_a_switch_by_the_method_is_explained_as_what_it_is(visit: Visit) -> None:
+    at = visit("plan", target="4", method="reverse")
+    assert at.number_input(key="option-keep_last").help.startswith("How many")
+    at = visit("plan", target="4", method="slm")
+    assert at.toggle(key="option-keep_last").help == "Leaves the very last layer as it is."
+
+
+def test_a_method_that_chooses_as_it_goes_says_that_the_run_decides(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.selectbox(key="method-choice").set_value("sleb").run()
+    assert not at.exception and not at.error
+    assert any("decided in the run" in note.value for note in at.info)
+    assert "hand" not in at.get_by_key("aim").options
+
+
+def test_a_method_that_decides_from_one_measurement_is_foreseen_and_gone_on_with_by_hand(
+    visit: Visit, lab: Lab
+) -> None:
+    at = visit("plan", target="4")
+    at.selectbox(key="method-choice").set_value("shortgpt").run()
+    assert not at.exception and not at.error and not at.info
+    plan = next(run for run in come.runs.list_runs(lab.runs) if run.config.method == "shortgpt").plan()
+    assert plan is not None
+    gone = sorted({*range(6)} - {layer for group in plan.groups() for layer in group})
+    assert any(f"Removed whole: layers {preview.ranges(gone)}." in each.value for each in at.markdown)
+    assert any("Exact for this analysis: whole layers go." in caption.value for caption in at.caption)
+    at.get_by_key("aim").set_value("hand").run()
+    assert chosen(at, "drop") == ",".join(map(str, gone)) and chosen(at, "windows") == ""
+    assert at.selectbox(key="method-choice").value == "come"
+
+
+@pytest.mark.parametrize(("widget", "value"), [("first-1", 4), ("cut-1", 30), ("own-ratios", False)])
+def test_what_a_browser_sends_of_a_plan_that_was_changed_since_does_no_harm(
+    visit: Visit, widget: str, value: int
+) -> None:
+    at = visit("plan", windows="1-2,3-4", ratios="0.25-0.75,0.5-0.5")
+    last = at.session_state["_draft"] = Draft(windows=[(1, 2)])
+    at.get_by_key(widget).set_value(value).run()
+    assert not at.exception and not at.error
+    assert at.session_state["_draft"] == last
+
+
+def test_layers_in_few_words() -> None:
+    assert preview.ranges([3, 4, 5, 9]) == "3–5, 9" and preview.ranges([0, 1]) == "0–1"
+    assert preview.ranges([7]) == "7" and preview.ranges([]) == ""
+
+
+def test_a_model_without_analysis_can_still_be_planned(visit: Visit) -> None:
+    at = visit("plan", tokens="512", target="4")
+    assert not at.exception and not at.error
+    assert not at.button(key="go-to-run").disabled
+
+
+def test_an_uploaded_request_takes_over_and_a_bad_one_is_one_sentence(visit: Visit, lab: Lab) -> None:
+    at = visit("plan", target="4")
+    good = lab.fields | {"method": "come", "options": {"windows": [[2, 3]], "drop": [5, 0]}}
+    at.file_uploader(key="upload").upload("plan.json", json.dumps(good).encode(), "application/json").run()
+    assert not at.exception and not at.error
+    assert at.number_input(key="first-0").value == 2 and chosen(at, "drop") == "0,5"
+    for bad in (
+        b"{",
+        b"[1]",
+        b'{"colour": 1}',
+        b'{"method": "nothing"}',
+        json.dumps({**good, "sparsity": 0.2}).encode(),
+        json.dumps({**good, "options": {"drop": [5]}}).encode(),
+        json.dumps({**good, "options": {"windows": [[2, 3]], "drop": "all"}}).encode(),
+        json.dumps({**good, "options": {"windows": [[2, 3]], "drop": [3]}}).encode(),
+    ):
+        at.file_uploader(key="upload").upload("bad.json", bad, "application/json").run()
+        assert len(at.error) == 1
+        assert at.number_input(key="first-0").value == 2
+
+
+# --- the request as a document, and the figure -----------------------------------------------------
+
+
+def test_a_request_survives_the_way_through_json() -> None:
+    choice = Choice(tokens=2048, seed=3)
+    for draft in (
+        Draft(target_layers=24),
+        Draft(sparsity=0.1, options={"exponent": 0.5}),
+        Draft(windows=[(4, 5), (9, 11)], ratios=[(0.4, 0.6), (0.2, 0.3, 0.5)]),
+        Draft(windows=[(4, 5)], dropped=(9, 12)),
+        Draft(windows=[], dropped=(0,)),
+        Draft(method="random", target_layers=20, options={"seed": 2}),
+    ):
+        assert request.from_json(request.to_json(request.config(choice, draft))) == (choice, draft)
+
+
+def test_a_plan_of_a_run_is_not_a_request() -> None:
+    with pytest.raises(ComeError, match="not a request"):
+        request.from_json('{"steps": []}')
+
+
+def test_ratios_and_cuts_are_two_ways_to_say_the_same() -> None:
+    assert edits.cuts((0.2, 0.3, 0.5)) == [20, 50]
+    assert edits.from_cuts([50, 20]) == (0.2, 0.3, 0.5)
+
+
+def test_the_strips_stack_what_was_kept() -> None:
+    final = figures.final_layers(6, 48, 4, [(1, (12, 36), (1, 3))], removed=[5])
+    assert [[piece.layer for piece in pieces] for pieces in final] == [[0], [1, 2], [3], [4]]
+    figure = figures.strips(6, 48, 4, final)
+    solid, hatched = figure.data[0], figure.data[1]
+    heights = dict.fromkeys(range(6), 0.0)
+    for x, height, base in zip(solid.x, solid.y, solid.base, strict=True):
+        if base >= figures.BEFORE and base < figures.BEFORE + figures.ATTENTION[0]:
+            heights[x] += height / figures.FEED_FORWARD[1]
+    assert heights == pytest.approx({0: 1, 1: 0.25, 2: 0.75, 3: 1, 4: 1, 5: 0})
+    assert set(hatched.x) == {1, 2, 5}
+    assert figure.layout.title.text == "2 layers become 1 and 1 layer goes; 3 stay whole"
+
+
+def test_a_run_of_windows_and_dropped_layers_does_what_the_page_showed(visit: Visit, lab: Lab) -> None:
+    draft = Draft(windows=[(1, 2)], ratios=[(0.25, 0.75)], dropped=(4,))
+    run = lab.create(**plan_fields(draft), evaluate=[])
+    come.runs.execute(run)
+    at = visit("plan", windows="1-2", ratios="0.250000-0.750000", drop="4")
+    assert "run: done" in shown(at), "the plan is known as the one that was run"
+    facts = describe(str(lab.model))
+    plan = run.plan()
+    assert plan is not None and plan.groups() == [[0], [1, 2], [3], [5]]
+    (analysis,) = [each for each in come.runs.list_runs() if each.config.kind == "analyze"]
+    measured = Measurement.load(analysis.path / "analysis.safetensors")
+    found = foreseen.forecast(draft, measured, facts)
+    assert found is not None
+    promised = kept_units.of_windows(found.windows, facts, found.removed)
+    made = kept_units.of_plan(plan, facts)
+    assert (promised.groups, promised.layers) == (made.groups, made.layers)
+
+
+def test_going_to_the_run_page_tells_what_is_dropped(visit: Visit) -> None:
+    at = visit("plan", windows="1-2", drop="4")
+    at.button(key="go-to-run").click().run()
+    assert not at.exception and not at.error
+    assert any("from 6 to 4 layers" in each.value and "dropping 4" in each.value for each in at.markdown)
+
+
+def test_going_to_the_run_page_keeps_the_plan(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.button(key="go-to-run").click().run()
+    assert not at.exception and not at.error
+    assert at.button(key="start")
+    assert any("from 6 to 4 layers" in each.value for each in at.markdown)
+
+
+def test_a_window_far_outside_of_the_model_is_shown_and_mended(visit: Visit) -> None:
+    at = visit("plan", windows="0-900000000")
+    assert not at.exception and any("does not fit a model" in each.value for each in at.error)
+    first, last = at.number_input(key="first-0"), at.number_input(key="last-0")
+    assert (first.min, first.max, last.value, last.max) == (0, 5, 900_000_000, 900_000_000)
+    assert at.toggle(key="own-ratios").disabled
+    at = last.set_value(1).run()
+    assert not at.exception and not at.error and chosen(at, "windows") == "0-1"
+    assert at.number_input(key="last-0").max == 5
+
+
+def test_windows_that_reach_anywhere_are_counted_within_the_model() -> None:
+    facts = describe("smollm2-135m")
+    far = 10**18  # a list of so many layers would not fit any memory
+    assert edits.next_window(Draft(windows=[(0, far)]), facts) is None
+    assert edits.next_window(Draft(windows=[(-far, -3), (29, far), (20, 3)], dropped=(far,)), facts) == (15, 16)
+    assert kept_units.groups_of({0: far}, 4) == [[0, 1, 2, 3]]
+    assert kept_units.groups_of({2: 0}, 4) == [[0], [1], [2], [3]]
+
+
+@pytest.mark.parametrize("model", ["/etc", "/etc/passwd", "/no/such/folder", "somebody/else"])
+def test_an_uploaded_plan_tells_nothing_of_what_lies_on_a_demonstrations_server(
+    visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setenv("COME_DEMO", "1")
+    at = visit("plan", model="smollm2-135m", text="python-docs")
+    plan = json.dumps({"model": model, "target_layers": 4}).encode()
+    at.file_uploader(key="upload").upload("plan.json", plan, "application/json").run()
+    assert not at.exception
+    (error,) = [each.value for each in at.error]
+    assert f"{model.rpartition('/')[2]} is not offered here" in error
+    assert at.query_params.get("model", ["smollm2-135m"]) in ("smollm2-135m", ["smollm2-135m"])
