@@ -1,0 +1,22 @@
+"""The documents name files, modules and commands that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+NAMED = re.compile(r"(?<![\w./-])(?>(?:come|app|pages|tests|docs|scripts|benchmarks)/[\w./-]*\w/?)(?![*<])")
+LINKED = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+EXAMPLES = {"come/pruning/methods/quiet.py"}  # what a reader is told to write
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_is_named_is_there(document: Path) -> None:
+    text = document.read_text("utf-8")
+    linked = {str((document.parent / link).resolve().relative_to(ROOT)) for link in LINKED.findall(text)}
+    missing = [name for name in {*NAMED.findall(text), *linked} - EXAMPLES if not (ROOT / name).exists()]
+    assert not missing
