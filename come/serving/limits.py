@@ -42,7 +42,7 @@ class Limits:
         border_bytes: of hidden states kept, for each text of a model.
         chance_bytes: of the original's predictions kept, for each text of a model; beyond it they are made again.
         texts: how many texts of a model are kept at hand.
-        whatif_tokens: held-back tokens of a what-if question. measured_tokens: calibration tokens of a measuring pass.
+        whatif_tokens: held-out tokens of a what-if question. measured_tokens: calibration tokens of a measuring pass.
         prompt_tokens, new_tokens: of the playground. text_tokens: of a text that models are compared along.
         pruned_models: how many speak beside the original.
         suggestions: how many are made at once.

@@ -1,4 +1,7 @@
-"""An original model on the tokens of a what-if: what every question about it starts from, found out in one pass."""
+"""The original model on held-out tokens: hidden states at layer borders and predictions, computed in one pass.
+
+What every what-if question about it starts from.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def observe(
 
     Args:
         bundle: the model.
-        tokens: the held-back tokens.
+        tokens: the held-out tokens.
         border_bytes: for hidden states at layer borders; no more than a quarter of the free memory is taken.
         chance_bytes: for its predictions.
         on_progress: told of each layer.

@@ -34,7 +34,7 @@ def what_if(
     limits: Limits | None = None,
     on_progress: OnProgress = None,
 ) -> WhatIf:
-    """What answers questions about a model on held-back tokens; runs the model over them once.
+    """What answers questions about a model on held-out tokens; runs the model over them once.
 
     Args:
         bundle: the original; it is left as it was.
