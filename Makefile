@@ -20,8 +20,7 @@ install: ## install what the page and the library need into .venv
 	@$(INSTALL) app
 
 app: install ## serve the page at http://localhost:8501 (ADDRESS=..., PORT=...)
-	@exec $(VENV) -m streamlit run app/serve.py \
-		--server.address $(ADDRESS) --server.port $(PORT) --server.headless true
+	@exec $(VENV) -m come app --address $(ADDRESS) --port $(PORT)
 
 test: ## run the tests but the slow ones, a browser's included (JOBS=2 at a time)
 	@$(INSTALL) dev

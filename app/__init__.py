@@ -1,1 +1,1 @@
-"""The frame of the web page: navigation, theme, figures, widgets, session."""
+"""The frame of the web page: navigation, theme, charts, widgets, session."""

@@ -1,4 +1,4 @@
-"""The page as ``make app`` serves it: ``streamlit run app/serve.py``.
+"""The page as ``come app`` serves it: ``streamlit run app/serve.py``.
 
 ``app/main.py`` alone is the same without large downloads, and jumps while it loads.
 """

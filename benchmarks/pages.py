@@ -54,8 +54,8 @@ DRAWN = """([left, before]) => new Promise((resolve, reject) => {
 })""".replace("SHOWN", SHOWN)
 CLICKED = "element => { window.began = performance.now(); element.click(); }"
 
-COLUMNS = ("figures drawn after, s", "slowest, s", "all of the page, s", "sent, MiB")
-Taken = tuple[float, float, int]  # seconds until the figures are drawn, and all of the page; bytes sent
+COLUMNS = ("charts drawn after, s", "slowest, s", "all of the page, s", "sent, MiB")
+Taken = tuple[float, float, int]  # seconds until the charts are drawn, and all of the page; bytes sent
 
 
 @dataclass

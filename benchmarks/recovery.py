@@ -160,7 +160,7 @@ def measured(bench: Bench, case: Case) -> dict[str, Any]:
         bench.answers = bench.answers or measure_accuracy(bench.bundle, TASKS, LIMIT)
         after_tasks = measure_accuracy(student, TASKS, LIMIT)
         shares = retained_by_task(bench.answers, after_tasks)
-        row["accuracy"] = {task: each.figures["acc"] for task, each in after_tasks.items()}
+        row["accuracy"] = {task: each.metrics["acc"] for task, each in after_tasks.items()}
         row["retention"] = mean_retention(list(shares.values()))
         row["retention_by_task"] = shares
     return row

@@ -1,15 +1,20 @@
-"""The values of options against the types that their dataclass gives them: a link or a document may hold anything."""
+"""Options of methods and of ways of recovery: a model of fields with bounds and words, whoever gives the values."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal, Union
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeVar, Union
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import from_json
 
 from come.errors import ComeError
 
@@ -21,28 +26,141 @@ _WORDS = {
     str: ("a text", "texts"),
     type(None): ("nothing", "nothing"),
 }
+_OUT_OF_BOUNDS = {"greater_than_equal", "less_than_equal", "greater_than"}
 
 
-def options_of(kind: type, values: Mapping[str, Any], owner: str) -> Any:
-    """A dataclass of options from names and values; the values are kept as they are given.
+class Options(BaseModel):
+    """The options of a method or of a way of recovery.
+
+    A field is an option: ``span: int = Field(2, ge=2, description="...")``. Its type, bounds, default and description
+    are what the page's widgets, the command line's help and the sentences of refusals are made from. What must hold
+    between options, a ``model_validator(mode="after")`` says, which raises a ``ComeError`` itself.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Kind = TypeVar("Kind", bound=Options)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: what a widget or a line of help is made from.
+
+    Attributes:
+        name: the field's name.
+        type: its type, such as ``int | None``.
+        default: its default.
+        description: what it means, in a sentence or two.
+        least, most: its bounds, inclusive; None where there is none.
+        above: it must be above ``least``.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    description: str
+    least: float | None = None
+    most: float | None = None
+    above: bool = False
+
+    @property
+    def takes(self) -> str:
+        """What it takes, in words, such as "a whole number or nothing"."""
+        return takes(self.type)
+
+    @property
+    def says(self) -> str:
+        """What it takes and its bounds, such as "a whole number, 2 or more"."""
+        return f"{self.takes}, {self.bounds}" if self.bounds else self.takes
+
+    @property
+    def bounds(self) -> str:
+        """Its bounds, in words, such as "2 or more"; empty where there are none."""
+        if self.least is None:
+            return f"{self.most:g} or less" if self.most is not None else ""
+        low = f"more than {self.least:g}" if self.above else f"{self.least:g}"
+        if self.most is None:
+            return low if self.above else f"{low} or more"
+        return f"{low}{' and at most' if self.above else ' to'} {self.most:g}"
+
+
+@functools.cache
+def options_in(kind: type[Options]) -> dict[str, Option]:
+    """The options of a model, by name, in its order."""
+    found = {}
+    for name, field in _model_of(kind).model_fields.items():
+        limits: dict[str, Any] = {}
+        for limit in field.metadata:
+            match limit:
+                case Ge(ge=bound):
+                    limits |= {"least": bound}
+                case Gt(gt=bound):
+                    limits |= {"least": bound, "above": True}
+                case Le(le=bound):
+                    limits |= {"most": bound}
+        default = field.get_default(call_default_factory=True)
+        found[name] = Option(name, field.annotation, default, field.description or "", **limits)
+    return found
+
+
+def parse_options(kind: type[Kind], values: Mapping[str, Any], owner: str, what: str = "method") -> Kind:
+    """Options from names and values, which a link, a document or a caller may have written.
 
     Args:
-        kind: the dataclass; it has every one of the names.
-        values: whole numbers may stand for numbers, lists for tuples and tuples for lists, as in JSON.
-        owner: the method or the way of recovery, for the sentence.
+        kind: the model of the options.
+        values: whole numbers may stand for numbers, and tuples, ranges and arrays for lists, as in JSON; but neither
+            a text for a number nor a number for a truth.
+        owner: the name of the method or the way, for the sentence.
+        what: that it is a "method" or a "recovery".
 
     Raises:
-        ComeError: a value is of another kind than its option takes, is not finite, or makes no sense.
+        ComeError: there is no such option, its value is of another kind than it takes, is not finite, out of its
+            bounds, or does not go with the others.
     """
+    known = options_in(kind)
+    for name in values:
+        if name not in known:
+            raise unknown_option(name, known, f"The {what} {owner} has")
+    texts = []
+    for name, value in values.items():
+        try:
+            text = json.dumps(value, default=_plain)
+            from_json(text)  # half of a surrogate pair is no text
+            texts.append(f"{json.dumps(name)}: {text}")
+        except (TypeError, ValueError, RecursionError):
+            _refuse(known[name], value, owner, f"It takes {known[name].takes}.")
     try:
-        made = kind(**values)
-    except ComeError:
-        raise
-    except Exception:  # it compared a text with a number, say: the check tells which value that is
-        _check(kind, values, owner)
-        raise
-    _check(kind, values, owner)
-    return made
+        # As JSON, where a list may be a tuple.
+        return kind.model_validate_json(f"{{{', '.join(texts)}}}")
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    option = known[str(errors[0]["loc"][0])]
+    reasons = {each["type"] for each in errors if each["loc"][0] == option.name}
+    if "finite_number" in reasons:
+        reason = "It takes a finite number."
+    elif reasons & _OUT_OF_BOUNDS and option.bounds:
+        reason = f"Give {option.bounds}."
+    else:
+        reason = f"It takes {option.takes}."
+    _refuse(option, values[option.name], owner, reason)
+
+
+def parse_option(kind: type[Options], name: str, value: Any, owner: str, what: str = "method") -> Any:
+    """The value of one option, whatever the others are.
+
+    Raises:
+        ComeError: as ``parse_options`` does, but for what must hold between options.
+    """
+    return getattr(parse_options(_apart(kind), {name: value}, owner, what), name)
+
+
+def unknown_option(name: str, known: Iterable[str], whose: str) -> ComeError:
+    """The refusal of a name that is no option: ``whose`` is such as "The method come has"."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=2)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Its options: {', '.join(names) or 'none'}."
+    return ComeError(f"{whose} no option {name!r}.", hint)
 
 
 def takes(hint: Any, several: bool = False) -> str:
@@ -58,31 +176,15 @@ def takes(hint: Any, several: bool = False) -> str:
     return more if several else one
 
 
-def check(kind: type, name: str, value: Any, owner: str) -> None:
-    """Refuse a value of another kind than an option takes; whether it makes sense, its dataclass says.
-
-    Raises:
-        ComeError: it is of another kind, or not finite.
-    """
-    hint, adapter = _adapters(kind)[name]
-    try:
-        # As JSON, where a list may be a tuple, but neither a text a number nor a number a yes.
-        adapter.validate_json(json.dumps(value, default=_plain), strict=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        if isinstance(error, ValidationError) and _is_infinite(error):
-            reason = "It takes a finite number."
-        else:
-            reason = f"It takes {takes(hint)}."
-        raise ComeError(f"The option {name} of {owner} cannot be {_shown(value)}.", reason) from None
+@functools.cache
+def _apart(kind: type[Options]) -> type[Options]:
+    """A model of the same options without what must hold between them."""
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in _model_of(kind).model_fields.items()}
+    return create_model(kind.__name__, __base__=Options, **fields)
 
 
-def _check(kind: type, values: Mapping[str, Any], owner: str) -> None:
-    for name, value in values.items():
-        check(kind, name, value, owner)
-
-
-def _is_infinite(error: ValidationError) -> bool:
-    return any(each["type"] == "finite_number" for each in error.errors(include_url=False))
+def _refuse(option: Option, value: Any, owner: str, reason: str) -> NoReturn:
+    raise ComeError(f"The option {option.name} of {owner} cannot be {_shown(value)}.", reason) from None
 
 
 def _shown(value: Any) -> str:
@@ -102,7 +204,16 @@ def _plain(value: Any) -> Any:
     return list(value)
 
 
+def options_of(kind: Any, values: Mapping[str, Any], owner: str) -> Any:
+    """``parse_options`` of options that may be a dataclass still."""
+    parsed = parse_options(_model_of(kind), values, owner, "recovery")
+    return parsed if isinstance(parsed, kind) else kind(**{name: getattr(parsed, name) for name in values})
+
+
 @functools.cache
-def _adapters(kind: type) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
-    config = ConfigDict(allow_inf_nan=False)
-    return {name: (hint, TypeAdapter(hint, config=config)) for name, hint in typing.get_type_hints(kind).items()}
+def _model_of(kind: Any) -> Any:
+    if issubclass(kind, Options):
+        return kind
+    hints = typing.get_type_hints(kind)
+    fields: Any = {each.name: (hints[each.name], each.default) for each in dataclasses.fields(kind)}
+    return create_model(kind.__name__, __base__=Options, **fields)

@@ -23,6 +23,11 @@ Use = Literal["calibration", "recovery", "evaluation"]
 Split = Literal["calibration", "evaluation"]
 
 
+def _told(default: Any, description: str, ge: int | None = None) -> Any:
+    """A field that people fill in: what it is, as the command line's help says it, and the least it may be."""
+    return Field(default=default, description=description, ge=ge)
+
+
 class RunConfig(BaseModel):
     """The whole request of a run: what the page and the command line fill in, and what the run works from.
 
@@ -33,48 +38,59 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["compress", "analyze"] = "compress"
-    name: str = ""
+    name: str = _told("", "A name for the run, to know it by.")
     sweep: str = ""  # the sweep that the run is a cell of, if it is one
 
-    model: str = "smollm2-135m"
-    dtype: Literal["auto", Dtype] = "auto"  # one literal, not a union: what is refused is told all choices
-    device: str = "auto"
+    model: str = _told("smollm2-135m", "A name from `come models`, a folder, a .gguf, a hub id.")
+    # One literal, not a union: what is refused is told all choices.
+    dtype: Literal["auto", Dtype] = _told("auto", "auto (as stored), float32, bfloat16, float16.")
+    device: str = _told("auto", "auto, cpu, cuda, cuda:1, mps; balanced: over all GPUs.")
 
-    text: str = "python-docs"
-    n_tokens: int = Field(default=4096, ge=1)
-    seq_len: int = Field(default=512, ge=2)
-    seed: int = Field(default=0, ge=0)
-    batch_size: int | None = Field(default=None, ge=1)  # sequences at a time; None: about 2,048 tokens
+    text: str = _told("python-docs", "Calibration text: python-docs, a .txt, a .jsonl, a hub set.")
+    n_tokens: int = _told(4096, "How many calibration tokens.", ge=1)
+    seq_len: int = _told(512, "Tokens in a sequence.", ge=2)
+    seed: int = _told(0, "Draws the sequences, and whatever a method draws.", ge=0)
+    batch_size: int | None = _told(None, "Sequences at a time (else about 2,048 tokens).", ge=1)
 
     # What to prune, and how far.
-    method: str = "come"
-    target_layers: int | None = None
-    sparsity: float | None = None
-    options: dict[str, Any] = {}
+    method: str = _told("come", "A name of `come methods`.")
+    target_layers: int | None = _told(None, "Layers to be left.")
+    sparsity: float | None = _told(None, "Or: the share of parameters to remove, such as 0.2.")
+    options: dict[str, Any] = _told({}, "key=value, of the method; may be given several times.")
 
-    # How to give the pruned model back what it lost: ways in order, on which text (None: the calibration text's).
-    recover: list[str] = []
-    recover_options: dict[str, Any] = {}
-    recover_text: str | None = None
-    recover_tokens: int = Field(default=65536, ge=2)
+    # How to give the pruned model back what it lost.
+    recover: list[str] = _told(
+        [],
+        "Give back what was lost: default (refit, then logits), or refit, distill-mp, distill-sp, logits, lora, "
+        "partial; several with commas.",
+    )
+    recover_options: dict[str, Any] = _told({}, "key=value of the ways of recovery, or way.key=value for one of them.")
+    recover_text: str | None = _told(None, "Text to learn from (else --text).")
+    recover_tokens: int = _told(65536, "How many tokens of it.", ge=2)
 
-    # What to find out of the result: on which text (None: the evaluation part of the same), by which tasks.
-    evaluate: list[Literal["ppl", "acc", "speed"]] = ["ppl"]
-    evaluation_text: str | None = None
-    evaluation_tokens: int = Field(default=4096, ge=1)
+    # What to find out of the result.
+    evaluate: list[Literal["ppl", "acc", "speed"]] = _told(
+        ["ppl"], "What to measure of the result: any of ppl,acc,speed; or none."
+    )
+    evaluation_text: str | None = _told(None, "Text for ppl (else the held-out part of --text).")
+    evaluation_tokens: int = _told(4096, "How many tokens for it.", ge=1)
     evaluation_seed: int = Field(default=0, ge=0)  # apart from the seed, so that all are judged on the same text
-    tasks: list[str] = ["bundled"]
-    task_limit: int | None = Field(default=None, ge=1)  # items of each task; None: all
+    tasks: list[str] = _told(
+        ["bundled"], "For acc: bundled, mmlu_dev, any lm-eval task, your .jsonl; several with commas."
+    )
+    task_limit: int | None = _told(None, "Items of each task (else all).", ge=1)
 
     # What to keep of it.
     keep_model: bool = True
-    save_dtype: Dtype | None = None
+    save_dtype: Dtype | None = _told(None, "Save the model in float32, bfloat16 or float16 (else as --dtype).")
 
     # What an analysis takes in.
-    similarity: tuple[Literal["cosine", "angular", "cka"], ...] = ("cosine", "angular", "cka")
-    span: int = Field(default=2, ge=2)
-    sbi_tokens: Literal["all", "last"] = "all"
-    last_state: Literal["normed", "raw"] = "normed"
+    similarity: tuple[Literal["cosine", "angular", "cka"], ...] = _told(
+        ("cosine", "angular", "cka"), "Which matrices: any of cosine,angular,cka."
+    )
+    span: int = _told(2, "Layers in a window of the skip block influence.", ge=2)
+    sbi_tokens: Literal["all", "last"] = _told("all", "Skip block influence over all tokens, or each sequence's last.")
+    last_state: Literal["normed", "raw"] = _told("normed", "The last hidden state: normed or raw.")
 
     @model_validator(mode="wrap")
     @classmethod

@@ -11,7 +11,7 @@ from app.inspect.opened_run import Subject
 from app.state import session, widget_state
 from come.errors import ComeError
 from come.plan.agreement import agreement
-from come.plan.provenance import Part
+from come.plan.steps import Part
 from come.runs import Run
 
 READING = """

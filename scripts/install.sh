@@ -23,7 +23,7 @@ install_app() {
     forget_half_installed
     once app "requirements.txt requirements-bundled.txt" app_packages
     # The command `come`, where the sources are (a container installs the rest before they arrive).
-    [ ! -d come ] || once come "pyproject.toml" pip --no-deps --editable .
+    [ ! -d come ] || once come "pyproject.toml setup.py" pip --no-deps --editable .
 }
 
 install_dev() {

@@ -7,6 +7,7 @@ import pytest
 
 from come.errors import ComeError
 from come.request import RunConfig, anchored, checked
+from tests.tiny import tiny_folder
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_a_request_survives_json() -> None:
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
 
 
-def test_paths_become_absolute_and_names_stay(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_become_absolute_and_names_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "python-docs").mkdir()
     (tmp_path / "smollm2-135m").mkdir()
@@ -40,7 +41,11 @@ def test_paths_become_absolute_and_names_stay(model: Path, tmp_path: Path, monke
     assert config.text == config.evaluation_text == str(tmp_path / "notes.txt")
 
 
-def test_the_layers_that_will_be_left(asked: dict[str, Any]) -> None:
+def test_the_layers_that_will_be_left(tmp_path: Path) -> None:
+    text = tmp_path / "lines.txt"
+    text.write_text("\n".join(f"{number} squared is {number * number}." for number in range(2500)))
+    model = tiny_folder(tmp_path, family="llama", layers=6)
+    asked = {"model": str(model), "text": str(text), "target_layers": 4, "n_tokens": 512, "seq_len": 64}
     windows = {"target_layers": None, "options": {"windows": [[0, 1], [3, 5]]}}
     assert checked(RunConfig(**asked))[1] == 4
     assert checked(RunConfig(**{**asked, **windows}))[1] == 3

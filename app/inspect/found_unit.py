@@ -9,7 +9,7 @@ from app.figures.inspect import NAMES
 from app.inspect import opened_run
 from app.inspect.opened_run import Subject
 from app.state import session
-from come.plan.provenance import Part
+from come.plan.steps import Part
 from come.plan.trace import Trace, asked, trace
 
 _WORD: dict[Part, str] = {"ffn": "channel", "attention": "group"}

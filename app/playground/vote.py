@@ -8,11 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 
 from app.playground.conversation import Asked, Talk, Voice
 
@@ -188,11 +186,10 @@ class BlindVote:
 
 def wilson(wins: int, votes: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval of a share of which so many of so many votes were seen; votes is at least 1."""
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    share, spread = wins / votes, z * z / votes
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / votes + spread / (4 * votes))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    from scipy.stats import binomtest
+
+    interval = binomtest(wins, votes).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def in_words(tally: Tally) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from come.cli import evaluate, export, models, prune, runs, sweep
+from come.cli import evaluate, export, models, page, prune, runs, sweep
 from come.errors import ComeError
 from come.runs import RunFault
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     name="come",
     help="Make a language model shallower: measure its layers, merge the least important, see the cost.\n\n"
     "Begin with `come run --target-layers 27`, which prunes the bundled model; `come models` and "
-    "`come methods` list what else there is, and `make app` opens all of it in the browser.",
+    "`come methods` list what else there is, and `come app` opens all of it in the browser.",
     rich_markup_mode="rich",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,6 +38,7 @@ sweep.add_to(app)
 evaluate.add_to(app)
 models.add_to(app)
 export.add_to(app)
+page.add_to(app)
 app.add_typer(runs.app, name="runs")
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.request import BatchSize, Device, Dtype, Model, Seed, SeqLen, least
+from come.cli.request import DEVICE, asks_for, option_of, pieces
 from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json
+from come.request import RunConfig
 
 if TYPE_CHECKING:
     from come.evaluate import Accuracy
@@ -28,35 +29,24 @@ def add_to(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
+@asks_for("model", "seq_len", "seed", *DEVICE)
 def evaluate(
-    model: Model = "smollm2-135m",
-    tasks: Annotated[str, typer.Option("--tasks", help=_TASKS)] = "",
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=least("task_limit"), help="Only the first so many questions of a task.")
-    ] = None,
+    config: RunConfig,
+    tasks: Annotated[str, option_of("tasks", help=_TASKS)] = "",
+    limit: Annotated[int | None, option_of("task_limit", help="Only the first so many questions of a task.")] = None,
     text: Annotated[
-        str | None,
-        typer.Option(
-            "--text", "-t", help="Perplexity on its held-back part: python-docs, a .txt or .jsonl, a hub set."
-        ),
+        str | None, option_of("text", help="Perplexity on its held-out part: python-docs, a .txt or .jsonl, a hub set.")
     ] = None,
-    tokens: Annotated[
-        int | None, typer.Option("--tokens", min=least("evaluation_tokens"), help="On how many tokens (else 4,096).")
-    ] = None,
+    tokens: Annotated[int | None, option_of("n_tokens", help="On how many tokens (else 4,096).")] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Tokens a second and memory, too.")] = False,
     against: Annotated[
         str | None,
         typer.Option(
             "--against",
             metavar="ORIGINAL",
-            help="The model that it was pruned from: adds the divergence from it, its own figures, and what is left.",
+            help="The model that it was pruned from: adds the divergence from it, its own numbers, and what is left.",
         ),
     ] = None,
-    seq_len: SeqLen = 512,
-    seed: Seed = 0,
-    batch_size: BatchSize = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Measure a model, pruned or not: perplexity on text, accuracy on questions, speed.
@@ -75,45 +65,29 @@ def evaluate(
     from come.models import load
     from come.text import read
 
-    named = [name for name in (each.strip() for each in tasks.split(",")) if name]
-    questions = [name for name in named if name != "ppl"]
-    wants_text = "ppl" in named or text is not None or tokens is not None or not (questions or speed)
-    asked = _Asked(
-        questions,
-        limit,
-        (text or "python-docs") if wants_text else None,
-        tokens or 4096,
-        speed,
-        seq_len,
-        seed,
-        batch_size,
+    questions = [name for name in pieces(tasks) if name != "ppl"]
+    wants_text = "ppl" in pieces(tasks) or text is not None or tokens is not None or not (questions or speed)
+    asked = config.model_copy(
+        update={
+            "evaluate": ["ppl"] * wants_text + ["acc"] * bool(questions) + ["speed"] * speed,
+            "text": text or config.text,
+            "n_tokens": tokens or 4096,
+            "tasks": questions,
+            "task_limit": limit,
+        }
     )
-    if asked.text is not None:
+    if wants_text:
         read(asked.text, "evaluation")  # what is wrong with a request is told before the model is loaded
-    if asked.tasks:
-        check_tasks(asked.tasks)
+    if questions:
+        check_tasks(questions)
     with progress() as on_progress:
-        bundle = load(model, device, dtype, on_progress)
-        original = load(against, device, dtype, on_progress) if against is not None else None
+        bundle = load(asked.model, asked.device, asked.dtype, on_progress)
+        original = load(against, asked.device, asked.dtype, on_progress) if against is not None else None
         found = _measure(bundle, original, asked, on_progress)
     if as_json:
-        show_json({"model": model, **({"against": against} if against else {}), **found.to_dict()})
+        show_json({"model": asked.model, **({"against": against} if against else {}), **found.to_dict()})
     else:
         _tell(found)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What is to be measured, with the options that the measurements share."""
-
-    tasks: list[str]
-    limit: int | None
-    text: str | None
-    tokens: int
-    speed: bool
-    seq_len: int
-    seed: int
-    batch_size: int | None
 
 
 @dataclass
@@ -131,55 +105,54 @@ class _Found:
         return {**self.text, **self.model, **{name: value for name, value in between.items() if value}}
 
 
-def _measure(bundle: Bundle, original: Bundle | None, asked: _Asked, on_progress: OnProgress) -> _Found:
+def _measure(bundle: Bundle, original: Bundle | None, asked: RunConfig, on_progress: OnProgress) -> _Found:
     found = _Found()
-    if asked.text is not None:
+    if "ppl" in asked.evaluate:
         _predict(bundle, original, asked, found, on_progress)
-    if asked.tasks:
+    if "acc" in asked.evaluate:
         _answer(bundle, original, asked, found, on_progress)
-    if asked.speed:
+    if "speed" in asked.evaluate:
         from come.evaluate import compare_speed
 
         models = (bundle,) if original is None else (bundle, original)
-        for figures, measured in zip(
+        for metrics, measured in zip(
             (found.model, found.original), compare_speed(*models, on_progress=on_progress), strict=False
         ):
-            figures["speed"] = measured.figures()
+            metrics["speed"] = measured.metrics()
     return found
 
 
-def _predict(bundle: Bundle, original: Bundle | None, asked: _Asked, found: _Found, on_progress: OnProgress) -> None:
+def _predict(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _Found, on_progress: OnProgress) -> None:
     from come.evaluate import measure_divergence, measure_perplexity, perplexity_of_reference, reference
     from come.text import tokens
 
-    assert asked.text is not None
-    batch = tokens(bundle, asked.text, asked.tokens, asked.seq_len, "evaluation", asked.seed)
+    batch = tokens(bundle, asked.text, asked.n_tokens, asked.seq_len, "evaluation", asked.seed)
     found.text = {"text": asked.text, "n_tokens": batch.numel(), "seq_len": asked.seq_len}
     if original is None:
-        found.model |= measure_perplexity(bundle, batch, batch_size=asked.batch_size, on_progress=on_progress).figures()
+        found.model |= measure_perplexity(bundle, batch, batch_size=asked.batch_size, on_progress=on_progress).metrics()
         return
     known = reference(original, batch, batch_size=asked.batch_size, on_progress=on_progress)
     perplexity, divergence = measure_divergence(bundle, known, on_progress=on_progress)
-    found.model |= {**perplexity.figures(), **divergence.figures()}
-    found.original |= perplexity_of_reference(known).figures()
+    found.model |= {**perplexity.metrics(), **divergence.metrics()}
+    found.original |= perplexity_of_reference(known).metrics()
 
 
-def _answer(bundle: Bundle, original: Bundle | None, asked: _Asked, found: _Found, on_progress: OnProgress) -> None:
+def _answer(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _Found, on_progress: OnProgress) -> None:
     from come.evaluate import mean_retention, retained_by_task
     from come.evaluate.accuracy import BATCH_SIZE, measure_accuracy
 
     def scored(which: Bundle, message: str) -> dict[str, Accuracy]:
         size = asked.batch_size or BATCH_SIZE
         return measure_accuracy(
-            which, asked.tasks, asked.limit, batch_size=size, on_progress=on_progress, message=message
+            which, asked.tasks, asked.task_limit, batch_size=size, on_progress=on_progress, message=message
         )
 
     ours = scored(bundle, "Accuracy")
-    found.model["accuracy"] = {name: one.figures for name, one in ours.items()}
+    found.model["accuracy"] = {name: one.metrics for name, one in ours.items()}
     if original is None:
         return
     theirs = scored(original, "Accuracy of the original")
-    found.original["accuracy"] = {name: one.figures for name, one in theirs.items()}
+    found.original["accuracy"] = {name: one.metrics for name, one in theirs.items()}
     left = retained_by_task(theirs, ours)
     found.retention = {
         name: {"retention": value, "retention_stderr": stderr}
@@ -188,14 +161,14 @@ def _answer(bundle: Bundle, original: Bundle | None, asked: _Asked, found: _Foun
 
 
 def _tell(found: _Found) -> None:
-    for title, figures in (("", found.model), ("original: ", found.original)):
-        if "perplexity" in figures:
-            told = f"{title}perplexity {figures['perplexity']:.3f}"
-            told += f", {figures['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in figures else ""
-            told += f", KL {figures['kl']:.4f} nats per token from the original" if "kl" in figures else ""
+    for title, metrics in (("", found.model), ("original: ", found.original)):
+        if "perplexity" in metrics:
+            told = f"{title}perplexity {metrics['perplexity']:.3f}"
+            told += f", {metrics['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in metrics else ""
+            told += f", KL {metrics['kl']:.4f} nats per token from the original" if "kl" in metrics else ""
             show(f"{told} on {found.text['n_tokens']:,} tokens of {found.text['text']}")
-        if "speed" in figures:
-            show_speed(title, figures["speed"])
+        if "speed" in metrics:
+            show_speed(title, metrics["speed"])
     if "accuracy" in found.model:
         left = {name: (each["retention"], each["retention_stderr"]) for name, each in found.retention.items()}
         show_accuracy(found.model["accuracy"], found.original.get("accuracy", {}), left)

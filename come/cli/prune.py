@@ -7,32 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.options import parse_options
 from come.cli.request import (
-    BatchSize,
-    Device,
-    Dtype,
-    Evaluate,
-    EvaluationText,
-    EvaluationTokens,
-    Model,
+    ANALYSIS,
+    CALIBRATION,
+    DEVICE,
+    EVALUATION,
+    RECOVERY,
     On,
-    Recover,
-    RecoverOption,
-    RecoverText,
-    RecoverTokens,
     Runs,
-    Seed,
-    SeqLen,
-    TaskLimit,
-    Tasks,
-    Text,
-    Tokens,
-    evaluation_of,
+    asks_for,
     execute_at,
-    least,
-    place_on,
-    recovery_of,
+    target_of,
 )
 from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json, show_table
@@ -50,40 +35,13 @@ def add_to(app: typer.Typer) -> None:
     app.command("analyze")(analyze)
 
 
+@asks_for(
+    "model", "method", "target_layers", "sparsity", "options", "name", "save_dtype",
+    *CALIBRATION, "seed", *DEVICE, *RECOVERY, *EVALUATION,
+)  # fmt: skip
 def run(
-    model: Model = "smollm2-135m",
-    method: Annotated[str, typer.Option("--method", help="A name of `come methods`.")] = "come",
-    target_layers: Annotated[int | None, typer.Option("--target-layers", "-n", help="Layers to be left.")] = None,
-    sparsity: Annotated[
-        float | None,
-        typer.Option("--sparsity", "-s", help="Or: the share of parameters to remove, such as 0.2."),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", "-o", help="key=value, of the method; may be given several times."),
-    ] = None,
-    text: Text = "python-docs",
-    tokens: Tokens = 8192,
-    seq_len: SeqLen = 512,
-    seed: Seed = 0,
-    batch_size: BatchSize = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    recover: Recover = "",
-    recover_option: RecoverOption = None,
-    recover_text: RecoverText = None,
-    recover_tokens: RecoverTokens = 65536,
-    evaluate: Evaluate = "ppl",
-    tasks: Tasks = "bundled",
-    limit: TaskLimit = None,
-    evaluation_text: EvaluationText = None,
-    evaluation_tokens: EvaluationTokens = 4096,
+    config: RunConfig,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Keep the plan, not the model's weights.")] = False,
-    save_dtype: Annotated[
-        str | None,
-        typer.Option("--save-dtype", help="Save the model in float32, bfloat16 or float16 (else as --dtype)."),
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="A name for the run, to know it by.")] = "",
     runs: Runs = None,
     on: On = LOCAL,
     background: Annotated[bool, typer.Option("--background", help="Return at once; `come runs` follows it.")] = False,
@@ -110,32 +68,8 @@ def run(
 
     On a cluster (docs/cluster.md):  come run --target-layers 24 --on "ray://head:10001?gpus=1"
     """
-    from come.pruning.registry import methods
-
-    place = place_on(on)
-    known = methods()
-    given = parse_options(option or [], method, known[method].options) if option and method in known else {}
-    config = RunConfig.model_validate(
-        {
-            "name": name,
-            "model": model,
-            "method": method,
-            "target_layers": target_layers,
-            "sparsity": sparsity,
-            "options": given,
-            "text": text,
-            "n_tokens": tokens,
-            "seq_len": seq_len,
-            "seed": seed,
-            "batch_size": batch_size,
-            "dtype": dtype,
-            "device": device,
-            "keep_model": not plan_only,
-            "save_dtype": save_dtype,
-            **recovery_of(recover, recover_option, recover_text, recover_tokens),
-            **evaluation_of(evaluate, tasks, limit, evaluation_text, evaluation_tokens),
-        }
-    )
+    target = target_of(on)
+    config = config.model_copy(update={"keep_model": not plan_only})
     if dry_run:
         from come.runs.foreseen import estimate
 
@@ -143,10 +77,10 @@ def run(
         return
     made = create(config, runs)
     if background:
-        launch(made, where=place.text if place else "")
+        launch(made, where=target.text if target else "")
     else:
         with progress() as on_progress:
-            execute_at(place, made, on_progress)
+            execute_at(target, made, on_progress)
     if as_json:
         show_json(summary(made))
     elif background:
@@ -155,30 +89,13 @@ def run(
         show_results(made)
 
 
+@asks_for("model", *CALIBRATION, "seed", *ANALYSIS, *DEVICE)
 def analyze(
-    model: Model = "smollm2-135m",
-    text: Text = "python-docs",
-    tokens: Tokens = 8192,
-    seq_len: SeqLen = 512,
-    seed: Seed = 0,
+    config: RunConfig,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="A directory for this analysis alone (else in the folder of runs)."),
     ] = None,
-    span: Annotated[
-        int, typer.Option("--span", min=least("span"), help="Layers in a window of the skip block influence.")
-    ] = 2,
-    similarity: Annotated[
-        str, typer.Option("--similarity", help="Which matrices: any of cosine,angular,cka.")
-    ] = "cosine,angular,cka",
-    sbi_tokens: Annotated[
-        str,
-        typer.Option("--sbi-tokens", help="Skip block influence over all tokens, or each sequence's last."),
-    ] = "all",
-    last_state: Annotated[str, typer.Option("--last-state", help="The last hidden state: normed or raw.")] = "normed",
-    batch_size: BatchSize = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
     runs: Runs = None,
     as_json: AsJson = False,
 ) -> None:
@@ -188,28 +105,11 @@ def analyze(
 
     [bold]Examples[/bold]
 
-    The bundled model, with the page's figures in mind:  come analyze
+    The bundled model, with the page's charts in mind:  come analyze
 
     Your model, into a directory of its own:  come analyze --model ./my-llama --text notes.txt --out analysis
     """
-    config = RunConfig.model_validate(
-        {
-            "kind": "analyze",
-            "model": model,
-            "text": text,
-            "n_tokens": tokens,
-            "seq_len": seq_len,
-            "seed": seed,
-            "span": span,
-            "similarity": [kind.strip() for kind in similarity.split(",") if kind.strip()],
-            "sbi_tokens": sbi_tokens,
-            "last_state": last_state,
-            "batch_size": batch_size,
-            "dtype": dtype,
-            "device": device,
-        }
-    )
-    made = create(config, runs, out)
+    made = create(config.model_copy(update={"kind": "analyze"}), runs, out)
     with progress() as on_progress:
         execute(made, on_progress)
     measurement = made.measurement()
@@ -279,9 +179,9 @@ def show_results(run: Run) -> None:
 
 def _show_judged(original: dict[str, Any], pruned: dict[str, Any]) -> None:
     """Speed of both models, and accuracy with what is left of it, as far as they were measured."""
-    for name, figures in (("original", original), ("pruned", pruned)):
-        if "speed" in figures:
-            show_speed(f"{name}: ", figures["speed"])
+    for name, metrics in (("original", original), ("pruned", pruned)):
+        if "speed" in metrics:
+            show_speed(f"{name}: ", metrics["speed"])
     if "accuracy" in pruned:
         shares = (pruned.get("retention") or {}).items()
         left = {name: (share.get("value"), share.get("stderr")) for name, share in shares}

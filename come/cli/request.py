@@ -1,111 +1,140 @@
-"""What a run is asked for by: the options that commands share, and the fields of a request that they come to."""
+"""A run's request from the command line: each field of it that a command asks for is an option of that command."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic.fields import FieldInfo
 
-from come.cli.options import parse_options
+from come.cli.options import parse_pairs
 from come.errors import ComeError
 from come.events import OnProgress
 from come.request import RunConfig
 from come.runs import ClusterTarget, Run, cluster_target, execute
 
+# How fields are written that are not named as their options are, or have a short form.
+WRITTEN = {
+    "model": ("--model", "-m"),
+    "text": ("--text", "-t"),
+    "n_tokens": ("--tokens",),
+    "target_layers": ("--target-layers", "-n"),
+    "sparsity": ("--sparsity", "-s"),
+    "options": ("--option", "-o"),
+    "recover_options": ("--recover-option",),
+    "task_limit": ("--limit",),
+}
+DEFAULTS = {"n_tokens": 8192}  # where it is not the request's
 
-def least(field: str) -> int:
-    """The least that a number of a request may be, so that an option says it before anything is read."""
-    return int(next(each.ge for each in RunConfig.model_fields[field].metadata if hasattr(each, "ge")))
+# Fields that go together, each group under a heading of the help.
+CALIBRATION = ("text", "n_tokens", "seq_len")
+DEVICE = ("batch_size", "dtype", "device")
+RECOVERY = ("recover", "recover_options", "recover_text", "recover_tokens")
+EVALUATION = ("evaluate", "tasks", "task_limit", "evaluation_text", "evaluation_tokens")
+ANALYSIS = ("span", "similarity", "sbi_tokens", "last_state")
+HEADINGS = {
+    **dict.fromkeys((*CALIBRATION, "seed"), "Text"),
+    **dict.fromkeys(ANALYSIS, "What is measured"),
+    **dict.fromkeys(DEVICE, "Where and how precisely"),
+    **dict.fromkeys(RECOVERY, "Recovery after pruning"),
+    **dict.fromkeys(EVALUATION, "Evaluation of the result"),
+}
 
-
-Model = Annotated[str, typer.Option("--model", "-m", help="A name from `come models`, a folder, a .gguf, a hub id.")]
-Text = Annotated[str, typer.Option("--text", "-t", help="Calibration text: python-docs, a .txt, a .jsonl, a hub set.")]
-Tokens = Annotated[int, typer.Option("--tokens", min=least("n_tokens"), help="How many calibration tokens.")]
-SeqLen = Annotated[int, typer.Option("--seq-len", min=least("seq_len"), help="Tokens in a sequence.")]
-Seed = Annotated[
-    int, typer.Option("--seed", min=least("seed"), help="Draws the sequences, and whatever a method draws.")
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option("--batch-size", min=least("batch_size"), help="Sequences at a time (else about 2,048 tokens)."),
-]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto (as stored), float32, bfloat16, float16.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps; balanced: over all GPUs.")]
-Evaluate = Annotated[
-    str,
-    typer.Option("--evaluate", help="What to measure of the result: any of ppl,acc,speed; or none."),
-]
-Tasks = Annotated[
-    str, typer.Option("--tasks", help="For acc: bundled, mmlu_dev, any lm-eval task, your .jsonl; several with commas.")
-]
-TaskLimit = Annotated[
-    int | None, typer.Option("--limit", min=least("task_limit"), help="Items of each task (else all).")
-]
-EvaluationText = Annotated[
-    str | None, typer.Option("--evaluation-text", help="Text for ppl (else the held-back part of --text).")
-]
-EvaluationTokens = Annotated[
-    int, typer.Option("--evaluation-tokens", min=least("evaluation_tokens"), help="How many tokens for it.")
-]
-Recover = Annotated[
-    str,
-    typer.Option(
-        "--recover",
-        help="Give back what was lost: default (refit, then logits), or refit, distill-mp, distill-sp, logits, lora, "
-        "partial; several with commas.",
-    ),
-]
-RecoverOption = Annotated[
-    list[str] | None,
-    typer.Option("--recover-option", help="key=value of the ways of recovery, or way.key=value for one of them."),
-]
-RecoverText = Annotated[str | None, typer.Option("--recover-text", help="Text to learn from (else --text).")]
-RecoverTokens = Annotated[
-    int, typer.Option("--recover-tokens", min=least("recover_tokens"), help="How many tokens of it.")
-]
+Runs = Annotated[Path | None, typer.Option("--runs", help="The folder of runs (else COME_RUNS, else ./runs).")]
 On = Annotated[
     str,
     typer.Option("--on", help="local, or Ray: ray://HOST:PORT, ray:auto, HOST:PORT, with ?gpus=0.5 and so on."),
 ]
-Runs = Annotated[Path | None, typer.Option("--runs", help="The folder of runs (else COME_RUNS, else ./runs).")]
 
 
-def place_on(on: str) -> ClusterTarget | None:
-    """The cluster of ``--on``, which answers; None for this machine.
+def asks_for(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a command of a function whose first argument is a request: these fields of it are options of the command.
+
+    Their help, their type and the least they may be are those of `RunConfig`. A list is written with commas, and a
+    mapping as key=value, several times.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def asked(**given: Any) -> None:
+            own = {name: value for name, value in given.items() if name not in names}
+            command(_request({name: given[name] for name in names}), **own)
+
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        by_name = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        asked.__signature__ = inspect.Signature([*map(_parameter, names), *by_name])  # type: ignore[attr-defined]
+        return asked
+
+    return decorate
+
+
+def option_of(field: str, help: str = "") -> Any:
+    """The option of a field of a request; with ``help`` where a command means something of its own by it."""
+    known = RunConfig.model_fields[field]
+    least = next((each.ge for each in known.metadata if hasattr(each, "ge")), None)
+    written = WRITTEN.get(field, (f"--{field.replace('_', '-')}",))
+    heading = None if help else HEADINGS.get(field)
+    return typer.Option(*written, min=least, help=help or known.description, rich_help_panel=heading)
+
+
+def _parameter(field: str) -> inspect.Parameter:
+    known = RunConfig.model_fields[field]
+    kind, default = _as_written(known)
+    return inspect.Parameter(
+        field,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=DEFAULTS.get(field, default),
+        annotation=Annotated[kind, option_of(field)],
+    )
+
+
+def _as_written(field: FieldInfo) -> tuple[Any, Any]:
+    """Of which type an option is that fills the field, and its default."""
+    kind, default = field.annotation, field.default
+    if typing.get_origin(kind) is dict:
+        return list[str] | None, None
+    if typing.get_origin(kind) in (list, tuple):
+        return str, ",".join(default)
+    plain = [str if typing.get_origin(each) is typing.Literal else each for each in _alternatives(kind)]
+    return functools.reduce(lambda one, other: one | other, plain), default
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+
+
+def _request(given: Mapping[str, Any]) -> RunConfig:
+    """The request of options as they were written.
 
     Raises:
-        ComeError: it is no place, Ray is not installed here, or there is none at the address.
+        ComeError: one of them cannot be what it is.
     """
-    place = cluster_target(on)
-    if place is not None:
-        from come.cluster import check_reachable
+    values = dict(given)
+    for name in values.keys() & {"evaluate", "tasks", "similarity"}:
+        values[name] = [each for each in pieces(values[name]) if each != "none"]
+    if "recover" in values:
+        from come.recovery.registry import names_of
 
-        check_reachable(place)
-    return place
+        values["recover"] = names_of(values["recover"])
+        values["recover_options"] = _recovery_options(values["recover"], values["recover_options"] or [])
+    if "options" in values:
+        from come.pruning.registry import methods
+
+        method, known = values["method"], methods()
+        pairs = values["options"] if method in known else None  # an unknown one is refused with the request
+        values["options"] = parse_pairs(pairs, method, known[method].options) if pairs else {}
+    return RunConfig.model_validate(values)
 
 
-def execute_at(place: ClusterTarget | None, run: Run, on_progress: OnProgress) -> None:
-    """Execute a run here, or on a cluster, and wait for its end."""
-    if place is None:
-        execute(run, on_progress)
-        return
-    from come.cluster import execute_on
-
-    execute_on(place, run, on_progress)
-
-
-def recovery_of(recover: str, option: list[str] | None, text: str | None, tokens: int) -> dict[str, Any]:
-    """The fields of a request that say how to give back what was lost."""
-    from come.recovery.registry import names_of
-
-    names = names_of(recover)
-    return {
-        "recover": names,
-        "recover_options": _recovery_options(names, option or []),
-        "recover_text": text,
-        "recover_tokens": tokens,
-    }
+def pieces(text: str) -> list[str]:
+    """What stands between commas."""
+    return [piece.strip() for piece in text.split(",") if piece.strip()]
 
 
 def _recovery_options(names: list[str], pairs: list[str]) -> dict[str, Any]:
@@ -121,19 +150,30 @@ def _recovery_options(names: list[str], pairs: list[str]) -> dict[str, Any]:
         if not having:
             raise ComeError("--recover-option goes with --recover.", "Name the way of recovery as well.")
         own = pair[len(owner) + 1 :] if dot else pair
-        for key, value in parse_options([own], having[0].name, having[0].options).items():
+        for key, value in parse_pairs([own], having[0].name, having[0].options, "recovery").items():
             found[f"{owner}.{key}" if dot else key] = value
     return found
 
 
-def evaluation_of(
-    evaluate: str, tasks: str, limit: int | None, evaluation_text: str | None, evaluation_tokens: int
-) -> dict[str, Any]:
-    """The fields of a request that say what to measure of the result."""
-    return {
-        "evaluate": [what.strip() for what in evaluate.split(",") if what.strip() not in ("", "none")],
-        "tasks": [task.strip() for task in tasks.split(",") if task.strip()],
-        "task_limit": limit,
-        "evaluation_text": evaluation_text,
-        "evaluation_tokens": evaluation_tokens,
-    }
+def target_of(on: str) -> ClusterTarget | None:
+    """The cluster of ``--on``, which answers; None for this machine.
+
+    Raises:
+        ComeError: it is no place, Ray is not installed here, or there is none at the address.
+    """
+    target = cluster_target(on)
+    if target is not None:
+        from come.cluster import check_reachable
+
+        check_reachable(target)
+    return target
+
+
+def execute_at(target: ClusterTarget | None, run: Run, on_progress: OnProgress) -> None:
+    """Execute a run here, or on a cluster, and wait for its end."""
+    if target is None:
+        execute(run, on_progress)
+        return
+    from come.cluster import execute_on
+
+    execute_on(target, run, on_progress)

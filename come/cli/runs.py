@@ -92,11 +92,11 @@ def delete_one(run_id: Id, runs: Runs = None, as_json: AsJson = False) -> None:
 @app.command("execute", hidden=True)
 def execute_here(paths: list[Path], on: On = LOCAL) -> None:
     """Execute runs in this process, one after the other, or see to them on a cluster: what `launch` starts."""
-    made, place = [Run(path.resolve()) for path in paths], cluster_target(on)
+    made, target = [Run(path.resolve()) for path in paths], cluster_target(on)
     if len(made) == 1:
-        execute_at(place, made[0], None)
+        execute_at(target, made[0], None)
     else:
-        execute_all_at(place, made, None)
+        execute_all_at(target, made, None)
 
 
 def _tell(run: Run, as_json: bool) -> None:

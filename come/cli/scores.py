@@ -7,12 +7,12 @@ from typing import Any
 
 from come.cli.screen import show, show_table
 
-Figures = Mapping[str, Any]
+Metrics = Mapping[str, Any]
 Left = tuple[float | None, float | None]
 """What is left of what the original knew above chance, with its error; None where the original is at chance."""
 
 
-def show_speed(title: str, speed: Figures) -> None:
+def show_speed(title: str, speed: Metrics) -> None:
     """One line: tokens a second, and memory."""
     show(
         f"{title}{speed['prefill_tokens_per_second']:,.0f} tokens/s read, "
@@ -22,16 +22,16 @@ def show_speed(title: str, speed: Figures) -> None:
     )
 
 
-def show_accuracy(ours: Mapping[str, Figures], theirs: Mapping[str, Figures], left: Mapping[str, Left]) -> None:
+def show_accuracy(ours: Mapping[str, Metrics], theirs: Mapping[str, Metrics], left: Mapping[str, Left]) -> None:
     """A line a task.
 
     Args:
-        ours: by task, a model's figures.
+        ours: by task, a model's metrics.
         theirs: the original's; empty where there is none.
         left: by task, and for their "mean", how much of the original's is left; without those at chance.
     """
     columns = ["task", "questions", "chance", "accuracy", "by length"]
-    rows: list[list[Any]] = [[name, *_scores(figures)] for name, figures in ours.items()]
+    rows: list[list[Any]] = [[name, *_scores(metrics)] for name, metrics in ours.items()]
     if theirs:
         columns += ["original", "by length", "left above chance"]
         for row in rows:
@@ -40,16 +40,16 @@ def show_accuracy(ours: Mapping[str, Figures], theirs: Mapping[str, Figures], le
     show_table(columns, rows)
 
 
-def _scores(figures: Figures) -> list[Any]:
+def _scores(metrics: Metrics) -> list[Any]:
     """Questions, chance, and both accuracies in percent with their errors; else what the task measures instead."""
     scores = [
-        f"{_percent(figures[metric])} ± {_percent(figures.get(f'{metric}_stderr', 0.0))}" if metric in figures else ""
+        f"{_percent(metrics[metric])} ± {_percent(metrics.get(f'{metric}_stderr', 0.0))}" if metric in metrics else ""
         for metric in ("acc", "acc_norm")
     ]
     if not any(scores):
-        metric, value = next(iter(figures.items()))
+        metric, value = next(iter(metrics.items()))
         scores[0] = f"{metric} {value:.4g}"
-    return [int(figures["items"]), _percent(figures["chance"]), *scores]
+    return [int(metrics["items"]), _percent(metrics["chance"]), *scores]
 
 
 def _percent(share: float) -> str:

@@ -7,31 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.options import parse_options
+from come.cli.options import parse_pairs
 from come.cli.prune import summary
-from come.cli.request import (
-    BatchSize,
-    Device,
-    Dtype,
-    Evaluate,
-    EvaluationText,
-    EvaluationTokens,
-    Model,
-    On,
-    Recover,
-    RecoverOption,
-    RecoverText,
-    RecoverTokens,
-    Runs,
-    SeqLen,
-    TaskLimit,
-    Tasks,
-    Text,
-    Tokens,
-    evaluation_of,
-    place_on,
-    recovery_of,
-)
+from come.cli.request import CALIBRATION, DEVICE, EVALUATION, RECOVERY, On, Runs, asks_for, pieces, target_of
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 from come.events import OnProgress
@@ -49,7 +27,9 @@ def add_to(app: typer.Typer) -> None:
     app.command("sweep")(sweep)
 
 
+@asks_for("model", *CALIBRATION, *DEVICE, *RECOVERY, *EVALUATION)
 def sweep(
+    config: RunConfig,
     method: Annotated[
         list[str] | None,
         typer.Option("--method", help="A name of `come methods`; several times, or with commas; all: every one."),
@@ -69,22 +49,6 @@ def sweep(
         list[str] | None,
         typer.Option("--option", "-o", help="method.key=value, or key=value for each method that has it."),
     ] = None,
-    model: Model = "smollm2-135m",
-    text: Text = "python-docs",
-    tokens: Tokens = 8192,
-    seq_len: SeqLen = 512,
-    batch_size: BatchSize = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    recover: Recover = "",
-    recover_option: RecoverOption = None,
-    recover_text: RecoverText = None,
-    recover_tokens: RecoverTokens = 65536,
-    evaluate: Evaluate = "ppl",
-    tasks: Tasks = "bundled",
-    limit: TaskLimit = None,
-    evaluation_text: EvaluationText = None,
-    evaluation_tokens: EvaluationTokens = 4096,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights, not the plans only.")] = False,
     name: Annotated[str, typer.Option("--name", help="A name for the sweep; the same name goes on with it.")] = "",
     runs: Runs = None,
@@ -108,24 +72,9 @@ def sweep(
 
     On a cluster, a worker for each method and seed:  come sweep --method come,sleb --target-layers 27,24 --on ray:auto
     """
-    place = place_on(on)
-    names = _names(method)
+    target, names = target_of(on), _names(method)
     request = Sweep(
-        base=RunConfig.model_validate(
-            {
-                "sweep": name,
-                "model": model,
-                "text": text,
-                "n_tokens": tokens,
-                "seq_len": seq_len,
-                "batch_size": batch_size,
-                "dtype": dtype,
-                "device": device,
-                "keep_model": keep_models,
-                **recovery_of(recover, recover_option, recover_text, recover_tokens),
-                **evaluation_of(evaluate, tasks, limit, evaluation_text, evaluation_tokens),
-            }
-        ),
+        base=config.model_copy(update={"sweep": name, "keep_model": keep_models}),
         methods=names,
         targets=_numbers(target_layers, int, "--target-layers"),
         sparsities=_numbers(sparsity, float, "--sparsity"),
@@ -141,13 +90,13 @@ def sweep(
     if background:
         todo = [run for run in made if run.state().status != "done"]
         if todo:
-            launch(*todo, where=place.text if place else "")
+            launch(*todo, where=target.text if target else "")
         show_json({"sweep": made[0].config.sweep, "runs": [run.id for run in made]}) if as_json else show(
             made[0].config.sweep
         )
         return
     with progress() as on_progress:
-        execute_all_at(place, made, on_progress)
+        execute_all_at(target, made, on_progress)
     if as_json:
         show_json({"sweep": made[0].config.sweep, "runs": [summary(run) for run in made]})
     else:
@@ -175,14 +124,14 @@ def _raise_failures(made: Sequence[Run]) -> None:
         raise KeyboardInterrupt
 
 
-def execute_all_at(place: ClusterTarget | None, made: Sequence[Run], on_progress: OnProgress) -> None:
+def execute_all_at(target: ClusterTarget | None, made: Sequence[Run], on_progress: OnProgress) -> None:
     """Execute the cells of a sweep here, one after the other, or on a cluster, and wait for their ends."""
-    if place is None:
+    if target is None:
         execute_all(made, on_progress)
         return
     from come.cluster import execute_all_on
 
-    execute_all_on(place, made, on_progress)
+    execute_all_on(target, made, on_progress)
 
 
 def _names(given: Sequence[str] | None) -> list[str]:
@@ -193,7 +142,7 @@ def _names(given: Sequence[str] | None) -> list[str]:
 
 
 def _pieces(given: Sequence[str] | None) -> list[str]:
-    return [piece.strip() for each in given or [] for piece in each.split(",") if piece.strip()]
+    return [piece for each in given or [] for piece in pieces(each)]
 
 
 def _numbers(given: Sequence[str] | None, kind: type, option: str) -> list[Any]:
@@ -218,11 +167,11 @@ def _options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, 
         owner, dot, own = key.partition(".")
         if dot:
             chosen = method(owner)
-            found.setdefault(owner, {}).update(parse_options([pair[len(owner) + 1 :]], owner, chosen.options))
+            found.setdefault(owner, {}).update(parse_pairs([pair[len(owner) + 1 :]], owner, chosen.options))
             continue
         having = [name for name in names if own.replace("-", "_") in method(name).defaults()] or list(names[:1])
         for name in having:
-            found[name].update(parse_options([pair], name, method(name).options))
+            found[name].update(parse_pairs([pair], name, method(name).options))
     return found
 
 
@@ -244,7 +193,7 @@ def _show_table(made: Sequence[Run]) -> None:
             )
         )
     show_table(("method", "layers", "seed", "status", "perplexity", "KL", "retention"), rows)
-    show(f"\n{made[0].config.sweep}: the compare page of `make app` draws it; `come runs show ID` tells one run.")
+    show(f"\n{made[0].config.sweep}: the compare page of `come app` draws it; `come runs show ID` tells one run.")
 
 
 def _show_estimate(expected: SweepEstimate, as_json: bool) -> None:

@@ -24,13 +24,13 @@ class Accuracy:
     """What a model scored on one task.
 
     Attributes:
-        figures: lm-eval's: "acc" (the likeliest choice is right), "acc_norm" (the likeliest a character), or whatever
+        metrics: lm-eval's: "acc" (the likeliest choice is right), "acc_norm" (the likeliest a character), or whatever
             else the task measures, each with its "_stderr"; "items", how many questions; "chance", what guessing
             scores: the mean of 1 / choices, 0 where nothing is chosen.
         hits: by metric, 1 or 0 for each question in order, so that two models can be compared question by question.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     hits: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -42,9 +42,9 @@ def accuracy(
     batch_size: int = BATCH_SIZE,
     on_progress: OnProgress = None,
 ) -> dict[str, dict[str, float]]:
-    """``measure_accuracy``'s figures by task."""
+    """``measure_accuracy``'s metrics by task."""
     measured = measure_accuracy(bundle, tasks, limit, batch_size=batch_size, on_progress=on_progress)
-    return {name: scored.figures for name, scored in measured.items()}
+    return {name: scored.metrics for name, scored in measured.items()}
 
 
 def measure_accuracy(
@@ -59,7 +59,7 @@ def measure_accuracy(
     """How many questions a model answers right, by task.
 
     A choice's score is the model's log-likelihood of it as the continuation of the question, with a float32 softmax.
-    lm-eval puts requests of like length in a batch. Each task is scored by itself, so that its figures do not depend on
+    lm-eval puts requests of like length in a batch. Each task is scored by itself, so that its metrics do not depend on
     which others are asked for.
 
     Args:
@@ -108,7 +108,7 @@ def _score(lm: Any, task: QuestionSet, limit: int | None, tell: Callable[[float]
 
     leaves = task.loaded["tasks"]
     lm.set_cache_hook(_Answers(list(leaves.values()), tell))
-    # The errors of means have a formula. Those of other figures would be bootstrapped, so there lm-eval gives none.
+    # The errors of means have a formula. Those of other metrics would be bootstrapped, so there lm-eval gives none.
     by_formula = all(_has_formula(leaf) for leaf in leaves.values())
     with quiet(), seeded():
         results = evaluate(lm=lm, task_dict=task.loaded, limit=limit, bootstrap_iters=int(by_formula))
@@ -143,39 +143,39 @@ def _has_formula(task: Any) -> bool:
     return all(function in (mean, acc_all) for function in task.aggregation().values())
 
 
-def _accuracy(metrics: dict[str, Any], task: Any, samples: list[dict[str, Any]]) -> Accuracy:
-    """One task's figures, under plain names, with those that lm-eval does not give."""
+def _accuracy(raw: dict[str, Any], task: Any, samples: list[dict[str, Any]]) -> Accuracy:
+    """One task's metrics, under plain names, with those that lm-eval does not give."""
     from lm_eval.api.metrics import mean, mean_stderr
 
-    figures = _plain(metrics)
+    metrics = _plain(raw)
     first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
-    means = [metric for metric, function in task.aggregation().items() if function is mean and metric in figures]
+    means = [metric for metric, function in task.aggregation().items() if function is mean and metric in metrics]
     for metric in means:
         if len(first) > 1:
-            figures.setdefault(f"{metric}_stderr", mean_stderr([sample[metric] for sample in first]))
+            metrics.setdefault(f"{metric}_stderr", mean_stderr([sample[metric] for sample in first]))
     hits = {metric: [int(sample[metric]) for sample in first] for metric in _BY_CHOICE if metric in means}
     chosen = task.OUTPUT_TYPE == "multiple_choice"
     chance = sum(1 / len(sample["arguments"]) for sample in first) / len(first) if chosen else 0.0
-    return Accuracy({**figures, "items": len(first), "chance": chance}, hits)
+    return Accuracy({**metrics, "items": len(first), "chance": chance}, hits)
 
 
-def _of_group(metrics: dict[str, Any], leaves: list[Accuracy]) -> Accuracy:
-    """lm-eval's figures of a whole group; its questions are those of its tasks, one after the other."""
-    items = sum(leaf.figures["items"] for leaf in leaves)
-    chance = sum(leaf.figures["chance"] * leaf.figures["items"] for leaf in leaves) / items
-    figures = _plain(metrics)
+def _of_group(raw: dict[str, Any], leaves: list[Accuracy]) -> Accuracy:
+    """lm-eval's metrics of a whole group; its questions are those of its tasks, one after the other."""
+    items = sum(leaf.metrics["items"] for leaf in leaves)
+    chance = sum(leaf.metrics["chance"] * leaf.metrics["items"] for leaf in leaves) / items
+    metrics = _plain(raw)
     hits = {
         metric: [hit for leaf in leaves for hit in leaf.hits[metric]]
         for metric in _BY_CHOICE
-        if metric in figures and all(metric in leaf.hits for leaf in leaves)
+        if metric in metrics and all(metric in leaf.hits for leaf in leaves)
     }
-    return Accuracy({**figures, "items": items, "chance": chance}, hits)
+    return Accuracy({**metrics, "items": items, "chance": chance}, hits)
 
 
-def _plain(metrics: dict[str, Any]) -> dict[str, float]:
+def _plain(raw: dict[str, Any]) -> dict[str, float]:
     """lm-eval's "acc,none" as "acc", other filters' "exact_match,strict" as they are; only what is a number."""
     return {
         key.removesuffix(",none"): float(value)
-        for key, value in metrics.items()
+        for key, value in raw.items()
         if "," in key and isinstance(value, int | float)
     }

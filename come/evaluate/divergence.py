@@ -29,7 +29,7 @@ class Divergence:
     stderr: float
     tokens: int
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What results hold of it, by name; a single sequence has no standard error."""
         return {"kl": self.value} | ({"kl_stderr": self.stderr} if math.isfinite(self.stderr) else {})
 

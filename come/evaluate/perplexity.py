@@ -35,7 +35,7 @@ class Perplexity:
     bits_per_byte_stderr: float = math.nan
     bytes: int = 0
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What results hold of it, by name. What is not finite (an overflow, one sequence's error) is left out."""
         named = {
             "perplexity": self.value,
@@ -90,7 +90,7 @@ def run_through(runner: LayerRunner, batch: Batch, of: int, on_progress: OnProgr
 
 
 def from_losses(losses: Tensor, tokens: Tensor, tokenizer: Any) -> Perplexity:
-    """The figures of sequences whose mean losses, (sequences,), are known.
+    """The metrics of sequences whose mean losses, (sequences,), are known.
 
     The standard error of the mean loss is carried to the perplexity; that of bits per byte is a ratio's, since
     sequences of as many tokens differ in their bytes.

@@ -48,14 +48,14 @@ def retained(original: Accuracy, pruned: Accuracy, metric: str = "acc") -> Share
 
     (None, None) too where the task has no such metric.
     """
-    if metric not in original.figures or metric not in pruned.figures:
+    if metric not in original.metrics or metric not in pruned.metrics:
         return None, None
     return retention(
-        original.figures[metric],
-        pruned.figures[metric],
-        original.figures["chance"],
-        original.figures.get(f"{metric}_stderr", 0.0),
-        pruned.figures.get(f"{metric}_stderr", 0.0),
+        original.metrics[metric],
+        pruned.metrics[metric],
+        original.metrics["chance"],
+        original.metrics.get(f"{metric}_stderr", 0.0),
+        pruned.metrics.get(f"{metric}_stderr", 0.0),
         _covariance(original.hits.get(metric, []), pruned.hits.get(metric, [])),
     )
 

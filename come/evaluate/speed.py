@@ -39,7 +39,7 @@ class Speed:
         weights_bytes: what the weights take in their dtype.
         peak_memory_bytes: the weights, and the most that reading and writing took beside them: on CUDA of memory
             that PyTorch allocated; elsewhere the growth of the process's resident memory, which is coarser.
-        quartiles: by the name of each timed figure, its first and third quartile.
+        quartiles: by the name of each timed metric, its first and third quartile.
         rounds: how many rounds were timed.
         prompt_tokens, new_tokens, batch_size: of what.
         device: on what: "cpu", "cuda:0".
@@ -57,7 +57,7 @@ class Speed:
     batch_size: int = 1
     device: str = "cpu"
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """All of it as JSON-ready values."""
         return asdict(self)
 
@@ -167,12 +167,12 @@ class _Timed:
         cuda = {parameter.device for parameter in self.model.parameters() if parameter.is_cuda}
         with _watching(cuda) as grown:
             self.round()
-        figures = {
+        metrics = {
             "prefill_tokens_per_second": [batch * prompt / first for first, _ in self.times],
             "decode_tokens_per_second": [batch * (self.new_tokens - 1) / others for _, others in self.times],
             "time_to_first_token": [first for first, _ in self.times],
         }
-        spread = {name: _quartiles(values) for name, values in figures.items()}
+        spread = {name: _quartiles(values) for name, values in metrics.items()}
         weights = self.bundle.bytes
         return Speed(
             **{name: median for name, (_, median, _) in spread.items()},

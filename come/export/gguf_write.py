@@ -26,6 +26,7 @@ from come.export import gguf_families, gguf_tokenizer
 from come.export.folder import check_space, unwritable
 from come.export.gguf_families import FOLDER_INSTEAD, Layout
 from come.files import replacing
+from come.models.families import FAMILIES
 from come.models.shape import shape_of
 from come.models.source import Source, read_config
 
@@ -149,8 +150,9 @@ class _Weights:
 def _entries(weights: _Weights, config: Any, layout: Layout, dtype: str) -> Iterator[_Entry]:
     (arch,) = (arch for arch, name in MODEL_ARCH_NAMES.items() if name == layout.arch)
     names = get_tensor_name_map(arch, config.num_hidden_layers)
+    head = f"{FAMILIES[config.model_type].head}.weight"
     for source in weights.names():
-        if source == "lm_head.weight" and config.tie_word_embeddings:
+        if source == head and config.tie_word_embeddings:
             continue
         name = names.get_name(source, try_suffixes=(".weight", ".bias"))
         if name is None:

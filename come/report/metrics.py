@@ -13,7 +13,7 @@ SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that runs are compared by.
+    """A quantity that runs are compared by, such as perplexity.
 
     Attributes:
         key: its name in `Result.values`.
@@ -23,7 +23,7 @@ class Metric:
         scale, digits, unit: a value is written as value * scale, with so many digits, and the unit behind it.
         original: the original model's value where it is so by definition.
         log: drawn on a logarithmic axis where values are far apart.
-        drawn: offered for the figures; the rest is in the tables only.
+        drawn: offered for the charts; the rest is in the tables only.
     """
 
     key: str
@@ -69,7 +69,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Size:
-    """What a figure is drawn against: the layers, parameters, or share of parameters removed.
+    """What a metric is drawn against: the layers, parameters, or share of parameters removed.
 
     Attributes:
         of: a result's size in the axis' unit; None where it is not known.

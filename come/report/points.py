@@ -1,12 +1,12 @@
-"""Runs as points of a figure: means over seeds with their spread, and which of them no other beats."""
+"""Runs as points of a chart: means over seeds with their spread, and which of them no other beats."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from statistics import fmean, stdev
 from typing import Literal
 
 from come.report.measured import Result, Value
@@ -73,7 +73,7 @@ def points(results: Sequence[Result], metric: Metric, size: Size = LAYERS, like:
 
 
 def as_html(point: Point) -> Point:
-    """The point with its names escaped: figures read HTML, and names hold whatever somebody typed."""
+    """The point with its names escaped: charts read HTML, and names hold whatever somebody typed."""
     results = tuple(replace(result, name=escape(result.name, quote=False)) for result in point.results)
     return replace(point, series=escape(point.series, quote=False), results=results)
 
@@ -137,8 +137,8 @@ def _point(results: list[Result], metric: Metric, size: Size) -> Point:
         series=results[0].series,
         method=results[0].method,
         layers=results[0].layers,
-        parameters=_mean([result.parameters for result in results]),
-        size=_mean(sizes),
+        parameters=fmean(result.parameters for result in results),
+        size=fmean(sizes),
         value=value,
         low=low,
         high=high,
@@ -149,16 +149,12 @@ def _point(results: list[Result], metric: Metric, size: Size) -> Point:
 
 
 def _summary(held: list[Value]) -> tuple[float, float | None, float | None, Bar]:
-    mean = _mean([value.value for value in held])
+    mean = fmean(value.value for value in held)
     if len({value.value for value in held}) > 1:  # what no seed changes keeps its own error
-        spread = math.sqrt(sum((value.value - mean) ** 2 for value in held) / (len(held) - 1))
+        spread = stdev(value.value for value in held)
         return mean, mean - spread, mean + spread, "spread"
     low, high = ends(held[0])
     return mean, low, high, "" if low is None else "quartiles" if held[0].quartiles else "stderr"
-
-
-def _mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / len(numbers)
 
 
 def _dominates(rival: Point, point: Point, metric: Metric, size: Size) -> bool:

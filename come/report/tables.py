@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from come.report.measured import Result
+import pandas as pd
+
+from come.report.measured import Result, Value
 from come.report.metrics import PARAMETERS, Metric, measured
 from come.report.points import Point, of_original, points
 
 FIELDS = ("run", "name", "series", "method", "layers", "parameters", "bytes", "removed", "seed")
+_MISSING = Value(math.nan)
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -26,7 +28,7 @@ _LATEX = {
 
 
 def originals_once(originals: Sequence[Result]) -> list[Result]:
-    """The original of each seed once: of the first run, which is the newest, that holds most figures of it."""
+    """The original of each seed once: of the first run, which is the newest, that holds most metrics of it."""
     found: dict[int, Result] = {}
     for result in originals:
         if result.seed not in found or len(result.values) > len(found[result.seed].values):
@@ -45,7 +47,7 @@ def rows(results: Sequence[Result], originals: Sequence[Result]) -> list[Result]
 
 
 def columns(lines: Sequence[Result]) -> dict[str, list[Any]]:
-    """The table as columns by title: sizes, then each measured figure in its unit, with its standard error."""
+    """The table as columns by title: sizes, then each metric in its unit, with its standard error."""
     table: dict[str, list[Any]] = {
         "Method": [line.series for line in lines],
         "Layers": [line.layers for line in lines],
@@ -72,25 +74,20 @@ def decimals(lines: Sequence[Result]) -> dict[str, int]:
 
 
 def to_csv(lines: Sequence[Result]) -> str:
-    """All figures as they were measured, unrounded, in their own units: one line a run."""
-    metrics = [metric.key for metric in measured(lines)]
-    header = list(FIELDS)
-    for key in metrics:
-        header.append(key)
-        held = [line.values[key] for line in lines if key in line.values]
-        header += [f"{key}_stderr"] if any(value.stderr is not None for value in held) else []
-        header += [f"{key}_q1", f"{key}_q3"] if any(value.quartiles for value in held) else []
-    out = io.StringIO()
-    writer = csv.DictWriter(out, header, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for line in lines:
-        row = {name: "" if getattr(line, name) is None else getattr(line, name) for name in FIELDS}
-        for key, value in line.values.items():
-            low, high = value.quartiles or ("", "")
-            stderr = "" if value.stderr is None else value.stderr
-            row |= {key: value.value, f"{key}_stderr": stderr, f"{key}_q1": low, f"{key}_q3": high}
-        writer.writerow(row)
-    return out.getvalue()
+    """All numbers as they were measured, unrounded, in their own units: one line a run."""
+    table = {name: [getattr(line, name) for line in lines] for name in FIELDS}
+    for key in (metric.key for metric in measured(lines)):
+        held = [line.values.get(key, _MISSING) for line in lines]
+        quartiles = [value.quartiles or (None, None) for value in held]
+        errors = {
+            f"{key}_stderr": [value.stderr for value in held],
+            f"{key}_q1": [low for low, _ in quartiles],
+            f"{key}_q3": [high for _, high in quartiles],
+        }
+        table[key] = [value.value for value in held]
+        table |= {name: column for name, column in errors.items() if any(each is not None for each in column)}
+    text: str = pd.DataFrame(table, dtype=object).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def to_markdown(results: Sequence[Result], originals: Sequence[Result], keys: Sequence[str] = ()) -> str:

@@ -40,7 +40,7 @@ def evaluate(
             ours, theirs = compare_speed(
                 original, pruned, prompt_tokens=prompt, new_tokens=NEW_TOKENS, on_progress=on_progress
             )
-        results.note(original={"speed": ours.figures()}, pruned={"speed": theirs.figures()})
+        results.note(original={"speed": ours.metrics()}, pruned={"speed": theirs.metrics()})
 
 
 def evaluate_predictions(
@@ -64,10 +64,10 @@ def evaluate_predictions(
     results.note(evaluation=text_facts(config, "evaluation"))
     with results.timed("evaluate original"):
         known, perplexity = shared.reference(original, held_out, config.batch_size, on_progress)
-        results.note(original=perplexity.figures())
+        results.note(original=perplexity.metrics())
     with results.timed(f"evaluate {name}"):
         perplexity, divergence = measure_divergence(pruned, known, on_progress=on_progress)
-    results.note(**{name: perplexity.figures() | divergence.figures()})
+    results.note(**{name: perplexity.metrics() | divergence.metrics()})
 
 
 def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Results, on_progress: OnProgress) -> None:
@@ -96,7 +96,7 @@ def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Re
 
 def _figures(scored: dict[str, Accuracy]) -> dict[str, dict[str, float]]:
     return {
-        name: {figure: value for figure, value in each.figures.items() if math.isfinite(value)}
+        name: {metric: value for metric, value in each.metrics.items() if math.isfinite(value)}
         for name, each in scored.items()
     }
 

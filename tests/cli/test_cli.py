@@ -13,7 +13,7 @@ import pytest
 
 from come import cli
 from come.cli import main
-from come.cli.options import parse_options
+from come.cli.options import parse_pairs
 from come.errors import ComeError
 from come.pruning.methods.come import ComeOptions
 from come.runs import list_runs, pipeline
@@ -69,8 +69,8 @@ def test_from_a_run_to_its_rebuilt_model(
     assert main(["rebuild", plan, "--out", "rebuilt"]) == 2
     capsys.readouterr()
 
-    held_back = ("--tokens", "256", "--seq-len", "64", "--text", text)
-    evaluated = told(capsys, "evaluate", "--model", "rebuilt", *held_back)
+    held_out = ("--tokens", "256", "--seq-len", "64", "--text", text)
+    evaluated = told(capsys, "evaluate", "--model", "rebuilt", *held_out)
     assert evaluated["perplexity"] == pytest.approx(made["results"]["pruned"]["perplexity"], rel=1e-5)
 
     assert told(capsys, "runs", "delete", made["id"])["status"] == "deleted"
@@ -160,6 +160,7 @@ def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> N
         ("analyze --span 7", "does not fit"),
         ("rebuild no-such.json --out x", "no-such.json"),
         ("rebuild", "PLAN.json"),
+        ("app --port 0", "'--port'"),
         ("evaluate --tasks helaswag", "no task 'helaswag'"),
         ("sweep --method come", "needs targets"),
         ("sweep -n 4", "needs a method"),
@@ -227,8 +228,8 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_only_on_request(
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["run"], ["sweep"], ["analyze"], ["rebuild"], ["evaluate"], ["methods"], ["models"], ["runs"]):
-        assert main([*command, "--help"]) == 0
+    for command in ("", *["run", "sweep", "analyze", "rebuild", "evaluate", "methods", "models", "runs", "app"]):
+        assert main([*command.split(), "--help"]) == 0
         assert "come r" in (out := capsys.readouterr().out) or ("come" in out and "Example" in out)
     assert main([]) == 0
     assert "execute" not in capsys.readouterr().out
@@ -250,14 +251,14 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_options_take_the_types_of_the_method(pair: str, value: Any) -> None:
-    (parsed,) = parse_options([pair], "come", ComeOptions).values()
+    (parsed,) = parse_pairs([pair], "come", ComeOptions).values()
     assert (parsed, type(parsed)) == (value, type(value))
 
 
 @pytest.mark.parametrize("pair", ["span=2.5", "no_repeat=perhaps", "windows=4", "windows=[[1,2]"])
 def test_options_of_another_type_are_refused(pair: str) -> None:
     with pytest.raises(ComeError, match="cannot be"):
-        parse_options([pair], "come", ComeOptions)
+        parse_pairs([pair], "come", ComeOptions)
 
 
 def test_ctrl_c_cancels_a_run_and_it_can_be_resumed(

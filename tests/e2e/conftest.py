@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,28 +112,44 @@ def click_figure(page: Page, key: str, x: float, y: float) -> None:
     figure.click(position=place)
 
 
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where .gguf files are converted to: by the first test that needs one, for all tests of this session."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "converted"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def server(tmp_path: Path, converted: Path) -> Iterator[Callable[..., Server]]:
     """Starts a server of the page: ``server(NAME="value", ...)`` adds to its environment.
 
     Runs and models go to ``tmp_path``, unless COME_RUNS or COME_HOME is given. The hub is not asked.
     """
     with ExitStack() as servers:
-        yield lambda **environment: servers.enter_context(serve(tmp_path, environment))
+        yield lambda **environment: servers.enter_context(serve(tmp_path, environment, converted))
 
 
 @contextmanager
-def serve(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
-    """A server on a free port, from when it answers until the block ends; its runs end with it."""
+def serve(
+    folder: Path,
+    environment: dict[str, str],
+    converted: Path | None = None,
+    come: Sequence[str] = (sys.executable, "-m", "come"),
+    started_in: Path = ROOT,
+) -> Iterator[Server]:
+    """What `come app` serves on a free port, from when it answers until the block ends; its runs end with it."""
     port = _free_port()
     places = {"COME_HOME": str(folder / "home"), "COME_RUNS": str(folder / "runs")} | environment
-    command = [sys.executable, "-m", "streamlit", "run", "app/serve.py"]
-    options = ["--server.headless", "true", "--server.address", "127.0.0.1", "--server.port", str(port)]
+    if converted is not None and not (models := folder / "home" / "models").exists():
+        models.parent.mkdir()
+        models.symlink_to(converted)
     log = folder / f"server-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command + options,
-            cwd=ROOT,
+            [*come, "app", "--address", "127.0.0.1", "--port", str(port)],
+            cwd=started_in,
             env={**os.environ, "HF_HUB_OFFLINE": "1", **places},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -148,6 +164,13 @@ def serve(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
         _end(process)
 
 
+def fetched(url: str) -> str:
+    """What a server of this machine answers."""
+    direct = build_opener(ProxyHandler({}))  # a proxy of the environment is not for this machine
+    with direct.open(url, timeout=2) as answer:
+        return str(answer.read().decode())
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -155,12 +178,11 @@ def _free_port() -> int:
 
 
 def _wait_until_healthy(server: Server) -> None:
-    direct = build_opener(ProxyHandler({}))  # a proxy of the environment is not for this machine
     deadline = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < deadline and server.process.poll() is None:
         try:
-            with direct.open(f"{server.url}/_stcore/health", timeout=2):
-                return
+            fetched(f"{server.url}/_stcore/health")
+            return
         except (URLError, OSError):
             time.sleep(0.2)
     pytest.fail(f"the server did not start:\n{server.log.read_text(errors='replace')[-2000:]}")

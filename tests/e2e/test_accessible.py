@@ -1,7 +1,7 @@
 """Every page by axe-core's rules for WCAG 2 A and AA, in light, in dark and narrow; and by the keyboard alone.
 
 Everything is the shipped example, so that no model is loaded. What axe-core does not see is looked at here: words
-inside of figures. A click on a figure is never the only way: the layer, channel or cell that it opens has a field.
+inside of charts. A click on a chart is never the only way: the layer, channel or cell that it opens has a field.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_a_choice_is_scored_as_the_continuation_of_its_question(family: str, que
         right_by_length.append(int(int(np.argmax(by_length)) == item.answer))
     scored = measure_accuracy(bundle, [str(questions)])["mine.jsonl"]
     assert scored.hits == {"acc": right, "acc_norm": right_by_length}
-    figures = scored.figures
+    figures = scored.metrics
     assert figures["acc"] == pytest.approx(np.mean(right))
     assert figures["acc_stderr"] == pytest.approx(np.std(right, ddof=1) / 40**0.5)
     assert figures["acc_norm"] == pytest.approx(np.mean(right_by_length))
@@ -94,9 +94,9 @@ def test_it_equals_lm_evals_own_figures_on_the_saved_folder(
 def test_a_limit_takes_the_first_questions(questions: Path) -> None:
     bundle = tiny_bundle()
     whole, first = (measure_accuracy(bundle, str(questions), limit)["mine.jsonl"] for limit in (None, 5))
-    assert first.figures["items"] == 5
+    assert first.metrics["items"] == 5
     assert first.hits["acc"] == whole.hits["acc"][:5]
-    one = measure_accuracy(bundle, str(questions), 1)["mine.jsonl"].figures
+    one = measure_accuracy(bundle, str(questions), 1)["mine.jsonl"].metrics
     assert "acc_stderr" not in one
     with pytest.raises(ComeError, match="too few"):
         come.accuracy(bundle, str(questions), limit=0)
@@ -179,11 +179,11 @@ def test_lm_evals_tasks_and_groups_keep_their_figures(monkeypatch: pytest.Monkey
     found = measure_accuracy(tiny_bundle(), ["summed", "both"])
     assert list(found) == ["summed", "one", "two", "written"]
     assert found["summed"].hits["acc"] == found["one"].hits["acc"] + found["two"].hits["acc"]
-    assert found["summed"].figures["items"] == 12 and found["summed"].figures["chance"] == 0.5
-    assert found["summed"].figures["acc"] == pytest.approx(found["one"].figures["acc"])
-    assert 0 <= found["summed"].figures["acc_stderr"] < 1
-    assert found["written"].figures.keys() == {"perplexity", "acc", "acc_stderr", "items", "chance"}
-    assert found["written"].figures["chance"] == 0
+    assert found["summed"].metrics["items"] == 12 and found["summed"].metrics["chance"] == 0.5
+    assert found["summed"].metrics["acc"] == pytest.approx(found["one"].metrics["acc"])
+    assert 0 <= found["summed"].metrics["acc_stderr"] < 1
+    assert found["written"].metrics.keys() == {"perplexity", "acc", "acc_stderr", "items", "chance"}
+    assert found["written"].metrics["chance"] == 0
 
 
 def _log_likelihood(bundle: Any, context: str, continuation: str) -> float:

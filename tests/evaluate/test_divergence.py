@@ -42,7 +42,7 @@ def test_one_walk_gives_the_perplexities_too() -> None:
     known = reference(original, TOKENS, batch_size=2)
     assert perplexity_of_reference(known) == measure_perplexity(original, TOKENS, batch_size=2)
     ours, theirs = measure_divergence(pruned, known)[0], measure_perplexity(pruned, TOKENS, batch_size=2)
-    assert ours.figures() == pytest.approx(theirs.figures(), rel=1e-5)
+    assert ours.metrics() == pytest.approx(theirs.metrics(), rel=1e-5)
 
 
 def test_the_head_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

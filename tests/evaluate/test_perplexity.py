@@ -43,7 +43,7 @@ def test_bits_per_byte_is_all_nats_over_the_bytes_of_the_predicted_text() -> Non
     assert (found.tokens, found.bytes) == (4 * 19, 2 * 4 * 19)
     assert found.bits_per_byte == pytest.approx(math.log2(found.value) / 2, rel=1e-6)
     assert found.bits_per_byte_stderr == pytest.approx(found.stderr / found.value / math.log(2) / 2, rel=1e-6)
-    assert set(found.figures()) == {"perplexity", "perplexity_stderr", "bits_per_byte", "bits_per_byte_stderr"}
+    assert set(found.metrics()) == {"perplexity", "perplexity_stderr", "bits_per_byte", "bits_per_byte_stderr"}
 
 
 def test_bytes_are_those_of_the_text_without_its_first_token() -> None:
@@ -63,6 +63,6 @@ def test_bytes_are_those_of_the_text_without_its_first_token() -> None:
 
 def test_what_is_not_a_number_is_not_told() -> None:
     bundle = tiny_bundle()
-    assert set(measure_perplexity(bundle, tiny_tokens(1, 20)).figures()) == {"perplexity", "bits_per_byte"}
+    assert set(measure_perplexity(bundle, tiny_tokens(1, 20)).metrics()) == {"perplexity", "bits_per_byte"}
     overflow = from_losses(torch.tensor([1e4, 1e4]), tiny_tokens(2, 5), bundle.tokenizer)
-    assert set(overflow.figures()) == {"bits_per_byte", "bits_per_byte_stderr"}
+    assert set(overflow.metrics()) == {"bits_per_byte", "bits_per_byte_stderr"}

@@ -25,7 +25,7 @@ def test_every_family_reads_and_writes(family: str) -> None:
     for name, (lower, upper) in found.quartiles.items():
         assert 0 < lower <= getattr(found, name) <= upper
     assert found.prefill_tokens_per_second == pytest.approx(18 / found.time_to_first_token)
-    assert set(found.figures()) >= {"decode_tokens_per_second", "quartiles", "device"}
+    assert set(found.metrics()) >= {"decode_tokens_per_second", "quartiles", "device"}
 
 
 def test_models_are_timed_in_alternation(monkeypatch: pytest.MonkeyPatch) -> None:

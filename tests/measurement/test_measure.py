@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,13 @@ def test_stability_is_told_from_the_halves() -> None:
     assert stability["rank_correlation"] == pytest.approx(1.0)
     assert stability["best_halves"] == [stability["best"]] * 2
     assert torch.equal(twice.channel_stability(), torch.ones(6))
+    for halves, correlation in (  # equal values share their mean rank; by Kendall (1945)
+        ([[1.0, 2.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]], 0.9486833),
+        ([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], -1.0),
+        ([[1.0, 1.0], [1.0, 1.0]], 1.0),
+    ):
+        ranked = replace(twice, skip_influence_halves=torch.tensor(halves)).window_stability()
+        assert ranked["rank_correlation"] == pytest.approx(correlation)
     other = come.measure(tiny_bundle(), tiny_tokens(8, 16))
     assert (other.channel_stability() < 1).any()
 

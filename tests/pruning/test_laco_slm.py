@@ -13,7 +13,7 @@ from come.models import Bundle
 from come.pruning.collapse import SERIES, CollapseOptions, Similarity, Windows, cosines, summed_differences
 from come.pruning.methods.laco import laco_windows
 from come.pruning.methods.slm import slm_windows
-from come.pruning.select import Window
+from come.pruning.windows import Window
 from come.transforms.apply_step import apply_step
 from tests.tiny import tiny_bundle, tiny_tokens
 
@@ -97,7 +97,7 @@ def whole_model(bundle: Bundle, kind: str, taken: Windows, window: Window) -> fl
     return float(torch.stack(found).mean())
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "falcon"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "falcon", "glm4", "cohere"])
 @pytest.mark.parametrize(("method", "kind"), [("laco", "sequence"), ("slm", "all"), ("laco", "last")])
 def test_the_windows_are_those_of_scoring_whole_models(method: str, family: str, kind: str) -> None:
     bundle = tiny_bundle(family)

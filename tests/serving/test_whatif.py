@@ -42,7 +42,7 @@ def engine(family: str = "llama", dtype: torch.dtype = torch.float32) -> WhatIf:
 def evaluated(edited: Bundle, original: Bundle) -> dict[str, float]:
     """The figures of the whole edited model."""
     text, divergence = measure_divergence(edited, reference(original, TEXT))
-    return text.figures() | divergence.figures()
+    return text.metrics() | divergence.metrics()
 
 
 def figures(answer: Answer) -> dict[str, float]:

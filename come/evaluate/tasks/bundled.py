@@ -14,7 +14,7 @@ TITLES = {
     "school_science": "school science, 4 choices",
     "facts_cloze": "cloze of facts, 4 choices",
 }
-# Any change of an item makes another set: figures taken on the old one would no longer compare.
+# Any change of an item makes another set: numbers taken on the old one would no longer compare.
 SHA256 = {
     "physical_sense": "d876c86abc7668ecd2c5298927af6248489a9a05e81dae7015b5702754452316",
     "what_happens_next": "ef08d11ab940863b51b8e98a6c0ee324d88485aee839fe64f9edf4e419c95cbe",

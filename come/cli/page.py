@@ -1,0 +1,60 @@
+"""`come app`: the page, served to a browser from any folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from come.errors import ComeError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("app")(serve)
+
+
+def serve(
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Where it answers (else 8501, or the next free).")
+    ] = None,
+    address: Annotated[
+        str, typer.Option("--address", help="Who may come: localhost, this machine alone; 0.0.0.0, any other too.")
+    ] = "localhost",
+    demo: Annotated[
+        bool, typer.Option("--demo", help="As a public demonstration: smaller limits, only one's own runs.")
+    ] = False,
+) -> None:
+    """Open all of it in the browser: serves the page until Ctrl-C.
+
+    Runs go to the folder runs of where it is started, or to COME_RUNS.
+
+    [bold]Examples[/bold]
+
+    On this machine:  come app
+
+    In public (docs/demo.md):  come app --address 0.0.0.0 --port 8600 --demo
+    """
+    command = [sys.executable, "-m", "streamlit", "run", str(script()), "--server.address", address]
+    if port is not None:
+        command += ["--server.port", str(port)]
+    environment = {**os.environ, **({"COME_DEMO": "1"} if demo else {})}
+    sys.stdout.flush()
+    os.execve(command[0], command, environment)  # the server takes this process's place, and its signals
+
+
+def script() -> Path:
+    """What Streamlit is to run: of a checkout its own app/, else what the wheel holds below come/page.
+
+    Raises:
+        ComeError: neither is there.
+    """
+    for folder in (PACKAGE.parent, PACKAGE / "page"):
+        if (folder / "pages" / "home.py").is_file() and (folder / "app" / "serve.py").is_file():
+            return folder / "app" / "serve.py"
+    raise ComeError("The page is not installed with this come.", "Install it with `pip install .` in a checkout.")
