@@ -60,10 +60,10 @@ def evaluate_predictions(
     """
     if "ppl" not in config.evaluate or results.has(name, "perplexity"):
         return
-    held_back = shared.tokens(original, config, "evaluation", on_progress)
+    held_out = shared.tokens(original, config, "evaluation", on_progress)
     results.note(evaluation=text_facts(config, "evaluation"))
     with results.timed("evaluate original"):
-        known, perplexity = shared.reference(original, held_back, config.batch_size, on_progress)
+        known, perplexity = shared.reference(original, held_out, config.batch_size, on_progress)
         results.note(original=perplexity.metrics())
     with results.timed(f"evaluate {name}"):
         perplexity, divergence = measure_divergence(pruned, known, on_progress=on_progress)

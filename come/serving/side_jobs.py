@@ -1,4 +1,4 @@
-"""Small jobs beside a finished run, each a process of its own that tells how it stands in one JSON file of the run."""
+"""Side jobs of a finished run, such as packing its model: a process each, whose state is one JSON file in the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Status = Literal["none", "working", "done", "failed"]
 
 @dataclass(frozen=True)
 class SideJob:
-    """How such a job stands.
+    """The state of a side job.
 
     Attributes:
         status: "none" where it was never started.

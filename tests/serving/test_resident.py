@@ -180,6 +180,27 @@ def test_a_killed_process_is_started_anew_and_says_the_same(subjects: dict[str, 
     assert "Traceback" not in log, log
 
 
+def test_one_that_does_not_answer_is_not_waited_for(
+    subjects: dict[str, Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.whatif(subjects["llama"])
+    monkeypatch.setattr(connection, "SECONDS_TO_ACCEPT", 0.5)
+    said = client.generate(subjects["llama"], "1", sampling=Sampling(new_tokens=20))
+    short = client.generate(subjects["llama"], "1", sampling=Sampling(new_tokens=240), timeout=0.5)
+    stopped = pid()
+    next(said), next(short)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        for ask in (client.status, lambda: list(connection.converse("status", {})), lambda: list(short)):
+            with pytest.raises(ComeError, match="does not answer"):
+                ask()
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert sum(isinstance(each, Word) for each in said) == 20, "what it has accepted may take longer"
+    monkeypatch.undo()
+    assert client.status() is not None and pid() == stopped
+
+
 def test_only_the_user_can_reach_it(subjects: dict[str, Subject]) -> None:
     client.whatif(subjects["llama"])
     address = addresses.read_address()

@@ -1,4 +1,4 @@
-"""Models along one given text: what each expects next, and where a pruned one departs from the original."""
+"""Several models along one given text: chances of its tokens, and each pruned model's KL divergence by position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An original and its pruned models answering one prompt, token by token and side by side."""
+"""Generation by an original and its pruned models from one prompt, token by token and side by side."""
 
 from __future__ import annotations
 

@@ -51,20 +51,25 @@ def converse(
         LiveFault: a fault of ours.
     """
     owner = {"pid": os.getpid(), "start_id": processes.start_id(os.getpid())}
-    for attempt in (1, 2):
+    address = _known()  # most often it is there, and need not be looked for
+    for attempt in (1, 2, 3):
         try:
-            yield from _answered(_reach(idle_seconds), do, {**asked, "key": key, "owner": owner}, timeout)
+            asking = {**asked, "key": key, "owner": owner}
+            yield from _answered(address or _reach(idle_seconds), do, asking, timeout)
             return
-        except _Ended as error:  # it was just ending of itself; another will be started
-            if attempt == 2:
+        except _Ended as error:  # it is gone, or was just ending of itself: another will be started
+            if attempt == 3:
                 raise _not_there() from error
+            address = None
 
 
 def _answered(address: Address, do: str, request: dict[str, Any], timeout: float) -> Iterator[dict[str, Any]]:
     accepted = False
+    seconds = _timeouts()
     try:
-        with _client(address).stream("POST", f"/{do}", json=request, timeout=timeout) as response:
+        with _client(address).stream("POST", f"/{do}", json=request, extensions={"timeout": seconds}) as response:
             accepted = True
+            seconds["read"] = timeout  # looked up anew for the body
             if response.status_code == httpx2.codes.CONTENT_TOO_LARGE:
                 raise ComeError("That is longer than the model process reads.", "Ask for less.")
             for line in response.raise_for_status().iter_lines():
@@ -73,12 +78,16 @@ def _answered(address: Address, do: str, request: dict[str, Any], timeout: float
                 if "result" in message:
                     return
     except httpx2.TimeoutException as error:
-        raise ComeError("The model process does not answer.", "Ask for less, or try again in a while.") from error
+        raise _does_not_answer() from error
     except httpx2.HTTPStatusError as error:
         raise LiveFault(str(error)) from error
     except (httpx2.TransportError, ValueError) as error:
         raise (_died() if accepted else _Ended()) from error
     raise _died()
+
+
+def _timeouts() -> dict[str, float | None]:
+    return {"connect": SECONDS_TO_ACCEPT, "read": SECONDS_TO_ACCEPT, "write": SECONDS_TO_ACCEPT, "pool": None}
 
 
 def _checked(message: dict[str, Any]) -> dict[str, Any]:
@@ -97,16 +106,23 @@ def running() -> Address | None:
     Raises:
         ComeError: there is one, but it does not answer.
     """
-    address = addresses.read_address()
-    if address is None:
+    if (address := _known()) is None:
         return None
     try:
-        greeting = _client(address).get("/", timeout=SECONDS_TO_ACCEPT)
+        greeting = _client(address).get("/", extensions={"timeout": _timeouts()})
     except httpx2.TimeoutException as error:
-        raise ComeError("The model process does not answer.", "Ask for less, or try again in a while.") from error
+        raise _does_not_answer() from error
     except httpx2.TransportError:
         return None
     return address if greeting.status_code == httpx2.codes.NO_CONTENT else None
+
+
+def _known() -> Address | None:
+    """The process that the folder tells of; not one that has ended and left its port to strangers."""
+    address = addresses.read_address()
+    if address is None or address.path or processes.is_alive(address.pid, address.start_id):
+        return address
+    return None
 
 
 @lru_cache(maxsize=4)
@@ -147,6 +163,10 @@ def _reach(idle_seconds: float | None) -> Address:
 
 def _not_there() -> ComeError:
     return ComeError("The model process could not be started.", "Free some memory, and try again.")
+
+
+def _does_not_answer() -> ComeError:
+    return ComeError("The model process does not answer.", "Ask for less, or try again in a while.")
 
 
 def _died() -> ComeError:

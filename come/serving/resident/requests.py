@@ -168,12 +168,12 @@ class RequestHandler:
 
     def _observed(self, call: Call, loaded: Loaded, subject: Subject) -> Original:
         bundle, limits = loaded.bundle, self.limits
-        held_back = tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
+        held_out = tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
         on_progress = self._giving_way(call, loaded)
         return self.worker.do(
             lambda: observe(
                 bundle,
-                held_back,
+                held_out,
                 border_bytes=limits.border_bytes,
                 chance_bytes=limits.chance_bytes,
                 on_progress=on_progress,

@@ -114,6 +114,7 @@ class Server:
                 ws="none",
                 log_config=None,  # warnings and errors go to stderr, the process's log
                 access_log=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=SECONDS_TO_FINISH,
             )
         )

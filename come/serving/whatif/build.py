@@ -1,4 +1,4 @@
-"""Edited models over the original's weights: only what a merge makes anew takes memory, and it is made once."""
+"""Edited models that share the original's weights: only merged layers take memory, and each is made once."""
 
 from __future__ import annotations
 

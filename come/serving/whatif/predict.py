@@ -1,4 +1,4 @@
-"""What an edited model predicts, from its lowest changed layer on, beside the original's predictions.
+"""Loss and KL divergence of an edited model by sequence, run from its lowest changed layer on.
 
 Bit for bit what ``come.evaluate.measure_divergence`` finds by running the whole model.
 """
