@@ -76,10 +76,11 @@ def suffix_and_head(bundle: Bundle, tokens: torch.Tensor, first: int) -> None:
 
 def agreement(steps: int = 10, n_tokens: int = 512) -> tuple[int, int, int]:
     """On how many of the grid's steps the quick search comes within one grid step, of how many, with how many looks."""
-    from come.pruning.choice import Choice, SelectionOptions
+    from come.pruning.merging import Choice
+    from come.pruning.method import Task
     from come.pruning.methods.come_p import ComePOptions, Scorer, coarse_to_fine, grid
+    from come.pruning.options import SelectionOptions
     from come.pruning.progressive import progressive
-    from come.pruning.registry import Task
     from come.transforms.rebuild import base_of
 
     bundle, tokens = bundled("float32", n_tokens=n_tokens)

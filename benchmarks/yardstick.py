@@ -14,9 +14,8 @@ from torch import Tensor
 from come.measurement.calibrate import batches
 from come.models import Bundle
 from come.plan.steps import Concatenate
-from come.pruning.allocate import ratio_from_influence
-from come.pruning.draft import decide
-from come.pruning.select import choose
+from come.pruning.allocate import decide, ratio_from_influence
+from come.pruning.windows import choose
 from come.transforms.apply_step import apply_step
 
 

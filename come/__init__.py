@@ -15,7 +15,7 @@ _HOMES = {
     "ComeError": "come.errors",
     "Event": "come.events",
     "Measurement": "come.measurement.measurement",
-    "Method": "come.pruning.registry",
+    "Method": "come.pruning.method",
     "Plan": "come.plan",
     "Result": "come.pruning.result",
     "Speed": "come.evaluate",
@@ -77,7 +77,8 @@ if TYPE_CHECKING:
     from come.plan.plan import Plan
     from come.pruning.compress import compress
     from come.pruning.draft import draft
-    from come.pruning.registry import Method, methods
+    from come.pruning.method import Method
+    from come.pruning.registry import methods
     from come.pruning.result import Result
     from come.recovery.recover import recover
     from come.runs.foreseen import estimate

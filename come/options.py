@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeVar, Union
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import from_json
 
 from come.errors import ComeError
@@ -196,42 +196,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str | bytes):
         raise TypeError(value)
     return list(value)
-
-
-def options_of(kind: type, values: Mapping[str, Any], owner: str) -> Any:
-    """``parse_options`` of options that are a dataclass still, whose values are kept as they are given."""
-    if issubclass(kind, Options):
-        return parse_options(kind, values, owner)
-    try:
-        made = kind(**values)
-    except ComeError:
-        raise
-    except Exception:  # it compared a text with a number, say: the check tells which value that is
-        _check(kind, values, owner)
-        raise
-    _check(kind, values, owner)
-    return made
-
-
-def check(kind: type, name: str, value: Any, owner: str) -> None:
-    """``parse_option`` of options that are a dataclass still."""
-    hint, adapter = _adapters(kind)[name]
-    try:
-        adapter.validate_json(json.dumps(value, default=_plain), strict=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        if isinstance(error, ValidationError) and any(each["type"] == "finite_number" for each in error.errors()):
-            reason = "It takes a finite number."
-        else:
-            reason = f"It takes {takes(hint)}."
-        raise ComeError(f"The option {name} of {owner} cannot be {_shown(value)}.", reason) from None
-
-
-def _check(kind: type, values: Mapping[str, Any], owner: str) -> None:
-    for name, value in values.items():
-        check(kind, name, value, owner)
-
-
-@functools.cache
-def _adapters(kind: type) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
-    config = ConfigDict(allow_inf_nan=False)
-    return {name: (hint, TypeAdapter(hint, config=config)) for name, hint in typing.get_type_hints(kind).items()}

@@ -15,9 +15,9 @@ from app.state.choice import Draft, plan_fields
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.compress import check_request
+from come.pruning.compress import forecast as foretold
 from come.pruning.draft import DraftWindow
 from come.pruning.forecast import Forecast
-from come.pruning.forecast import forecast as foretold
 
 MERGES = "come"  # the method of plans by hand
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import isnan
 from pathlib import Path
 from typing import Any
 
 from come.errors import ComeError
 from come.estimation.device import Device, known_device, measure_device, remember
 from come.estimation.memory import memory_of
-from come.estimation.methods import baseline_schedule, baseline_seconds
 from come.estimation.needs import memory_request, whole
 from come.estimation.questions import request_tokens
-from come.estimation.recovery import merge_refit_seconds, recovery_seconds
+from come.estimation.recovery import recovery_seconds
 from come.estimation.words import assumptions_of, evaluates, offloading, warnings_of
-from come.estimation.work import Clock, Schedule, by_hand_schedule, progressive_schedule
+from come.estimation.work import Clock
 from come.measurement.measure import check_rules
 from come.measurement.measurement import Measurement
 from come.models import Facts, describe
 from come.models.facts import BYTES
-from come.pruning.choice import SelectionOptions
 from come.pruning.compress import check_request
-from come.pruning.draft import draft
+from come.pruning.forecast import Known
 from come.pruning.registry import method
+from come.pruning.schedule import Calibration, Schedule
 from come.request import RunConfig, checked
 
 START_SECONDS = 0.5  # importing the libraries, once they were read from disk before
@@ -104,16 +102,19 @@ def estimate(
         known = None if remeasure else known_device(dtype, config.device)
         device = known or _measured(dtype, config.device)
     wanted = target if target is not None else facts.layers
-    options = method(config.method).parse(config.options) if target is not None else None
+    chosen = method(config.method) if target is not None else None  # None for an analysis
+    options = chosen.parse(config.options) if chosen is not None else None
     # A method that silences parts of layers leaves them all there: they are run, saved and held in memory as before.
-    layers = facts.layers if target is not None and method(config.method).target == "parameters" else wanted
+    layers = facts.layers if chosen is not None and chosen.target == "parameters" else wanted
 
-    request = memory_request(config, facts, dtype, layers, options, device)
+    request = memory_request(config, facts, dtype, layers, chosen, options, device)
     memory = memory_of(facts, device, request)
-    likely = _likely_windows(measurement, facts, wanted, options)
-    schedule = _schedule(config, facts, wanted, options, memory.stride, likely)
+    schedule = Schedule([float(facts.layers)])
+    if chosen is not None and options is not None:
+        tokens = Calibration(whole(config.n_tokens, config.seq_len), config.seq_len, memory.stride)
+        schedule = chosen.schedule(Known(facts, wanted, measurement), options, tokens)
     clock = Clock(facts, device, dtype, config.seq_len, request.batch_tokens // config.seq_len, memory.offloaded)
-    stages = _stages(config, facts, clock, schedule, layers, options)
+    stages = _stages(config, facts, clock, schedule, layers)
     disk = _disk(config, facts, dtype, layers)
     warnings = warnings_of(device, memory, request, disk, runs)
     slow = [offloading(memory)] if memory.offloaded else []
@@ -127,7 +128,7 @@ def estimate(
         layers=layers,
         fits=not warnings,
         warnings=(*warnings, *slow),
-        assumptions=assumptions_of(config, facts, device, schedule, memory, likely is not None),
+        assumptions=assumptions_of(config, facts, device, schedule, memory),
         device=device,
     )
 
@@ -162,38 +163,7 @@ def _check_lengths(config: RunConfig, facts: Facts) -> None:
         )
 
 
-def _likely_windows(measurement: Measurement | None, facts: Facts, target: int, options: Any) -> list[int] | None:
-    """The first layers of the windows that an analysis lets expect, likeliest first; None where it says nothing."""
-    if measurement is None or measurement.layers != facts.layers or not isinstance(options, SelectionOptions):
-        return None
-    if options.windows is not None:
-        return None
-    windows = draft(measurement, target, span=options.span, no_repeat=options.no_repeat, model=facts)
-    return [
-        window.first for window in sorted(windows, key=lambda each: (isnan(each.skip_influence), each.skip_influence))
-    ]
-
-
-def _schedule(
-    config: RunConfig, facts: Facts, target: int, options: Any, stride: int, likely: list[int] | None
-) -> Schedule:
-    """What the run's method does. A method that says no more of itself takes one pass, where it needs any."""
-    if config.kind == "analyze":
-        return Schedule([float(facts.layers)])
-    if isinstance(options, SelectionOptions):
-        if options.windows is not None:
-            return by_hand_schedule(facts, options.windows, options)
-        return progressive_schedule(facts, target, options, stride, likely)
-    n_tokens = whole(config.n_tokens, config.seq_len)
-    if (known := baseline_schedule(facts, target, options, config.method, n_tokens, stride)) is not None:
-        return known
-    needs = method(config.method).needs
-    return Schedule([float(facts.layers)] if needs and target < facts.layers else [])
-
-
-def _stages(
-    config: RunConfig, facts: Facts, clock: Clock, schedule: Schedule, layers: int, options: Any
-) -> dict[str, float]:
+def _stages(config: RunConfig, facts: Facts, clock: Clock, schedule: Schedule, layers: int) -> dict[str, float]:
     """Seconds by stage, in the order of a run, under the names of its results."""
     n_tokens = whole(config.n_tokens, config.seq_len)
     weights = facts.bytes_at(facts.layers, clock.dtype)
@@ -205,12 +175,10 @@ def _stages(
     }
     if clock.device.kind == "cuda":
         stages["load"] += weights / clock.device.host_bandwidth
-    running = clock.schedule(schedule, n_tokens, getattr(options, "span", config.span))
+    running = clock.schedule(schedule, n_tokens)
     if config.kind == "analyze":
         return stages | {"measure": running + clock.similarities(config.similarity, n_tokens)}
-    stages["compress"] = clock.hashing() + running + merge_refit_seconds(clock, schedule, n_tokens, options)
-    if schedule.unmeasured:
-        stages["compress"] += baseline_seconds(clock, config.method, options, n_tokens)
+    stages["compress"] = clock.hashing() + running
     if config.recover:
         if "ppl" in config.evaluate:
             tokens = whole(config.evaluation_tokens, config.seq_len)

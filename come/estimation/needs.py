@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from come.estimation.device import Device
 from come.estimation.memory import USABLE, Request
 from come.estimation.recovery import recovery_work
 from come.estimation.words import evaluates
 from come.measurement.calibrate import default_batch_size
 from come.models import Facts
-from come.pruning.choice import SelectionOptions
-from come.pruning.registry import method
+from come.pruning.method import Method
+from come.pruning.options import CachedPassOptions, MethodOptions, PassOptions, SelectionOptions
 from come.request import RunConfig
+from come.training.trainer import TrainOptions
 
-SCORING = ("sleb", "taylor", "finercut", "fisher")  # methods that look at the loss or the logits
 
-
-def memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, options: Any, device: Device) -> Request:
-    """What a run's memory depends on, of a model that is left with so many layers."""
-    concatenates = isinstance(options, SelectionOptions)
-    by_hand = concatenates and options.windows is not None
+def memory_request(
+    config: RunConfig,
+    facts: Facts,
+    dtype: str,
+    layers: int,
+    method: Method | None,
+    options: MethodOptions | None,
+    device: Device,
+) -> Request:
+    """What a run's memory depends on, of a model that is left with so many layers; no method is an analysis."""
+    merging = options if isinstance(options, SelectionOptions) else None
+    caching = options if isinstance(options, CachedPassOptions | TrainOptions) else None
+    by_hand = merging is not None and merging.windows is not None
     merges = 0
-    if concatenates:
-        merges = len(options.windows) if by_hand else -(-(facts.layers - layers) // (options.span - 1))
-    scores = hasattr(options, "granularity") or config.method in SCORING
+    if merging is not None:
+        gone = facts.layers - layers
+        merges = len(merging.windows) if merging.windows is not None else -(-gone // (merging.span - 1))
     refits = any(work.refitted for work in recovery_work(config, facts.layers, layers))
-    asked = getattr(options, "batch_size", None) or config.batch_size or default_batch_size(config.seq_len)
+    needs = method.needs if method is not None else ()
+    own = options.batch_size if isinstance(options, PassOptions) else None
+    asked = own or config.batch_size or default_batch_size(config.seq_len)
     most = max(config.n_tokens, config.evaluation_tokens if evaluates(config) else 0) // config.seq_len
     return Request(
         dtype=dtype,
@@ -34,17 +42,17 @@ def memory_request(config: RunConfig, facts: Facts, dtype: str, layers: int, opt
         batch_tokens=min(asked, most) * config.seq_len,
         layers=layers,
         merges=min(merges, layers),
-        masked=facts.layers if method(config.method).target == "parameters" and config.kind == "compress" else 0,
-        refit=getattr(options, "refit", False) or refits,
-        tuned=getattr(options, "tune", False),
-        keeps_borders=hasattr(options, "memory_budget") and not by_hand and layers < facts.layers,
-        budget=getattr(options, "memory_budget", None),
-        span=getattr(options, "span", config.span),
-        logits=evaluates(config) or scores,
-        logits_while_measuring=scores,
-        similarity=config.similarity if config.kind == "analyze" else (),
+        masked=facts.layers if method is not None and method.target == "parameters" else 0,
+        refit=(options is not None and options.fits == "refit") or refits,
+        tuned=options is not None and options.fits == "tune",
+        keeps_borders=caching is not None and not by_hand and layers < facts.layers,
+        budget=caching.memory_budget if caching is not None else None,
+        span=merging.span if merging is not None else config.span,
+        logits=evaluates(config) or "logits" in needs,
+        logits_while_measuring="logits" in needs,
+        similarity=config.similarity if method is None else (),
         spread=_spread(config, facts, dtype, device),
-        saved=config.save_dtype if config.kind == "compress" and config.keep_model else None,
+        saved=config.save_dtype if method is not None and config.keep_model else None,
     )
 
 

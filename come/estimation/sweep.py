@@ -11,7 +11,7 @@ from typing import Any
 from come.errors import ComeError
 from come.estimation.cost import estimate
 from come.measurement.measurement import Measurement
-from come.pruning.registry import goes_on
+from come.pruning.registry import method
 from come.request import RunConfig
 
 ONCE = ("start", "load")  # a process
@@ -73,7 +73,7 @@ def estimate_sweep(
                 shared[(stage,)] = seconds
             elif stage in ONCE_A_SEED:
                 shared[stage, cell.seed] = seconds
-            elif stage == "compress" and goes_on(cell.method, cell.options):
+            elif stage == "compress" and method(cell.method).goes_on(cell.options):
                 key = json.dumps([cell.method, cell.options, cell.seed])
                 chains[key] = max(chains.get(key, 0.0), seconds)
             else:

@@ -8,8 +8,8 @@ from pathlib import Path
 from come import settings
 from come.estimation.device import Device
 from come.estimation.memory import Memory, Request
-from come.estimation.work import Schedule
 from come.models import Facts
+from come.pruning.schedule import Schedule
 from come.request import RunConfig
 
 
@@ -56,7 +56,7 @@ def offloading(memory: Memory) -> str:
 
 
 def assumptions_of(
-    config: RunConfig, facts: Facts, device: Device, schedule: Schedule, memory: Memory, analysed: bool
+    config: RunConfig, facts: Facts, device: Device, schedule: Schedule, memory: Memory
 ) -> tuple[str, ...]:
     """What the figures rest on, a short sentence each."""
     found = [
@@ -68,7 +68,7 @@ def assumptions_of(
         found.append(f"{device.count} devices hold more; layers run one after the other, so they are no faster.")
     if len(schedule.passes) > 1:
         share = sum(schedule.passes[1:]) / (len(schedule.passes) - 1) / facts.layers
-        why = "windows where an analysis puts them" if analysed else "windows spread evenly over the depth"
+        why = "windows where an analysis puts them" if schedule.analysed else "windows spread evenly over the depth"
         found.append(f"A pass after a merge runs {share:.0%} of the layers on average: {why}.")
     if schedule.passes and memory.stride > 1 and len(schedule.passes) > 1:
         found.append("Not all hidden states fit the memory budget; some layers are run again.")

@@ -6,14 +6,14 @@ The counts of numbers read and written by elementwise work were fitted, part by 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from come.estimation.device import Device
 from come.models import Facts
 from come.models.facts import BYTES
-from come.pruning.progressive import merges_a_pass
-from come.pruning.select import window_size
+from come.pruning.schedule import Schedule
+from come.transforms.refit import RefitRules
+from come.transforms.ridge import MIXTURES, STRIPS
 
 LAYER_CALL = 5e-4  # seconds that Python takes to run a layer once, whatever the batch
 # Numbers that elementwise work reads and writes for a token.
@@ -26,94 +26,7 @@ LOGIT_BYTES = 80  # a logit: writing it, the loss in float32
 PAIR_BYTES = 40  # an entry of the cosine and angular matrices
 MERGE_SECONDS = 0.08  # a merge, beside moving its weights: choice, plan, modules
 CKA_TOKENS = 2048
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What a method runs over the calibration tokens.
-
-    Attributes:
-        passes: for each measuring pass, how many layers it runs.
-        merges: how many merges are made.
-        candidates: for each merge with a search, (candidates, layers run for each).
-        candidate_tokens: over how many tokens candidates are run; None for all.
-        unmeasured: how many layers are run over all tokens and only run; the way back through one counts as more.
-        heads: how often the head is run over all tokens, counted likewise.
-        similarity: the kinds of matrices that the passes make (``come.measure``).
-        guessed: whether how many candidates there are depends on what they show, so that this is a guess.
-    """
-
-    passes: list[float] = field(default_factory=list)
-    merges: int = 0
-    candidates: list[tuple[int, float]] = field(default_factory=list)
-    candidate_tokens: int | None = None
-    unmeasured: float = 0.0
-    heads: float = 0.0
-    similarity: tuple[str, ...] = ()
-    guessed: bool = False
-
-
-def progressive_schedule(
-    facts: Facts, target: int, options: Any, stride: int, likely: Sequence[int] | None = None
-) -> Schedule:
-    """The schedule of CoMe and CoMe-P.
-
-    Where windows will lie is told by an analysis. Without one they are taken to be spread evenly, so that the lowest
-    of k windows starts at 1/(k+1) of the depth and a pass after a single merge runs half of the layers.
-
-    Args:
-        facts: the model.
-        target: how many layers are left.
-        options: the method's options, parsed.
-        stride: every which border of the hidden states is kept (``HiddenStateCache``).
-        likely: the first layers of the windows, in the original numbering and the likely order of merging.
-    """
-    sizes, left = [], facts.layers
-    while left > target:
-        sizes.append(window_size(options.span, left, target))
-        left -= sizes[-1] - 1
-    if not sizes:
-        return Schedule()
-    at_once = merges_a_pass(facts.layers, target, options.span, getattr(options, "passes", None))
-    longest = max(sizes)
-    passes, candidates = [], []
-    layers, first, done = facts.layers, 0.0, 0
-    while done < len(sizes):
-        taken = sizes[done : done + at_once]
-        # Borders that are not kept are run again, from the nearest below the first pair of borders that is new.
-        again = (stride - 1) / 2 + (longest - 1) * (1 - 1 / stride)
-        passes.append(layers - first + min(first, again))
-        known = (likely or [])[done : done + at_once]
-        # Below a window that is merged later, as many layers are gone as earlier ones took.
-        gone = [
-            sum(size - 1 for size, lower in zip(sizes, (likely or [])[:done], strict=False) if lower < at)
-            for at in known
-        ]
-        first = min((at - less for at, less in zip(known, gone, strict=True)), default=layers / (len(taken) + 1))
-        if hasattr(options, "granularity"):
-            below = min(first, (stride - 1) / 2)
-            candidates += [(_candidates(facts, options), layers - first - 1 + below)] * len(taken)
-        layers -= sum(size - 1 for size in taken)
-        done += len(taken)
-    return Schedule(passes, len(sizes), candidates)
-
-
-def by_hand_schedule(facts: Facts, windows: Sequence[Sequence[int]], options: Any) -> Schedule:
-    """The schedule of windows by hand: one pass for any; candidates run the whole model, as no border is kept."""
-    layers, candidates = facts.layers, []
-    for first, last in windows:
-        if hasattr(options, "granularity"):
-            candidates.append((_candidates(facts, options), float(layers - 1)))
-        layers -= last - first
-    return Schedule([float(facts.layers)] if windows else [], len(windows), candidates)
-
-
-def _candidates(facts: Facts, options: Any) -> int:
-    """How many different candidates a search scores."""
-    from come.pruning.methods.come_p import MOST_CANDIDATES
-
-    different: int = min(options.granularity, facts.intermediate_size) + 1
-    return different if options.search == "grid" else min(different, MOST_CANDIDATES)
+FLOAT32_SLOWER = {"cuda": 16}  # than 16 bits, where its speed is not known: no tensor cores; elsewhere half as fast
 
 
 @dataclass(frozen=True)
@@ -161,7 +74,23 @@ class Clock:
         size = self.facts.layer_parameters * BYTES[self.dtype]
         return MERGE_SECONDS + (2 + span) * size / self.device.bandwidth
 
-    def schedule(self, schedule: Schedule, n_tokens: int, span: int) -> float:
+    def refit(self, n_tokens: int, count: float) -> float:
+        """Seconds to refit the FFN output map of so many layers: a run of each, the sums, the ridge."""
+        channels, outputs = self.facts.intermediate_size, self.facts.hidden_size
+        strengths = len(RefitRules().strengths)
+        sums = n_tokens * ((1 + 1 / STRIPS) * channels**2 + 2 * channels * outputs)
+        factor = channels**3 / 3
+        compared = strengths * (factor + 4 * channels**2 * min(MIXTURES, outputs)) + 2 * channels**2 * outputs
+        solved = 2 * (factor + 2 * channels**2 * outputs)  # float64, at half of float32's speed
+        return self.layers(count, n_tokens) + count * (sums + compared + solved) / self.float32_speed
+
+    @property
+    def float32_speed(self) -> float:
+        """FLOP/s of matrix products in float32, whatever the run's dtype."""
+        slower = 1 if self.dtype == "float32" else FLOAT32_SLOWER.get(self.device.kind, 2)
+        return self.device.flops.get("float32") or self.device.linear_speed(self.dtype) / slower
+
+    def schedule(self, schedule: Schedule, n_tokens: int) -> float:
         """Seconds for all that a method runs."""
         passes = sum(self.layers(count, n_tokens, measured=True) for count in schedule.passes)
         looked_at = schedule.candidate_tokens or n_tokens
@@ -170,8 +99,15 @@ class Clock:
             for tried, count in schedule.candidates
         )
         plain = self.layers(schedule.unmeasured, n_tokens) + schedule.heads * self.head(n_tokens)
+        in_float32 = 2 * schedule.in_float32 * self.facts.layer_parameters * n_tokens
+        slower = in_float32 * (1 / self.float32_speed - 1 / self.device.linear_speed(self.dtype))
         seen = self.similarities(schedule.similarity, n_tokens)
-        return passes + plain + seen + schedule.merges * self.merge(span) + scored
+        merged = schedule.merges * self.merge(schedule.span)
+        refitted = self.layers(schedule.refit_layers, n_tokens) if schedule.refits else 0.0
+        refitted += self.refit(n_tokens, schedule.refits) if schedule.refits else 0.0
+        trained = self.layers(*schedule.trained) + schedule.seconds
+        solved = schedule.products / self.float32_speed
+        return passes + scored + plain + slower + seen + merged + refitted + trained + solved
 
     def decoding(self, n_tokens: int, layers: int) -> float:
         """Seconds to write tokens one at a time: all weights are read for each."""

@@ -1,4 +1,4 @@
-"""How much of each layer a merged layer keeps: the ratio, the units it comes to, and which units those are."""
+"""What a merged layer keeps of each layer: the ratio, the units it comes to, which those are, and so the step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
+from come.plan.steps import Concatenate
+from come.pruning.windows import Window
 
 
 def ratio_from_influence(influence: Sequence[float], exponent: float, floor: float, stands_for: int) -> list[float]:
@@ -59,6 +61,26 @@ def most_sensitive(sensitivity: Tensor, count: int) -> list[int]:
     """The indices of the ``count`` most sensitive units, (units,), in their own order; the first wins a tie."""
     ranked = torch.sort(sensitivity, descending=True, stable=True).indices
     return sorted(ranked[:count].tolist())
+
+
+def decide(
+    window: Window, ratio: Sequence[float | Fraction], kv_groups: Sequence[Tensor], channels: Sequence[Tensor]
+) -> Concatenate:
+    """The step that merges a window: the units that the ratio gives each layer, the most sensitive first.
+
+    Args:
+        window: (first, last), in the numbering of the step.
+        ratio: the share of each layer.
+        kv_groups: for each layer of the window, the sensitivity of its KV groups, (kv_heads,).
+        channels: for each layer of the window, the sensitivity of its FFN channels, (channels,).
+    """
+
+    def keep(sensitivity: Sequence[Tensor]) -> list[list[int]]:
+        counts = allocate(len(sensitivity[0]), ratio)
+        return [most_sensitive(units, count) for units, count in zip(sensitivity, counts, strict=True)]
+
+    shares = [float(share) for share in ratio]
+    return Concatenate(window=window, ratio=shares, kv_groups=keep(kv_groups), channels=keep(channels))
 
 
 def check_ratio(ratio: Sequence[float], layers: int) -> None:

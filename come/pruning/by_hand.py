@@ -12,11 +12,11 @@ from come.measurement.measure import measure
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
-from come.pruning.choice import Choice, Decide, SelectionOptions
-from come.pruning.merging import overall, report, shifted, take_merge
-from come.pruning.registry import Task
+from come.pruning.merging import Choice, Decide, overall, report, shifted, take_merge
+from come.pruning.method import Task
+from come.pruning.options import SelectionOptions
 from come.pruning.result import Result, StepRecord
-from come.pruning.select import Window, check_dropped, check_windows
+from come.pruning.windows import Window, check_dropped, check_windows, merged_away
 from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
 
@@ -70,7 +70,7 @@ def removal(dropped: Sequence[int], windows: Sequence[Window]) -> Remove:
         dropped: ascending, in no window.
         windows: (first, last) of original layers, inclusive; they share none.
     """
-    return Remove(layers=[layer - sum(last - first for first, last in windows if last < layer) for layer in dropped])
+    return Remove(layers=[layer - merged_away(window for window in windows if window[1] < layer) for layer in dropped])
 
 
 def _merged(

@@ -15,10 +15,10 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from come.errors import ComeError
@@ -29,11 +29,13 @@ from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border
 from come.models import Bundle
 from come.plan.steps import Average
-from come.pruning.averaging import averageable, take_averages
-from come.pruning.few_tokens import FewTokensOptions
-from come.pruning.registry import Task
+from come.pruning.common import averageable, take_averages
+from come.pruning.forecast import Known
+from come.pruning.method import Task
+from come.pruning.options import FewTokensOptions
 from come.pruning.result import Result
-from come.pruning.select import Window
+from come.pruning.schedule import Calibration, Schedule
+from come.pruning.windows import Window
 from come.transforms.apply_step import apply_step
 from come.transforms.average import average
 
@@ -47,30 +49,37 @@ Search = Callable[[float, Score], Windows]
 """The windows that a threshold leads to, each (first, last) in the numbering of its step."""
 
 
-@dataclass(frozen=True)
 class CollapseOptions(FewTokensOptions):
-    """How a merge is judged.
+    """How a merge is judged, and on which tokens (the papers take 5 to 10 sequences)."""
 
-    Attributes:
-        threshold: the cosine that must be exceeded. Where it does not reach the target, the next lower one of 0.95,
-            0.90, ..., 0.00 that does is taken, and at last every merge; "auto" starts at 0.95.
-        similarity: the cosine of all hidden states of a "sequence" put end to end (the published programs'), the mean
-            over "all" tokens, or over the "last" of each sequence.
-        sequences: how many of the calibration sequences are looked at (the papers take 5 to 10); none for all.
-        seq_len: how many tokens of each; none for all.
-        batch_size: sequences at a time; about 2,048 tokens by default.
-    """
+    threshold: float | Literal["auto"] = Field(
+        "auto",
+        description="The cosine that must be exceeded. Where it does not reach the target, the next lower one of 0.95, "
+        "0.90, ..., 0.00 that does is taken, and at last every merge; auto starts at 0.95.",
+    )
+    similarity: Literal["sequence", "all", "last"] = Field(
+        "sequence",
+        description="How the last hidden states of two models are compared: the cosine of a sequence's states put end "
+        "to end (the published programs'), the mean over all tokens, or over the last of each sequence.",
+    )
 
-    threshold: float | Literal["auto"] = "auto"
-    similarity: Literal["sequence", "all", "last"] = "sequence"
+    @model_validator(mode="after")
+    def _a_cosine(self) -> CollapseOptions:
+        if self.threshold != "auto" and not -1 <= self.threshold < 1:
+            raise ComeError(f"A threshold of {self.threshold:g} is no cosine.", "Give -1 to below 1, or 'auto'.")
+        return self
 
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.threshold != "auto" and not (isinstance(self.threshold, int | float) and -1 <= self.threshold < 1):
-            raise ComeError(f"A threshold of {self.threshold} is no cosine.", "Give -1 to below 1, or 'auto'.")
-        if self.similarity not in ("sequence", "all", "last"):
-            raise ComeError(f"There is no similarity {self.similarity!r}.", "Choose 'sequence', 'all' or 'last'.")
+
+def work(known: Known, options: CollapseOptions, tokens: Calibration) -> Schedule:
+    """Each layer is tried at each of a few thresholds, over half of the layers."""
+    layers = known.layers
+    return Schedule(
+        [float(layers)],
+        known.surplus,
+        candidates=[(3 * layers, layers / 2)],
+        candidate_tokens=options.count(tokens.n_tokens),
+        guessed=True,
+    )
 
 
 def summed_differences(window: Window) -> Average:

@@ -1,8 +1,7 @@
-"""Pruning a model by any of the methods."""
+"""Pruning a model by any of the methods, and what that would do: checked and told before anything is run."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,20 +10,18 @@ from torch import Tensor
 
 from come.errors import ComeError
 from come.events import OnProgress
-from come.measurement.measure import check_rules
+from come.measurement.measurement import Measurement
 from come.models import Bundle, Facts
 from come.models.facts import layers_for_sparsity
 from come.models.offload import is_offloaded
 from come.plan.plan import Plan, canonical
-from come.pruning.allocate import check_ratio
-from come.pruning.progressive import merges_a_pass
-from come.pruning.registry import Method, Task, method
+from come.pruning.forecast import Forecast, Known
+from come.pruning.method import Method, Task
+from come.pruning.options import MethodOptions
+from come.pruning.registry import method
 from come.pruning.result import Result
-from come.pruning.select import check_dropped, check_target, check_windows
-from come.transforms.compatible import check_mixable, check_reach
+from come.pruning.windows import check_target
 from come.transforms.rebuild import base_of, replay
-
-TRAINED_OPTIONS = ("refit", "tune")  # that put weights in place of others: where those lie elsewhere, there is no place
 
 
 def compress(
@@ -64,7 +61,7 @@ def compress(
         base=base_of(bundle),
         dtype=str(bundle.dtype).removeprefix("torch."),
         method=chosen.name,
-        options=canonical({"target_layers": target, **dataclasses.asdict(parsed)}),
+        options=canonical({"target_layers": target, **parsed.model_dump()}),
         calibration={
             "sequences": len(tokens),
             "seq_len": tokens.shape[1],
@@ -84,7 +81,7 @@ def compress(
     return result
 
 
-def _check_offloaded(method: Method, options: Any) -> None:
+def _check_offloaded(method: Method, options: MethodOptions) -> None:
     """Refuse what would fail after hours of work in a model that lies partly outside of memory."""
     fits = "or use a machine on which the model fits in memory"
     if "training" in method.needs:
@@ -92,13 +89,12 @@ def _check_offloaded(method: Method, options: Any) -> None:
             f"{method.title} trains a layer, which a model that lies partly outside of memory does not allow.",
             f"Choose another method, {fits}.",
         )
-    for name in TRAINED_OPTIONS:
-        if getattr(options, name, False):
-            raise ComeError(
-                f"The option {name} of {method.title} puts new weights in place, which a model that lies partly "
-                "outside of memory does not allow.",
-                f"Set {name} to false, {fits}.",
-            )
+    if options.fits is not None:
+        raise ComeError(
+            f"The option {options.fits} of {method.title} puts new weights in place, which a model that lies partly "
+            "outside of memory does not allow.",
+            f"Set {options.fits} to false, {fits}.",
+        )
 
 
 def _check_target_met(original: Bundle, pruned: Bundle, method: Method, target: int) -> None:
@@ -132,6 +128,29 @@ def check_request(
     return _parse(facts, method, target_layers, sparsity, dict(options or {}))[2]
 
 
+def forecast(
+    name: str,
+    options: Mapping[str, Any],
+    target_layers: int,
+    model: Facts,
+    measurement: Measurement | None = None,
+) -> Forecast | None:
+    """What the method of that name would do; None where only a run tells, or a measurement that is not there.
+
+    ``methods()[name].forecast`` is None where only a run tells.
+
+    Raises:
+        ComeError: there is no such method or option, or the target is out of range.
+    """
+    chosen = method(name)
+    parsed = chosen.parse(options)
+    check_target(target_layers, model.layers)
+    parsed.check(model, model.layers, target_layers)
+    if chosen.forecast is None:
+        return None
+    return chosen.forecast(Known(model, target_layers, measurement), parsed)
+
+
 def _parse(
     model: Bundle | Facts,
     name: str,
@@ -140,51 +159,24 @@ def _parse(
     options: dict[str, Any],
 ) -> tuple[Method, Any, int]:
     chosen = method(name)
-    parsed = chosen.parse(options)
+    parsed: MethodOptions = chosen.parse(options)
     if isinstance(model, Facts):
         layers, parameters, one_layer = model.layers, model.parameters, model.layer_parameters
     else:
-        layers, parameters = len(model.layers), model.parameters
-        one_layer = layer_parameters(model)
-    given = [
-        name
-        for name, value in (
-            ("target_layers", target_layers),
-            ("sparsity", sparsity),
-            ("windows", options.get("windows")),
-        )
-        if value is not None
-    ]
+        layers, parameters, one_layer = len(model.layers), model.parameters, layer_parameters(model)
+    said = {"target_layers": target_layers, "sparsity": sparsity}
+    given = [name for name, value in said.items() if value is not None]
+    given += [parsed.instead_of_target] if parsed.instead_of_target else []
     if len(given) > 1:
         raise ComeError(f"{' and '.join(given)} cannot be given together.", "Each says alone how far to prune.")
-    if hasattr(parsed, "span") and parsed.windows is None:
-        check_rules(parsed.span, layers, parsed.sbi_tokens, parsed.last_state)
-    if options.get("windows") is not None:
-        windows = check_windows([tuple(window) for window in parsed.windows], layers)
-        check_mixable(model, windows)
-        ratios = getattr(parsed, "ratios", None)
-        if ratios is not None:
-            if len(ratios) != len(parsed.windows):
-                raise ComeError(
-                    f"There are {len(ratios)} ratios for {len(parsed.windows)} windows.",
-                    "Give one ratio a window, or none at all.",
-                )
-            for (first, last), ratio in zip(parsed.windows, ratios, strict=True):
-                if ratio is not None:
-                    check_ratio(ratio, last - first + 1)
-        dropped = check_dropped(getattr(parsed, "drop", None) or [], windows, layers)
-        target = layers - sum(last - first for first, last in windows) - len(dropped)
-    elif target_layers is not None:
+    if target_layers is not None:
         target = target_layers
     elif sparsity is not None:
         target = layers_for_sparsity(sparsity, layers, parameters, one_layer)
+    elif given:
+        target = parsed.target(model, layers)
     else:
         raise ComeError("Nothing says how far to prune.", "Give target_layers or sparsity.")
     check_target(target, layers)
-    if hasattr(parsed, "span") and parsed.windows is None:
-        check_reach(model, layers, target, parsed.span)
-    if getattr(parsed, "passes", None) is not None:
-        merges_a_pass(layers, target, parsed.span, parsed.passes)
-    if hasattr(parsed, "check"):
-        parsed.check(layers, target)
+    parsed.check(model, layers, target)
     return chosen, parsed, target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.plan.steps import Concatenate
-from come.pruning.allocate import allocate, check_ratio, most_sensitive, ratio_from_influence
-from come.pruning.select import Window, check_target, check_windows, choose, window_size
+from come.pruning.allocate import allocate, check_ratio, decide, most_sensitive, ratio_from_influence
+from come.pruning.windows import Window, check_target, check_windows, choose, window_size
 from come.transforms.compatible import check_mixable, check_reach, mixable
 
 
@@ -45,26 +44,6 @@ class DraftWindow:
     def channels(self) -> tuple[int, ...]:
         """How many FFN channels are kept of each layer."""
         return tuple(map(len, self.kept_channels))
-
-
-def decide(
-    window: Window, ratio: Sequence[float | Fraction], kv_groups: Sequence[Tensor], channels: Sequence[Tensor]
-) -> Concatenate:
-    """The step that merges a window: the units that the ratio gives each layer, the most sensitive first.
-
-    Args:
-        window: (first, last), in the numbering of the step.
-        ratio: the share of each layer.
-        kv_groups: for each layer of the window, the sensitivity of its KV groups, (kv_heads,).
-        channels: for each layer of the window, the sensitivity of its FFN channels, (channels,).
-    """
-
-    def keep(sensitivity: Sequence[Tensor]) -> list[list[int]]:
-        counts = allocate(len(sensitivity[0]), ratio)
-        return [most_sensitive(units, count) for units, count in zip(sensitivity, counts, strict=True)]
-
-    shares = [float(share) for share in ratio]
-    return Concatenate(window=window, ratio=shares, kv_groups=keep(kv_groups), channels=keep(channels))
 
 
 def draft(

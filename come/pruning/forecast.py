@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from come.measurement.measurement import Measurement
 from come.models import Facts
-from come.pruning.choice import SelectionOptions
 from come.pruning.draft import DraftWindow, draft
-from come.pruning.registry import method
-from come.pruning.select import check_target
+from come.pruning.options import WindowOptions
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def doubts(last_state: str, measurement: Measurement, *others: str) -> str:
 
 def merging(
     known: Known,
-    options: SelectionOptions,
+    options: WindowOptions,
     doubt: str,
     *,
     removed: Sequence[int] = (),
@@ -88,27 +85,3 @@ def merging(
         model=known.model,
     )
     return Forecast(found, gone, doubts(options.last_state, known.measurement, doubt))
-
-
-def forecast(
-    name: str,
-    options: Mapping[str, Any],
-    target_layers: int,
-    model: Facts,
-    measurement: Measurement | None = None,
-) -> Forecast | None:
-    """What the method of that name would do; None where only a run tells, or a measurement that is not there.
-
-    ``methods()[name].forecast`` is None where only a run tells.
-
-    Raises:
-        ComeError: there is no such method or option, or the target is out of range.
-    """
-    chosen = method(name)
-    parsed = chosen.parse(options)
-    check_target(target_layers, model.layers)
-    if hasattr(parsed, "check"):
-        parsed.check(model.layers, target_layers)
-    if chosen.forecast is None:
-        return None
-    return chosen.forecast(Known(model, target_layers, measurement), parsed)

@@ -22,7 +22,7 @@ from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle, Family
 from come.models.offload import weight_of
 from come.plan.steps import Mask
-from come.pruning.registry import Task
+from come.pruning.method import Task
 
 BOUND = 10.0
 

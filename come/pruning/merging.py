@@ -1,8 +1,9 @@
-"""Taking one merge: the new layer, its refit where that was asked for, and what is told of it."""
+"""One merge: what its ratio may be decided on, the new layer, its refit if asked for, what is told of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -11,16 +12,45 @@ from come.measurement.hidden_state_cache import HiddenStateCache
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate
-from come.pruning.choice import SelectionOptions
-from come.pruning.registry import Task
+from come.pruning.method import Task
+from come.pruning.options import SelectionOptions
 from come.pruning.result import StepRecord
-from come.pruning.select import Window
+from come.pruning.windows import Window
 from come.transforms.apply_step import apply_step
 from come.transforms.compatible import note_for_step
 from come.transforms.refit import Refit, RefitRules, refit_merge
 from come.transforms.replace import replace_weights
 
 HELD_OUT = 8  # of so many calibration sequences, one is held out of a refit
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A window that is to be merged next, and all that its ratio may be decided on.
+
+    Attributes:
+        bundle: the model that the window is of.
+        window: (first, last), in the numbering of ``bundle``.
+        influence: BI of each layer of the window.
+        kv_groups: for each layer of the window, the sensitivity of its KV groups, (kv_heads,).
+        channels: for each layer of the window, the sensitivity of its FFN channels, (channels,).
+        stands_for: how many original layers the window stands for.
+        ratio: given by hand, if it is.
+        borders: hidden states that enter the layers of ``bundle``, true up to the window's first.
+    """
+
+    bundle: Bundle
+    window: Window
+    influence: list[float]
+    kv_groups: list[Tensor]
+    channels: list[Tensor]
+    stands_for: int
+    ratio: Sequence[float] | None = None
+    borders: HiddenStateCache | None = None
+
+
+Decide = Callable[[Choice], Concatenate]
+"""Makes the step of a window that was chosen."""
 
 
 def take_merge(
@@ -42,7 +72,18 @@ def take_merge(
             the new model.
     """
     merged, plan = apply_step(bundle, step), _noted(plan, bundle, step)
-    refitted = _refit(task, options, bundle, merged, step, borders) if options.refit else None
+    refitted: Refit | None = None
+    if options.refit:
+        refitted = refit_merge(
+            bundle,
+            merged,
+            step.window,
+            task.tokens,
+            RefitRules(),
+            held_out=len(task.tokens) // HELD_OUT or 1,
+            borders=borders,
+            batch_size=options.batch_size,
+        )
     if borders is not None:
         borders.forget_after(step.window[0])
     if refitted is None:
@@ -52,26 +93,6 @@ def take_merge(
         tensors: dict[str, Tensor] = {f"{prefix}.{name}": value for name, value in refitted.tensors.items()}
         merged, plan = replace_weights(merged, tensors), plan.with_tensors(tensors, "refit")
     return merged, plan, (refitted.before, refitted.after)
-
-
-def _refit(
-    task: Task,
-    options: SelectionOptions,
-    bundle: Bundle,
-    merged: Bundle,
-    step: Concatenate,
-    borders: HiddenStateCache | None,
-) -> Refit:
-    return refit_merge(
-        bundle,
-        merged,
-        step.window,
-        task.tokens,
-        RefitRules(),
-        held_out=len(task.tokens) // HELD_OUT or 1,
-        borders=borders,
-        batch_size=options.batch_size,
-    )
 
 
 def shifted(window: Window, by: int) -> Window:

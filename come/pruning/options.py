@@ -1,43 +1,143 @@
-"""The options that baselines share: how the calibration tokens go through the model."""
+"""The options that methods share: how tokens go through the model, and how windows of layers are chosen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, Literal
 
-from come.pruning.choice import check_pass
+from pydantic import Field
+from torch import Tensor
 
-
-@dataclass(frozen=True)
-class NoOptions:
-    """Of a method that leaves nothing to choose."""
-
-
-@dataclass(frozen=True)
-class PassOptions:
-    """How a pass is made.
-
-    Attributes:
-        batch_size: sequences at a time; about 2,048 tokens by default.
-    """
-
-    batch_size: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        check_pass(self.batch_size)
+from come.measurement.measure import check_rules
+from come.options import Options
+from come.pruning.windows import Window, check_windows, merged_away
+from come.transforms.compatible import check_mixable, check_reach
 
 
-@dataclass(frozen=True)
+class MethodOptions(Options):
+    """Of a method that leaves nothing to choose; and what any method's options may say beside their fields."""
+
+    @property
+    def instead_of_target(self) -> str | None:
+        """The option that says alone how far to prune (see ``target``), if it is given."""
+        return None
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether a stepwise method with these options takes the same steps to a lower target, and more after them."""
+        return True
+
+    @property
+    def fits(self) -> Literal["refit", "tune"] | None:
+        """The option by which weights are fitted and put in place of others: of merged layers, of kept units."""
+        return None
+
+    def target(self, model: Any, layers: int) -> int:
+        """How many of ``layers`` layers are left, where ``instead_of_target`` names an option.
+
+        Raises:
+            ComeError: the options do not fit the model.
+        """
+        raise NotImplementedError
+
+    def check(self, model: Any, layers: int, target: int) -> None:
+        """Refuse a target that does not go with the options.
+
+        Args:
+            model: the model, or its facts.
+            layers: how many it has.
+            target: how many are to be left.
+
+        Raises:
+            ComeError: as it says.
+        """
+
+
+class PassOptions(MethodOptions):
+    """How a pass of tokens through the model is made."""
+
+    batch_size: int | None = Field(
+        None, ge=1, description="Sequences that go through the model at once; empty for about 2,048 tokens."
+    )
+
+
 class CachedPassOptions(PassOptions):
-    """How passes are made that start from kept hidden states.
+    """How passes are made that start from hidden states that were kept."""
 
-    Attributes:
-        batch_size: sequences at a time; about 2,048 tokens by default.
-        memory_budget: bytes for hidden states at layer borders; a quarter of the free memory by default.
-    """
+    memory_budget: int | None = Field(
+        None,
+        ge=0,
+        description="Bytes for hidden states at layer borders; empty for a quarter of the free memory. "
+        "The result does not change.",
+    )
 
-    memory_budget: int | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        check_pass(self.batch_size, self.memory_budget)
+class FewTokensOptions(PassOptions):
+    """Which part of the calibration tokens candidates are judged on, as papers do that score many."""
+
+    sequences: int | None = Field(
+        10, ge=1, description="How many calibration sequences candidates are judged on; empty for all."
+    )
+    seq_len: int | None = Field(128, ge=2, description="How many tokens of each of these; empty for all.")
+
+    def few(self, tokens: Tensor) -> Tensor:
+        """That part, int64 (sequences, tokens)."""
+        return tokens[: self.sequences, : self.seq_len]
+
+    def count(self, n_tokens: int) -> int:
+        """How many of so many tokens that part has."""
+        return min(n_tokens, self.sequences * self.seq_len) if self.sequences and self.seq_len else n_tokens
+
+
+class WindowOptions(MethodOptions):
+    """How windows of layers are chosen, or which they are."""
+
+    span: int = Field(2, ge=2, description="How many adjacent layers one step merges (m).")
+    no_repeat: bool = Field(
+        True, description="Layers that were merged before are not merged again until no others are left."
+    )
+    sbi_tokens: Literal["all", "last"] = Field(
+        "all", description="Which tokens of each sequence the skip block influence is the mean of."
+    )
+    last_state: Literal["normed", "raw"] = Field(
+        "normed", description="The last hidden state with or without the final norm."
+    )
+    windows: list[Window] | None = Field(
+        None, description="Merge these windows of original layers, first and last, instead of choosing."
+    )
+
+    @property
+    def instead_of_target(self) -> str | None:
+        """Windows by hand."""
+        return "windows" if self.windows is not None else None
+
+    @property
+    def one_by_one(self) -> bool:
+        """Longer windows may be shortened to meet a target."""
+        return self.span == 2 and self.windows is None
+
+    def target(self, model: Any, layers: int) -> int:
+        """What windows by hand leave."""
+        windows = check_windows(self.windows or [], layers)
+        check_mixable(model, windows)
+        return layers - merged_away(windows)
+
+    def check(self, model: Any, layers: int, target: int) -> None:
+        """Refuse a span that does not fit the model, and what windows of such layers cannot reach."""
+        if self.windows is None:
+            check_rules(self.span, layers, self.sbi_tokens, self.last_state)
+            check_reach(model, layers, target, self.span)
+
+
+class SelectionOptions(CachedPassOptions, WindowOptions):
+    """How windows are chosen and merged by concatenation, whatever decides their ratio."""
+
+    refit: bool = Field(
+        False,
+        description="After each merge, adjusts the new layer's output weights by least squares on the calibration "
+        "text.",
+    )
+
+    @property
+    def fits(self) -> Literal["refit", "tune"] | None:
+        """A refit of each merged layer."""
+        return "refit" if self.refit else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from come.errors import ComeError
 from come.measurement.calibrate import calibrate
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
@@ -19,11 +17,11 @@ from come.measurement.statistics import Statistics, empty_statistics, sensitivit
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate
-from come.pruning.choice import Choice, Decide, SelectionOptions
-from come.pruning.merging import overall, report, shifted, take_merge
-from come.pruning.registry import Task
+from come.pruning.merging import Choice, Decide, overall, report, shifted, take_merge
+from come.pruning.method import Task
+from come.pruning.options import SelectionOptions
 from come.pruning.result import Result, StepRecord
-from come.pruning.select import Window, choose_several, window_size
+from come.pruning.windows import Window, choose_several, merges_a_pass, window_sizes
 from come.transforms.compatible import mixable_windows
 from come.transforms.rebuild import with_plan
 
@@ -43,7 +41,7 @@ def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: i
     check_rules(options.span, len(task.original.layers), options.sbi_tokens, options.last_state)
     bundle, plan = task.current, task.plan
     history: list[StepRecord] = []
-    sizes = _sizes(len(bundle.layers), task.target_layers, options.span)
+    sizes = window_sizes(len(bundle.layers), task.target_layers, options.span)
     if not sizes:
         return Result(bundle, plan, history)
     at_once = merges_a_pass(len(task.original.layers), task.target_layers, options.span, passes)
@@ -85,31 +83,6 @@ def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: i
         task.done(plan)  # after a whole pass, so that a resumed run stands where this one measured
         statistics = statistics.after_merge(start, len(bundle.layers), spans)
     return Result(with_plan(bundle, plan), plan, history)
-
-
-def _sizes(layers: int, target: int, span: int) -> list[int]:
-    """How many layers each window takes, to the target."""
-    sizes = []
-    while layers > target:
-        sizes.append(window_size(span, layers, target))
-        layers -= sizes[-1] - 1
-    return sizes
-
-
-def merges_a_pass(layers: int, target: int, span: int, passes: int | None) -> int:
-    """How many windows are merged after one measuring pass.
-
-    Raises:
-        ComeError: there are more passes than merges, or none.
-    """
-    merges = len(_sizes(layers, target, span))
-    if passes is None:
-        return 1
-    if not 1 <= passes <= merges:
-        raise ComeError(
-            f"{passes} measuring passes do not fit {merges} merges.", f"Give a number from 1 to {merges}, or none."
-        )
-    return math.ceil(merges / passes)
 
 
 def _choices(

@@ -18,7 +18,7 @@ from come.models import Bundle, describe
 from come.models.offload import is_offloaded
 from come.plan.steps import Average, Concatenate, Remove, Step
 from come.pruning.compress import compress
-from come.pruning.registry import goes_on, methods
+from come.pruning.registry import method
 from come.pruning.result import Result, StepRecord
 from come.recovery.recover import check_in_memory, recover
 from come.request import RunConfig, checked
@@ -156,7 +156,7 @@ def _compress(job: Job, bundle: Bundle, calibration: Tensor) -> Result:
         result.plan.write(path)
     if "history" not in results.values:
         results.note(history=[*history, *(record.to_dict() for record in result.history)])
-    if goes_on(config.method, options):
+    if method(config.method).goes_on(options):
         job.shared.keep_chain(
             config, options, Chain(result.plan, results.values["history"], results.seconds["compress"])
         )
@@ -188,7 +188,7 @@ def _recover(job: Job, original: Bundle, pruned: Result) -> Result:
 
 def _options(config: RunConfig) -> dict[str, Any]:
     """The method's options; batch size and seed are the run's, unless they are given there."""
-    options, known = dict(config.options), methods()[config.method].defaults()
+    options, known = dict(config.options), method(config.method).defaults()
     if config.batch_size is not None and "batch_size" in known:
         options.setdefault("batch_size", config.batch_size)
     if "seed" in known:

@@ -13,12 +13,13 @@ import come
 from come.errors import ComeError
 from come.estimation.cost import estimate
 from come.estimation.device import Device, known_device, remember
-from come.estimation.methods import baseline_schedule
 from come.estimation.published import published
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.measure import measure
 from come.models import Facts
+from come.pruning.forecast import Known
 from come.pruning.registry import methods
+from come.pruning.schedule import Calibration, Schedule
 from come.request import RunConfig
 from come.runs import create
 from tests.tiny import tiny_bundle, tiny_folder, tiny_tokens
@@ -50,6 +51,11 @@ def seconds(facts: Facts, device: Device = DEVICE, **changes: Any) -> float:
 
 def compressing(facts: Facts, **changes: Any) -> float:
     return estimate(request(**changes), facts, DEVICE).seconds_by_stage["compress"]
+
+
+def scheduled(facts: Facts, name: str, options: dict[str, Any], stride: int = 1) -> Schedule:
+    method = methods()[name]
+    return method.schedule(Known(facts, 5), method.parse(options), Calibration(65536, 512, stride))
 
 
 def test_the_same_device_gives_the_same_estimate(facts: Facts) -> None:
@@ -181,16 +187,15 @@ def test_gradients_cost_the_way_back_and_tuning_six_passes_more(facts: Facts) ->
     assert one < fisher < taylor < tuned
     counted, heads = [], []
     for name, options in (("taylor", {"plus": False}), ("fisher", {"tune": False}), ("fisher", {})):
-        schedule = baseline_schedule(facts, 5, methods()[name].parse(options), name, 65536, 1)
-        assert schedule is not None
+        schedule = scheduled(facts, name, options)
         counted.append(schedule.unmeasured / facts.layers)
         heads.append(schedule.heads)
     assert counted == [2 + 2, 2 + 1, 2 + 1 + 6], "as often forwards; back through weights and states, or states alone"
     assert heads == [3, 3, 3]
     halved = compressing(facts, method="taylor", dtype="bfloat16", n_tokens=65536, options={"plus": False})
     assert halved > 0.7 * taylor, "in float32, which is half as fast, go the layers that gradients go through"
-    unkept = baseline_schedule(facts, 5, methods()["taylor"].parse({}), "taylor", 65536, facts.layers + 1)
-    assert unkept is not None and unkept.unmeasured > 4 * facts.layers, "what enters a layer is run again"
+    unkept = scheduled(facts, "taylor", {}, stride=facts.layers + 1)
+    assert unkept.unmeasured > 4 * facts.layers, "what enters a layer is run again"
 
 
 def test_the_light_layer_is_trained(facts: Facts) -> None:

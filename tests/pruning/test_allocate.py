@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from come.errors import ComeError
 from come.pruning.allocate import allocate, check_ratio, most_sensitive, pair_ratio, ratio_from_influence
-from come.pruning.select import check_windows, choose, window_size
+from come.pruning.windows import check_windows, choose, window_size
 
 influences = st.lists(st.floats(1e-6, 2.0), min_size=2, max_size=8)
 

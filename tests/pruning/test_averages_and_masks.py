@@ -127,17 +127,18 @@ def test_layers_of_different_kinds_are_not_averaged(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("mka", {"sample": 2}, "cannot be embedded"),
+        ("mka", {"sample": 2}, "sample of mka cannot be 2. Give 3 or more."),
+        ("mka", {"sample": 3}, "cannot be embedded"),
         ("mka", {"sigma": 0.0}, "wide"),
-        ("mka", {"batch_size": 0}, "at least one sequence"),
-        ("laco", {"window": 1}, "merges nothing"),
+        ("mka", {"batch_size": 0}, "batch_size of mka cannot be 0. Give 1 or more."),
+        ("laco", {"window": 1}, "window of laco cannot be 1. Give 2 or more."),
         ("laco", {"interval": 0}, "interval"),
         ("laco", {"threshold": 2}, "no cosine"),
-        ("slm", {"similarity": "cosine"}, "no similarity"),
-        ("slm", {"sequences": 0}, "sequences"),
-        ("finercut", {"metric": "cosine"}, "no metric"),
+        ("slm", {"similarity": "cosine"}, "similarity of slm cannot be 'cosine'. It takes sequence or all or last."),
+        ("slm", {"sequences": 0}, "sequences of slm cannot be 0. Give 1 or more."),
+        ("finercut", {"metric": "cosine"}, "metric of finercut cannot be 'cosine'. It takes norm or angular or js."),
         ("finercut", {"seq_len": 1}, "seq_len"),
-        ("fisher", {"ridge": 0.0}, "ridge"),
+        ("fisher", {"ridge": 0.0}, "ridge of fisher cannot be 0.0. Give more than 0."),
     ],
 )
 def test_impossible_options_get_one_sentence(name: str, options: dict[str, Any], words: str) -> None:

@@ -12,9 +12,8 @@ from come.errors import ComeError
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
-from come.pruning.allocate import ratio_from_influence
-from come.pruning.draft import decide
-from come.pruning.select import choose
+from come.pruning.allocate import decide, ratio_from_influence
+from come.pruning.windows import choose
 from come.transforms.apply_step import apply_step
 from come.transforms.compatible import mixable_windows
 from come.transforms.rebuild import replay

@@ -14,8 +14,8 @@ import come
 from come.errors import ComeError
 from come.models.bundle import weights_hash
 from come.plan.steps import Concatenate, Remove
-from come.pruning.choice import Choice
-from come.pruning.draft import decide
+from come.pruning.allocate import decide
+from come.pruning.merging import Choice
 from come.pruning.methods.come_p import MOST_CANDIDATES, ComePOptions, Scorer, coarse_to_fine, grid
 from come.transforms.apply_step import apply_step
 from come.transforms.compatible import mixable_windows

@@ -12,7 +12,7 @@ import come
 from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.plan.steps import Mask, Replace
-from come.pruning.mask_gradients import mask_gradients
+from come.pruning.gradients import mask_gradients
 from come.pruning.mask_tuning import solve
 from come.pruning.methods.fisher import rearranged, search
 from come.transforms.apply_step import apply_step

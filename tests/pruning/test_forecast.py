@@ -11,7 +11,7 @@ import come
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Bundle, Facts, describe
-from come.pruning.forecast import forecast
+from come.pruning.compress import forecast
 from come.pruning.registry import methods
 from tests.tiny import tiny_folder, tiny_tokens
 

@@ -13,7 +13,7 @@ from come.models import Bundle
 from come.pruning.collapse import SERIES, CollapseOptions, Similarity, Windows, cosines, summed_differences
 from come.pruning.methods.laco import laco_windows
 from come.pruning.methods.slm import slm_windows
-from come.pruning.select import Window
+from come.pruning.windows import Window
 from come.transforms.apply_step import apply_step
 from tests.tiny import tiny_bundle, tiny_tokens
 

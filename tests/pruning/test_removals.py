@@ -16,10 +16,10 @@ import come
 from come.errors import ComeError
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
+from come.pruning.common import lowest
 from come.pruning.methods.magnitude import magnitudes
 from come.pruning.methods.skip import evenly_spaced
 from come.pruning.registry import methods
-from come.pruning.removal import lowest
 from come.transforms.rebuild import replay
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
@@ -74,7 +74,8 @@ def test_every_method_says_what_it_costs() -> None:
     for method in methods().values():
         assert method.cost.endswith("."), method.name
         assert method.target in ("layers", "parameters")
-        assert set(method.needs) <= {"forward", "gradients", "training"}
+        assert set(method.needs) <= {"forward", "logits", "gradients", "training"}
+        assert method.kind in ("merge", "remove", "mask", "average", "train")
 
 
 def test_the_last_layers_go_in_reverse_order() -> None:
@@ -168,11 +169,11 @@ def test_the_lowest_are_the_first_of_a_stable_sort(scores: list[int], data: st.D
         ("magnitude", {}, "first 4 and the last 2 of 6 layers"),
         ("taylor", {}, "so that 0 can be removed, not 3"),
         ("reverse", {"keep_last": 4}, "cannot be kept where 3 are left"),
-        ("reverse", {"keep_last": -1}, "cannot be kept"),
-        ("deeper", {"distance_tokens": "first"}, "'first' tokens"),
-        ("deeper", {"last_state": "other"}, "no last state"),
-        ("sleb", {"batch_size": 0}, "at least one sequence"),
-        ("sleb", {"memory_budget": -1}, "cannot be negative"),
+        ("reverse", {"keep_last": -1}, "keep_last of reverse cannot be -1. Give 0 or more."),
+        ("deeper", {"distance_tokens": "first"}, "distance_tokens of deeper cannot be 'first'. It takes last or all."),
+        ("deeper", {"last_state": "other"}, "last_state of deeper cannot be 'other'. It takes normed or raw."),
+        ("sleb", {"batch_size": 0}, "batch_size of sleb cannot be 0. Give 1 or more."),
+        ("sleb", {"memory_budget": -1}, "memory_budget of sleb cannot be -1. Give 0 or more."),
         ("skip", {"seed": 1}, "no option"),
     ],
 )

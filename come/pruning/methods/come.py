@@ -2,55 +2,87 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from come.errors import ComeError
 from come.plan.steps import Concatenate
-from come.pruning.allocate import ratio_from_influence
+from come.pruning.allocate import check_ratio, decide, ratio_from_influence
 from come.pruning.by_hand import by_hand
-from come.pruning.choice import Choice, SelectionOptions
-from come.pruning.draft import decide
 from come.pruning.forecast import Forecast, Known, merging
+from come.pruning.merging import Choice
+from come.pruning.method import Task
+from come.pruning.options import SelectionOptions
 from come.pruning.progressive import progressive
-from come.pruning.registry import Task, register
+from come.pruning.registry import register
 from come.pruning.result import Result
+from come.pruning.schedule import Calibration, Schedule, merging_schedule
+from come.pruning.windows import check_dropped, merges_a_pass
 
 
-@dataclass(frozen=True)
 class ComeOptions(SelectionOptions):
-    """How CoMe chooses windows (``SelectionOptions``) and ratios.
+    """How CoMe chooses windows (``SelectionOptions``) and ratios."""
 
-    Attributes:
-        exponent: how far the ratio follows block influence; 0 makes equal shares.
-        floor: a lower bound of the largest share, by the number of original layers; 0 turns it off.
-        ratios: for windows by hand, one ratio a window; None for automatic ones.
-        passes: over how many measuring passes the merges are spread: 1 takes everything from one pass. By
-            default there is a pass before every merge.
-        drop: with windows by hand, original layers that are taken out after the merges.
-    """
+    exponent: float = Field(
+        1.0,
+        ge=0,
+        description="p: the share of a layer is proportional to its BI to the power p. 0 shares equally.",
+    )
+    floor: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="The largest share is at least floor^(1/(k-1)), k the original layers of a window. 0 is off.",
+    )
+    ratios: list[tuple[float, ...] | None] | None = Field(
+        None, description="For windows by hand, one ratio a window; none for automatic ones."
+    )
+    passes: int | None = Field(
+        None,
+        ge=1,
+        description="Over how many measuring passes the merges are spread; empty for a pass before every merge.",
+    )
+    drop: list[int] | None = Field(
+        None, description="With windows by hand, original layers that are taken out after the merges."
+    )
 
-    exponent: float = 1.0
-    floor: float = 0.0
-    ratios: list[tuple[float, ...] | None] | None = None
-    passes: int | None = None
-    drop: list[int] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if not 0 <= self.floor <= 1:
-            raise ComeError(f"A floor of {self.floor:g} makes no sense.", "Give a share from 0 (off) to 1.")
-        if self.exponent < 0:
-            raise ComeError(f"An exponent of {self.exponent:g} makes no sense.", "Give 0 (equal shares) or more.")
+    @model_validator(mode="after")
+    def _go_with_windows(self) -> ComeOptions:
         if self.windows is None and self.ratios is not None:
             raise ComeError("Ratios go with windows.", "Give windows as well, one ratio each.")
         if self.windows is None and self.drop is not None:
             raise ComeError("Dropped layers go with windows by hand.", "Give windows as well, [] for none.")
-        if self.passes is not None and (self.passes < 1 or self.windows is not None):
+        if self.windows is not None and self.passes is not None:
             raise ComeError(
                 "The number of measuring passes makes no sense here.",
                 "Give 1 or more, and none with windows by hand: they take one pass.",
             )
+        return self
+
+    @property
+    def one_by_one(self) -> bool:
+        """Fewer passes take several windows from one."""
+        return super().one_by_one and self.passes is None
+
+    def target(self, model: Any, layers: int) -> int:
+        """What windows by hand and dropped layers leave."""
+        left, windows = super().target(model, layers), self.windows or []
+        if self.ratios is not None:
+            if len(self.ratios) != len(windows):
+                raise ComeError(
+                    f"There are {len(self.ratios)} ratios for {len(windows)} windows.",
+                    "Give one ratio a window, or none at all.",
+                )
+            for (first, last), ratio in zip(windows, self.ratios, strict=True):
+                if ratio is not None:
+                    check_ratio(ratio, last - first + 1)
+        return left - len(check_dropped(self.drop or [], windows, layers))
+
+    def check(self, model: Any, layers: int, target: int) -> None:
+        """Refuse more measuring passes than merges, too."""
+        super().check(model, layers, target)
+        merges_a_pass(layers, target, self.span, self.passes)
 
 
 def forecast(known: Known, options: ComeOptions) -> Forecast | None:
@@ -67,16 +99,23 @@ def forecast(known: Known, options: ComeOptions) -> Forecast | None:
     )
 
 
+def work(known: Known, options: ComeOptions, tokens: Calibration) -> Schedule:
+    """The passes and the merges."""
+    return merging_schedule(known, options, tokens, passes=options.passes)
+
+
 @register(
     "come",
     title="CoMe",
     paper="Wang et al. 2025, arXiv 2510.15304",
     summary="Merge adjacent layers into one by concatenating the most sensitive channels of each, step by step.",
+    kind="merge",
     options=ComeOptions,
     needs=("forward",),
     stepwise=True,
     cost="One pass over the calibration tokens, then one through the layers from the last merge on for each more.",
     forecast=forecast,
+    work=work,
 )
 def come(task: Task, options: ComeOptions) -> Result:
     """Merge windows of layers; a layer's share of the merged one follows its block influence."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import Field, model_validator
 
 from come.errors import ComeError
 from come.events import emit
@@ -16,41 +16,35 @@ from come.measurement.finite import check_finite
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import losses_from
 from come.plan.steps import Concatenate
-from come.pruning.allocate import allocate, pair_ratio
+from come.pruning.allocate import allocate, decide, pair_ratio
 from come.pruning.by_hand import by_hand
-from come.pruning.choice import Choice, SelectionOptions
-from come.pruning.draft import decide
 from come.pruning.forecast import Forecast, Known, merging
+from come.pruning.merging import Choice
+from come.pruning.method import Task
+from come.pruning.options import SelectionOptions
 from come.pruning.progressive import progressive
-from come.pruning.registry import Task, register
+from come.pruning.registry import register
 from come.pruning.result import Result
+from come.pruning.schedule import Calibration, Schedule, merging_schedule
 from come.transforms.concatenate import concatenate
 
 MOST_CANDIDATES = 9  # of the coarse-to-fine search
 MOST_PLATEAUS = 4
 
 
-@dataclass(frozen=True)
 class ComePOptions(SelectionOptions):
-    """How CoMe-P chooses windows (``SelectionOptions``; pairs only) and searches ratios.
+    """How CoMe-P chooses windows (``SelectionOptions``; pairs only) and searches ratios."""
 
-    Attributes:
-        granularity: the ratios tried are 0, 1/G, ..., 1.
-        search: "grid" tries them all; "coarse-to-fine" at most nine of them.
-    """
+    granularity: int = Field(20, ge=1, description="G: the ratios tried are 0, 1/G, 2/G and so on up to 1.")
+    search: Literal["grid", "coarse-to-fine"] = Field(
+        "grid", description="Grid tries every ratio; coarse-to-fine at most nine of them."
+    )
 
-    granularity: int = 20
-    search: Literal["grid", "coarse-to-fine"] = "grid"
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.granularity < 1:
-            raise ComeError(f"A granularity of {self.granularity} makes no sense.", "Give 1 or more; 20 is usual.")
-        if self.search not in ("grid", "coarse-to-fine"):
-            raise ComeError(f"There is no search {self.search!r}.", "Choose 'grid' or 'coarse-to-fine'.")
+    @model_validator(mode="after")
+    def _pairs(self) -> ComePOptions:
         if self.span != 2 or any(last - first != 1 for first, last in self.windows or ()):
             raise ComeError("CoMe-P merges pairs of layers only.", "Use the method come for longer windows.")
+        return self
 
 
 def forecast(known: Known, options: ComePOptions) -> Forecast | None:
@@ -59,16 +53,26 @@ def forecast(known: Known, options: ComePOptions) -> Forecast | None:
     return merging(known, options, doubt)
 
 
+def work(known: Known, options: ComePOptions, tokens: Calibration) -> Schedule:
+    """CoMe's, and for each merge the candidates that differ."""
+    tried = min(options.granularity, known.model.intermediate_size) + 1
+    if options.search != "grid":
+        tried = min(tried, MOST_CANDIDATES)
+    return merging_schedule(known, options, tokens, tried=tried)
+
+
 @register(
     "come-p",
     title="CoMe-P",
     paper="Wang et al. 2025, arXiv 2510.15304",
     summary="CoMe with each pair's ratio searched for: every candidate is merged and scored by the calibration loss.",
+    kind="merge",
     options=ComePOptions,
-    needs=("forward",),
+    needs=("forward", "logits"),
     stepwise=True,
     cost="CoMe's passes, and for each merge every candidate ratio: the layers from the pair on and the head.",
     forecast=forecast,
+    work=work,
 )
 def come_p(task: Task, options: ComePOptions) -> Result:
     """Merge pairs of layers, each by the ratio of lowest calibration loss; 0 and 1 are plain removals."""

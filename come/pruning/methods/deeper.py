@@ -5,47 +5,34 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from come.errors import ComeError
 from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border
 from come.models import Bundle
+from come.pruning.common import remove
 from come.pruning.forecast import Forecast, Known, doubts
+from come.pruning.method import Task
 from come.pruning.options import PassOptions
-from come.pruning.registry import Task, register
-from come.pruning.removal import remove
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 
-@dataclass(frozen=True)
 class DeeperOptions(PassOptions):
-    """What the angular distance is taken of.
+    """What the angular distance is taken of."""
 
-    Attributes:
-        batch_size: sequences at a time; about 2,048 tokens by default.
-        distance_tokens: the "last" token of each sequence, as in the paper, or "all" of them.
-        last_state: take the last hidden state "normed" or "raw".
-    """
-
-    distance_tokens: Literal["last", "all"] = "last"
-    last_state: Literal["normed", "raw"] = "normed"
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.distance_tokens not in ("last", "all"):
-            raise ComeError(
-                f"The distance cannot be taken of {self.distance_tokens!r} tokens.", "Choose 'last' or 'all'."
-            )
-        if self.last_state not in ("normed", "raw"):
-            raise ComeError(f"There is no last state {self.last_state!r}.", "Choose 'normed' or 'raw'.")
+    distance_tokens: Literal["last", "all"] = Field(
+        "last", description="The angle of the last token of each sequence, as in the paper, or of all tokens."
+    )
+    last_state: Literal["normed", "raw"] = Field(
+        "normed", description="The last hidden state with or without the final norm."
+    )
 
 
 def forecast(known: Known, options: DeeperOptions) -> Forecast | None:
@@ -66,6 +53,7 @@ def forecast(known: Known, options: DeeperOptions) -> Forecast | None:
     title="Deeper layers",
     paper="Gromov et al. 2024, arXiv 2403.17887",
     summary="Remove the contiguous block of layers whose input and output lie at the lowest angular distance.",
+    kind="remove",
     options=DeeperOptions,
     needs=("forward",),
     cost="One pass over the calibration tokens.",

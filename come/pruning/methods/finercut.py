@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from come.errors import ComeError
 from come.events import emit
 from come.measurement.calibrate import batches
 from come.measurement.finite import check_finite
@@ -26,36 +25,27 @@ from come.measurement.statistics import angle
 from come.measurement.suffix import each_border, states_at
 from come.models import Bundle
 from come.plan.steps import Mask
-from come.pruning.few_tokens import FewTokensOptions
-from come.pruning.registry import Task, register
+from come.pruning.common import parameters_to_remove, sub_layer_parameters
+from come.pruning.forecast import Known
+from come.pruning.method import Task
+from come.pruning.options import FewTokensOptions
+from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
-from come.pruning.units import parameters_to_remove, sub_layer_parameters
+from come.pruning.schedule import Calibration, Schedule
 from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask, silence
 from come.transforms.rebuild import with_plan
 
 
-@dataclass(frozen=True)
 class FinerCutOptions(FewTokensOptions):
-    """How far outputs are from the original's, and on which tokens.
+    """How far outputs are from the original's, and on which tokens: the original's logits of all these are kept."""
 
-    Attributes:
-        metric: the "norm" of a sequence's difference in logits (the published program's default), the "angular"
-            distance of each token's logits, or the Jensen-Shannon divergence "js" of its next-token distribution.
-        sequences: how many of the calibration sequences are looked at (the paper takes 10); none for all. The
-            original's logits of all these tokens are kept.
-        seq_len: how many tokens of each; none for all.
-        batch_size: sequences at a time; about 2,048 tokens by default.
-    """
-
-    metric: Literal["norm", "angular", "js"] = "norm"
-    seq_len: int | None = 64
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.metric not in ("norm", "angular", "js"):
-            raise ComeError(f"There is no metric {self.metric!r}.", "Choose 'norm', 'angular' or 'js'.")
+    metric: Literal["norm", "angular", "js"] = Field(
+        "norm",
+        description="How the logits of two models are compared: by the norm of a sequence's difference (the published "
+        "program's default), the angle of each token's, or the Jensen-Shannon divergence of next-token distributions.",
+    )
+    seq_len: int | None = Field(64, ge=2, description="How many tokens of each of these; empty for all.")
 
 
 class SubLayer(NamedTuple):
@@ -72,15 +62,24 @@ class SubLayer(NamedTuple):
         return mask(bundle, {}, {self.layer: list(range(shape.channels))})
 
 
+def work(known: Known, options: FinerCutOptions, tokens: Calibration) -> Schedule:
+    """Two sub-layers a layer: each that is left is tried, over half of the layers."""
+    layers, gone = known.layers, 2 * known.surplus
+    tried = [(2 * layers - step, layers / 2) for step in range(gone)]
+    return Schedule([float(layers)], gone, candidates=tried, candidate_tokens=options.count(tokens.n_tokens))
+
+
 @register(
     "finercut",
     title="FinerCut",
     paper="Zhang et al. 2024, arXiv 2405.18218",
     summary="Silence single attention or FFN sub-layers, one at a time, by how little the logits change.",
+    kind="mask",
     options=FinerCutOptions,
-    needs=("forward",),
+    needs=("forward", "logits"),
     cost="For each sub-layer that goes, a pass over half the layers for every one left, on 10 sequences of 64 tokens.",
     target="parameters",
+    work=work,
 )
 def finercut(task: Task, options: FinerCutOptions) -> Result:
     """Silence the sub-layer whose absence changes the outputs least, until the parameter count is reached."""

@@ -15,47 +15,65 @@ the output map. With g_s the gradient of sequence s's mean loss with respect to 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from come.errors import ComeError
 from come.events import emit
 from come.plan.steps import Mask, Units
-from come.pruning.mask_gradients import mask_gradients
+from come.pruning.common import parameters_to_remove, sub_layer_parameters
+from come.pruning.forecast import Known
+from come.pruning.gradients import mask_gradients
 from come.pruning.mask_tuning import tuned_outputs
+from come.pruning.method import Task
 from come.pruning.options import PassOptions
-from come.pruning.registry import Task, register
+from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
-from come.pruning.units import parameters_to_remove, sub_layer_parameters
+from come.pruning.schedule import Calibration, Schedule
+from come.training.trainer import BACK
 from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask, parameters_of_units
 from come.transforms.rebuild import with_plan
 
+TUNING_PASSES = 6  # both models, for the attention, for the FFN, and on to the next layer
 GRADIENTS = 0.3  # about this share of the work; tuning is the rest
 
 
-@dataclass(frozen=True)
 class FisherOptions(PassOptions):
-    """Which of the paper's stages follow the mask search.
+    """Which of the paper's stages follow the mask search."""
 
-    Attributes:
-        rearrange: let units within a layer trade places.
-        tune: scale the units that are kept so that each output map gives what it gave.
-        ridge: how strongly scales are held to 1, as a share of the mean of the normal matrix's diagonal.
-        batch_size: sequences at a time; about 2,048 tokens by default.
-    """
+    rearrange: bool = Field(True, description="Exchanges units within a sub-layer, by how they act together.")
+    tune: bool = Field(True, description="Scales the kept units so that outputs come nearest to the original's.")
+    ridge: float = Field(
+        0.001,
+        gt=0,
+        description="How strongly scales are held to 1, as a share of the mean of the normal matrix's diagonal.",
+    )
 
-    rearrange: bool = True
-    tune: bool = True
-    ridge: float = 0.001
+    @property
+    def fits(self) -> Literal["refit", "tune"] | None:
+        """The scales of the units that are kept."""
+        return "tune" if self.tune else None
 
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.ridge <= 0:
-            raise ComeError(f"A ridge of {self.ridge} does not hold the scales.", "Give a small number above 0.")
+
+def work(known: Known, options: FisherOptions, tokens: Calibration) -> Schedule:
+    """Up and back, where weights get no gradient, which is half of the way back; then the tuning."""
+    facts = known.model
+    if not options.tune:
+        passes, products = BACK, 0.0
+    else:  # what enters each output map times itself, and the equations of the scales
+        passes = BACK + TUNING_PASSES
+        channels, attention = facts.intermediate_size, facts.num_attention_heads * facts.head_dim
+        sums = 4 * tokens.n_tokens * (channels**2 + attention**2)
+        products = facts.layers * (sums + 2 * channels**3 / 3 + 2 * channels**2 * facts.hidden_size)
+    return Schedule(
+        unmeasured=float(passes * facts.layers),
+        in_float32=float((BACK - 1) * facts.layers),
+        heads=BACK,
+        products=products,
+    )
 
 
 @register(
@@ -63,10 +81,12 @@ class FisherOptions(PassOptions):
     title="Fisher masks",
     paper="Kwon et al. 2022, arXiv 2204.09656",
     summary="Silence KV groups and FFN channels of least Fisher information, then scale those that are kept.",
+    kind="mask",
     options=FisherOptions,
-    needs=("forward", "gradients"),
+    needs=("forward", "logits", "gradients"),
     cost="Two passes forwards and one backwards over the calibration tokens, and six forwards to tune.",
     target="parameters",
+    work=work,
 )
 def fisher(task: Task, options: FisherOptions) -> Result:
     """Silence units by Fisher information down to the parameter count, and tune the rest."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from come.pruning.common import remove
 from come.pruning.forecast import Forecast, Known
-from come.pruning.options import NoOptions
-from come.pruning.registry import Task, register
-from come.pruning.removal import remove
+from come.pruning.method import Task
+from come.pruning.options import MethodOptions
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 
-def forecast(known: Known, _options: NoOptions) -> Forecast:
+def forecast(known: Known, _options: MethodOptions) -> Forecast:
     """All but the first layers, whatever the model does."""
     return Forecast(
         removed=list(range(known.target_layers, known.layers)), doubt="the training that belongs to it comes after"
@@ -21,11 +22,11 @@ def forecast(known: Known, _options: NoOptions) -> Forecast:
     title="Inheritune",
     paper="Sanyal et al. 2024, arXiv 2404.08634",
     summary="Keep the first layers, the embeddings and the head; the training that belongs to it comes from recovery.",
-    options=NoOptions,
+    kind="remove",
     cost="Nothing: no text is read; the training that follows costs what recovery costs.",
     forecast=forecast,
 )
-def inheritune(task: Task, _options: NoOptions) -> Result:
+def inheritune(task: Task, _options: MethodOptions) -> Result:
     """Keep the first ``target_layers`` layers."""
     if task.plan.steps:
         return Result(task.current, task.plan)

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 
-from come.errors import ComeError
-from come.pruning.averaging import check_averages_reach
-from come.pruning.collapse import CollapseOptions, Score, Windows, collapse
-from come.pruning.registry import Task, register
+from pydantic import Field
+
+from come.pruning.collapse import CollapseOptions, Score, Windows, collapse, work
+from come.pruning.common import check_averages_reach
+from come.pruning.method import Task
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 
-@dataclass(frozen=True)
 class LaCoOptions(CollapseOptions):
-    """Which windows LaCo tries, and how it judges them (``CollapseOptions``).
+    """Which windows LaCo tries, and how it judges them (``CollapseOptions``)."""
 
-    Attributes:
-        window: how many layers one merge takes (the paper's C); the last one takes fewer where the target is nearer.
-        interval: how far below a merge the next try starts (the paper's I).
-    """
-
-    window: int = 4
-    interval: int = 2
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.window < 2:
-            raise ComeError(f"A window of {self.window} layers merges nothing.", "Give 2 or more; 4 is usual.")
-        if self.interval < 1:
-            raise ComeError(f"An interval of {self.interval} makes no sense.", "Give 1 or more; 2 is usual.")
+    window: int = Field(
+        4, ge=2, description="How many layers one merge takes (C); the last one fewer where the target is nearer."
+    )
+    interval: int = Field(2, ge=1, description="How far below a merge the next one is tried (I).")
 
 
 @register(
@@ -39,9 +28,11 @@ class LaCoOptions(CollapseOptions):
     title="LaCo",
     paper="Yang, Cao and Zhao 2024, arXiv 2402.11187",
     summary="Collapse windows of layers into their first, from the top, while the last hidden state stays alike.",
+    kind="average",
     options=LaCoOptions,
     needs=("forward",),
     cost="Some hundred times the layers above a window, on the first 10 calibration sequences cut to 128 tokens.",
+    work=work,
 )
 def laco(task: Task, options: LaCoOptions) -> Result:
     """Collapse windows of layers from the top down, by the largest threshold that reaches the target."""

@@ -6,33 +6,33 @@ What is scored are the weights of a layer's linear maps, as the paper's text has
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from come.errors import ComeError
 from come.measurement.finite import check_finite
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle, Family
-from come.pruning.registry import Task, register
-from come.pruning.removal import lowest, remove
+from come.pruning.common import lowest, remove
+from come.pruning.method import Task
+from come.pruning.options import MethodOptions
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 KEPT_FIRST, KEPT_LAST = 4, 2  # by the paper's variants with a plus
 
 
-@dataclass(frozen=True)
-class MagnitudeOptions:
-    """Which layers may go.
+class MagnitudeOptions(MethodOptions):
+    """Which layers may go."""
 
-    Attributes:
-        plus: keep the first four and the last two layers, which is the paper's Mag+; without it any layer may go.
-    """
+    plus: bool = Field(
+        True, description="Keeps the first four and the last two layers, as the paper's better variant does."
+    )
 
-    plus: bool = True
-
-    def check(self, layers: int, target: int) -> None:
+    def check(self, model: Any, layers: int, target: int) -> None:
         """Refuse to remove more layers than may go; see ``check_candidates``."""
         check_candidates(self.plus, layers, target)
 
@@ -62,6 +62,7 @@ def removable(plus: bool, layers: int) -> range:
     title="Magnitude",
     paper="Kim et al. 2024, arXiv 2402.02834",
     summary="Remove the layers of lowest sum of abs(w), by default of those in the middle.",
+    kind="remove",
     options=MagnitudeOptions,
     cost="One look at the weights: no text is read.",
 )

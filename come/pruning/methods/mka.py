@@ -28,10 +28,10 @@ formula than the paper, and that is not done here.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from come.errors import ComeError
@@ -40,41 +40,39 @@ from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border
 from come.plan.steps import Average
-from come.pruning.averaging import averageable, check_averages_reach, take_averages
+from come.pruning.common import averageable, check_averages_reach, take_averages
+from come.pruning.method import Task
 from come.pruning.options import PassOptions
-from come.pruning.registry import Task, register
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 TOKENS_A_CELL = 5
 
 
-@dataclass(frozen=True)
 class MKAOptions(PassOptions):
-    """How similarity is measured.
+    """How similarity is measured."""
 
-    Attributes:
-        sample: on how many tokens of the calibration text; work and memory grow with the square.
-        dimensions: of the embedding.
-        sigma: the width of the kernel; "median" for the median distance of the tokens' states.
-        seed: which tokens.
-        batch_size: sequences at a time; about 2,048 tokens by default.
-    """
+    sample: int = Field(
+        1024,
+        ge=3,
+        description="How many tokens the similarity of layers is taken on; work and memory grow with the square.",
+    )
+    dimensions: int = Field(2, ge=1, description="Of the embedding.")
+    sigma: float | Literal["median"] = Field(
+        "median", description="The width of the kernel; median for the median distance of the tokens' states."
+    )
+    seed: int = Field(0, description="The same seed gives the same choice of tokens.")
 
-    sample: int = 1024
-    dimensions: int = 2
-    sigma: float | Literal["median"] = "median"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.dimensions < 1 or self.sample < self.dimensions + 2:
+    @model_validator(mode="after")
+    def _embeddable(self) -> MKAOptions:
+        if self.sample < self.dimensions + 2:
             raise ComeError(
                 f"{self.sample} tokens cannot be embedded in {self.dimensions} dimensions.",
                 "Give at least 1 dimension, and some hundred tokens.",
             )
-        if self.sigma != "median" and not (isinstance(self.sigma, int | float) and self.sigma > 0):
+        if self.sigma != "median" and not self.sigma > 0:
             raise ComeError(f"A kernel cannot be {self.sigma} wide.", "Give a number above 0, or 'median'.")
+        return self
 
 
 @register(
@@ -82,6 +80,7 @@ class MKAOptions(PassOptions):
     title="MKA",
     paper="Liu et al. 2024, arXiv 2406.16330",
     summary="Merge the last two layers by a weighted sum, again and again; the weights say how alike the layers are.",
+    kind="average",
     options=MKAOptions,
     needs=("forward",),
     stepwise=True,

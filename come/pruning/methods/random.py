@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import random as randomness
-from dataclasses import dataclass
 
+from pydantic import Field
+
+from come.pruning.common import remove
 from come.pruning.forecast import Forecast, Known
-from come.pruning.registry import Task, register
-from come.pruning.removal import remove
+from come.pruning.method import Task
+from come.pruning.options import MethodOptions
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 
-@dataclass(frozen=True)
-class RandomOptions:
-    """Which random choice.
+class RandomOptions(MethodOptions):
+    """Which random choice."""
 
-    Attributes:
-        seed: the same seed removes the same layers.
-    """
-
-    seed: int = 0
+    seed: int = Field(0, description="The same seed gives the same choice.")
 
 
 def chosen(layers: int, target: int, seed: int) -> list[int]:
@@ -37,8 +35,10 @@ def forecast(known: Known, options: RandomOptions) -> Forecast:
     title="Random",
     paper="",
     summary="Remove layers chosen by chance, with a seed.",
+    kind="remove",
     options=RandomOptions,
     cost="Nothing: no text is read.",
+    reference=True,
     forecast=forecast,
 )
 def random(task: Task, options: RandomOptions) -> Result:

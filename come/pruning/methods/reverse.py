@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
 
 from come.errors import ComeError
+from come.pruning.common import remove
 from come.pruning.forecast import Forecast, Known
-from come.pruning.registry import Task, register
-from come.pruning.removal import remove
+from come.pruning.method import Task
+from come.pruning.options import MethodOptions
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 
-@dataclass(frozen=True)
-class ReverseOptions:
-    """Where the removed block ends.
+class ReverseOptions(MethodOptions):
+    """Where the removed block ends."""
 
-    Attributes:
-        keep_last: how many of the very last layers are kept; the paper keeps none.
-    """
+    keep_last: int = Field(0, ge=0, description="How many of the very last layers are kept; the paper keeps none.")
 
-    keep_last: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        if self.keep_last < 0:
-            raise ComeError(f"{self.keep_last} last layers cannot be kept.", "Give keep_last as 0 or more.")
-
-    def check(self, layers: int, target: int) -> None:
+    def check(self, model: Any, layers: int, target: int) -> None:
         """Refuse to keep more layers than are left.
 
         Raises:
@@ -54,6 +48,7 @@ def forecast(known: Known, options: ReverseOptions) -> Forecast:
     title="Reverse order",
     paper="Lu et al. 2024, arXiv 2411.15558",
     summary="Remove the last layers; the paper then fine-tunes the head and the last three that stay, as recovery can.",
+    kind="remove",
     options=ReverseOptions,
     cost="Nothing: no text is read.",
     forecast=forecast,

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
+
+from come.pruning.common import lowest, remove
 from come.pruning.forecast import Forecast, Known, doubts
-from come.pruning.registry import Task, register
-from come.pruning.removal import lowest, remove
+from come.pruning.method import Task
+from come.pruning.options import PassOptions
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 
-@dataclass(frozen=True)
-class ShortGPTOptions:
-    """How block influence is measured.
+class ShortGPTOptions(PassOptions):
+    """How block influence is measured."""
 
-    Attributes:
-        last_state: take the last hidden state "normed" or "raw".
-        batch_size: sequences at a time; about 2,048 tokens by default.
-    """
-
-    last_state: Literal["normed", "raw"] = "normed"
-    batch_size: int | None = None
+    last_state: Literal["normed", "raw"] = Field(
+        "normed", description="The last hidden state with or without the final norm."
+    )
 
 
 def forecast(known: Known, options: ShortGPTOptions) -> Forecast | None:
@@ -39,6 +37,7 @@ def forecast(known: Known, options: ShortGPTOptions) -> Forecast | None:
     title="ShortGPT",
     paper="Men et al. 2024, arXiv 2403.03853",
     summary="Remove the layers of lowest block influence, measured once.",
+    kind="remove",
     options=ShortGPTOptions,
     needs=("forward",),
     cost="One pass over the calibration tokens.",

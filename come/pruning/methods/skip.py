@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from come.pruning.common import remove
 from come.pruning.forecast import Forecast, Known
-from come.pruning.options import NoOptions
-from come.pruning.registry import Task, register
-from come.pruning.removal import remove
+from come.pruning.method import Task
+from come.pruning.options import MethodOptions
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 
-def forecast(known: Known, _options: NoOptions) -> Forecast:
+def forecast(known: Known, _options: MethodOptions) -> Forecast:
     """What lies between the layers kept, whatever the model does."""
     return Forecast(removed=sorted(between(known.layers, known.target_layers)))
 
@@ -19,11 +20,11 @@ def forecast(known: Known, _options: NoOptions) -> Forecast:
     title="Uniform skipping",
     paper="Glavas et al. 2024, arXiv 2410.20022",
     summary="Keep layers at equal distances from the first to the last, and remove those between.",
-    options=NoOptions,
+    kind="remove",
     cost="Nothing: no text is read.",
     forecast=forecast,
 )
-def skip(task: Task, _options: NoOptions) -> Result:
+def skip(task: Task, _options: MethodOptions) -> Result:
     """Remove what lies ``between``."""
     if task.plan.steps:
         return Result(task.current, task.plan)

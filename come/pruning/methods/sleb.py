@@ -18,11 +18,21 @@ from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border, suffix_losses
 from come.models import Bundle
 from come.plan.steps import Remove
+from come.pruning.forecast import Known
+from come.pruning.method import Task
 from come.pruning.options import CachedPassOptions
-from come.pruning.registry import Task, register
+from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
+from come.pruning.schedule import Calibration, Schedule
 from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
+
+
+def work(known: Known, _options: CachedPassOptions, _tokens: Calibration) -> Schedule:
+    """For each removal, the layers above each candidate."""
+    layers, target = known.layers, known.target_layers
+    tried = [(left, (left - 1) / 2) for left in range(layers, target, -1)]
+    return Schedule([float(layers)], known.surplus, candidates=tried)
 
 
 @register(
@@ -30,10 +40,12 @@ from come.transforms.rebuild import with_plan
     title="SLEB",
     paper="Song et al. 2024, arXiv 2402.09025",
     summary="One at a time, remove the layer whose removal raises the calibration loss least.",
+    kind="remove",
     options=CachedPassOptions,
-    needs=("forward",),
+    needs=("forward", "logits"),
     stepwise=True,
     cost="For each removal, half of the layers and the head for every layer that is left out in turn.",
+    work=work,
 )
 def sleb(task: Task, options: CachedPassOptions) -> Result:
     """Remove layers one by one, each that of lowest ``losses_without``, the first on ties."""

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
-from come.pruning.averaging import check_averages_reach
-from come.pruning.collapse import CollapseOptions, Score, Windows, collapse
-from come.pruning.registry import Task, register
+from pydantic import Field
+
+from come.pruning.collapse import CollapseOptions, Score, Windows, collapse, work
+from come.pruning.common import check_averages_reach
+from come.pruning.method import Task
+from come.pruning.registry import register
 from come.pruning.result import Result
 
 
-@dataclass(frozen=True)
 class SLMOptions(CollapseOptions):
-    """Where SLM starts, and how it judges a window (``CollapseOptions``).
+    """Where SLM starts, and how it judges a window (``CollapseOptions``)."""
 
-    Attributes:
-        keep_last: leave the last layer alone, as the published program does.
-    """
-
-    keep_last: bool = True
+    keep_last: bool = Field(True, description="Leaves the very last layer as it is, as the published program does.")
 
 
 @register(
@@ -27,9 +24,11 @@ class SLMOptions(CollapseOptions):
     title="Sliding-layer merging",
     paper="Ding et al. 2025, arXiv 2502.19159",
     summary="Merge windows of layers that grow downwards from the top while the last hidden state stays alike.",
+    kind="average",
     options=SLMOptions,
     needs=("forward",),
     cost="Some hundred times the layers above a window, on the first 10 calibration sequences cut to 128 tokens.",
+    work=work,
 )
 def slm(task: Task, options: SLMOptions) -> Result:
     """Merge windows that grow from the top, by the largest threshold that reaches the target."""

@@ -7,9 +7,9 @@ to make of what enters the block what leaves it.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 
 from come.errors import ComeError
 from come.events import Event, OnProgress, emit
@@ -18,26 +18,38 @@ from come.measurement.measure import measure
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Remove
-from come.pruning.registry import Task, register
+from come.pruning.forecast import Known
+from come.pruning.method import Task
+from come.pruning.options import PassOptions
+from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
+from come.pruning.schedule import Calibration, Schedule
 from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
+from come.training.losses import Loss
 from come.training.states import StateStore, advance, embed
-from come.training.trainer import Point, held_out_sequences
+from come.training.trainer import BACK, Point, held_out_sequences, tokens_taken
 from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
 
 
-@dataclass(frozen=True)
-class StreamlineOptions(LayerOptions):
-    """How the light layer is trained (``LayerOptions``).
+class StreamlineOptions(PassOptions, LayerOptions):
+    """How the light layer is trained (``LayerOptions``), and the measuring pass is made."""
 
-    Attributes:
-        loss: "plain-mse" as in the paper, or another.
-        batch_size: sequences at a time in the measuring pass; about 2,048 tokens by default.
-    """
+    loss: Loss = Field(
+        "plain-mse", description="What the layer's output is held to the block's by; the paper's is plain-mse."
+    )
 
-    loss: str = "plain-mse"
-    batch_size: int | None = None
+
+def work(known: Known, options: StreamlineOptions, tokens: Calibration) -> Schedule:
+    """Up to and through the block, which lies in the middle where nothing is known; then one layer is trained."""
+    clock = options.minutes is not None
+    return Schedule(
+        [float(known.layers)],
+        unmeasured=(known.layers + known.surplus + 1) / 2,
+        trained=(0.0, 0) if clock else (float(BACK), tokens_taken(options, tokens.n_tokens, tokens.seq_len)),
+        seconds=60 * options.minutes if options.minutes is not None else 0.0,
+        similarity=("cosine",),
+    )
 
 
 @register(
@@ -45,9 +57,11 @@ class StreamlineOptions(LayerOptions):
     title="LLM-Streamline",
     paper="Chen et al. 2024, arXiv 2403.19135",
     summary="Replace the block of layers that changes its input least by one layer trained to do what the block did.",
+    kind="train",
     options=StreamlineOptions,
     needs=("forward", "training"),
     cost="One pass over the calibration tokens, one up to the block, and one layer trained on its states.",
+    work=work,
 )
 def streamline(task: Task, options: StreamlineOptions) -> Result:
     """Remove all layers of a block but its first, and train that one."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,29 +18,27 @@ from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border, states_at
 from come.models import Bundle
+from come.pruning.common import lowest, remove
+from come.pruning.forecast import Known
 from come.pruning.gradients import gradient_of_the_head, in_float32
-from come.pruning.methods.magnitude import check_candidates, linear_paths, removable
+from come.pruning.method import Task
+from come.pruning.methods.magnitude import MagnitudeOptions, linear_paths, removable
 from come.pruning.options import CachedPassOptions
-from come.pruning.registry import Task, register
-from come.pruning.removal import lowest, remove
+from come.pruning.registry import register
 from come.pruning.result import Result
+from come.pruning.schedule import Calibration, Schedule
+from come.training.trainer import BACK
 
 
-@dataclass(frozen=True)
-class TaylorOptions(CachedPassOptions):
-    """Which layers may go, and how passes are made.
+class TaylorOptions(MagnitudeOptions, CachedPassOptions):
+    """Which layers may go, and how passes are made."""
 
-    Attributes:
-        batch_size: sequences at a time; about 2,048 tokens by default.
-        memory_budget: bytes for hidden states at layer borders; a quarter of the free memory by default.
-        plus: keep the first four and the last two layers, which is the paper's Taylor+; without it any layer may go.
-    """
 
-    plus: bool = True
-
-    def check(self, layers: int, target: int) -> None:
-        """Refuse to remove more layers than may go; see ``check_candidates``."""
-        check_candidates(self.plus, layers, target)
+def work(known: Known, _options: TaylorOptions, tokens: Calibration) -> Schedule:
+    """Up; then each layer again, and back through it and its weights."""
+    layers = known.layers
+    again = layers * (tokens.stride - 1) / 2  # what enters a layer is run from the nearest border kept
+    return Schedule(unmeasured=(1 + BACK) * layers + again, in_float32=float(BACK * layers), heads=BACK)
 
 
 @register(
@@ -49,9 +46,11 @@ class TaylorOptions(CachedPassOptions):
     title="Taylor",
     paper="Kim et al. 2024, arXiv 2402.02834",
     summary="Remove the layers of lowest sum of abs(w * dL/dw), by default of those in the middle.",
+    kind="remove",
     options=TaylorOptions,
-    needs=("gradients",),
+    needs=("logits", "gradients"),
     cost="Two passes forwards and one backwards over the calibration tokens; the gradients of one layer in memory.",
+    work=work,
 )
 def taylor(task: Task, options: TaylorOptions) -> Result:
     """Remove the layers of lowest ``saliences``, the first on ties."""

@@ -10,7 +10,7 @@ from come.plan.steps import Average, Concatenate, Step
 from come.pruning.allocate import check_ratio
 from come.pruning.by_hand import removal
 from come.pruning.draft import steps_by_hand
-from come.pruning.select import check_dropped, check_windows
+from come.pruning.windows import check_dropped, check_windows
 from come.serving.whatif.question import Question
 from come.transforms.compatible import check_mixable, note_for_window
 from come.transforms.rebuild import base_of

@@ -1,9 +1,10 @@
-"""Which window of layers to merge next, and whether a choice by hand makes sense."""
+"""Windows of layers: how long they are, which to merge next, and whether a choice by hand makes sense."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +17,36 @@ Window = tuple[int, int]
 def window_size(span: int, layers: int, target_layers: int) -> int:
     """How many layers the next window takes: ``span``, or what is still to go plus one where that is less."""
     return min(span, layers - target_layers + 1)
+
+
+def window_sizes(layers: int, target_layers: int, span: int) -> list[int]:
+    """How many layers each window takes, to the target."""
+    sizes = []
+    while layers > target_layers:
+        sizes.append(window_size(span, layers, target_layers))
+        layers -= sizes[-1] - 1
+    return sizes
+
+
+def merges_a_pass(layers: int, target_layers: int, span: int, passes: int | None) -> int:
+    """How many windows are merged after one measuring pass.
+
+    Raises:
+        ComeError: there are more passes than merges, or none.
+    """
+    merges = len(window_sizes(layers, target_layers, span))
+    if passes is None:
+        return 1
+    if not 1 <= passes <= merges:
+        raise ComeError(
+            f"{passes} measuring passes do not fit {merges} merges.", f"Give a number from 1 to {merges}, or none."
+        )
+    return math.ceil(merges / passes)
+
+
+def merged_away(windows: Iterable[Window]) -> int:
+    """How many layers fewer there are once windows are merged."""
+    return sum(last - first for first, last in windows)
 
 
 def choose(skip_influence: Tensor, size: int, merged: Sequence[bool], no_repeat: bool) -> Window:

@@ -1,0 +1,150 @@
+"""The work of a method, told before it runs: layers run, candidates scored, layers merged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import isnan
+
+from come.pruning.draft import draft
+from come.pruning.forecast import Known
+from come.pruning.options import SelectionOptions
+from come.pruning.windows import merges_a_pass, window_sizes
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The calibration tokens, and what is kept of them.
+
+    Attributes:
+        n_tokens: how many, all in whole sequences.
+        seq_len: tokens in a sequence.
+        stride: every which border of the hidden states is kept (``HiddenStateCache``).
+    """
+
+    n_tokens: int
+    seq_len: int
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a method runs over the calibration tokens.
+
+    Attributes:
+        passes: for each measuring pass, how many layers it runs.
+        merges: how many merges are made, of ``span`` layers each.
+        candidates: for each merge with a search, (candidates, layers run for each).
+        candidate_tokens: over how many tokens candidates are run; None for all.
+        refits: how many merged layers are refitted, and ``refit_layers``: how many layers that runs again.
+        unmeasured: how many layers are run over all tokens and only run; the way back through one counts as more.
+        in_float32: how many of these are run in float32, whatever the model's dtype.
+        heads: how often the head is run over all tokens, counted likewise.
+        trained: layers run to train one, and over how many tokens; ``seconds``: or how long it is trained.
+        products: floating-point operations in float32 beside all that.
+        similarity: the kinds of matrices that the passes make (``come.measure``).
+        analysed: whether an analysis tells where windows are likely to lie.
+        guessed: whether how many candidates there are depends on what they show, so that this is a guess.
+    """
+
+    passes: list[float] = field(default_factory=list)
+    merges: int = 0
+    span: int = 2
+    candidates: list[tuple[int, float]] = field(default_factory=list)
+    candidate_tokens: int | None = None
+    refits: int = 0
+    refit_layers: float = 0.0
+    unmeasured: float = 0.0
+    in_float32: float = 0.0
+    heads: float = 0.0
+    trained: tuple[float, int] = (0.0, 0)
+    seconds: float = 0.0
+    products: float = 0.0
+    similarity: tuple[str, ...] = ()
+    analysed: bool = False
+    guessed: bool = False
+
+
+def merging_schedule(
+    known: Known, options: SelectionOptions, tokens: Calibration, *, passes: int | None = None, tried: int = 0
+) -> Schedule:
+    """The schedule of a method that merges windows.
+
+    Where windows will lie is told by an analysis. Without one they are taken to be spread evenly, so that the lowest
+    of k windows starts at 1/(k+1) of the depth and a pass after a single merge runs half of the layers.
+
+    Args:
+        known: the model, the target, and an analysis if there is one.
+        options: how windows are chosen, or which they are.
+        tokens: the calibration tokens.
+        passes: over how many measuring passes the merges are spread; None for one before every merge.
+        tried: how many candidates are scored for each merge.
+    """
+    if options.windows is not None:
+        return _by_hand(known, options, tried)
+    sizes = window_sizes(known.layers, known.target_layers, options.span)
+    at_once = merges_a_pass(known.layers, known.target_layers, options.span, passes)
+    likely = _likely_windows(known, options)
+    longest, stride = max(sizes), tokens.stride
+    runs, candidates = [], []
+    layers, first, done = known.layers, 0.0, 0
+    while done < len(sizes):
+        taken = sizes[done : done + at_once]
+        # Borders that are not kept are run again, from the nearest below the first pair of borders that is new.
+        again = (stride - 1) / 2 + (longest - 1) * (1 - 1 / stride)
+        runs.append(layers - first + min(first, again))
+        expected = (likely or [])[done : done + at_once]
+        # Below a window that is merged later, as many layers are gone as earlier ones took.
+        gone = [
+            sum(size - 1 for size, lower in zip(sizes, (likely or [])[:done], strict=False) if lower < at)
+            for at in expected
+        ]
+        first = min((at - less for at, less in zip(expected, gone, strict=True)), default=layers / (len(taken) + 1))
+        if tried:
+            below = min(first, (stride - 1) / 2)
+            candidates += [(tried, layers - first - 1 + below)] * len(taken)
+        layers -= sum(size - 1 for size in taken)
+        done += len(taken)
+    return Schedule(
+        runs,
+        len(sizes),
+        options.span,
+        candidates,
+        refits=len(sizes) if options.refit else 0,
+        # After the first merge of a pass, no border is at hand for what enters a window and what it gave.
+        refit_layers=_refit_layers(known, options, len(sizes) - len(runs), len(sizes) / len(runs)),
+        analysed=likely is not None,
+    )
+
+
+def _by_hand(known: Known, options: SelectionOptions, tried: int) -> Schedule:
+    """One pass for any number of windows; candidates run the whole model, as no border is kept."""
+    windows, layers, candidates = options.windows or [], known.layers, []
+    for first, last in windows:
+        if tried:
+            candidates.append((tried, float(layers - 1)))
+        layers -= last - first
+    return Schedule(
+        [float(known.layers)] if windows else [],
+        len(windows),
+        options.span,
+        candidates,
+        refits=len(windows) if options.refit else 0,
+        refit_layers=_refit_layers(known, options, len(windows), len(windows)),
+    )
+
+
+def _refit_layers(known: Known, options: SelectionOptions, again: int, a_pass: float) -> float:
+    """The layers that ``again`` refits run once more: their windows, and what lies between (spread evenly)."""
+    return again * (options.span + known.layers / (a_pass + 1)) if options.refit else 0.0
+
+
+def _likely_windows(known: Known, options: SelectionOptions) -> list[int] | None:
+    """The first layers of the windows that an analysis lets expect, likeliest first; None where it says nothing."""
+    if known.measurement is None or known.measurement.layers != known.layers:
+        return None
+    windows = draft(
+        known.measurement, known.target_layers, span=options.span, no_repeat=options.no_repeat, model=known.model
+    )
+    return [
+        window.first for window in sorted(windows, key=lambda each: (isnan(each.skip_influence), each.skip_influence))
+    ]
