@@ -17,7 +17,7 @@ from benchmarks.timing import bundled, in_turn, markdown, ratio
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.recovery.vocabulary import VocabularyLoss, head_gradients
-from come.recovery.whole_model import Teacher, WholeModel, WholeOptions, normed_states
+from come.recovery.whole_model import Teacher, WholeModel, WholeModelOptions, normed_states
 from come.training.layer_job import LayerJob, LayerOptions, LayerProblem, calls_for
 from come.training.precision import Precision, arithmetic
 from come.training.states import StateStore, advance, embed
@@ -105,7 +105,7 @@ def _products(bundle: Bundle, precision: Precision) -> tuple[Callable[[], None],
 
 def _end_to_end(bundle: Bundle, tokens: torch.Tensor, precision: Precision, rounds: int) -> tuple[str | float, ...]:
     """A step of logit distillation of the whole model, and its parts by themselves."""
-    options = WholeOptions(precision=precision, batch_tokens=BATCH_TOKENS)
+    options = WholeModelOptions(precision=precision, batch_tokens=BATCH_TOKENS)
     untouched = embedding_names(bundle)
     student, parameters = own_bundle(bundle, lambda name: name not in untouched)
     last = len(tokens) - 1

@@ -31,6 +31,7 @@ def memory_request(
     if merging is not None:
         gone = facts.layers - layers
         merges = len(merging.windows) if merging.windows is not None else -(-gone // (merging.span - 1))
+    refits = any(work.refitted for work in recovery_work(config, facts.layers, layers))
     needs = method.needs if method is not None else ()
     refits = any(work.refitted for work in recovery_work(config, facts.layers, layers))
     own = options.batch_size if isinstance(options, PassOptions) else None

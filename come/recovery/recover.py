@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -165,7 +164,7 @@ def _identity(
     bundle: Bundle, teacher: Bundle, tokens: Tensor, plan: Plan, chosen: list[tuple[Way, Any]]
 ) -> dict[str, str]:
     """What must be the same for a killed run to be gone on with."""
-    asked = [(way.name, dataclasses.asdict(options)) for way, options in chosen]
+    asked = [(way.name, options.model_dump()) for way, options in chosen]
     return {
         "student": bundle.fingerprint,
         "teacher": teacher.fingerprint,

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from come.errors import ComeError
-from come.options import options_of
+from come.options import Options, parse_options, unknown_option
 from come.recovery.way import Recovered, RecoverTask, RecoverySize, Way, Work
 
 FOLDER = "come.recovery.ways"
@@ -24,7 +24,7 @@ def register(
     summary: str,
     cost: str,
     order: int,
-    options: type,
+    options: type[Options],
     work: Callable[[RecoverySize, Any], Work],
     default: bool = False,
 ) -> Callable[[Callable[[RecoverTask, Any], Recovered]], Callable[[RecoverTask, Any], Recovered]]:
@@ -77,8 +77,8 @@ def parse(how: str | Sequence[str], options: Mapping[str, Any]) -> list[tuple[Wa
     if not names:
         raise ComeError("No way to recover was named.", f"Choose from {', '.join(known)}.")
     chosen = [known[name] for name in names]
-    _check_options(chosen, options)
-    return [(way, options_of(way.options, _options_of(way, options), way.name)) for way in chosen]
+    _check_names(chosen, options)
+    return [(way, parse_options(way.options, _options_of(way, options), way.name, "recovery")) for way in chosen]
 
 
 def _options_of(way: Way, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,15 +87,12 @@ def _options_of(way: Way, options: Mapping[str, Any]) -> dict[str, Any]:
     return common | own
 
 
-def _check_options(chosen: list[Way], options: Mapping[str, Any]) -> None:
-    known = {name for way in chosen for own in way.option_names for name in (own, f"{way.name}.{own}")}
+def _check_names(chosen: list[Way], options: Mapping[str, Any]) -> None:
+    plain = {own for way in chosen for own in way.option_names}
+    of_one = {f"{way.name}.{own}" for way in chosen for own in way.option_names}
+    whose = (
+        f"{' and '.join(way.name for way in chosen)} have" if len(chosen) > 1 else f"The recovery {chosen[0].name} has"
+    )
     for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=2)
-            plain = sorted(each for each in known if "." not in each)
-            raise ComeError(
-                f"{' and '.join(way.name for way in chosen)} have no option {name!r}."
-                if len(chosen) > 1
-                else f"The recovery {chosen[0].name} has no option {name!r}.",
-                f"Did you mean {' or '.join(near)}?" if near else f"The options: {', '.join(plain)}.",
-            )
+        if name not in plain | of_one:
+            raise unknown_option(name, sorted(of_one if "." in name else plain), whose)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from come.events import Event, OnProgress
 from come.models import Bundle
+from come.options import Options
 from come.plan.spans import Span
 from come.training.trainer import TrainOptions
 
@@ -127,7 +127,7 @@ class Way:
         cost: what it costs, in a sentence.
         order: its place among the ways where several follow one another; the lowest comes first.
         default: whether "default" holds it.
-        options: the dataclass of its options; its field names are the options, its defaults the defaults.
+        options: the model of its options.
         work: tells, from a RecoverySize and the options, what it will run.
         function: takes a RecoverTask and the options.
     """
@@ -139,15 +139,15 @@ class Way:
     cost: str
     order: int
     default: bool
-    options: type
+    options: type[Options]
     work: Callable[[RecoverySize, Any], Work] = field(repr=False)
     function: Callable[[RecoverTask, Any], Recovered] = field(repr=False)
 
     def defaults(self) -> dict[str, Any]:
         """Every option with its default."""
-        return dataclasses.asdict(self.options())
+        return self.options().model_dump()
 
     @property
     def option_names(self) -> list[str]:
         """The names of its options."""
-        return [each.name for each in dataclasses.fields(self.options)]
+        return list(self.options.model_fields)

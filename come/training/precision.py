@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def arithmetic(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

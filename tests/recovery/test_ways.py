@@ -24,15 +24,15 @@ from tests.tiny import tiny_folder
 TOY = '''
 """Halving: the final norm is made half as strong."""
 
-from dataclasses import dataclass
+from pydantic import Field
 
+from come.options import Options
 from come.recovery.registry import register
 from come.recovery.way import Recovered, RecoverTask, Work
 
 
-@dataclass(frozen=True)
-class HalveOptions:
-    by: float = 2.0
+class HalveOptions(Options):
+    by: float = Field(2.0, gt=0, description="What the weights are divided by.")
 
 
 @register(

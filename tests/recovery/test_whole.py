@@ -12,7 +12,7 @@ import come
 from come.models.bundle import weights_hash
 from come.recovery.recover import recover
 from come.recovery.vocabulary import VocabularyLoss
-from come.recovery.whole_model import WholeModel, WholeOptions
+from come.recovery.whole_model import WholeModel, WholeModelOptions
 from come.training.student import own_bundle
 from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights
 from tests.tiny import CASES, tiny_bundle
@@ -77,7 +77,7 @@ def test_saving_memory_changes_no_gradient(precision: Any, changes: dict[str, An
     found = []
     for each in ({}, changes):
         student, parameters = own_bundle(bundle, lambda name: True)
-        options = WholeOptions(precision=precision, **each)
+        options = WholeModelOptions(precision=precision, **each)
         problem = WholeModel(student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), options)
         loss = problem.gradients(torch.arange(6))
         found.append((loss, {name: parameter.grad for name, parameter in parameters.items()}))
@@ -89,7 +89,9 @@ def test_saving_memory_changes_no_gradient(precision: Any, changes: dict[str, An
 def test_gradients_are_those_of_the_model_itself() -> None:
     bundle = tiny_bundle()
     student, parameters = own_bundle(bundle, lambda name: True)
-    problem = WholeModel(student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), WholeOptions(precision="float32"))
+    problem = WholeModel(
+        student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), WholeModelOptions(precision="float32")
+    )
     loss = problem.gradients(torch.arange(4))
     expected = bundle.model(TOKENS[:4], labels=TOKENS[:4]).loss
     expected.backward()
