@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 import json
@@ -89,7 +88,7 @@ class Option:
 def options_in(kind: type[Options]) -> dict[str, Option]:
     """The options of a model, by name, in its order."""
     found = {}
-    for name, field in _model_of(kind).model_fields.items():
+    for name, field in kind.model_fields.items():
         limits: dict[str, Any] = {}
         for limit in field.metadata:
             match limit:
@@ -179,7 +178,7 @@ def takes(hint: Any, several: bool = False) -> str:
 @functools.cache
 def _apart(kind: type[Options]) -> type[Options]:
     """A model of the same options without what must hold between them."""
-    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in _model_of(kind).model_fields.items()}
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in kind.model_fields.items()}
     return create_model(kind.__name__, __base__=Options, **fields)
 
 
@@ -202,18 +201,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str | bytes):
         raise TypeError(value)
     return list(value)
-
-
-def options_of(kind: Any, values: Mapping[str, Any], owner: str) -> Any:
-    """``parse_options`` of options that may be a dataclass still."""
-    parsed = parse_options(_model_of(kind), values, owner, "recovery")
-    return parsed if isinstance(parsed, kind) else kind(**{name: getattr(parsed, name) for name in values})
-
-
-@functools.cache
-def _model_of(kind: Any) -> Any:
-    if issubclass(kind, Options):
-        return kind
-    hints = typing.get_type_hints(kind)
-    fields: Any = {each.name: (hints[each.name], each.default) for each in dataclasses.fields(kind)}
-    return create_model(kind.__name__, __base__=Options, **fields)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from come.errors import ComeError
 from come.measurement.layer_runner import LayerRunner
 
 CHUNK = {"cpu": 128, "cuda": 1024}  # tokens whose logits are held at once; on a CPU, as many as its cache holds
@@ -35,15 +34,6 @@ class VocabularyLoss:
     text: float = 0.0
     temperature: float = 1.0
     top_k: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        if self.temperature <= 0:
-            raise ComeError(f"A temperature of {self.temperature:g} makes no sense.", "Give a number above 0.")
-        if self.top_k is not None and self.top_k < 1:
-            raise ComeError(f"A top_k of {self.top_k} makes no sense.", "Give 1 or more, or none for all tokens.")
-        if self.teacher < 0 or self.text < 0 or self.teacher + self.text == 0:
-            raise ComeError("The weights of the losses make no sense.", "Give 0 or more, and not 0 for all.")
 
     def sums(self, logits: Tensor, taught: Tensor | None, targets: Tensor, tokens: int, predicted: int) -> Tensor:
         """A chunk's part of the loss.

@@ -4,47 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
-from come.recovery.registry import Recovered, RecoverTask
 from come.recovery.vocabulary import VocabularyLoss, head_gradients, head_loss
-from come.training.attention import blockwise_attention
+from come.recovery.way import Recovered, RecoverTask
 from come.training.precision import arithmetic
 from come.training.states import StateStore
 from come.training.trainer import Outcome, Point, TrainOptions, held_out_sequences, sequences_a_batch, train
 
 
-@dataclass(frozen=True)
-class WholeOptions(TrainOptions):
-    """How a whole model is trained (``TrainOptions``).
+class WholeModelOptions(TrainOptions):
+    """How a whole model is trained (``TrainOptions``, with checks that cost less of the time)."""
 
-    Attributes:
-        held_out_tokens: how many tokens, an eighth of all at most, only decide which weights are the best.
-        check_every: after how many steps those are asked.
-        micro_tokens: how many tokens of a step go through the model at once; all by default.
-        gradient_checkpointing: keep only what enters each layer and run it again on the way back: less memory, a
-            third more time.
-    """
-
-    held_out_tokens: int = 2048
-    check_every: int = 16
-    micro_tokens: int | None = None
-    gradient_checkpointing: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.micro_tokens is not None and self.micro_tokens < 1:
-            raise ComeError(f"micro_tokens of {self.micro_tokens} make no sense.", "Give 1 or more.")
+    held_out_tokens: int = Field(
+        2048, ge=1, description="How many tokens, an eighth of all at most, only decide which weights are the best."
+    )
+    check_every: int = Field(16, ge=1, description="After how many steps the held-out tokens are asked.")
+    micro_tokens: int | None = Field(
+        None, ge=1, description="How many tokens of a step go through the model at once; empty for all."
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Keeps only what enters each layer and runs it again on the way back: less memory, a third more "
+        "time.",
+    )
 
 
 class Teacher:
@@ -54,7 +44,7 @@ class Teacher:
     """
 
     def __init__(
-        self, bundle: Bundle, tokens: Tensor, options: WholeOptions, first_kept: int, shelf: StateStore
+        self, bundle: Bundle, tokens: Tensor, options: WholeModelOptions, first_kept: int, shelf: StateStore
     ) -> None:
         self.runner, self.tokens, self.options = LayerRunner(bundle), tokens, options
         self.device = bundle.model.device
@@ -95,7 +85,7 @@ class WholeModel:
         teacher: Teacher | None,
         tokens: Tensor,
         loss: VocabularyLoss,
-        options: WholeOptions,
+        options: WholeModelOptions,
     ) -> None:
         self.runner, self.parameters, self.teacher = LayerRunner(student), parameters, teacher
         self.tokens, self.loss, self.options = tokens, loss, options
@@ -137,7 +127,7 @@ def train_whole(
     student: Bundle,
     parameters: dict[str, nn.Parameter],
     loss: VocabularyLoss,
-    options: WholeOptions,
+    options: WholeModelOptions,
     name: str,
 ) -> Outcome:
     """Train some parameters of a model of one's own, in place.
@@ -166,7 +156,7 @@ def train_whole(
         )
 
 
-def _first_to_keep(tokens: Tensor, options: WholeOptions) -> int:
+def _first_to_keep(tokens: Tensor, options: WholeModelOptions) -> int:
     """From which sequence on the teacher's states are kept: those held out, or all where steps take them again."""
     held_out = held_out_sequences(tokens, options)
     sequences = len(tokens) - held_out
@@ -190,10 +180,9 @@ def new_values(parameters: dict[str, nn.Parameter], outcome: Outcome) -> Recover
 def normed_states(runner: LayerRunner, tokens: Tensor, recompute: bool = False) -> Tensor:
     """The states after the final norm, (sequences, tokens, hidden_size)."""
     hidden_states = runner.enter(tokens)
-    again = nullcontext(), blockwise_attention(hidden_states.device)  # autocast is there again by itself
     for layer in range(len(runner)):
         if recompute and torch.is_grad_enabled():
-            hidden_states = recomputed(runner.run, layer, hidden_states, use_reentrant=False, context_fn=lambda: again)
+            hidden_states = recomputed(runner.run, layer, hidden_states, use_reentrant=False)
         else:
             hidden_states = runner.run(layer, hidden_states)
     return runner.norm(hidden_states)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from come.errors import ComeError
 from come.measurement.layer_runner import Call, LayerRunner
 from come.models import Family
-from come.training.losses import loss_named
+from come.training.losses import LOSSES, Loss
 from come.training.low_rank import add_low_rank, folded
 from come.training.precision import arithmetic
 from come.training.states import States
@@ -22,32 +22,21 @@ from come.training.student import keep_silenced, own
 from come.training.trainer import Outcome, Report, TrainOptions, held_out_sequences, sequences_a_batch, train
 
 
-@dataclass(frozen=True)
 class LayerOptions(TrainOptions):
-    """How a layer is trained (``TrainOptions``), and on what loss.
+    """How a layer is trained, and on what loss."""
 
-    Attributes:
-        lr: the highest learning rate.
-        loss: "kl" of softmaxes over the hidden dimension, normalised "mse", "cosine", or "plain-mse".
-        rank: train low-rank additions (LoRA) of that rank instead of the weights themselves.
-        alpha: LoRA's scale, as a multiple of the rank.
-        threads: CPU threads a layer; the results of two runs are the same bits where it is the same.
-    """
-
-    lr: float = 3e-4
-    loss: str = "mse"
-    rank: int | None = None
-    alpha: float = 2.0
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        loss_named(self.loss)
-        for name in ("rank", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ComeError(f"A {name} of {value} makes no sense.", "Give 1 or more.")
+    loss: Loss = Field(
+        "mse",
+        description="What the layer's output is held to the original's by: the squared difference as a share of the "
+        "target's square (mse) or plainly, the cosine, or KL of softmaxes over the channels.",
+    )
+    rank: int | None = Field(
+        None, ge=1, description="Train low-rank additions (LoRA) of that rank instead of the weights; empty for these."
+    )
+    alpha: float = Field(2.0, description="LoRA's scale, as a multiple of the rank.")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads a layer; where it is the same, two runs give the same bits."
+    )
 
 
 @dataclass
@@ -102,7 +91,7 @@ class LayerProblem:
 
     def __init__(self, job: LayerJob) -> None:
         rank, family = job.options.rank, job.family
-        self.job, self.loss = job, loss_named(job.options.loss)
+        self.job, self.loss = job, LOSSES[job.options.loss]
         self.module, self.parameters = own(job.module, lambda name: rank is None)
         if rank is None:
             keep_silenced(self.module, family, self.parameters.values())

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from come.errors import ComeError
 
 TINY = 1e-12
 
@@ -35,23 +34,13 @@ def plain_mse(made: Tensor, wanted: Tensor) -> Tensor:
     return (made.float() - wanted.float()).square().mean()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+Loss = Literal["kl", "mse", "cosine", "plain-mse"]
+LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "kl": kl,
     "mse": mse,
     "cosine": cosine,
     "plain-mse": plain_mse,
 }
-
-
-def loss_named(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of that name.
-
-    Raises:
-        ComeError: there is none.
-    """
-    if name not in LOSSES:
-        raise ComeError(f"There is no loss {name!r}.", f"Choose from {', '.join(LOSSES)}.")
-    return LOSSES[name]
 
 
 def mean_over(loss: Callable[[Tensor, Tensor], Tensor], pairs: list[tuple[Tensor, Tensor]]) -> float:

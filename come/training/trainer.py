@@ -15,66 +15,52 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from come.errors import ComeError
-from come.training.precision import PRECISIONS, Precision
+from come.options import Options
+from come.training.precision import Precision
 from come.training.resume import keep, restore
 
 BETAS = (0.9, 0.95)
+BACK = 3  # what a step's forward and backward take, in forwards
 DIVERGED = 3.0  # times the held-out loss at the start
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """How anything is trained.
+class TrainOptions(Options):
+    """How anything is trained."""
 
-    Attributes:
-        lr: the highest learning rate.
-        steps: how many steps; as many as take every token once by default.
-        minutes: train about so long instead, whatever the steps; a few steps are timed first.
-        batch_tokens: tokens a step.
-        warmup: the share of the steps in which the learning rate rises; it falls by a cosine after.
-        weight_decay: AdamW's.
-        clip: the largest norm of a gradient.
-        held_out_tokens: how many tokens, an eighth of all at most, only decide which weights are the best.
-        check_every: after how many steps those are asked.
-        patience: stop after so many checks without a better one; by default go on to the end and keep the best.
-        precision: of matrix products: "float32", "bfloat16", or "auto" for bfloat16 where the device is quick at it.
-        seed: of the order of the batches.
-        checkpoint_minutes: how often a state is written, where there is a folder for it.
-        memory_budget: bytes for hidden states; a quarter of the free memory by default.
-    """
-
-    lr: float = 3e-4
-    steps: int | None = None
-    minutes: float | None = None
-    batch_tokens: int = 2048
-    warmup: float = 0.1
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    held_out_tokens: int = 4096
-    check_every: int = 8
-    patience: int | None = None
-    precision: Precision = "auto"
-    seed: int = 0
-    checkpoint_minutes: float = 3.0
-    memory_budget: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        positive = ("lr", "batch_tokens", "clip", "held_out_tokens", "check_every")
-        maybe = ("steps", "minutes", "patience")
-        for name in (*positive, *maybe):
-            value = getattr(self, name)
-            if not (value is None and name in maybe) and not value > 0:
-                raise ComeError(f"A {name} of {value} makes no sense.", "Give a number above 0.")
-        if not 0 <= self.warmup <= 1:
-            raise ComeError(f"A warmup of {self.warmup:g} makes no sense.", "Give a share from 0 to 1.")
-        if self.weight_decay < 0 or self.checkpoint_minutes < 0:
-            raise ComeError("weight_decay and checkpoint_minutes cannot be negative.", "Give 0 or more.")
-        if self.precision not in PRECISIONS:
-            raise ComeError(f"There is no precision {self.precision!r}.", f"Choose from {', '.join(PRECISIONS)}.")
+    lr: float = Field(3e-4, gt=0, description="The highest learning rate.")
+    steps: int | None = Field(None, ge=1, description="How many steps; empty for as many as take every token once.")
+    minutes: float | None = Field(
+        None, gt=0, description="Train about so long instead, whatever the steps; a few steps are timed first."
+    )
+    batch_tokens: int = Field(2048, ge=1, description="Tokens a step.")
+    warmup: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="The share of the steps in which the learning rate rises; it falls by a cosine after.",
+    )
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of the weights.")
+    clip: float = Field(1.0, gt=0, description="The largest norm of a gradient; longer ones are shortened to it.")
+    held_out_tokens: int = Field(
+        4096, ge=1, description="How many tokens, an eighth of all at most, only decide which weights are the best."
+    )
+    check_every: int = Field(8, ge=1, description="After how many steps the held-out tokens are asked.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many checks without a better one; empty to go on to the end."
+    )
+    precision: Precision = Field(
+        "auto", description="Of matrix products; auto is bfloat16 where the device is quick at it."
+    )
+    seed: int = Field(0, description="Of the order of the batches.")
+    checkpoint_minutes: float = Field(
+        3.0, ge=0, description="How often a state is written that a killed run goes on from."
+    )
+    memory_budget: int | None = Field(
+        None, ge=0, description="Bytes for hidden states; empty for a quarter of the free memory."
+    )
 
 
 class Problem(Protocol):

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from come.errors import ComeError
@@ -23,33 +24,32 @@ from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import states_at
 from come.models import Bundle
-from come.transforms.residual import POWER, NormalEquations, StateBatches, TokenWeight, observed, squares, token_weights
+from come.options import Options
+from come.transforms.residual import NormalEquations, StateBatches, TokenWeight, observed, squares, token_weights
 from come.transforms.ridge import best_strength, solve
 
 
-@dataclass(frozen=True)
-class RefitRules:
-    """How a refit is done.
+class RefitRules(Options):
+    """How a refit is done."""
 
-    Attributes:
-        maps: refit the map that the "ffn" ends with, or that of the attention before it ("both").
-        token_weight: weigh a token by 1 / its target's "norm", by the "squared-norm", or "none". Without weights a
-            few massive activations own the fit.
-        strengths: what the ridge is chosen from on held-out tokens, as a share of the mean diagonal of the sums.
-    """
+    maps: Literal["ffn", "both"] = Field(
+        "ffn", description="Refit the map that the FFN ends with, or that of the attention before it too (both)."
+    )
+    token_weight: TokenWeight = Field(
+        "norm",
+        description="Weigh a token by 1 over its target's norm, by its square, or all alike (none). Without weights "
+        "a few massive activations own the fit.",
+    )
+    strengths: tuple[float, ...] = Field(
+        (1e-3, 1e-2, 1e-1),
+        description="What the ridge is chosen from on held-out tokens, as a share of the mean diagonal of the sums.",
+    )
 
-    maps: Literal["ffn", "both"] = "ffn"
-    token_weight: TokenWeight = "norm"
-    strengths: Sequence[float] = (1e-3, 1e-2, 1e-1)
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        if self.maps not in ("ffn", "both"):
-            raise ComeError(f"There are no maps {self.maps!r} to refit.", "Choose 'ffn' or 'both'.")
-        if self.token_weight not in POWER:
-            raise ComeError(f"There is no token weight {self.token_weight!r}.", f"Choose from {', '.join(POWER)}.")
+    @model_validator(mode="after")
+    def _some_above_zero(self) -> Self:
         if not self.strengths or any(strength <= 0 for strength in self.strengths):
             raise ComeError("A refit needs ridge strengths above 0.", "Give a short list, such as 0.001, 0.01, 0.1.")
+        return self
 
 
 @dataclass(frozen=True)

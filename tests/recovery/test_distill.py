@@ -180,7 +180,7 @@ def test_it_stops_early_when_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [({"loss": "mae"}, "no loss"), ({"rank": 0}, "rank"), ({"workers": 0}, "workers")]
+    ("values", "words"), [({"loss": "mae"}, "loss of distill-mp"), ({"rank": 0}, "rank"), ({"workers": 0}, "workers")]
 )
 def test_options_that_make_no_sense(values: dict[str, Any], words: str) -> None:
     student, teacher = merged()

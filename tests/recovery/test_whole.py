@@ -12,7 +12,7 @@ import come
 from come.models.bundle import weights_hash
 from come.recovery.recover import recover
 from come.recovery.vocabulary import VocabularyLoss
-from come.recovery.whole_model import WholeModel, WholeOptions
+from come.recovery.whole_model import WholeModel, WholeModelOptions
 from come.training.student import own_bundle
 from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights
 from tests.tiny import CASES, tiny_bundle
@@ -64,13 +64,20 @@ def test_options_of_logits(options: dict[str, Any]) -> None:
     assert head is result.bundle.model.model.embed_tokens.weight
 
 
-@pytest.mark.parametrize("changes", [{"gradient_checkpointing": True}, {"micro_tokens": 32}])
-def test_saving_memory_changes_no_gradient(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("precision", "changes"),
+    [
+        ("float32", {"gradient_checkpointing": True}),
+        ("bfloat16", {"gradient_checkpointing": True}),  # the second run of a layer is under autocast too
+        ("float32", {"micro_tokens": 32}),
+    ],
+)
+def test_saving_memory_changes_no_gradient(precision: Any, changes: dict[str, Any]) -> None:
     bundle = tiny_bundle()
     found = []
     for each in ({}, changes):
         student, parameters = own_bundle(bundle, lambda name: True)
-        options = WholeOptions(precision="float32", **each)
+        options = WholeModelOptions(precision=precision, **each)
         problem = WholeModel(student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), options)
         loss = problem.gradients(torch.arange(6))
         found.append((loss, {name: parameter.grad for name, parameter in parameters.items()}))
@@ -82,7 +89,9 @@ def test_saving_memory_changes_no_gradient(changes: dict[str, Any]) -> None:
 def test_gradients_are_those_of_the_model_itself() -> None:
     bundle = tiny_bundle()
     student, parameters = own_bundle(bundle, lambda name: True)
-    problem = WholeModel(student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), WholeOptions(precision="float32"))
+    problem = WholeModel(
+        student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), WholeModelOptions(precision="float32")
+    )
     loss = problem.gradients(torch.arange(4))
     expected = bundle.model(TOKENS[:4], labels=TOKENS[:4]).loss
     expected.backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from torch.nn import functional
 from come.errors import ComeError
 from come.measurement.layer_runner import LayerRunner
 from come.recovery import vocabulary
+from come.recovery.registry import parse
 from come.recovery.vocabulary import VocabularyLoss, divergence, head_gradients, head_loss, top_divergence
-from come.training.losses import LOSSES, loss_named
+from come.training.losses import LOSSES, Loss
 from come.training.student import own_bundle
 from tests.tiny import VOCAB, tiny_bundle, tiny_tokens
 
@@ -29,8 +31,16 @@ def test_losses_of_hidden_states_by_hand() -> None:
     assert float(LOSSES["plain-mse"](made, wanted)) == pytest.approx((math.log(3) ** 2 + 2) / 4, rel=1e-5)
     for loss in LOSSES.values():
         assert float(loss(wanted, wanted)) == pytest.approx(0, abs=1e-6)
-    with pytest.raises(ComeError, match="no loss 'mae'"):
-        loss_named("mae")
+
+
+@pytest.mark.parametrize("way", ["distill-mp", "distill-sp"])
+def test_the_losses_are_the_choices_of_the_option(way: str) -> None:
+    assert get_args(Loss) == tuple(LOSSES)
+    for name in LOSSES:
+        ((_, options),) = parse(way, {"loss": name})
+        assert options.loss == name
+    with pytest.raises(ComeError, match=f"loss of {way} cannot be 'mae'. It takes kl or mse or cosine or plain-mse."):
+        parse(way, {"loss": "mae"})
 
 
 def test_divergence_and_its_gradient_by_hand() -> None:
@@ -110,7 +120,10 @@ def test_chunked_equals_unchunked(family: str, loss: VocabularyLoss, monkeypatch
         assert head_loss(runner, normed, logits, tokens, loss) == pytest.approx(value, rel=1e-5)
 
 
-@pytest.mark.parametrize("values", [{"temperature": 0}, {"top_k": 0}, {"teacher": 0.0}, {"text": -1.0}])
-def test_losses_that_make_no_sense(values: dict[str, float]) -> None:
-    with pytest.raises(ComeError, match="no sense"):
-        VocabularyLoss(**values)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("way", "values"),
+    [("logits", {"temperature": 0}), ("logits", {"top_k": 0}), ("logits", {"text": -1.0}), ("lora", {"teacher": -0.1})],
+)
+def test_losses_that_make_no_sense(way: str, values: dict[str, float]) -> None:
+    with pytest.raises(ComeError, match=r"cannot be .*\. Give "):
+        parse(way, values)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from come.errors import ComeError
+from come.options import parse_options
 from come.training.checkpoint import open_folder, read_state
 from come.training.trainer import Point, TrainOptions, batch_of, learning_rate, train
 
@@ -183,7 +184,7 @@ def test_a_request_that_a_full_disk_tore_is_written_again(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     "changes",
     [
-        {"lr": 0},
+        {"lr": 0.0},
         {"steps": 0},
         {"minutes": -1},
         {"warmup": 2},
@@ -195,5 +196,5 @@ def test_a_request_that_a_full_disk_tore_is_written_again(tmp_path: Path, monkey
     ],
 )
 def test_options_that_make_no_sense(changes: dict[str, Any]) -> None:
-    with pytest.raises(ComeError):
-        options(**changes)
+    with pytest.raises(ComeError, match=f"The option {next(iter(changes))} of training cannot be"):
+        parse_options(TrainOptions, changes, "training")

@@ -23,18 +23,19 @@ from come.pruning.method import Task
 from come.pruning.options import PassOptions
 from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
-from come.pruning.schedule import BACK, Calibration, Schedule
+from come.pruning.schedule import Calibration, Schedule
 from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
+from come.training.losses import Loss
 from come.training.states import StateStore, advance, embed
-from come.training.trainer import Point, held_out_sequences, tokens_taken
+from come.training.trainer import BACK, Point, held_out_sequences, tokens_taken
 from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
 
 
-class StreamlineOptions(PassOptions, LayerOptions):  # type: ignore[misc]
+class StreamlineOptions(PassOptions, LayerOptions):
     """How the light layer is trained (``LayerOptions``), and the measuring pass is made."""
 
-    loss: str = Field(
+    loss: Loss = Field(
         "plain-mse", description="What the layer's output is held to the block's by; the paper's is plain-mse."
     )
 

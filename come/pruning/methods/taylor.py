@@ -26,7 +26,8 @@ from come.pruning.methods.magnitude import MagnitudeOptions, linear_paths, remov
 from come.pruning.options import CachedPassOptions
 from come.pruning.registry import register
 from come.pruning.result import Result
-from come.pruning.schedule import BACK, Calibration, Schedule
+from come.pruning.schedule import Calibration, Schedule
+from come.training.trainer import BACK
 
 
 class TaylorOptions(MagnitudeOptions, CachedPassOptions):

@@ -8,44 +8,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 
-from come.errors import ComeError
 from come.measurement.layer_runner import LayerRunner
-from come.recovery.registry import Recovered, RecoverTask, register
-from come.recovery.spans import Span
+from come.plan.spans import Span
+from come.recovery.registry import register
+from come.recovery.way import Recovered, RecoverTask, training_work
 from come.recovery.workers import OnPoint, do_jobs
 from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
 from come.training.states import States, StateStore, advance, embed
-from come.training.trainer import Point, held_out_sequences
+from come.training.trainer import BACK, Point, held_out_sequences
 
 
-@dataclass(frozen=True)
 class DistillOptions(LayerOptions):
-    """How layers are trained one by one (``LayerOptions``).
+    """How layers are trained one by one."""
 
-    Attributes:
-        minutes: for all layers together.
-    """
+    minutes: float | None = Field(
+        None, gt=0, description="Train all layers together about so long, whatever the steps; a few are timed first."
+    )
 
 
-@dataclass(frozen=True)
 class ParallelOptions(DistillOptions):
-    """How layers are trained each by itself (``DistillOptions``).
+    """How layers are trained each by itself."""
 
-    Attributes:
-        workers: processes at a time; each has ``threads``, or its share of them.
-    """
-
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.workers < 1:
-            raise ComeError(f"{self.workers} workers make no sense.", "Give 1 or more.")
+    workers: int = Field(1, ge=1, description="Processes at a time; each has the threads given, or its share of all.")
 
 
 @register(
@@ -54,7 +42,9 @@ class ParallelOptions(DistillOptions):
     paper="Wang et al. 2025, arXiv 2510.15304",
     summary="Train every merged layer alone to turn the original's states below its window into those above it.",
     cost="One pass of the original over the tokens; then each merged layer forward and backward, side by side.",
+    order=20,
     options=ParallelOptions,
+    work=lambda size, options: training_work(size, options, BACK * size.lossy, teacher_tokens=size.tokens),
 )
 def distill_mp(task: RecoverTask, options: ParallelOptions) -> Recovered:
     """Train every lossy layer by itself on the teacher's states."""
@@ -72,7 +62,11 @@ def distill_mp(task: RecoverTask, options: ParallelOptions) -> Recovered:
     paper="Wang et al. 2025, arXiv 2510.15304",
     summary="Train the merged layers in order, each on what the recovered layers below it give.",
     cost="One pass of both models over the tokens; then each merged layer forward and backward.",
+    order=30,
     options=DistillOptions,
+    work=lambda size, options: training_work(
+        size, options, BACK * size.lossy + size.layers, teacher_tokens=size.tokens
+    ),
 )
 def distill_sp(task: RecoverTask, options: DistillOptions) -> Recovered:
     """Train the lossy layers in order, each fed by the recovered student below it."""
@@ -139,7 +133,7 @@ def _for_one_layer(options: LayerOptions, rounds: float) -> LayerOptions:
     """The options of one layer, where so many are trained one after the other in the time that is given."""
     if options.minutes is None:
         return options
-    return dataclasses.replace(options, minutes=options.minutes / max(1.0, rounds))
+    return options.model_copy(update={"minutes": options.minutes / max(1.0, rounds)})
 
 
 def _put(student: LayerRunner, layer: int, trained: Trained) -> None:

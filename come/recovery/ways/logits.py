@@ -5,50 +5,38 @@ The text's own next tokens have a say too: docs/results.md tells what that gains
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from come.errors import ComeError
+from pydantic import Field
+
 from come.models import Bundle
-from come.recovery.registry import Recovered, RecoverTask, register
+from come.recovery.registry import register
 from come.recovery.vocabulary import VocabularyLoss
-from come.recovery.whole_model import WholeOptions, new_values, train_whole
+from come.recovery.way import Recovered, RecoverTask, training_work
+from come.recovery.whole_model import WholeModelOptions, new_values, train_whole
 from come.training.student import embedding_names, layer_names, own_bundle
+from come.training.trainer import BACK
 
 Trains = Literal["no-embeddings", "layers", "merged", "all"]
 
 
-@dataclass(frozen=True)
-class LogitsOptions(WholeOptions):
-    """How the whole model is trained on the original's distributions (``WholeOptions``).
+class LogitsOptions(WholeModelOptions):
+    """How the whole model is trained on the original's distributions."""
 
-    Attributes:
-        trains: "no-embeddings": all weights but the embeddings and a head tied to them; "layers": those of the
-            layers; "merged": those of the layers that lost something; "all".
-        top_k: take the original's k likeliest tokens and all others as one; None for the full vocabulary.
-        temperature: of both distributions.
-        text: the weight of the next-token loss on the text, beside 1 for the original's distributions; 0 for these
-            alone.
-    """
-
-    trains: Trains = "no-embeddings"
-    top_k: int | None = None
-    temperature: float = 1.0
-    text: float = 0.3
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.trains not in get_args(Trains):
-            raise ComeError(
-                f"There is nothing named {self.trains!r} to train.", f"Choose from {', '.join(get_args(Trains))}."
-            )
-        _ = self.loss
-
-    @property
-    def loss(self) -> VocabularyLoss:
-        """The loss that they ask for."""
-        return VocabularyLoss(1.0, self.text, self.temperature, self.top_k)
+    trains: Trains = Field(
+        "no-embeddings",
+        description="Which weights: all but the embeddings and a head tied to them, those of the layers, those of "
+        "the layers that lost something (merged), or all.",
+    )
+    top_k: int | None = Field(
+        None, ge=1, description="Take the original's k likeliest tokens and all others as one; empty for all tokens."
+    )
+    temperature: float = Field(1.0, gt=0, description="Of both distributions.")
+    text: float = Field(
+        0.3,
+        ge=0,
+        description="The weight of the next-token loss on the text, beside 1 for the original's distributions.",
+    )
 
 
 @register(
@@ -58,13 +46,17 @@ class LogitsOptions(WholeOptions):
     summary="Train the pruned model end to end (by default all but its embeddings and a head tied to them) on the "
     "original's next-token distributions, and a little on the text.",
     cost="For every step a pass of the original, and one of the pruned model forward and backward.",
+    order=40,
+    default=True,  # after a refit, it gave back most for its time: docs/results.md
     options=LogitsOptions,
+    work=lambda size, options: training_work(size, options, size.original + BACK * size.layers, heads=1 + BACK),
 )
 def logits(task: RecoverTask, options: LogitsOptions) -> Recovered:
     """Train the student on the teacher's distributions."""
     names = _trained(task.student, options.trains, [span.layer for span in task.lossy])
     student, parameters = own_bundle(task.student, names.__contains__)
-    outcome = train_whole(task, student, parameters, options.loss, options, "logits")
+    loss = VocabularyLoss(1.0, options.text, options.temperature, options.top_k)
+    outcome = train_whole(task, student, parameters, loss, options, "logits")
     return new_values(parameters, outcome)
 
 

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import Field
 
-from come.errors import ComeError
-from come.recovery.registry import Recovered, RecoverTask, register
+from come.recovery.registry import register
 from come.recovery.vocabulary import VocabularyLoss
-from come.recovery.whole_model import WholeOptions, train_whole
+from come.recovery.way import Recovered, RecoverTask, training_work
+from come.recovery.whole_model import WholeModelOptions, train_whole
 from come.training.low_rank import add_low_rank, folded
 from come.training.student import own_bundle
+from come.training.trainer import BACK
 
 
-@dataclass(frozen=True)
-class LoraOptions(WholeOptions):
-    """How low-rank additions are trained (``WholeOptions``).
+class LoraOptions(WholeModelOptions):
+    """How low-rank additions are trained."""
 
-    Attributes:
-        rank: of the additions to every linear map of every layer.
-        alpha: their scale, as a multiple of the rank.
-        teacher: the weight of the original's distributions, beside 1 for the next tokens of the text.
-    """
-
-    rank: int = 16
-    alpha: float = 2.0
-    teacher: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.rank < 1:
-            raise ComeError(f"A rank of {self.rank} makes no sense.", "Give 1 or more; 16 is usual.")
-        VocabularyLoss(self.teacher, 1.0)
+    rank: int = Field(16, ge=1, description="Of the additions to every linear map of every layer.")
+    alpha: float = Field(2.0, description="Their scale, as a multiple of the rank.")
+    teacher: float = Field(
+        0.0, ge=0, description="The weight of the original's distributions, beside 1 for the next tokens of the text."
+    )
 
 
 @register(
@@ -40,7 +29,9 @@ class LoraOptions(WholeOptions):
     paper="Hu et al. 2021, arXiv 2106.09685",
     summary="Train low-rank additions to all linear maps on the next tokens of the text, and fold them in.",
     cost="For every step a pass of the pruned model forward and backward, with the vocabulary.",
+    order=50,
     options=LoraOptions,
+    work=lambda size, options: training_work(size, options, BACK * size.layers, heads=BACK),
 )
 def lora(task: RecoverTask, options: LoraOptions) -> Recovered:
     """Train low-rank additions to the student."""

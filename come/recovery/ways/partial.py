@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import Field
 
-from come.errors import ComeError
-from come.recovery.registry import Recovered, RecoverTask, register
+from come.recovery.registry import register
 from come.recovery.vocabulary import VocabularyLoss
-from come.recovery.whole_model import WholeOptions, new_values, train_whole
+from come.recovery.way import Recovered, RecoverTask, training_work
+from come.recovery.whole_model import WholeModelOptions, new_values, train_whole
 from come.training.student import layer_names, own_bundle
+from come.training.trainer import BACK
 
 
-@dataclass(frozen=True)
-class PartialOptions(WholeOptions):
-    """How the top of the model is trained (``WholeOptions``).
+class PartialOptions(WholeModelOptions):
+    """How the top of the model is trained."""
 
-    Attributes:
-        last_layers: how many layers below the head.
-        teacher: the weight of the original's distributions, beside 1 for the next tokens of the text.
-    """
-
-    last_layers: int = 3
-    teacher: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.last_layers < 0:
-            raise ComeError(f"{self.last_layers} last layers make no sense.", "Give 0 or more; 3 is usual.")
-        VocabularyLoss(self.teacher, 1.0)
+    last_layers: int = Field(3, ge=0, description="How many layers below the head.")
+    teacher: float = Field(
+        0.0, ge=0, description="The weight of the original's distributions, beside 1 for the next tokens of the text."
+    )
 
 
 @register(
@@ -37,7 +27,9 @@ class PartialOptions(WholeOptions):
     paper="Lu et al. 2024, arXiv 2411.15558",
     summary="Train the head and the last three layers on the next tokens of the text.",
     cost="For every step a pass of the pruned model, and one back through its last layers.",
+    order=60,
     options=PartialOptions,
+    work=lambda size, options: training_work(size, options, size.layers + (BACK - 1) * options.last_layers, heads=BACK),
 )
 def partial(task: RecoverTask, options: PartialOptions) -> Recovered:
     """Train the head and the last layers of the student."""

@@ -3,49 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
 from torch import Tensor
 
-from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
-from come.recovery.registry import Recovered, RecoverTask, register
+from come.recovery.registry import register
+from come.recovery.way import Recovered, RecoverTask, Work
 from come.training.states import States, StateStore, advance, embed
 from come.training.trainer import TrainOptions, held_out_sequences
 from come.transforms.refit import RefitRules, refit_layer
 
 
-@dataclass(frozen=True)
 class RefitOptions(RefitRules):
-    """How a finished model is refitted (``RefitRules``).
+    """How a finished model is refitted."""
 
-    Attributes:
-        target: "student": what the original's layers give on the student's own states; "teacher": the original's
-            states, which also mends errors from below.
-        most_tokens: how many tokens at most, the last ones: the sums need no more, and other ways need many.
-        held_out_tokens: how many of them, an eighth at most, choose the ridge strength and decide.
-        batch_size: sequences at a time; about 2,048 tokens by default.
-        memory_budget: bytes for hidden states; a quarter of the free memory by default.
-    """
-
-    target: Literal["student", "teacher"] = "student"
-    most_tokens: int = 16384
-    held_out_tokens: int = 4096
-    batch_size: int | None = None
-    memory_budget: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense for any model."""
-        super().__post_init__()
-        if self.target not in ("student", "teacher"):
-            raise ComeError(f"There is no target {self.target!r} to refit to.", "Choose 'student' or 'teacher'.")
-        for name in ("most_tokens", "held_out_tokens"):
-            if getattr(self, name) < 1:
-                raise ComeError(f"{name} of {getattr(self, name)} make no sense.", "Give 1 or more.")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ComeError("A batch needs at least one sequence.", "Give a batch_size of 1 or more.")
+    target: Literal["student", "teacher"] = Field(
+        "student",
+        description="What the original's layers give on the student's own states, or the original's states (teacher), "
+        "which also mends errors from below.",
+    )
+    most_tokens: int = Field(16384, ge=1, description="How many tokens at most, the last ones: the sums need no more.")
+    held_out_tokens: int = Field(
+        4096, ge=1, description="How many of them, an eighth at most, choose the ridge strength and decide."
+    )
+    batch_size: int | None = Field(None, ge=1, description="Sequences at a time; empty for about 2,048 tokens.")
+    memory_budget: int | None = Field(
+        None, ge=0, description="Bytes for hidden states; empty for a quarter of the free memory."
+    )
 
 
 @register(
@@ -55,7 +42,13 @@ class RefitOptions(RefitRules):
     summary="Adjust the FFN's output weights of every layer that lost something, by least squares on the calibration "
     "tokens.",
     cost="One pass of the pruned model and the original's merged windows; no gradients.",
+    order=10,
+    default=True,
     options=RefitOptions,
+    # The refitted layers below feed those above; a layer's window is run once for the target.
+    work=lambda size, options: Work(
+        min(size.tokens, options.most_tokens), size.layers + 2 * size.lossy, refitted=size.lossy
+    ),
 )
 def refit(task: RecoverTask, options: RefitOptions) -> Recovered:
     """Refit the lossy layers in order."""
