@@ -69,6 +69,11 @@ class Option:
         return takes(self.type)
 
     @property
+    def says(self) -> str:
+        """What it takes and its bounds, such as "a whole number, 2 or more"."""
+        return f"{self.takes}, {self.bounds}" if self.bounds else self.takes
+
+    @property
     def bounds(self) -> str:
         """Its bounds, in words, such as "2 or more"; empty where there are none."""
         if self.least is None:

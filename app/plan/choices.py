@@ -115,7 +115,7 @@ def _settings() -> None:
     draft = session.draft()
     kind = come.methods()[draft.method].options
     skip = ("windows", "ratios") + (("span", "no_repeat") if draft.windows is not None else ())
-    if not [name for name, _, _ in method_options.fields(kind) if name not in skip]:
+    if not [option for option in method_options.drawn(kind) if option.name not in skip]:
         return
 
     def change(name: str, value: object) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from come.cli.request import Device
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
+from come.options import options_in
+
+if TYPE_CHECKING:
+    from come.pruning.method import Method
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,7 +59,7 @@ def rebuild(
 
 
 def list_methods(as_json: AsJson = False) -> None:
-    """List the methods with what they cost, and their options with defaults.
+    """List the methods with what they cost, and their options: default, meaning, what each takes.
 
     [bold]Example[/bold]
 
@@ -70,8 +75,11 @@ def list_methods(as_json: AsJson = False) -> None:
         show(f"{name}: {method.title}" + (f" ({method.paper})" if method.paper else ""))
         show(f"  {method.summary}")
         show(f"  Cost: {method.cost}")
-        defaults = ", ".join(f"{key}={value}" for key, value in method.defaults().items())
-        show(f"  Options: {defaults or 'none'}\n")
+        options = options_in(method.options).values()
+        show("  Options:" if options else "  Options: none")
+        for option in options:
+            show(f"    {option.name}={_written(option.default)} ({option.says}): {option.description}")
+        show("")
 
 
 def list_models(
@@ -118,14 +126,30 @@ def _told(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _method_facts(method: Any) -> dict[str, Any]:
+def _method_facts(method: Method) -> dict[str, Any]:
     return {
         "title": method.title,
         "paper": method.paper,
         "summary": method.summary,
+        "kind": method.kind,
         "cost": method.cost,
+        "needs": method.needs,
         "options": method.defaults(),
+        "about_options": {
+            option.name: {
+                "description": option.description,
+                "takes": option.takes,
+                "least": option.least,
+                "most": option.most,
+            }
+            for option in options_in(method.options).values()
+        },
     }
+
+
+def _written(default: Any) -> str:
+    """A default as `--option` takes it."""
+    return default if isinstance(default, str) else json.dumps(default) if default is not None else "none"
 
 
 def _refuse_full(folder: Path) -> None:

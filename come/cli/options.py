@@ -1,61 +1,51 @@
-"""`--option key=value`: text from the command line to the values that a method's options have."""
+"""`--option key=value`: text from the command line to the values that options have."""
 
 from __future__ import annotations
 
-import difflib
 import json
-import typing
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from come.errors import ComeError
+from come.options import Options, options_in, parse_option, unknown_option
 
 
-def parse_options(pairs: Sequence[str], method: str, options: type) -> dict[str, Any]:
-    """The options given as ``key=value``, by the types of a method's dataclass of options.
+def parse_pairs(pairs: Sequence[str], owner: str, options: type[Options], what: str = "method") -> dict[str, Any]:
+    """The options given as ``key=value``, each as its model takes it.
 
     Args:
         pairs: such as "span=3", "no_repeat=false", "windows=[[4, 5], [9, 11]]"; the last of a key counts.
-        method: the method's name, for the sentences.
-        options: the dataclass.
+        owner: the name of the method or the way, for the sentences.
+        options: the model of its options.
+        what: that it is a "method" or a "recovery".
 
     Raises:
-        ComeError: a pair has no "=", the method has no such option, or the value is not of its type.
+        ComeError: a pair has no "=", there is no such option, or it does not take the value.
     """
-    types = typing.get_type_hints(options)
-    return dict(_parse(pair, method, types) for pair in pairs)
+    return dict(_parse(pair, owner, options, what) for pair in pairs)
 
 
-def _parse(pair: str, method: str, types: dict[str, Any]) -> tuple[str, Any]:
+def _parse(pair: str, owner: str, options: type[Options], what: str) -> tuple[str, Any]:
     key, equals, text = pair.partition("=")
     key = key.strip().replace("-", "_")
     if not equals:
         raise ComeError(f"The option {pair!r} has no value.", "Write it as key=value, such as span=3.")
-    if key not in types:
-        near = difflib.get_close_matches(key, types, n=2)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"It has {', '.join(sorted(types)) or 'none'}."
-        raise ComeError(f"The method {method!r} has no option {key!r}.", hint)
-    adapter: TypeAdapter[Any] = TypeAdapter(types[key])
+    if key not in options_in(options):
+        raise unknown_option(key, options_in(options), f"The {what} {owner} has")
+    refusals = []
     for value in _readings(text.strip()):
         try:
-            return key, adapter.validate_python(value)
-        except ValidationError:
-            continue
-    raise ComeError(f"The option {key} of {method!r} cannot be {text!r}.", _expected(types[key]))
+            return key, parse_option(options, key, value, owner, what)
+        except ComeError as error:
+            refusals.append(error)
+    lists = " Lists are written as JSON, such as [[4, 5], [9, 11]]." if "list" in refusals[0].hint else ""
+    raise ComeError(refusals[0].what, f"{refusals[0].hint}{lists}")
 
 
 def _readings(text: str) -> list[Any]:
-    """What a value may mean: the text itself, and what it is as JSON."""
+    """What a value may mean: what it is as JSON or by a word for yes, no and nothing, and the text itself."""
+    words = {"none": None, "true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
     try:
-        return [text, None if text.lower() == "none" else json.loads(text)]
-    except ValueError:
+        return [words[text.lower()] if text.lower() in words else json.loads(text), text]
+    except (ValueError, RecursionError):
         return [text]
-
-
-def _expected(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return f"Choose {' or '.join(map(str, typing.get_args(kind)))}."
-    name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-    return f"It takes {name}; lists are written as JSON, such as [[4, 5], [9, 11]]."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.options import parse_options
+from come.cli.options import parse_pairs
 from come.cli.request import (
     BatchSize,
     Device,
@@ -114,7 +114,7 @@ def run(
 
     place = place_on(on)
     known = methods()
-    given = parse_options(option or [], method, known[method].options) if option and method in known else {}
+    given = parse_pairs(option or [], method, known[method].options) if option and method in known else {}
     config = RunConfig.model_validate(
         {
             "name": name,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from come.cli.options import parse_options
+from come.cli.options import parse_pairs
 from come.errors import ComeError
 from come.events import OnProgress
 from come.request import RunConfig
@@ -121,7 +121,7 @@ def _recovery_options(names: list[str], pairs: list[str]) -> dict[str, Any]:
         if not having:
             raise ComeError("--recover-option goes with --recover.", "Name the way of recovery as well.")
         own = pair[len(owner) + 1 :] if dot else pair
-        for key, value in parse_options([own], having[0].name, having[0].options).items():
+        for key, value in parse_pairs([own], having[0].name, having[0].options, "recovery").items():
             found[f"{owner}.{key}" if dot else key] = value
     return found
 

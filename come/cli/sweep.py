@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from come.cli.options import parse_options
+from come.cli.options import parse_pairs
 from come.cli.prune import summary
 from come.cli.request import (
     BatchSize,
@@ -218,11 +218,11 @@ def _options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, 
         owner, dot, own = key.partition(".")
         if dot:
             chosen = method(owner)
-            found.setdefault(owner, {}).update(parse_options([pair[len(owner) + 1 :]], owner, chosen.options))
+            found.setdefault(owner, {}).update(parse_pairs([pair[len(owner) + 1 :]], owner, chosen.options))
             continue
         having = [name for name in names if own.replace("-", "_") in method(name).defaults()] or list(names[:1])
         for name in having:
-            found[name].update(parse_options([pair], name, method(name).options))
+            found[name].update(parse_pairs([pair], name, method(name).options))
     return found
 
 

@@ -6,12 +6,12 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
+from come.pruning.registry import methods
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, metric, number
 from come.report.points import Point, best_by_size, of_original, overlap, points
 
-MERGES = {"come", "come-p", "mka", "laco", "slm"}
-DROPS = {"shortgpt", "sleb", "deeper", "reverse", "magnitude", "taylor", "inheritune", "skip", "random"}
+ASKED = "come"  # the method that a comparison asks about
 FEW = 4  # methods, up to which each is named with its perplexity
 TOLD = 3  # targets, up to which each is told
 
@@ -45,7 +45,7 @@ def _few(by_size: dict[int, list[Point]], original: Point | None) -> list[str]:
     if layers is None:
         return ["These runs left a number of layers that is not known."]
     ranked = by_size[layers]
-    named = sorted(ranked, key=lambda point: point.method != "come")  # CoMe first, then from best to worst
+    named = sorted(ranked, key=lambda point: point.method != ASKED)  # CoMe first, then from best to worst
     told = [f"{named[0].series} has perplexity {number(named[0].value)}"]
     told += [f"{point.series} {number(point.value)}" for point in named[1:]]
     first = f"At {layers} layers {', '.join(told)}"
@@ -78,10 +78,10 @@ def _judgement(ranked: Sequence[Point], original: Point | None) -> str:
     second = ranked[1]
     if number(first.value) == number(second.value):
         return f"On this text {first.series} and {second.series} come out even."
-    rest = {point.method for point in ranked[1:]}
-    if first.method in MERGES and rest <= DROPS:
+    rest = ranked[1:]
+    if _merges(first) and all(map(_drops, rest)):
         better = "merging is better than removal"
-    elif first.method in DROPS - {"random"} and rest & MERGES:
+    elif _drops(first) and not methods()[first.method].reference and any(map(_merges, rest)):
         better = "removal is better"
     else:
         better = f"{first.series} is better"
@@ -102,7 +102,7 @@ def _many(by_size: dict[int, list[Point]], original: Point | None) -> list[str]:
 
 def _rank(ranked: Sequence[Point]) -> int:
     """CoMe's place, 1 the best; 0 where it was not run."""
-    return next((place for place, point in enumerate(ranked, start=1) if point.method == "come"), 0)
+    return next((place for place, point in enumerate(ranked, start=1) if point.method == ASKED), 0)
 
 
 def _standing(fair: dict[int, list[Point]], ranks: dict[int, int]) -> str:
@@ -122,7 +122,7 @@ def _standing(fair: dict[int, list[Point]], ranks: dict[int, int]) -> str:
         most = max(len(fair[size]) for size in sizes)
         standing = f"CoMe is {span} of {most} methods at {len(sizes)} sizes from {sizes[0]} to {sizes[-1]} layers"
     lost = [size for size in sizes if _drops_above(fair[size])]
-    if not any(point.method in DROPS for size in sizes for point in fair[size]):
+    if not any(_drops(point) for size in sizes for point in fair[size]):
         return f"{standing}."
     if not lost:
         return f"{standing}: better than every way of dropping layers."
@@ -136,7 +136,7 @@ def _standing(fair: dict[int, list[Point]], ranks: dict[int, int]) -> str:
 
 def _drops_above(ranked: Sequence[Point]) -> list[Point]:
     """The ways of dropping layers that stand before CoMe, the best first."""
-    return [point for point in ranked[: max(_rank(ranked) - 1, 0)] if point.method in DROPS]
+    return [point for point in ranked[: max(_rank(ranked) - 1, 0)] if _drops(point)]
 
 
 def _best(fair: dict[int, list[Point]], ranks: dict[int, int], original: Point | None) -> str:
@@ -214,11 +214,26 @@ def _retention(results: Sequence[Result]) -> str:
     sizes = sizes if len(sizes) <= TOLD else [sizes[0], sizes[-1]]
     ours = [f"{by_size[size][_rank(by_size[size]) - 1].value:.0%}" for size in sizes]
     told = f"Of the accuracy above chance CoMe keeps {_joined(ours)} at {_joined(list(map(str, sizes)))} layers"
-    others = [next((p for p in by_size[size] if p.method != "come"), None) for size in sizes]
+    others = [next((p for p in by_size[size] if p.method != ASKED), None) for size in sizes]
     if any(other is None for other in others):
         return f"{told}."
     rivals = [f"{other.value:.0%} ({other.series})" for other in others if other is not None]
     return f"{told}, the best of the others {_joined(rivals)}."
+
+
+# --- methods ------------------------------------------------------------------------------------------
+
+
+def _merges(point: Point) -> bool:
+    """Whether its method makes one layer of several."""
+    known = methods().get(point.method)
+    return known is not None and known.kind in ("merge", "average")
+
+
+def _drops(point: Point) -> bool:
+    """Whether its method takes whole layers out."""
+    known = methods().get(point.method)
+    return known is not None and known.kind == "remove"
 
 
 # --- words --------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from come import cli
 from come.cli import main
-from come.cli.options import parse_options
+from come.cli.options import parse_pairs
 from come.errors import ComeError
 from come.pruning.methods.come import ComeOptions
 from come.runs import list_runs, pipeline
@@ -250,14 +250,14 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_options_take_the_types_of_the_method(pair: str, value: Any) -> None:
-    (parsed,) = parse_options([pair], "come", ComeOptions).values()
+    (parsed,) = parse_pairs([pair], "come", ComeOptions).values()
     assert (parsed, type(parsed)) == (value, type(value))
 
 
 @pytest.mark.parametrize("pair", ["span=2.5", "no_repeat=perhaps", "windows=4", "windows=[[1,2]"])
 def test_options_of_another_type_are_refused(pair: str) -> None:
     with pytest.raises(ComeError, match="cannot be"):
-        parse_options([pair], "come", ComeOptions)
+        parse_pairs([pair], "come", ComeOptions)
 
 
 def test_ctrl_c_cancels_a_run_and_it_can_be_resumed(

@@ -130,9 +130,9 @@ def test_coarse_to_fine_comes_near_the_grid_where_there_is_one_valley(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"granularity": 0}, "granularity of 0"),
+        ({"granularity": 0}, "granularity of come-p cannot be 0. Give 1 or more."),
         ({"span": 3}, "pairs"),
-        ({"search": "greedy"}, "no search"),
+        ({"search": "greedy"}, "search of come-p cannot be .greedy.. It takes grid or coarse-to-fine."),
         ({"exponent": 2.0}, "no option"),
     ],
 )
