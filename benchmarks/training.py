@@ -16,13 +16,13 @@ from benchmarks.memory import MIB, watched
 from benchmarks.timing import bundled, in_turn, markdown, ratio
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
-from come.recovery.vocabulary import VocabularyLoss, head_gradients
 from come.recovery.whole_model import Teacher, WholeModel, WholeModelOptions, normed_states
 from come.training.layer_job import LayerJob, LayerOptions, LayerProblem, calls_for
 from come.training.precision import Precision, arithmetic
 from come.training.states import StateStore, advance, embed
-from come.training.student import embedding_names, own_bundle
+from come.training.student import embedding_names, trainable_bundle
 from come.training.trainer import BETAS
+from come.training.vocabulary_loss import VocabularyLoss, head_gradients
 
 ROUNDS, STEPS, LAYER = 3, 4, 12
 BATCH_TOKENS, SEQ_LEN = 2048, 512
@@ -63,9 +63,9 @@ def _layerwise(bundle: Bundle, tokens: torch.Tensor, precision: Precision, round
     """A step of one layer: forward, loss, backward, clipping and AdamW."""
     runner = LayerRunner(bundle)
     options = LayerOptions(precision=precision, batch_tokens=BATCH_TOKENS)
-    with StateStore(tokens, bundle.shape.hidden_size, torch.float32) as shelf:
-        entering = embed(runner, tokens, shelf.new())
-        leaving = advance(runner, tokens, entering, range(0, 2), shelf.new())
+    with StateStore(tokens, bundle.shape.hidden_size, torch.float32) as store:
+        entering = embed(runner, tokens, store.new())
+        leaving = advance(runner, tokens, entering, range(0, 2), store.new())
         job = LayerJob(
             LAYER, bundle.layers[LAYER], bundle.family, calls_for(runner, 0, tokens, options), entering, leaving, 1,
             torch.device("cpu"), options, torch.get_num_threads(),
@@ -107,11 +107,11 @@ def _end_to_end(bundle: Bundle, tokens: torch.Tensor, precision: Precision, roun
     """A step of logit distillation of the whole model, and its parts by themselves."""
     options = WholeModelOptions(precision=precision, batch_tokens=BATCH_TOKENS)
     untouched = embedding_names(bundle)
-    student, parameters = own_bundle(bundle, lambda name: name not in untouched)
+    student, parameters = trainable_bundle(bundle, lambda name: name not in untouched)
     last = len(tokens) - 1
     numbers, loss = torch.arange(BATCH_TOKENS // SEQ_LEN), VocabularyLoss()
-    with StateStore(tokens[last:], bundle.shape.hidden_size, torch.float32, 1) as shelf:
-        teacher = Teacher(bundle, tokens, options, last, shelf)
+    with StateStore(tokens[last:], bundle.shape.hidden_size, torch.float32, 1) as store:
+        teacher = Teacher(bundle, tokens, options, last, store)
         problem = WholeModel(student, parameters, teacher, tokens, loss, options)
         taught = teacher.of(numbers)
         with torch.no_grad(), arithmetic(problem.device, precision):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import get_args
+
 import streamlit as st
 
 import come
@@ -10,7 +13,9 @@ from app.state import request, session
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
+from come.options import options_in
 from come.recovery.registry import default_ways, ways
+from come.recovery.way import Way
 from come.request import RunConfig
 from come.runs import as_sweep
 from come.runs.sweep import variant
@@ -104,7 +109,7 @@ def _recovered() -> dict[str, object]:
         key="recover",
         persist_state="session",
         format_func=lambda name: known[name].title,
-        help="What a pruned model gets back, in the order shown. Metrics are taken before and after.",
+        help="What a pruned model gets back, in the order shown. Metrics are measured before and after.",
     )
     names = [name for name in known if name in (chosen or [])]
     if not names:
@@ -134,6 +139,7 @@ def _recovered() -> dict[str, object]:
             help="The best weights on held-out tokens are kept, and the run page can stop it early.",
         )
         options = {f"{name}.minutes": float(minutes or usual) for name in trained}
+    options |= _losses({name: known[name] for name in names})
     least = 2 * session.choice().seq_len
     most = max(least, allowed.run_tokens) if allowed.run_tokens else None
     enough = max(least, min(32768, most or 32768))
@@ -148,6 +154,28 @@ def _recovered() -> dict[str, object]:
         help="Taken from the calibration part of the text; some of them are held out to judge the result.",
     )
     return {"recover": names, "recover_options": options, "recover_tokens": int(tokens or enough)}
+
+
+def _losses(chosen: Mapping[str, Way]) -> dict[str, object]:
+    """The losses of those ways that have a choice of them, where they are not the default: options of a request."""
+    options: dict[str, object] = {}
+    for name, way in chosen.items():
+        loss = options_in(way.options).get("loss")
+        if loss is None:
+            continue
+        taken = st.segmented_control(
+            f"{way.title}: loss",
+            get_args(loss.type),
+            key=f"recover-loss-{name}",
+            default=loss.default,
+            required=True,
+            persist_state="session",
+            wrap=True,
+            help=loss.description,
+        )
+        if taken != loss.default:
+            options[f"{name}.loss"] = taken
+    return options
 
 
 def _judged() -> dict[str, object]:

@@ -20,11 +20,11 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from come.errors import ComeError
-from come.recovery.workers import OnPoint, done_elsewhere
+from come.recovery.workers import OnLayerStep, done_elsewhere
 from come.training.checkpoint import IDENTITY, read_state, write_state
-from come.training.layer_job import LayerJob, Trained, train_layer
+from come.training.layer_job import LayerJob, TrainedLayer, train_layer
 from come.training.states import States
-from come.training.trainer import Point
+from come.training.trainer import TrainingStep
 
 BEAT = 1.0  # seconds between two messages of a task
 POLL = 0.3  # seconds between two looks at the tasks
@@ -44,8 +44,8 @@ def layers_on_ray(gpus: float | None = None, retries: int = 3) -> Iterator[None]
     """
 
     def do(
-        jobs: Iterator[LayerJob], workers: int, on_point: OnPoint, stop: Callable[[], bool] | None
-    ) -> Iterator[Trained]:
+        jobs: Iterator[LayerJob], workers: int, on_point: OnLayerStep, stop: Callable[[], bool] | None
+    ) -> Iterator[TrainedLayer]:
         yield from _Layers(gpus, retries, on_point, stop).do(jobs, workers)
 
     with done_elsewhere(do):
@@ -122,7 +122,9 @@ class Reporter:
 class _Layers:
     """Jobs of one recovery, given to Ray as there are workers for them."""
 
-    def __init__(self, gpus: float | None, retries: int, on_point: OnPoint, stop: Callable[[], bool] | None) -> None:
+    def __init__(
+        self, gpus: float | None, retries: int, on_point: OnLayerStep, stop: Callable[[], bool] | None
+    ) -> None:
         import ray
 
         if not ray.is_initialized():
@@ -135,7 +137,7 @@ class _Layers:
         self.begun: set[int] = set()
         self.told_to_stop = False
 
-    def do(self, jobs: Iterator[LayerJob], workers: int) -> Iterator[Trained]:
+    def do(self, jobs: Iterator[LayerJob], workers: int) -> Iterator[TrainedLayer]:
         """What each job comes to, as they are done; so many at a time."""
         waiting, idle_since = True, time.monotonic()
         try:
@@ -171,10 +173,10 @@ class _Layers:
         )
         return task.remote(_to_send(job), *states, self.mailbox)
 
-    def _result(self, task: Any) -> Trained:
+    def _result(self, task: Any) -> TrainedLayer:
         job, errors = self.running.pop(task), self.ray.exceptions
         try:
-            trained: Trained = self.ray.get(task)
+            trained: TrainedLayer = self.ray.get(task)
         except errors.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from error
         except errors.RayError as error:
@@ -187,14 +189,14 @@ class _Layers:
         _drop(job)
         return trained
 
-    def _instead(self) -> Trained:
+    def _instead(self) -> TrainedLayer:
         """Train a layer here, for which there is no room elsewhere: what this run holds it holds in any case."""
         task = list(self.running)[-1]
         job = self.running.pop(task)
         self.ray.cancel(task, force=True)
         return self._here(job)
 
-    def _here(self, job: LayerJob) -> Trained:
+    def _here(self, job: LayerJob) -> TrainedLayer:
         trained = train_layer(job, lambda point: self.on_point(job.layer, point), self.stop)
         _drop(job)
         return trained
@@ -208,10 +210,12 @@ class _Layers:
             for layer, point in self.ray.get(self.mailbox.take.remote(), timeout=30):
                 self.begun.add(layer)
                 if point is not None:
-                    self.on_point(layer, Point(**point))
+                    self.on_point(layer, TrainingStep(**point))
 
 
-def _train_there(job: LayerJob, entering: np.ndarray[Any, Any], leaving: np.ndarray[Any, Any], mailbox: Any) -> Trained:
+def _train_there(
+    job: LayerJob, entering: np.ndarray[Any, Any], leaving: np.ndarray[Any, Any], mailbox: Any
+) -> TrainedLayer:
     """Do a job on a worker: the task. What it gives back is on the CPU."""
     import ray
 
@@ -266,7 +270,7 @@ def _finished(job: LayerJob) -> bool:
     return kept is not None and bool(kept[1]["finished"])
 
 
-def _keep(job: LayerJob, trained: Trained) -> None:
+def _keep(job: LayerJob, trained: TrainedLayer) -> None:
     """Keep what a worker that does not see the checkpoints came to (low-rank ones are trained again instead)."""
     if job.checkpoint is not None and not job.checkpoint.exists() and job.options.rank is None:
         best = {f"best.{name}": value for name, value in trained.tensors.items()}

@@ -13,11 +13,11 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
-from come.recovery.vocabulary import VocabularyLoss, head_gradients, head_loss
 from come.recovery.way import Recovered, RecoverTask
 from come.training.precision import arithmetic
 from come.training.states import StateStore
-from come.training.trainer import Outcome, Point, TrainOptions, held_out_sequences, sequences_a_batch, train
+from come.training.trainer import Outcome, TrainingStep, TrainOptions, held_out_sequences, sequences_a_batch, train
+from come.training.vocabulary_loss import VocabularyLoss, head_gradients, head_loss
 
 
 class WholeModelOptions(TrainOptions):
@@ -38,17 +38,17 @@ class WholeModelOptions(TrainOptions):
 
 
 class Teacher:
-    """What the teacher says of sequences: its normed states, from which logits are made chunk by chunk.
+    """The teacher's logits, made chunk by chunk from its states after the final norm.
 
-    Those of the sequences from ``first_kept`` on are made once and kept.
+    The states of the sequences from ``first_kept`` on are made once and kept.
     """
 
     def __init__(
-        self, bundle: Bundle, tokens: Tensor, options: WholeModelOptions, first_kept: int, shelf: StateStore
+        self, bundle: Bundle, tokens: Tensor, options: WholeModelOptions, first_kept: int, store: StateStore
     ) -> None:
         self.runner, self.tokens, self.options = LayerRunner(bundle), tokens, options
         self.device = bundle.model.device
-        self.first_kept, self.kept = first_kept, shelf.new()
+        self.first_kept, self.kept = first_kept, store.new()
         start = 0
         for batch in batches(tokens[first_kept:]):
             rows = slice(start, start + len(batch.tokens))
@@ -56,7 +56,7 @@ class Teacher:
             start = rows.stop
 
     def of(self, sequences: Tensor) -> Callable[[slice], Tensor]:
-        """Gives the logits of a chunk of some sequences, flattened."""
+        """A function that gives the logits of a chunk of some sequences' tokens, (chunk, vocabulary)."""
         if int(sequences.min()) >= self.first_kept:
             normed = self.kept[sequences - self.first_kept].to(self.device)
         else:
@@ -144,8 +144,8 @@ def train_whole(
     first = _first_to_keep(tokens, options)
     with StateStore(
         tokens[first:], task.teacher.shape.hidden_size, task.teacher.dtype, 1, options.memory_budget
-    ) as shelf:
-        teacher = Teacher(task.teacher, tokens, options, first, shelf) if loss.teacher else None
+    ) as store:
+        teacher = Teacher(task.teacher, tokens, options, first, store) if loss.teacher else None
         problem = WholeModel(student, parameters, teacher, tokens, loss, options)
         return train(
             problem,
@@ -164,7 +164,7 @@ def _first_to_keep(tokens: Tensor, options: WholeModelOptions) -> int:
     return 0 if options.minutes is None and taken > sequences else sequences
 
 
-def report(task: RecoverTask, point: Point) -> None:
+def report(task: RecoverTask, point: TrainingStep) -> None:
     """Report a step of a training of the whole model."""
     held_out = f", held-out {point.held_out_loss:.4g}" if point.held_out_loss is not None else ""
     message = f"Step {point.step} of {point.steps}: loss {point.train_loss:.4g}{held_out}"

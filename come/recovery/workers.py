@@ -1,4 +1,4 @@
-"""Doing layer jobs: here, one after the other, in several processes, or elsewhere; the results are the same bits."""
+"""Training layers by jobs: here, one after the other, in several processes, or elsewhere; to the same bits."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from pathlib import Path
 from types import ModuleType
 
 from come.errors import ComeError
-from come.training.layer_job import LayerJob, Trained, train_layer
-from come.training.trainer import Point
+from come.training.layer_job import LayerJob, TrainedLayer, train_layer
+from come.training.trainer import TrainingStep
 
 STOP, ABANDON = "stop", "abandon"  # files that tell the processes to keep their best, or to leave everything as it is
 POLL = 0.3  # seconds between two looks at what the processes report
-OnPoint = Callable[[int, Point], None]
+OnLayerStep = Callable[[int, TrainingStep], None]
 """Told the layer and its newest point."""
-Doer = Callable[[Iterator[LayerJob], int, OnPoint, Callable[[], bool] | None], Iterator[Trained]]
-"""Does jobs as ``do_jobs`` does, on other machines perhaps."""
+JobRunner = Callable[[Iterator[LayerJob], int, OnLayerStep, Callable[[], bool] | None], Iterator[TrainedLayer]]
+"""Runs jobs as ``do_jobs`` does, on other machines perhaps."""
 
-_elsewhere: ContextVar[Doer | None] = ContextVar("elsewhere", default=None)
+_elsewhere: ContextVar[JobRunner | None] = ContextVar("elsewhere", default=None)
 
 
 @contextmanager
-def done_elsewhere(doer: Doer) -> Iterator[None]:
-    """Within, jobs that are to be done side by side are the doer's instead of this machine's processes'."""
-    token = _elsewhere.set(doer)
+def done_elsewhere(runner: JobRunner) -> Iterator[None]:
+    """Within, jobs that are to be done side by side are run by ``runner`` instead of this machine's processes."""
+    token = _elsewhere.set(runner)
     try:
         yield
     finally:
@@ -42,8 +42,8 @@ def done_elsewhere(doer: Doer) -> Iterator[None]:
 
 
 def do_jobs(
-    jobs: Iterator[LayerJob], workers: int, on_point: OnPoint, stop: Callable[[], bool] | None = None
-) -> Iterator[Trained]:
+    jobs: Iterator[LayerJob], workers: int, on_point: OnLayerStep, stop: Callable[[], bool] | None = None
+) -> Iterator[TrainedLayer]:
     """What each job comes to, as they are done. Jobs are asked for when there is a process for them.
 
     Args:
@@ -83,9 +83,9 @@ def _in_processes(
     jobs: Iterator[LayerJob],
     workers: int,
     folder: Path,
-    on_point: OnPoint,
+    on_point: OnLayerStep,
     stop: Callable[[], bool] | None,
-) -> Iterator[Trained]:
+) -> Iterator[TrainedLayer]:
     running: dict[Future[bytes], tuple[LayerJob, Path, int]] = {}
     waiting = True
     while waiting or running:
@@ -133,7 +133,7 @@ def _do(job: bytes, points: Path) -> bytes:
 
     with points.open("a", encoding="utf-8", buffering=1) as file:
 
-        def report(point: Point) -> None:
+        def report(point: TrainingStep) -> None:
             file.write(json.dumps(asdict(point)) + "\n")
 
         return pickle.dumps(train_layer(pickle.loads(job), report, stop))
@@ -143,7 +143,7 @@ class Abandoned(Exception):
     """Nobody waits for the result any more; what was kept of it stays as it is, to be gone on from."""
 
 
-def _pass_on(points: Path, seen: int, layer: int, on_point: OnPoint) -> int:
+def _pass_on(points: Path, seen: int, layer: int, on_point: OnLayerStep) -> int:
     """Report the whole lines that are new; returns how many bytes were read by now."""
     with points.open("rb") as file:
         file.seek(seen)
@@ -151,7 +151,7 @@ def _pass_on(points: Path, seen: int, layer: int, on_point: OnPoint) -> int:
             if not line.endswith(b"\n"):
                 break
             seen += len(line)
-            on_point(layer, Point(**json.loads(line)))
+            on_point(layer, TrainingStep(**json.loads(line)))
     return seen
 
 

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from come.errors import ComeError
 from come.files import replacing
 
 IDENTITY = "request.json"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, by parameter
 
 
 def open_folder(folder: Path, identity: Mapping[str, str]) -> None:
@@ -78,3 +80,48 @@ def read_state(file: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     with safe_open(file, framework="pt") as kept:
         tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - not a dict
         return tensors, json.loads(kept.metadata()["state"])
+
+
+def keep_training(
+    file: Path,
+    state: Mapping[str, Any],
+    parameters: Mapping[str, nn.Parameter],
+    best: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write how far a training got, its weights now and at their best, and AdamW's moments, to a file.
+
+    Of a training that is finished, without parameters, only the best weights are written.
+
+    Raises:
+        ComeError: the disk is full or may not be written to.
+    """
+    tensors = {f"best.{name}": value for name, value in best.items()}
+    for name, parameter in parameters.items():
+        tensors[f"now.{name}"] = parameter
+        tensors |= {f"{key}.{name}": torch.as_tensor(value) for key, value in optimizer.state[parameter].items()}
+    write_state(file, tensors, state)
+
+
+def restore_training(
+    file: Path | None,
+    parameters: Mapping[str, nn.Parameter],
+    best: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, Any] | None:
+    """Put what a file holds in place, and return how far the training got; None where there is no file."""
+    kept = read_state(file)
+    if kept is None:
+        return None
+    tensors, state = kept
+    moments: dict[int, dict[str, Tensor]] = {}
+    with torch.no_grad():
+        for number, (name, parameter) in enumerate(parameters.items()):
+            best[name].copy_(tensors[f"best.{name}"])
+            if f"now.{name}" in tensors:
+                parameter.copy_(tensors[f"now.{name}"])
+            if f"step.{name}" in tensors:  # one that never had a gradient has none
+                moments[number] = {key: tensors[f"{key}.{name}"] for key in MOMENTS}
+    if moments:
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return state

@@ -18,7 +18,7 @@ from come.training.losses import LOSSES, Loss
 from come.training.low_rank import add_low_rank, folded
 from come.training.precision import arithmetic
 from come.training.states import States
-from come.training.student import keep_silenced, own
+from come.training.student import keep_silenced, trainable_copy
 from come.training.trainer import Outcome, Report, TrainOptions, held_out_sequences, sequences_a_batch, train
 
 
@@ -70,7 +70,7 @@ class LayerJob:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedLayer:
     """What a job came to: the layer's new parameters by their names in the layer, float32, and how it went."""
 
     layer: int
@@ -78,12 +78,12 @@ class Trained:
     outcome: Outcome = field(default_factory=Outcome)
 
 
-def train_layer(job: LayerJob, report: Report | None = None, stop: Callable[[], bool] | None = None) -> Trained:
+def train_layer(job: LayerJob, report: Report | None = None, stop: Callable[[], bool] | None = None) -> TrainedLayer:
     """Do a job, on as many threads as it says."""
     with threads(job.threads):
         problem = LayerProblem(job)
         outcome = train(problem, job.options, checkpoint=job.checkpoint, report=report, stop=stop)
-        return Trained(job.layer, problem.trained(), outcome)
+        return TrainedLayer(job.layer, problem.trained(), outcome)
 
 
 class LayerProblem:
@@ -92,7 +92,7 @@ class LayerProblem:
     def __init__(self, job: LayerJob) -> None:
         rank, family = job.options.rank, job.family
         self.job, self.loss = job, LOSSES[job.options.loss]
-        self.module, self.parameters = own(job.module, lambda name: rank is None)
+        self.module, self.parameters = trainable_copy(job.module, lambda name: rank is None)
         if rank is None:
             keep_silenced(self.module, family, self.parameters.values())
         else:

@@ -1,4 +1,4 @@
-"""A student of its own: float32 copies of what is trained, and nothing else copied that need not be."""
+"""Copies of models and layers to train: the parameters that are trained are float32 copies, the others are shared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from come.models import Bundle, Family
 from come.models.depth import share
 
 
-def own(module: Any, trained: Callable[[str], bool]) -> tuple[Any, dict[str, nn.Parameter]]:
+def trainable_copy(module: Any, trained: Callable[[str], bool]) -> tuple[Any, dict[str, nn.Parameter]]:
     """A copy of a module whose trained parameters are float32 copies, and the others float32 without gradients.
 
     Args:
@@ -42,9 +42,9 @@ def own(module: Any, trained: Callable[[str], bool]) -> tuple[Any, dict[str, nn.
     return copy, parameters
 
 
-def own_bundle(bundle: Bundle, trained: Callable[[str], bool]) -> tuple[Bundle, dict[str, nn.Parameter]]:
-    """A model in float32 of which some parameters are copies to be trained (see ``own``)."""
-    model, parameters = own(bundle.model, trained)
+def trainable_bundle(bundle: Bundle, trained: Callable[[str], bool]) -> tuple[Bundle, dict[str, nn.Parameter]]:
+    """A model in float32 of which some parameters are copies to be trained (see ``trainable_copy``)."""
+    model, parameters = trainable_copy(bundle.model, trained)
     model.config.dtype = torch.float32
     copy = Bundle(model, bundle.tokenizer, bundle.family, bundle.source, bundle.revision, bundle.plan)
     for layer in copy.layers:

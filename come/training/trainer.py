@@ -19,8 +19,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from come.options import Options
+from come.training.checkpoint import keep_training, restore_training
 from come.training.precision import Precision
-from come.training.resume import keep, restore
 
 BETAS = (0.9, 0.95)
 BACK = 3  # what a step's forward and backward take, in forwards
@@ -84,8 +84,8 @@ class Problem(Protocol):
 
 
 @dataclass(frozen=True)
-class Point:
-    """One step as it went: of how many, the losses (held-out where it was asked), the learning rate."""
+class TrainingStep:
+    """A step that was taken: its number, of how many, its losses (held-out where it was asked), its learning rate."""
 
     step: int
     steps: int
@@ -94,7 +94,7 @@ class Point:
     lr: float
 
 
-Report = Callable[[Point], None]
+Report = Callable[[TrainingStep], None]
 
 
 @dataclass
@@ -146,7 +146,7 @@ def train(
     optimizer = _optimizer(parameters, options)
     best = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     size = sequences_a_batch(problem, options)
-    kept = restore(checkpoint, parameters, best, optimizer)
+    kept = restore_training(checkpoint, parameters, best, optimizer)
     if kept is not None:
         outcome = Outcome(**kept)
     else:
@@ -161,7 +161,7 @@ def train(
             break
         point = _step(problem, options, optimizer, outcome, best, size)
         if checkpoint is not None and time.monotonic() - written >= 60 * options.checkpoint_minutes:
-            keep(checkpoint, dataclasses.asdict(outcome), parameters, best, optimizer)
+            keep_training(checkpoint, dataclasses.asdict(outcome), parameters, best, optimizer)
             written = time.monotonic()
         if report is not None and point is not None:
             report(point)
@@ -171,7 +171,7 @@ def train(
             parameter.copy_(best[name])
             parameter.grad = None
     if checkpoint is not None:
-        keep(checkpoint, dataclasses.asdict(outcome), {}, best, optimizer)
+        keep_training(checkpoint, dataclasses.asdict(outcome), {}, best, optimizer)
     return outcome
 
 
@@ -231,7 +231,7 @@ def _step(
     outcome: Outcome,
     best: dict[str, Tensor],
     size: int,
-) -> Point | None:
+) -> TrainingStep | None:
     """Take one step, and ask the held-out tokens where it is their turn; None where the training diverged."""
     rate = learning_rate(outcome.step, outcome.steps, options)
     for group in optimizer.param_groups:
@@ -251,7 +251,7 @@ def _step(
         _judge(held_out, problem, options, outcome, best)
     outcome.finished = outcome.finished or last
     outcome.curve.append([outcome.step, loss, held_out, rate])
-    return Point(outcome.step, outcome.steps, loss, held_out, rate)
+    return TrainingStep(outcome.step, outcome.steps, loss, held_out, rate)
 
 
 def _judge(held_out: float, problem: Problem, options: TrainOptions, outcome: Outcome, best: dict[str, Tensor]) -> None:

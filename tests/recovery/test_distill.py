@@ -31,9 +31,9 @@ def test_overfitting_one_batch_drives_the_loss_down_a_hundredfold() -> None:
     tokens = torch.cat([tokens, tokens])  # what is held out is what is trained on
     runner = LayerRunner(teacher)
     for loss in ("kl", "mse", "cosine"):
-        with StateStore(tokens, 32, torch.float32) as shelf:
-            entering = embed(runner, tokens, shelf.new())
-            leaving = advance(runner, tokens, entering, range(0, 2), shelf.new())
+        with StateStore(tokens, 32, torch.float32) as store:
+            entering = embed(runner, tokens, store.new())
+            leaving = advance(runner, tokens, entering, range(0, 2), store.new())
             options = LayerOptions(lr=1e-2, steps=200, batch_tokens=32, loss=loss, check_every=20, precision="float32")
             job = LayerJob(
                 layer=0,

@@ -11,9 +11,9 @@ import torch
 import come
 from come.models.bundle import weights_hash
 from come.recovery.recover import recover
-from come.recovery.vocabulary import VocabularyLoss
 from come.recovery.whole_model import WholeModel, WholeModelOptions
-from come.training.student import own_bundle
+from come.training.student import trainable_bundle
+from come.training.vocabulary_loss import VocabularyLoss
 from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights
 from tests.tiny import CASES, tiny_bundle
 
@@ -76,7 +76,7 @@ def test_saving_memory_changes_no_gradient(precision: Any, changes: dict[str, An
     bundle = tiny_bundle()
     found = []
     for each in ({}, changes):
-        student, parameters = own_bundle(bundle, lambda name: True)
+        student, parameters = trainable_bundle(bundle, lambda name: True)
         options = WholeModelOptions(precision=precision, **each)
         problem = WholeModel(student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), options)
         loss = problem.gradients(torch.arange(6))
@@ -88,7 +88,7 @@ def test_saving_memory_changes_no_gradient(precision: Any, changes: dict[str, An
 
 def test_gradients_are_those_of_the_model_itself() -> None:
     bundle = tiny_bundle()
-    student, parameters = own_bundle(bundle, lambda name: True)
+    student, parameters = trainable_bundle(bundle, lambda name: True)
     problem = WholeModel(
         student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), WholeModelOptions(precision="float32")
     )

@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from come.errors import ComeError
 from come.measurement.layer_runner import LayerRunner
-from come.recovery import vocabulary
 from come.recovery.registry import parse
-from come.recovery.vocabulary import VocabularyLoss, divergence, head_gradients, head_loss, top_divergence
+from come.training import vocabulary_loss
 from come.training.losses import LOSSES, Loss
-from come.training.student import own_bundle
+from come.training.student import trainable_bundle
+from come.training.vocabulary_loss import VocabularyLoss, divergence, head_gradients, head_loss, top_divergence
 from tests.tiny import VOCAB, tiny_bundle, tiny_tokens
 
 
@@ -83,7 +83,7 @@ def test_the_rest_is_lumped() -> None:
 )
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_chunked_equals_unchunked(family: str, loss: VocabularyLoss, monkeypatch: pytest.MonkeyPatch) -> None:
-    student, _ = own_bundle(tiny_bundle(family), lambda name: True)
+    student, _ = trainable_bundle(tiny_bundle(family), lambda name: True)
     runner, tokens = LayerRunner(student), tiny_tokens(3, 10)
     generator = torch.Generator().manual_seed(0)
     normed, taught = (torch.randn(3, 10, 32, generator=generator) for _ in range(2))
@@ -111,7 +111,7 @@ def test_chunked_equals_unchunked(family: str, loss: VocabularyLoss, monkeypatch
     expected_head, head.grad = head.grad, None
 
     for chunk in (4, 1000):
-        monkeypatch.setitem(vocabulary.CHUNK, "cpu", chunk)
+        monkeypatch.setitem(vocabulary_loss.CHUNK, "cpu", chunk)
         value, gradient = head_gradients(runner, normed, logits, tokens, loss)
         assert value == pytest.approx(float(expected.detach()), rel=1e-5)
         torch.testing.assert_close(gradient, whole.grad, rtol=1e-4, atol=1e-7)

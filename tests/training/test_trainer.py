@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from come.errors import ComeError
 from come.options import parse_options
 from come.training.checkpoint import open_folder, read_state
-from come.training.trainer import Point, TrainOptions, batch_of, learning_rate, train
+from come.training.trainer import TrainingStep, TrainOptions, batch_of, learning_rate, train
 
 
 class Line:
@@ -42,7 +42,7 @@ def options(**changes: Any) -> TrainOptions:
 
 
 def test_it_finds_the_line() -> None:
-    line, points = Line(), list[Point]()
+    line, points = Line(), list[TrainingStep]()
     outcome = train(line, options(), report=points.append)
     assert outcome.best_loss < 1e-2 < outcome.start_loss == 4.0
     assert line.held_out() == outcome.best_loss
@@ -126,7 +126,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(at: int, tmp_path: Path) -> 
     whole = Line()
     expected = train(whole, options(weight_decay=0.1))
 
-    def kill(point: Point) -> None:
+    def kill(point: TrainingStep) -> None:
         if point.step == at:
             raise Killed
 

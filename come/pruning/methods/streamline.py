@@ -24,10 +24,10 @@ from come.pruning.options import PassOptions
 from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
-from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
+from come.training.layer_job import LayerJob, LayerOptions, TrainedLayer, calls_for, train_layer
 from come.training.losses import Loss
 from come.training.states import StateStore, advance, embed
-from come.training.trainer import BACK, Point, held_out_sequences, tokens_taken
+from come.training.trainer import BACK, TrainingStep, held_out_sequences, tokens_taken
 from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
 
@@ -105,12 +105,12 @@ def _block(task: Task, options: StreamlineOptions, size: int) -> int:
     return int(measurement.similarity["cosine"].diagonal(size).argmax())
 
 
-def _train(task: Task, options: StreamlineOptions, bundle: Bundle, first: int, size: int) -> Trained:
+def _train(task: Task, options: StreamlineOptions, bundle: Bundle, first: int, size: int) -> TrainedLayer:
     """The block's first layer, trained on the states that enter and leave the block."""
     tokens, original = task.tokens, LayerRunner(task.original)
-    with StateStore(tokens, bundle.shape.hidden_size, bundle.dtype, 2, options.memory_budget) as shelf:
-        entering = advance(original, tokens, embed(original, tokens, shelf.new()), range(first))
-        leaving = advance(original, tokens, entering, range(first, first + size), shelf.new())
+    with StateStore(tokens, bundle.shape.hidden_size, bundle.dtype, 2, options.memory_budget) as store:
+        entering = advance(original, tokens, embed(original, tokens, store.new()), range(first))
+        leaving = advance(original, tokens, entering, range(first, first + size), store.new())
         job = LayerJob(
             layer=first,
             module=bundle.layers[first],
@@ -124,7 +124,7 @@ def _train(task: Task, options: StreamlineOptions, bundle: Bundle, first: int, s
             threads=options.threads or torch.get_num_threads(),
         )
 
-        def report(point: Point) -> None:
+        def report(point: TrainingStep) -> None:
             share = 300 + round(690 * point.step / point.steps)
             message = f"Step {point.step} of {point.steps}: loss {point.train_loss:.4g}"
             emit(task.on_progress, "compress", share, 1000, message, layer=first, train_loss=point.train_loss)
@@ -132,7 +132,7 @@ def _train(task: Task, options: StreamlineOptions, bundle: Bundle, first: int, s
         return train_layer(job, report)
 
 
-def _with_layer(bundle: Bundle, plan: Plan, trained: Trained) -> tuple[Bundle, Plan]:
+def _with_layer(bundle: Bundle, plan: Plan, trained: TrainedLayer) -> tuple[Bundle, Plan]:
     prefix = f"{bundle.family.layers}.{trained.layer}"
     tensors = {f"{prefix}.{name}": value.to(bundle.dtype) for name, value in trained.tensors.items()}
     plan = plan.with_tensors(tensors, "streamline")

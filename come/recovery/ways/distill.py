@@ -16,10 +16,10 @@ from come.measurement.layer_runner import LayerRunner
 from come.plan.spans import Span
 from come.recovery.registry import register
 from come.recovery.way import Recovered, RecoverTask, training_work
-from come.recovery.workers import OnPoint, do_jobs
-from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
+from come.recovery.workers import OnLayerStep, do_jobs
+from come.training.layer_job import LayerJob, LayerOptions, TrainedLayer, calls_for, train_layer
 from come.training.states import States, StateStore, advance, embed
-from come.training.trainer import BACK, Point, held_out_sequences
+from come.training.trainer import BACK, TrainingStep, held_out_sequences
 
 
 class DistillOptions(LayerOptions):
@@ -50,8 +50,8 @@ def distill_mp(task: RecoverTask, options: ParallelOptions) -> Recovered:
     """Train every lossy layer by itself on the teacher's states."""
     each = _for_one_layer(options, len(task.lossy) / min(options.workers, max(1, len(task.lossy))))
     threads = options.threads or max(1, torch.get_num_threads() // options.workers)
-    with _shelf(task, options, 2 * options.workers + 3, in_files=options.workers > 1) as shelf:
-        jobs = _jobs(task, each, shelf, threads)
+    with _state_store(task, options, 2 * options.workers + 3, in_files=options.workers > 1) as store:
+        jobs = _jobs(task, each, store, threads)
         trained = list(do_jobs(jobs, options.workers, _reporter(task), task.stop))
     return _recovered(task, sorted(trained, key=lambda done: done.layer))
 
@@ -73,9 +73,9 @@ def distill_sp(task: RecoverTask, options: DistillOptions) -> Recovered:
     each = _for_one_layer(options, len(task.lossy))
     threads, report, tokens = options.threads or torch.get_num_threads(), _reporter(task), task.tokens
     student, teacher = LayerRunner(task.student), LayerRunner(task.teacher)
-    trained: list[Trained] = []
-    with _shelf(task, options, 2, in_files=False) as shelf:
-        ours, theirs = embed(student, tokens, shelf.new()), embed(teacher, tokens, shelf.new())
+    trained: list[TrainedLayer] = []
+    with _state_store(task, options, 2, in_files=False) as store:
+        ours, theirs = embed(student, tokens, store.new()), embed(teacher, tokens, store.new())
         at = Span(0, 0, 0)
         for span in task.lossy:
             advance(student, tokens, ours, range(at.layer, span.layer))
@@ -87,13 +87,13 @@ def distill_sp(task: RecoverTask, options: DistillOptions) -> Recovered:
     return _recovered(task, trained)
 
 
-def _jobs(task: RecoverTask, options: LayerOptions, shelf: StateStore, threads: int) -> Iterator[LayerJob]:
+def _jobs(task: RecoverTask, options: LayerOptions, store: StateStore, threads: int) -> Iterator[LayerJob]:
     """A job for each lossy layer, with the teacher's states below and above; one pass of the teacher in all."""
     teacher, student, tokens = LayerRunner(task.teacher), LayerRunner(task.student), task.tokens
-    now, at = embed(teacher, tokens, shelf.new()), 0
+    now, at = embed(teacher, tokens, store.new()), 0
     for span in task.lossy:
-        entering = advance(teacher, tokens, now, range(at, span.first), shelf.new())
-        leaving = advance(teacher, tokens, entering, range(span.first, span.end), shelf.new())
+        entering = advance(teacher, tokens, now, range(at, span.first), store.new())
+        leaving = advance(teacher, tokens, entering, range(span.first, span.end), store.new())
         now.tensor.copy_(leaving.tensor)
         at = span.end
         yield _job(task, options, span, student, entering, leaving, threads)
@@ -124,7 +124,7 @@ def _job(
     )
 
 
-def _shelf(task: RecoverTask, options: LayerOptions, borders: int, in_files: bool) -> StateStore:
+def _state_store(task: RecoverTask, options: LayerOptions, borders: int, in_files: bool) -> StateStore:
     hidden_size = task.teacher.shape.hidden_size
     return StateStore(task.tokens, hidden_size, task.teacher.dtype, borders, options.memory_budget, in_files)
 
@@ -136,7 +136,7 @@ def _for_one_layer(options: LayerOptions, rounds: float) -> LayerOptions:
     return options.model_copy(update={"minutes": options.minutes / max(1.0, rounds)})
 
 
-def _put(student: LayerRunner, layer: int, trained: Trained) -> None:
+def _put(student: LayerRunner, layer: int, trained: TrainedLayer) -> None:
     """Put a layer's new weights in place, in the runner's own layer."""
     module = student.layers[layer]
     for name, value in trained.tensors.items():
@@ -145,12 +145,12 @@ def _put(student: LayerRunner, layer: int, trained: Trained) -> None:
         setattr(module.get_submodule(path), own, torch.nn.Parameter(value.to(old.device, old.dtype), False))
 
 
-def _reporter(task: RecoverTask) -> OnPoint:
+def _reporter(task: RecoverTask) -> OnLayerStep:
     """Reports a layer's steps as steps of the whole."""
     shares: dict[int, float] = {}
     count = len(task.lossy)
 
-    def report(layer: int, point: Point) -> None:
+    def report(layer: int, point: TrainingStep) -> None:
         shares[layer] = point.step / point.steps
         message = f"Layer {layer}, step {point.step} of {point.steps}: loss {point.train_loss:.4g}"
         task.emit(sum(shares.values()) / count, message, layer=layer, **dataclasses.asdict(point))
@@ -158,7 +158,7 @@ def _reporter(task: RecoverTask) -> OnPoint:
     return report
 
 
-def _recovered(task: RecoverTask, trained: list[Trained]) -> Recovered:
+def _recovered(task: RecoverTask, trained: list[TrainedLayer]) -> Recovered:
     prefix = task.student.family.layers
     tensors = {f"{prefix}.{done.layer}.{name}": value for done in trained for name, value in done.tensors.items()}
     return Recovered(tensors, [f"layer {done.layer}: {done.outcome.describe()}" for done in trained])

@@ -11,11 +11,11 @@ from pydantic import Field
 
 from come.models import Bundle
 from come.recovery.registry import register
-from come.recovery.vocabulary import VocabularyLoss
 from come.recovery.way import Recovered, RecoverTask, training_work
 from come.recovery.whole_model import WholeModelOptions, new_values, train_whole
-from come.training.student import embedding_names, layer_names, own_bundle
+from come.training.student import embedding_names, layer_names, trainable_bundle
 from come.training.trainer import BACK
+from come.training.vocabulary_loss import VocabularyLoss
 
 Trains = Literal["no-embeddings", "layers", "merged", "all"]
 
@@ -54,7 +54,7 @@ class LogitsOptions(WholeModelOptions):
 def logits(task: RecoverTask, options: LogitsOptions) -> Recovered:
     """Train the student on the teacher's distributions."""
     names = _trained(task.student, options.trains, [span.layer for span in task.lossy])
-    student, parameters = own_bundle(task.student, names.__contains__)
+    student, parameters = trainable_bundle(task.student, names.__contains__)
     loss = VocabularyLoss(1.0, options.text, options.temperature, options.top_k)
     outcome = train_whole(task, student, parameters, loss, options, "logits")
     return new_values(parameters, outcome)

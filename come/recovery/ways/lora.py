@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from come.recovery.registry import register
-from come.recovery.vocabulary import VocabularyLoss
 from come.recovery.way import Recovered, RecoverTask, training_work
 from come.recovery.whole_model import WholeModelOptions, train_whole
 from come.training.low_rank import add_low_rank, folded
-from come.training.student import own_bundle
+from come.training.student import trainable_bundle
 from come.training.trainer import BACK
+from come.training.vocabulary_loss import VocabularyLoss
 
 
 class LoraOptions(WholeModelOptions):
@@ -35,7 +35,7 @@ class LoraOptions(WholeModelOptions):
 )
 def lora(task: RecoverTask, options: LoraOptions) -> Recovered:
     """Train low-rank additions to the student."""
-    student, _ = own_bundle(task.student, lambda name: False)
+    student, _ = trainable_bundle(task.student, lambda name: False)
     family = student.family
     layers = [f"{family.layers}.{layer}" for layer in range(len(student.layers))]
     parameters = add_low_rank(student.model, family, layers, options.rank, options.alpha, options.seed)

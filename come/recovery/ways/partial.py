@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from come.recovery.registry import register
-from come.recovery.vocabulary import VocabularyLoss
 from come.recovery.way import Recovered, RecoverTask, training_work
 from come.recovery.whole_model import WholeModelOptions, new_values, train_whole
-from come.training.student import layer_names, own_bundle
+from come.training.student import layer_names, trainable_bundle
 from come.training.trainer import BACK
+from come.training.vocabulary_loss import VocabularyLoss
 
 
 class PartialOptions(WholeModelOptions):
@@ -39,7 +39,7 @@ def partial(task: RecoverTask, options: PartialOptions) -> Recovered:
         f"{bundle.family.head}.{name}" for name, _ in bundle.model.get_submodule(bundle.family.head).named_parameters()
     }
     names = head | layer_names(bundle, range(max(0, count - options.last_layers), count))
-    student, parameters = own_bundle(bundle, names.__contains__)
+    student, parameters = trainable_bundle(bundle, names.__contains__)
     outcome = train_whole(task, student, parameters, VocabularyLoss(options.teacher, 1.0), options, "partial")
     recovered = new_values(parameters, outcome)
     embeddings = {

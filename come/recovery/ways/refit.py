@@ -57,8 +57,8 @@ def refit(task: RecoverTask, options: RefitOptions) -> Recovered:
     held_out = held_out_sequences(tokens, TrainOptions(held_out_tokens=options.held_out_tokens))
     tensors: dict[str, Tensor] = {}
     notes: list[str] = []
-    with StateStore(tokens, task.student.shape.hidden_size, task.student.dtype, 2, options.memory_budget) as shelf:
-        ours, theirs = embed(student, tokens, shelf.new(), options.batch_size), shelf.new()
+    with StateStore(tokens, task.student.shape.hidden_size, task.student.dtype, 2, options.memory_budget) as store:
+        ours, theirs = embed(student, tokens, store.new(), options.batch_size), store.new()
         layer = border = 0
         if options.target == "teacher":
             embed(teacher, tokens, theirs, options.batch_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import socket
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -21,6 +22,7 @@ from come.runs import Run, reported
 from come.runs.command_line import command_line
 from come.runs.state import State
 from come.serving.limits import DEMO
+from come.training.losses import Loss
 from tests.app.conftest import Lab
 from tests.runs.test_reported import EVENTS
 
@@ -86,6 +88,22 @@ def test_a_recovery_is_chosen_with_one_click(visit: Visit, lab: Lab, monkeypatch
     assert not at.exception and not at.error
     assert all(run.config.recover == ["refit", "logits"] for run in launched)
     assert launched[0].config.recover_options == {"logits.minutes": 5.0}
+
+
+def test_the_loss_of_a_layer_distillation_is_a_choice_of_the_options_type(visit: Visit, lab: Lab, monkeypatch) -> None:
+    launched: list[Run] = []
+    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
+    at = visit("run", target="5")
+    at.pills(key="recover").set_value(["distill-mp", "logits"]).run()
+    assert [each.key for each in at.get("button_group") if "recover-loss" in (each.key or "")] == [
+        "recover-loss-distill-mp"
+    ]
+    choice = at.get_by_key("recover-loss-distill-mp")
+    assert (choice.options, choice.value) == (list(get_args(Loss)), "mse")
+    choice.set_value("cosine").run()
+    at.button(key="start").click().run()
+    assert not at.exception and not at.error
+    assert launched[0].config.recover_options["distill-mp.loss"] == "cosine"
 
 
 def test_in_a_demonstration_the_form_asks_for_no_more_than_is_allowed(visit: Visit, monkeypatch) -> None:

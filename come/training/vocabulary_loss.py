@@ -1,5 +1,5 @@
-"""Losses over the vocabulary, in chunks of tokens: forward and backward of a chunk at once, so that logits of a chunk
-are all that is ever held, however many tokens there are, and nothing is computed twice.
+"""Losses of next-token distributions, in chunks of tokens: forward and backward of a chunk at once, so that the logits
+of one chunk are all that is ever held, however many tokens there are, and nothing is computed twice.
 """
 
 from __future__ import annotations
