@@ -16,6 +16,8 @@ from come.request import RunConfig
 
 EXAMPLE = Path("app/example")
 KEPT = ("config.json", "results.json", "plan.json", "analysis.safetensors")
+# Which machine and process it was is nobody's business.
+NOBODY = {"pid": None, "process_start_id": "", "process_started": None, "host": ""}
 REQUESTS = [
     RunConfig(kind="analyze"),
     *(
@@ -44,8 +46,7 @@ def main() -> None:
             for name in KEPT:
                 if (run.path / name).exists():
                     shutil.copy(run.path / name, folder / name)
-            # Which machine and process it was is nobody's business.
-            anonymous = run.written_state().model_copy(update={"pid": None, "process_started": None, "host": ""})
+            anonymous = run.written_state().model_copy(update=NOBODY)
             (folder / "state.json").write_text(anonymous.model_dump_json(indent=1))
 
 
