@@ -6,9 +6,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
-from unittest import mock
 
 import torch
 from torch.nn import functional
@@ -40,15 +38,9 @@ print(memory_of(int(sys.argv[1])))
 def table(rounds: int = ROUNDS) -> str:
     """The layer-wise loop, then the end-to-end step, then memory against the sequences of a step."""
     bundle, tokens = bundled("float32", n_tokens=2 * BATCH_TOKENS, seq_len=SEQ_LEN)
-    columns = (
-        "precision", "matrix products, GFLOP/s", "a layer's step, GFLOP/s", "step / products",
-        "PyTorch's attention / ours",
-    )  # fmt: skip
+    columns: tuple[str, ...] = ("precision", "matrix products, GFLOP/s", "a layer's step, GFLOP/s", "step / products")
     layerwise = markdown(columns, [_layerwise(bundle, tokens, precision, rounds) for precision in PRECISIONS])
-    columns = (
-        "precision", "step, s", "vocabulary / step", "optimiser / step", "teacher / step",
-        "PyTorch's attention / ours",
-    )  # fmt: skip
+    columns = ("precision", "step, s", "vocabulary / step", "optimiser / step", "teacher / step")
     whole = markdown(columns, [_end_to_end(bundle, tokens, precision, rounds) for precision in PRECISIONS])
     columns = ("sequences a step", "micro_tokens", "on top of loaded, MiB")
     memory = markdown(columns, [_memory(count) for count in (8, 16, 32)])
@@ -83,8 +75,7 @@ def _layerwise(bundle: Bundle, tokens: torch.Tensor, precision: Precision, round
         product, product_flops = _products(bundle, precision)
         step()
         product()
-        works = [product, step, lambda: _with_own_attention(step)]
-        products, steps, own_steps = in_turn([lambda work=work: _repeated(work) for work in works], rounds)
+        products, steps = in_turn([lambda work=work: _repeated(work) for work in (product, step)], rounds)
     weights = sum(parameter.numel() for parameter in problem.parameters.values() if parameter.dim() == 2)
     # Causal attention is half of the square: two products forward, four back.
     attention = 6 * BATCH_TOKENS * SEQ_LEN * bundle.shape.hidden_size
@@ -92,13 +83,7 @@ def _layerwise(bundle: Bundle, tokens: torch.Tensor, precision: Precision, round
     rate, reached = (
         STEPS * work / statistics.median(taken) / 1e9 for work, taken in ((product_flops, products), (flops, steps))
     )
-    return precision, rate, reached, reached / rate, ratio(own_steps, steps)
-
-
-def _with_own_attention(work: Callable[[], None]) -> None:
-    """Do something with PyTorch's attention instead of blocks."""
-    with mock.patch("come.training.precision.blockwise_attention", lambda device: nullcontext()):
-        work()
+    return precision, rate, reached, reached / rate
 
 
 def _products(bundle: Bundle, precision: Precision) -> tuple[Callable[[], None], int]:
@@ -139,7 +124,7 @@ def _end_to_end(bundle: Bundle, tokens: torch.Tensor, precision: Precision, roun
         step = _step(parameters, lambda: problem.gradients(numbers))
         update = _step(parameters, None)
         step()
-        works = [step, vocabulary, update, lambda: teacher.of(numbers), lambda: _with_own_attention(step)]
+        works = [step, vocabulary, update, lambda: teacher.of(numbers)]
         times = [statistics.median(taken) for taken in in_turn(works, rounds)]
     return precision, times[0], *(each / times[0] for each in times[1:])
 

@@ -3,37 +3,65 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from come import atomic
+from filelock import FileLock, Timeout
+
 from come.errors import ComeError
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str, mode: int = 0o644) -> None:
     """Give a file a new content at once: a reader sees the old text or the new, never a part.
+
+    Args:
+        path: the file.
+        text: its content.
+        mode: its permissions.
 
     Raises:
         ComeError: the disk is full or the folder may not be written; the old file is still there.
     """
-    with written_whole(path) as temporary:
+    with disk_faults(path.parent), replacing(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to (``come.atomic.written_whole``).
+    """Like ``replacing``, for whom one sentence about the disk will do.
 
     Raises:
         ComeError: the disk is full or the folder may not be written.
     """
-    with disk_faults(path.parent), atomic.written_whole(path) as temporary:
+    with disk_faults(path.parent), replacing(path) as temporary:
         yield temporary
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; on disk, it takes the name at the end, and goes if anything fails.
+
+    A reader, or a crash, finds the old content or the new, never a part.
+
+    Raises:
+        OSError: the folder may not be written to, or the disk is full.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(mode)  # until here it is the owner's alone
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -105,22 +133,27 @@ def new_lines(path: Path, seen: int) -> tuple[list[dict[str, Any]], int]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file among processes; the system lets go of it when the process ends, however it ends."""
-    with disk_faults(path.parent), path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Holds a lock file among processes and threads; the system lets go of it when the process ends, however it ends.
+
+    It is flock(2), which on NFS reaches other hosts only where client and server both support it. The file stays.
+    """
+    with disk_faults(path.parent), FileLock(path):
         yield
 
 
 @contextmanager
 def locked_if_free(path: Path) -> Iterator[bool]:
     """Like ``locked``, but without waiting: says whether it was had."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _parsed(line: bytes) -> Any:

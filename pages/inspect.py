@@ -12,7 +12,7 @@ from app.inspect.inspected_run import Inspected
 from app.state import session, widget_state
 from come.errors import ComeError
 from come.plan.agreement import agreement
-from come.plan.provenance import Part
+from come.plan.steps import Part
 from come.runs import Run
 
 READING = """

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,23 @@ def test_a_lock_that_is_held_is_not_had(tmp_path: Path) -> None:
         assert (first, second) == (True, False)
     with files.locked_if_free(path) as again:
         assert again
+
+
+def test_a_killed_holder_lets_go_of_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = "import sys; from come import files, settings\nwith files.locked(settings.home()): input(print(flush=True))"
+    environment = {**os.environ, "COME_HOME": str(path)}
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, env=environment) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        with files.locked_if_free(path) as had:
+            assert not had
+        holder.kill()
+    with files.locked(path):
+        assert path.exists()
+
+
+def test_a_file_may_be_the_users_alone(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    for mode in (0o600, 0o644):
+        files.replace(path, "text", mode=mode)
+        assert stat.S_IMODE(path.stat().st_mode) == mode

@@ -46,6 +46,9 @@ _OWN: dict[str, dict[str, Any]] = {
         "mlp_bias": True,
     },
     "olmo2": _GROUPED,
+    "glm4": {**_GROUPED, "head_dim": 8},
+    "cohere": {**_GROUPED, "attention_bias": True, "logit_scale": 4.0},
+    "cohere:qk-norm": {**_GROUPED, "use_qk_norm": True, "tie_word_embeddings": False},
     "gpt_neox": {"intermediate_size": 48, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
     "gpt_neox:sequential": {
         "intermediate_size": 48,

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from come.errors import ComeError
 from come.events import Event
-from come.serving.resident.cancel import Cancelled
+from come.serving.cancellation import Cancelled
 from come.serving.resident.connection import LiveFault
 
 # A page that is shown looks at its job a few times a second; browsers slow down tabs in the background.

@@ -13,7 +13,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from come.plan.provenance import Layer, Loss, Part, Piece, Provenance
+from come.plan.provenance import Layer, Loss, Piece, Provenance
+from come.plan.steps import Part
 
 NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "attention": ("KV group", "KV groups")}
 HATCH = "rgba(128, 136, 148, 0.85)"

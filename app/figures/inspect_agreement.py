@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from app import theme
 from app.figures.inspect import NAMES
 from come.plan.agreement import Agreement
-from come.plan.provenance import Part
+from come.plan.steps import Part
 
 
 def agreement(found: Agreement, part: Part) -> go.Figure:

@@ -17,8 +17,8 @@ from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.plan.plan import Plan
-from come.plan.provenance import Part, Provenance, follow, units_of
-from come.plan.steps import Concatenate
+from come.plan.provenance import Provenance, follow, units_of
+from come.plan.steps import Concatenate, Part
 from come.request import RunConfig
 from come.runs import Run
 

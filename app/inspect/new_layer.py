@@ -13,7 +13,8 @@ from app.inspect import follow_unit, inspected_run
 from app.inspect.inspected_run import Inspected
 from app.state import session, visit, widget_state
 from come.errors import ComeError
-from come.plan.provenance import Part, retouched
+from come.plan.provenance import retouched
+from come.plan.steps import Part
 
 ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By index"}
 

@@ -10,7 +10,7 @@ from app.state import request, session
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
-from come.recovery.registry import DEFAULT, ways
+from come.recovery.registry import default_ways, ways
 from come.request import RunConfig
 from come.runs import as_sweep
 from come.runs.sweep import variant
@@ -109,11 +109,11 @@ def _recovered() -> dict[str, object]:
     names = [name for name in known if name in (chosen or [])]
     if not names:
         st.button(
-            f"Take the default: {', then '.join(DEFAULT)}",  # short: a narrow page cuts off the rest
+            f"Take the default: {', then '.join(default_ways())}",  # short: a narrow page cuts off the rest
             type="tertiary",
             icon=":material/healing:",
             on_click=session.put,
-            args=("recover", list(DEFAULT)),
+            args=("recover", default_ways()),
         )
         return {}
     for name in names:

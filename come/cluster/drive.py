@@ -1,4 +1,4 @@
-"""The side of a run that is here: it sends runs to a cluster, brings their files back, and sees to lost workers.
+"""The side of a run that is here: it has jobs of a cluster execute runs, and sees to them until all have ended.
 
 This process is the run's process for all who look at it: it is the one in state.json, and the one to cancel.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import Any
 
-from come.cluster.connect import connected
-from come.cluster.crew import Crew, fail, still_own
+from come.cluster.connect import connected, job_client
+from come.cluster.submission import Submission, fail, still_own, stop_earlier
 from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.files import new_lines
@@ -21,10 +22,10 @@ from come.runs.execute import FAULT, RunFault
 from come.runs.process import claim
 from come.runs.store import CANCEL_REQUEST, Run
 
-LOOK = 0.2  # seconds between two looks at the workers
+LOOK = 0.2  # seconds between two looks at the jobs
 
 
-def execute_on(place: ClusterTarget, run: Run, on_progress: OnProgress = None) -> None:
+def execute_on(target: ClusterTarget, run: Run, on_progress: OnProgress = None) -> None:
     """Execute a run on a cluster and wait for its end. How it ends is in its state.
 
     Raises:
@@ -32,8 +33,8 @@ def execute_on(place: ClusterTarget, run: Run, on_progress: OnProgress = None) -
         RunFault: it failed by something else.
         KeyboardInterrupt: it was cancelled.
     """
-    claim(run, place.text)
-    _drive(place, [run], on_progress)
+    claim(run, target.text)
+    _drive(target, [run], on_progress)
     state = run.written_state()
     if state.status == "cancelled":
         raise KeyboardInterrupt
@@ -43,7 +44,7 @@ def execute_on(place: ClusterTarget, run: Run, on_progress: OnProgress = None) -
         raise ComeError(state.error, state.hint)
 
 
-def execute_all_on(place: ClusterTarget, runs: Sequence[Run], on_progress: OnProgress = None) -> None:
+def execute_all_on(target: ClusterTarget, runs: Sequence[Run], on_progress: OnProgress = None) -> None:
     """Execute the cells of a sweep on a cluster, as many at a time as there is room for. How each ends is in its state.
 
     Raises:
@@ -54,14 +55,14 @@ def execute_all_on(place: ClusterTarget, runs: Sequence[Run], on_progress: OnPro
     for run in runs:
         if run.state().status != "done":
             with suppress(ComeError):  # another process is at work on it
-                claim(run, place.text)
+                claim(run, target.text)
                 todo.append(run)
-    if _drive(place, todo, on_progress):
+    if _drive(target, todo, on_progress):
         raise KeyboardInterrupt
 
 
 def chains(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs by what one worker does in turn: those of one method and seed.
+    """The runs by what one job does in turn: those of one method and seed.
 
     They gain by it: a step-by-step method goes on from its milder result, and tokens and measurements are shared.
     Other methods and seeds share little but the loading, and so go side by side.
@@ -73,46 +74,47 @@ def chains(runs: Sequence[Run]) -> list[list[Run]]:
     return list(found.values())
 
 
-def _drive(place: ClusterTarget, runs: Sequence[Run], on_progress: OnProgress) -> bool:
+def _drive(target: ClusterTarget, runs: Sequence[Run], on_progress: OnProgress) -> bool:
     """Sees runs to their ends; returns whether everything was interrupted."""
     interrupted = False
     try:
-        with connected(place) as ray, _told_to_end() as told:
-            crews = [Crew(ray, place, chain) for chain in chains(runs)]
-            teller = _Teller(runs, on_progress)
-            try:
-                while not all(crew.over for crew in crews):
-                    for crew in crews:
-                        crew.look()
-                    teller.tell()
-                    if told.wait(LOOK):
-                        told.clear()
-                        interrupted |= _interrupt(runs, crews)
-                teller.tell()
-            finally:
-                for crew in crews:
-                    crew.dismiss()
+        with ExitStack() as held, _told_to_end() as told:
+            client = job_client(target)
+            stop_earlier(client, runs)
+            ray = cache(lambda: held.enter_context(connected(target)))
+            submissions = [Submission(client, target, chain, ray) for chain in chains(runs)]
+            for each in submissions:
+                held.callback(each.stop)
+            pass_on = _new_events(runs, on_progress)
+            while not all(each.over for each in submissions):
+                for each in submissions:
+                    each.advance()
+                pass_on()
+                if told.wait(LOOK):
+                    told.clear()
+                    interrupted |= _interrupt(runs, submissions)
+            pass_on()
     except Exception as error:
-        sentence = error if isinstance(error, ComeError) else _lost_cluster(place, error)
+        sentence = error if isinstance(error, ComeError) else _lost_cluster(target, error)
         for run in still_own(runs):
             fail(run, sentence)
         raise sentence from error
     return interrupted
 
 
-def _interrupt(runs: Sequence[Run], crews: Sequence[Crew]) -> bool:
-    """A signal came: for a run that was asked to end, whose crew sees to that, or else for all of them."""
-    if any(crew.has_news() for crew in crews):
+def _interrupt(runs: Sequence[Run], submissions: Sequence[Submission]) -> bool:
+    """A signal came: for a run that was asked to end, whose submission sees to that, or else for all of them."""
+    if any(each.has_news() for each in submissions):
         return False
     for run in still_own(runs):
         (run.path / CANCEL_REQUEST).touch()
     return True
 
 
-def _lost_cluster(place: ClusterTarget, error: Exception) -> ComeError:
+def _lost_cluster(target: ClusterTarget, error: Exception) -> ComeError:
     words = " ".join(str(error).split())[:200]
     return ComeError(
-        f"The Ray cluster at {place.address} was lost ({type(error).__name__}: {words}).",
+        f"The Ray cluster at {target.address} was lost ({type(error).__name__}: {words}).",
         "When it is there again, resume: the run goes on where its files end.",
     )
 
@@ -133,18 +135,17 @@ def _told_to_end() -> Iterator[threading.Event]:
             signal.signal(kind, handler)
 
 
-class _Teller:
-    """Passes on what appears in the runs' events."""
+def _new_events(runs: Sequence[Run], on_progress: OnProgress) -> Callable[[], None]:
+    """What passes on, each time it is called, the events that have come to the runs' files since."""
+    files = [run.path / "events.jsonl" for run in runs] if on_progress is not None else []
+    read = {path: path.stat().st_size if path.exists() else 0 for path in files}
 
-    def __init__(self, runs: Sequence[Run], on_progress: OnProgress) -> None:
-        self.on_progress = on_progress
-        self.files = [run.path / "events.jsonl" for run in runs] if on_progress is not None else []
-        self.read = {path: path.stat().st_size if path.exists() else 0 for path in self.files}
-
-    def tell(self) -> None:
-        for path in self.files:
-            lines, self.read[path] = new_lines(path, self.read[path])
+    def pass_on() -> None:
+        for path in files:
+            lines, read[path] = new_lines(path, read[path])
             for line in lines:
                 line.pop("time", None)
-                if self.on_progress is not None:
-                    self.on_progress(Event(**line))
+                if on_progress is not None:
+                    on_progress(Event(**line))
+
+    return pass_on

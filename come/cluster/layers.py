@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +19,6 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
 
-from come.cluster.board import Board, Teller
 from come.errors import ComeError
 from come.recovery.workers import OnPoint, done_elsewhere
 from come.training.checkpoint import IDENTITY, read_state, write_state
@@ -25,13 +26,17 @@ from come.training.layer_job import LayerJob, Trained, train_layer
 from come.training.states import States
 from come.training.trainer import Point
 
+BEAT = 1.0  # seconds between two messages of a task
 POLL = 0.3  # seconds between two looks at the tasks
 PATIENCE = 20.0  # seconds without a task that has begun, after which a layer is trained in the run itself
+
+Messages = list[tuple[int, dict[str, Any] | None]]
+"""(layer, the fields of a step), or (layer, None) for a layer that has begun."""
 
 
 @contextmanager
 def layers_on_ray(gpus: float | None = None, retries: int = 3) -> Iterator[None]:
-    """Within, layers that are trained side by side are Ray tasks; Ray must be connected to by then.
+    """Within, layers that are trained side by side are Ray tasks of the cluster connected to, else this machine's.
 
     Args:
         gpus: GPUs a layer, or a share of one; None: one where the model is on one.
@@ -47,16 +52,85 @@ def layers_on_ray(gpus: float | None = None, retries: int = 3) -> Iterator[None]
         yield
 
 
+class Mailbox:
+    """What tasks report, until it is taken, and whether they are to stop: an actor (Ray's queue has no such flag)."""
+
+    def __init__(self) -> None:
+        """Make an empty one."""
+        self._messages: Messages = []
+        self._stopped = False
+
+    def post(self, messages: Messages) -> bool:
+        """Leave messages; returns whether the task is to stop and keep the best."""
+        self._messages += messages
+        return self._stopped
+
+    def take(self) -> Messages:
+        """Take what has come."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def stop(self) -> None:
+        """Let all tasks stop."""
+        self._stopped = True
+
+
+class Reporter:
+    """A task's side of a mailbox: a thread that posts, so that the work does not wait. A context manager.
+
+    The thread matters in another way too: a task that waits for Ray in its main thread gives up its CPUs meanwhile.
+    """
+
+    def __init__(self, layer: int, post: Callable[[Messages], bool]) -> None:
+        """Take the layer and how to post (it may fail: nobody listens then)."""
+        self.layer, self._post = layer, post
+        self._messages: Messages = [(layer, None)]
+        self._stopped = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="reporter", daemon=True)
+
+    def __enter__(self) -> Reporter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def add(self, point: dict[str, Any]) -> None:
+        """Have a step posted soon."""
+        self._messages.append((self.layer, point))
+
+    def stopped(self) -> bool:
+        """Whether the task was told to stop, as far as is known."""
+        return self._stopped
+
+    def _beat(self) -> None:
+        while True:
+            over = self._over.is_set()
+            count = len(self._messages)
+            try:
+                self._stopped = self._post(self._messages[:count]) or self._stopped
+                del self._messages[:count]
+            except Exception:  # the run that asked is gone, and this task soon will be
+                return
+            if over:
+                return
+            self._over.wait(BEAT)
+
+
 class _Layers:
     """Jobs of one recovery, given to Ray as there are workers for them."""
 
     def __init__(self, gpus: float | None, retries: int, on_point: OnPoint, stop: Callable[[], bool] | None) -> None:
         import ray
 
+        if not ray.is_initialized():
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
         self.ray: Any = ray
         self.gpus, self.retries = gpus, retries
         self.on_point, self.stop = on_point, stop
-        self.board = self.ray.remote(Board).options(num_cpus=0).remote()
+        self.mailbox = self.ray.remote(Mailbox).options(num_cpus=0).remote()
         self.running: dict[Any, LayerJob] = {}
         self.begun: set[int] = set()
         self.told_to_stop = False
@@ -87,7 +161,7 @@ class _Layers:
             with suppress(Exception):  # they, or the whole cluster, may be gone
                 for task in self.running:
                     self.ray.cancel(task, force=True)
-                self.ray.kill(self.board)
+                self.ray.kill(self.mailbox)
 
     def _submit(self, job: LayerJob) -> Any:
         states = [self.ray.put(_bytes_of(states.tensor)) for states in (job.entering, job.leaving)]
@@ -95,7 +169,7 @@ class _Layers:
         task = self.ray.remote(_train_there).options(
             num_cpus=job.threads, num_gpus=gpus, max_retries=self.retries, name=f"layer {job.layer}"
         )
-        return task.remote(_to_send(job), *states, self.board)
+        return task.remote(_to_send(job), *states, self.mailbox)
 
     def _result(self, task: Any) -> Trained:
         job, errors = self.running.pop(task), self.ray.exceptions
@@ -126,18 +200,18 @@ class _Layers:
         return trained
 
     def _pass_on(self) -> None:
-        """Word in both directions; a board that was lost is no reason to stop."""
+        """Word in both directions; a mailbox that was lost is no reason to stop."""
         with suppress(self.ray.exceptions.RayError):
             if not self.told_to_stop and self.stop is not None and self.stop():
                 self.told_to_stop = True
-                self.board.stop.remote()
-            for layer, point in self.ray.get(self.board.hear.remote(), timeout=30):
+                self.mailbox.stop.remote()
+            for layer, point in self.ray.get(self.mailbox.take.remote(), timeout=30):
                 self.begun.add(layer)
                 if point is not None:
                     self.on_point(layer, Point(**point))
 
 
-def _train_there(job: LayerJob, entering: np.ndarray[Any, Any], leaving: np.ndarray[Any, Any], board: Any) -> Trained:
+def _train_there(job: LayerJob, entering: np.ndarray[Any, Any], leaving: np.ndarray[Any, Any], mailbox: Any) -> Trained:
     """Do a job on a worker: the task. What it gives back is on the CPU."""
     import ray
 
@@ -152,8 +226,8 @@ def _train_there(job: LayerJob, entering: np.ndarray[Any, Any], leaving: np.ndar
         device=device,
         checkpoint=job.checkpoint if seen else None,
     )
-    with Teller(job.layer, lambda news: bool(ray.get(board.say.remote(news)))) as teller:
-        return train_layer(job, lambda point: teller.add(dataclasses.asdict(point)), teller.stopped)
+    with Reporter(job.layer, lambda messages: bool(ray.get(mailbox.post.remote(messages)))) as reporter:
+        return train_layer(job, lambda point: reporter.add(dataclasses.asdict(point)), reporter.stopped)
 
 
 def _to_send(job: LayerJob) -> LayerJob:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from come.estimation.device import Device
 from come.estimation.memory import USABLE, Request
+from come.estimation.recovery import recovery_work
 from come.estimation.words import evaluates
 from come.measurement.calibrate import default_batch_size
 from come.models import Facts
 from come.pruning.method import Method
 from come.pruning.options import CachedPassOptions, MethodOptions, PassOptions, SelectionOptions
-from come.recovery.registry import names_of
 from come.request import RunConfig
 from come.training.trainer import TrainOptions
 
@@ -32,6 +32,7 @@ def memory_request(
         gone = facts.layers - layers
         merges = len(merging.windows) if merging.windows is not None else -(-gone // (merging.span - 1))
     needs = method.needs if method is not None else ()
+    refits = any(work.refitted for work in recovery_work(config, facts.layers, layers))
     own = options.batch_size if isinstance(options, PassOptions) else None
     asked = own or config.batch_size or default_batch_size(config.seq_len)
     most = max(config.n_tokens, config.evaluation_tokens if evaluates(config) else 0) // config.seq_len
@@ -42,7 +43,7 @@ def memory_request(
         layers=layers,
         merges=min(merges, layers),
         masked=facts.layers if method is not None and method.target == "parameters" else 0,
-        refit=(options is not None and options.fits == "refit") or "refit" in names_of(config.recover),
+        refit=(options is not None and options.fits == "refit") or refits,
         tuned=options is not None and options.fits == "tune",
         keeps_borders=caching is not None and not by_hand and layers < facts.layers,
         budget=caching.memory_budget if caching is not None else None,

@@ -17,7 +17,6 @@ from come.models.bundle import Bundle
 from come.models.depth import share
 from come.models.load import torch_dtype
 from come.models.offload import is_offloaded
-from come.models.quiet import quiet
 from come.sizes import human_bytes
 
 
@@ -40,6 +39,8 @@ def save(
     Raises:
         ComeError: the folder holds something already, or cannot be written (no space, no permission).
     """
+    from come.models.auto import quiet
+
     folder = Path(folder).expanduser()
     wanted = bundle.dtype if dtype is None or dtype == "auto" else torch_dtype(dtype)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

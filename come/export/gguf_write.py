@@ -20,12 +20,13 @@ from gguf.utility import size_label
 from safetensors import safe_open
 from torch import Tensor
 
-from come.atomic import written_whole
 from come.errors import ComeError
 from come.events import OnProgress, emit
 from come.export import gguf_families, gguf_tokenizer
 from come.export.folder import check_space, unwritable
 from come.export.gguf_families import FOLDER_INSTEAD, Layout
+from come.files import replacing
+from come.models.families import FAMILIES
 from come.models.shape import shape_of
 from come.models.source import Source, read_config
 
@@ -93,7 +94,7 @@ def write_gguf(
     check_space(path, sum(entry.nbytes for entry in entries))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as temporary:
+        with replacing(path) as temporary:
             writer = GGUFWriter(temporary, layout.arch)
             try:
                 _introduce(writer, folder, config, dtype, license, sum(math.prod(entry.shape) for entry in entries))
@@ -149,8 +150,9 @@ class _Weights:
 def _entries(weights: _Weights, config: Any, layout: Layout, dtype: str) -> Iterator[_Entry]:
     (arch,) = (arch for arch, name in MODEL_ARCH_NAMES.items() if name == layout.arch)
     names = get_tensor_name_map(arch, config.num_hidden_layers)
+    head = f"{FAMILIES[config.model_type].head}.weight"
     for source in weights.names():
-        if source == "lm_head.weight" and config.tie_word_embeddings:
+        if source == head and config.tie_word_embeddings:
             continue
         name = names.get_name(source, try_suffixes=(".weight", ".bias"))
         if name is None:

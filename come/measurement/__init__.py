@@ -1,1 +1,1 @@
-"""Measuring a model: running its layers over tokens, what one pass keeps of them, and what that says."""
+"""Measuring a model: layers run singly over tokens, hidden states kept between passes, statistics of a pass."""

@@ -1,4 +1,4 @@
-"""One pass of calibration tokens through the layers, from any layer on, keeping sums as it goes."""
+"""The calibration pass: tokens run through the layers, from any layer on, and are summed up as they go."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from come.events import OnProgress, emit
-from come.measurement.finite import check_finite
 from come.measurement.hidden_state_cache import HiddenStateCache
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.statistics import Statistics
 
 TOKENS_A_BATCH = 2048
@@ -21,7 +20,13 @@ OnBorder = Callable[[int, int, Tensor], None]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some sequences of the calibration tokens: which batch it is, its tokens, and the half each sequence is in."""
+    """Some sequences of the calibration tokens.
+
+    Attributes:
+        index: which batch it is.
+        tokens: int64 (sequences, tokens).
+        half: (sequences,), 0 or 1: whether a sequence is in the first or the second half of all.
+    """
 
     index: int
     tokens: Tensor
@@ -55,16 +60,16 @@ def calibrate(
     on_progress: OnProgress = None,
     message: str = "Measuring",
 ) -> None:
-    """Run the layers from ``start`` on over all tokens and add what they show to ``statistics``.
+    """Run the layers from ``start`` on over all tokens and add to ``statistics``.
 
     Args:
         runner: the model.
         tokens: int64 (sequences, tokens).
         statistics: sums that are zero wherever a layer from ``start`` on has a part in them.
         start: the lowest layer whose output is new. Layers below are run again only where ``borders`` has not kept
-            what enters them.
+            their outputs.
         batch_size: sequences at a time.
-        borders: hidden states of an earlier pass, true up to ``start``; those of this pass are kept there.
+        borders: hidden states of an earlier pass, valid up to ``start``; those of this pass are put there.
         last_state: whether H^(L) is taken after the final norm ("normed") or before it ("raw").
         on_border: called with (batch, border, hidden states) for each border from ``start`` on.
         on_progress: told of each layer.
@@ -104,7 +109,7 @@ def calibrate(
             if above > start:
                 for span in spans:
                     if above - span in recent:
-                        statistics.see_pair(above - span, span, batch.half, recent[above - span], recent[above])
+                        statistics.add_pair(above - span, span, batch.half, recent[above - span], recent[above])
             recent.pop(above - window, None)
         if on_border is not None:
             on_border(batch.index, layers, recent[layers])
@@ -119,7 +124,7 @@ def _run_watched(
     shape = (*batch.tokens.shape, -1)  # OPT hands its FFN all tokens in one row
 
     def see(path: str) -> Callable[[Tensor], None]:
-        return lambda inputs: statistics.see_channels(sums[path], layer, batch.half, inputs.reshape(shape))
+        return lambda inputs: statistics.add_channels(sums[path], layer, batch.half, inputs.reshape(shape))
 
     with runner.watching(layer, {path: see(path) for path in sums}):
         return runner.run(layer, hidden_states)

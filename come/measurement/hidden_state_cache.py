@@ -35,7 +35,7 @@ class HiddenStateCache:
 
     @classmethod
     def of(cls, bundle: Bundle, tokens: Tensor, budget: int | None = None) -> HiddenStateCache:
-        """Those of a model on tokens, (sequences, tokens), with that budget."""
+        """A cache for a model's hidden states on tokens, (sequences, tokens), within a budget in bytes."""
         layers, size = len(bundle.layers), bundle.shape.hidden_size
         return cls(layers, size, tokens.numel(), bundle.dtype.itemsize, budget)
 
@@ -56,12 +56,12 @@ class HiddenStateCache:
         return border, self.get(batch, border)
 
     def forget_after(self, border: int) -> None:
-        """Drop what a change of layer ``border`` made untrue."""
+        """Drop the hidden states above ``border``, which a change of the layer there made untrue."""
         self._kept = {key: value for key, value in self._kept.items() if key[1] <= border}
 
 
 def stride_in(room: int, layers: int, one: int) -> int:
-    """Every which border of a model is kept in so much room, where one takes ``one`` bytes; beyond the top for none."""
+    """The stride at which borders fit into ``room`` bytes, if one takes ``one``; more than ``layers`` if none fits."""
     affordable = room // max(1, one)
     return 1 if affordable >= layers else layers // affordable + 1 if affordable else layers + 1
 
@@ -81,7 +81,7 @@ def check_budget(budget: int, one: int) -> None:
 
 @dataclass(frozen=True)
 class _Kept:
-    """States off the GPU. Their copy runs beside the next layers; whoever asks for them waits until it is there."""
+    """Hidden states in main memory. From a GPU they are copied while the next layers run; ``states`` waits for that."""
 
     _copied: Tensor
     _ready: torch.cuda.Event | None = None

@@ -1,7 +1,7 @@
 """Running the decoder layers of an unmodified Transformers model one at a time.
 
-What a layer is called with (mask, rotary tables, positions) depends on the shape of the batch and on the layer's
-kind, not on the hidden states. So the trunk is walked once a shape with recorders in the place of its layers, which
+The other arguments of a layer (mask, rotary tables, positions) depend on the shape of the batch and on the layer's
+kind, not on the hidden states. So the trunk is run once for each shape with recorders in the place of its layers, which
 costs an embedding look-up; after that any layer can be run on any hidden states exactly as the model would.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from come.errors import ComeError
 from come.models import Bundle
 from come.models.depth import share
 from come.models.offload import weight_of
@@ -59,11 +60,14 @@ class LayerRunner:
         return self._recorded[0][0]  # type: ignore[return-value]
 
     def call(self, layer: int, shape: torch.Size) -> Call:
-        """What else a layer is called with, for tokens of a shape, (sequences, tokens), that were entered."""
+        """A layer's arguments beside the hidden states, for tokens of a shape, (sequences, tokens), entered before."""
         return self._calls[shape][layer]
 
     def run(self, layer: int, hidden_states: Tensor, module: nn.Module | None = None) -> Tensor:
-        """The hidden states that leave a layer, or ``module`` in its place; ``enter`` has seen this shape before."""
+        """The output of a layer, or of ``module`` in its place, for hidden states (sequences, tokens, hidden_size).
+
+        ``enter`` must have been called with tokens of this shape before.
+        """
         args, kwargs = self.call(layer, hidden_states.shape[:2])
         output = (module or self.layers[layer])(hidden_states, *args, **kwargs)
         return output if isinstance(output, Tensor) else output[0]
@@ -83,7 +87,7 @@ class LayerRunner:
 
     @contextmanager
     def watching(self, layer: int, see: dict[str, Callable[[Tensor], None]]) -> Iterator[None]:
-        """Within, ``see[path]`` is given what enters the map at ``path`` of the layer."""
+        """Within, ``see[path]`` is called with the input of the map at ``path`` of the layer, at each run of it."""
 
         def hook(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             return lambda _module, args: see[path](args[0])
@@ -96,8 +100,28 @@ class LayerRunner:
                 handle.remove()
 
 
+def check_finite(values: Tensor, runner: LayerRunner) -> None:
+    """Refuse values that overflowed, or came of weights that are not numbers: nothing is decided from them.
+
+    Args:
+        values: what something would be decided from, of any shape.
+        runner: the model that gave them.
+
+    Raises:
+        ComeError: some value is infinite or not a number; says whether the weights or the dtype are to blame.
+    """
+    if bool(values.isfinite().all()):
+        return
+    again = "Fetch or convert the model again."
+    if any(bool(weight.isnan().any()) for weight in runner.weights()):
+        raise ComeError("Some of the model's weights are not numbers.", again)
+    hints = {torch.float16: "Use bfloat16 or float32.", torch.float32: again}
+    dtype = str(runner.dtype).removeprefix("torch.")
+    raise ComeError(f"The model's values overflow in {dtype}.", hints.get(runner.dtype, "Use float32."))
+
+
 class _Recorder(nn.Module):
-    """Stands in for a decoder layer: notes what it is called with and hands the hidden states on."""
+    """Stands in for a decoder layer: records its arguments and returns the hidden states unchanged."""
 
     def __init__(self, layer: nn.Module, calls: list[Any], in_a_tuple: bool) -> None:
         super().__init__()
@@ -117,7 +141,7 @@ class _Recorder(nn.Module):
 
 
 class _GivenStates(nn.Module):
-    """Stands in for the trunk where only the head is wanted: hands the states that it is given on."""
+    """Stands in for the trunk where only the head is wanted: returns the hidden states that it is given."""
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Any:
         from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions

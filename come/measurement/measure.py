@@ -1,4 +1,4 @@
-"""Measuring a model: which channels carry it, which layers change what passes through them, which are alike."""
+"""Measuring a model: sensitivity of its channels, block influence of its layers, similarity of its hidden states."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def measure(
         statistics,
         batch_size=batch_size,
         last_state=last_state,
-        on_border=similarities.see if similarity else None,
+        on_border=similarities.add if similarity else None,
         on_progress=on_progress,
     )
     with torch.inference_mode():
@@ -97,7 +97,7 @@ def check_rules(span: int, layers: int, sbi_tokens: str, last_state: str) -> Non
 def _arrays(
     bundle: Bundle, statistics: Statistics, norms: list[tuple[Tensor, Tensor]], span: int, sbi_tokens: str
 ) -> dict[str, Tensor]:
-    """What the sums say, as the fields of a Measurement."""
+    """Block influences and sensitivities of summed statistics, as the fields of a Measurement."""
     attention = torch.stack([statistics.mean_attention(layer) * norm for layer, (norm, _) in enumerate(norms)])
     ffn = torch.stack([statistics.mean_ffn(layer) * norm for layer, (_, norm) in enumerate(norms)])
     shape = bundle.shape

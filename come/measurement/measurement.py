@@ -1,4 +1,4 @@
-"""What a measuring pass found out about a model, as arrays that can be kept in a file."""
+"""The result of a measuring pass, as arrays that can be kept in a file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from come.atomic import written_whole
 from come.errors import ComeError
+from come.files import written_whole
 
 
 @dataclass(frozen=True)

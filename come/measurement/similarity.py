@@ -17,7 +17,7 @@ TOKENS_AT_ONCE = 128  # few enough for their states at all borders to stay in th
 
 
 class Similarities:
-    """Gathers the borders of a batch and adds up the similarity of every pair of them.
+    """Sums up the similarity of the hidden states at every pair of layer borders, batch by batch.
 
     Cosines and angles are means over all tokens. Linear CKA compares whole sets of tokens, (tokens x tokens) Gram
     matrices, so it is taken on at most ``CKA_TOKENS`` tokens spread evenly over all.
@@ -36,11 +36,11 @@ class Similarities:
         self._sampled: list[Tensor] = []
         self._seen = 0
 
-    def see(self, _batch: int, border: int, hidden_states: Tensor) -> None:
-        """Take the hidden states of one border of a batch; the borders of a batch come in order."""
+    def add(self, _batch: int, border: int, hidden_states: Tensor) -> None:
+        """Add the hidden states of one border of a batch; the borders of a batch come in order."""
         self._batch.append(hidden_states.flatten(0, -2))
         if border == self.layers:
-            self._add(self._batch)
+            self._add_batch(self._batch)
             self._batch = []
 
     def matrices(self) -> dict[str, Tensor]:
@@ -50,7 +50,7 @@ class Similarities:
             found["cka"] = linear_cka(torch.cat(self._sampled, dim=1))
         return {kind: found[kind] for kind in self.kinds}
 
-    def _add(self, borders: list[Tensor]) -> None:
+    def _add_batch(self, borders: list[Tensor]) -> None:
         tokens = len(borders[0])
         if self.cka_tokens:
             self._sample(borders, tokens)

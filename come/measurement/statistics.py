@@ -1,6 +1,6 @@
-"""The sums that one pass over the calibration tokens keeps, and what they say. All float32.
+"""Streamed statistics of a calibration pass, float32 sums over tokens, and the measures made of them.
 
-Everything is kept for both halves of the sequences, so that the stability of a choice costs no second pass.
+Everything is summed for each half of the sequences, so that the stability of a choice costs no second pass.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Statistics:
         """How many layers were measured."""
         return self.influence.shape[1]
 
-    def see_pair(self, lower: int, span: int, half: Tensor, below: Tensor, above: Tensor) -> None:
-        """Add what a batch says of the borders ``lower`` and ``lower + span``."""
+    def add_pair(self, lower: int, span: int, half: Tensor, below: Tensor, above: Tensor) -> None:
+        """Add a batch's hidden states (sequences, tokens, hidden_size) at borders ``lower`` and ``lower + span``."""
         cosines = cosine(below, above.to(below.device))
         if span == 1:
             self.influence[:, lower] += _by_half((1 - cosines).sum(-1), half)
@@ -64,8 +64,8 @@ class Statistics:
             self.skip[span][:, lower] += _by_half(angles.sum(-1), half)
             self.skip_last[span][:, lower] += _by_half(angles[:, -1], half)
 
-    def see_channels(self, sums: Tensor, layer: int, half: Tensor, inputs: Tensor) -> None:
-        """Add abs(x) of a batch, (sequences, tokens, channels), to ``sums`` (``ffn`` or ``attention``)."""
+    def add_channels(self, sums: Tensor, layer: int, half: Tensor, inputs: Tensor) -> None:
+        """Add abs(x) of a map's inputs, (sequences, tokens, channels), to ``sums`` (``ffn`` or ``attention``)."""
         # Nine times as fast as vector_norm of order 1 over that dimension.
         sums[:, layer] += _by_half(inputs.abs().sum(1, dtype=torch.float32), half)
 
@@ -103,9 +103,9 @@ class Statistics:
         )
 
     def after_merge(self, first: int, layers: int, spans: Sequence[int]) -> Statistics:
-        """The statistics of a model that was changed from layer ``first`` on and now has ``layers`` layers.
+        """The statistics to go on with for a model that was changed from layer ``first`` on and has ``layers`` layers.
 
-        Below the change they hold as they are; from there on they are zero, to be measured.
+        What only layers below the change enter into stays; the rest is zero, to be measured anew.
         """
 
         def cut(sums: Tensor, keep: int, length: int) -> Tensor:
@@ -132,7 +132,7 @@ class Statistics:
 
 
 def empty_statistics(bundle: Bundle, tokens: Tensor, spans: Sequence[int]) -> Statistics:
-    """Statistics of nothing yet, for a model, calibration tokens (sequences, tokens) and the spans of SBI wanted."""
+    """Zero statistics for a model, calibration tokens (sequences, tokens) and the spans over which SBI is wanted."""
     layer, layers = bundle.layers[0], len(bundle.layers)
     family = bundle.family
     attention, ffn = (family.matrix(layer, path).shape[1] for path in (family.attention_output, family.ffn_output))
@@ -149,7 +149,7 @@ def empty_statistics(bundle: Bundle, tokens: Tensor, spans: Sequence[int]) -> St
 
 
 def column_norms(family: Family, layer: nn.Module, path: str) -> Tensor:
-    """sum_i abs(W_ij) of the map W at ``path`` of a layer: how much a channel's activation can do, (channels,)."""
+    """The L1 norm sum_i abs(W_ij) of each column of the map W at ``path`` of a layer, (channels,)."""
     return family.matrix(layer, path).abs().sum(0, dtype=torch.float32).cpu()
 
 

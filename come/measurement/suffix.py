@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from come.measurement.calibrate import Batch, batches
-from come.measurement.finite import check_finite
 from come.measurement.hidden_state_cache import HiddenStateCache
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.loss import sequence_losses
 
 
@@ -36,7 +35,7 @@ def losses_from(
         start: the first layer that is different; those below are run only as far as ``borders`` kept nothing of them.
         layers: the layers that come from there on, by their numbers in the model as it is.
         instead: modules in the place of some of these.
-        borders: hidden states of the model as it is, true up to ``start``.
+        borders: hidden states of the model as it is, valid up to ``start``.
         batch_size: sequences at a time; about 2,048 tokens by default.
     """
     losses = []
@@ -53,7 +52,7 @@ def suffix_losses(
     layers: Sequence[int],
     instead: Mapping[int, nn.Module] | None = None,
 ) -> Tensor:
-    """The loss of each sequence of a batch, (sequences,), when ``layers`` and the head are all that is left to run.
+    """The loss of each sequence of a batch, (sequences,), from the hidden states that enter the first of ``layers``.
 
     Args:
         runner: the model; it has entered these tokens.

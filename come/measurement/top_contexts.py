@@ -1,4 +1,4 @@
-"""Which tokens of a text excite one FFN channel most."""
+"""The tokens of a text at which one FFN channel is most active, with the text around them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from come.models import Bundle
 
 @dataclass(frozen=True)
 class Context:
-    """A token that excites a channel, with the text around it.
+    """A token at which a channel is active, with the text around it.
 
     Attributes:
         text_before, token, text_after: the token and its neighbours, as they read.
@@ -45,7 +45,7 @@ def top_contexts(
     batch_size: int | None = None,
     on_progress: OnProgress = None,
 ) -> list[Context]:
-    """The tokens at which a channel speaks loudest, loudest first; on ties the earlier one, none where it is silent.
+    """The tokens of largest absolute activation of a channel, largest first, earlier ones first on ties; none of zero.
 
     Only the layers up to that one are run, and no more than ``count`` values are held at a time.
 

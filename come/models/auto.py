@@ -1,9 +1,28 @@
-"""Transformers' classes that find a model's own: imported here, and from here where they are used.
+"""What is used of Transformers: imported here, and from here within the functions that need it.
 
-Transformers puts another module in its place while it is imported. A thread that asks for it meanwhile is left with the
-first one, which lacks these names; it waits for a module that stays the same, as this one does.
+Within functions, because importing it takes seconds. From here, because Transformers puts another module in its place
+while it is imported: a thread that asks for it meanwhile is left with the first one, which lacks these names. It waits
+for a module that stays the same, as this one does.
 """
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from __future__ import annotations
 
-__all__ = ["AutoConfig", "AutoModelForCausalLM", "AutoTokenizer"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+__all__ = ["AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "quiet"]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within, Transformers draws no progress bars (progress here is events); afterwards it does as before."""
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()

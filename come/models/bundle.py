@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,9 +13,7 @@ from torch import nn
 from come.models.family import Family
 from come.models.offload import weight_of
 from come.models.shape import Shape, shape_of
-
-if TYPE_CHECKING:
-    from come.plan.plan import Plan
+from come.plan.plan import Plan
 
 
 @dataclass

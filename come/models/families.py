@@ -7,12 +7,7 @@ from typing import Any
 from come.errors import ComeError
 from come.models.family import Family, Fused
 
-_GEMMA_NORMS = (
-    "input_layernorm",
-    "post_attention_layernorm",
-    "pre_feedforward_layernorm",
-    "post_feedforward_layernorm",
-)
+_GATE_UP = Fused("mlp.gate_up_proj", ("gate", "up"), "stacked")
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -21,25 +16,48 @@ FAMILIES: dict[str, Family] = {
         Family("mistral", "Mistral"),
         Family("qwen2", "Qwen2"),
         Family("qwen3", "Qwen3", head_norms=("self_attn.q_norm", "self_attn.k_norm")),
-        Family("gemma2", "Gemma 2", norms=_GEMMA_NORMS),
+        Family(
+            "gemma2",
+            "Gemma 2",
+            norms=("input_layernorm", "pre_feedforward_layernorm"),
+            attention_post_norm="post_attention_layernorm",
+            ffn_post_norm="post_feedforward_layernorm",
+        ),
         Family(
             "gemma3_text",
             "Gemma 3 (text)",
-            norms=_GEMMA_NORMS,
+            norms=("input_layernorm", "pre_feedforward_layernorm"),
+            attention_post_norm="post_attention_layernorm",
+            ffn_post_norm="post_feedforward_layernorm",
             head_norms=("self_attn.q_norm", "self_attn.k_norm"),
         ),
         Family(
             "phi3",
             "Phi-3",
             attention_inputs=(Fused("self_attn.qkv_proj", ("query", "key", "value"), "stacked"),),
-            ffn_inputs=(Fused("mlp.gate_up_proj", ("gate", "up"), "stacked"),),
+            ffn_inputs=(_GATE_UP,),
         ),
         Family("smollm3", "SmolLM3"),
-        Family("granite", "Granite"),
+        Family("granite", "Granite", residual_multiplier="residual_multiplier"),
         Family(
             "olmo2",
             "OLMo 2",
-            norms=("post_attention_layernorm", "post_feedforward_layernorm"),
+            norms=(),
+            attention_post_norm="post_attention_layernorm",
+            ffn_post_norm="post_feedforward_layernorm",
+            norms_by_head=("self_attn.q_norm", "self_attn.k_norm"),
+        ),
+        Family(
+            "glm4",
+            "GLM-4",
+            ffn_inputs=(_GATE_UP,),
+            attention_post_norm="post_self_attn_layernorm",
+            ffn_post_norm="post_mlp_layernorm",
+        ),
+        Family(
+            "cohere",
+            "Cohere Command R",
+            norms=("input_layernorm",),  # attention and FFN both read it: they lie side by side
             norms_by_head=("self_attn.q_norm", "self_attn.k_norm"),
         ),
         Family(
@@ -141,6 +159,12 @@ def _inexact_variant(model_type: str, config: Any) -> tuple[str, str] | None:
     if model_type == "opt" and getattr(config, "word_embed_proj_dim", None) != getattr(config, "hidden_size", None):
         return (
             "This OPT model projects its embeddings (project_out), as opt-350m does; that variant is not supported.",
+            "Any other OPT size works.",
+        )
+    if model_type == "opt" and not has("do_layer_norm_before"):
+        return (
+            "This OPT model norms its hidden states after it has added to them (do_layer_norm_before = false), as "
+            "opt-350m does; that variant is not supported.",
             "Any other OPT size works.",
         )
     if model_type == "gpt2" and has("scale_attn_by_inverse_layer_idx"):

@@ -48,9 +48,13 @@ class Family:
         attention_output: the map whose columns go by query head.
         ffn_inputs: maps whose rows go by FFN channel.
         ffn_output: the map whose columns go by FFN channel.
-        norms: owned by no unit: averaged over a window. A norm's own bias goes with it.
+        norms: over the hidden states that enter a sub-layer. Like the next two they are owned by no unit and averaged
+            over a window; a norm's own bias goes with it.
+        attention_post_norm, ffn_post_norm: RMS norms over what leaves a sub-layer, before it is added to the hidden
+            states.
+        residual_multiplier: the layer's attribute that what leaves a sub-layer is multiplied by before it is added.
         head_norms: shared by all heads, with an entry a channel of a head: weighted by the ratio.
-        norms_by_head: with an entry a channel of every head: they go with their heads.
+        norms_by_head: with an entry a channel, or a row, of every head: they go with their heads.
         transposed: the weights of a layer's maps are stored (in, out), as GPT-2's Conv1D does.
         tuple_output: a layer returns a tuple whose first entry is the hidden states.
     """
@@ -67,6 +71,9 @@ class Family:
     ffn_inputs: tuple[str | Fused, ...] = ("mlp.gate_proj", "mlp.up_proj")
     ffn_output: str = "mlp.down_proj"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    attention_post_norm: str | None = None
+    ffn_post_norm: str | None = None
+    residual_multiplier: str | None = None
     head_norms: tuple[str, ...] = ()
     norms_by_head: tuple[str, ...] = ()
     transposed: bool = False
@@ -83,9 +90,23 @@ class Family:
         return (*map(path_of, self.ffn_inputs), self.ffn_output)
 
     @property
+    def averaged_norms(self) -> tuple[str, ...]:
+        """Where the norms over hidden states and over what is added to them are."""
+        after = (self.attention_post_norm, self.ffn_post_norm)
+        return (*self.norms, *(path for path in after if path is not None))
+
+    @property
     def norm_paths(self) -> tuple[str, ...]:
         """Where the norms of a layer are."""
-        return (*self.norms, *self.head_norms, *self.norms_by_head)
+        return (*self.averaged_norms, *self.head_norms, *self.norms_by_head)
+
+    def post_norm(self, path: str) -> str | None:
+        """The norm over what leaves the output map at ``path``, where there is one."""
+        return self.ffn_post_norm if path == self.ffn_output else self.attention_post_norm
+
+    def multiplier(self, layer: nn.Module) -> float:
+        """What the output of a layer's sub-layers is multiplied by before it is added to the hidden states."""
+        return float(getattr(layer, self.residual_multiplier)) if self.residual_multiplier else 1.0
 
     def matrix(self, layer: nn.Module, path: str) -> Tensor:
         """The weight of the map at ``path`` of a layer as (out, in), a view where it is stored the other way."""

@@ -19,7 +19,6 @@ from come import settings
 from come.errors import ComeError
 from come.events import OnProgress, emit
 from come.models.families import family_of
-from come.models.quiet import quiet
 
 
 def converted_folder(gguf: Path) -> Path:
@@ -36,6 +35,8 @@ def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
     Raises:
         ComeError: the file cannot be read as a supported model, or cannot be written.
     """
+    from come.models.auto import quiet
+
     folder = converted_folder(gguf)
     if (folder / "config.json").is_file():
         return folder
@@ -68,7 +69,7 @@ def _unwritable(folder: Path, reason: str) -> ComeError:
 
 
 def _read(gguf: Path) -> tuple[Any, Any]:
-    from come.models.auto import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from come.models.auto import AutoConfig, AutoModelForCausalLM, AutoTokenizer, quiet
 
     try:
         family_of(AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 
 from come import settings
 from come.errors import ComeError
@@ -15,7 +16,6 @@ from come.events import OnProgress, emit
 from come.models.bundle import Bundle
 from come.models.families import family_of
 from come.models.gguf import convert
-from come.models.quiet import quiet
 from come.models.source import Source, read_config, readable, resolve, to_read_from
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -103,8 +103,6 @@ def device_named(name: str) -> torch.device:
 
 def _fits_on_gpu(config: Any, dtype: torch.dtype | str) -> bool:
     """Whether the weights, and as much room again as a tenth of the GPU, fit into what is free of it."""
-    from accelerate import init_empty_weights
-
     from come.models.auto import AutoModelForCausalLM
 
     with init_empty_weights():
@@ -118,7 +116,7 @@ def _fits_on_gpu(config: Any, dtype: torch.dtype | str) -> bool:
 def _from_pretrained(
     origin: Source, dtype: torch.dtype | str, device: str, max_memory: Mapping[int | str, int | str] | None
 ) -> tuple[Any, Any]:
-    from come.models.auto import AutoModelForCausalLM, AutoTokenizer
+    from come.models.auto import AutoModelForCausalLM, AutoTokenizer, quiet
 
     placement: dict[str, Any] = {}
     if device == "balanced":

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from torch import Tensor
 
-from come.atomic import written_whole
 from come.errors import ComeError
-from come.plan.steps import Mask, Replace, Step, Strict
+from come.files import written_whole
+from come.plan.steps import Mask, Parents, Replace, Step, Strict
 from come.plan.weights import Weights
 
 
@@ -26,6 +26,14 @@ class Base(Strict):
     model_type: str
     layers: int = Field(ge=1)
     parameters: int = Field(ge=0)
+
+
+class Taken(NamedTuple):
+    """A step of a plan as it is taken: its number, and what each layer after it was made of."""
+
+    number: int
+    step: Step
+    parents: Parents
 
 
 class Plan(Strict):
@@ -52,23 +60,30 @@ class Plan(Strict):
 
     @model_validator(mode="after")
     def _within_the_model(self) -> Plan:
-        groups, masked = [[layer] for layer in range(self.base.layers)], False
-        for step in self.steps:
-            if step.highest >= len(groups):
-                raise ValueError(f"a step names layer {step.highest} of a model that has {len(groups)} by then")
+        layers, masked = self.base.layers, False
+        for _, step, parents in self.walk():
+            if step.highest >= layers:
+                raise ValueError(f"a step names layer {step.highest} of a model that has {layers} by then")
             if masked and not isinstance(step, Mask | Replace):
                 raise ValueError("layers cannot be merged or removed after some of their units were silenced")
-            masked = masked or isinstance(step, Mask)
-            groups = step.apply_to_groups(groups)
-        if not groups:
+            layers, masked = len(parents), masked or isinstance(step, Mask)
+        if not layers:
             raise ValueError("no layer is left")
         return self
+
+    def walk(self) -> Iterator[Taken]:
+        """The steps in order, each with what it does to the list of layers: all that follows layers goes by this."""
+        layers = self.base.layers
+        for number, step in enumerate(self.steps):
+            parents = step.parents(layers)
+            yield Taken(number, step, parents)
+            layers = len(parents)
 
     def groups(self) -> list[list[int]]:
         """The original layers that each layer of the pruned model stands for; a removed one is in none."""
         groups = [[layer] for layer in range(self.base.layers)]
-        for step in self.steps:
-            groups = step.apply_to_groups(groups)
+        for taken in self.walk():
+            groups = [[layer for parent in above for layer in groups[parent]] for above in taken.parents]
         return groups
 
     @property
@@ -120,7 +135,11 @@ class Plan(Strict):
         return self.model_dump(exclude=told) == other.model_dump(exclude=told)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as JSON, and beside it the tensors of its steps; files are replaced whole."""
+        """Write the plan as JSON, and beside it the tensors of its steps; files are replaced whole.
+
+        Raises:
+            ComeError: the disk is full or the folder may not be written.
+        """
         path = Path(path)
         for step in self.steps:
             if isinstance(step, Replace):

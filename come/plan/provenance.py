@@ -14,9 +14,8 @@ import numpy as np
 
 from come.errors import ComeError
 from come.plan.plan import Plan
-from come.plan.steps import Average, Concatenate, Mask, Remove, Replace
+from come.plan.steps import Average, Concatenate, Mask, Part, Remove, Replace
 
-Part = Literal["ffn", "attention"]
 Kind = Literal["kept", "averaged", "silenced"]
 
 _SILENCED = np.iinfo(np.int64).min
@@ -141,7 +140,7 @@ def units_of(plan: Plan, part: Part, of_the_model: int | None = None) -> int:
     """
     for step in plan.steps:
         if isinstance(step, Concatenate):
-            return sum(map(len, step.channels if part == "ffn" else step.kv_groups))
+            return sum(map(len, step.kept(part)))
     if of_the_model is not None:
         return of_the_model
     if any(isinstance(step, Mask) for step in plan.steps):
@@ -162,65 +161,47 @@ def follow(plan: Plan, part: Part, units: int) -> Provenance:
     averaged = np.zeros(layers * units, dtype=bool)
     blends: list[dict[int, float]] = []
     states = [[Layer(_pieces(row, units, blends), group, ()) for row, group in zip(rows, groups, strict=True)]]
-    for number, step in enumerate(plan.steps):
-        parents: list[tuple[int, ...]] = [(layer,) for layer in range(len(rows))]
+    for number, step, parents in plan.walk():
+        changed: dict[int, np.ndarray] = {}  # by the lowest layer that they were made of
         match step:
             case Concatenate(window=(first, last)):
-                kept = step.channels if part == "ffn" else step.kv_groups
+                kept, window = step.kept(part), rows[first : last + 1]
                 _check(kept, units)
-                window = rows[first : last + 1]
-                for row, indices in zip(window, kept, strict=True):
-                    gone = np.delete(row, indices)
-                    lost[gone[gone >= 0]] = number
-                merged = np.concatenate([row[indices] for row, indices in zip(window, kept, strict=True)])
-                _join(rows, groups, parents, first, last, merged)
+                _lose(lost, number, [np.delete(row, indices) for row, indices in zip(window, kept, strict=True)])
+                changed[first] = np.concatenate([row[indices] for row, indices in zip(window, kept, strict=True)])
             case Average(window=(first, last)):
                 window = rows[first : last + 1]
                 for row in window:
                     averaged[row[row >= 0]] = True
                 blends.append(_blend(window, step.weights, units, blends))
-                _join(rows, groups, parents, first, last, np.full(units, -len(blends), dtype=np.int64))
+                changed[first] = np.full(units, -len(blends), dtype=np.int64)
             case Remove():
-                for layer in reversed(step.layers):
-                    lost[rows[layer][rows[layer] >= 0]] = number
-                    del rows[layer], groups[layer], parents[layer]
+                _lose(lost, number, [rows[layer] for layer in step.layers])
             case Mask():
-                silenced = step.channels if part == "ffn" else step.kv_groups
+                silenced = step.silenced(part)
                 _check(silenced.values(), units)
+                _lose(lost, number, [rows[layer][indices] for layer, indices in silenced.items()])
                 for layer, indices in silenced.items():
-                    codes = rows[layer][indices]
-                    lost[codes[codes >= 0]] = number
-                    rows[layer] = rows[layer].copy()
-                    rows[layer][indices] = _SILENCED
+                    changed[layer] = rows[layer].copy()
+                    changed[layer][indices] = _SILENCED
+        rows = [changed.get(above[0], rows[above[0]]) for above in parents]
+        groups = [tuple(layer for parent in above for layer in groups[parent]) for above in parents]
         before = states[-1]
         states.append(
             [
                 # What a step did not touch has the pieces that it had.
-                Layer(before[above[0]].pieces, group, above)
-                if len(above) == 1 and not isinstance(step, Mask)
-                else Layer(_pieces(row, units, blends), group, above)
+                Layer(_pieces(row, units, blends) if above[0] in changed else before[above[0]].pieces, group, above)
                 for row, group, above in zip(rows, groups, parents, strict=True)
             ]
         )
-    shape = (layers, units)
-    return Provenance(
-        part, units, rows, lost.reshape(shape), averaged.reshape(shape), states, [s.kind for s in plan.steps]
-    )
+    kinds: list[str] = [step.kind for step in plan.steps]
+    return Provenance(part, units, rows, lost.reshape(layers, units), averaged.reshape(layers, units), states, kinds)
 
 
-def _join(
-    rows: list[np.ndarray],
-    groups: list[tuple[int, ...]],
-    parents: list[tuple[int, ...]],
-    first: int,
-    last: int,
-    merged: np.ndarray,
-) -> None:
-    """A window of layers becomes one, in its first one's place."""
-    stretch = slice(first, last + 1)
-    rows[stretch] = [merged]
-    groups[stretch] = [tuple(layer for group in groups[stretch] for layer in group)]
-    parents[stretch] = [tuple(range(first, last + 1))]
+def _lose(lost: np.ndarray, step: int, rows: Sequence[np.ndarray]) -> None:
+    """Note of the original units among those in ``rows`` that a step took them away."""
+    for row in rows:
+        lost[row[row >= 0]] = step
 
 
 def _blend(
@@ -268,14 +249,10 @@ def _check(named: object, units: int) -> None:
 def retouched(plan: Plan) -> dict[int, list[int]]:
     """The new layers whose weights were replaced (by a refit or a training), with the steps that did it."""
     touched: list[list[int]] = [[] for _ in range(plan.base.layers)]
-    for number, step in enumerate(plan.steps):
+    for number, step, parents in plan.walk():
+        touched = [sorted({each for parent in above for each in touched[parent]}) for above in parents]
         if isinstance(step, Replace):
             found = {int(match[1]) for name in step.tensors if (match := re.search(r"\.(\d+)\.", name))}
             for layer in found & set(range(len(touched))):
-                touched[layer] = [*touched[layer], number]
-        elif isinstance(step, Concatenate | Average):
-            first, last = step.window
-            touched[first : last + 1] = [sorted({each for steps in touched[first : last + 1] for each in steps})]
-        elif isinstance(step, Remove):
-            touched = [steps for layer, steps in enumerate(touched) if layer not in step.layers]
+                touched[layer].append(number)
     return {layer: steps for layer, steps in enumerate(touched) if steps}

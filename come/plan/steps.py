@@ -7,8 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Part = Literal["ffn", "attention"]
+"""A sub-layer. Its units are FFN channels, or KV groups."""
+
 Units = dict[int, list[int]]
 """By layer, some of its KV groups or FFN channels."""
+
+Parents = list[tuple[int, ...]]
+"""For each layer after a step, the layers before it that it was made of."""
 
 
 class Strict(BaseModel):
@@ -28,19 +34,19 @@ class _OfAWindow(Strict):
         """The highest layer that the step names."""
         return self.window[1]
 
-    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
-        """What each layer stands for, after this step."""
+    def parents(self, layers: int) -> Parents:
+        """What each layer after this step was made of, in a model of so many layers."""
         first, last = self.window
-        merged = [layer for group in groups[first : last + 1] for layer in group]
-        return [*groups[:first], merged, *groups[last + 1 :]]
+        above = ((layer,) for layer in range(last + 1, layers))
+        return [*((layer,) for layer in range(first)), tuple(range(first, last + 1)), *above]
 
 
 class _InPlace(Strict):
     """A step that leaves every layer where it is."""
 
-    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
-        """What each layer stands for, after this step."""
-        return groups
+    def parents(self, layers: int) -> Parents:
+        """What each layer after this step was made of, in a model of so many layers."""
+        return [(layer,) for layer in range(layers)]
 
 
 class Concatenate(_OfAWindow):
@@ -65,6 +71,10 @@ class Concatenate(_OfAWindow):
             if kept != sorted(set(kept)) or (kept and kept[0] < 0):
                 raise ValueError("kept indices must be ascending, without repeats")
         return self
+
+    def kept(self, part: Part) -> list[list[int]]:
+        """The units of a part that are kept of each layer of the window."""
+        return self.channels if part == "ffn" else self.kv_groups
 
     def describe(self) -> str:
         """The step in words."""
@@ -95,10 +105,10 @@ class Remove(Strict):
         """The highest layer that the step names."""
         return self.layers[-1]
 
-    def apply_to_groups(self, groups: list[list[int]]) -> list[list[int]]:
-        """What each layer stands for, after this step."""
+    def parents(self, layers: int) -> Parents:
+        """What each layer after this step was made of, in a model of so many layers."""
         gone = set(self.layers)
-        return [group for layer, group in enumerate(groups) if layer not in gone]
+        return [(layer,) for layer in range(layers) if layer not in gone]
 
     def describe(self) -> str:
         """The step in words."""
@@ -157,6 +167,10 @@ class Mask(_InPlace):
     def highest(self) -> int:
         """The highest layer that the step names."""
         return max((*self.kv_groups, *self.channels))
+
+    def silenced(self, part: Part) -> Units:
+        """The units of a part that are silenced."""
+        return self.channels if part == "ffn" else self.kv_groups
 
     def describe(self) -> str:
         """The step in words."""

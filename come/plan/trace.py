@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from come.plan.plan import Plan
-from come.plan.provenance import Part
-from come.plan.steps import Average, Concatenate, Mask, Remove
+from come.plan.steps import Average, Concatenate, Mask, Part
 
 Fate = Literal["kept", "averaged", "dropped", "removed", "silenced"]
 
@@ -36,28 +35,23 @@ def trace(plan: Plan, part: Part, layer: int, unit: int) -> Trace:
     fate: Fate = "kept"
     decided: int | None = None
     moved: list[int] = []
-    for number, step in enumerate(plan.steps):
+    for number, step, parents in plan.walk():
+        new_layer = next((place for place, above in enumerate(parents) if layer in above), None)
+        if new_layer is None:
+            return Trace("removed", None, None, number, tuple(moved))
         match step:
-            case Concatenate(window=(first, last)):
-                if first <= layer <= last:
-                    kept = step.channels if part == "ffn" else step.kv_groups
-                    offset = layer - first
-                    if unit not in kept[offset]:
-                        return Trace("dropped", None, None, number, tuple(moved))
-                    unit = sum(map(len, kept[:offset])) + kept[offset].index(unit)
-                    moved.append(number)
-                layer = _after(layer, first, last)
-            case Average(window=(first, last)):
-                if first <= layer <= last:
-                    fate, decided = "averaged", number
-                layer = _after(layer, first, last)
-            case Remove():
-                if layer in step.layers:
-                    return Trace("removed", None, None, number, tuple(moved))
-                layer -= sum(gone < layer for gone in step.layers)
+            case Concatenate(window=(first, last)) if first <= layer <= last:
+                kept, offset = step.kept(part), layer - first
+                if unit not in kept[offset]:
+                    return Trace("dropped", None, None, number, tuple(moved))
+                unit = sum(map(len, kept[:offset])) + kept[offset].index(unit)
+                moved.append(number)
+            case Average(window=(first, last)) if first <= layer <= last:
+                fate, decided = "averaged", number
             case Mask():
-                if unit in (step.channels if part == "ffn" else step.kv_groups).get(layer, []):
+                if unit in step.silenced(part).get(layer, []):
                     fate, decided = "silenced", number
+        layer = new_layer
     if fate == "kept" and moved:
         decided = moved[-1]
     return Trace(fate, layer, unit, decided, tuple(moved))
@@ -67,10 +61,3 @@ def asked(text: str) -> tuple[int, int] | None:
     """The layer and the unit that "layer 12 channel 345", "12 345" or "L12 C345" names; None if it names none."""
     numbers = re.findall(r"\d+", text.replace(",", ""))
     return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else None
-
-
-def _after(layer: int, first: int, last: int) -> int:
-    """A layer's number once the layers first..last have become one."""
-    if layer <= first:
-        return layer
-    return first if layer <= last else layer - (last - first)

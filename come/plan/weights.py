@@ -10,8 +10,8 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-from come.atomic import written_whole
 from come.errors import ComeError
+from come.files import written_whole
 
 
 @dataclass

@@ -10,8 +10,6 @@ from come.pruning.forecast import Known
 from come.pruning.options import SelectionOptions
 from come.pruning.windows import merges_a_pass, window_sizes
 
-BACK = 3  # forward and backward, in forwards
-
 
 @dataclass(frozen=True)
 class Calibration:

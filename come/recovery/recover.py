@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from come.errors import ComeError
 from come.events import OnProgress
 from come.models import Bundle
 from come.models.offload import is_offloaded
 from come.plan.plan import Plan
+from come.plan.spans import Span, spans_of
+from come.plan.steps import Mask
 from come.pruning.result import Result
-from come.recovery.registry import Recovered, RecoverTask, Stop, Way, parse
-from come.recovery.spans import lossy_spans, spans_of
+from come.recovery.registry import parse
+from come.recovery.way import Recovered, RecoverTask, Stop, Way
 from come.training.checkpoint import open_folder, read_state, write_state
 from come.transforms.rebuild import base_of, with_plan
 from come.transforms.replace import replace_weights
@@ -44,7 +46,7 @@ def recover(
         teacher: the model that it was pruned from, in any dtype.
         tokens: to learn from, int64 (sequences, tokens); the last sequences are held out.
         how: a way of ``ways()``, or several that follow one another: ["refit", "distill-mp", "logits"];
-            "default": refit, then logits.
+            "default": what gives back most for its time (``default_ways``).
         on_progress: told of each step; its values hold layer, step, train_loss, held_out_loss and lr.
         checkpoint: a folder; what a killed run leaves there, the same request goes on from, to the same weights.
         stop: asked now and then whether to stop early and keep the best.
@@ -81,6 +83,21 @@ def recover(
     for note in notes:
         plan = plan.with_note(note)
     return Result(with_plan(student, plan), plan)
+
+
+def lossy_spans(student: Bundle, teacher: Bundle, plan: Plan) -> list[Span]:
+    """The spans of the layers that lost something: they stand for several, or had units silenced."""
+    masked = any(isinstance(step, Mask) for step in plan.steps)
+    return [
+        span
+        for span in spans_of(plan)
+        if len(span.layers) != 1 or (masked and not _same(student.layers[span.layer], teacher.layers[span.first]))
+    ]
+
+
+def _same(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.parameters(), b.parameters(), strict=True)
+    return all(torch.equal(one, other.to(one.device, one.dtype)) for one, other in pairs)
 
 
 def _run(way: Way, options: Any, task: RecoverTask) -> Recovered:

@@ -1,122 +1,37 @@
-"""The ways to recover a pruned model, by name. A way is one function and the dataclass of its options."""
+"""The ways to recover a pruned model, by name. A way is one file in ``ways`` that registers one function."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from come.errors import ComeError
-from come.events import Event, OnProgress
-from come.models import Bundle
 from come.options import options_of
-from come.recovery.spans import Span
-
-Stop = Callable[[], bool]
-ORDER = ("refit", "distill-mp", "distill-sp", "logits", "lora", "partial")
-DEFAULT = ("refit", "logits")  # gave back most for its time: docs/results.md
-
-
-@dataclass(frozen=True)
-class RecoverTask:
-    """What a way is given.
-
-    Attributes:
-        student: the pruned model; it stays as it is.
-        teacher: the model that it was pruned from.
-        tokens: to learn from, int64 (sequences, tokens).
-        spans: for each layer of the student, which layers of the teacher it stands for.
-        lossy: those among them that lost something.
-        checkpoint: a folder for what a killed run goes on from.
-        stop: asked now and then whether to stop early and keep the best.
-        on_progress: told of each step.
-        number, count: which way of how many this is.
-    """
-
-    student: Bundle
-    teacher: Bundle
-    tokens: Tensor
-    spans: list[Span]
-    lossy: list[Span]
-    checkpoint: Path | None = None
-    stop: Stop | None = None
-    on_progress: OnProgress = None
-    number: int = 0
-    count: int = 1
-
-    def emit(self, share: float, message: str, **values: Any) -> None:
-        """Report that a share of this way's work is done."""
-        overall = (self.number + min(1.0, share)) / self.count
-        if self.on_progress is not None:
-            self.on_progress(Event("recover", round(1000 * overall), 1000, message, values))
-
-    def checkpoint_of(self, part: str) -> Path | None:
-        """The file for the state of one training."""
-        return self.checkpoint / f"{self.number + 1}-{part}.safetensors" if self.checkpoint is not None else None
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """What a way came to.
-
-    Attributes:
-        tensors: new values of the student's parameters, by name; float32 or its dtype.
-        notes: what a reader should know of it.
-    """
-
-    tensors: dict[str, Tensor]
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to recover.
-
-    Attributes:
-        name, title: for a command line and for a page.
-        paper: where it comes from.
-        summary: what it does, in a sentence.
-        cost: what it costs, in a sentence.
-        options: the dataclass of its options; its field names are the options, its defaults the defaults.
-        function: takes a RecoverTask and the options.
-    """
-
-    name: str
-    title: str
-    paper: str
-    summary: str
-    cost: str
-    options: type
-    function: Callable[[RecoverTask, Any], Recovered] = field(repr=False)
-
-    def defaults(self) -> dict[str, Any]:
-        """Every option with its default."""
-        return dataclasses.asdict(self.options())
-
-    @property
-    def option_names(self) -> list[str]:
-        """The names of its options."""
-        return [each.name for each in dataclasses.fields(self.options)]
-
+from come.recovery.way import Recovered, RecoverTask, RecoverySize, Way, Work
 
 FOLDER = "come.recovery.ways"
 _WAYS: dict[str, Way] = {}
 
 
 def register(
-    name: str, *, title: str, paper: str, summary: str, cost: str, options: type
+    name: str,
+    *,
+    title: str,
+    paper: str,
+    summary: str,
+    cost: str,
+    order: int,
+    options: type,
+    work: Callable[[RecoverySize, Any], Work],
+    default: bool = False,
 ) -> Callable[[Callable[[RecoverTask, Any], Recovered]], Callable[[RecoverTask, Any], Recovered]]:
     """Register the function below as the way of that name (see ``Way`` for the rest)."""
 
     def add(function: Callable[[RecoverTask, Any], Recovered]) -> Callable[[RecoverTask, Any], Recovered]:
-        _WAYS[name] = Way(name, title, paper, summary, cost, options, function)
+        _WAYS[name] = Way(name, title, paper, summary, cost, order, default, options, work, function)
         return function
 
     return add
@@ -126,14 +41,18 @@ def ways() -> dict[str, Way]:
     """Every way, by name, in the order in which they are chained."""
     for module in pkgutil.iter_modules(import_module(FOLDER).__path__):
         import_module(f"{FOLDER}.{module.name}")
+    return dict(sorted(_WAYS.items(), key=lambda item: (item[1].order, item[0])))
 
-    return dict(sorted(_WAYS.items(), key=lambda item: ORDER.index(item[0]) if item[0] in ORDER else len(ORDER)))
+
+def default_ways() -> list[str]:
+    """The names that "default" stands for, in the order in which they are chained."""
+    return [name for name, way in ways().items() if way.default]
 
 
 def names_of(how: str | Sequence[str]) -> list[str]:
-    """The names of the ways that are asked for: a list, or joined by commas; "default" stands for ``DEFAULT``."""
+    """The names of the ways that are asked for: a list, or joined by commas; "default" stands for ``default_ways``."""
     names = [name.strip() for name in how.split(",") if name.strip()] if isinstance(how, str) else how
-    return [way for name in names for way in (DEFAULT if name == "default" else (name,))]
+    return [way for name in names for way in (default_ways() if name == "default" else (name,))]
 
 
 def parse(how: str | Sequence[str], options: Mapping[str, Any]) -> list[tuple[Way, Any]]:

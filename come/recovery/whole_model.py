@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +14,8 @@ from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
-from come.recovery.registry import Recovered, RecoverTask
 from come.recovery.vocabulary import VocabularyLoss, head_gradients, head_loss
-from come.training.attention import blockwise_attention
+from come.recovery.way import Recovered, RecoverTask
 from come.training.precision import arithmetic
 from come.training.states import StateStore
 from come.training.trainer import Outcome, Point, TrainOptions, held_out_sequences, sequences_a_batch, train
@@ -190,10 +188,9 @@ def new_values(parameters: dict[str, nn.Parameter], outcome: Outcome) -> Recover
 def normed_states(runner: LayerRunner, tokens: Tensor, recompute: bool = False) -> Tensor:
     """The states after the final norm, (sequences, tokens, hidden_size)."""
     hidden_states = runner.enter(tokens)
-    again = nullcontext(), blockwise_attention(hidden_states.device)  # autocast is there again by itself
     for layer in range(len(runner)):
         if recompute and torch.is_grad_enabled():
-            hidden_states = recomputed(runner.run, layer, hidden_states, use_reentrant=False, context_fn=lambda: again)
+            hidden_states = recomputed(runner.run, layer, hidden_states, use_reentrant=False)
         else:
             hidden_states = runner.run(layer, hidden_states)
     return runner.norm(hidden_states)

@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl
 from come.errors import ComeError
 
 LOCAL = "local"
-SPELLINGS = "local, ray://HOST:PORT, ray:auto or HOST:PORT"
+SPELLINGS = "local, ray://HOST:PORT, ray:auto, HOST:PORT or http://HOST:PORT"
+JOBS_PORT = 8265  # where a cluster's job server (its dashboard) listens, unless it was started otherwise
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,15 @@ class ClusterTarget:
 
     Attributes:
         text: the place as it was written: an address, and after a "?" any of the others: "ray://head:10001?gpus=0.5".
-        address: what Ray connects to: "ray://HOST:PORT" (its client, from any machine), "auto" or "HOST:PORT" (from a
-            machine of the cluster).
+        address: "ray://HOST:PORT" (Ray's client, from any machine), "auto" or "HOST:PORT" (from a machine of the
+            cluster), or "http://HOST:PORT" (the job server itself).
         cpus: CPUs of a run, and so its threads; 1 by default.
         gpus: GPUs of a run, or a share of one; by default one where the cluster has any and the request allows it.
         layer_gpus: GPUs of a layer that is trained by itself; by default one where the run uses one.
         retries: how often what a lost worker did is done again.
-        files: how the run's files come back: "auto" (workers write to the run's directory where they see it, else
-            over Ray), "ray", or the URL of a folder that all machines reach ("s3://bucket/runs"; fsspec).
+        jobs: the port of the job server, on the machine of the address.
+        files: how the run's files come back: "auto" (jobs write to the run's directory where they see it, else over
+            Ray), "ray", or the URL of a folder that all machines reach ("s3://bucket/runs"; fsspec).
     """
 
     text: str
@@ -34,7 +36,15 @@ class ClusterTarget:
     gpus: float | None = None
     layer_gpus: float | None = None
     retries: int = 3
+    jobs: int = JOBS_PORT
     files: str = "auto"
+
+    @property
+    def job_server(self) -> str:
+        """Where jobs are handed in: "http://HOST:PORT", or "auto" for the cluster of this machine."""
+        if self.address == "auto" or "http" in self.address.partition("://")[0]:
+            return self.address
+        return f"http://{self.address.removeprefix('ray://').rpartition(':')[0]}:{self.jobs}"
 
     @property
     def url(self) -> str | None:
@@ -58,7 +68,8 @@ def cluster_target(text: str) -> ClusterTarget | None:
 def _address(written: str) -> str:
     if written in ("ray:auto", "ray://auto", "auto"):
         return "auto"
-    host, colon, port = written.removeprefix("ray://").rpartition(":")
+    scheme = next((each for each in ("ray://", "http://", "https://") if written.startswith(each)), "")
+    host, colon, port = written.removeprefix(scheme).rpartition(":")
     if not (host and colon and port.isdigit() and 0 < int(port) < 65536) or "/" in host:
         raise ComeError(f"{written!r} is no place to run on.", f"Give {SPELLINGS}.")
     return written
@@ -101,11 +112,19 @@ def _files(value: str) -> str:
     return value
 
 
-_READERS = {"cpus": _count, "gpus": _gpus, "layer_gpus": _gpus, "retries": _retries, "files": _files}
+_READERS = {
+    "cpus": _count,
+    "gpus": _gpus,
+    "layer_gpus": _gpus,
+    "retries": _retries,
+    "jobs": _count,
+    "files": _files,
+}
 _TAKES = {
     "cpus": "Give a whole number above 0.",
     "gpus": "Give a share of one GPU such as 0.5, or a whole number.",
     "layer_gpus": "Give a share of one GPU such as 0.25, or a whole number.",
     "retries": "Give a whole number, 0 for none.",
+    "jobs": "Give the port of the job server, 8265 unless it was started otherwise.",
     "files": "Give auto, ray, or a URL such as s3://bucket/runs.",
 }

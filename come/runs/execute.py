@@ -16,8 +16,8 @@ from come.events import Event, OnProgress
 from come.files import disk_sentence, locked
 from come.request import RunConfig
 from come.runs.process import claim
+from come.runs.progress import ProgressWriter
 from come.runs.queue import turn
-from come.runs.report import Report
 from come.runs.store import Run
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def execute(run: Run, on_progress: OnProgress = None, shared: Shared | None = No
         claim(run)
     _sweep(run)
     config = run.config
-    report = Report(run, on_progress)
+    progress = ProgressWriter(run, on_progress)
     try:
-        with _termination_interrupts(), report, nullcontext() if delegated else turn(run, report.waiting):
-            _begin(run, report)
+        with _termination_interrupts(), progress, nullcontext() if delegated else turn(run, progress.waiting):
+            _begin(run, progress)
             # Only now: a run that waits must not hold the memory that torch takes.
             from come.runs.pipeline import work
 
-            work(run, config, report, shared)
+            work(run, config, progress, shared)
     except KeyboardInterrupt:
         _end(run, status="cancelled")
         raise
@@ -66,12 +66,12 @@ def execute(run: Run, on_progress: OnProgress = None, shared: Shared | None = No
     _end(run, status="done")
 
 
-def _begin(run: Run, report: Report) -> None:
-    report.stop_if_asked()
+def _begin(run: Run, progress: ProgressWriter) -> None:
+    progress.stop_if_asked()
     resumed = run.written_state().started is not None
     run.update(status="running", started=time.time())
     if resumed:
-        report(Event("resumed", 0, 1, "Going on where the files of the run end"))
+        progress(Event("resumed", 0, 1, "Going on where the files of the run end"))
 
 
 def _end(run: Run, status: str, error: str = "", hint: str = "") -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from come.errors import ComeError
 from come.estimation import cost, sweep
 from come.estimation.device import Device
-from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.request import RunConfig
-from come.runs.store import list_runs
+from come.runs.analyses import newest_analysis
 
 
 def estimate(
@@ -48,12 +45,3 @@ def estimate_sweep(cells: Sequence[RunConfig], runs: Path | None = None) -> swee
         ComeError: no cell could succeed.
     """
     return sweep.estimate_sweep(cells, runs, newest_analysis(cells[0].model, runs))
-
-
-def newest_analysis(model: str, runs: Path | None = None) -> Measurement | None:
-    """What the newest analysis of a model found, on whatever text: where windows lie hardly depends on it."""
-    for run in list_runs(runs):
-        with suppress(ComeError):
-            if run.config.kind == "analyze" and run.config.model == model and (found := run.measurement()):
-                return found
-    return None

@@ -1,4 +1,4 @@
-"""A finished run's model in the dtype that is wanted: the folder that the run keeps, or made again from its plan."""
+"""A finished run's pruned model as a folder in a dtype: the one that the run keeps, or rebuilt from its plan."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def stored_dtype(run: Run) -> str | None:
 
 @contextmanager
 def model_in(run: Run, dtypes: tuple[str, ...], tell: Callable[[str], None]) -> Iterator[Path]:
-    """The run's model as a folder that Transformers loads; one that is made for this goes at the end.
+    """The run's pruned model as a folder that Transformers loads; one that is rebuilt for this is removed at the end.
 
     Args:
         run: a finished run that pruned.
-        dtypes: any of these will do; where the run keeps none of them, the model is made in the first.
+        dtypes: any of these will do; where the run keeps none of them, the model is rebuilt in the first.
         tell: is told what is being done.
 
     Raises:

@@ -22,7 +22,7 @@ from come.pruning.registry import method
 from come.pruning.result import Result, StepRecord
 from come.recovery.recover import check_in_memory, recover
 from come.request import RunConfig, checked
-from come.runs.judge import judge, judge_predictions
+from come.runs.evaluation import evaluate, evaluate_predictions
 from come.runs.results import Results, size_of, text_facts
 from come.runs.shared import Chain, Shared
 from come.runs.store import STOP_REQUEST, Run
@@ -31,7 +31,7 @@ from come.transforms.rebuild import replay
 
 @dataclass(frozen=True)
 class Job:
-    """A run at work: what it was asked for, what it has found, and what it has at hand."""
+    """A run at work: its request, its results so far, and what it shares with other runs of this process."""
 
     run: Run
     config: RunConfig
@@ -105,7 +105,7 @@ def _prune(job: Job, bundle: Bundle, calibration: Tensor) -> None:
         if config.recover:
             result = _recover(job, bundle, result)
     results.note(pruned=size_of(result.bundle))
-    judge(config, bundle, result.bundle, results, job.shared, job.on_progress)
+    evaluate(config, bundle, result.bundle, results, job.shared, job.on_progress)
     if config.keep_model and not (job.run.path / "model").exists():
         emit(job.on_progress, "save", 0, 1, "Saving the pruned model")
         with results.timed("save"):
@@ -167,7 +167,7 @@ def _recover(job: Job, original: Bundle, pruned: Result) -> Result:
     """The pruned model with what its size allows given back; its figures without that are noted first."""
     config, results, folder = job.config, job.results, job.run.path / "checkpoint"
     results.note(unrecovered=size_of(pruned.bundle))
-    judge_predictions(config, original, pruned.bundle, results, job.shared, job.on_progress, "unrecovered")
+    evaluate_predictions(config, original, pruned.bundle, results, job.shared, job.on_progress, "unrecovered")
     tokens = job.shared.tokens(original, config, "recovery", job.on_progress)
     with results.timed("recover"):
         result = recover(

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-
-import psutil
 
 from come.errors import ComeError
-from come.files import disk_faults, locked
+from come.files import locked
+from come.processes import start_detached
 from come.runs.cluster_target import cluster_target
-from come.runs.state import State, identity, is_own, process_of
+from come.runs.state import State, identity, is_here, is_own
 from come.runs.store import CANCEL_REQUEST, Admission, Run, requests_at_work
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
@@ -35,27 +31,18 @@ def launch(*runs: Run, where: str = "") -> None:
     Raises:
         ComeError: a process is at work on one of the runs already, or it is done; or there is no such place.
     """
-    first, place = runs[0], cluster_target(where)
+    place = cluster_target(where)
     on = ["--on", place.text] if place else []
     with ExitStack() as held:
         for run in runs:
             held.enter_context(_changing_hands(run))
         for run in runs:
             _reopen(run)
-        with disk_faults(first.path), (first.path / "log.txt").open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "come", "runs", "execute", *on, *(str(run.path) for run in runs)],
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        paths = [str(run.path) for run in runs]
+        child = start_detached("come", "runs", "execute", *on, *paths, log=runs[0].path / "log.txt")
         # The child writes the same once it has started; until then, this is how others see that it lives.
         for run in runs:
             run.update(**identity(child.pid), heartbeat=time.time(), where=place.text if place else "")
-    # Collects the ended child, which would stay behind as a zombie.
-    threading.Thread(target=child.wait, name=f"wait-{first.id}", daemon=True).start()
 
 
 def resume(run: Run, allowed: Admission | None = None) -> None:
@@ -89,7 +76,7 @@ def cancel(run: Run) -> None:
         if state.pid is None or waits_within:
             run.update(status="cancelled", finished=time.time())
             return
-    if process_of(state) is not None:
+    if is_here(state):
         _signal(state, signal.SIGTERM)
         # Not a daemon: a command line that cancels stays until the run has ended.
         threading.Thread(target=_make_sure, args=(run, state), name=f"cancel-{run.id}").start()
@@ -141,24 +128,16 @@ def _reopen(run: Run) -> None:
     run.update(**anew.model_dump())
 
 
-def environment() -> dict[str, str]:
-    """This process's environment, in which the child finds the same come, from whatever folder it is started."""
-    root = str(Path(__file__).parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
 def _signal(state: State, number: signal.Signals) -> None:
     """Send a signal to the run's process, and to its whole group where it leads one (a launched run does)."""
-    process = process_of(state)
-    if process is None:
+    if state.pid is None or not is_here(state):
         return
     try:
-        if os.getpgid(process.pid) == process.pid:
-            os.killpg(process.pid, number)
+        if os.getpgid(state.pid) == state.pid:
+            os.killpg(state.pid, number)
         else:
-            process.send_signal(number)
-    except (ProcessLookupError, psutil.Error):
+            os.kill(state.pid, number)
+    except ProcessLookupError:
         pass  # it has just ended
     except PermissionError as error:
         raise ComeError("The run belongs to another user of this machine.") from error
@@ -167,7 +146,7 @@ def _signal(state: State, number: signal.Signals) -> None:
 def _make_sure(run: Run, state: State) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if process_of(state) is None or not run.written_state().active:
+        if not is_here(state) or not run.written_state().active:
             return
         time.sleep(0.1)
     _signal(state, signal.SIGKILL)

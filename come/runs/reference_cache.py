@@ -1,4 +1,4 @@
-"""What an original model showed, measured once and kept in ``COME_HOME`` for all runs."""
+"""A cache on disk, in ``COME_HOME``, of what evaluating an original model gave: the same for all runs that prune it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAYS_NOTHING = ("_name_or_path", "transformers_version", "architectures")  # of 
 
 
 def identity(bundle: Bundle) -> tuple[str, str, str]:
-    """What tells a model from another one: hashes of its weights, its configuration and its tokenizer.
+    """The key of a model: hashes of its weights, its configuration and its tokenizer.
 
     The weights are not enough: with another rope scaling the same ones are another model.
     """
@@ -39,26 +39,29 @@ def identity(bundle: Bundle) -> tuple[str, str, str]:
 
 
 def kept(key: object, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``measure`` gave the first time that it was asked for under this key.
+    """Metrics by key, measured if they are not in the cache.
 
     Args:
-        key: all that the figures depend on; its ``repr`` tells it from others.
-        measure: gives JSON-ready figures.
+        key: all that they depend on; its ``repr`` tells it from others.
+        measure: gives them, JSON-ready.
     """
     path = _path(key, "json")
     with suppress(OSError, ValueError):
         return dict(json.loads(path.read_text("utf-8")))
-    figures = measure()
+    metrics = measure()
     with suppress(OSError, ComeError):  # what cannot be kept is measured again another time
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, json.dumps(figures))
-    return figures
+        replace(path, json.dumps(metrics))
+    return metrics
 
 
 def kept_reference(
     original: Bundle, tokens: Tensor, batch_size: int | None, on_progress: OnProgress = None
 ) -> tuple[Reference, Perplexity]:
-    """An original model's last hidden states on tokens, int64 (sequences, tokens), and its perplexity there."""
+    """An original's hidden states before the head, on tokens, int64 (sequences, tokens), and its perplexity there.
+
+    They are read from the cache, or computed and, up to ``LARGEST``, kept.
+    """
     text = hashlib.sha256(tokens.numpy().tobytes()).hexdigest(), tuple(tokens.shape)
     path = _path(("reference", *identity(original), text, batch_size), "safetensors")
     with suppress(OSError, SafetensorError):

@@ -35,7 +35,7 @@ class Results:
         self.seconds: dict[str, float] = self.values.setdefault("seconds", {})
 
     def has(self, which: str, figure: str) -> bool:
-        """Whether a figure of the original or pruned model is known already."""
+        """Whether a metric of the original or pruned model is known already."""
         return figure in self.values.get(which, {})
 
     def note(self, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the runs of one process have in common: each model, text and measuring pass is made once."""
+"""What the runs of one process share, the cells of a sweep above all: model, tokens, measuring passes, references."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from come.text import tokens
 
 @dataclass(frozen=True)
 class Chain:
-    """How far a step-by-step method has come: a run for fewer layers goes on from there.
+    """The plan that a step-by-step method came to for one target: a run for fewer layers goes on from it.
 
     Attributes:
-        plan: what was done.
-        history: what was decided at each step, as results hold it.
-        seconds: what it took.
+        plan: its steps.
+        history: the record of each step, as results.json holds it.
+        seconds: what they took.
     """
 
     plan: Plan
@@ -33,16 +33,16 @@ class Chain:
     seconds: float
 
     def plan_for(self, target_layers: int) -> Plan:
-        """The plan as the beginning of one for fewer layers."""
+        """The plan with another target: the first steps of a run for fewer layers."""
         return self.plan.model_copy(update={"options": {**self.plan.options, "target_layers": target_layers}})
 
 
 @dataclass
 class Shared:
-    """A model and its texts, for as many runs as ask for them.
+    """A cache in memory of the last model that was loaded and of all that was computed with it.
 
     Attributes:
-        measured: measuring passes over the calibration tokens (``compress`` takes them up and adds to them).
+        measured: measuring passes over the calibration tokens, which ``compress`` looks up and adds.
     """
 
     measured: dict[Any, Any] = field(default_factory=dict)
@@ -71,21 +71,21 @@ class Shared:
         return self._tokens[key]
 
     def reference(
-        self, original: Bundle, held_back: Tensor, batch_size: int | None, on_progress: OnProgress = None
+        self, original: Bundle, held_out: Tensor, batch_size: int | None, on_progress: OnProgress = None
     ) -> tuple[Reference, Perplexity]:
-        """An original model's predictions on held-back tokens, and its perplexity there."""
-        key = hashlib.sha256(held_back.numpy().tobytes()).hexdigest(), held_back.shape, batch_size
+        """The original's predictions on held-out tokens, int64 (sequences, tokens), and its perplexity there."""
+        key = hashlib.sha256(held_out.numpy().tobytes()).hexdigest(), held_out.shape, batch_size
         if key not in self._references:
             self._references.clear()  # its states are large, and the runs of a seed come together
-            self._references[key] = kept_reference(original, held_back, batch_size, on_progress)
+            self._references[key] = kept_reference(original, held_out, batch_size, on_progress)
         return self._references[key]
 
     def chain(self, config: RunConfig, options: dict[str, Any]) -> Chain | None:
-        """What a run of the same request, but for its target, has come to."""
+        """What the last run of the same request, but for its target, came to."""
         return self._chains.get(_chain_key(config, options))
 
     def keep_chain(self, config: RunConfig, options: dict[str, Any], chain: Chain) -> None:
-        """Let later runs of the same request, but for the target, go on from there."""
+        """Keep what a run came to, for later runs of the same request with fewer layers."""
         self._chains[_chain_key(config, options)] = chain
 
 

@@ -7,8 +7,9 @@ import socket
 import time
 from typing import Literal
 
-import psutil
 from pydantic import BaseModel, ConfigDict
+
+from come import processes
 
 Status = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
@@ -16,7 +17,7 @@ SILENCE = 60.0  # seconds without a heartbeat after which a process on another h
 
 
 class State(BaseModel):
-    """Where a run stands. Times are in unix seconds; the process is named by host, id and start time."""
+    """Where a run stands. Times are in unix seconds; its process is named by host, id and start."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -28,7 +29,8 @@ class State(BaseModel):
     error: str = ""
     hint: str = ""
     pid: int | None = None
-    process_started: float | None = None
+    process_start_id: str = ""  # ``come.processes.start_id``
+    process_started: float | None = None  # by the clock of then: all that versions before had to go by
     host: str = ""
     where: str = ""  # the cluster that it executes on, as its user wrote it; "" is the machine of its process
     sources: dict[str, str] = {}  # its model and its text, by ``come.source_fingerprint``
@@ -47,29 +49,26 @@ def alive(state: State) -> bool:
     """Whether the run's process is there; one on another host is believed by its heartbeat."""
     if state.host != socket.gethostname():
         return time.time() - (state.heartbeat or 0.0) < SILENCE
-    return process_of(state) is not None
+    return is_here(state)
 
 
-def process_of(state: State) -> psutil.Process | None:
-    """The run's process on this host, unless it is gone, a zombie, or another one that got its number."""
+def is_here(state: State) -> bool:
+    """Whether the run's process lives on this host, and is not another one that got its number."""
     if state.pid is None:
-        return None
-    try:
-        process = psutil.Process(state.pid)
-        # The system's clock may be set in between, which moves start times a little.
-        same = abs(process.create_time() - (state.process_started or 0.0)) < 2
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.Error:
-        return None
+        return False
+    if state.process_start_id:
+        return processes.is_alive(state.pid, state.process_start_id)
+    return processes.was_started_at(state.pid, state.process_started or 0.0)
 
 
 def identity(pid: int) -> dict[str, int | float | str]:
-    """The fields of a state that name a process of this host."""
-    try:
-        started = psutil.Process(pid).create_time()
-    except psutil.Error:
-        started = 0.0  # it is gone already: no process matches this
-    return {"pid": pid, "process_started": started, "host": socket.gethostname()}
+    """The fields of a state that name a process of this host; one that is gone already is never found there."""
+    return {
+        "pid": pid,
+        "process_start_id": processes.start_id(pid),
+        "process_started": processes.started_at(pid),
+        "host": socket.gethostname(),
+    }
 
 
 def is_own(state: State) -> bool:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from come import files, settings
 from come.errors import ComeError
-from come.request import RunConfig, anchored_path, checked
+from come.request import RunConfig, checked
 from come.runs.state import State, alive
 from come.source_fingerprint import source_fingerprint
 
@@ -257,58 +257,8 @@ def delete(run: Run) -> None:
         shutil.rmtree(hidden)
 
 
-def analysis_for(
-    model: str,
-    text: str,
-    n_tokens: int,
-    seq_len: int,
-    seed: int = 0,
-    *,
-    dtype: str = "auto",
-    span: int = 2,
-    sbi_tokens: str = "all",
-    last_state: str = "normed",
-    runs: Path | None = None,
-    also: Iterable[Path] = (),
-) -> Run | None:
-    """The newest finished analysis of that model on that text, or None. Of files as they are now, not as they were.
-
-    Args:
-        model, text, n_tokens, seq_len, seed, dtype, span, sbi_tokens, last_state: as in ``RunConfig``.
-        runs: the folder of runs.
-        also: more places to look in, after it: folders of runs, or single runs.
-    """
-    wanted = {
-        "kind": "analyze",
-        "model": anchored_path(model),
-        "text": anchored_path(text),
-        "n_tokens": n_tokens,
-        "seq_len": seq_len,
-        "seed": seed,
-        "dtype": dtype,
-        "span": span,
-        "sbi_tokens": sbi_tokens,
-        "last_state": last_state,
-    }
-    candidates = list_runs(runs)
-    for place in also:
-        candidates += [Run(place)] if (place / "config.json").is_file() else list_runs(place)
-    for run in candidates:
-        if (run.path / "analysis.safetensors").is_file() and _asks_for(run, wanted) and run.sources_unchanged():
-            return run
-    return None
-
-
 def _sources(config: RunConfig) -> dict[str, str]:
     return {"model": source_fingerprint(config.model), "text": source_fingerprint(config.text)}
-
-
-def _asks_for(run: Run, wanted: dict[str, Any]) -> bool:
-    try:
-        config = run.config  # read once: there may be hundreds of runs
-    except ComeError:
-        return False
-    return all(getattr(config, name) == value for name, value in wanted.items())
 
 
 def _new_id(config: RunConfig, layers: int | None, created: float) -> str:

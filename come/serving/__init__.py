@@ -5,8 +5,8 @@ One resident process per user and ``COME_HOME`` holds the models; ``come.serving
 Importing this package, or the client, loads no model code.
 """
 
+from come.serving.cancellation import Cancelled
 from come.serving.playground.speech import Along, End, Parting, Sampling, Start, Word
-from come.serving.resident.cancel import Cancelled
 from come.serving.whatif.answer import Answer, Change, Suggestion, change
 from come.serving.whatif.question import Merge, Question, Subject
 

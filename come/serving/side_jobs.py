@@ -1,12 +1,9 @@
-"""Small jobs beside a finished run, each a process of its own that tells how it stands in one JSON file of the run."""
+"""Side jobs of a finished run, such as packing its model: a process each, whose state is one JSON file in the run."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -16,7 +13,7 @@ from typing import Any, Literal
 
 from come import files
 from come.errors import ComeError
-from come.runs.process import environment
+from come.processes import start_detached
 from come.runs.state import State, alive, identity
 from come.runs.store import Run
 
@@ -27,7 +24,7 @@ Status = Literal["none", "working", "done", "failed"]
 
 @dataclass(frozen=True)
 class SideJob:
-    """How such a job stands.
+    """The state of a side job.
 
     Attributes:
         status: "none" where it was never started.
@@ -78,17 +75,8 @@ def start(run: Run, module: str, file: Path, *arguments: str) -> None:
     with files.locked(run.path / ".aside"):  # two clicks start one process
         if read(file).status == "working":
             return
-        child = subprocess.Popen(
-            [sys.executable, "-m", module, str(run.path), *arguments],
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        child = start_detached(module, str(run.path), *arguments)
         _write(file, "working", identity(child.pid), message="Starting")
-    # Collects the ended child, which would stay behind as a zombie.
-    threading.Thread(target=child.wait, name=f"wait-{file.stem}", daemon=True).start()
 
 
 def work(run: Run, file: Path, job: Callable[[Callable[[str], None]], dict[str, Any]]) -> None:

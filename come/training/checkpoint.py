@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from come.atomic import written_whole
 from come.errors import ComeError
+from come.files import replacing
 
 IDENTITY = "request.json"
 
@@ -28,7 +28,7 @@ def open_folder(folder: Path, identity: Mapping[str, str]) -> None:
         file = folder / IDENTITY
         known = _identity_in(file)
         if known is None:
-            with written_whole(file) as temporary:
+            with replacing(file) as temporary:
                 temporary.write_text(json.dumps(dict(identity)), encoding="utf-8")
             known = dict(identity)
     except OSError as error:
@@ -60,7 +60,7 @@ def write_state(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, A
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        with written_whole(file) as temporary:
+        with replacing(file) as temporary:
             save_file(kept, temporary, metadata={"state": json.dumps(dict(state))})
     except Exception as error:  # safetensors reports a full disk in a class of its own
         if isinstance(error, OSError) or "No space left" in str(error):

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
-
-from come.training.attention import blockwise_attention
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-@contextmanager
-def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Within, what a training computes is computed as fast as the device can in the format that was asked for.
-
-    Args:
-        device: where.
-        precision: of matrix products; "auto": bfloat16 where the device has units for it.
-    """
-    with _autocast(device, precision), blockwise_attention(device):
-        yield
-
-
-def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+def arithmetic(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Autocast to bfloat16 within, where that precision is asked for; "auto": where the device has units for it."""
     if precision == "float32" or (precision == "auto" and not has_bfloat16(device)):
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

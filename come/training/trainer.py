@@ -22,6 +22,7 @@ from come.training.precision import PRECISIONS, Precision
 from come.training.resume import keep, restore
 
 BETAS = (0.9, 0.95)
+BACK = 3  # what a step's forward and backward take, in forwards
 DIVERGED = 3.0  # times the held-out loss at the start
 
 

@@ -1,4 +1,4 @@
-"""Taking a plan's steps: from a model to the next one."""
+"""What one step of a plan does to a model: to its weights here, to its list of layers as ``Step.parents`` tells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from come.models import Bundle
 from come.models.depth import with_layers
-from come.plan.steps import Average, Concatenate, Mask, Remove, Step
+from come.plan.steps import Average, Concatenate, Mask, Replace, Step
 from come.transforms.average import average
 from come.transforms.concatenate import concatenate
 from come.transforms.mask import silence
@@ -23,26 +23,18 @@ def apply_step(bundle: Bundle, step: Step, tensors: Mapping[str, Tensor] | None 
         step: what to do.
         tensors: what a step of kind "replace" puts in place (``Plan.tensors``).
     """
-    layers = list(bundle.layers)
-    everyone = list(range(len(layers)))
+    if isinstance(step, Replace):
+        assert tensors is not None, "a step that puts weights in place comes with them"
+        return replace_weights(bundle, tensors)
+    changed: dict[int, nn.Module] = {}  # new layers, by the lowest layer that they were made of
+    config_of: dict[int, int] = {}  # where that is not the layer whose entry in the config holds for them
     match step:
-        case Remove():
-            stay = [layer for layer in everyone if layer not in step.layers]
-            return with_layers(bundle, [layers[layer] for layer in stay], stay)
-        case Concatenate():
-            return _with_window(bundle, step.window, *concatenate(bundle, step))
-        case Average():
-            return _with_window(bundle, step.window, average(bundle, step), step.window[0])
+        case Concatenate(window=(first, _)):
+            changed[first], config_of[first] = concatenate(bundle, step)
+        case Average(window=(first, _)):
+            changed[first] = average(bundle, step)
         case Mask():
-            silenced = silence(bundle, step)
-            return with_layers(bundle, [silenced.get(layer, layers[layer]) for layer in everyone], everyone)
-        case _:
-            assert tensors is not None, "a step that puts weights in place comes with them"
-            return replace_weights(bundle, tensors)
-
-
-def _with_window(bundle: Bundle, window: tuple[int, int], merged: nn.Module, origin: int) -> Bundle:
-    """The model with one layer in the place of a window; ``origin``'s entry in the config holds for it."""
-    layers, (first, last) = list(bundle.layers), window
-    above = range(last + 1, len(layers))
-    return with_layers(bundle, [*layers[:first], merged, *layers[last + 1 :]], [*range(first), origin, *above])
+            changed = silence(bundle, step)
+    lowest = [above[0] for above in step.parents(len(bundle.layers))]
+    layers = [changed.get(layer, bundle.layers[layer]) for layer in lowest]
+    return with_layers(bundle, layers, [config_of.get(layer, layer) for layer in lowest])

@@ -72,7 +72,7 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
     for entry in family.ffn_inputs:
         put_rows(entry, step.channels, shape.channels)
     put_columns(family.ffn_output, step.channels, shape.channels)
-    for path in family.norms:
+    for path in family.averaged_norms:
         for name in ("weight", "bias"):
             if tensors := parts(path, name):
                 put(path, name, torch.stack([tensor.float().to(tensors[0].device) for tensor in tensors]).mean(0))

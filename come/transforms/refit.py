@@ -1,11 +1,12 @@
-"""Least-squares refit: the output maps of a layer, moved so that the layer gives what its window gave.
+"""Least-squares refit: the output projections of a layer, moved so that the layer gives what its window gave.
 
-The layer's output is linear in the map that its FFN ends with, so the best change of that map on the calibration
-tokens has a closed form, and needs sums over tokens only: (channels, channels) and (channels, hidden_size). The idea of
-closed-form reconstruction is in Kwon et al. 2022, arXiv 2204.09656. The layer is run once for the sums; what a change
-does for held-out tokens follows from sums of theirs. The attention's output map is treated likewise, as if the FFN
-above it did not react; where a norm follows a map (Gemma, OLMo 2), its scale is taken as it is: such a change is run
-on the held-out tokens. Either way it is taken only where the layer comes nearer.
+The layer's output is linear in the projection that its FFN ends with, so the best change of it on the calibration
+tokens has a closed form, and needs the normal equations only: X'WX (channels, channels) and X'WR (channels,
+hidden_size). The idea of closed-form reconstruction is in Kwon et al. 2022, arXiv 2204.09656. The layer is run once for
+them; what a change does for held-out tokens follows from those of the held-out tokens. The attention's output
+projection is treated likewise, as if the FFN did not react to it (in a parallel block it does not); where a norm
+follows a sub-layer (Gemma, GLM-4, OLMo 2), its scale is taken as it is: such a change is run on the held-out tokens.
+Either way it is taken only where the layer comes nearer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import states_at
 from come.models import Bundle
-from come.transforms.residual import POWER, NormalEquations, StateBatches, TokenWeight, observed, squares, token_weights
+from come.transforms.normal_equations import (
+    POWER,
+    NormalEquations,
+    StateBatches,
+    TokenWeight,
+    accumulate_normal_equations,
+    squared,
+    token_weights,
+)
 from come.transforms.ridge import best_strength, solve
 
 
@@ -35,7 +44,7 @@ class RefitRules:
         maps: refit the map that the "ffn" ends with, or that of the attention before it ("both").
         token_weight: weigh a token by 1 / its target's "norm", by the "squared-norm", or "none". Without weights a
             few massive activations own the fit.
-        strengths: what the ridge is chosen from on held-out tokens, as a share of the mean diagonal of the sums.
+        strengths: what the ridge is chosen from on held-out tokens, as a share of the mean diagonal of X'WX.
     """
 
     maps: Literal["ffn", "both"] = "ffn"
@@ -86,20 +95,20 @@ def refit_layer(runner: LayerRunner, layer: int, states: StateBatches, rules: Re
     chosen: dict[str, float] = {}
     paths = (family.attention_output, family.ffn_output) if rules.maps == "both" else (family.ffn_output,)
     for path in paths:
-        seen = observed(runner, layer, path, states, rules.token_weight)
-        error = seen.error
+        equations = accumulate_normal_equations(runner, layer, path, states, rules.token_weight)
+        error = equations.error
         before = before if path != paths[0] else error
         if error == 0:
             break
-        solved = _solution(seen, rules.strengths)
+        solved = _solution(equations, rules.strengths)
         if solved is None:
             continue
         strength, change = solved
         old = dict(module.get_submodule(path).named_parameters(recurse=False))
         new = _changed(old, change, family.transposed)
         _put(module, path, new)
-        if path == family.ffn_output and "post_feedforward_layernorm" not in family.norms:
-            now = seen.error_after(_difference(old, new, family.transposed))
+        if path == family.ffn_output and family.post_norm(path) is None:
+            now = equations.error_after(_difference(old, new, family.transposed))
         else:
             now = _held_out_error(runner, layer, states, rules)
         if now < error:
@@ -161,23 +170,23 @@ def refit_merge(
     return refit_layer(runner, first, states, rules)
 
 
-def _solution(seen: NormalEquations, strengths: Sequence[float]) -> tuple[float, Tensor] | None:
+def _solution(equations: NormalEquations, strengths: Sequence[float]) -> tuple[float, Tensor] | None:
     """The best strength with its change of a map, (channels, hidden_size); None where nothing helps."""
-    strength = best_strength(seen.fit, seen.held_out, strengths)
-    change = solve(seen.fit, strength) if strength is not None else None
+    strength = best_strength(equations.fit, equations.held_out, strengths)
+    change = solve(equations.fit, strength) if strength is not None else None
     return (strength, change) if strength is not None and change is not None else None
 
 
 def _held_out_error(runner: LayerRunner, layer: int, states: StateBatches, rules: RefitRules) -> float:
     """The weighted squared error of a layer's output on held-out tokens, as a share of the targets' own."""
     error = whole = 0.0
-    for entering, wanted, fitted in states():
+    for entering, targets, fitted in states():
         if fitted == len(entering):
             continue
-        left = runner.run(layer, entering)[fitted:].flatten(0, -2).float()
-        target = wanted[fitted:].to(left.device).flatten(0, -2).float()
-        lost, own = squares(target, left, token_weights(target, rules.token_weight))
-        error, whole = error + lost, whole + own
+        output = runner.run(layer, entering)[fitted:].flatten(0, -2).float()
+        target = targets[fitted:].to(output.device).flatten(0, -2).float()
+        more_error, more_whole = squared(target, output, token_weights(target, rules.token_weight))
+        error, whole = error + more_error, whole + more_whole
     return error / whole if whole else 0.0
 
 
@@ -195,7 +204,7 @@ def _changed(old: dict[str, nn.Parameter], change: Tensor, transposed: bool) -> 
 
 
 def _difference(old: dict[str, nn.Parameter], new: dict[str, Tensor], transposed: bool) -> Tensor:
-    """The change that a map has seen, rounding included, (channels, hidden_size); float32."""
+    """The change of a map as its dtype holds it, rounded, (channels, hidden_size); float32."""
     weight = new["weight"].float() - old["weight"].float()
     change = weight if transposed else weight.T
     return torch.cat([change, (new["bias"].float() - old["bias"].float())[None]]) if "bias" in new else change

@@ -1,7 +1,7 @@
-"""Weighted ridge regression from streamed sums, which are float64 whatever comes in.
+"""Weighted ridge regression from normal equations that tokens were streamed into, in float64.
 
-Once the sums are there, no strength of the ridge needs the tokens again. Strengths are compared in float32 and on a
-few random mixtures of the outputs, which tells them apart; only the chosen one is solved for in full, in float64.
+Once they are there, no strength of the ridge needs the tokens again. Strengths are compared in float32 and on a few
+random mixtures of the outputs, which tells them apart; only the chosen one is solved for in full, in float64.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-STRIPS = 8  # in which the upper triangle of the sums is taken: nine sixteenths of the whole product
+STRIPS = 8  # in which the upper triangle of X'WX is taken: nine sixteenths of the whole product
 LEAST_IN_FLOAT32 = 1e-4  # the lowest strength that float32 can tell from none
 MIXTURES = 64  # of the outputs, on which strengths are compared; where there are fewer outputs, on these
 
 
 @dataclass
 class Sums:
-    """Weighted sums over tokens that a change of a map is solved from; float64, each batch's product float32.
+    """X'WX and X'WR of a linear map, summed over tokens in float64; each batch's product is float32.
 
     Attributes:
-        gram: X^T W X of the map's inputs, (channels, channels), of which only the upper triangle is kept; with a
-            bias, a last channel of ones.
-        cross: X^T W R of the inputs with what the output lacks, (channels, hidden_size).
+        gram: X'WX of the map's inputs, (channels, channels), of which only the upper triangle is kept; with a bias, a
+            last channel of ones.
+        cross: X'WR of the inputs with the residual, (channels, hidden_size).
     """
 
     gram: Tensor
     cross: Tensor
 
-    def add(self, inputs: Tensor, lacking: Tensor, weight: Tensor) -> None:
-        """Add tokens: inputs (tokens, channels), what is lacking (tokens, hidden_size), weights (tokens,)."""
+    def add(self, inputs: Tensor, residual: Tensor, weight: Tensor) -> None:
+        """Add tokens: inputs (tokens, channels), residual (tokens, hidden_size), weight (tokens,)."""
         weighted = (inputs * weight[:, None]).T
         size = -(-len(self.gram) // STRIPS)
         for start in range(0, len(self.gram), size):
             strip = slice(start, start + size)
             self.gram[strip, start:] += weighted[strip] @ inputs[:, start:]
-        self.cross += weighted @ lacking
+        self.cross += weighted @ residual
 
     def gain(self, change: Tensor) -> float:
         """By how much a change, (channels, hidden_size), lowers the weighted squared error; to float32 accuracy."""
@@ -45,7 +45,7 @@ class Sums:
 
 
 def empty_sums(channels: int, outputs: int, device: torch.device | None = None) -> Sums:
-    """Sums of no tokens yet, for a map of so many channels."""
+    """Sums over no tokens yet, for a map from ``channels`` to ``outputs``."""
     gram, cross = (torch.zeros(channels, size, dtype=torch.float64, device=device) for size in (channels, outputs))
     return Sums(gram, cross)
 

@@ -28,6 +28,8 @@ from tests.runs.conftest import Create
 
 pytestmark = pytest.mark.slow
 
+JOB = "come.cluster.job"  # in a job's command line
+
 # Slow on purpose, so that a kill meets it at work.
 LONG = {"n_tokens": 32768, "batch_size": 1, "target_layers": None, "keep_model": False}
 RECOVERY = {
@@ -69,10 +71,10 @@ def test_a_sweep_whose_worker_is_killed_comes_to_the_same(
     base = RunConfig(**{**asked, **LONG})
     request = Sweep(base, ["come", "shortgpt", "random"], targets=[4, 1]).cells()
     here, there = prepare(request, tmp_path / "here"), prepare(request, tmp_path / "there")
-    address = cluster.address if by == "shared folder" else f"{cluster.client}?files=ray"
+    address = cluster.address if by == "shared folder" else f"{cluster.client}&files=ray"
     launch(*there, where=address)
     wait_until(lambda: there[1].state().status == "running" or not there[1].state().active, there[1])
-    killed = kill_one(cluster, "ray::Worker", there[1])
+    killed = kill_one(cluster, JOB, there[1])
     wait_until(over(*there), there[1])
     assert not psutil.pid_exists(killed) or psutil.Process(killed).status() == psutil.STATUS_ZOMBIE
     execute_all(here)
@@ -116,9 +118,9 @@ def test_a_script_gives_layers_to_ray_and_does_what_has_no_room(
 def test_a_run_killed_in_its_recovery_goes_on_where_its_files_end(cluster: Cluster, new_run: Create) -> None:
     quick = {**RECOVERY, "recover_options": RECOVERY["recover_options"] | {"steps": 100}}  # type: ignore[dict-item]
     here, there = new_run(**quick), new_run(**quick)
-    launch(there, where=f"{cluster.client}?files=ray")
+    launch(there, where=f"{cluster.client}&files=ray")
     wait_until(lambda: there.state().stage == "recover" or not there.state().active, there)
-    kill_one(cluster, "ray::Worker", there)
+    kill_one(cluster, JOB, there)
     wait_until(over(there), there)
     execute(here)
     alike(here, there)
@@ -127,7 +129,7 @@ def test_a_run_killed_in_its_recovery_goes_on_where_its_files_end(cluster: Clust
 
 def test_results_come_through_a_url_and_events_too(cluster: Cluster, new_run: Create, tmp_path: Path) -> None:
     here, there = new_run(), new_run()
-    place = cluster_target(f"{cluster.address}?files=file://{tmp_path}/bucket")
+    place = cluster_target(f"{cluster.address}&files=file://{tmp_path}/bucket")
     assert place is not None
     seen: list[Event] = []
     execute_on(place, there, seen.append)
@@ -139,16 +141,23 @@ def test_results_come_through_a_url_and_events_too(cluster: Cluster, new_run: Cr
     assert json.loads((kept / "state.json").read_text())["status"] == "done"
 
 
-def test_a_run_is_cancelled_and_resumed_there(cluster: Cluster, new_run: Create) -> None:
+def test_a_run_is_cancelled_or_loses_its_driver_and_is_resumed_there(cluster: Cluster, new_run: Create) -> None:
     run, whole = new_run(**RECOVERY), new_run(**RECOVERY)
-    launch(run, where=f"{cluster.address}?cpus=1")
+    launch(run, where=f"{cluster.address}&cpus=1")
     wait_until(lambda: run.state().stage == "recover" or not run.state().active, run)
     cancel(run)
     wait_until(over(run), run)
     assert run.state().status == "cancelled" == run.written_state().status
-    wait_until(lambda: not cluster.workers("ray::Worker"), run)
+    wait_until(lambda: not cluster.workers(JOB), run)
     resume(run)
-    assert run.state().where == f"{cluster.address}?cpus=1"
+    assert run.state().where == f"{cluster.address}&cpus=1"
+    wait_until(lambda: run.state().stage == "recover" or not run.state().active, run)
+    driver = run.state().pid
+    assert driver is not None and cluster.workers(JOB)
+    os.kill(driver, signal.SIGKILL)
+    wait_until(over(run), run)
+    assert run.state().status == "interrupted" and cluster.workers(JOB)  # the job goes on, until the run is resumed
+    resume(run)
     wait_until(over(run), run)
     execute(whole)
     alike(whole, run)
@@ -157,9 +166,9 @@ def test_a_run_is_cancelled_and_resumed_there(cluster: Cluster, new_run: Create)
 def test_a_worker_killed_each_time_is_a_failed_cell_and_no_more(cluster: Cluster, asked: dict[str, Any]) -> None:
     base = RunConfig(**{**asked, **LONG})
     made = prepare(Sweep(base, ["come"], targets=[4, 2]).cells())
-    launch(*made, where=f"{cluster.address}?retries=0")
+    launch(*made, where=f"{cluster.address}&retries=0")
     wait_until(lambda: made[0].state().status == "running" or not made[0].state().active, made[0])
-    kill_one(cluster, "ray::Worker", made[0])
+    kill_one(cluster, JOB, made[0])
     wait_until(over(*made), made[0])
     assert [run.state().status for run in made] == ["failed", "done"], made[0].log()
     assert "was killed once" in made[0].state().error
@@ -172,7 +181,7 @@ def test_a_lost_cluster_ends_the_run_and_none_is_started_in_its_place(
     run = new_run(**{**LONG, "target_layers": 2})
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray would put a cluster that it starts by itself
     with started() as cluster:
-        launch(run, where=cluster.address if by == "address" else f"{cluster.client}?files=ray")
+        launch(run, where=cluster.address if by == "address" else f"{cluster.client}&files=ray")
         wait_until(lambda: run.state().status == "running" or not run.state().active, run)
         os.killpg(cluster.pid, signal.SIGKILL)
         wait_until(over(run), run)

@@ -19,6 +19,7 @@ def test_here_is_no_place(text: str) -> None:
         ("ray://[::1]:10001", "ray://[::1]:10001"),
         ("ray:auto", "auto"),
         ("auto", "auto"),
+        ("http://head:8265", "http://head:8265"),
     ],
 )
 def test_addresses(text: str, address: str) -> None:
@@ -37,11 +38,30 @@ def test_what_a_run_asks_for_follows_the_address() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("ray://head:10001", "http://head:8265"),
+        ("10.0.0.4:6379", "http://10.0.0.4:8265"),
+        ("ray://[::1]:10001?jobs=8266&gpus=1", "http://[::1]:8266"),
+        ("http://head:80", "http://head:80"),
+        ("https://head:443?gpus=1", "https://head:443"),
+        ("ray:auto", "auto"),
+    ],
+)
+def test_each_address_has_its_job_server(text: str, server: str) -> None:
+    place = cluster_target(text)
+    assert place is not None and place.job_server == server
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("head", "no place"),
         ("ray://head", "no place"),
-        ("http://head:80", "no place"),
+        ("ftp://head:80", "no place"),
+        ("http://head", "no place"),
+        ("http://head:8265/jobs", "no place"),
+        ("ray:auto?jobs=x", "jobs cannot be 'x'"),
         ("ray://head:99999", "no place"),
         ("ray://:10001", "no place"),
         ("ray:auto?gpu=1", "no setting 'gpu'"),

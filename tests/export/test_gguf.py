@@ -200,6 +200,8 @@ def test_a_window_that_readers_do_not_know_of_ends_the_context(tmp_path: Path) -
     ("family", "changes", "words"),
     [
         ("olmo2", {}, "OLMo 2 models cannot be written as GGUF here; Llama, Mistral, .* models can"),
+        ("glm4", {}, "GLM-4 models cannot"),
+        ("cohere", {}, "Cohere Command R models cannot"),
         ("gemma3_text", {}, r"Gemma 3 \(text\) models cannot"),
         ("llama", {"attention_bias": True}, "Llama model has attention_bias = True"),
         ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "kind 'linear'"),

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor, nn
 from transformers import AutoConfig
 
 from come.errors import ComeError
+from come.measurement.layer_runner import LayerRunner
 from come.models import FAMILIES, Fused, describe, family_of
 from come.models.family import unit_rows
-from tests.tiny import CASES, tiny_bundle
+from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 
 def test_every_family_has_a_tiny_model() -> None:
@@ -22,7 +25,7 @@ def test_every_path_of_a_table_is_there(family: str) -> None:
     named = {*table.attention_paths, *table.ffn_paths, *table.norm_paths}
     with_weights = {name.rpartition(".")[0] for name, _ in bundle.layers[0].named_parameters()}
     assert with_weights <= named, "every weight of a layer has its place in the table"
-    assert named - with_weights <= set(table.norms), "only norms may be missing from a variant"
+    assert named - with_weights <= set(table.norm_paths), "only norms may be missing from a variant"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -35,6 +38,35 @@ def test_every_norm_of_a_table_is_in_some_variant(family: str) -> None:
     }
     expected = set(FAMILIES[family].norm_paths)
     assert expected <= found
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_a_layer_adds_its_sub_layers_as_the_table_says(family: str) -> None:
+    """The output is the input + m * norm(attention) + m * norm(FFN), with the norms and the m of the table."""
+    bundle, tokens = tiny_bundle(family), tiny_tokens()
+    table, runner = bundle.family, LayerRunner(bundle)
+    added: list[Tensor] = []
+
+    def add(path: str, output: Tensor, layer: nn.Module) -> None:
+        norm = table.post_norm(path)
+        output = output.view(*tokens.shape, -1)
+        added.append(table.multiplier(layer) * (layer.get_submodule(norm)(output) if norm else output))
+
+    with torch.inference_mode():
+        states = runner.enter(tokens)
+        for number, layer in enumerate(runner.layers):
+            added.clear()
+            handles = [
+                layer.get_submodule(path).register_forward_hook(lambda _m, _a, out, p=path, at=layer: add(p, out, at))
+                for path in (table.attention_output, table.ffn_output)
+            ]
+            leaving = runner.run(number, states)
+            for handle in handles:
+                handle.remove()
+            assert len(added) == 2
+            assert min(each.abs().max() for each in added) > 1e-3
+            torch.testing.assert_close(leaving, states + sum(added))
+            states = leaving
 
 
 @pytest.mark.parametrize("family", CASES)
@@ -71,6 +103,7 @@ def test_rows_of_stacked_and_of_interleaved_weights() -> None:
         ("llava", {}, "multimodal"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "both directions"),
         ("opt", {"hidden_size": 64, "word_embed_proj_dim": 32}, "project_out"),
+        ("opt", {"word_embed_proj_dim": 768, "do_layer_norm_before": False}, "do_layer_norm_before"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "layer's number"),
         ("gpt2", {"add_cross_attention": True}, "cross-attention"),
         ("falcon", {"alibi": True}, "ALiBi"),

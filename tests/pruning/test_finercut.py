@@ -55,7 +55,7 @@ def greedy(bundle: Bundle, metric: str, to_go: int) -> list[SubLayer]:
     return gone
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "falcon", "gemma2", "gpt_neox"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "falcon", "gemma2", "gpt_neox", "glm4", "cohere"])
 def test_it_silences_what_scoring_whole_models_would(family: str) -> None:
     bundle = tiny_bundle(family, layers=4)
     for metric in ("norm", "angular", "js") if family == "llama" else ("norm",):

@@ -128,7 +128,7 @@ def outputs(bundle: Bundle, layer: int, path: str) -> Tensor:
     return found[0].flatten(0, -2)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "falcon", "gemma3_text"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "falcon", "gemma3_text", "glm4", "cohere"])
 def test_tuning_brings_the_first_masked_map_nearer(family: str) -> None:
     bundle = tiny_bundle(family)
     result = come.compress(bundle, TOKENS, "fisher", target_layers=4, batch_size=4)

@@ -10,9 +10,9 @@ import torch
 from come.errors import ComeError
 from come.events import Event
 from come.models import Bundle
+from come.plan.spans import Span, spans_of
 from come.recovery.recover import recover
 from come.recovery.registry import parse, ways
-from come.recovery.spans import Span, spans_of
 from tests.recovery.pruned import TOKENS, merged, same_weights, without
 from tests.tiny import tiny_bundle, tiny_tokenizer
 

@@ -64,13 +64,20 @@ def test_options_of_logits(options: dict[str, Any]) -> None:
     assert head is result.bundle.model.model.embed_tokens.weight
 
 
-@pytest.mark.parametrize("changes", [{"gradient_checkpointing": True}, {"micro_tokens": 32}])
-def test_saving_memory_changes_no_gradient(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("precision", "changes"),
+    [
+        ("float32", {"gradient_checkpointing": True}),
+        ("bfloat16", {"gradient_checkpointing": True}),  # the second run of a layer is under autocast too
+        ("float32", {"micro_tokens": 32}),
+    ],
+)
+def test_saving_memory_changes_no_gradient(precision: Any, changes: dict[str, Any]) -> None:
     bundle = tiny_bundle()
     found = []
     for each in ({}, changes):
         student, parameters = own_bundle(bundle, lambda name: True)
-        options = WholeOptions(precision="float32", **each)
+        options = WholeOptions(precision=precision, **each)
         problem = WholeModel(student, parameters, None, TOKENS, VocabularyLoss(0.0, 1.0), options)
         loss = problem.gradients(torch.arange(6))
         found.append((loss, {name: parameter.grad for name, parameter in parameters.items()}))

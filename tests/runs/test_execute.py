@@ -290,6 +290,6 @@ def test_the_heart_beats_while_nothing_is_reported(new_run: Create, monkeypatch:
             time.sleep(0.05)
         beats.append(run.state().heartbeat)
 
-    monkeypatch.setattr("come.runs.report.BEAT", 0.1)
+    monkeypatch.setattr("come.runs.progress.BEAT", 0.1)
     execute(run, _after_first_step(run, wait_for_a_beat))
     assert beats[0] is not None and beats[1] is not None and beats[1] > beats[0]

@@ -5,15 +5,17 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from come.errors import ComeError
 from come.request import RunConfig
-from come.runs import analysis_for, create, delete, execute, find, list_runs
+from come.runs import analysis_for, create, delete, execute, find, list_runs, resume
 from come.runs.state import identity
 from come.settings import runs_dir
 from tests.runs.conftest import Create
@@ -136,7 +138,42 @@ def test_a_number_that_another_process_got_is_not_the_run(new_run: Create) -> No
     run = new_run()
     run.update(status="running", **ME)
     assert run.state().status == "running"
-    run.update(process_started=float(ME["process_started"]) - 100)
+    *boot, started = str(ME["process_start_id"]).split()
+    run.update(process_start_id=" ".join([*boot, str(float(started) - 100)]))
+    assert run.state().status == "interrupted"
+
+
+def test_states_of_older_versions_name_a_process_by_the_clock(new_run: Create) -> None:
+    run = new_run()
+    started = float(ME["process_started"])
+    for apart, status in ((0, "running"), (30, "running"), (100, "interrupted")):
+        run.update(status="running", **{**ME, "process_start_id": "", "process_started": started - apart})
+        assert run.state().status == status
+    told = json.loads((run.path / "state.json").read_text())
+    del told["process_start_id"]  # as they wrote it
+    (run.path / "state.json").write_text(json.dumps({**told, "process_started": started}))
+    assert run.state().status == "running"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a start is known by the clock alone")
+@pytest.mark.parametrize("seconds", [-7200, 2, 7200])
+def test_a_clock_that_is_set_ends_no_run(new_run: Create, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    run = new_run()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as worker:
+        run.update(status="running", **identity(worker.pid))
+        before = psutil.Process(worker.pid).create_time()
+        boot_time = psutil._psplatform.boot_time
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time() + seconds)  # /proc/stat's btime
+        assert psutil.Process(worker.pid).create_time() == pytest.approx(before + seconds, abs=1)
+        assert run.state().status == "running"
+        for act, words in (
+            (delete, "Cancel it first"),
+            (resume, "is running already"),
+            (execute, "is running already"),
+        ):
+            with pytest.raises(ComeError, match=words):
+                act(run)
+        worker.communicate(b"\n")
     assert run.state().status == "interrupted"
 
 

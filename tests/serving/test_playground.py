@@ -11,11 +11,11 @@ import torch
 import come
 from come.errors import ComeError
 from come.models import Bundle
+from come.serving.cancellation import Cancelled
 from come.serving.playground import speech
 from come.serving.playground.along import along
 from come.serving.playground.playground import Pieces, choose, generate
 from come.serving.playground.speech import End, Parting, Sampling, Start, Word
-from come.serving.resident.cancel import Cancelled
 from come.serving.whatif.question import Merge, Question
 from come.serving.whatif.whatif import what_if
 from tests.tiny import CASES, tiny_bundle, tiny_tokens

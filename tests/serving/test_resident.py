@@ -11,19 +11,22 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 import come
+from come import processes
 from come.errors import ComeError
 from come.evaluate import measure_divergence, reference
 from come.plan.plan import Plan
+from come.serving.cancellation import Cancelled
 from come.serving.playground.speech import End, Sampling, Word
 from come.serving.resident import address as addresses
-from come.serving.resident import client, connection, wire
-from come.serving.resident.cancel import Cancelled
+from come.serving.resident import client, connection
+from come.serving.resident.server import LONGEST_BODY
 from come.serving.whatif.question import Merge, Question, Subject
 from come.transforms.rebuild import replay
 from tests.tiny import tiny_folder
@@ -177,15 +180,39 @@ def test_a_killed_process_is_started_anew_and_says_the_same(subjects: dict[str, 
     assert "Traceback" not in log, log
 
 
+def test_one_that_does_not_answer_is_not_waited_for(
+    subjects: dict[str, Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.whatif(subjects["llama"])
+    monkeypatch.setattr(connection, "SECONDS_TO_ACCEPT", 0.5)
+    said = client.generate(subjects["llama"], "1", sampling=Sampling(new_tokens=20))
+    short = client.generate(subjects["llama"], "1", sampling=Sampling(new_tokens=240), timeout=0.5)
+    stopped = pid()
+    next(said), next(short)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        for ask in (client.status, lambda: list(connection.converse("status", {})), lambda: list(short)):
+            with pytest.raises(ComeError, match="does not answer"):
+                ask()
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert sum(isinstance(each, Word) for each in said) == 20, "what it has accepted may take longer"
+    monkeypatch.undo()
+    assert client.status() is not None and pid() == stopped
+
+
 def test_only_the_user_can_reach_it(subjects: dict[str, Subject]) -> None:
     client.whatif(subjects["llama"])
     address = addresses.read_address()
     assert address is not None
     for path in (addresses.folder(), addresses.folder() / "address.json", Path(address.path)):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
-    with wire.connect(address) as stranger:
-        wire.send(stranger, {"do": "status", "secret": "guessed"})
-        assert list(wire.messages(stranger)) == []
+
+
+def test_what_is_too_long_to_read_is_refused(subjects: dict[str, Subject]) -> None:
+    with pytest.raises(ComeError, match="longer than the model process reads"):
+        client.whatif(subjects["llama"], plan="{" + " " * LONGEST_BODY)
+    assert client.whatif(subjects["llama"]).kl == 0
 
 
 def test_it_works_over_the_loopback_interface_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -195,6 +222,9 @@ def test_it_works_over_the_loopback_interface_too(monkeypatch: pytest.MonkeyPatc
         list(connection.converse("status", {}))
         address = addresses.read_address()
         assert address is not None and address.path == "" and address.port > 0
+        for secret in ("", "guessed"):  # other users of this machine reach the port
+            with connection._client(replace(address, secret=secret)) as stranger:
+                assert [stranger.get("/").status_code, stranger.post("/status", json={}).status_code] == [401, 401]
     finally:
         client.stop()
     assert client.status() is None
@@ -205,12 +235,12 @@ def test_it_ends_when_idle_or_when_nobody_is_left(monkeypatch: pytest.MonkeyPatc
     list(connection.converse("status", {}, idle_seconds=4.0))  # time to look at it, on a busy machine
     first = addresses.read_address()
     assert first is not None
-    wait_until(lambda: not addresses.is_there(first.pid, first.started))
+    wait_until(lambda: not processes.is_alive(first.pid, first.start_id))
     assert addresses.read_address() is None
-    code = "from come.serving import connection; list(connection.converse('status', {}))"
+    code = "from come.serving.resident import connection; list(connection.converse('status', {}))"
     subprocess.run([sys.executable, "-c", code], check=True)
     orphan = addresses.read_address()  # none, where it has left already
-    wait_until(lambda: orphan is None or not addresses.is_there(orphan.pid, orphan.started))
+    wait_until(lambda: orphan is None or not processes.is_alive(orphan.pid, orphan.start_id))
     assert addresses.read_address() is None
 
 
@@ -223,8 +253,8 @@ def test_progress_is_told_while_it_prepares(subjects: dict[str, Subject]) -> Non
 
 
 def test_a_model_that_does_not_fit_beside_others_takes_their_place(subjects: dict[str, Subject]) -> None:
+    from come.serving.cancellation import never
     from come.serving.limits import Limits
-    from come.serving.resident.cancel import never
     from come.serving.resident.models import Models
 
     models = Models(Limits(model_bytes=1))

@@ -17,8 +17,8 @@ from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
+from come.serving.cancellation import Cancelled
 from come.serving.limits import Limits
-from come.serving.resident.cancel import Cancelled
 from come.serving.whatif.answer import Answer, change
 from come.serving.whatif.question import Merge, Question
 from come.serving.whatif.suggest import suggest

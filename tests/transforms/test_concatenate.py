@@ -37,14 +37,16 @@ def per_head_outputs(bundle: Bundle, layer: nn.Module, place: int, tokens: Tenso
 def isolate_heads(bundle: Bundle, layers: tuple[int, int]) -> None:
     """Make what is no head's own the same in two layers, so that a head puts out the same wherever it stands."""
     lower, upper = (bundle.layers[layer] for layer in layers)
-    for path in (*bundle.family.norms, *bundle.family.head_norms):
+    for path in (*bundle.family.averaged_norms, *bundle.family.head_norms):
         for name, parameter in named(upper, path):
             parameter.data = getattr(lower.get_submodule(path), name).data
     for path in bundle.family.norms_by_head:
-        for norm in (lower.get_submodule(path), upper.get_submodule(path)):
-            # OLMo 2 divides by the size of all heads together: drown it, and leave the weights.
-            norm.variance_epsilon = 1e8
-            norm.weight.data *= 1e4
+        for layer in (lower, upper):
+            for _, weight in named(layer, path):
+                if weight.ndim == 1:
+                    # OLMo 2 divides by the size of all heads together: drown it, and leave the weights.
+                    layer.get_submodule(path).variance_epsilon = 1e8
+                    weight.data *= 1e4
 
 
 def named(layer: nn.Module, path: str) -> list[tuple[str, nn.Parameter]]:
@@ -115,7 +117,7 @@ def test_the_ffn_keeps_its_channels_whole(family: str) -> None:
         if getattr(merged.get_submodule(path), "bias", None) is not None:
             biases = [layer.get_submodule(path).bias for layer in layers]
             torch.testing.assert_close(merged.get_submodule(path).bias, 0.25 * biases[0] + 0.75 * biases[1])
-    for path in table.norms:
+    for path in table.averaged_norms:
         for name, norm in named(merged, path):
             both = [getattr(layer.get_submodule(path), name) for layer in layers]
             torch.testing.assert_close(norm, torch.stack(both).mean(0))
@@ -124,16 +126,17 @@ def test_the_ffn_keeps_its_channels_whole(family: str) -> None:
         torch.testing.assert_close(merged.get_submodule(path).weight, 0.25 * first + 0.75 * second)
 
 
+@pytest.mark.parametrize("family", ["olmo2", "cohere:qk-norm"])
 @pytest.mark.parametrize("groups", [[[3], [0, 1, 2]], [[1, 3], [0, 2]]])
-def test_norms_with_an_entry_a_head_go_with_their_heads(groups: list[list[int]]) -> None:
-    bundle = tiny_bundle("olmo2")  # 4 KV groups, each of 2 query heads of 4 channels
+def test_norms_with_an_entry_a_head_go_with_their_heads(family: str, groups: list[list[int]]) -> None:
+    bundle = tiny_bundle(family)  # 4 KV groups, each of 2 query heads of 4 channels
     channels = [list(range(24)), list(range(24))]
     step = Concatenate(window=(0, 1), ratio=[0.5, 0.5], kv_groups=groups, channels=channels)
     merged, _ = concatenate(bundle, step)
     for path, width in (("self_attn.q_norm", 8), ("self_attn.k_norm", 4)):
-        weights = [bundle.layers[layer].get_submodule(path).weight.unflatten(0, (4, width)) for layer in (0, 1)]
-        expected = torch.cat([weight[units] for weight, units in zip(weights, groups, strict=True)]).flatten()
-        assert torch.equal(merged.get_submodule(path).weight, expected)
+        weights = [bundle.layers[layer].get_submodule(path).weight.view(4, width) for layer in (0, 1)]
+        expected = torch.cat([weight[units] for weight, units in zip(weights, groups, strict=True)])
+        assert torch.equal(merged.get_submodule(path).weight.view(4, width), expected)
 
 
 def unfused(bundle: Bundle) -> Bundle:

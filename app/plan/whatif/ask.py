@@ -21,8 +21,8 @@ from come.models.facts import BYTES
 from come.pruning.forecast import Forecast
 from come.request import anchored_path
 from come.runs import Run
+from come.serving.cancellation import Cancelled
 from come.serving.resident import client
-from come.serving.resident.cancel import Cancelled
 from come.serving.whatif.answer import Answer, Suggestion
 from come.serving.whatif.question import Merge, Question, Subject
 

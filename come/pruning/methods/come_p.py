@@ -12,8 +12,7 @@ from pydantic import Field, model_validator
 
 from come.errors import ComeError
 from come.events import emit
-from come.measurement.finite import check_finite
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import losses_from
 from come.plan.steps import Concatenate
 from come.pruning.allocate import allocate, decide, pair_ratio

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from come.events import emit
 from come.measurement.calibrate import batches
-from come.measurement.finite import check_finite
 from come.measurement.hidden_state_cache import HiddenStateCache
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.statistics import angle
 from come.measurement.suffix import each_border, states_at
 from come.models import Bundle

@@ -31,7 +31,8 @@ from come.pruning.method import Task
 from come.pruning.options import PassOptions
 from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
-from come.pruning.schedule import BACK, Calibration, Schedule
+from come.pruning.schedule import Calibration, Schedule
+from come.training.trainer import BACK
 from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask, parameters_of_units
 from come.transforms.rebuild import with_plan

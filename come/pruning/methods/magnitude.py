@@ -13,8 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from come.errors import ComeError
-from come.measurement.finite import check_finite
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.models import Bundle, Family
 from come.pruning.common import lowest, remove
 from come.pruning.method import Task

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from come.events import Event, OnProgress, emit
 from come.measurement.calibrate import batches
-from come.measurement.finite import check_finite
 from come.measurement.hidden_state_cache import HiddenStateCache
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import each_border, suffix_losses
 from come.models import Bundle
 from come.plan.steps import Remove

@@ -23,10 +23,10 @@ from come.pruning.method import Task
 from come.pruning.options import PassOptions
 from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
-from come.pruning.schedule import BACK, Calibration, Schedule
+from come.pruning.schedule import Calibration, Schedule
 from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
 from come.training.states import StateStore, advance, embed
-from come.training.trainer import Point, held_out_sequences, tokens_taken
+from come.training.trainer import BACK, Point, held_out_sequences, tokens_taken
 from come.transforms.apply_step import apply_step
 from come.transforms.rebuild import with_plan
 

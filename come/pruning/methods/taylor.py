@@ -13,9 +13,8 @@ from torch import Tensor
 
 from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
-from come.measurement.finite import check_finite
 from come.measurement.hidden_state_cache import HiddenStateCache
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import each_border, states_at
 from come.models import Bundle
 from come.pruning.common import lowest, remove
@@ -26,7 +25,8 @@ from come.pruning.methods.magnitude import MagnitudeOptions, linear_paths, remov
 from come.pruning.options import CachedPassOptions
 from come.pruning.registry import register
 from come.pruning.result import Result
-from come.pruning.schedule import BACK, Calibration, Schedule
+from come.pruning.schedule import Calibration, Schedule
+from come.training.trainer import BACK
 
 
 class TaylorOptions(MagnitudeOptions, CachedPassOptions):

@@ -14,12 +14,13 @@ import torch
 
 from come.errors import ComeError
 from come.measurement.layer_runner import LayerRunner
-from come.recovery.registry import Recovered, RecoverTask, register
-from come.recovery.spans import Span
+from come.plan.spans import Span
+from come.recovery.registry import register
+from come.recovery.way import Recovered, RecoverTask, training_work
 from come.recovery.workers import OnPoint, do_jobs
 from come.training.layer_job import LayerJob, LayerOptions, Trained, calls_for, train_layer
 from come.training.states import States, StateStore, advance, embed
-from come.training.trainer import Point, held_out_sequences
+from come.training.trainer import BACK, Point, held_out_sequences
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class ParallelOptions(DistillOptions):
     paper="Wang et al. 2025, arXiv 2510.15304",
     summary="Train every merged layer alone to turn the original's states below its window into those above it.",
     cost="One pass of the original over the tokens; then each merged layer forward and backward, side by side.",
+    order=20,
     options=ParallelOptions,
+    work=lambda size, options: training_work(size, options, BACK * size.lossy, teacher_tokens=size.tokens),
 )
 def distill_mp(task: RecoverTask, options: ParallelOptions) -> Recovered:
     """Train every lossy layer by itself on the teacher's states."""
@@ -72,7 +75,11 @@ def distill_mp(task: RecoverTask, options: ParallelOptions) -> Recovered:
     paper="Wang et al. 2025, arXiv 2510.15304",
     summary="Train the merged layers in order, each on what the recovered layers below it give.",
     cost="One pass of both models over the tokens; then each merged layer forward and backward.",
+    order=30,
     options=DistillOptions,
+    work=lambda size, options: training_work(
+        size, options, BACK * size.lossy + size.layers, teacher_tokens=size.tokens
+    ),
 )
 def distill_sp(task: RecoverTask, options: DistillOptions) -> Recovered:
     """Train the lossy layers in order, each fed by the recovered student below it."""

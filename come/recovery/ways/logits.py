@@ -10,10 +10,12 @@ from typing import Literal, get_args
 
 from come.errors import ComeError
 from come.models import Bundle
-from come.recovery.registry import Recovered, RecoverTask, register
+from come.recovery.registry import register
 from come.recovery.vocabulary import VocabularyLoss
+from come.recovery.way import Recovered, RecoverTask, training_work
 from come.recovery.whole_model import WholeOptions, new_values, train_whole
 from come.training.student import embedding_names, layer_names, own_bundle
+from come.training.trainer import BACK
 
 Trains = Literal["no-embeddings", "layers", "merged", "all"]
 
@@ -58,7 +60,10 @@ class LogitsOptions(WholeOptions):
     summary="Train the pruned model end to end (by default all but its embeddings and a head tied to them) on the "
     "original's next-token distributions, and a little on the text.",
     cost="For every step a pass of the original, and one of the pruned model forward and backward.",
+    order=40,
+    default=True,  # after a refit, it gave back most for its time: docs/results.md
     options=LogitsOptions,
+    work=lambda size, options: training_work(size, options, size.original + BACK * size.layers, heads=1 + BACK),
 )
 def logits(task: RecoverTask, options: LogitsOptions) -> Recovered:
     """Train the student on the teacher's distributions."""

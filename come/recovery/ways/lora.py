@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from come.errors import ComeError
-from come.recovery.registry import Recovered, RecoverTask, register
+from come.recovery.registry import register
 from come.recovery.vocabulary import VocabularyLoss
+from come.recovery.way import Recovered, RecoverTask, training_work
 from come.recovery.whole_model import WholeOptions, train_whole
 from come.training.low_rank import add_low_rank, folded
 from come.training.student import own_bundle
+from come.training.trainer import BACK
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class LoraOptions(WholeOptions):
     paper="Hu et al. 2021, arXiv 2106.09685",
     summary="Train low-rank additions to all linear maps on the next tokens of the text, and fold them in.",
     cost="For every step a pass of the pruned model forward and backward, with the vocabulary.",
+    order=50,
     options=LoraOptions,
+    work=lambda size, options: training_work(size, options, BACK * size.layers, heads=BACK),
 )
 def lora(task: RecoverTask, options: LoraOptions) -> Recovered:
     """Train low-rank additions to the student."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from come.errors import ComeError
-from come.recovery.registry import Recovered, RecoverTask, register
+from come.recovery.registry import register
 from come.recovery.vocabulary import VocabularyLoss
+from come.recovery.way import Recovered, RecoverTask, training_work
 from come.recovery.whole_model import WholeOptions, new_values, train_whole
 from come.training.student import layer_names, own_bundle
+from come.training.trainer import BACK
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class PartialOptions(WholeOptions):
     paper="Lu et al. 2024, arXiv 2411.15558",
     summary="Train the head and the last three layers on the next tokens of the text.",
     cost="For every step a pass of the pruned model, and one back through its last layers.",
+    order=60,
     options=PartialOptions,
+    work=lambda size, options: training_work(size, options, size.layers + (BACK - 1) * options.last_layers, heads=BACK),
 )
 def partial(task: RecoverTask, options: PartialOptions) -> Recovered:
     """Train the head and the last layers of the student."""

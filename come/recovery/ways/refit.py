@@ -11,7 +11,8 @@ from torch import Tensor
 from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
-from come.recovery.registry import Recovered, RecoverTask, register
+from come.recovery.registry import register
+from come.recovery.way import Recovered, RecoverTask, Work
 from come.training.states import States, StateStore, advance, embed
 from come.training.trainer import TrainOptions, held_out_sequences
 from come.transforms.refit import RefitRules, refit_layer
@@ -55,7 +56,13 @@ class RefitOptions(RefitRules):
     summary="Adjust the FFN's output weights of every layer that lost something, by least squares on the calibration "
     "tokens.",
     cost="One pass of the pruned model and the original's merged windows; no gradients.",
+    order=10,
+    default=True,
     options=RefitOptions,
+    # The refitted layers below feed those above; a layer's window is run once for the target.
+    work=lambda size, options: Work(
+        min(size.tokens, options.most_tokens), size.layers + 2 * size.lossy, refitted=size.lossy
+    ),
 )
 def refit(task: RecoverTask, options: RefitOptions) -> Recovered:
     """Refit the lossy layers in order."""

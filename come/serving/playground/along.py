@@ -1,4 +1,4 @@
-"""Models along one given text: what each expects next, and where a pruned one departs from the original."""
+"""Several models along one given text: chances of its tokens, and each pruned model's KL divergence by position."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from come.errors import ComeError
 from come.evaluate.divergence import HEAD_POSITIONS
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
+from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.playground import Pieces, check_length, likeliest
 from come.serving.playground.speech import Along, Top
-from come.serving.resident.cancel import Cancel, never, stop_if
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""An original and its pruned models answering one prompt, token by token and side by side."""
+"""Generation by an original and its pruned models from one prompt, token by token and side by side."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from come.errors import ComeError
 from come.evaluate.device import input_device
 from come.models import Bundle
+from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.speech import End, Parting, Said, Sampling, Start, Top, Word
-from come.serving.resident.cancel import Cancel, never, stop_if
 
 
 def generate(

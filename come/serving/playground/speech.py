@@ -1,4 +1,4 @@
-"""What models say, as plain values: what a playground streams."""
+"""What a playground streams, as plain values: the prompt, each generated token, where models part, how each ended."""
 
 from __future__ import annotations
 

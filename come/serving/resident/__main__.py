@@ -11,14 +11,13 @@ from come.serving.resident.server import serve
 
 
 def main(arguments: list[str]) -> None:
-    """Serve for the process with this id and start time; a third argument says for how many idle seconds."""
+    """Serve for the process with this id and ``start_id``; a third argument says for how many idle seconds."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     limits = current()
     if len(arguments) > 2:
         limits = replace(limits, idle_seconds=float(arguments[2]))
-    owner = (int(arguments[0]), float(arguments[1])) if len(arguments) > 1 else None
-    serve(limits, owner)
+    serve(limits, (int(arguments[0]), arguments[1]) if len(arguments) > 1 else None)
     sys.stderr.flush()
     os._exit(0)  # whatever is still at work, nobody waits for it
 

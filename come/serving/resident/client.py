@@ -155,8 +155,8 @@ def status() -> dict[str, Any] | None:
 
 def stop() -> None:
     """End the process, if one is running; what it held in memory is lost, and the next request starts another."""
-    if running() is not None:
-        with suppress(ComeError):
+    with suppress(ComeError):
+        if running() is not None:
             _last("stop", {}, "", 30.0, None)
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import gc
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
+from cachetools import LRUCache
 
 from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.measurement.measurement import Measurement
 from come.models import Bundle, describe, load
+from come.serving.cancellation import Cancel, stop_if
 from come.serving.limits import Limits
-from come.serving.resident.cancel import Cancel, stop_if
-from come.serving.resident.kept import Keep
 from come.serving.whatif.build import Builder
 from come.serving.whatif.original import Original
 from come.serving.whatif.whatif import WhatIf
@@ -47,9 +47,9 @@ class Loaded:
 
     bundle: Bundle
     builder: Builder
-    originals: Keep[Original]
-    measurements: Keep[Measurement]
-    whatifs: Keep[WhatIf]
+    originals: LRUCache[Hashable, Original]
+    measurements: LRUCache[Hashable, Measurement]
+    whatifs: LRUCache[Hashable, WhatIf]
     preparing: threading.Lock = field(default_factory=threading.Lock)
     latest: Event | None = None
     users: int = 0
@@ -121,7 +121,7 @@ class Models:
         bundle = load(source, device, dtype, on_progress)
         texts = self.limits.texts
         builder = Builder(bundle, self.limits.layer_bytes)
-        loaded = Loaded(bundle, builder, Keep(texts), Keep(texts), Keep(texts), users=1)
+        loaded = Loaded(bundle, builder, LRUCache(texts), LRUCache(texts), LRUCache(texts), users=1)
         with self._changing:
             self._loaded[key] = loaded
         return loaded

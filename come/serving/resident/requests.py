@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from cachetools import LRUCache
+
 from come.errors import ComeError
 from come.events import Event
 from come.measurement.measure import measure
@@ -14,12 +16,11 @@ from come.measurement.measurement import Measurement
 from come.measurement.top_contexts import top_contexts
 from come.models import Bundle
 from come.plan.plan import Plan
+from come.serving.cancellation import Cancel
 from come.serving.limits import Limits
 from come.serving.playground import speech
 from come.serving.playground.along import along
 from come.serving.playground.playground import generate, prompt_ids
-from come.serving.resident.cancel import Cancel
-from come.serving.resident.kept import Keep
 from come.serving.resident.models import Loaded, Models, held
 from come.serving.resident.worker import Worker
 from come.serving.whatif.original import Original, observe
@@ -154,31 +155,25 @@ class RequestHandler:
 
             with held(loaded.preparing, call.cancelled, waiting):
                 try:
-                    original = self._kept(loaded.originals, text, lambda: self._observed(call, loaded, subject))
+                    original = _kept(loaded.originals, text, lambda: self._observed(call, loaded, subject))
                     found = (
-                        self._kept(loaded.measurements, how, lambda: self._measured(call, loaded, subject))
+                        _kept(loaded.measurements, how, lambda: self._measured(call, loaded, subject))
                         if how is not None
                         else None
                     )
                 finally:
                     loaded.latest = None
-                whatif = loaded.whatifs.get((text, how))
-                if whatif is None:
-                    whatif = loaded.whatifs.put((text, how), WhatIf(original, loaded.builder, found))
+                whatif = _kept(loaded.whatifs, (text, how), lambda: WhatIf(original, loaded.builder, found))
             yield whatif
-
-    def _kept(self, keep: Keep[Thing], key: Hashable, make: Callable[[], Thing]) -> Thing:
-        known = keep.get(key)
-        return known if known is not None else keep.put(key, make())
 
     def _observed(self, call: Call, loaded: Loaded, subject: Subject) -> Original:
         bundle, limits = loaded.bundle, self.limits
-        held_back = tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
+        held_out = tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
         on_progress = self._giving_way(call, loaded)
         return self.worker.do(
             lambda: observe(
                 bundle,
-                held_back,
+                held_out,
                 border_bytes=limits.border_bytes,
                 chance_bytes=limits.chance_bytes,
                 on_progress=on_progress,
@@ -229,6 +224,12 @@ class RequestHandler:
             self.worker.give_way()
 
         return on_progress
+
+
+def _kept(cache: LRUCache[Hashable, Thing], key: Hashable, make: Callable[[], Thing]) -> Thing:
+    if (known := cache.get(key)) is None:
+        known = cache[key] = make()
+    return known
 
 
 def _subject(call: Call) -> Subject:

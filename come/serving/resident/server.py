@@ -1,8 +1,14 @@
-"""The resident process: accepts requests, one thread each, and ends by itself when nobody needs it any more."""
+"""The resident process: an HTTP server for one user, which ends by itself when nobody needs it any more.
+
+``POST /what`` with a JSON object is answered by JSON lines: any number of "progress" and "event", and last one of
+"result", "error", "cancelled" and "fault". Closing the connection gives the request up. ``GET /`` tells that it lives.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import json
 import os
 import secrets
 import socket
@@ -10,28 +16,39 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from come import processes
 from come.errors import ComeError
 from come.files import locked
+from come.serving.cancellation import Cancel, Cancelled
 from come.serving.limits import Limits
 from come.serving.resident import address as addresses
-from come.serving.resident import wire
 from come.serving.resident.address import Address
-from come.serving.resident.cancel import Cancel, Cancelled
 
 if TYPE_CHECKING:
     from come.serving.resident.requests import RequestHandler
 
-Tell = Callable[[dict[str, Any]], None]
-Owner = tuple[int, float]
-"""A process that asks: its id and start time."""
+Message = dict[str, Any]
+Tell = Callable[[Message], None]
+Owner = tuple[int, str]
+"""A process that asks: its id and ``come.processes.start_id``."""
 
+LONGEST_BODY = 64 << 20  # bytes; a plan names every unit that is kept
+LONGEST_SOCKET_PATH = 100  # bytes; what all systems allow
 LOOK_AGAIN = 0.5  # seconds between two looks whether the process is still needed
-PATIENCE = 10.0  # seconds that a caller has to say what it wants, and to read what it is told
 SECONDS_BETWEEN_REPORTS = 0.1  # of progress
+SECONDS_TO_FINISH = 1  # for answers that are on their way when the process ends
 
 
 def serve(limits: Limits, owner: Owner | None = None) -> None:
@@ -39,165 +56,197 @@ def serve(limits: Limits, owner: Owner | None = None) -> None:
 
     Args:
         limits: how much may be asked for, and how long to wait for the next request.
-        owner: the process that started this one.
+        owner: the process that started this one; every other that asks becomes an owner too.
     """
     folder = addresses.folder()
     with locked(folder / "serving"):  # waits for a predecessor that is just ending
-        listening, path, port = wire.listen(folder)
-        address = Address(**addresses.identity(), path=path, port=port, secret=secrets.token_hex(16))
+        listening, address = _listen(folder)
         addresses.write_address(address)
         try:
-            Server(limits, address, listening, owner).run()
+            Server(limits, address, owner).run(listening)
         finally:
             addresses.forget_address(address)
             listening.close()
 
 
+def _listen(folder: Path) -> tuple[socket.socket, Address]:
+    """A bound socket and its address: a Unix socket in the user's folder, else a port of the loopback interface."""
+    pid, path = os.getpid(), folder / "socket"
+    me = processes.start_id(pid)
+    if hasattr(socket, "AF_UNIX") and len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        path.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening.bind(str(path))  # in a folder that is the user's alone
+        path.chmod(0o600)
+        address = Address(pid, me, str(path))
+    else:
+        listening = socket.create_server(("127.0.0.1", 0))
+        address = Address(pid, me, "", int(listening.getsockname()[1]), secrets.token_hex(16))
+    listening.listen()  # callers may connect from when they find the address
+    return listening, address
+
+
 class Server:
-    """The process's state: who owns it, and what is at work.
+    """The process's state: who owns it, and what is at work. Only the event loop's thread touches it.
 
     Args:
         limits: how much may be asked for.
         address: how it is reached.
-        listening: the socket there.
         owner: the process that started this one; every other that asks becomes an owner too.
     """
 
-    def __init__(self, limits: Limits, address: Address, listening: socket.socket, owner: Owner | None = None) -> None:
+    def __init__(self, limits: Limits, address: Address, owner: Owner | None = None) -> None:
         self.limits = limits
         self._address = address
-        self._listening = listening
         self._owners: set[Owner] = {owner} if owner else set()
         self._newest: dict[tuple[str, str], threading.Event] = {}
         self._at_work = 0
         self._last_used = time.monotonic()
-        self._changing = threading.Lock()
-        self._desk: RequestHandler | None = None
-        self._making_desk = threading.Lock()
+        self._handler: RequestHandler | None = None
+        self._making_handler = threading.Lock()
+        routes = [Route("/", self._greet), Route("/{do}", self._answer, methods=["POST"])]
+        app = Starlette(routes=routes, lifespan=self._lifespan, max_body_size=LONGEST_BODY)
+        self._http = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                log_config=None,  # warnings and errors go to stderr, the process's log
+                access_log=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=SECONDS_TO_FINISH,
+            )
+        )
 
-    def run(self) -> None:
-        """Accept requests as long as somebody needs it."""
-        self._listening.settimeout(LOOK_AGAIN)
-        while self._is_needed():
-            with suppress(TimeoutError):
-                connection, _ = self._listening.accept()
-                with self._changing:
-                    self._at_work += 1
-                threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
+    def run(self, listening: socket.socket) -> None:
+        """Answer what comes to a socket as long as somebody needs it."""
+        self._http.run([listening])
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        async def watch() -> None:
+            while self._is_needed():
+                await asyncio.sleep(LOOK_AGAIN)
+            self._http.should_exit = True
+
+        watching = asyncio.create_task(watch())
+        yield
+        watching.cancel()
 
     def _is_needed(self) -> bool:
-        with self._changing:
-            owners = set(self._owners)
-            idle = 0.0 if self._at_work else time.monotonic() - self._last_used
-        gone = {owner for owner in owners if not addresses.is_there(*owner)}
-        with self._changing:
-            self._owners -= gone
-            abandoned = bool(gone) and not self._owners
+        gone = {owner for owner in self._owners if not processes.is_alive(*owner)}
+        self._owners -= gone
+        abandoned = bool(gone) and not self._owners
+        idle = 0.0 if self._at_work else time.monotonic() - self._last_used
         return not abandoned and idle <= self.limits.idle_seconds
 
-    def _handle(self, connection: socket.socket) -> None:
-        try:
-            with connection:
-                self._converse(connection)
-        except (OSError, ValueError):
-            pass  # they have gone, or never spoke our language
-        finally:
-            with self._changing:
-                self._at_work -= 1
-                self._last_used = time.monotonic()
+    async def _greet(self, request: Request) -> Response:
+        return Response(status_code=204 if self._may_ask(request) else 401)
 
-    def _converse(self, connection: socket.socket) -> None:
-        connection.settimeout(PATIENCE)
-        asked = next(wire.messages(connection), None)
-        if asked is None or not hmac.compare_digest(str(asked.get("secret")), self._address.secret):
-            return
-        with self._changing:
-            owner = asked.get("owner") or {}
-            self._owners.add((int(owner.get("pid", 0)), float(owner.get("started", 0.0))))
-        wire.send(connection, {"accepted": True})
-        do, key = str(asked.get("do")), str(asked.get("key") or "")
+    async def _answer(self, request: Request) -> Response:
+        if not self._may_ask(request):
+            return Response(status_code=401)
+        asked, do = await request.json(), str(request.path_params["do"])
+        owner = asked.get("owner") or {}
+        self._owners.add((int(owner.get("pid", 0)), str(owner.get("start_id", ""))))
         if do == "stop":
             addresses.forget_address(self._address)
-            os._exit(0)
-        with self._newest_of(do, key) as superseded:
+            self._http.should_exit = self._http.force_exit = True
+            return Response('{"result": null}\n')
+        return self._started(do, str(asked.get("key") or ""), asked)
 
-            def cancelled() -> bool:
-                return superseded.is_set() or wire.has_gone(connection)
+    def _may_ask(self, request: Request) -> bool:
+        given, secret = request.headers.get("authorization", ""), self._address.secret
+        return not secret or hmac.compare_digest(given.encode(), f"Bearer {secret}".encode())
 
-            wire.send(connection, self._answer(asked, _teller(connection), cancelled))
+    def _started(self, do: str, key: str, asked: Message) -> Response:
+        """Begin to answer in a thread. A visitor's newer request of a kind ends the older one."""
+        loop, messages, over = asyncio.get_running_loop(), asyncio.Queue[Message | None](), threading.Event()
+        if key:  # without one there is no visitor
+            if (older := self._newest.get((do, key))) is not None:
+                older.set()
+            self._newest[do, key] = over
+        self._at_work += 1
 
-    @contextmanager
-    def _newest_of(self, do: str, key: str) -> Iterator[threading.Event]:
-        """A visitor's newer request of a kind ends the older one; without a key there is no visitor.
+        def ended() -> None:
+            messages.put_nowait(None)
+            self._at_work -= 1
+            self._last_used = time.monotonic()
+            if self._newest.get((do, key)) is over:
+                del self._newest[do, key]
 
-        Yields what is set when this request is no longer the newest.
-        """
-        mine = threading.Event()
-        with self._changing:
-            older = self._newest.get((do, key)) if key else None
-            self._newest[do, key] = mine
-        if older is not None:
-            older.set()
-        try:
-            yield mine
-        finally:
-            with self._changing:
-                if self._newest.get((do, key)) is mine:
-                    del self._newest[do, key]
+        def work() -> None:
+            tell = _sparing(lambda message: loop.call_soon_threadsafe(messages.put_nowait, message))
+            with suppress(RuntimeError):  # the event loop has ended, and the process with it
+                tell(self._outcome({**asked, "do": do}, tell, over.is_set))
+                loop.call_soon_threadsafe(ended)
 
-    def _answer(
-        self, asked: dict[str, Any], tell: Callable[[dict[str, Any]], None], cancelled: Cancel
-    ) -> dict[str, Any]:
-        """The last message of a conversation."""
-        if asked.get("do") == "status" and self._desk is None:
+        threading.Thread(target=work, name=do, daemon=True).start()
+        return _JsonLines(messages, over)
+
+    def _outcome(self, asked: Message, tell: Tell, cancelled: Cancel) -> Message:
+        """The last message of an answer."""
+        if asked["do"] == "status" and self._handler is None:
             return {"result": {"models": [], "budget": None}}  # no reason to load anything
         try:
-            desk = self._made_desk()
+            handler = self._made_handler()
             from come.serving.resident.requests import Call
 
-            return {"result": desk.answer(Call(asked, tell, cancelled))}
+            return {"result": handler.answer(Call(asked, tell, cancelled))}
         except Cancelled:
             return {"cancelled": True}
         except ComeError as error:
             return {"error": {"what": error.what, "hint": error.hint}}
         except Exception as error:
             if _is_shortage(error):
-                return {
-                    "error": {
-                        "what": "There is not enough memory for this.",
-                        "hint": "Choose a smaller model, or a smaller dtype.",
-                    }
-                }
+                what, hint = "There is not enough memory for this.", "Choose a smaller model, or a smaller dtype."
+                return {"error": {"what": what, "hint": hint}}
             traceback.print_exc(file=sys.stderr)  # the process's log
             return {"fault": f"{type(error).__name__}: {error}"}
 
-    def _made_desk(self) -> RequestHandler:
+    def _made_handler(self) -> RequestHandler:
         """Made with the first request, by one thread: the model code takes seconds to import."""
-        with self._making_desk:
-            if self._desk is None:
+        with self._making_handler:
+            if self._handler is None:
                 from come.serving.resident.requests import RequestHandler
 
-                self._desk = RequestHandler(self.limits)
-            return self._desk
+                self._handler = RequestHandler(self.limits)
+            return self._handler
 
 
-def _teller(connection: socket.socket) -> Tell:
-    """Sends messages, of progress only some; whoever has gone is not told."""
+class _JsonLines(StreamingResponse):
+    """Messages, a line each, until None comes; when it ends, or whoever asked has gone, it is over."""
+
+    def __init__(self, messages: asyncio.Queue[Message | None], over: threading.Event) -> None:
+        super().__init__(_lines(messages), media_type="application/x-ndjson")
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over.set()
+
+
+async def _lines(messages: asyncio.Queue[Message | None]) -> AsyncIterator[bytes]:
+    while (message := await messages.get()) is not None:
+        yield json.dumps(message).encode() + b"\n"
+
+
+def _sparing(tell: Callable[[Message], object]) -> Tell:
+    """Tells everything but progress that follows too soon on other progress."""
     reported = 0.0
 
-    def tell(message: dict[str, Any]) -> None:
+    def tell_some(message: Message) -> None:
         nonlocal reported
         if "progress" in message:
             if time.monotonic() - reported < SECONDS_BETWEEN_REPORTS:
                 return
             reported = time.monotonic()
-        try:
-            wire.send(connection, message)
-        except OSError:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)  # from here on, they count as gone
+        tell(message)
 
-    return tell
+    return tell_some
 
 
 def _is_shortage(error: Exception) -> bool:

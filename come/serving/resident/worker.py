@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from come.serving.resident.cancel import Cancel, Cancelled, never
+from come.serving.cancellation import Cancel, Cancelled, never
 
 Made = TypeVar("Made")
 LOOK_AGAIN = 0.05  # seconds between two looks whether somebody who waits has given up

@@ -1,4 +1,4 @@
-"""What comes back: figures of an edited model on the held-out tokens, and how two of them compare."""
+"""The answer to a what-if question: metrics of an edited model on held-out tokens, and how two answers compare."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from come.serving.whatif.question import Document
 
 
 class Answer(Document):
-    """An edited model, judged on a subject's tokens. Figures are named as in a run's results.
+    """An edited model, evaluated on a subject's tokens. Metrics are named as in a run's results.
 
     Attributes:
         layers, parameters, bytes: of the edited model; bytes are its weights' in their dtype.

@@ -1,9 +1,10 @@
-"""Edited models over the original's weights: only what a merge makes anew takes memory, and it is made once."""
+"""Edited models that share the original's weights: only merged layers take memory, and each is made once."""
 
 from __future__ import annotations
 
 import hashlib
 
+from cachetools import LRUCache, cachedmethod
 from torch import nn
 
 from come.measurement.measurement import Measurement
@@ -11,7 +12,6 @@ from come.models import Bundle
 from come.models.depth import with_layers
 from come.plan.plan import Plan
 from come.plan.steps import Average, Concatenate
-from come.serving.resident.kept import Keep
 from come.serving.whatif.edits import steps_of
 from come.serving.whatif.question import Question
 from come.transforms.average import average
@@ -28,8 +28,8 @@ class Builder:
     def __init__(self, original: Bundle, budget: int) -> None:
         self.original = original
         self._own = {id(parameter) for parameter in original.model.parameters()}
-        self._layers: Keep[Made] = Keep(budget)
-        self._planned: Keep[Bundle] = Keep(budget)
+        self._layers: LRUCache[str, Made] = LRUCache(budget, lambda made: self._new_bytes(made[0]))
+        self._planned: LRUCache[str, Bundle] = LRUCache(budget, lambda bundle: self._new_bytes(bundle.model))
 
     def edited(self, question: Question, measurement: Measurement | None) -> Bundle:
         """The model that a question is about.
@@ -58,34 +58,29 @@ class Builder:
             at += 1
         return with_layers(self.original, layers, origins)
 
+    @cachedmethod(lambda self: self._planned, key=lambda _, plan: _plan_key(plan))
     def planned(self, plan: Plan) -> Bundle:
         """The model that a plan makes of the original.
 
         Raises:
             ComeError: the plan is for another model, or its weights are not beside it.
         """
-        key = hashlib.sha256(plan.model_dump_json(include={"base", "steps"}).encode()).hexdigest()
-        known = self._planned.get(key)
-        if known is not None:
-            return known
-        made = replay(self.original, plan)
-        return self._planned.put(key, made, self._new_bytes(made.model))
+        return replay(self.original, plan)
 
+    @cachedmethod(lambda self: self._layers, key=lambda _, step: step.model_dump_json())
     def _merged(self, step: Concatenate | Average) -> Made:
-        key = step.model_dump_json()
-        known = self._layers.get(key)
-        if known is not None:
-            return known
         if isinstance(step, Concatenate):
-            made = concatenate(self.original, step)
-        else:
-            made = average(self.original, step), step.window[0]
-        return self._layers.put(key, made, self._new_bytes(made[0]))
+            return concatenate(self.original, step)
+        return average(self.original, step), step.window[0]
 
     def _new_bytes(self, module: nn.Module) -> int:
         """What a module's weights take beside the original's; at least a little, for the module itself."""
         new = (parameter for parameter in module.parameters() if id(parameter) not in self._own)
         return 1024 + sum(parameter.numel() * parameter.element_size() for parameter in new)
+
+
+def _plan_key(plan: Plan) -> str:
+    return hashlib.sha256(plan.model_dump_json(include={"base", "steps"}).encode()).hexdigest()
 
 
 def lowest_change(original: Bundle, edited: Bundle) -> int:

@@ -1,4 +1,7 @@
-"""An original model on the tokens of a what-if: what every question about it starts from, found out in one pass."""
+"""The original model on held-out tokens: hidden states at layer borders and predictions, computed in one pass.
+
+What every what-if question about it starts from.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an edited model predicts, from its lowest changed layer on, beside the original's predictions.
+"""Loss and KL divergence of an edited model by sequence, run from its lowest changed layer on.
 
 Bit for bit what ``come.evaluate.measure_divergence`` finds by running the whole model.
 """
@@ -14,7 +14,7 @@ from come.evaluate.divergence import compare
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import states_at
 from come.models import Bundle
-from come.serving.resident.cancel import Cancel, never, stop_if
+from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.whatif.original import Original
 
 

@@ -1,4 +1,4 @@
-"""What can be asked: edits of an original model, and on which text they are judged. Plain documents."""
+"""A what-if question: edits of an original model, and the text that they are evaluated on. Plain documents."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Subject(Document):
 
     Attributes:
         model, device, dtype: as ``come.load`` takes them.
-        text: whose evaluation part, held out from calibration, the answers are taken on.
+        text: whose evaluation part, held out from calibration, edited models are evaluated on.
         n_tokens, seq_len, seed: how many tokens of it, in sequences of how many, drawn how. The standard errors are
             over sequences, so many short ones say more than few long ones.
         analysis: the analysis.safetensors of a run, for the sensitivities that edits are made by; None to measure

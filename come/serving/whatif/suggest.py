@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from come.errors import ComeError
-from come.serving.resident.cancel import Cancel, never
+from come.serving.cancellation import Cancel, never
 from come.serving.whatif.answer import Suggestion
 from come.serving.whatif.question import Merge, Question
 from come.serving.whatif.whatif import WhatIf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+from cachetools import LRUCache
 from torch import Tensor
 
 from come.errors import ComeError
@@ -13,9 +14,8 @@ from come.events import OnProgress
 from come.measurement.measurement import Measurement
 from come.models import Bundle
 from come.plan.plan import Plan
+from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.limits import Limits, current
-from come.serving.resident.cancel import Cancel, never, stop_if
-from come.serving.resident.kept import Keep
 from come.serving.whatif.answer import Answer, halves
 from come.serving.whatif.build import Builder, lowest_change
 from come.serving.whatif.edits import plan_of
@@ -68,7 +68,7 @@ class WhatIf:
         self.original = original
         self.measurement = measurement
         self._builder = builder
-        self._answers: Keep[Answer] = Keep(ANSWERS)
+        self._answers: LRUCache[str, Answer] = LRUCache(ANSWERS)
 
     def answer(self, asked: Question | Plan, cancelled: Cancel = never) -> Answer:
         """What the edits of a question, or the steps of a plan, would come to.
@@ -88,8 +88,8 @@ class WhatIf:
         edited = self.build(asked)
         start = lowest_change(self.bundle, edited)
         losses, divergences = predict(edited, self.original, start, cancelled)
-        answer = self._told(edited, start, losses, divergences, began)
-        return self._answers.put(key, answer)
+        answer = self._answers[key] = self._told(edited, start, losses, divergences, began)
+        return answer
 
     def build(self, asked: Question | Plan) -> Bundle:
         """The edited model, over the original's weights.

@@ -16,7 +16,7 @@ from app.learn import angle, averaging, joining, looping, material, quiz, recove
 from app.learn.material import Material
 from come.errors import ComeError
 from come.pruning.draft import draft
-from come.serving.resident.cancel import Cancelled
+from come.serving.cancellation import Cancelled
 from come.serving.resident.connection import LiveFault
 from come.serving.whatif.answer import Answer
 from come.serving.whatif.question import Question, Subject

@@ -21,7 +21,7 @@ from come.events import Event
 from come.models import describe
 from come.pruning.draft import DraftWindow
 from come.pruning.forecast import Forecast
-from come.serving.resident.cancel import Cancelled
+from come.serving.cancellation import Cancelled
 from come.serving.whatif.answer import Answer, Change, Suggestion, change
 from come.serving.whatif.question import Question, Subject
 from tests.app.conftest import Lab

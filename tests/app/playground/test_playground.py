@@ -17,9 +17,9 @@ from app.figures import playground as figures
 from app.playground import answers_html, candidates
 from app.playground.generation import Answer, Asked, Generation, compare_along, generate, record, recorded
 from come.errors import ComeError
+from come.serving.cancellation import Cancelled
 from come.serving.playground.speech import Along, End, Parting, Sampling, Start, Word
 from come.serving.resident import client
-from come.serving.resident.cancel import Cancelled
 from tests.app.conftest import Lab
 
 

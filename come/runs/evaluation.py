@@ -1,4 +1,4 @@
-"""What a run finds out of its two models: perplexity and divergence, accuracy, speed, as its request asks."""
+"""The evaluation stage of a run: perplexity, divergence, accuracy and speed of the original and the pruned model."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from come.runs.shared import Shared
 PROMPT_TOKENS, NEW_TOKENS = 256, 32  # of a speed
 
 
-def judge(
+def evaluate(
     config: RunConfig, original: Bundle, pruned: Bundle, results: Results, shared: Shared, on_progress: OnProgress
 ) -> None:
-    """Take the figures that a request asks for and that are not known yet, and note them.
+    """Evaluate both models by what the request asks for, leaving out what an interrupted run has noted already.
 
     Args:
         config: the request.
         original, pruned: the two models.
-        results: where figures go.
-        shared: what earlier runs of this process have at hand.
+        results: takes the metrics.
+        shared: keeps the original's held-out tokens and predictions for further runs of this process.
         on_progress: told of each stage.
     """
-    judge_predictions(config, original, pruned, results, shared, on_progress)
+    evaluate_predictions(config, original, pruned, results, shared, on_progress)
     if "acc" in config.evaluate and not results.has("pruned", "accuracy"):
         _accuracies(config, original, pruned, results, on_progress)
     if "speed" in config.evaluate and not results.has("pruned", "speed"):
@@ -43,7 +43,7 @@ def judge(
         results.note(original={"speed": ours.metrics()}, pruned={"speed": theirs.metrics()})
 
 
-def judge_predictions(
+def evaluate_predictions(
     config: RunConfig,
     original: Bundle,
     pruned: Bundle,
@@ -52,18 +52,18 @@ def judge_predictions(
     on_progress: OnProgress,
     name: str = "pruned",
 ) -> None:
-    """Perplexity and bits per byte of both on held-back text, and how far their predictions are apart.
+    """Perplexity and bits per byte of both models on held-out tokens, and the pruned one's KL divergence.
 
     Args:
-        config, original, pruned, results, shared, on_progress: as for ``judge``.
-        name: under which the pruned model's figures are noted.
+        config, original, pruned, results, shared, on_progress: as for ``evaluate``.
+        name: under which the pruned model's metrics are noted.
     """
     if "ppl" not in config.evaluate or results.has(name, "perplexity"):
         return
-    held_back = shared.tokens(original, config, "evaluation", on_progress)
+    held_out = shared.tokens(original, config, "evaluation", on_progress)
     results.note(evaluation=text_facts(config, "evaluation"))
     with results.timed("evaluate original"):
-        known, perplexity = shared.reference(original, held_back, config.batch_size, on_progress)
+        known, perplexity = shared.reference(original, held_out, config.batch_size, on_progress)
         results.note(original=perplexity.metrics())
     with results.timed(f"evaluate {name}"):
         perplexity, divergence = measure_divergence(pruned, known, on_progress=on_progress)

@@ -1,4 +1,4 @@
-"""What a run writes of itself while it works: its events, its state, its heartbeat."""
+"""What a run writes of its progress: events.jsonl, and stage, step and heartbeat in state.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TICK = 0.25  # seconds between looks for something new to write
 BEAT = 2.0  # seconds between heartbeats when there is nothing new
 
 
-class Report:
+class ProgressWriter:
     """The progress callback of a run: every event goes to events.jsonl, the latest to state.json.
 
     state.json is written by a thread of its own, a few times a second at most, so that the work does not wait
@@ -33,7 +33,7 @@ class Report:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> ProgressWriter:
         end_line(self.run.path / "events.jsonl")
         self._thread.start()
         return self

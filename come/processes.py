@@ -1,0 +1,106 @@
+"""Processes of this host: starting one that outlives its parent, and telling whether one still lives.
+
+A process id alone says little: the system gives it to another process later. What tells processes of one id apart is
+when they started. Seconds since 1970 are no good for that, because they are computed from the system's clock, and move
+when it is set. So where there is /proc it is the clock ticks from the boot to the start, with the id of that boot.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from come.files import disk_faults
+
+_PROC = Path("/proc")
+_BOOT_ID = _PROC / "sys" / "kernel" / "random" / "boot_id"
+_STATE, _START_TICKS = 0, 19  # in /proc/PID/stat after the name: fields 3 and 22 of proc(5)
+_SECONDS_APART = 2.0  # between two readings of one start where there is no /proc
+_SECONDS_SET = 60.0  # how far the clock may have been set since a start was written down as a time
+
+
+def start_id(pid: int) -> str:
+    """What tells a process of this host from all that ever have its id: "BOOT-ID TICKS", or seconds without /proc.
+
+    It is "" where no such process lives; a zombie, which has ended, does not.
+    """
+    if not _BOOT_ID.exists():
+        started = started_at(pid)
+        return repr(started) if started else ""
+    try:
+        # The name, in brackets, may hold blanks and brackets itself.
+        fields = (_PROC / str(pid) / "stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
+        return "" if fields[_STATE] in "XxZ" else f"{_BOOT_ID.read_text('ascii').strip()} {fields[_START_TICKS]}"
+    except OSError:
+        return ""
+
+
+def started_at(pid: int) -> float:
+    """When a living process of this host started, in unix seconds by the clock as it is set now; else 0."""
+    try:
+        process = psutil.Process(pid)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return 0.0
+
+
+def is_alive(pid: int, started: str) -> bool:
+    """Whether the process that had that ``start_id`` lives."""
+    now = start_id(pid)
+    if not started or not now:
+        return False
+    if " " in started or " " in now:
+        return now == started
+    return abs(float(now) - float(started)) < _SECONDS_APART
+
+
+def was_started_at(pid: int, seconds: float) -> bool:
+    """Whether a process lives that started at about that time: all that files of older versions tell of one.
+
+    The clock may have been set since, by a time server mostly, so a minute's difference is let pass.
+    """
+    started = started_at(pid)
+    return bool(started) and abs(started - seconds) < _SECONDS_SET
+
+
+def start_detached(module: str, *arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:
+    """Run ``python -m module arguments`` in a session of its own, which outlives this process.
+
+    Args:
+        module: what to run; it finds the same ``come`` as this process, from whatever folder.
+        arguments: of the command line.
+        log: the file that its output is added to; by default it goes nowhere.
+
+    Raises:
+        ComeError: the log cannot be written.
+    """
+    with ExitStack() as opened:
+        output: IO[bytes] | int = subprocess.DEVNULL
+        if log is not None:
+            opened.enter_context(disk_faults(log.parent))
+            output = opened.enter_context(log.open("ab"))
+        child = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    # Collects the ended child, which would stay behind as a zombie.
+    threading.Thread(target=child.wait, name=f"wait-{child.pid}", daemon=True).start()
+    return child
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, in which the child finds the same come, from whatever folder it is started."""
+    root = str(Path(__file__).parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

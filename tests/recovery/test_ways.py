@@ -1,0 +1,82 @@
+"""A way of recovery is one file: what it says of itself there is all that the rest goes by."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import come.recovery.ways as folder
+from come.cli.request import recovery_of
+from come.errors import ComeError
+from come.estimation import Device, estimate
+from come.models import describe
+from come.recovery import registry
+from come.recovery.recover import recover
+from come.recovery.registry import default_ways, ways
+from come.request import RunConfig
+from tests.recovery.pruned import TOKENS, merged
+from tests.tiny import tiny_folder
+
+TOY = '''
+"""Halving: the final norm is made half as strong."""
+
+from dataclasses import dataclass
+
+from come.recovery.registry import register
+from come.recovery.way import Recovered, RecoverTask, Work
+
+
+@dataclass(frozen=True)
+class HalveOptions:
+    by: float = 2.0
+
+
+@register(
+    "halve",
+    title="Halving",
+    paper="none",
+    summary="Divide the weights of the final norm.",
+    cost="Nothing.",
+    order=35,
+    default=True,
+    options=HalveOptions,
+    work=lambda size, options: Work(seconds=options.by * size.lossy),
+)
+def halve(task: RecoverTask, options: HalveOptions) -> Recovered:
+    name = f"{task.student.family.final_norm}.weight"
+    return Recovered({name: task.student.model.get_parameter(name) / options.by}, ["halved."])
+'''
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A new file among the ways."""
+    registry.ways()
+    (tmp_path / "halve.py").write_text(TOY)
+    monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "_WAYS", dict(registry._WAYS))
+    yield
+    sys.modules.pop(f"{folder.__name__}.halve", None)
+
+
+def test_a_file_is_a_way(toy: None) -> None:
+    assert list(ways()) == ["refit", "distill-mp", "distill-sp", "halve", "logits", "lora", "partial"]
+    assert default_ways() == ["refit", "halve", "logits"]
+    student, teacher = merged()
+    result = recover(student, teacher, TOKENS, "halve", by=4.0)
+    assert torch.equal(result.bundle.model.model.norm.weight * 4, student.model.model.norm.weight)
+    assert result.plan.notes[-1] == "Recovery, halve: halved."
+
+
+def test_the_estimate_and_the_command_line_know_it(toy: None, tmp_path: Path) -> None:
+    asked = recovery_of("halve", ["by=10"], None, 1024)
+    config = RunConfig(target_layers=4, seq_len=64, **asked)
+    device = Device("a machine", {"float32": 1e9}, 1e9, 10**9)
+    stages = estimate(config, describe(tiny_folder(tmp_path / "model")), device).seconds_by_stage
+    assert stages["recover"] == 20, "of two layers that lost something"
+    with pytest.raises(ComeError, match="cannot be 'much'"):
+        recovery_of("halve", ["by=much"], None, 1024)
