@@ -235,6 +235,18 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "execute" not in capsys.readouterr().out
 
 
+def test_the_page_is_served_in_place_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda *what: started.append(what))
+    monkeypatch.delenv("COME_DEMO", raising=False)
+    assert main(["app"]) == 0 and main(["app", "--port", "8600", "--demo"]) == 0
+    (_, plain, here), (python, command, demo) = started
+    assert python == sys.executable and command[:4] == [python, "-m", "streamlit", "run"]
+    assert Path(command[4]).parts[-2:] == ("app", "serve.py") and command[-2:] == ["--server.port", "8600"]
+    assert "--server.port" not in plain  # so that Streamlit takes the next free one
+    assert "COME_DEMO" not in here and demo["COME_DEMO"] == "1"
+
+
 @pytest.mark.parametrize(
     ("pair", "value"),
     [
