@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-import come.models
 import come.runs
 from app import example_runs
 from app.state import cached, request

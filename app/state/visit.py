@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import come
-import come.models
 import come.runs
 from app import example_runs
 from app.state import cached, foreseen, session

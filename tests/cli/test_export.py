@@ -45,7 +45,7 @@ def test_a_run_is_written_by_its_id_and_by_its_directory(
     told = json.loads(out)
     assert err == "" and told["dtype"] == "float32" and told["bytes"] == Path(told["file"]).stat().st_size
     assert main(["export", str(run.path), "--gguf", "b.gguf", "--dtype", "q8_0"]) == 0
-    assert "MB in q8_0: " in capsys.readouterr().out
+    assert "iB in q8_0: " in capsys.readouterr().out
     assert blocks(tmp_path / "a.gguf") == blocks(tmp_path / "b.gguf") == 3
     assert (tmp_path / "b.gguf").stat().st_size < (tmp_path / "a.gguf").stat().st_size
     assert not (run.path / "model").exists() and list(run.path.glob(".pack-*")) == []
@@ -54,7 +54,7 @@ def test_a_run_is_written_by_its_id_and_by_its_directory(
 def test_a_folder_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = gguf_folder(tmp_path)
     assert main(["export", str(folder), "--gguf", "out/model.gguf"]) == 0
-    assert "MB in float16: " in capsys.readouterr().out
+    assert "iB in float16: " in capsys.readouterr().out
     assert blocks(tmp_path / "out" / "model.gguf") == 4
 
 
