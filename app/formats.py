@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from come.serving.demo import without_paths
-from come.sizes import human_bytes as human_bytes
+from come.files import human_bytes as human_bytes
+from come.serving.limits import without_paths
 
 # What markdown, its mathematics and Streamlit's directives (":red[...]") read as more than itself. An underscore
 # within a word is itself.

@@ -16,7 +16,7 @@ from come.models import Facts
 from come.pruning import kept_units
 from come.runs import Run, reported
 from come.serving import limits
-from come.serving.demo import is_demo, without_paths
+from come.serving.limits import is_demo, without_paths
 
 
 def draw() -> None:

@@ -18,10 +18,10 @@ from come import settings
 from come.estimation.cost import Estimate, estimate
 from come.estimation.device import Device, measure_device, remember
 from come.estimation.published import published
+from come.files import human_bytes
 from come.models import Facts
 from come.request import RunConfig
 from come.runs import Run
-from come.sizes import human_bytes
 
 CASES: dict[str, dict[str, Any]] = {
     "analysis": {"kind": "analyze"},

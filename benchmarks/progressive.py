@@ -15,7 +15,7 @@ from come.measurement.calibrate import batches, default_batch_size
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.plan.plan import Plan
-from come.transforms.apply_step import apply_step
+from come.transforms.rebuild import apply_step
 
 TARGET = 21
 LONG = 8192  # tokens; the straightforward way is timed over fewer, because it is slow

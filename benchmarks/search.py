@@ -11,7 +11,7 @@ import come
 from benchmarks.timing import bundled, forward, in_turn, markdown, seconds
 from come.measurement.calibrate import batches, default_batch_size
 from come.measurement.layer_runner import LayerRunner
-from come.measurement.loss import sequence_losses
+from come.measurement.suffix import sequence_losses
 from come.models import Bundle
 from come.pruning.methods.come_p import MOST_CANDIDATES
 

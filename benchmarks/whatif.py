@@ -10,8 +10,7 @@ import come
 from benchmarks.timing import bundled, in_turn, markdown, ratio, seconds
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
-from come.measurement.loss import sequence_losses
-from come.measurement.suffix import states_at
+from come.measurement.suffix import sequence_losses, states_at
 from come.serving.whatif.question import Merge, Question
 from come.serving.whatif.whatif import WhatIf, what_if
 from come.transforms.rebuild import replay

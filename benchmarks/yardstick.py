@@ -16,7 +16,7 @@ from come.models import Bundle
 from come.plan.steps import Concatenate
 from come.pruning.allocate import decide, ratio_from_influence
 from come.pruning.windows import choose
-from come.transforms.apply_step import apply_step
+from come.transforms.rebuild import apply_step
 
 
 def straightforward(bundle: Bundle, tokens: Tensor, target_layers: int, batch_size: int) -> list[Concatenate]:

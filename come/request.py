@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from come.errors import ComeError
-from come.paths import expanded
+from come.settings import expanded
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Use = Literal["calibration", "recovery", "evaluation"]

@@ -1,4 +1,4 @@
-"""Where things are kept."""
+"""Where things are kept, and names that somebody typed as paths."""
 
 from __future__ import annotations
 
@@ -14,3 +14,14 @@ def home() -> Path:
 def runs_dir() -> Path:
     """The folder of the runs: ``COME_RUNS``, else ``runs`` in the working directory."""
     return Path(os.environ.get("COME_RUNS") or "runs").expanduser()
+
+
+def expanded(name: str | os.PathLike[str]) -> Path:
+    """The path of a name, with "~" replaced where it is somebody's home; nothing is raised.
+
+    Look for what is there with ``os.path``, which says no where ``Path`` raises, as for a name of 300 characters.
+    """
+    try:
+        return Path(os.path.expanduser(name))
+    except ValueError:  # it names the home of somebody with a NUL character
+        return Path(name)

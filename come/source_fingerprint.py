@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from come.paths import expanded
+from come.settings import expanded
 
 _OF_A_MODEL = (".json", ".safetensors", ".model", ".jinja")  # a model card beside it changes nothing
 

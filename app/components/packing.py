@@ -12,7 +12,7 @@ from app.state import session
 from come.errors import ComeError
 from come.runs import Run
 from come.serving import pack
-from come.serving.demo import is_demo
+from come.serving.limits import is_demo
 from come.serving.pack import Packed
 from come.serving.side_jobs import SideJob
 

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.compare_axes import horizontal, lines_aside, vertical
-from app.figures.method_style import Style, style
+from app.figures.compare_axes import Style, horizontal, lines_aside, style, vertical
 from come.report.chart import ABOVE, ceiling, logarithmic
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, SIZES, Metric, Size

@@ -14,7 +14,7 @@ from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.serving import limits
-from come.serving.demo import is_demo
+from come.serving.limits import is_demo
 
 
 def start_from(measured: Measurement | None, facts: Facts) -> None:

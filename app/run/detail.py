@@ -20,7 +20,7 @@ from come.request import RunConfig
 from come.runs import Run, reported
 from come.runs.store import STOP_REQUEST
 from come.serving import limits
-from come.serving.demo import without_paths
+from come.serving.limits import without_paths
 
 
 def draw(run: Run) -> None:

@@ -20,7 +20,7 @@ from come.request import RunConfig
 from come.runs import as_sweep
 from come.runs.sweep import variant
 from come.serving import limits
-from come.serving.demo import is_demo
+from come.serving.limits import is_demo
 from come.text import known_texts
 
 DTYPES = ("float32", "bfloat16", "float16")

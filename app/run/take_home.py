@@ -16,13 +16,13 @@ from app.state import session
 from come.errors import ComeError
 from come.export.gguf_families import BYTES as GGUF_BYTES
 from come.models.facts import BYTES
-from come.runs import Run, gguf
+from come.runs import Run
 from come.runs.command_line import command_line
-from come.runs.materialize import stored_dtype
+from come.runs.materialize import stored_dtype, why_no_gguf
 from come.runs.store import MODEL, TAKEAWAY, size_of
 from come.serving import pack
 from come.serving import reload_check as reloading
-from come.serving.demo import is_demo, without_paths
+from come.serving.limits import is_demo, without_paths
 from come.serving.pack import DTYPES, GGUF, PLAN
 from come.serving.side_jobs import SideJob
 
@@ -87,7 +87,7 @@ def _plan(run: Run) -> None:
 
 def _model(run: Run) -> None:
     st.markdown("**The model**")
-    refused = gguf.why_not_of(run)
+    refused = why_no_gguf(run)
     form = "folder"
     if not refused:
         form = st.segmented_control(
@@ -209,7 +209,7 @@ def commands(run: Run) -> str:
     """The run as a command line, and its model from the plan."""
     plan = run.path / "plan.json"
     lines = [command_line(run.config), f"come rebuild {plan} --out pruned-model"]
-    if not gguf.why_not_of(run):
+    if not why_no_gguf(run):
         lines.append("come export pruned-model --gguf pruned-model.gguf")
     return "\n".join(lines)
 

@@ -10,8 +10,8 @@ import typer
 from come.cli.request import Runs
 from come.cli.screen import AsJson, progress, show, show_json
 from come.events import emit
+from come.files import human_bytes
 from come.runs import Run, find
-from come.sizes import human_bytes
 
 _SHORT = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
@@ -55,10 +55,10 @@ def export(
 
             written = write_gguf(path, gguf, kind, license_of(str(path)), on_progress)
         else:
-            from come.runs import gguf as of_run
+            from come.runs.materialize import write_gguf_of
 
             run = Run(path.resolve()) if (path / "state.json").is_file() else find(model, runs)
-            written = of_run.write(run, gguf, kind, lambda message: emit(on_progress, "export", 0, 1, message))
+            written = write_gguf_of(run, gguf, kind, lambda message: emit(on_progress, "export", 0, 1, message))
     size = written.stat().st_size
     if as_json:
         show_json({"file": str(written.resolve()), "bytes": size, "dtype": kind})

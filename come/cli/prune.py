@@ -21,10 +21,10 @@ from come.cli.request import (
 )
 from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json, show_table
+from come.files import human_bytes
 from come.request import RunConfig
 from come.runs import Run, create, execute, launch
 from come.runs.cluster_target import LOCAL
-from come.sizes import human_bytes
 
 if TYPE_CHECKING:
     from come.estimation.cost import Estimate
@@ -127,7 +127,7 @@ def analyze(
 
 def show_estimate(expected: Estimate, as_json: bool = False) -> None:
     """What a run would take, stage by stage, and what that rests on."""
-    from come.sizes import human_bytes
+    from come.files import human_bytes
 
     if as_json:
         show_json(expected.to_dict())

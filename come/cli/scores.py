@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from come.cli.screen import show, show_table
-from come.sizes import human_bytes
+from come.files import human_bytes
 
 Metrics = Mapping[str, Any]
 Left = tuple[float | None, float | None]

@@ -9,9 +9,7 @@ from typing import Any
 from come.errors import ComeError
 from come.estimation.device import Device, known_device, measure_device, remember
 from come.estimation.memory import memory_of
-from come.estimation.needs import memory_request, whole
-from come.estimation.questions import request_tokens
-from come.estimation.recovery import recovery_seconds
+from come.estimation.needs import memory_request, recovery_seconds, request_tokens, whole
 from come.estimation.words import assumptions_of, evaluates, offloading, warnings_of
 from come.estimation.work import Clock
 from come.measurement.measure import check_rules

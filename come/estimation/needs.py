@@ -1,15 +1,20 @@
-"""What a request needs memory for."""
+"""What a request asks of a machine: memory, the tokens of questions, the work of its recovery."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from come.estimation.device import Device
 from come.estimation.memory import USABLE, Request
-from come.estimation.recovery import recovery_work
 from come.estimation.words import evaluates
+from come.estimation.work import Clock
+from come.evaluate.tasks import check_tasks, questions_at_hand
 from come.measurement.calibrate import default_batch_size
 from come.models import Facts
 from come.pruning.method import Method
 from come.pruning.options import CachedPassOptions, MethodOptions, PassOptions, SelectionOptions
+from come.recovery.registry import parse
+from come.recovery.way import RecoverySize, Work
 from come.request import RunConfig
 from come.training.trainer import TrainOptions
 
@@ -67,3 +72,41 @@ def _spread(config: RunConfig, facts: Facts, dtype: str, device: Device) -> bool
 def whole(n_tokens: int, seq_len: int) -> int:
     """How many of so many tokens fill sequences of that length."""
     return n_tokens // seq_len * seq_len
+
+
+CHARACTERS_A_TOKEN = 4.0
+GUESSED_TOKENS = 1000 * 4 * 80  # of a task whose data are not at hand: a thousand questions of four choices
+
+
+def request_tokens(tasks: Sequence[str], limit: int | None) -> int:
+    """The tokens of all choices with their questions before them; a task that is not at hand is guessed."""
+    total = 0.0
+    for questions in map(questions_at_hand, check_tasks(tasks)):
+        if questions is None:
+            total += GUESSED_TOKENS * min(1.0, limit / 1000 if limit else 1.0)
+            continue
+        asked = questions[:limit]
+        total += sum(len(each.question) + len(choice) for each in asked for choice in each.choices) / CHARACTERS_A_TOKEN
+    return round(total)
+
+
+def recovery_work(config: RunConfig, original: int, layers: int) -> list[Work]:
+    """What each way that a request names runs, in a model of which so many of the original's layers are left."""
+    if not config.recover:
+        return []
+    tokens = config.recover_tokens // config.seq_len * config.seq_len
+    # Layers that lost something: as many as are gone; where none is, every layer may have had parts silenced.
+    size = RecoverySize(original, layers, original - layers or layers, tokens)
+    return [way.work(size, options) for way, options in parse(config.recover, config.recover_options)]
+
+
+def recovery_seconds(config: RunConfig, clock: Clock, layers: int) -> float:
+    """Seconds for all ways that a request names, in a model that is left with so many layers."""
+    return sum(
+        work.seconds
+        + clock.layers(work.layers, work.tokens)
+        + work.heads * clock.head(work.tokens)
+        + clock.refit(work.tokens, work.refitted)
+        + clock.layers(clock.facts.layers, work.teacher_tokens)
+        for work in recovery_work(config, clock.facts.layers, layers)
+    )

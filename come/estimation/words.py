@@ -8,10 +8,10 @@ from pathlib import Path
 from come import settings
 from come.estimation.device import Device
 from come.estimation.memory import Memory, Request
+from come.files import human_bytes
 from come.models import Facts
 from come.pruning.schedule import Schedule
 from come.request import RunConfig
-from come.sizes import human_bytes
 
 
 def evaluates(config: RunConfig) -> bool:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from come.errors import ComeError
-from come.evaluate.device import input_device
 from come.evaluate.quiet import quiet, seeded
 from come.evaluate.tasks import QuestionSet, load_tasks
 from come.events import OnProgress, emit
 from come.models import Bundle
 from come.models.depth import share
+from come.models.offload import input_device
 
 BATCH_SIZE = 16
 _BY_CHOICE: tuple[str, ...] = ("acc", "acc_norm")

@@ -14,7 +14,7 @@ from come.evaluate.perplexity import Perplexity, from_losses, mean_stderr, run_t
 from come.events import OnProgress
 from come.measurement.calibrate import Batch, batches
 from come.measurement.layer_runner import LayerRunner
-from come.measurement.loss import HEAD_TOKENS, sequence_losses
+from come.measurement.suffix import HEAD_TOKENS, sequence_losses
 from come.models import Bundle
 
 HEAD_POSITIONS = HEAD_TOKENS // 4  # both models' logits and what is made of them lie beside each other

@@ -12,7 +12,7 @@ from torch import Tensor
 from come.events import OnProgress, emit
 from come.measurement.calibrate import Batch, batches
 from come.measurement.layer_runner import LayerRunner
-from come.measurement.loss import sequence_losses
+from come.measurement.suffix import sequence_losses
 from come.models import Bundle
 
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
-from come.evaluate.device import input_device
 from come.events import OnProgress, emit
 from come.models import Bundle
 from come.models.depth import share
+from come.models.offload import input_device
 
 WARM_UPS = 2  # the first rounds meet cold caches and kernels that are still being chosen
 SECONDS_BETWEEN_LOOKS = 0.001  # at the process's memory

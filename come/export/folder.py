@@ -13,11 +13,11 @@ import torch
 
 from come.errors import ComeError
 from come.export.card import model_card
+from come.files import human_bytes
 from come.models.bundle import Bundle
 from come.models.depth import share
 from come.models.load import torch_dtype
 from come.models.offload import is_offloaded
-from come.sizes import human_bytes
 
 
 def save(

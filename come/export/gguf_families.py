@@ -16,7 +16,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.models import facts
 from come.models.families import FAMILIES
-from come.models.shape import shape_of
+from come.models.family import shape_of
 
 FOLDER_INSTEAD = "Take it as a Transformers folder."
 

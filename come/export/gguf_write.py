@@ -27,7 +27,7 @@ from come.export.folder import check_space, unwritable
 from come.export.gguf_families import FOLDER_INSTEAD, Layout
 from come.files import replacing
 from come.models.families import FAMILIES
-from come.models.shape import shape_of
+from come.models.family import shape_of
 from come.models.source import Source, read_config
 
 _F32, _F16 = GGMLQuantizationType.F32, GGMLQuantizationType.F16

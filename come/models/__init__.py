@@ -4,9 +4,8 @@ from come.models.bundle import Bundle
 from come.models.catalogue import KnownModel, known_models
 from come.models.facts import Facts, describe
 from come.models.families import FAMILIES, family_of
-from come.models.family import Family, Fused
+from come.models.family import Family, Fused, Shape, shape_of
 from come.models.load import load
-from come.models.shape import Shape, shape_of
 
 __all__ = [
     "FAMILIES",

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from come.models.family import Family
+from come.models.family import Family, Shape, shape_of
 from come.models.offload import weight_of
-from come.models.shape import Shape, shape_of
 from come.plan.plan import Plan
 
 

@@ -14,11 +14,10 @@ from torch import nn
 from come.errors import ComeError
 from come.models.catalogue import known
 from come.models.families import family_of
-from come.models.family import Family
+from come.models.family import Family, shape_of
 from come.models.gguf import converted_folder
-from come.models.shape import shape_of
 from come.models.source import Source, read_config, readable, resolve
-from come.paths import expanded
+from come.settings import expanded
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -1,17 +1,60 @@
-"""What a family's table says: where the models of one architecture keep the parts of a decoder layer.
-
-A path is dotted and starts at the decoder layer, or, for the first group of a table, at the whole model.
-"""
+"""What a family's table says: where its models keep the parts of a decoder layer; and a model's shape."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from come.models.offload import weight_of
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many of what a model has; 0 where a config does not say.
+
+    Attributes:
+        layers: decoder layers.
+        hidden_size: channels of a hidden state.
+        heads: query heads of a layer.
+        kv_heads: key/value heads of a layer, which is KV groups.
+        head_dim: channels of a head.
+        channels: FFN channels of a layer.
+    """
+
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    channels: int
+
+
+def shape_of(config: Any) -> Shape:
+    """The shape that a Transformers config describes; of a multimodal one, that of its text part."""
+    config = getattr(config, "text_config", None) or config
+
+    def first(*names: str) -> int:
+        return next((int(value) for name in names if (value := getattr(config, name, None))), 0)
+
+    hidden, heads = first("hidden_size"), first("num_attention_heads")
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        kv_heads = 1  # Falcon-7B, whatever its num_kv_heads
+    elif getattr(config, "new_decoder_architecture", False):
+        kv_heads = first("num_kv_heads")
+    else:
+        kv_heads = first("num_key_value_heads") or heads
+    inner = 4 * hidden if hasattr(config, "n_inner") else 0  # GPT-2's None means this
+    return Shape(
+        layers=first("num_hidden_layers"),
+        hidden_size=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=first("head_dim") or (hidden // heads if heads else 0),
+        channels=first("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner") or inner,
+    )
 
 
 @dataclass(frozen=True)

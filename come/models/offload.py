@@ -72,3 +72,9 @@ def bring_in(module: nn.Module, *, filled: bool = True) -> None:
 def _aligning(module: nn.Module) -> AlignDevicesHook | None:
     hook = getattr(module, "_hf_hook", None)
     return next((each for each in getattr(hook, "hooks", (hook,)) if isinstance(each, AlignDevicesHook)), None)
+
+
+def input_device(model: Any) -> torch.device:
+    """The device of a model's embeddings; the CPU where accelerate keeps those elsewhere: hooks move what comes in."""
+    device: torch.device = model.get_input_embeddings().weight.device
+    return torch.device("cpu") if device.type == "meta" else device

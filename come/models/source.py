@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from come.errors import ComeError
-from come.hub import hub_error
 from come.models.catalogue import BUNDLED, BUNDLED_ON_HUB, bundled_gguf, known_models
-from come.paths import expanded
+from come.settings import expanded
 
 
 @dataclass(frozen=True)
@@ -164,3 +163,17 @@ def _looks_like_hub_id(text: str) -> bool:
 
 def _is_path(text: str) -> bool:
     return os.sep in text or text.endswith(".gguf") or text.startswith((".", "~"))
+
+
+SECONDS_TO_ANSWER = 5
+
+
+def hub_error() -> Exception | None:
+    """Why the hub does not answer one short question, or None."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
+    except Exception as error:  # offline mode, or the HTTP client's own errors, whichever client the hub uses
+        return error
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -183,3 +184,34 @@ class Plan(Strict):
 def canonical(options: dict[str, Any]) -> dict[str, Any]:
     """Options as they look once they have been through JSON, so that a plan read back equals the plan written."""
     return json.loads(json.dumps(options))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A layer of a pruned model, and the layers of the original in whose place it is.
+
+    Attributes:
+        layer: of the pruned model.
+        first, end: it should make H^(end) of H^(first) of the original; ``end`` is the layer after the last.
+    """
+
+    layer: int
+    first: int
+    end: int
+
+    @property
+    def layers(self) -> range:
+        """The original's layers that it stands for."""
+        return range(self.first, self.end)
+
+
+def spans_of(plan: Plan) -> list[Span]:
+    """The span of each layer of the pruned model.
+
+    A layer answers for the removed ones right above it too; where the first layers are gone, the lowest that is left
+    answers for them.
+    """
+    groups = plan.groups()
+    firsts = [0, *(group[0] for group in groups[1:])]
+    ends = [*firsts[1:], plan.base.layers]
+    return [Span(layer, first, end) for layer, (first, end) in enumerate(zip(firsts, ends, strict=True))]

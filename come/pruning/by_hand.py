@@ -17,8 +17,7 @@ from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
 from come.pruning.result import Result, StepRecord
 from come.pruning.windows import Window, check_dropped, check_windows, merged_away
-from come.transforms.apply_step import apply_step
-from come.transforms.rebuild import with_plan
+from come.transforms.rebuild import apply_step, with_plan
 
 
 def by_hand(

@@ -36,8 +36,8 @@ from come.pruning.options import FewTokensOptions
 from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule
 from come.pruning.windows import Window
-from come.transforms.apply_step import apply_step
 from come.transforms.average import average
+from come.transforms.rebuild import apply_step
 
 SERIES = tuple(round(0.95 - 0.05 * i, 2) for i in range(20))
 """The thresholds that are tried, from the top: 0.95, 0.90, ..., 0.00. After them, everything is accepted."""

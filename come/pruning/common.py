@@ -14,10 +14,9 @@ from come.models.depth import attention_kind
 from come.plan.steps import Average, Remove
 from come.pruning.method import Task
 from come.pruning.result import Result, StepRecord
-from come.transforms.apply_step import apply_step
 from come.transforms.compatible import mixable
 from come.transforms.mask import parameters_of_units
-from come.transforms.rebuild import with_plan
+from come.transforms.rebuild import apply_step, with_plan
 
 
 def lowest(scores: Tensor, count: int, among: Sequence[int] | None = None) -> list[int]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner, check_finite
-from come.measurement.loss import sequence_losses
+from come.measurement.suffix import sequence_losses
 from come.models import Bundle
 from come.models.depth import share
 from come.models.offload import bring_in, weight_of

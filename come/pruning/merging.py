@@ -16,8 +16,8 @@ from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
 from come.pruning.result import StepRecord
 from come.pruning.windows import Window
-from come.transforms.apply_step import apply_step
 from come.transforms.compatible import note_for_step
+from come.transforms.rebuild import apply_step
 from come.transforms.refit import Refit, RefitRules, refit_merge
 from come.transforms.replace import replace_weights
 

@@ -15,8 +15,7 @@ from come.errors import ComeError
 from come.events import OnProgress
 from come.models import Bundle
 from come.models.offload import is_offloaded
-from come.plan.plan import Plan
-from come.plan.spans import Span, spans_of
+from come.plan.plan import Plan, Span, spans_of
 from come.plan.steps import Mask
 from come.pruning.result import Result
 from come.recovery.registry import parse

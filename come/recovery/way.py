@@ -12,7 +12,7 @@ from torch import Tensor
 from come.events import Event, OnProgress
 from come.models import Bundle
 from come.options import Options
-from come.plan.spans import Span
+from come.plan.plan import Span
 from come.training.trainer import TrainOptions
 
 Stop = Callable[[], bool]

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from come.errors import ComeError
-from come.serving.demo import is_demo
 
 if TYPE_CHECKING:
     from come.request import RunConfig
+import re
 
 
 @dataclass(frozen=True)
@@ -238,3 +238,17 @@ def _asked_options(config: RunConfig) -> list[tuple[Any, int]]:
 
 def _is_path(name: str) -> bool:
     return "/" in name or name.endswith(".jsonl") or os.path.exists(name)
+
+
+# An absolute path, or one from the home folder, of two names or more; no web address, and no fraction.
+_PATH = re.compile(r"(?<![\w:/.<])(?:~|\.{1,2})?/(?:[^\s/'\"`,;:()<>]+/)+([^\s/'\"`,;:()<>]*)")
+
+
+def is_demo() -> bool:
+    """Whether visitors are strangers, who get less: ``COME_DEMO`` is set, and not to 0."""
+    return os.environ.get("COME_DEMO", "").strip().lower() not in ("", "0", "false", "no")
+
+
+def without_paths(text: str) -> str:
+    """A text as visitors may read it: in a demonstration each path in it is cut to its last name."""
+    return _PATH.sub(r"…/\1", text) if is_demo() else text

@@ -13,12 +13,12 @@ from typing import Any
 
 from come import files
 from come.errors import ComeError
-from come.runs import gguf
+from come.files import human_bytes
+from come.runs import materialize
 from come.runs.materialize import model_in
 from come.runs.store import MODEL, TAKEAWAY, Run, size_of
 from come.serving import side_jobs
 from come.serving.side_jobs import SideJob
-from come.sizes import human_bytes
 
 DTYPES = ("float32", "bfloat16", "float16")  # what a model is packed in, as a Transformers folder
 GGUF = "gguf-"  # before a dtype of `gguf_families.BYTES`: the model as a GGUF file instead
@@ -94,7 +94,7 @@ def _job(run: Run, what: str, tell: Callable[[str], None]) -> dict[str, Any]:
         write(target, {f"{target.stem}/{path.name}": path for path in plan_files(run)})
     elif what.startswith(GGUF):
         target.unlink(missing_ok=True)
-        gguf.write(run, target, what.removeprefix(GGUF), tell)
+        materialize.write_gguf_of(run, target, what.removeprefix(GGUF), tell)
     else:
         with model_in(run, (what,), tell) as folder:
             tell("Packing the model")
@@ -109,7 +109,7 @@ def _pack_folder(folder: Path, target: Path) -> None:
 
 def _check(run: Run, what: str) -> None:
     if what.startswith(GGUF):
-        gguf.check(run, what.removeprefix(GGUF))
+        materialize.check_gguf(run, what.removeprefix(GGUF))
     elif what not in (*DTYPES, PLAN):
         raise ComeError(f"A model is not saved in {what}.", f"Choose {', '.join(DTYPES)}.")
     if not (run.path / "plan.json").is_file():

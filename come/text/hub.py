@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from come.errors import ComeError
-from come.hub import hub_error
+from come.models.source import hub_error
 from come.text.documents import join
 
 Row = Mapping[str, Any]

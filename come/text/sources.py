@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from come.errors import ComeError
-from come.paths import expanded
+from come.settings import expanded
 from come.text import hub
 from come.text.documents import MAX_CHARACTERS, join
 

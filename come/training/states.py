@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
+from come.files import human_bytes
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
-from come.sizes import human_bytes
 
 
 class States:

@@ -1,18 +1,25 @@
-"""From a plan back to the pruned model, bit for bit."""
+"""Applying a plan's steps, one or all: from a plan back to the pruned model, bit for bit."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor, nn
 
 from come.errors import ComeError
 from come.events import OnProgress, emit
 from come.models import Bundle, load
+from come.models.depth import with_layers
 from come.models.load import torch_dtype
 from come.models.offload import is_offloaded
 from come.plan.plan import Base, Plan
-from come.transforms.apply_step import apply_step
+from come.plan.steps import Average, Concatenate, Mask, Replace, Step
+from come.transforms.average import average
+from come.transforms.concatenate import concatenate
+from come.transforms.mask import silence
+from come.transforms.replace import replace_weights
 
 
 def base_of(bundle: Bundle) -> Base:
@@ -83,3 +90,28 @@ def rebuild(
         pruned.model.to(wanted)  # the base is not used again, so its weights may be cast in place
         pruned.model.config.dtype = wanted
     return pruned
+
+
+def apply_step(bundle: Bundle, step: Step, tensors: Mapping[str, Tensor] | None = None) -> Bundle:
+    """The model after one step of a plan; unchanged weights are shared with ``bundle``, which is left as it was.
+
+    Args:
+        bundle: the model before the step.
+        step: what to do.
+        tensors: what a step of kind "replace" puts in place (``Plan.tensors``).
+    """
+    if isinstance(step, Replace):
+        assert tensors is not None, "a step that puts weights in place comes with them"
+        return replace_weights(bundle, tensors)
+    changed: dict[int, nn.Module] = {}  # new layers, by the lowest layer that they were made of
+    config_of: dict[int, int] = {}  # where that is not the layer whose entry in the config holds for them
+    match step:
+        case Concatenate(window=(first, _)):
+            changed[first], config_of[first] = concatenate(bundle, step)
+        case Average(window=(first, _)):
+            changed[first] = average(bundle, step)
+        case Mask():
+            changed = silence(bundle, step)
+    lowest = [above[0] for above in step.parents(len(bundle.layers))]
+    layers = [changed.get(layer, bundle.layers[layer]) for layer in lowest]
+    return with_layers(bundle, layers, [config_of.get(layer, layer) for layer in lowest])

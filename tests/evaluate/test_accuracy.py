@@ -174,7 +174,7 @@ def test_lm_evals_tasks_and_groups_keep_their_figures(monkeypatch: pytest.Monkey
     monkeypatch.setattr(loading, "_from_harness", lambda name: manager.load([name]))
     monkeypatch.setattr(loading, "harness_names", lambda: dict.fromkeys(manager.all_tasks))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(sys.modules["come.evaluate.tasks.hub"], "hub_error", lambda: None)
+    monkeypatch.setattr(sys.modules["come.evaluate.tasks.harness"], "hub_error", lambda: None)
 
     found = measure_accuracy(tiny_bundle(), ["summed", "both"])
     assert list(found) == ["summed", "one", "two", "written"]

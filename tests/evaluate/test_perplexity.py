@@ -33,7 +33,7 @@ def test_the_standard_error_is_over_sequences() -> None:
 def test_the_head_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, tokens = tiny_bundle(), tiny_tokens(4, 20)
     whole = come.perplexity(bundle, tokens)
-    monkeypatch.setattr(sys.modules["come.measurement.loss"], "HEAD_TOKENS", 7)
+    monkeypatch.setattr(sys.modules["come.measurement.suffix"], "HEAD_TOKENS", 7)
     assert come.perplexity(bundle, tokens) == pytest.approx(whole, rel=1e-6)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from come.evaluate.tasks.bundled import FOLDER, SHA256, TITLES, bundled_questions
+from come.evaluate.tasks.questions import FOLDER, SHA256, TITLES, bundled_questions
 
 CHOICES = {"physical_sense": 2, "what_happens_next": 4, "school_science": 4, "facts_cloze": 4}
 LONGEST = {2: (0.40, 0.60), 4: (0.15, 0.35)}  # how often the right choice may be the longest

@@ -10,8 +10,8 @@ import pytest
 
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE, check_tasks, load_tasks
-from come.evaluate.tasks import hub as hub_module
-from come.evaluate.tasks.mmlu_dev import mmlu_dev_questions
+from come.evaluate.tasks import harness as hub_module
+from come.evaluate.tasks.harness import mmlu_dev_questions
 from come.evaluate.tasks.questions import read_questions
 
 GOOD = {"question": "Ice is", "choices": ["cold.", "hot.", "loud."], "answer": 0}

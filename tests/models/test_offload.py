@@ -15,8 +15,8 @@ from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.models.depth import share
 from come.models.offload import bring_in, is_offloaded
-from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask
+from come.transforms.rebuild import apply_step
 from tests.tiny import tiny_folder, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)

@@ -13,9 +13,8 @@ from come.errors import ComeError
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Average, Mask, Remove, Replace
-from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask
-from come.transforms.rebuild import base_of, replay, with_plan
+from come.transforms.rebuild import apply_step, base_of, replay, with_plan
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 

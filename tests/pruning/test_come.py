@@ -14,9 +14,8 @@ from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
 from come.pruning.allocate import decide, ratio_from_influence
 from come.pruning.windows import choose
-from come.transforms.apply_step import apply_step
 from come.transforms.compatible import mixable_windows
-from come.transforms.rebuild import replay
+from come.transforms.rebuild import apply_step, replay
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)

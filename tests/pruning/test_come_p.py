@@ -17,8 +17,8 @@ from come.plan.steps import Concatenate, Remove
 from come.pruning.allocate import decide
 from come.pruning.merging import Choice
 from come.pruning.methods.come_p import MOST_CANDIDATES, ComePOptions, Scorer, coarse_to_fine, grid
-from come.transforms.apply_step import apply_step
 from come.transforms.compatible import mixable_windows
+from come.transforms.rebuild import apply_step
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)

@@ -14,7 +14,7 @@ from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.plan.steps import Mask
 from come.pruning.methods.finercut import SubLayer, distance, without_waste
-from come.transforms.apply_step import apply_step
+from come.transforms.rebuild import apply_step
 from tests.tiny import tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)

@@ -15,7 +15,7 @@ from come.plan.steps import Mask, Replace
 from come.pruning.gradients import mask_gradients
 from come.pruning.mask_tuning import solve
 from come.pruning.methods.fisher import rearranged, search
-from come.transforms.apply_step import apply_step
+from come.transforms.rebuild import apply_step
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)

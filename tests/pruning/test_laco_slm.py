@@ -14,7 +14,7 @@ from come.pruning.collapse import SERIES, CollapseOptions, Similarity, Windows, 
 from come.pruning.methods.laco import laco_windows
 from come.pruning.methods.slm import slm_windows
 from come.pruning.windows import Window
-from come.transforms.apply_step import apply_step
+from come.transforms.rebuild import apply_step
 from tests.tiny import tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)

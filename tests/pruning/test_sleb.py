@@ -15,7 +15,7 @@ from come.models import Bundle
 from come.plan.steps import Remove
 from come.pruning.methods import sleb
 from come.pruning.methods.sleb import losses_without
-from come.transforms.apply_step import apply_step
+from come.transforms.rebuild import apply_step
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)

@@ -13,8 +13,7 @@ from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Remove
 from come.pruning.result import Result
-from come.transforms.apply_step import apply_step
-from come.transforms.rebuild import replay, with_plan
+from come.transforms.rebuild import apply_step, replay, with_plan
 from tests.tiny import tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(24, 16)

@@ -10,7 +10,7 @@ import torch
 from come.errors import ComeError
 from come.events import Event
 from come.models import Bundle
-from come.plan.spans import Span, spans_of
+from come.plan.plan import Span, spans_of
 from come.recovery.recover import recover
 from come.recovery.registry import parse, ways
 from tests.recovery.pruned import TOKENS, merged, same_weights, without

@@ -18,10 +18,9 @@ from come.measurement.layer_runner import LayerRunner
 from come.measurement.statistics import empty_statistics
 from come.models.bundle import weights_hash
 from come.recovery.recover import recover
-from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask
 from come.transforms.normal_equations import StateBatches
-from come.transforms.rebuild import with_plan
+from come.transforms.rebuild import apply_step, with_plan
 from come.transforms.refit import RefitRules, refit_layer, refit_merge
 from come.transforms.ridge import best_strength, empty_sums, solve
 from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights, without

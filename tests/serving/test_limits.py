@@ -14,8 +14,7 @@ from come.request import RunConfig
 from come.runs import create, prepare
 from come.runs.sweep import as_sweep
 from come.serving import limits
-from come.serving.demo import is_demo, without_paths
-from come.serving.limits import DEMO, Limits
+from come.serving.limits import DEMO, Limits, is_demo, without_paths
 
 
 @pytest.fixture

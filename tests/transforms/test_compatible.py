@@ -16,7 +16,6 @@ from come.errors import ComeError
 from come.measurement.layer_runner import LayerRunner
 from come.models import describe
 from come.plan.steps import Concatenate
-from come.transforms.apply_step import apply_step
 from come.transforms.compatible import (
     check_mixable,
     check_reach,
@@ -27,6 +26,7 @@ from come.transforms.compatible import (
     runs,
 )
 from come.transforms.concatenate import concatenate
+from come.transforms.rebuild import apply_step
 from tests.tiny import CASES, tiny_bundle, tiny_folder, tiny_tokens
 
 TOKENS = tiny_tokens(4, 24)

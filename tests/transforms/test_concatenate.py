@@ -14,8 +14,8 @@ from come.models.bundle import weights_hash
 from come.models.depth import with_layers
 from come.models.family import path_of
 from come.plan.steps import Concatenate
-from come.transforms.apply_step import apply_step
 from come.transforms.concatenate import concatenate
+from come.transforms.rebuild import apply_step
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 

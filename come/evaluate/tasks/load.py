@@ -10,11 +10,8 @@ from typing import Any
 
 from come.errors import ComeError
 from come.evaluate.quiet import quiet, seeded
-from come.evaluate.tasks.bundled import TITLES, bundled_questions
-from come.evaluate.tasks.hub import needing_the_hub
-from come.evaluate.tasks.mmlu_dev import TITLE, mmlu_dev_questions
-from come.evaluate.tasks.names import harness_names
-from come.evaluate.tasks.questions import Question, read_questions
+from come.evaluate.tasks.harness import TITLE, harness_names, mmlu_dev_questions, needing_the_hub
+from come.evaluate.tasks.questions import TITLES, Question, bundled_questions, read_questions
 
 GROUPS: dict[str, tuple[str, ...]] = {"bundled": tuple(TITLES)}
 OFFLINE: dict[str, str] = {**TITLES, "mmlu_dev": TITLE}

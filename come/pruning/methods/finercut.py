@@ -31,9 +31,8 @@ from come.pruning.options import FewTokensOptions
 from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
-from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask, silence
-from come.transforms.rebuild import with_plan
+from come.transforms.rebuild import apply_step, with_plan
 
 
 class FinerCutOptions(FewTokensOptions):

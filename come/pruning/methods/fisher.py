@@ -33,9 +33,8 @@ from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
 from come.training.trainer import BACK
-from come.transforms.apply_step import apply_step
 from come.transforms.mask import mask, parameters_of_units
-from come.transforms.rebuild import with_plan
+from come.transforms.rebuild import apply_step, with_plan
 
 TUNING_PASSES = 6  # both models, for the attention, for the FFN, and on to the next layer
 GRADIENTS = 0.3  # about this share of the work; tuning is the rest

@@ -23,8 +23,7 @@ from come.pruning.options import CachedPassOptions
 from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
-from come.transforms.apply_step import apply_step
-from come.transforms.rebuild import with_plan
+from come.transforms.rebuild import apply_step, with_plan
 
 
 def work(known: Known, _options: CachedPassOptions, _tokens: Calibration) -> Schedule:

@@ -28,8 +28,7 @@ from come.training.layer_job import LayerJob, LayerOptions, TrainedLayer, calls_
 from come.training.losses import Loss
 from come.training.states import StateStore, advance, embed
 from come.training.trainer import BACK, TrainingStep, held_out_sequences, tokens_taken
-from come.transforms.apply_step import apply_step
-from come.transforms.rebuild import with_plan
+from come.transforms.rebuild import apply_step, with_plan
 
 
 class StreamlineOptions(PassOptions, LayerOptions):

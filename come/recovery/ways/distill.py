@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from come.measurement.layer_runner import LayerRunner
-from come.plan.spans import Span
+from come.plan.plan import Span
 from come.recovery.registry import register
 from come.recovery.way import Recovered, RecoverTask, training_work
 from come.recovery.workers import OnLayerStep, do_jobs

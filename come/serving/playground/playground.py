@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
-from come.evaluate.device import input_device
 from come.models import Bundle
+from come.models.offload import input_device
 from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.speech import End, Parting, Said, Sampling, Start, Top, Word
 

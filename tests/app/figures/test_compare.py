@@ -9,7 +9,7 @@ import pytest
 
 from app.figures import compare as figures
 from app.figures import compare_heatmap
-from app.figures.method_style import style
+from app.figures.compare_axes import style
 from come.report.measured import Value
 from come.report.metrics import LAYERS, PARAMETERS, PERPLEXITY, SPARSITY, metric, number
 from come.report.points import of_original, points
