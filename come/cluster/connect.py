@@ -70,7 +70,8 @@ def job_client(target: ClusterTarget) -> Any:
     check_reachable(target)
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it tells of every package that it uploads
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):  # they tell of every package that goes there
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return JobSubmissionClient(target.job_server)
     except Exception as error:

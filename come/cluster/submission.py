@@ -119,7 +119,7 @@ class Submission:
             self._listen(job)
         with suppress(NodeLost):  # what becomes of the job will tell
             if "folder" in self._told and not self._folders and not over:
-                self._node = NodeFiles(self._ray(), info.driver_node_id)
+                self._node = self._node or NodeFiles(self._ray(), info.driver_node_id)
                 there = {run.id: RemoteFolder(f"{self._told['folder']}/{run.id}", self._node) for run in self._given}
                 self._folders = {run.id: _sent(run, there[run.id]) for run in self._given}
             self._pass_on_requests()

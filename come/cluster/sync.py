@@ -145,21 +145,25 @@ class NodeLost(Exception):
 
 
 class NodeFiles:
-    """One node's own disk as fsspec's file system, by Ray tasks there: Ray's jobs themselves bring back no files."""
+    """One node's own disk as fsspec's file system, by an actor there: Ray's jobs themselves bring back no files."""
 
     def __init__(self, ray: Any, node_id: str) -> None:
         """Take Ray, connected, and the node."""
-        self._ray, self._node_id = ray, node_id
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        on_node = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        self._ray = ray
+        self._disk = ray.remote(_Disk).options(num_cpus=0, scheduling_strategy=on_node).remote()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return partial(self._there, _local, name)
+        return partial(self._there, "do", name)
 
     def invalidate_cache(self) -> None:
         """Nothing is cached."""
 
     def find(self, root: str, detail: bool = True) -> dict[str, Any]:
         """The files in a folder, but for what is being written."""
-        return {f"{root}/{name}": {"stamp": stamp} for name, stamp in self._there(stamps_of, Path(root)).items()}
+        return {f"{root}/{name}": {"stamp": stamp} for name, stamp in self._there("stamps", Path(root)).items()}
 
     def put_file(self, here: str, there: str) -> None:
         """Put a local file there: it appears when it is whole."""
@@ -167,23 +171,25 @@ class NodeFiles:
         self.pipe_file(growing, Path(here).read_bytes())
         self.mv(growing, there)
 
-    def _there(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        on_node = NodeAffinitySchedulingStrategy(self._node_id, soft=False)
-        task = self._ray.remote(function).options(num_cpus=0, scheduling_strategy=on_node)
+    def _there(self, method: str, *arguments: Any, **options: Any) -> Any:
         try:
-            return self._ray.get(task.remote(*arguments, **options), timeout=PATIENCE)
+            return self._ray.get(getattr(self._disk, method).remote(*arguments, **options), timeout=PATIENCE)
         except (self._ray.exceptions.RayError, ConnectionError) as error:
             if isinstance(error, OSError) and isinstance(error, self._ray.exceptions.RayTaskError):
                 raise
             raise NodeLost(str(error)) from error
 
 
-def _local(method: str, *arguments: Any, **options: Any) -> Any:
-    import fsspec
+class _Disk:
+    """What an actor does on its node's disk."""
 
-    return getattr(fsspec.filesystem("file"), method)(*arguments, **options)
+    def stamps(self, folder: Path) -> Stamps:
+        return stamps_of(folder)
+
+    def do(self, method: str, *arguments: Any, **options: Any) -> Any:
+        import fsspec
+
+        return getattr(fsspec.filesystem("file"), method)(*arguments, **options)
 
 
 def _fetch_one(there: RemoteFolder, name: str, target: Path) -> bool:

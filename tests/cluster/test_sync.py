@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from come.errors import ComeError
 
 
 class Rays:
-    """As much of Ray as does a task: here."""
+    """As much of Ray as makes an actor: here."""
 
     class exceptions:
         class RayError(Exception):
@@ -28,18 +29,23 @@ class Rays:
 
     lost = False
 
-    def remote(self, function: Callable[..., Any]) -> Rays:
-        self.function = function
+    def remote(self, kind: type) -> Rays:
+        self.kind = kind
         return self
 
     def options(self, **needs: Any) -> SimpleNamespace:
         assert needs["num_cpus"] == 0 and needs["scheduling_strategy"].node_id == "ab" * 28
-        return SimpleNamespace(remote=self.function)
+        actor = self.kind()
+        methods = {name: SimpleNamespace(remote=partial(self.call, getattr(actor, name))) for name in ("stamps", "do")}
+        return SimpleNamespace(remote=lambda: SimpleNamespace(**methods))
 
-    def get(self, result: Any, timeout: float) -> Any:
+    def call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[], Any]:
+        return lambda: method(*arguments, **options)
+
+    def get(self, result: Callable[[], Any], timeout: float) -> Any:
         if self.lost:
             raise self.exceptions.RayError("the node died")
-        return result
+        return result()
 
 
 @pytest.fixture(params=["memory", "file", "node"])
