@@ -35,7 +35,7 @@ _KNOWN = (
 def known_models() -> list[KnownModel]:
     """The models to suggest, the bundled one first. Any other folder, .gguf file or hub id works as well."""
     first, *others = _KNOWN
-    return [first if bundled_gguf() else replace(first, note="Hub, 0.3 GB."), *others]
+    return [first if bundled_gguf() else replace(first, note="Hub, 0.25 GiB."), *others]
 
 
 def known(name: str) -> KnownModel | None:

@@ -10,9 +10,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from come.errors import ComeError
+from come.options import Options
 
 if TYPE_CHECKING:
     from come.request import RunConfig
@@ -143,15 +144,16 @@ class Limits:
             if group := next((name for name in names if is_group(name)), None):
                 raise ComeError(f"{group} stands for many sets of questions.", "Choose single sets here.")
 
-    def _check_options(self, asked: Any, tokens: int, seq_len: int) -> None:
+    def _check_options(self, asked: Options, tokens: int, seq_len: int) -> None:
         """Refuse options of a method or a way that ask for more work or memory than is allowed."""
+        values = dict(asked)
         for name, (least, most) in self.options.items():
-            value = getattr(asked, name, None)
+            value = values.get(name)
             count = len(value) if isinstance(value, list | tuple) else value
             if count is not None and not least <= count <= most:
                 bound = f"at least {least:,}" if count < least else f"at most {most:,}"
                 raise ComeError(f"The option {name} cannot be {value} here.", f"Ask for {bound}.")
-        batch_size = getattr(asked, "batch_size", None) or 1
+        batch_size = values.get("batch_size") or 1
         if self.batch_tokens is not None and batch_size > 1:
             self.check("tokens in a batch", batch_size * seq_len, self.batch_tokens)
         from come.training.trainer import TrainOptions, tokens_taken
@@ -221,7 +223,7 @@ def current() -> Limits:
     return DEMO if is_demo() else Limits()
 
 
-def _asked_options(config: RunConfig) -> list[tuple[Any, int]]:
+def _asked_options(config: RunConfig) -> list[tuple[Options, int]]:
     """The options of the method and of each way, with their defaults; and how many tokens each works on.
 
     Raises:
@@ -230,7 +232,7 @@ def _asked_options(config: RunConfig) -> list[tuple[Any, int]]:
     from come.pruning.registry import method
     from come.recovery.registry import parse
 
-    found: list[tuple[Any, int]] = [(method(config.method).parse(config.options), config.n_tokens)]
+    found: list[tuple[Options, int]] = [(method(config.method).parse(config.options), config.n_tokens)]
     if config.recover:
         found += [(asked, config.recover_tokens) for _, asked in parse(config.recover, config.recover_options)]
     return found
