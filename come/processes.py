@@ -20,7 +20,7 @@ import psutil
 from come.files import disk_faults
 
 _PROC = Path("/proc")
-_BOOT_ID = _PROC / "sys" / "kernel" / "random" / "boot_id"
+_BOOT_ID = _PROC / "sys/kernel/random/boot_id"
 _STATE, _START_TICKS = 0, 19  # in /proc/PID/stat after the name: fields 3 and 22 of proc(5)
 _SECONDS_APART = 2.0  # between two readings of one start where there is no /proc
 _SECONDS_SET = 60.0  # how far the clock may have been set since a start was written down as a time

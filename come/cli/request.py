@@ -64,7 +64,7 @@ def asks_for(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
         @functools.wraps(command)
         def asked(**given: Any) -> None:
             own = {name: value for name, value in given.items() if name not in names}
-            command(_request({name: given[name] for name in names}), **own)
+            command(request_of({name: given[name] for name in names}), **own)
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
         by_name = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
@@ -109,7 +109,7 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
 
 
-def _request(given: Mapping[str, Any]) -> RunConfig:
+def request_of(given: Mapping[str, Any]) -> RunConfig:
     """The request of options as they were written.
 
     Raises:

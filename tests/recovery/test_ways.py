@@ -10,14 +10,13 @@ import pytest
 import torch
 
 import come.recovery.ways as folder
-from come.cli.request import recovery_of
+from come.cli.request import request_of
 from come.errors import ComeError
 from come.estimation import Device, estimate
 from come.models import describe
 from come.recovery import registry
 from come.recovery.recover import recover
 from come.recovery.registry import default_ways, ways
-from come.request import RunConfig
 from tests.recovery.pruned import TOKENS, merged
 from tests.tiny import tiny_folder
 
@@ -73,10 +72,10 @@ def test_a_file_is_a_way(toy: None) -> None:
 
 
 def test_the_estimate_and_the_command_line_know_it(toy: None, tmp_path: Path) -> None:
-    asked = recovery_of("halve", ["by=10"], None, 1024)
-    config = RunConfig(target_layers=4, seq_len=64, **asked)
+    asked = {"target_layers": 4, "seq_len": 64, "recover": "halve", "recover_tokens": 1024}
+    config = request_of({**asked, "recover_options": ["by=10"]})
     device = Device("a machine", {"float32": 1e9}, 1e9, 10**9)
     stages = estimate(config, describe(tiny_folder(tmp_path / "model")), device).seconds_by_stage
     assert stages["recover"] == 20, "of two layers that lost something"
     with pytest.raises(ComeError, match="cannot be 'much'"):
-        recovery_of("halve", ["by=much"], None, 1024)
+        request_of({**asked, "recover_options": ["by=much"]})

@@ -200,7 +200,9 @@ def test_an_option_that_is_a_number_or_a_switch_by_the_method_is_explained_as_wh
     at = visit("plan", target="4", method="reverse")
     assert at.number_input(key="option-keep_last").help.startswith("How many")
     at = visit("plan", target="4", method="slm")
-    assert at.toggle(key="option-keep_last").help == "Leaves the very last layer as it is."
+    assert (
+        at.toggle(key="option-keep_last").help == "Leaves the very last layer as it is, as the published program does."
+    )
 
 
 def test_a_method_that_chooses_as_it_goes_says_that_the_run_decides(visit: Visit) -> None:
