@@ -14,7 +14,7 @@ from torch import Tensor
 from come.measurement.calibrate import batches
 from come.models import Bundle
 from come.plan.steps import Concatenate
-from come.pruning.allocate import decide, ratio_from_influence
+from come.pruning.allocate import concatenation, ratio_from_influence
 from come.pruning.windows import choose
 from come.transforms.rebuild import apply_step
 
@@ -28,7 +28,7 @@ def straightforward(bundle: Bundle, tokens: Tensor, target_layers: int, batch_si
         first, last = choose(skip, 2, [count > 1 for count in stands_for], True)
         pair = slice(first, last + 1)
         ratio = ratio_from_influence(influence[pair].tolist(), 1.0, 0.0, sum(stands_for[pair]))
-        steps.append(decide((first, last), ratio, list(kv_groups[pair]), list(channels[pair])))
+        steps.append(concatenation((first, last), ratio, list(kv_groups[pair]), list(channels[pair])))
         bundle = apply_step(bundle, steps[-1])
         stands_for[pair] = [sum(stands_for[pair])]
     return steps

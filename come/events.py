@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: ``step`` of ``of`` in ``stage``, in words, with the figures that go with it."""
+    """One thing that happened: ``step`` of ``of`` in ``stage``, in words, with the numbers that go with it."""
 
     stage: str
     step: int

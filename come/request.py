@@ -61,8 +61,7 @@ class RunConfig(BaseModel):
     # How to give the pruned model back what it lost.
     recover: list[str] = _told(
         [],
-        "Give back what was lost: default (refit, then logits), or refit, distill-mp, distill-sp, logits, lora, "
-        "partial; several with commas.",
+        "Give back what was lost: default, or ways that `come methods` lists at its end; several with commas.",
     )
     recover_options: dict[str, Any] = _told({}, "key=value of the ways of recovery, or way.key=value for one of them.")
     recover_text: str | None = _told(None, "Text to learn from (else --text).")

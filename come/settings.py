@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """The folder for converted models and measured figures: ``COME_HOME``, else ``~/.cache/come``."""
+    """The folder for converted models and measured numbers: ``COME_HOME``, else ``~/.cache/come``."""
     return Path(os.environ.get("COME_HOME") or Path.home() / ".cache" / "come").expanduser()
 
 

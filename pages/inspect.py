@@ -136,7 +136,7 @@ def _two_runs(inspected: Inspected, part: Part, runs: list[Run]) -> None:
         st.caption("Finish a second run of this model to see here how many units both runs keep.")
         return
     ids = list(candidates)
-    first = next((run.id for run in candidates.values() if run.config.method.startswith("come")), ids[0])
+    first = inspected_run.first_shown(list(candidates.values())).id
     widget_state.keep_among("other", ids, first)
     names = run_labels.of_runs(candidates.values())
     st.selectbox("Compare with", ids, key="other", width=460, format_func=names.__getitem__)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import plotly.graph_objects as go
 
 from app import theme
+from come.pruning.registry import concatenates
 from come.report.chart import TICKS
 from come.report.metrics import Metric, Size
 from come.report.points import Point
@@ -50,7 +51,7 @@ def style(method: str, methods: Sequence[str] = (), variant: int = 0) -> Style:
         methods: all that there are, in order, so that a look does not depend on which of them are shown.
         variant: 0 for the method as it is; more for those run with other options, which have hollow markers.
     """
-    look = _look(method, [name for name in methods if not name.startswith("come") and name != "random"])
+    look = _look(method, [name for name in methods if not concatenates(name) and name != "random"])
     if not variant:
         return look
     dash = DASHES[(DASHES.index(look.dash) + variant) % len(DASHES)]
@@ -60,7 +61,7 @@ def style(method: str, methods: Sequence[str] = (), variant: int = 0) -> Style:
 def _look(method: str, others: list[str]) -> Style:
     if method == "come":
         return Style(theme.ACCENT, "circle", "solid", 3.0)
-    if method.startswith("come"):
+    if concatenates(method):
         return Style(theme.ACCENT, "circle-cross", "dash", 2.0)
     if method == "random":
         return Style(CHANCE, "cross", "dot")

@@ -18,6 +18,7 @@ from come.models import Facts
 from come.plan.plan import Plan
 from come.plan.provenance import Provenance, follow, units_of
 from come.plan.steps import Concatenate, Part
+from come.pruning.registry import concatenates
 from come.request import RunConfig
 from come.runs import Run
 
@@ -51,7 +52,7 @@ def runs() -> list[Run]:
 
 def first_shown(found: list[Run]) -> Run:
     """The newest run of CoMe, one's own before the shipped ones; the first of all if there is none."""
-    return next((run for run in found if run.config.method.startswith("come")), found[0])
+    return next((run for run in found if concatenates(run.config.method)), found[0])
 
 
 def inspect(run: Run) -> Inspected:

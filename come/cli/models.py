@@ -15,6 +15,7 @@ from come.options import options_in
 
 if TYPE_CHECKING:
     from come.pruning.method import Method
+    from come.recovery.way import Way
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,13 +60,14 @@ def rebuild(
 
 
 def list_methods(as_json: AsJson = False) -> None:
-    """List the methods with what they cost, and their options: default, meaning, what each takes.
+    """List the methods and the ways of recovery: what each does and costs, and its options.
 
     [bold]Example[/bold]
 
     come run --method come --target-layers 27 --option span=3
     """
     from come.pruning.registry import methods
+    from come.recovery.registry import default_ways, ways
 
     known = methods()
     if as_json:
@@ -73,13 +75,22 @@ def list_methods(as_json: AsJson = False) -> None:
         return
     for name, method in known.items():
         show(f"{name}: {method.title}" + (f" ({method.paper})" if method.paper else ""))
-        show(f"  {method.summary}")
-        show(f"  Cost: {method.cost}")
-        options = options_in(method.options).values()
-        show("  Options:" if options else "  Options: none")
-        for option in options:
-            show(f"    {option.name}={_written(option.default)} ({option.says}): {option.description}")
-        show("")
+        _show_rest(method)
+    show(f"Ways of recovery, for --recover; default: {', then '.join(default_ways())}.\n")
+    for way in ways().values():
+        show(f"{way.name}: {way.title}" + (f" ({way.paper})" if way.paper else ""))
+        _show_rest(way)
+
+
+def _show_rest(told: Method | Way) -> None:
+    """What a method or a way of recovery does and costs, and its options."""
+    show(f"  {told.summary}")
+    show(f"  Cost: {told.cost}")
+    options = options_in(told.options).values()
+    show("  Options:" if options else "  Options: none")
+    for option in options:
+        show(f"    {option.name}={_written(option.default)} ({option.says}): {option.description}")
+    show("")
 
 
 def list_models(

@@ -43,7 +43,7 @@ class Estimate:
             layers, all of them).
         fits: whether device, main memory and disk hold it.
         warnings: a sentence each, with what to do.
-        assumptions: what the figures rest on, a short sentence each.
+        assumptions: what the numbers rest on, a short sentence each.
         device: what it was made for.
     """
 

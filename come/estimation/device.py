@@ -43,7 +43,7 @@ class Device:
         hashing: bytes/s of SHA-256.
         disk: bytes/s at which weights are read and written.
         disk_free: bytes that are free on its disk; where nothing is said, the disk of the runs here is looked at.
-        measured: whether the speeds were measured, or taken from published figures.
+        measured: whether the speeds were measured, or taken from published numbers.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Device:
         rates = [*self.flops.values(), *self.attention_flops.values(), self.bandwidth, self.host_bandwidth]
         if not self.flops or min(*rates, self.hashing, self.disk) <= 0 or self.count < 1 or self.memory < 0:
             raise ComeError(
-                f"The figures of the device {self.name!r} make no sense.", "Give speeds above 0, and at least 1 device."
+                f"The numbers of the device {self.name!r} make no sense.", "Give speeds above 0, and at least 1 device."
             )
 
     def linear_speed(self, dtype: str) -> float:
@@ -93,7 +93,7 @@ class Device:
 def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "auto") -> Device:
     """Measure this machine's device: short matrix products, attention, elementwise work and hashing.
 
-    What else the machine is doing shows in the figures.
+    What else the machine is doing shows in the numbers.
 
     Args:
         dtype: "float32", "bfloat16" or "float16".

@@ -1,4 +1,4 @@
-"""Devices that are not here, from their makers' figures: what is said of them is extrapolated, never measured."""
+"""Devices that are not here, from their makers' numbers: what is said of them is extrapolated, never measured."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def published(
     if name not in PUBLISHED:
         near = difflib.get_close_matches(name, PUBLISHED, n=1, cutoff=0.3)
         raise ComeError(
-            f"There are no published figures for {name!r} here.",
+            f"There are no published numbers for {name!r} here.",
             f"Did you mean {near[0]!r}?" if near else f"Choose from {', '.join(PUBLISHED)}.",
         )
     half, single, memory, bandwidth = PUBLISHED[name]

@@ -27,7 +27,7 @@ class SweepEstimate:
         seconds: all of it.
         seconds_by_part: by method, and "shared".
         warnings: a sentence each: cells that cannot run, rooms that do not suffice.
-        assumptions: what the figures rest on.
+        assumptions: what the numbers rest on.
     """
 
     seconds: float

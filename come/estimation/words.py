@@ -1,4 +1,4 @@
-"""What an estimate says in sentences: what does not fit, and what the figures rest on."""
+"""What an estimate says in sentences: what does not fit, and what the numbers rest on."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def offloading(memory: Memory) -> str:
 def assumptions_of(
     config: RunConfig, facts: Facts, device: Device, schedule: Schedule, memory: Memory
 ) -> tuple[str, ...]:
-    """What the figures rest on, a short sentence each."""
+    """What the numbers rest on, a short sentence each."""
     found = [
         f"Speeds measured on {device.name}."
         if device.measured

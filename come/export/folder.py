@@ -34,7 +34,7 @@ def save(
         bundle: the model to save.
         folder: where to; it must not exist yet, or be empty.
         dtype: the dtype to store the weights in; the model's own by default.
-        results: figures for the card, as a run's results.json has them.
+        results: numbers for the card, as a run's results.json has them.
 
     Raises:
         ComeError: the folder holds something already, or cannot be written (no space, no permission).

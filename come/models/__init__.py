@@ -1,4 +1,4 @@
-"""Finding, loading, describing and saving models."""
+"""Finding, loading and describing models."""
 
 from come.models.bundle import Bundle
 from come.models.catalogue import KnownModel, known_models

@@ -63,7 +63,7 @@ def most_sensitive(sensitivity: Tensor, count: int) -> list[int]:
     return sorted(ranked[:count].tolist())
 
 
-def decide(
+def concatenation(
     window: Window, ratio: Sequence[float | Fraction], kv_groups: Sequence[Tensor], channels: Sequence[Tensor]
 ) -> Concatenate:
     """The step that merges a window: the units that the ratio gives each layer, the most sensitive first.

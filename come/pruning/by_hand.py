@@ -12,7 +12,7 @@ from come.measurement.measure import measure
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
-from come.pruning.merging import Choice, Decide, overall, report, shifted, take_merge
+from come.pruning.merging import Choice, MakeStep, overall, report, shifted, take_merge
 from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
 from come.pruning.result import Result, StepRecord
@@ -23,7 +23,7 @@ from come.transforms.rebuild import apply_step, with_plan
 def by_hand(
     task: Task,
     options: SelectionOptions,
-    decide: Decide,
+    make_step: MakeStep,
     ratios: Sequence[Any] | None = None,
     drop: Sequence[int] = (),
 ) -> Result:
@@ -32,8 +32,8 @@ def by_hand(
     Args:
         task: the model and the tokens.
         options: whose ``windows`` are merged; all of them are measured on the original model, in one pass.
-        decide: makes the step of a window.
-        ratios: one a window, None for those that ``decide`` finds.
+        make_step: makes the step of a window.
+        ratios: one a window, None for those that ``make_step`` finds.
         drop: original layers, in no window.
     """
     assert options.windows is not None
@@ -42,7 +42,7 @@ def by_hand(
     dropped = check_dropped(drop, windows, layers)
     given = dict(zip([tuple(window) for window in options.windows], ratios, strict=True)) if ratios else {}
     steps = len(windows) + bool(dropped)
-    bundle, plan, history = _merged(task, options, decide, windows, given, steps)
+    bundle, plan, history = _merged(task, options, make_step, windows, given, steps)
     if dropped and not any(isinstance(step, Remove) for step in plan.steps):
         began, step = time.perf_counter(), removal(dropped, windows)
         bundle, plan = apply_step(bundle, step), plan.with_step(step)
@@ -75,7 +75,7 @@ def removal(dropped: Sequence[int], windows: Sequence[Window]) -> Remove:
 def _merged(
     task: Task,
     options: SelectionOptions,
-    decide: Decide,
+    make_step: MakeStep,
     windows: Sequence[Window],
     given: dict[Any, Any],
     steps: int,
@@ -108,7 +108,7 @@ def _merged(
             stands_for=last - first + 1,
             ratio=given.get((first, last)),
         )
-        step = decide(choice)
+        step = make_step(choice)
         bundle, plan, refitted = take_merge(task, options, bundle, plan, step, borders)
         history.append(
             StepRecord(

@@ -12,7 +12,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.plan.steps import Concatenate
-from come.pruning.allocate import allocate, check_ratio, decide, most_sensitive, ratio_from_influence
+from come.pruning.allocate import allocate, check_ratio, concatenation, most_sensitive, ratio_from_influence
 from come.pruning.windows import Window, check_target, check_windows, choose, window_size
 from come.transforms.compatible import check_mixable, check_reach, mixable
 
@@ -123,7 +123,7 @@ def steps_by_hand(
         check_ratio(ratio, last - first + 1)
         kv_groups = measurement.kv_group_sensitivity[first : last + 1]
         channels = measurement.mlp_sensitivity[first : last + 1]
-        steps.append(decide((first - gone, last - gone), ratio, list(kv_groups), list(channels)))
+        steps.append(concatenation((first - gone, last - gone), ratio, list(kv_groups), list(channels)))
         gone += last - first
     return steps
 

@@ -49,7 +49,7 @@ class Choice:
     borders: HiddenStateCache | None = None
 
 
-Decide = Callable[[Choice], Concatenate]
+MakeStep = Callable[[Choice], Concatenate]
 """Makes the step of a window that was chosen."""
 
 

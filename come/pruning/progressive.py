@@ -17,7 +17,7 @@ from come.measurement.statistics import Statistics, empty_statistics, sensitivit
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate
-from come.pruning.merging import Choice, Decide, overall, report, shifted, take_merge
+from come.pruning.merging import Choice, MakeStep, overall, report, shifted, take_merge
 from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
 from come.pruning.result import Result, StepRecord
@@ -26,7 +26,7 @@ from come.transforms.compatible import mixable_windows
 from come.transforms.rebuild import with_plan
 
 
-def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: int | None = None) -> Result:
+def progressive(task: Task, options: SelectionOptions, make_step: MakeStep, passes: int | None = None) -> Result:
     """Merge windows of layers until ``task.target_layers`` are left.
 
     Layers below a merge are not run again: what enters them is kept (within the budget), and what they showed
@@ -35,7 +35,7 @@ def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: i
     Args:
         task: the model, the tokens, the target.
         options: how windows are chosen.
-        decide: makes the step of a window that was chosen.
+        make_step: makes the step of a window that was chosen.
         passes: over how many measuring passes the merges are spread; None for a pass before every merge.
     """
     check_rules(options.span, len(task.original.layers), options.sbi_tokens, options.last_state)
@@ -67,7 +67,7 @@ def progressive(task: Task, options: SelectionOptions, decide: Decide, passes: i
         influence = tuple(statistics.block_influence().tolist())
         start = choices[0].window[0]
         for choice in choices:
-            step = decide(
+            step = make_step(
                 replace(choice, bundle=bundle, window=shifted(choice.window, len(bundle.layers) - statistics.layers))
             )
             bundle, plan, refitted = take_merge(task, options, bundle, plan, step, borders)

@@ -59,6 +59,12 @@ def register(
     return add
 
 
+def concatenates(name: str) -> bool:
+    """Whether the method of that name concatenates layers, as CoMe does; of an unknown one, no."""
+    known = methods().get(name)
+    return known is not None and known.kind == "merge"
+
+
 def methods() -> dict[str, Method]:
     """Every method, by name, CoMe first."""
     for module in pkgutil.iter_modules(import_module(FOLDER).__path__):

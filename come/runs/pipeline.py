@@ -164,7 +164,7 @@ def _compress(job: Job, bundle: Bundle, calibration: Tensor) -> Result:
 
 
 def _recover(job: Job, original: Bundle, pruned: Result) -> Result:
-    """The pruned model with what its size allows given back; its figures without that are noted first."""
+    """The pruned model with what its size allows given back; its numbers without that are noted first."""
     config, results, folder = job.config, job.results, job.run.path / "checkpoint"
     results.note(unrecovered=size_of(pruned.bundle))
     evaluate_predictions(config, original, pruned.bundle, results, job.shared, job.on_progress, "unrecovered")

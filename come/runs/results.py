@@ -34,12 +34,12 @@ class Results:
         }
         self.seconds: dict[str, float] = self.values.setdefault("seconds", {})
 
-    def has(self, which: str, figure: str) -> bool:
+    def has(self, which: str, metric: str) -> bool:
         """Whether a metric of the original or pruned model is known already."""
-        return figure in self.values.get(which, {})
+        return metric in self.values.get(which, {})
 
     def note(self, **values: Any) -> None:
-        """Take in figures beside those that are known (perplexities beside sizes), and write the file."""
+        """Take in metrics beside those that are known (perplexities beside sizes), and write the file."""
         for name, value in values.items():
             known = self.values.get(name)
             if isinstance(known, dict) and isinstance(value, dict):
@@ -62,7 +62,7 @@ class Results:
 
 
 def text_facts(config: RunConfig, use: Use) -> dict[str, Any]:
-    """What is told of a text beside the figures taken on it: a file's name, but not where on the machine it lies."""
+    """What is told of a text beside the metrics taken on it: a file's name, but not where on the machine it lies."""
     text, n_tokens, split, seed = config.text_of(use)
     return {
         "text": Path(text).name if Path(text).is_absolute() else text,

@@ -140,7 +140,7 @@ def _file(run: Run, what: str) -> Path:
 
 
 def drop_model(run: Run) -> int:
-    """Remove a finished run's model and whatever was packed for download; its plan and its figures stay.
+    """Remove a finished run's model and whatever was packed for download; its plan and its numbers stay.
 
     Returns:
         How many bytes that frees.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,10 +40,3 @@ LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine": cosine,
     "plain-mse": plain_mse,
 }
-
-
-def mean_over(loss: Callable[[Tensor, Tensor], Tensor], pairs: list[tuple[Tensor, Tensor]]) -> float:
-    """The mean of a loss over batches of different size, by tokens."""
-    tokens = [made.shape[:-1].numel() for made, _ in pairs]
-    values = torch.stack([loss(made, wanted) for made, wanted in pairs]).double().cpu()
-    return float((values * torch.tensor(tokens, dtype=torch.float64)).sum() / sum(tokens))

@@ -12,7 +12,7 @@ from come.errors import ComeError
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
-from come.pruning.allocate import decide, ratio_from_influence
+from come.pruning.allocate import concatenation, ratio_from_influence
 from come.pruning.windows import choose
 from come.transforms.compatible import mixable_windows
 from come.transforms.rebuild import apply_step, replay
@@ -32,7 +32,9 @@ def straightforward(family: str, target: int, no_repeat: bool) -> list[Concatena
         window = choose(distances, 2, [count > 1 for count in stands_for], no_repeat)
         pair = slice(window[0], window[1] + 1)
         ratio = ratio_from_influence(seen.block_influence[pair].tolist(), 1.0, 0.0, sum(stands_for[pair]))
-        steps.append(decide(window, ratio, list(seen.kv_group_sensitivity[pair]), list(seen.mlp_sensitivity[pair])))
+        steps.append(
+            concatenation(window, ratio, list(seen.kv_group_sensitivity[pair]), list(seen.mlp_sensitivity[pair]))
+        )
         bundle = apply_step(bundle, steps[-1])
         stands_for[pair] = [sum(stands_for[pair])]
     return steps

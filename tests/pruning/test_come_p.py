@@ -14,7 +14,7 @@ import come
 from come.errors import ComeError
 from come.models.bundle import weights_hash
 from come.plan.steps import Concatenate, Remove
-from come.pruning.allocate import decide
+from come.pruning.allocate import concatenation
 from come.pruning.merging import Choice
 from come.pruning.methods.come_p import MOST_CANDIDATES, ComePOptions, Scorer, coarse_to_fine, grid
 from come.transforms.compatible import mixable_windows
@@ -34,7 +34,7 @@ def straightforward(family: str, granularity: int) -> tuple[Concatenate, float]:
     scored = []
     for at in range(granularity + 1):
         ratio = (at / granularity, (granularity - at) / granularity)
-        step = decide(
+        step = concatenation(
             (first, first + 1), ratio, list(seen.kv_group_sensitivity[pair]), list(seen.mlp_sensitivity[pair])
         )
         scored.append((math.log(come.perplexity(apply_step(bundle, step), TOKENS)), at, step))

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from come.errors import ComeError
 from come.plan.steps import Concatenate
-from come.pruning.allocate import check_ratio, decide, ratio_from_influence
+from come.pruning.allocate import check_ratio, concatenation, ratio_from_influence
 from come.pruning.by_hand import by_hand
 from come.pruning.forecast import Forecast, Known, merging
 from come.pruning.merging import Choice
@@ -124,7 +124,7 @@ def come(task: Task, options: ComeOptions) -> Result:
         ratio = choice.ratio
         if ratio is None:
             ratio = ratio_from_influence(choice.influence, options.exponent, options.floor, choice.stands_for)
-        return decide(choice.window, ratio, choice.kv_groups, choice.channels)
+        return concatenation(choice.window, ratio, choice.kv_groups, choice.channels)
 
     if options.windows is not None:
         return by_hand(task, options, step, options.ratios, options.drop or ())

@@ -15,7 +15,7 @@ from come.events import emit
 from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import losses_from
 from come.plan.steps import Concatenate
-from come.pruning.allocate import allocate, decide, pair_ratio
+from come.pruning.allocate import allocate, concatenation, pair_ratio
 from come.pruning.by_hand import by_hand
 from come.pruning.forecast import Forecast, Known, merging
 from come.pruning.merging import Choice
@@ -141,7 +141,7 @@ class Scorer:
     def candidate(self, steps: int) -> Concatenate:
         """The merge that gives the first layer of the pair ``steps`` grid steps of the whole."""
         ratio, choice = pair_ratio(steps, self.options.granularity), self.choice
-        return decide(choice.window, ratio, choice.kv_groups, choice.channels)
+        return concatenation(choice.window, ratio, choice.kv_groups, choice.channels)
 
     def plateaus(self) -> list[range]:
         """The stretches of grid steps that share out the KV groups alike."""

@@ -1,3 +1,5 @@
+"""Where a run executes: the spellings of a cluster, and what each asks of it."""
+
 from __future__ import annotations
 
 import pytest
