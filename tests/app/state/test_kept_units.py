@@ -8,7 +8,7 @@ from come.models import Facts, describe
 from come.plan.plan import Base, Plan
 from come.plan.steps import Concatenate, Remove
 from come.pruning import kept_units
-from tests.app.conftest import Lab, finished_lab, lab  # noqa: F401 - its finished runs
+from tests.app.conftest import Lab
 
 
 @pytest.fixture
