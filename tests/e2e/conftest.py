@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_START = 90
 SCREENSHOTS = ROOT / "build" / "screenshots"
-LOOKS = (("light", 1280), ("dark", 400))  # the theme, and pixels wide
+# The theme, and pixels wide. A whole visit takes a minute or two: the second look is for `make test-slow`.
+LOOKS = (("light", 1280), pytest.param(("dark", 400), marks=pytest.mark.slow))
 in_every_look = pytest.mark.parametrize("page", LOOKS, indirect=True, ids=lambda look: f"{look[0]}-{look[1]}")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_ARGUMENTS = [

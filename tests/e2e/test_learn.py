@@ -18,7 +18,7 @@ SECOND = 1000
 FIGURES = ("stack", "activations", "angle", "joined", "averaging", "loop", "refit", "quiz")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (2560, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), pytest.param(2560, "light", marks=pytest.mark.slow)])
 def test_eight_steps_fit_the_screen(server: Callable[..., Server], browser: Browser, width: int, scheme: str) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
