@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 NAMED = re.compile(r"(?<![\w./-])(?>(?:come|app|pages|tests|docs|scripts|benchmarks)/[\w./-]*\w/?)(?![*<])")
 LINKED = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+DOTTED = re.compile(r"`(come(?:\.\w+)+)`")
 EXAMPLES = {"come/pruning/methods/quiet.py"}  # what a reader is told to write
 
 
@@ -20,3 +22,9 @@ def test_what_is_named_is_there(document: Path) -> None:
     linked = {str((document.parent / link).resolve().relative_to(ROOT)) for link in LINKED.findall(text)}
     missing = [name for name in {*NAMED.findall(text), *linked} - EXAMPLES if not (ROOT / name).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_is_named_as_code_is_there(document: Path) -> None:
+    for name in DOTTED.findall(document.read_text("utf-8")):
+        pkgutil.resolve_name(name)
