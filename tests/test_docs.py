@@ -24,7 +24,11 @@ def test_what_is_named_is_there(document: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document",
+    [each for each in DOCUMENTS if each.name != "CHANGELOG.md"],  # which tells of what went, too
+    ids=lambda path: path.name,
+)
 def test_what_is_named_as_code_is_there(document: Path) -> None:
     for name in DOTTED.findall(document.read_text("utf-8")):
         pkgutil.resolve_name(name)
