@@ -115,7 +115,7 @@ def click_figure(page: Page, key: str, x: float, y: float) -> None:
 
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where .gguf files are converted to: by the first test that needs one, for all tests of this session."""
+    """Where .gguf files are converted to: by the first test that needs one, for all that run with it."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "converted"
     folder.mkdir(exist_ok=True)
