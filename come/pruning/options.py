@@ -32,12 +32,12 @@ class MethodOptions(Options):
         return None
 
     def target(self, model: Any, layers: int) -> int:
-        """How many of ``layers`` layers are left, where ``instead_of_target`` names an option.
+        """How many of ``layers`` layers are left, where ``instead_of_target`` names an option; all, with none.
 
         Raises:
             ComeError: the options do not fit the model.
         """
-        raise NotImplementedError
+        return layers
 
     def check(self, model: Any, layers: int, target: int) -> None:
         """Refuse a target that does not go with the options.
