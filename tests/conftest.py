@@ -10,3 +10,8 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Visits with a browser come first: they take longest, and a worker left with one at the end works alone."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)

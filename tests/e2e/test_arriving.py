@@ -30,7 +30,7 @@ const look = () => {
 requestAnimationFrame(look);""".replace("FRAME", "h1, .come-strip, [data-testid=stAppSkeleton]")
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 400])
 def test_the_body_is_shown_as_one(server: Callable[..., Server], page: Page, width: int) -> None:
     page.set_default_timeout(60 * SECOND)
     page.set_viewport_size({"width": width, "height": 900})
@@ -42,6 +42,7 @@ def test_the_body_is_shown_as_one(server: Callable[..., Server], page: Page, wid
         assert page.evaluate("window.seen") == [], name
 
 
+@pytest.mark.slow
 def test_a_page_that_is_chosen_for_the_first_time_is_shown_as_one_too(
     server: Callable[..., Server], page: Page
 ) -> None:

@@ -39,7 +39,7 @@ def test_a_click_opens_a_layer_and_a_click_follows_a_channel(server: Callable[..
     expect(field).not_to_have_value("")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (2560, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), pytest.param(2560, "light", marks=pytest.mark.slow)])
 def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Browser, width: int, scheme: str) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()

@@ -27,6 +27,7 @@ look();
 """
 
 
+@pytest.mark.slow
 @in_every_look
 def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page) -> None:
     page.set_default_timeout(180 * SECOND)  # the bundled model is unpacked, if that was not done before
@@ -63,7 +64,10 @@ def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page)
     page.get_by_text("1 vote: ").wait_for()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1000, "light"), (2560, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(400, "dark"), *(pytest.param(width, "light", marks=pytest.mark.slow) for width in (1000, 2560))],
+)
 def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Browser, width: int, scheme: str) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()

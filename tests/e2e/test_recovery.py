@@ -21,6 +21,7 @@ pytestmark = pytest.mark.browser
 SECOND = 1000
 
 
+@pytest.mark.slow
 def test_a_recovery_is_watched_and_stopped_early(server: Callable[..., Server], page: Page, tmp_path: Path) -> None:
     text = tmp_path / "lines.txt"
     text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(600)))

@@ -32,6 +32,7 @@ def test_a_visit_lands_on_home(server: Callable[..., Server], page: Page) -> Non
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
+@pytest.mark.slow
 @in_every_look
 def test_a_model_is_taken_home(server: Callable[..., Server], page: Page, tmp_path: Path) -> None:
     serving = server()

@@ -29,6 +29,7 @@ def other(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
+@pytest.mark.slow
 def test_two_models_do_not_mix(server: Callable[..., Server], page: Page, other: Page, tmp_path: Path) -> None:
     text = tmp_path / "lines.txt"
     text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(600)))

@@ -135,6 +135,7 @@ def visit(
     assert names_in_legend(page, "perplexity") == {"CoMe", "ShortGPT", "Random", "original"}
 
 
+@pytest.mark.slow
 def test_every_page_opened_first_and_in_any_order(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
     page.set_default_timeout(60 * SECOND)
     asked: list[str] = []
