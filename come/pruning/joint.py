@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from come.measurement.layer_runner import LayerRunner
-from come.models import Bundle
+from come.models import Bundle, Facts
 from come.models.depth import share
 from come.models.family import unit_rows
 from come.plan.steps import Concatenate
@@ -56,86 +56,143 @@ class JointRules:
     """How units are chosen and maps are solved for.
 
     Attributes:
-        strengths: of the ridge, as a share of the mean diagonal: one candidate each.
-        selection: the one that units are eliminated with.
-        attention: the one that the attention's map is solved with.
+        strengths: of the ridge that the FFN's map is solved with, as shares of the mean diagonal: a candidate each.
+        base: the one that units are eliminated with and the attention's map is solved with.
     """
 
-    strengths: tuple[float, ...] = (0.1, 0.5)
-    selection: float = 0.1
-    attention: float = 0.1
+    strengths: tuple[float, ...] = (0.3, 1.0)
+    base: float = 0.3
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def joint_candidates(
     bundle: Bundle,
     runner: LayerRunner,
     window: tuple[int, int],
     states: WindowStates,
     rules: JointRules,
-    whole: int | None = None,
+    choices: Sequence[int | None] = (None,),
 ) -> list[Candidate]:
-    """The layers that a window could become, one a ridge strength.
+    """The layers that a window could become.
 
     Args:
         bundle: the model, and ``runner``: it.
         window: (first, last).
         states: what enters the window.
         rules: how.
-        whole: a layer of the window that is kept whole while the others go; None to choose units of all.
+        choices: None to choose units of all layers, or a layer of the window that is kept whole while the others go.
+
+    Returns:
+        for each choice, one a ridge strength.
     """
+    attention, leaving = _attention_fit(bundle, runner, window, states)
+    found: list[Candidate] = []
+    for whole in choices:
+        found += _choice(bundle, runner, window, states, rules, whole, attention, leaving)
+    return found
+
+
+def fit_products(facts: Facts, size: int, n_tokens: int, strengths: int) -> float:
+    """Floating-point operations in float32 of fitting a window of ``size`` layers, and all but one of them removed."""
+    hidden, total = facts.hidden_size, 0.0
+    for inputs, kept in ((facts.num_attention_heads * facts.head_dim, 1), (facts.intermediate_size, strengths)):
+        units = size * inputs
+        sums = n_tokens * (units * (1.125 * units + 2 * hidden) + inputs * (1.125 * inputs + 2 * hidden))
+        eliminated = units**3 + 2 * units**2 * (hidden + inputs * (size - 1))
+        solved = 2 * kept * (inputs**3 / 3 + 2 * inputs**2 * hidden)
+        total += sums + eliminated + solved
+    return total
+
+
+def _attention_fit(
+    bundle: Bundle, runner: LayerRunner, window: tuple[int, int], states: WindowStates
+) -> tuple[_Fit, list[Tensor]]:
+    """The fit of what a window's attentions give together; and what leaves the window, batch by batch."""
     first, last = window
-    layers, shape, family = range(first, last + 1), bundle.shape, bundle.family
-    all_groups, all_channels = list(range(shape.kv_heads)), list(range(shape.channels))
-
-    def only(layer: int, every: list[int]) -> list[list[int]]:
-        return [every if each == layer else [] for each in layers]
-
-    attention = _Fit(bundle, [bundle.layers[layer] for layer in layers], family.attention_output, shape.kv_heads)
+    path, layers = bundle.family.attention_output, range(first, last + 1)
+    fit = _Fit(bundle, [bundle.layers[layer] for layer in layers], path, bundle.shape.kv_heads)
     leaving: list[Tensor] = []
     for tokens, entering in states():
         runner.enter(tokens)
         inputs, given, state = [], torch.zeros(()), entering
         for layer in layers:
-            seen, projected, after = watched(runner, layer, family.attention_output, state)
+            seen, projected, after = watched(runner, layer, path, state)
             given = given + projected
-            inputs.append(seen if layer == first else watched(runner, layer, family.attention_output, entering)[0])
+            inputs.append(seen if layer == first else _seen_first(runner, layer, path, entering))
             state = after.view(entering.shape).to(entering.dtype)
         leaving.append(state)
-        attention.add(inputs, given, token_weights(state.flatten(0, -2).float(), "norm"))
-    groups = attention.choose(rules.selection) if whole is None else only(whole, all_groups)
+        fit.add(inputs, given, token_weights(state.flatten(0, -2).float(), "norm"))
+    return fit, leaving
+
+
+def _choice(
+    bundle: Bundle,
+    runner: LayerRunner,
+    window: tuple[int, int],
+    states: WindowStates,
+    rules: JointRules,
+    whole: int | None,
+    attention: _Fit,
+    leaving: Sequence[Tensor],
+) -> list[Candidate]:
+    """The candidates of one choice, given the fit of the attention."""
+    layers, shape, family = range(window[0], window[1] + 1), bundle.shape, bundle.family
+    all_groups, all_channels = list(range(shape.kv_heads)), list(range(shape.channels))
+
+    def only(layer: int, every: list[int]) -> list[list[int]]:
+        return [every if each == layer else [] for each in layers]
+
+    groups = attention.choose(rules.base) if whole is None else only(whole, all_groups)
     ratio = [len(each) / shape.kv_heads for each in groups]
+    moved = attention.solve(groups, ratio, rules.base)
 
     def step(channels: list[list[int]]) -> Concatenate:
         return Concatenate(window=window, ratio=ratio, kv_groups=groups, channels=channels, fold=True)
 
-    moved = attention.solve(groups, ratio, rules.attention)
-    parts = {layer: _with(*concatenate(bundle, step(only(layer, all_channels))), moved) for layer in layers}
-    seen_of = list(layers) if whole is None else [whole]
-    ffn = _Fit(bundle, [bundle.layers[layer] for layer in seen_of], family.ffn_output, shape.channels)
-    for number, (tokens, entering) in enumerate(states()):
+    sources = list(layers) if whole is None else [whole]
+    parts = [_with(*concatenate(bundle, step(only(layer, all_channels))), moved) for layer in sources]
+    ffn = _Fit(bundle, [bundle.layers[layer] for layer in sources], family.ffn_output, shape.channels)
+    for (tokens, entering), left in zip(states(), leaving, strict=True):
         runner.enter(tokens)
-        inputs = []
-        target, lacking = leaving[number].flatten(0, -2).float(), torch.zeros(())
-        for layer in seen_of:
-            module, origin = parts[layer]
-            seen, projected, after = watched(runner, origin, family.ffn_output, entering, module)
-            inputs.append(seen)
-            if layer == seen_of[0]:
-                residual, _ = at_projection(module, family, family.ffn_output, target - after, projected)
-                lacking = projected + residual
-        ffn.add(inputs, lacking, token_weights(target, "norm"))
-    if whole is None:
-        chosen = step(ffn.choose(rules.selection))
-        kept = chosen.channels
-    else:
-        chosen, kept = step(only(whole, all_channels)), [all_channels]
+        target = left.flatten(0, -2).float()
+        module, origin = parts[0]
+        seen, projected, after = watched(runner, origin, family.ffn_output, entering, module)
+        residual, _ = at_projection(module, family, family.ffn_output, target - after, projected)
+        others = [_seen_first(runner, origin, family.ffn_output, entering, module) for module, origin in parts[1:]]
+        ffn.add([seen, *others], projected + residual, token_weights(target, "norm"))
+    kept = ffn.choose(rules.base) if whole is None else [all_channels]
+    chosen = step(kept if whole is None else only(whole, all_channels))
     module, origin = concatenate(bundle, chosen)
-    candidates = []
-    for strength in rules.strengths:
-        tensors = moved | ffn.solve(kept, ratio if whole is None else [1.0], strength)
-        candidates.append(Candidate(chosen, tensors, strength, *_with(module, origin, tensors)))
-    return candidates
+    shares = ratio if whole is None else [1.0]
+    solved = [moved | ffn.solve(kept, shares, strength) for strength in rules.strengths]
+    return [
+        Candidate(chosen, tensors, strength, *_with(module, origin, tensors))
+        for strength, tensors in zip(rules.strengths, solved, strict=True)
+    ]
+
+
+def _seen_first(
+    runner: LayerRunner, layer: int, path: str, entering: Tensor, module: nn.Module | None = None
+) -> Tensor:
+    """What enters the map at ``path``, float32 (tokens, channels); nothing of the layer is run after that."""
+
+    class Seen(Exception):
+        pass
+
+    seen: list[Tensor] = []
+
+    def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0].reshape(-1, args[0].shape[-1]).float())
+        raise Seen
+
+    handle = (module or runner.layers[layer]).get_submodule(path).register_forward_pre_hook(hook)
+    try:
+        runner.run(layer, entering, module)
+    except Seen:
+        pass
+    finally:
+        handle.remove()
+    return seen[0]
 
 
 def _with(module: nn.Module, origin: int, tensors: dict[str, Tensor]) -> tuple[nn.Module, int]:
@@ -180,7 +237,7 @@ class _Fit:
         if self.biases:
             rows = torch.cat([rows, torch.tensor([len(self.own)])])
         system, wanted = self._system(rows, ratio, strength)
-        solution = torch.linalg.solve(system.triu() + system.triu(1).T, wanted)
+        solution = torch.cholesky_solve(wanted, torch.linalg.cholesky(system))
         module = self.layers[0].get_submodule(self.path)
         weight = solution[: len(rows) - bool(self.biases)]
         new = {f"{self.path}.weight": weight if self.family.transposed else weight.T}

@@ -14,7 +14,7 @@ from come.measurement.calibrate import batches
 from come.measurement.divergence import compare, reference
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
-from come.measurement.suffix import sequence_losses, states_at
+from come.measurement.suffix import each_border, sequence_losses, states_at
 from come.models import Bundle
 
 Measure = Literal["kl", "loss"]
@@ -80,6 +80,24 @@ class Scorer:
         self.heads += 1
         mean = float(torch.cat(scores).mean())
         return mean if math.isfinite(mean) else math.inf
+
+    @torch.inference_mode()
+    def block_influence(self, model: LayerRunner) -> Tensor:
+        """The block influence of each layer on the tokens, (layers,), hidden states as they are; what is run is kept.
+
+        Raises:
+            ComeError: hidden states are not finite.
+        """
+        sums = torch.zeros(len(model))
+        for batch in batches(self.tokens, self.batch_size):
+            below: Tensor | None = None
+            for border, states in each_border(model, batch, self._borders):
+                if below is not None:
+                    sums[border - 1] += float(
+                        (1 - torch.cosine_similarity(below.float(), states.float(), dim=-1)).sum()
+                    )
+                below = states
+        return sums / self.tokens.numel()
 
     def _entering(self, model: LayerRunner, batch: int, tokens: Tensor, start: int) -> Tensor:
         if self._borders.get(batch, start) is None:

@@ -33,7 +33,7 @@ def eliminate(system: Tensor, wanted: Tensor, units: Tensor, keep: int) -> list[
         gone = _cheapest(inverse, solution, units[left], count)
         inputs = units[left[gone]].flatten()
         rows = inverse[:, inputs]
-        lost = torch.linalg.solve(rows[inputs], torch.cat([rows.T, solution[inputs]], 1))
+        lost = _solve(rows[inputs], torch.cat([rows.T, solution[inputs]], 1))
         inverse.addmm_(rows, lost[:, : len(inverse)], alpha=-1)
         solution.addmm_(rows, lost[:, len(inverse) :], alpha=-1)
         stays = torch.ones(len(left), dtype=torch.bool, device=left.device)
@@ -46,7 +46,14 @@ def costs(inverse: Tensor, solution: Tensor, units: Tensor) -> Tensor:
     """What leaving out each unit alone costs, (units,)."""
     own = inverse[units[:, :, None], units[:, None, :]]
     weights = solution[units]
-    return (weights * torch.linalg.solve(own, weights)).sum((1, 2))
+    return (weights * _solve(own, weights)).sum((1, 2))
+
+
+def _solve(system: Tensor, wanted: Tensor) -> Tensor:
+    """The solution of symmetric positive definite systems, (..., n, n) and (..., n, outputs)."""
+    if system.shape[-1] == 1:
+        return wanted / system
+    return torch.cholesky_solve(wanted, torch.linalg.cholesky(system))
 
 
 def _cheapest(inverse: Tensor, solution: Tensor, units: Tensor, count: int) -> Tensor:

@@ -105,7 +105,8 @@ def watched(
     seen: list[Tensor] = []
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.extend(each.reshape(-1, each.shape[-1]).float() for each in (args[0], output))
+        # copied: Falcon adds its attention's output to its FFN's in place
+        seen.extend(each.reshape(-1, each.shape[-1]).to(torch.float32, copy=True) for each in (args[0], output))
 
     handle = (module or runner.layers[layer]).get_submodule(path).register_forward_hook(hook)
     try:
