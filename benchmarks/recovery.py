@@ -21,8 +21,9 @@ import typer
 import come
 from benchmarks.timing import MODEL, TEXT, forward, in_turn, machine
 from come.evaluate import Accuracy, measure_accuracy
-from come.evaluate.divergence import Reference, measure_divergence, perplexity_of_reference, reference
+from come.evaluate.divergence import measure_divergence, perplexity_of_reference
 from come.evaluate.retention import mean_retention, retained_by_task
+from come.measurement.divergence import Reference, reference
 from come.models import Bundle
 
 BUDGET = 60.0  # times a pass of the float32 trunk over CALIBRATION tokens: what a recovery may take

@@ -3,16 +3,15 @@
 from come.evaluate.accuracy import Accuracy, accuracy, measure_accuracy
 from come.evaluate.divergence import (
     Divergence,
-    Reference,
     kl_divergence,
     measure_divergence,
     perplexity_of_reference,
-    reference,
 )
 from come.evaluate.perplexity import Perplexity, measure_perplexity, perplexity
 from come.evaluate.retention import mean_retention, retained, retained_by_task, retention
 from come.evaluate.speed import Speed, compare_speed, speed
 from come.evaluate.tasks import check_tasks
+from come.measurement.divergence import Reference, reference
 
 __all__ = [
     "Accuracy",

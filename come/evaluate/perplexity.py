@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from come.events import OnProgress, emit
-from come.measurement.calibrate import Batch, batches
+from come.events import OnProgress
+from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
-from come.measurement.suffix import sequence_losses
+from come.measurement.suffix import run_through, sequence_losses
 from come.models import Bundle
 
 
@@ -78,15 +78,6 @@ def measure_perplexity(
         for batch in todo
     ]
     return from_losses(torch.cat(losses), tokens, bundle.tokenizer)
-
-
-def run_through(runner: LayerRunner, batch: Batch, of: int, on_progress: OnProgress, message: str) -> Tensor:
-    """The hidden states of a batch, one of ``of``, after the final norm, (sequences, tokens, hidden_size)."""
-    hidden_states = runner.enter(batch.tokens)
-    for layer in range(len(runner)):
-        hidden_states = runner.run(layer, hidden_states)
-        emit(on_progress, "evaluate", batch.index * len(runner) + layer + 1, of * len(runner), message)
-    return runner.norm(hidden_states)
 
 
 def from_losses(losses: Tensor, tokens: Tensor, tokenizer: Any) -> Perplexity:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from come.events import OnProgress, emit
 from come.measurement.calibrate import Batch, batches
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
@@ -99,6 +100,15 @@ def each_border(
         if layer + 1 == len(runner):
             check_finite(hidden_states, runner)
         yield layer + 1, hidden_states
+
+
+def run_through(runner: LayerRunner, batch: Batch, of: int, on_progress: OnProgress, message: str) -> Tensor:
+    """The hidden states of a batch, one of ``of``, after the final norm, (sequences, tokens, hidden_size)."""
+    hidden_states = runner.enter(batch.tokens)
+    for layer in range(len(runner)):
+        hidden_states = runner.run(layer, hidden_states)
+        emit(on_progress, "evaluate", batch.index * len(runner) + layer + 1, of * len(runner), message)
+    return runner.norm(hidden_states)
 
 
 HEAD_TOKENS = 1024  # logits are the memory peak: this many tokens' at a time

@@ -19,14 +19,16 @@ FAMILIES: dict[str, Family] = {
         Family(
             "gemma2",
             "Gemma 2",
-            norms=("input_layernorm", "pre_feedforward_layernorm"),
+            ffn_norms=("pre_feedforward_layernorm",),
+            norm_offset=1.0,
             attention_post_norm="post_attention_layernorm",
             ffn_post_norm="post_feedforward_layernorm",
         ),
         Family(
             "gemma3_text",
             "Gemma 3 (text)",
-            norms=("input_layernorm", "pre_feedforward_layernorm"),
+            ffn_norms=("pre_feedforward_layernorm",),
+            norm_offset=1.0,
             attention_post_norm="post_attention_layernorm",
             ffn_post_norm="post_feedforward_layernorm",
             head_norms=("self_attn.q_norm", "self_attn.k_norm"),
@@ -42,7 +44,8 @@ FAMILIES: dict[str, Family] = {
         Family(
             "olmo2",
             "OLMo 2",
-            norms=(),
+            attention_norms=(),
+            ffn_norms=(),
             attention_post_norm="post_attention_layernorm",
             ffn_post_norm="post_feedforward_layernorm",
             norms_by_head=("self_attn.q_norm", "self_attn.k_norm"),
@@ -57,7 +60,7 @@ FAMILIES: dict[str, Family] = {
         Family(
             "cohere",
             "Cohere Command R",
-            norms=("input_layernorm",),  # attention and FFN both read it: they lie side by side
+            ffn_norms=("input_layernorm",),  # attention and FFN both read it: they lie side by side
             norms_by_head=("self_attn.q_norm", "self_attn.k_norm"),
         ),
         Family(
@@ -83,7 +86,8 @@ FAMILIES: dict[str, Family] = {
             attention_output="attn.c_proj",
             ffn_inputs=("mlp.c_fc",),
             ffn_output="mlp.c_proj",
-            norms=("ln_1", "ln_2"),
+            attention_norms=("ln_1",),
+            ffn_norms=("ln_2",),
             transposed=True,
         ),
         Family(
@@ -99,7 +103,8 @@ FAMILIES: dict[str, Family] = {
             attention_output="self_attention.dense",
             ffn_inputs=("mlp.dense_h_to_4h",),
             ffn_output="mlp.dense_4h_to_h",
-            norms=("input_layernorm", "post_attention_layernorm", "ln_attn", "ln_mlp"),
+            attention_norms=("ln_attn", "input_layernorm"),
+            ffn_norms=("ln_mlp", "post_attention_layernorm", "input_layernorm"),
             tuple_output=True,
         ),
         Family(
@@ -112,7 +117,8 @@ FAMILIES: dict[str, Family] = {
             attention_output="self_attn.out_proj",
             ffn_inputs=("fc1",),
             ffn_output="fc2",
-            norms=("self_attn_layer_norm", "final_layer_norm"),
+            attention_norms=("self_attn_layer_norm",),
+            ffn_norms=("final_layer_norm",),
         ),
     )
 }

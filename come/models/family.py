@@ -91,8 +91,9 @@ class Family:
         attention_output: the map whose columns go by query head.
         ffn_inputs: maps whose rows go by FFN channel.
         ffn_output: the map whose columns go by FFN channel.
-        norms: over the hidden states that enter a sub-layer. Like the next two they are owned by no unit and averaged
-            over a window; a norm's own bias goes with it.
+        attention_norms, ffn_norms: over the hidden states that enter a sub-layer; the first that a layer has feeds it.
+            Like the next two they are owned by no unit: averaged over a window, a norm's own bias with it, or folded.
+        norm_offset: what those norms add to their weight to scale by it, 1 in Gemma.
         attention_post_norm, ffn_post_norm: RMS norms over what leaves a sub-layer, before it is added to the hidden
             states.
         residual_multiplier: the layer's attribute that what leaves a sub-layer is multiplied by before it is added.
@@ -113,7 +114,9 @@ class Family:
     attention_output: str = "self_attn.o_proj"
     ffn_inputs: tuple[str | Fused, ...] = ("mlp.gate_proj", "mlp.up_proj")
     ffn_output: str = "mlp.down_proj"
-    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    attention_norms: tuple[str, ...] = ("input_layernorm",)
+    ffn_norms: tuple[str, ...] = ("post_attention_layernorm",)
+    norm_offset: float = 0.0
     attention_post_norm: str | None = None
     ffn_post_norm: str | None = None
     residual_multiplier: str | None = None
@@ -136,7 +139,8 @@ class Family:
     def averaged_norms(self) -> tuple[str, ...]:
         """Where the norms over hidden states and over what is added to them are."""
         after = (self.attention_post_norm, self.ffn_post_norm)
-        return (*self.norms, *(path for path in after if path is not None))
+        before = dict.fromkeys((*self.attention_norms, *self.ffn_norms))  # one may feed both
+        return (*before, *(path for path in after if path is not None))
 
     @property
     def norm_paths(self) -> tuple[str, ...]:

@@ -53,13 +53,15 @@ class Concatenate(_OfAWindow):
     """Replace a window of layers by one layer that keeps the given KV groups and FFN channels of each.
 
     ``window`` is (first, last), inclusive, in the numbering that holds when the step is taken; ``ratio``,
-    ``kv_groups`` and ``channels`` have one entry a layer of the window, the indices ascending.
+    ``kv_groups`` and ``channels`` have one entry a layer of the window, the indices ascending. With ``fold`` each
+    layer's norms in front of its sub-layers are folded into its own units; else they are averaged.
     """
 
     kind: Literal["concatenate"] = "concatenate"
     ratio: list[float]
     kv_groups: list[list[int]]
     channels: list[list[int]]
+    fold: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Concatenate:
@@ -84,7 +86,7 @@ class Concatenate(_OfAWindow):
         channels = " + ".join(str(len(kept)) for kept in self.channels)
         return (
             f"Concatenate layers {first} to {last} (numbering of this step), ratio {shares}: "
-            f"{groups} KV groups, {channels} FFN channels."
+            f"{groups} KV groups, {channels} FFN channels{', norms folded' if self.fold else ''}."
         )
 
 

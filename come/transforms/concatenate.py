@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from come.errors import ComeError
 from come.models import Bundle, Fused
 from come.models.depth import attention_kind, share
-from come.models.family import path_of, unit_rows
+from come.models.family import Family, path_of, unit_rows
 from come.models.offload import bring_in, weight_of
 from come.plan.steps import Concatenate
 from come.transforms.compatible import mixable
@@ -44,17 +44,25 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
         tensors = [weight_of(module, name) for module in modules if module is not None]
         return [tensor for tensor in tensors if tensor is not None]
 
+    def both(path: str) -> dict[str, list[Tensor]]:
+        return {name: parts(path, name) for name in ("weight", "bias")}
+
     def put(path: str, name: str, value: Tensor) -> None:
         old = getattr(new.get_submodule(path), name)
         value = value.to(old.dtype)
         assert value.shape == old.shape, f"{path}.{name}: {tuple(value.shape)} for {tuple(old.shape)}"
         setattr(new.get_submodule(path), name, nn.Parameter(value, requires_grad=old.requires_grad))
 
+    folded = _folded(family, new) if step.fold else {}
+
     def put_rows(entry: str | Fused, kept: list[list[int]], units: int) -> None:
         """The kept units' rows; a weight's lie along its second dimension where it is stored transposed."""
         path = path_of(entry)
-        for name in ("weight", "bias"):
-            if tensors := parts(path, name):
+        maps = both(path)
+        if path in folded:
+            maps = _with_norm(maps, both(folded[path]), family)
+        for name, tensors in maps.items():
+            if tensors:
                 dim = 1 if family.transposed and tensors[0].ndim == 2 else 0
                 tables = unit_rows(entry, tensors[0].shape[dim], units, shape.heads // shape.kv_heads)
                 put(path, name, _gather(tensors, kept, tables, dim))
@@ -73,8 +81,10 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
         put_rows(entry, step.channels, shape.channels)
     put_columns(family.ffn_output, step.channels, shape.channels)
     for path in family.averaged_norms:
-        for name in ("weight", "bias"):
-            if tensors := parts(path, name):
+        for name, tensors in both(path).items():
+            if tensors and path in folded.values():
+                put(path, name, torch.full_like(tensors[0], 1 - family.norm_offset if name == "weight" else 0))
+            elif tensors:
                 put(path, name, torch.stack([tensor.float().to(tensors[0].device) for tensor in tensors]).mean(0))
     for path in family.head_norms:
         put(path, "weight", _weighted(parts(path, "weight"), step.ratio))
@@ -86,6 +96,47 @@ def _module(layer: nn.Module, path: str) -> nn.Module | None:
         return layer.get_submodule(path)
     except AttributeError:
         return None
+
+
+def unfolded_norms(bundle: Bundle, layer: int) -> list[str]:
+    """The norms in front of a layer's sub-layers that cannot be folded into the maps that they feed."""
+    module, family = bundle.layers[layer], bundle.family
+    return sorted(set(_norms(family, module)) - set(_folded(family, module).values()))
+
+
+def _norms(family: Family, layer: nn.Module) -> dict[str, list[str]]:
+    """The norms in front of a layer's sub-layers, by path, each with the maps that it feeds."""
+    fed: dict[str, list[str]] = {}
+    for norms, entries in ((family.attention_norms, family.attention_inputs), (family.ffn_norms, family.ffn_inputs)):
+        norm = next((path for path in norms if _module(layer, path) is not None), None)
+        if norm is not None:
+            fed.setdefault(norm, []).extend(map(path_of, entries))
+    return fed
+
+
+def _folded(family: Family, layer: nn.Module) -> dict[str, str]:
+    """By map, the norm that goes into it: one without a bias, or with all maps that it feeds having one."""
+
+    def biased(path: str) -> bool:
+        return getattr(layer.get_submodule(path), "bias", None) is not None
+
+    fed = _norms(family, layer)
+    return {path: norm for norm, maps in fed.items() if not biased(norm) or all(map(biased, maps)) for path in maps}
+
+
+def _with_norm(
+    maps: dict[str, list[Tensor]], norms: dict[str, list[Tensor]], family: Family
+) -> dict[str, list[Tensor]]:
+    """A map's weights and biases, one a layer, that do on plain normed states what they did after each layer's norm."""
+    weights, biases = [], []
+    for at, weight in enumerate(maps["weight"]):
+        gains = (norms["weight"][at].float() + family.norm_offset).to(weight.device)
+        matrix = weight.float()
+        weights.append(matrix * (gains[:, None] if family.transposed else gains))
+        if maps["bias"] and norms["bias"]:
+            shift = norms["bias"][at].float().to(weight.device)
+            biases.append(maps["bias"][at].float() + (shift @ matrix if family.transposed else matrix @ shift))
+    return {"weight": weights, "bias": biases or maps["bias"]}
 
 
 def _gather(tensors: Sequence[Tensor], kept: Sequence[Sequence[int]], tables: Sequence[Tensor], dim: int) -> Tensor:

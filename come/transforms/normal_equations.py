@@ -72,10 +72,10 @@ def accumulate_normal_equations(
     fit, held_out = (empty_sums(channels, matrix.shape[0], device) for _ in range(2))
     equations = NormalEquations(fit, held_out)
     for entering, targets, fitted in states():
-        inputs, projected, output = _watched(runner, layer, path, entering)
+        inputs, projected, output = watched(runner, layer, path, entering)
         target = targets.to(output.device).flatten(0, -2).float()
         plain = token_weights(target, kind)
-        residual, scale = _at_projection(module, runner.family, path, target - output, projected)
+        residual, scale = at_projection(module, runner.family, path, target - output, projected)
         if masked:
             inputs = inputs.masked_fill(silenced, 0)
         if channels > inputs.shape[1]:
@@ -91,22 +91,32 @@ def accumulate_normal_equations(
     return equations
 
 
-def _watched(runner: LayerRunner, layer: int, path: str, entering: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What enters a projection, what leaves it, and what leaves the layer, each float32 (tokens, channels)."""
+def watched(
+    runner: LayerRunner, layer: int, path: str, entering: Tensor, module: nn.Module | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What enters a projection, what leaves it, and what leaves the layer, each float32 (tokens, channels).
+
+    Args:
+        runner: the model; it has entered tokens of this shape.
+        layer: whose projection, and ``module``: the module that is run in its place, if one is.
+        path: the projection.
+        entering: hidden states, (sequences, tokens, hidden_size).
+    """
     seen: list[Tensor] = []
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.extend(each.reshape(-1, each.shape[-1]).float() for each in (args[0], output))
+        # copied: Falcon adds its attention's output to its FFN's in place
+        seen.extend(each.reshape(-1, each.shape[-1]).to(torch.float32, copy=True) for each in (args[0], output))
 
-    handle = runner.layers[layer].get_submodule(path).register_forward_hook(hook)
+    handle = (module or runner.layers[layer]).get_submodule(path).register_forward_hook(hook)
     try:
-        leaving = runner.run(layer, entering)
+        leaving = runner.run(layer, entering, module)
     finally:
         handle.remove()
     return seen[0], seen[1], leaving.flatten(0, -2).float()
 
 
-def _at_projection(
+def at_projection(
     layer: nn.Module, family: Family, path: str, residual: Tensor, projected: Tensor
 ) -> tuple[Tensor, Tensor | float]:
     """The layer's residual taken back to a projection's own output, and the squared scale between the two.

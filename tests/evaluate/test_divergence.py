@@ -10,7 +10,7 @@ import torch
 import come
 from come.errors import ComeError
 from come.evaluate import measure_divergence, measure_perplexity, perplexity_of_reference, reference
-from come.evaluate.divergence import compare
+from come.measurement.divergence import compare
 from come.models.bundle import weights_hash
 from come.training.layer_job import threads
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
@@ -48,7 +48,7 @@ def test_one_walk_gives_the_perplexities_too() -> None:
 def test_the_head_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     original, pruned = tiny_bundle(), tiny_bundle(layers=4, seed=1)
     whole = come.kl_divergence(pruned, original, TOKENS)
-    monkeypatch.setattr(sys.modules["come.evaluate.divergence"], "HEAD_POSITIONS", 7)
+    monkeypatch.setattr(sys.modules["come.measurement.divergence"], "HEAD_POSITIONS", 7)
     assert come.kl_divergence(pruned, original, TOKENS) == pytest.approx(whole, rel=1e-6)
 
 

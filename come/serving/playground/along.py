@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
-from come.evaluate.divergence import HEAD_POSITIONS
+from come.measurement.divergence import HEAD_POSITIONS
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.serving.cancellation import Cancel, never, stop_if

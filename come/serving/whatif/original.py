@@ -12,9 +12,9 @@ import psutil
 import torch
 from torch import Tensor
 
-from come.evaluate.divergence import Reference
 from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
+from come.measurement.divergence import Reference
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border

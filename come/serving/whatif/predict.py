@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from come.evaluate.divergence import compare
+from come.measurement.divergence import compare
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import states_at
 from come.models import Bundle

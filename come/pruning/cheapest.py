@@ -1,0 +1,163 @@
+"""The cheapest next change of a model: a window merged, or a layer removed with or without a refit, by its score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from come.measurement.calibrate import batches
+from come.measurement.hidden_state_cache import HiddenStateCache
+from come.measurement.layer_runner import LayerRunner, check_finite
+from come.measurement.suffix import states_at
+from come.models import Bundle
+from come.plan.plan import Plan
+from come.plan.steps import Remove
+from come.pruning.common import lowest
+from come.pruning.joint import Candidate, JointRules, WindowStates, joint_candidates
+from come.pruning.scoring import Scorer
+from come.pruning.windows import Window
+from come.transforms.compatible import mixable, note_for_step
+from come.transforms.rebuild import apply_step
+from come.transforms.replace import replace_weights
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a model, and its score.
+
+    Attributes:
+        score: of the model after it.
+        window: (first, last), the layers it concerns; of a removal, that layer twice.
+        candidate: what the window becomes; None for a removal.
+    """
+
+    score: float
+    window: Window
+    candidate: Candidate | None = None
+
+    @property
+    def goes(self) -> int:
+        """How many layers fewer there are after it."""
+        return max(1, self.window[1] - self.window[0])
+
+    @property
+    def ratio(self) -> tuple[float, ...]:
+        """The share of each layer of a merge in its FFN channels; empty for a removal."""
+        if self.candidate is None:
+            return ()
+        counts = [len(channels) for channels in self.candidate.step.channels]
+        return tuple(count / sum(counts) for count in counts)
+
+    def describe(self) -> str:
+        """The change and its score in words."""
+        first, last = self.window
+        if self.candidate is None:
+            return f"removed layer {first}, score {self.score:.4f}"
+        shares = " : ".join(f"{share:.2f}" for share in self.ratio)
+        return f"merged layers {first} to {last}, ratio {shares}, score {self.score:.4f}"
+
+    def take(self, bundle: Bundle, plan: Plan) -> tuple[Bundle, Plan]:
+        """The model and the plan after the change."""
+        if self.candidate is None:
+            removal = Remove(layers=[self.window[0]])
+            return apply_step(bundle, removal), plan.with_step(removal)
+        step = self.candidate.step
+        prefix = f"{bundle.family.layers}.{step.window[0]}"
+        tensors = {f"{prefix}.{name}": value for name, value in self.candidate.tensors.items()}
+        changed = replace_weights(apply_step(bundle, step), tensors)
+        plan = plan.with_step(step).with_tensors(tensors, "joint merge")
+        note = note_for_step(bundle, step)
+        return changed, plan.with_note(note) if note else plan
+
+
+def cheapest_change(
+    bundle: Bundle,
+    scorer: Scorer,
+    tokens: Tensor,
+    borders: HiddenStateCache,
+    rules: JointRules,
+    *,
+    largest: int = 2,
+    layers_tried: int = 12,
+    windows_tried: int = 4,
+    batch_size: int | None = None,
+    tell: Callable[[int, int, str], None] | None = None,
+) -> Change:
+    """The change of least score for each layer that it takes away.
+
+    Layers of low block influence are removed in turn; windows with the cheapest removals are merged, and beside each
+    merge all but its dearest layer is removed with a refit.
+
+    Args:
+        bundle: the model.
+        scorer: scores changes of it.
+        tokens: int64 (sequences, tokens), on which windows are fitted.
+        borders: hidden states of ``bundle`` on these; what is run is kept there.
+        rules: how windows are fitted.
+        largest: how many layers a window has at most.
+        layers_tried, windows_tried: how many layers and windows are looked at.
+        batch_size: sequences at a time.
+        tell: told (done, of, message).
+
+    Raises:
+        ComeError: the model overflows as it is, or after every change.
+    """
+    runner = LayerRunner(bundle)
+    layers = len(runner)
+    now = scorer.changed(runner, layers, [])
+    low = sorted(lowest(scorer.block_influence(runner), layers_tried))
+    work = len(low) + windows_tried
+    costs = torch.full((layers,), torch.inf)
+    changes: list[Change] = []
+    for done, layer in enumerate(low):
+        changes.append(Change(scorer.changed(runner, layer, range(layer + 1, layers)), (layer, layer)))
+        costs[layer] = changes[-1].score - now
+        if tell is not None:
+            tell(done + 1, work, f"Without layer {layer} of {layers}")
+    for done, (first, last) in enumerate(_likely_windows(bundle, costs, largest)[:windows_tried]):
+        whole = first + int(costs[first : last + 1].argmax())
+        states = _entering(runner, tokens, first, borders, batch_size)
+        for each in joint_candidates(bundle, runner, (first, last), states, rules, (None, whole)):
+            above = [each.origin, *range(last + 1, layers)]
+            score = scorer.changed(runner, first, above, {each.origin: each.module})
+            changes.append(Change(score, (first, last), each))
+        if tell is not None:
+            tell(len(low) + done + 1, work, f"Merging layers {first} to {last} of {layers}")
+    best = min(changes, key=lambda change: (change.score - now) / change.goes)
+    check_finite(torch.tensor(best.score), runner)
+    return best
+
+
+def _likely_windows(bundle: Bundle, costs: Tensor, largest: int) -> list[Window]:
+    """The windows of up to ``largest`` layers that can be merged, by what removing all but their dearest layer costs.
+
+    Args:
+        bundle: the model.
+        costs: of each layer's removal, (layers,); infinite where it is not known.
+        largest: layers in a window at most.
+    """
+    found: list[tuple[float, Window]] = []
+    for size in range(2, largest + 1):
+        for first in range(len(costs) - size + 1):
+            inside = costs[first : first + size]
+            cost = float(inside.sort().values[:-1].mean())
+            if math.isfinite(cost) and mixable(bundle, first, first + size - 1) is None:
+                found.append((cost, (first, first + size - 1)))
+    return [window for _, window in sorted(found)]
+
+
+def _entering(
+    runner: LayerRunner, tokens: Tensor, layer: int, borders: HiddenStateCache, batch_size: int | None
+) -> WindowStates:
+    def states() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in batches(tokens, batch_size):
+            entering = states_at(runner, batch.index, batch.tokens, layer, borders)
+            if borders.get(batch.index, layer) is None:
+                borders.put(batch.index, layer, entering)
+            yield batch.tokens, entering
+
+    return states

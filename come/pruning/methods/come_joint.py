@@ -1,0 +1,142 @@
+"""CoMe-Joint (ours): windows by what their merge costs, units of all their layers chosen together, maps moved.
+
+Each step takes one layer away. Layers of low block influence are left out in turn and scored by the divergence from
+the original; around the cheapest of them windows are merged (``come.pruning.joint``), and beside each merge its cheaper
+layer is removed with the same refit. What scores best of merges, removals with a refit and plain removals is taken, so
+no step is worse on the scoring tokens than the removal of any layer that was looked at. All scores are taken anew after
+each step.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pydantic import Field
+from torch import Tensor
+
+from come.errors import ComeError
+from come.events import emit
+from come.measurement.hidden_state_cache import HiddenStateCache
+from come.pruning.cheapest import cheapest_change
+from come.pruning.forecast import Known
+from come.pruning.joint import JointRules, fit_products
+from come.pruning.method import Task
+from come.pruning.options import CachedPassOptions
+from come.pruning.registry import register
+from come.pruning.result import Result, StepRecord
+from come.pruning.schedule import Calibration, Schedule
+from come.pruning.scoring import Measure, Scorer
+from come.pruning.windows import window_size, window_sizes
+from come.transforms.rebuild import with_plan
+
+BEFORE_OUTPUT = 0.7  # the share of a layer that is run before its FFN's output map
+
+
+class ComeJointOptions(CachedPassOptions):
+    """How many windows are tried, and how they are merged and scored."""
+
+    span: int = Field(2, ge=2, description="How many adjacent layers one merge takes at most.")
+    windows_tried: int = Field(4, ge=1, description="How many windows are merged and scored at each step.")
+    layers_tried: int = Field(
+        12, ge=1, description="How many layers, those of lowest block influence, are left out in turn to find them."
+    )
+    strengths: tuple[float, ...] = Field(
+        (0.3, 1.0),
+        min_length=1,
+        description="How strongly output maps are held to their own weights; the best by score is taken.",
+    )
+    score: Measure = Field("kl", description="What is scored: the divergence from the original, or the loss.")
+    scoring_tokens: int = Field(
+        1024,
+        ge=2,
+        description="How many tokens only score: the last of the calibration's, a quarter of them at most.",
+    )
+
+    def split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The sequences that maps are fitted on, and those that score."""
+        held = self.held_out(*tokens.shape)
+        return tokens[:-held], tokens[-held:]
+
+    def held_out(self, sequences: int, seq_len: int) -> int:
+        """How many sequences only score."""
+        return max(1, min(self.scoring_tokens // seq_len, sequences // 4))
+
+
+def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedule:
+    """Every step: candidates on the scoring tokens, and windows run for their fits; both lie in the middle."""
+    facts, sizes = known.model, window_sizes(known.layers, known.target_layers, options.span)
+    held = options.held_out(tokens.n_tokens // tokens.seq_len, tokens.seq_len) * tokens.seq_len
+    left, candidates, run, products = known.layers, list[tuple[int, float]](), 0.0, 0.0
+    for number, size in enumerate(sizes):
+        tried = min(options.layers_tried, left) + 1 + 2 * options.windows_tried * len(options.strengths)
+        candidates.append((tried, left / 2))
+        # What enters the windows; then a window in a row, its attentions side by side, and its FFNs.
+        run += (left if number == 0 else left / 2) + options.windows_tried * (size + (size - 1) * BEFORE_OUTPUT + 2)
+        products += options.windows_tried * fit_products(facts, size, tokens.n_tokens - held, len(options.strengths))
+        left -= size - 1
+    return Schedule(
+        merges=len(sizes),
+        span=options.span,
+        candidates=candidates,
+        candidate_tokens=held,
+        unmeasured=run,
+        products=products,
+    )
+
+
+@register(
+    "come-joint",
+    title="CoMe-Joint",
+    paper="after Wang et al. 2025, arXiv 2510.15304",
+    summary="Merge the window whose merge costs least, its units chosen together by least squares, its output maps "
+    "moved; or remove a layer where that costs less.",
+    kind="merge",
+    options=ComeJointOptions,
+    needs=("forward", "logits"),
+    stepwise=True,
+    cost="For each step, a dozen layers left out in turn on the scoring tokens, and some windows fitted.",
+    work=work,
+)
+def come_joint(task: Task, options: ComeJointOptions) -> Result:
+    """Take one layer away at a time, by the change that scores best."""
+    if len(task.tokens) < 2:
+        raise ComeError(
+            "There are no tokens to score on: at least two sequences are needed.", "Give more or shorter ones."
+        )
+    fitted, scoring = options.split(task.tokens)
+    bundle, plan = task.current, task.plan
+    scorer = Scorer(task.original, scoring, options.score, options.batch_size)
+    borders = HiddenStateCache.of(bundle, fitted, options.memory_budget)
+    steps = len(bundle.layers) - task.target_layers
+    history: list[StepRecord] = []
+    while (left := len(bundle.layers)) > task.target_layers:
+        began = time.perf_counter()
+        best = cheapest_change(
+            bundle,
+            scorer,
+            fitted,
+            borders,
+            rules=JointRules(options.strengths),
+            largest=window_size(options.span, left, task.target_layers),
+            layers_tried=options.layers_tried,
+            windows_tried=options.windows_tried,
+            batch_size=options.batch_size,
+        )
+        bundle, plan = best.take(bundle, plan)
+        scorer.after_change(best.window[0])
+        borders.forget_after(best.window[0])
+        history.append(StepRecord(best.window, best.ratio, seconds=time.perf_counter() - began))
+        task.done(plan)
+        done = steps - (len(bundle.layers) - task.target_layers)
+        emit(
+            task.on_progress,
+            "compress",
+            round(1000 * done / steps),
+            1000,
+            f"Step {done} of {steps}: {best.describe()}; {len(bundle.layers)} layers",
+            window=list(best.window),
+            ratio=list(best.ratio),
+            layers=len(bundle.layers),
+            score=best.score,
+        )
+    return Result(with_plan(bundle, plan), plan, history)

@@ -1,0 +1,77 @@
+"""CoMe-Joint: plans rebuild bit for bit and go on where they stopped; no step is worse than a removal it tried."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import come
+from come.errors import ComeError
+from come.models.bundle import weights_hash
+from come.plan.plan import Plan
+from come.plan.steps import Concatenate, Remove
+from come.transforms.rebuild import apply_step, replay
+from tests.tiny import CASES, tiny_bundle, tiny_tokens
+
+QUICK = {"scoring_tokens": 64, "layers_tried": 6, "windows_tried": 2}
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_every_family_is_merged_and_rebuilt(family: str, tmp_path: Path) -> None:
+    bundle, tokens = tiny_bundle(family), tiny_tokens(8, 32)
+    result = come.compress(bundle, tokens, "come-joint", target_layers=4, **QUICK)
+    assert len(result.bundle.layers) == 4
+    result.plan.write(tmp_path / "plan.json")
+    again = replay(bundle, Plan.read(tmp_path / "plan.json"))
+    assert weights_hash(again.model) == weights_hash(result.bundle.model)
+
+
+def test_a_plan_goes_on_where_it_stopped() -> None:
+    bundle, tokens = tiny_bundle(), tiny_tokens(8, 32)
+    plans: list[Plan] = []
+    whole = come.compress(bundle, tokens, "come-joint", target_layers=3, on_step=plans.append, **QUICK)
+    assert len(plans) == 3
+    for stopped in plans[:2]:
+        resumed = come.compress(bundle, tokens, "come-joint", target_layers=3, done=stopped, **QUICK)
+        assert resumed.plan.steps == whole.plan.steps
+        assert weights_hash(resumed.bundle.model) == weights_hash(whole.bundle.model)
+
+
+@pytest.mark.parametrize("score", ["kl", "loss"])
+def test_no_step_scores_worse_than_a_removal(score: str) -> None:
+    bundle, tokens = tiny_bundle(), tiny_tokens(8, 32)
+    result = come.compress(bundle, tokens, "come-joint", target_layers=5, score=score, **QUICK)
+    scoring = tokens[-2:]
+
+    def cost(pruned: come.Bundle) -> float:
+        if score == "kl":
+            return come.kl_divergence(pruned, bundle, scoring)
+        return math.log(come.perplexity(pruned, scoring))
+
+    removals = [cost(apply_step(bundle, Remove(layers=[layer]))) for layer in range(6)]
+    assert cost(result.bundle) <= min(removals) + 1e-6
+
+
+def test_longer_windows_are_merged_where_they_are_allowed() -> None:
+    bundle, tokens = tiny_bundle(layers=8), tiny_tokens(8, 32)
+    result = come.compress(bundle, tokens, "come-joint", target_layers=4, span=4, **QUICK | {"layers_tried": 8})
+    sizes = [step.window[1] - step.window[0] + 1 for step in result.plan.steps if isinstance(step, Concatenate)]
+    assert all(2 <= size <= 4 for size in sizes)
+    assert len(result.bundle.layers) == 4
+
+
+def test_one_sequence_is_refused() -> None:
+    with pytest.raises(ComeError, match="no tokens to score on"):
+        come.compress(tiny_bundle(), tiny_tokens(1, 32), "come-joint", target_layers=4)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    bundle, tokens = tiny_bundle(), tiny_tokens(8, 32)
+    before = weights_hash(bundle.model)
+    come.compress(bundle, tokens, "come-joint", target_layers=4, **QUICK)
+    assert weights_hash(bundle.model) == before
+    assert all(parameter.grad is None for parameter in bundle.model.parameters())
+    assert torch.isfinite(bundle.model(tokens).logits).all()
