@@ -158,7 +158,9 @@ def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
     if config.kind == "analyze":
         check_rules(config.span, facts.layers, config.sbi_tokens, config.last_state)
         return config, None
-    return config, check_request(facts, config.method, config.target_layers, config.sparsity, config.options)
+    sequences = config.n_tokens // config.seq_len
+    target = check_request(facts, config.method, config.target_layers, config.sparsity, config.options, sequences)
+    return config, target
 
 
 def anchored(config: RunConfig) -> RunConfig:

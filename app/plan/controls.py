@@ -114,7 +114,7 @@ def _set_aim(facts: Facts, found: Forecast | None) -> None:
 def _settings() -> None:
     draft = session.draft()
     kind = come.methods()[draft.method].options
-    skip = ("windows", "ratios") + (("span", "no_repeat") if draft.windows is not None else ())
+    skip = ("windows", "ratios") + (("span", "no_repeat", "select") if draft.windows is not None else ())
     if not [option for option in method_options.drawn(kind) if option.name not in skip]:
         return
 

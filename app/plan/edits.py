@@ -61,7 +61,7 @@ def by_hand(
     dropped: Sequence[int] = (),
 ) -> Draft:
     """The plan with these windows and dropped layers chosen by hand, as they are given."""
-    options = {name: value for name, value in draft.options.items() if name not in ("span", "no_repeat")}
+    options = {name: value for name, value in draft.options.items() if name not in ("span", "no_repeat", "select")}
     return replace(
         draft,
         method=MERGES,

@@ -143,7 +143,8 @@ def _checked_for(config: RunConfig, facts: Facts) -> int | None:
             raise ComeError(facts.reason)
         check_rules(config.span, facts.layers, config.sbi_tokens, config.last_state)
         return None
-    return check_request(facts, config.method, config.target_layers, config.sparsity, config.options)
+    sequences = config.n_tokens // config.seq_len
+    return check_request(facts, config.method, config.target_layers, config.sparsity, config.options, sequences)
 
 
 def _check_lengths(config: RunConfig, facts: Facts) -> None:

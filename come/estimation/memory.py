@@ -33,6 +33,8 @@ class Request:
         keeps_borders: whether hidden states at layer borders are kept for a next pass.
         budget: bytes for them; None for a quarter of what is free.
         span: how many layers a window has.
+        scoring_tokens: on how many tokens the original's predictions are kept, to score others by their divergence.
+        gradients: whether gradients go back through the layers.
         logits: whether logits are ever made; ``logits_while_measuring``: while the borders are kept.
         similarity: the matrices of an analysis.
         spread: whether layers that do not fit the device may lie in main memory (``device="balanced"``).
@@ -50,6 +52,8 @@ class Request:
     keeps_borders: bool = False
     budget: int | None = None
     span: int = 2
+    scoring_tokens: int = 0
+    gradients: bool = False
     logits: bool = False
     logits_while_measuring: bool = False
     similarity: tuple[str, ...] = ()
@@ -98,22 +102,28 @@ def memory_of(facts: Facts, device: Device, request: Request) -> Memory:
     activations = _activations(facts, request, size)
     logits = HEAD_TOKENS * facts.vocab_size * (8 + (0 if size == 4 else size))
     similarity = _similarity(facts, request, size)
+    predictions = 4 * facts.vocab_size * request.scoring_tokens
+    if predictions >= device.main_memory // 8:
+        predictions = 0  # they are made again for each candidate
+    gradients = _gradients(facts, request, size)
     copy = 0
     if request.saved is not None and request.saved != request.dtype:
         copy = facts.bytes_at(request.layers, request.saved)
     sums, solving = _equations(facts, request)
     fitting = max(activations + sums, solving)
-    measuring = borders + max(activations + similarity + (logits if request.logits_while_measuring else 0), fitting)
+    working = activations + max(similarity, gradients) + (logits if request.logits_while_measuring else 0)
+    measuring = borders + predictions + max(working, fitting)
     evaluating = activations + (logits if request.logits else 0)
     parts = {"weights": weights, "merged layers": merged, "hidden states": borders, "activations": activations}
     parts |= {"refit" if request.refit else "mask tuning": solving, "logits": logits if request.logits else 0}
+    parts |= {"predictions": predictions, "gradients": gradients}
     parts |= {"similarity": similarity, "saving": copy, "libraries": PROCESS}
     parts = {name: amount for name, amount in parts.items() if amount}
     if not on_gpu:
         peak = weights + merged + max(measuring, evaluating, copy) + PROCESS
         return Memory(parts, peak, peak, 0.0, stride)
     held = int((1 - offloaded) * (weights + merged)) + CONTEXT
-    working = max(activations + (logits if request.logits else 0), fitting)
+    working = predictions + max(activations + gradients + (logits if request.logits else 0), fitting)
     # Without a device map all weights pass through main memory on their way.
     loading = int(offloaded * (weights + merged)) if request.spread else weights
     host = PROCESS + max(loading, int(offloaded * (weights + merged)) + borders + similarity, copy)
@@ -124,6 +134,15 @@ def _activations(facts: Facts, request: Request, size: int) -> int:
     """A batch inside a layer: hidden states of the last borders, the FFN's three, and float32 copies for statistics."""
     kept = size * ((request.span + 4) * facts.hidden_size + 3 * facts.intermediate_size)
     return request.batch_tokens * (kept + 4 * (facts.intermediate_size + 2 * facts.hidden_size))
+
+
+def _gradients(facts: Facts, request: Request, size: int) -> int:
+    """What enters every layer of a batch, and one layer in float32 with what its way back needs."""
+    if not request.gradients:
+        return 0
+    entering = facts.layers * facts.hidden_size * size
+    inside = 4 * (4 * facts.intermediate_size + 10 * facts.hidden_size)
+    return request.batch_tokens * (entering + inside) + (0 if size == 4 else 4 * facts.layer_parameters)
 
 
 def _masked(facts: Facts, request: Request, size: int) -> int:

@@ -37,7 +37,7 @@ def memory_request(
         gone = facts.layers - layers
         merges = len(merging.windows) if merging.windows is not None else -(-gone // (merging.span - 1))
     refits = any(work.refitted for work in recovery_work(config, facts.layers, layers))
-    needs = method.needs if method is not None else ()
+    needs = method.needs_with(options) if method is not None and options is not None else ()
     refits = any(work.refitted for work in recovery_work(config, facts.layers, layers))
     own = options.batch_size if isinstance(options, PassOptions) else None
     asked = own or config.batch_size or default_batch_size(config.seq_len)
@@ -54,12 +54,21 @@ def memory_request(
         keeps_borders=caching is not None and not by_hand and layers < facts.layers,
         budget=caching.memory_budget if caching is not None else None,
         span=merging.span if merging is not None else config.span,
+        scoring_tokens=_predicted(options, config),
+        gradients="gradients" in needs,
         logits=evaluates(config) or "logits" in needs,
         logits_while_measuring="logits" in needs,
         similarity=config.similarity if method is None else (),
         spread=_spread(config, facts, dtype, device),
         saved=config.save_dtype if method is not None and config.keep_model else None,
     )
+
+
+def _predicted(options: MethodOptions | None, config: RunConfig) -> int:
+    """On how many tokens the original's predictions are kept while windows are chosen."""
+    if not isinstance(options, SelectionOptions) or options.select != "kl":
+        return 0
+    return options.scoring_sequences(config.n_tokens // config.seq_len) * config.seq_len
 
 
 def _spread(config: RunConfig, facts: Facts, dtype: str, device: Device) -> bool:

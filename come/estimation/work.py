@@ -92,12 +92,10 @@ class Clock:
 
     def schedule(self, schedule: Schedule, n_tokens: int) -> float:
         """Seconds for all that a method runs."""
+        n_tokens -= schedule.scoring_tokens
         passes = sum(self.layers(count, n_tokens, measured=True) for count in schedule.passes)
-        looked_at = schedule.candidate_tokens or n_tokens
-        scored = sum(
-            tried * (self.layers(count, looked_at) + self.head(looked_at) + self.merge(2))
-            for tried, count in schedule.candidates
-        )
+        scored = self._candidates(schedule.candidates, schedule.candidate_tokens or n_tokens)
+        scored += self._candidates(schedule.scored, schedule.scoring_tokens)
         plain = self.layers(schedule.unmeasured, n_tokens) + schedule.heads * self.head(n_tokens)
         in_float32 = 2 * schedule.in_float32 * self.facts.layer_parameters * n_tokens
         slower = in_float32 * (1 / self.float32_speed - 1 / self.device.linear_speed(self.dtype))
@@ -108,6 +106,12 @@ class Clock:
         trained = self.layers(*schedule.trained) + schedule.seconds
         solved = schedule.products / self.float32_speed
         return passes + scored + plain + slower + seen + merged + refitted + trained + solved
+
+    def _candidates(self, candidates: Sequence[tuple[int, float]], n_tokens: int) -> float:
+        """Seconds to make and score so many changed models, with so many layers run for each, over tokens."""
+        return sum(
+            tried * (self.layers(count, n_tokens) + self.head(n_tokens) + self.merge(2)) for tried, count in candidates
+        )
 
     def decoding(self, n_tokens: int, layers: int) -> float:
         """Seconds to write tokens one at a time: all weights are read for each."""

@@ -9,6 +9,7 @@ from typing import Any
 from come.events import emit
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.measure import measure
+from come.measurement.measurement import Measurement
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
@@ -16,8 +17,11 @@ from come.pruning.merging import Choice, MakeStep, overall, report, shifted, tak
 from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
 from come.pruning.result import Result, StepRecord
+from come.pruning.unit_sensitivity import Units, by_fisher
 from come.pruning.windows import Window, check_dropped, check_windows, merged_away
 from come.transforms.rebuild import apply_step, with_plan
+
+MEASURING = 0.25  # the share of measuring, where gradients are taken after it
 
 
 def by_hand(
@@ -87,6 +91,7 @@ def _merged(
     if done == len(windows):
         return bundle, plan, history
     began = time.perf_counter()
+    by_gradients = options.sensitivity == "fisher"
     seen = measure(
         task.original,
         task.tokens,
@@ -94,17 +99,18 @@ def _merged(
         last_state=options.last_state,
         similarity=(),
         batch_size=options.batch_size,
-        on_progress=overall(task.on_progress, 0, 1),
+        on_progress=overall(task.on_progress, 0, 1, (0.0, MEASURING if by_gradients else 1.0)),
     )
     borders = HiddenStateCache.of(bundle, task.tokens, options.memory_budget) if options.refit else None
+    units = _units(task, options, seen, windows[0][0])
     for number, (first, last) in enumerate(windows[done:], start=done + 1):
-        layers = slice(first, last + 1)
+        of_layers = [units(layer) for layer in range(first, last + 1)]
         choice = Choice(
             bundle=bundle,
             window=shifted((first, last), len(bundle.layers) - len(task.original.layers)),
-            influence=seen.block_influence[layers].tolist(),
-            kv_groups=list(seen.kv_group_sensitivity[layers]),
-            channels=list(seen.mlp_sensitivity[layers]),
+            influence=seen.block_influence[first : last + 1].tolist(),
+            kv_groups=[kv_groups for kv_groups, _ in of_layers],
+            channels=[channels for _, channels in of_layers],
             stands_for=last - first + 1,
             ratio=given.get((first, last)),
         )
@@ -125,6 +131,14 @@ def _merged(
         task.done(plan)
         report(task.on_progress, number, steps, history[-1], len(bundle.layers))
     return bundle, plan, history
+
+
+def _units(task: Task, options: SelectionOptions, seen: Measurement, lowest: int) -> Units:
+    """How much the units of the original's layers from ``lowest`` on matter."""
+    if options.sensitivity == "magnitude":
+        return lambda layer: (seen.kv_group_sensitivity[layer], seen.mlp_sensitivity[layer])
+    told = overall(task.on_progress, 0, 1, (MEASURING, 1.0))
+    return by_fisher(task.original, task.tokens, lowest, batch_size=options.batch_size, on_progress=told)
 
 
 def _named(layers: Sequence[int]) -> str:

@@ -55,6 +55,7 @@ def compress(
         ComeError: the request is impossible, and nothing was run; or the model's values turn out not to be finite.
     """
     chosen, parsed, target = _parse(bundle, method, target_layers, sparsity, options)
+    parsed.check_sequences(len(tokens))
     if is_offloaded(bundle.model):
         _check_offloaded(chosen, parsed)
     empty = Plan(
@@ -68,6 +69,8 @@ def compress(
             "tokens_hash": hashlib.sha256(tokens.cpu().contiguous().numpy().tobytes()).hexdigest(),
         },
     )
+    if done is not None:  # an older plan does not know newer options: it was made by their defaults
+        done = done.model_copy(update={"options": {**canonical(chosen.defaults()), **done.options}})
     if done is not None and not done.same_request(empty):
         raise ComeError(
             "The plan to go on from was made by another request.",
@@ -84,7 +87,7 @@ def compress(
 def _check_offloaded(method: Method, options: MethodOptions) -> None:
     """Refuse what would fail after hours of work in a model that lies partly outside of memory."""
     fits = "or use a machine on which the model fits in memory"
-    if "training" in method.needs:
+    if "training" in method.needs_with(options):
         raise ComeError(
             f"{method.title} trains a layer, which a model that lies partly outside of memory does not allow.",
             f"Choose another method, {fits}.",
@@ -117,15 +120,24 @@ def check_request(
     target_layers: int | None = None,
     sparsity: float | None = None,
     options: Mapping[str, Any] | None = None,
+    sequences: int | None = None,
 ) -> int:
     """How many layers a request leaves, found out without loading or running anything.
+
+    Args:
+        facts: the model's.
+        method, target_layers, sparsity, options: as ``compress`` takes them.
+        sequences: how many calibration sequences there will be, where that is known.
 
     Raises:
         ComeError: the model's family is not supported, or ``compress`` would refuse the request.
     """
     if not facts.supported:
         raise ComeError(facts.reason)
-    return _parse(facts, method, target_layers, sparsity, dict(options or {}))[2]
+    _, parsed, target = _parse(facts, method, target_layers, sparsity, dict(options or {}))
+    if sequences is not None:
+        parsed.check_sequences(sequences)
+    return target
 
 
 def forecast(

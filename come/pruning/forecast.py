@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.draft import DraftWindow, draft
-from come.pruning.options import WindowOptions
+from come.pruning.options import SelectionOptions, WindowOptions
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,16 @@ def doubts(last_state: str, measurement: Measurement, *others: str) -> str:
     """A forecast's doubt: that the run takes another last state than the measurement did, if so, and others."""
     other = f"the run takes the {last_state} last state, this measurement the {measurement.last_state} one"
     return "; ".join([each for each in others if each] + [other] * (last_state != measurement.last_state))
+
+
+def selection_doubts(options: SelectionOptions, doubt: str) -> str:
+    """A doubt, and what the run decides by that one measuring pass does not tell."""
+    others = []
+    if options.scores:
+        others.append("the run chooses windows by what each costs, this by their skip block influence")
+    if options.sensitivity == "fisher":
+        others.append("the run keeps units by Fisher information, this by activations and weights")
+    return "; ".join([doubt] * bool(doubt) + others)
 
 
 def merging(

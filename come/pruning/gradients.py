@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
+from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
-from come.measurement.suffix import sequence_losses
+from come.measurement.suffix import sequence_losses, states_at
 from come.models import Bundle
 from come.models.depth import share
 from come.models.offload import bring_in, weight_of
@@ -47,7 +48,14 @@ def in_float32(layer: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def mask_gradients(
-    bundle: Bundle, tokens: Tensor, batch_size: int | None = None, on_progress: OnProgress = None, share: float = 1.0
+    bundle: Bundle,
+    tokens: Tensor,
+    batch_size: int | None = None,
+    on_progress: OnProgress = None,
+    share: float = 1.0,
+    *,
+    lowest: int = 0,
+    borders: HiddenStateCache | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The gradient of each sequence's mean loss, float32 on the CPU.
 
@@ -57,6 +65,8 @@ def mask_gradients(
         batch_size: sequences at a time; about 2,048 tokens by default.
         on_progress: told of each layer.
         share: how much of the whole work this is.
+        lowest: the lowest layer whose gradients are wanted; those of the layers below are left zero.
+        borders: hidden states of the model on these tokens, in these batches; what is missing is run.
 
     Returns:
         for KV groups, (sequences, layers, kv_heads), and for FFN channels, (sequences, layers, channels).
@@ -71,19 +81,21 @@ def mask_gradients(
     todo = list(batches(tokens, batch_size))
     seen = 0
     for batch in todo:
-        hidden_states, entering = runner.enter(batch.tokens), []
-        for layer in range(layers):
+        # What another pass kept was made without gradients for good: autograd takes a copy of it.
+        hidden_states = states_at(runner, batch.index, batch.tokens, lowest, borders).clone()
+        entering = []
+        for layer in range(lowest, layers):
             entering.append(hidden_states)
             hidden_states = runner.run(layer, hidden_states)
         gradient = gradient_of_the_head(runner, hidden_states, batch.tokens)
         check_finite(gradient, runner)
         here = slice(seen, seen + len(batch.tokens))
-        for layer in reversed(range(layers)):
+        for layer in reversed(range(lowest, layers)):
             gradient, kv_groups[here, layer], channels[here, layer] = _through_a_layer(
                 runner, layer, entering.pop(), gradient, shape.kv_heads, shape.channels
             )
-            done = (batch.index + 1) * layers - layer
-            emit(on_progress, "compress", round(1000 * share * done / (len(todo) * layers)), 1000, "Gradients")
+            done = batch.index + (layers - layer) / (layers - lowest)
+            emit(on_progress, "compress", round(1000 * share * done / len(todo)), 1000, "Gradients")
         for found in (kv_groups, channels):
             check_finite(found, runner)
         seen += len(batch.tokens)

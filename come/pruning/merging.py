@@ -15,6 +15,7 @@ from come.plan.steps import Concatenate
 from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
 from come.pruning.result import StepRecord
+from come.pruning.window_choice import NAMES
 from come.pruning.windows import Window
 from come.transforms.compatible import note_for_step
 from come.transforms.rebuild import apply_step
@@ -107,14 +108,23 @@ def _noted(plan: Plan, bundle: Bundle, step: Concatenate) -> Plan:
     return plan.with_note(note) if note else plan
 
 
-def overall(on_progress: OnProgress, number: int, of: int) -> Callable[[Event], None] | None:
-    """Progress of one pass as progress of all: a later pass runs about half of the layers."""
+def overall(
+    on_progress: OnProgress, number: int, of: int, part: tuple[float, float] = (0.0, 1.0)
+) -> Callable[[Event], None] | None:
+    """Progress of one step, or of a part of it, as progress of all: a later step runs about half of the layers.
+
+    Args:
+        on_progress: told of it.
+        number: of the step, from 0, and ``of``: how many there are.
+        part: from which to which share of the step.
+    """
     if on_progress is None:
         return None
     before, this, total = (number + 1) / 2 if number else 0.0, 1.0 if number == 0 else 0.5, (of + 1) / 2
 
     def report(event: Event) -> None:
-        share = (before + this * event.step / event.of) / total
+        done = part[0] + (part[1] - part[0]) * event.step / event.of
+        share = (before + this * done) / total
         emit(on_progress, "compress", round(1000 * share), 1000, event.message)
 
     return report
@@ -124,14 +134,17 @@ def report(on_progress: OnProgress, number: int, of: int, record: StepRecord, la
     """Tell of a merge that was taken, one of ``of``."""
     first, last = record.window
     shares = " : ".join(f"{share:.2f}" for share in record.ratio)
+    score = record.chosen_score
+    scored = "" if score is None else f", {NAMES[record.scored_by]} {score:.4f}"
     emit(
         on_progress,
         "compress",
         round(1000 * (number + 1) / (of + 1)),
         1000,
-        f"Step {number} of {of}: merged layers {first} to {last}, ratio {shares}; {layers} layers",
+        f"Step {number} of {of}: merged layers {first} to {last}, ratio {shares}{scored}; {layers} layers",
         window=[first, last],
         ratio=list(record.ratio),
         layers=layers,
         skip_influence=record.chosen_skip_influence,
+        **({} if score is None else {"score": score}),
     )

@@ -80,6 +80,7 @@ class Method:
         function: takes a Task and the options.
         cost: what it costs, in a sentence.
         needs: what it takes of the calibration tokens: "forward" passes, "logits", "gradients", "training"; nothing.
+            Options may add to it (``needs_with``).
         target: "layers" where it leaves ``target_layers`` layers; "parameters" where it keeps every layer and leaves
             at most the parameters that a model of so many layers has, and as nearly as its units allow.
         stepwise: a plan for fewer layers begins with the steps of one for more, where the options allow that
@@ -130,10 +131,14 @@ class Method:
         """Whether with these options a plan for fewer layers begins with the steps of one for more."""
         return self.stepwise and bool(self.parse(options).one_by_one)
 
+    def needs_with(self, options: MethodOptions) -> tuple[str, ...]:
+        """What it takes of the calibration tokens with these options."""
+        return tuple(dict.fromkeys((*self.needs, *options.needs)))
+
     def schedule(self, known: Known, options: MethodOptions, tokens: Calibration) -> Schedule:
         """What a run of it will do."""
         if not known.surplus:
             return Schedule()
         if self.work is not None:
             return self.work(known, options, tokens)
-        return Schedule([float(known.layers)] if self.needs else [])
+        return Schedule([float(known.layers)] if self.needs_with(options) else [])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from come.errors import ComeError
 from come.measurement.measure import check_rules
 from come.options import Options
 from come.pruning.windows import Window, check_windows, merged_away
@@ -30,6 +31,18 @@ class MethodOptions(Options):
     def fits(self) -> Literal["refit", "tune"] | None:
         """The option by which weights are fitted and put in place of others: of merged layers, of kept units."""
         return None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What these options take of the calibration tokens beside what the method does (``Method.needs``)."""
+        return ()
+
+    def check_sequences(self, sequences: int) -> None:
+        """Refuse so few calibration sequences that the options cannot part them.
+
+        Raises:
+            ComeError: as it says.
+        """
 
     def target(self, model: Any, layers: int) -> int:
         """How many of ``layers`` layers are left, where ``instead_of_target`` names an option; all, with none.
@@ -128,16 +141,68 @@ class WindowOptions(MethodOptions):
             check_reach(model, layers, target, self.span)
 
 
+Select = Literal["sbi", "kl", "loss", "removal-loss"]
+"""By what windows are chosen: ``come.pruning.window_choice``."""
+SCORING = 8  # of so many calibration sequences, one is scored on
+
+
 class SelectionOptions(CachedPassOptions, WindowOptions):
     """How windows are chosen and merged by concatenation, whatever decides their ratio."""
 
+    select: Select = Field(
+        "sbi",
+        description="What the next window is chosen by. sbi: the skip block influence. kl, loss: every window is "
+        "merged, without a refit, and the cheapest is taken, by divergence from the original or by loss. removal-loss: "
+        "the window that loses least when only one of its layers stays. All but sbi take longer, and judge on the "
+        "last eighth of the calibration sequences, at least one, which are then not measured.",
+    )
+    sensitivity: Literal["magnitude", "fisher"] = Field(
+        "magnitude",
+        description="Which units are kept. magnitude: those of largest activations times weights. fisher: those whose "
+        "silencing the loss answers most, by squared gradients; each measuring pass then takes about four times as "
+        "long.",
+    )
     refit: bool = Field(
         False,
         description="After each merge, adjusts the new layer's output weights by least squares on the calibration "
         "text.",
     )
 
+    @model_validator(mode="after")
+    def _select_goes_without_windows(self) -> Self:
+        if self.windows is not None and self.select != "sbi":
+            raise ComeError(
+                "Windows by hand leave nothing to select.",
+                "Set select to sbi, or have windows chosen by target_layers.",
+            )
+        return self
+
+    @property
+    def scores(self) -> bool:
+        """Whether windows are chosen by what they cost on tokens that are not measured."""
+        return self.select != "sbi"
+
     @property
     def fits(self) -> Literal["refit", "tune"] | None:
         """A refit of each merged layer."""
         return "refit" if self.refit else None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Logits for scores, and gradients for Fisher information."""
+        if self.sensitivity == "fisher":
+            return ("logits", "gradients")
+        return ("logits",) if self.scores else ()
+
+    def check_sequences(self, sequences: int) -> None:
+        """Refuse a single sequence, of which none is left to measure."""
+        if self.scores and sequences < 2:
+            raise ComeError(
+                f"To select windows by {self.select} takes two calibration sequences or more, of which the last ones "
+                "are only scored on.",
+                "Give more tokens or shorter sequences, or set select to sbi.",
+            )
+
+    def scoring_sequences(self, sequences: int) -> int:
+        """How many of so many calibration sequences, the last ones, are scored on and not measured."""
+        return max(1, sequences // SCORING) if self.scores else 0

@@ -22,6 +22,9 @@ class StepRecord:
         measured: the window in the numbering of what was measured, from which merges before it may be missing.
         refit: the error on held-out tokens before and after the refit, as shares of the target's own; None where
             there was none.
+        scores: what every window of its size would have cost, before the step; None for one that was not in question.
+            Empty where the window was not chosen by a score.
+        scored_by: "kl", "loss" or "removal-loss", where it was (``come.pruning.window_choice``).
     """
 
     window: tuple[int, int]
@@ -31,6 +34,8 @@ class StepRecord:
     seconds: float = 0.0
     refit: tuple[float, float] | None = None
     measured: tuple[int, int] | None = None
+    scores: tuple[float | None, ...] = ()
+    scored_by: str = ""
 
     @property
     def chosen_skip_influence(self) -> float | None:
@@ -38,6 +43,11 @@ class StepRecord:
         first, last = self.measured or self.window
         of_this_size = len(self.block_influence) == len(self.skip_influence) + last - first
         return self.skip_influence[first] if of_this_size and first < len(self.skip_influence) else None
+
+    @property
+    def chosen_score(self) -> float | None:
+        """The score of its own window; None where windows were not scored."""
+        return self.scores[(self.measured or self.window)[0]] if self.scores else None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isnan
+from typing import Any
 
 from come.pruning.draft import draft
 from come.pruning.forecast import Known
 from come.pruning.options import SelectionOptions
 from come.pruning.windows import merges_a_pass, window_sizes
+from come.training.trainer import BACK
+from come.transforms.compatible import mixable_windows
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Schedule:
         unmeasured: how many layers are run over all tokens and only run; the way back through one counts as more.
         in_float32: how many of these are run in float32, whatever the model's dtype.
         heads: how often the head is run over all tokens, counted likewise.
+        scored: for each choice of windows by scores, (changed models, layers run for each), and the original first.
+        scoring_tokens: over how many tokens these are run; everything else is then over so many fewer.
         trained: layers run to train one, and over how many tokens; ``seconds``: or how long it is trained.
         products: floating-point operations in float32 beside all that.
         similarity: the kinds of matrices that the passes make (``come.measure``).
@@ -56,6 +62,8 @@ class Schedule:
     unmeasured: float = 0.0
     in_float32: float = 0.0
     heads: float = 0.0
+    scored: list[tuple[int, float]] = field(default_factory=list)
+    scoring_tokens: int = 0
     trained: tuple[float, int] = (0.0, 0)
     seconds: float = 0.0
     products: float = 0.0
@@ -85,7 +93,7 @@ def merging_schedule(
     at_once = merges_a_pass(known.layers, known.target_layers, options.span, passes)
     likely = _likely_windows(known, options)
     longest, stride = max(sizes), tokens.stride
-    runs, candidates = [], []
+    runs, candidates, scored, back = [], [], list[tuple[int, float]](), list[float]()
     layers, first, done = known.layers, 0.0, 0
     while done < len(sizes):
         taken = sizes[done : done + at_once]
@@ -99,11 +107,16 @@ def merging_schedule(
             for at in expected
         ]
         first = min((at - less for at, less in zip(expected, gone, strict=True)), default=layers / (len(taken) + 1))
+        below = min(first, (stride - 1) / 2)
         if tried:
-            below = min(first, (stride - 1) / 2)
             candidates += [(tried, layers - first - 1 + below)] * len(taken)
+        if options.scores:
+            scored += [_scored(known, options, layers, size, stride) for size in dict.fromkeys(taken)]
+        # Where windows are merged to be scored, the units of all layers are asked for.
+        back.append(float(layers) if options.select in ("kl", "loss") else layers - first + below)
         layers -= sum(size - 1 for size in taken)
         done += len(taken)
+    by_kl = [(1, float(known.layers))] if options.select == "kl" else []
     return Schedule(
         runs,
         len(sizes),
@@ -112,7 +125,10 @@ def merging_schedule(
         refits=len(sizes) if options.refit else 0,
         # After the first merge of a pass, no border is at hand for what enters a window and what it gave.
         refit_layers=_refit_layers(known, options, len(sizes) - len(runs), len(sizes) / len(runs)),
+        scored=by_kl + scored,
+        scoring_tokens=tokens.seq_len * options.scoring_sequences(tokens.n_tokens // tokens.seq_len),
         analysed=likely is not None,
+        **_gradients(options, back),
     )
 
 
@@ -130,7 +146,16 @@ def _by_hand(known: Known, options: SelectionOptions, tried: int) -> Schedule:
         candidates,
         refits=len(windows) if options.refit else 0,
         refit_layers=_refit_layers(known, options, len(windows), len(windows)),
+        **_gradients(options, [float(known.layers - min(first for first, _ in windows))] if windows else []),
     )
+
+
+def _gradients(options: SelectionOptions, back: Sequence[float]) -> dict[str, Any]:
+    """What Fisher information takes, if it is asked for: up and back through so many layers for each pass."""
+    if options.sensitivity != "fisher":
+        return {}
+    # Weights get no gradient, which is half of the way back.
+    return {"unmeasured": BACK * sum(back), "in_float32": (BACK - 1) * sum(back), "heads": float(BACK * len(back))}
 
 
 def _refit_layers(known: Known, options: SelectionOptions, again: int, a_pass: float) -> float:
@@ -148,3 +173,20 @@ def _likely_windows(known: Known, options: SelectionOptions) -> list[int] | None
     return [
         window.first for window in sorted(windows, key=lambda each: (isnan(each.skip_influence), each.skip_influence))
     ]
+
+
+def _scored(known: Known, options: SelectionOptions, layers: int, size: int, stride: int) -> tuple[int, float]:
+    """To choose a window of a model with so many layers left: the changed models that are scored, and layers for each.
+
+    Windows are taken to be spread evenly over the depth, and merges to lie apart from each other: with ``no_repeat``
+    each takes as many windows out as hold it.
+    """
+    together = mixable_windows(known.model, known.layers, size)
+    possible = (layers - size + 1) * sum(together) / len(together)
+    merged = (known.layers - layers) // (options.span - 1)
+    fresh = possible - size * merged if options.no_repeat else possible
+    windows = max(1, round(fresh if fresh > 0 else possible))
+    # Layers that are taken out belong to two windows, as long as one of either stays.
+    changes = (size - 1) * windows + 1 if options.select == "removal-loss" else windows
+    # The layer that a window becomes, and those above; what enters it is run from the window before, or a kept border.
+    return changes, (layers - size) / 2 + 1 + (stride + 1) / 2

@@ -33,10 +33,17 @@ class Scorer:
         layers_run: how many layers were run over all tokens so far, and ``heads``: how often the head.
     """
 
-    def __init__(self, original: Bundle, tokens: Tensor, by: Measure = "kl", batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        original: Bundle,
+        tokens: Tensor,
+        by: Measure = "kl",
+        batch_size: int | None = None,
+        memory_budget: int | None = None,
+    ) -> None:
         self.tokens, self.by, self.batch_size = tokens, by, batch_size
         self.layers_run = self.heads = 0
-        self._borders = HiddenStateCache.of(original, tokens)
+        self._borders = HiddenStateCache.of(original, tokens, memory_budget)
         self._reference = reference(original, tokens, batch_size=batch_size) if by == "kl" else None
         vocabulary = int(original.model.get_input_embeddings().weight.shape[0])
         fits = 4 * vocabulary * tokens.numel() < psutil.virtual_memory().available / 8
@@ -50,7 +57,6 @@ class Scorer:
         """The score of a model as it is."""
         return self.changed(model, 0, range(len(model)))
 
-    @torch.inference_mode()
     def changed(
         self,
         model: LayerRunner,
@@ -66,6 +72,18 @@ class Scorer:
             layers: the layers that come from there on, by their numbers in the model as it is.
             instead: modules in the place of some of these.
         """
+        mean = float(self.by_sequence(model, start, layers, instead).mean())
+        return mean if math.isfinite(mean) else math.inf
+
+    @torch.inference_mode()
+    def by_sequence(
+        self,
+        model: LayerRunner,
+        start: int,
+        layers: Sequence[int],
+        instead: Mapping[int, nn.Module] | None = None,
+    ) -> Tensor:
+        """The same of each sequence, (sequences,), float32; not finite where it overflows."""
         scores = []
         for batch in batches(self.tokens, self.batch_size):
             states = self._entering(model, batch.index, batch.tokens, start)
@@ -78,8 +96,7 @@ class Scorer:
                 scores.append(compare(model, normed, batch.tokens, self._predicted(batch.index))[1])
         self.layers_run += len(layers)
         self.heads += 1
-        mean = float(torch.cat(scores).mean())
-        return mean if math.isfinite(mean) else math.inf
+        return torch.cat(scores)
 
     @torch.inference_mode()
     def block_influence(self, model: LayerRunner) -> Tensor:
@@ -100,14 +117,10 @@ class Scorer:
         return sums / self.tokens.numel()
 
     def _entering(self, model: LayerRunner, batch: int, tokens: Tensor, start: int) -> Tensor:
-        if self._borders.get(batch, start) is None:
-            states = states_at(model, batch, tokens, start, self._borders)
+        states = states_at(model, batch, tokens, start, self._borders)
+        if self._borders.nearest(batch, start)[0] != start:
             self._borders.put(batch, start, states)
-            return states
-        model.enter(tokens)
-        kept = self._borders.get(batch, start)
-        assert kept is not None
-        return kept
+        return states
 
     def _predicted(self, batch: int) -> list[Tensor]:
         assert self._reference is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -64,9 +64,7 @@ def choose(skip_influence: Tensor, size: int, merged: Sequence[bool], no_repeat:
 def choose_several(
     skip_influence: Mapping[int, Tensor], sizes: Sequence[int], merged: Sequence[bool], no_repeat: bool
 ) -> list[Window]:
-    """Disjoint windows, each of lowest SBI among those left when it is chosen; returned lowest layer first.
-
-    Fewer than asked for where no more fit; always at least one.
+    """``choose_lowest`` by SBI.
 
     Args:
         skip_influence: by size of window, SBI over such windows, (layers - size + 1,); infinite where a window's
@@ -74,16 +72,37 @@ def choose_several(
         sizes: how many layers each window takes, in the order of choosing.
         merged, no_repeat: as for ``choose``.
     """
+    possible = {size: values.isfinite() for size, values in skip_influence.items()}
+    return choose_lowest(lambda size, _: skip_influence[size], possible, sizes, merged, no_repeat)
+
+
+def choose_lowest(
+    cost: Callable[[int, Tensor], Tensor],
+    possible: Mapping[int, Tensor],
+    sizes: Sequence[int],
+    merged: Sequence[bool],
+    no_repeat: bool,
+) -> list[Window]:
+    """Disjoint windows, each of lowest cost among those left when it is chosen; returned lowest layer first.
+
+    Fewer than asked for where no more fit; always at least one.
+
+    Args:
+        cost: given a size and which windows of that size are in question, (layers - size + 1,), what each of these
+            costs; what it says of others does not count.
+        possible: by size of window, whether a window's layers can become one.
+        sizes: how many layers each window takes, in the order of choosing.
+        merged, no_repeat: as for ``choose``.
+    """
     taken = [False] * len(merged)
     windows: list[Window] = []
     for size in sizes:
-        values = skip_influence[size]
-        free = _untouched(taken, size) & values.isfinite()
+        free = _untouched(taken, size) & possible[size]
         if not free.any():
             break
         fresh = free & _untouched(merged, size)
         allowed = fresh if no_repeat and fresh.any() else free
-        first = int(torch.where(allowed, values, torch.inf).argmin())
+        first = int(torch.where(allowed, cost(size, allowed), torch.inf).argmin())
         taken[first : first + size] = [True] * size
         windows.append((first, first + size - 1))
     return sorted(windows)

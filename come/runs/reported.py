@@ -18,6 +18,7 @@ NOTE = "Recovery, "  # so begin the plan's notes of what a recovery did
 LIVE = {
     "perplexity": ("Perplexity so far", "perplexity"),
     "skip_influence": ("Skip block influence of each merged window", "SBI"),
+    "score": ("Score of each merged window", "KL or loss"),
     "loss": ("Loss", "loss"),
 }
 

@@ -198,6 +198,31 @@ def test_gradients_cost_the_way_back_and_tuning_six_passes_more(facts: Facts) ->
     assert unkept.unmeasured > 4 * facts.layers, "what enters a layer is run again"
 
 
+@pytest.mark.parametrize("method", ["come", "come-p"])
+def test_scores_and_fisher_information_cost_time_and_memory(facts: Facts, method: str) -> None:
+    def told(**options: Any) -> tuple[float, int, dict[str, int]]:
+        found = estimate(request(n_tokens=65536, method=method, options=options), facts, DEVICE)
+        return found.seconds_by_stage["compress"], found.memory_bytes, found.memory_by_part
+
+    plain, removal, loss, kl, fisher = (
+        told(**options)
+        for options in ({}, {"select": "removal-loss"}, {"select": "loss"}, {"select": "kl"}, {"sensitivity": "fisher"})
+    )
+    assert loss[0] < removal[0], "of removals there is one more in each step"
+    assert loss[0] < kl[0], "the original is run once for its predictions"
+    assert plain[0] < fisher[0]
+    # What is scored on is measured no more, nor searched on, which is most of the work of CoMe-P.
+    assert (plain[0] < loss[0]) == (method == "come")
+    assert kl[2]["predictions"] == 4 * facts.vocab_size * 65536 // 8
+    assert kl[1] - loss[1] == kl[2]["predictions"] and "predictions" not in loss[2]
+    assert fisher[2]["gradients"] > 0 and "gradients" not in plain[2]
+    some, every = (scheduled(facts, method, {"sensitivity": "fisher", "select": each}) for each in ("sbi", "loss"))
+    assert every.unmeasured == 3 * (8 + 7 + 6) and every.heads == 3 * 3
+    assert some.unmeasured == every.unmeasured / 2, "from the window on, which is taken to lie in the middle"
+    by_hand = scheduled(facts, method, {"sensitivity": "fisher", "windows": [(2, 3), (5, 6)]})
+    assert by_hand.unmeasured == 3 * 6
+
+
 def test_the_light_layer_is_trained(facts: Facts) -> None:
     def streamline(**options: Any) -> float:
         return compressing(facts, n_tokens=65536, method="streamline", options=options)

@@ -63,13 +63,21 @@ def test_what_is_brought_in_has_its_weights(both: tuple[Bundle, Bundle]) -> None
 
 def test_it_is_merged_and_saved_as_in_memory(both: tuple[Bundle, Bundle], tmp_path: Path) -> None:
     outside, inside = both
-    for method, options in (("come", {}), ("shortgpt", {}), ("finercut", {}), ("fisher", {"tune": False})):
+    for number, (method, options) in enumerate(
+        (
+            ("come", {}),
+            ("shortgpt", {}),
+            ("finercut", {}),
+            ("fisher", {"tune": False}),
+            ("come", {"select": "kl", "sensitivity": "fisher"}),
+        )
+    ):
         theirs, ours = (
             come.compress(bundle, TOKENS, method, target_layers=3, **options) for bundle in (inside, outside)
         )
         assert ours.plan.steps == theirs.plan.steps
         assert weights_hash(ours.bundle.model) == weights_hash(theirs.bundle.model)
-        saved = AutoModelForCausalLM.from_pretrained(come.save(ours.bundle, tmp_path / method))
+        saved = AutoModelForCausalLM.from_pretrained(come.save(ours.bundle, tmp_path / f"{number}"))
         assert weights_hash(saved) == weights_hash(theirs.bundle.model)
     assert weights_hash(outside.model) == outside.fingerprint
     with pytest.raises(ComeError, match="own dtype only"):

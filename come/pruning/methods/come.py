@@ -10,7 +10,8 @@ from come.errors import ComeError
 from come.plan.steps import Concatenate
 from come.pruning.allocate import check_ratio, concatenation, ratio_from_influence
 from come.pruning.by_hand import by_hand
-from come.pruning.forecast import Forecast, Known, merging
+from come.pruning.chooser import Scoring
+from come.pruning.forecast import Forecast, Known, merging, selection_doubts
 from come.pruning.merging import Choice
 from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
@@ -18,6 +19,7 @@ from come.pruning.progressive import progressive
 from come.pruning.registry import register
 from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule, merging_schedule
+from come.pruning.window_choice import parted
 from come.pruning.windows import check_dropped, merges_a_pass
 
 
@@ -91,7 +93,7 @@ def forecast(known: Known, options: ComeOptions) -> Forecast | None:
     return merging(
         known,
         options,
-        doubt if options.windows is None else "",
+        selection_doubts(options, doubt if options.windows is None else ""),
         removed=options.drop or (),
         ratios=options.ratios,
         exponent=options.exponent,
@@ -128,4 +130,5 @@ def come(task: Task, options: ComeOptions) -> Result:
 
     if options.windows is not None:
         return by_hand(task, options, step, options.ratios, options.drop or ())
-    return progressive(task, options, step, options.passes)
+    measured, scored = parted(task, options)
+    return progressive(measured, options, step, options.passes, None if scored is None else Scoring(scored, step))

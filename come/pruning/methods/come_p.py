@@ -15,9 +15,10 @@ from come.events import emit
 from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import losses_from
 from come.plan.steps import Concatenate
-from come.pruning.allocate import allocate, concatenation, pair_ratio
+from come.pruning.allocate import allocate, concatenation, pair_ratio, ratio_from_influence
 from come.pruning.by_hand import by_hand
-from come.pruning.forecast import Forecast, Known, merging
+from come.pruning.chooser import Scoring
+from come.pruning.forecast import Forecast, Known, merging, selection_doubts
 from come.pruning.merging import Choice
 from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
@@ -25,6 +26,7 @@ from come.pruning.progressive import progressive
 from come.pruning.registry import register
 from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule, merging_schedule
+from come.pruning.window_choice import parted
 from come.transforms.concatenate import concatenate
 
 MOST_CANDIDATES = 9  # of the coarse-to-fine search
@@ -49,7 +51,7 @@ class ComePOptions(SelectionOptions):
 def forecast(known: Known, options: ComePOptions) -> Forecast | None:
     """CoMe's windows, with ratios by block influence."""
     doubt = "the run measures again after each merge and searches each ratio, which here follows block influence"
-    return merging(known, options, doubt)
+    return merging(known, options, selection_doubts(options, doubt))
 
 
 def work(known: Known, options: ComePOptions, tokens: Calibration) -> Schedule:
@@ -75,9 +77,14 @@ def work(known: Known, options: ComePOptions, tokens: Calibration) -> Schedule:
 )
 def come_p(task: Task, options: ComePOptions) -> Result:
     """Merge pairs of layers, each by the ratio of lowest calibration loss; 0 and 1 are plain removals."""
+    measured, scored = parted(task, options)
+
+    def by_influence(choice: Choice) -> Concatenate:
+        ratio = ratio_from_influence(choice.influence, 1.0, 0.0, choice.stands_for)
+        return concatenation(choice.window, ratio, choice.kv_groups, choice.channels)
 
     def step(choice: Choice) -> Concatenate:
-        score = Scorer(task, options, choice)
+        score = Scorer(measured, options, choice)
         if options.search == "grid":
             best = grid(options.granularity, score)
         else:
@@ -87,7 +94,8 @@ def come_p(task: Task, options: ComePOptions) -> Result:
 
     if options.windows is not None:
         return by_hand(task, options, step)
-    return progressive(task, options, step)
+    scoring = None if scored is None else Scoring(scored, by_influence)
+    return progressive(measured, options, step, scoring=scoring)
 
 
 def grid(granularity: int, loss: Callable[[int], float]) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 import come.runs
 from app.figures import whatif as figures
-from app.plan import saved_plans
+from app.plan import edits, saved_plans
 from app.plan.whatif import ask, words
 from app.plan.whatif.ask import Predicted
 from app.plan.whatif.memory import Memory, key_of
@@ -205,3 +205,8 @@ def test_named_plans_survive_and_bad_files_are_passed_over(tmp_path: Path, monke
     for name in (" ", "x" * 61):
         with pytest.raises(ComeError):
             saved_plans.save(name, Choice(), draft)
+
+
+def test_a_plan_by_hand_takes_no_choice_of_windows_along() -> None:
+    draft = Draft(target_layers=20, options={"exponent": 0.5, "span": 3, "select": "kl", "sensitivity": "fisher"})
+    assert edits.by_hand(draft, [(4, 5)]).options == {"exponent": 0.5, "sensitivity": "fisher"}
