@@ -72,7 +72,7 @@ def accumulate_normal_equations(
     fit, held_out = (empty_sums(channels, matrix.shape[0], device) for _ in range(2))
     equations = NormalEquations(fit, held_out)
     for entering, targets, fitted in states():
-        inputs, projected, output = _watched(runner, layer, path, entering)
+        inputs, projected, output = watched(runner, layer, path, entering)
         target = targets.to(output.device).flatten(0, -2).float()
         plain = token_weights(target, kind)
         residual, scale = _at_projection(module, runner.family, path, target - output, projected)
@@ -91,7 +91,7 @@ def accumulate_normal_equations(
     return equations
 
 
-def _watched(runner: LayerRunner, layer: int, path: str, entering: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def watched(runner: LayerRunner, layer: int, path: str, entering: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What enters a projection, what leaves it, and what leaves the layer, each float32 (tokens, channels)."""
     seen: list[Tensor] = []
 

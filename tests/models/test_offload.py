@@ -63,7 +63,13 @@ def test_what_is_brought_in_has_its_weights(both: tuple[Bundle, Bundle]) -> None
 
 def test_it_is_merged_and_saved_as_in_memory(both: tuple[Bundle, Bundle], tmp_path: Path) -> None:
     outside, inside = both
-    for method, options in (("come", {}), ("shortgpt", {}), ("finercut", {}), ("fisher", {"tune": False})):
+    for method, options in (
+        ("come", {}),
+        ("shortgpt", {}),
+        ("prune-comp", {}),
+        ("finercut", {}),
+        ("fisher", {"tune": False}),
+    ):
         theirs, ours = (
             come.compress(bundle, TOKENS, method, target_layers=3, **options) for bundle in (inside, outside)
         )
@@ -82,6 +88,9 @@ def test_it_is_merged_and_saved_as_in_memory(both: tuple[Bundle, Bundle], tmp_pa
         ("streamline", {}, "trains a layer"),
         ("come", {"refit": True}, "refit"),
         ("come-p", {"refit": True}, "refit"),
+        ("shortgpt", {"refit": True}, "refit"),
+        ("sleb", {"refit": True}, "refit"),
+        ("replaceme", {}, "puts new weights in place"),
         ("fisher", {}, "tune"),
     ],
 )
