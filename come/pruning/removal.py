@@ -45,7 +45,7 @@ def remove(
     budget = options.memory_budget if isinstance(options, CachedPassOptions) else None
     borders = HiddenStateCache.of(bundle, task.tokens, budget) if refits else None
     history: list[StepRecord] = []
-    for number, block in enumerate(blocks, start=1):
+    for block in blocks:
         if block[0] not in there:
             continue
         began = time.perf_counter()
@@ -57,7 +57,7 @@ def remove(
             StepRecord((layer,) * 2, block_influence=block_influence, seconds=each, refit=error) for layer in now
         ]
         message = Remove(layers=now).describe()
-        emit(task.on_progress, "compress", 1000 * number // len(blocks), 1000, message, layers=len(bundle.layers))
+        emit(task.on_progress, "compress", 1000, 1000, message, layers=len(bundle.layers))
     return Result(with_plan(bundle, plan) if history else bundle, plan, history)
 
 

@@ -13,7 +13,9 @@ import come
 from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
+from come.plan.provenance import follow, retouched
 from come.plan.steps import Remove, Scale
+from come.plan.trace import trace
 from come.pruning.methods.prune_comp import growth
 from come.transforms.rebuild import apply_step, replay
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
@@ -182,3 +184,11 @@ def test_a_plan_says_the_factor_and_refuses_a_layer_that_is_not_there() -> None:
     for factor in (0.0, -1.0, float("inf")):
         with pytest.raises(ValueError, match="factor"):
             Scale(layer=1, factor=factor)
+
+
+def test_a_reader_is_told_which_layers_were_scaled() -> None:
+    plan = come.compress(tiny_bundle(), TOKENS, "prune-comp", target_layers=6).plan
+    scaled = plan.with_step(Remove(layers=[1])).with_step(Scale(layer=3, factor=1.1))
+    assert retouched(scaled) == {3: [1], 4: [1]}
+    assert follow(scaled, "ffn", 48).steps == ["remove", "scale"]
+    assert trace(scaled, "ffn", 4, 7).fate == "kept"

@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from come.events import emit
+from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
@@ -33,7 +33,7 @@ from come.plan.steps import Scale
 from come.pruning.forecast import Known
 from come.pruning.method import Task
 from come.pruning.methods import sleb
-from come.pruning.options import CachedPassOptions, MethodOptions
+from come.pruning.options import CachedPassOptions
 from come.pruning.registry import register
 from come.pruning.removal import overall, take_removal
 from come.pruning.result import Result, StepRecord
@@ -84,7 +84,7 @@ def prune_comp(task: Task, options: PruneCompOptions) -> Result:
         scores = importance(task, options, bundle, borders, number, removals)
         layer = int(scores.argmin())
         alpha = growth(bundle, task.tokens, layer, borders, options.batch_size)
-        bundle, plan, _ = take_removal(task, MethodOptions(), bundle, plan, [layer], borders)
+        bundle, plan, _ = take_removal(task, options, bundle, plan, [layer], borders)
         bundle, plan = _compensated(bundle, plan, layer, alpha)
         told = tuple(scores.tolist()) if options.importance == "block-influence" else ()
         history.append(StepRecord((layer, layer), block_influence=told, seconds=time.perf_counter() - began))
@@ -108,11 +108,17 @@ def importance(
     progress = overall(task.on_progress, number, of)
     if options.importance == "loss":
         return sleb.losses_without(bundle, task.tokens, borders, batch_size=options.batch_size, on_progress=progress)
-    return influences(bundle, task.tokens, borders, options)
+    return influences(bundle, task.tokens, borders, options, progress)
 
 
 @torch.inference_mode()
-def influences(bundle: Bundle, tokens: Tensor, borders: HiddenStateCache, options: PruneCompOptions) -> Tensor:
+def influences(
+    bundle: Bundle,
+    tokens: Tensor,
+    borders: HiddenStateCache,
+    options: PruneCompOptions,
+    on_progress: OnProgress = None,
+) -> Tensor:
     """The block influence of every layer, (layers,), float32; only layers above the last change are run.
 
     Args:
@@ -120,13 +126,15 @@ def influences(bundle: Bundle, tokens: Tensor, borders: HiddenStateCache, option
         tokens: int64 (sequences, tokens).
         borders: hidden states that enter the layers of ``bundle``; what is missing is run, and kept there.
         options: how.
+        on_progress: told of each layer.
 
     Raises:
         ComeError: the model overflows.
     """
     runner = LayerRunner(bundle)
     sums = torch.zeros(len(runner), dtype=torch.float64)
-    for batch in batches(tokens, options.batch_size):
+    todo = list(batches(tokens, options.batch_size))
+    for batch in todo:
         below: Tensor | None = None
         for border, states in each_border(runner, batch, borders):
             if below is not None:
@@ -134,6 +142,8 @@ def influences(bundle: Bundle, tokens: Tensor, borders: HiddenStateCache, option
                 above = runner.norm(states) if normed else states
                 sums[border - 1] += float((1 - cosine(below.to(above.device), above)).sum(dtype=torch.float64))
             below = states
+            done = batch.index * len(runner) + border
+            emit(on_progress, "compress", done, len(todo) * len(runner), f"Running layer {border} of {len(runner)}")
     found = (sums / tokens.numel()).float()
     check_finite(found, runner)
     return found

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from come.errors import ComeError
-from come.events import emit
+from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.measurement import Measurement
@@ -86,7 +87,7 @@ def lowest_block(measured: Measurement, size: int) -> int:
     return 1 + int(measured.similarity["cosine"].diagonal(size)[1:].argmax())
 
 
-def forecast(known: Known, options: ReplaceMeOptions) -> Forecast | None:
+def forecast(known: Known, _options: ReplaceMeOptions) -> Forecast | None:
     """The block, from the cosines of an analysis."""
     if not known.surplus:
         return Forecast()
@@ -130,7 +131,8 @@ def replaceme(task: Task, options: ReplaceMeOptions) -> Result:
         return Result(task.current, task.plan)
     began, plan = time.perf_counter(), task.plan
     if not plan.steps:
-        measured = task.measure(last_state="raw", similarity=("cosine",), batch_size=options.batch_size)
+        looking = replace(task, on_progress=_first_part(task.on_progress))
+        measured = looking.measure(last_state="raw", similarity=("cosine",), batch_size=options.batch_size)
         first = lowest_block(measured, count)
         plan = plan.with_step(Remove(layers=list(range(first, first + count))))
         task.done(plan)
@@ -197,7 +199,7 @@ def least_squares(task: Task, options: ReplaceMeOptions, block: list[int]) -> tu
         more = squared(wanted, given + rest, ones)
         lacking, whole = lacking + more[0], whole + more[1]
     change = solve(sums, options.ridge)
-    if change is None:
+    if change is None or (not options.ridge and task.tokens.numel() < hidden):
         raise ComeError(
             f"{task.tokens.numel():,} calibration tokens do not determine a linear map of {hidden:,} channels.",
             "Give more tokens, or a ridge above 0.",
@@ -263,3 +265,10 @@ def folded(bundle: Bundle, layer: int, linear: Tensor) -> dict[str, Tensor]:
         value = linear.T @ value if value.ndim == 2 and not family.transposed else value @ linear
         tensors[f"{family.layers}.{layer}.{path}.{name}"] = value.to(old.device, old.dtype).contiguous()
     return tensors
+
+
+def _first_part(on_progress: OnProgress) -> OnProgress:
+    """Progress of the measuring pass as that of the first 600 thousandths."""
+    if on_progress is None:
+        return None
+    return lambda event: emit(on_progress, event.stage, 600 * event.step // event.of, 1000, event.message)
