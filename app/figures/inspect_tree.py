@@ -20,6 +20,7 @@ _WIDTH = 0.72  # of a trunk, layers being 1 apart
 _JOIN = 0.55  # how far below a step trunks begin to lean towards it
 _OVERLAP = 0.004
 _LONGEST_LINE = 52  # letters of a hover's line
+_IN_PLACE = ("replace", "scale")  # steps that change weights and leave every layer where it stands
 
 Quad = tuple[float, float, float, float, float, float]  # x from, to at one end; at the other; y from, to
 Quads = dict[tuple[int, str], list[Quad]]  # by source and kind of piece
@@ -41,7 +42,7 @@ def tree(origins: Provenance, steps: Sequence[str]) -> go.Figure:
     numbers = [_numbers(centers[-1], count + 0.62, origins.layers), _numbers(centers[0], -0.28, origins.layers)]
     figure = go.Figure([*shapes, _marks(origins, centers, ends, steps), *numbers])
     for number, kind in enumerate(origins.steps):
-        if kind == "replace":
+        if kind in _IN_PLACE:
             line = {"color": theme.INK, "width": 1.5, "dash": "dot"}
             figure.add_hline(y=number + 1, line=line, layer="above")
     theme.finish(figure, finding(origins), y="Step", height=round(min(140 + 40 * count, 620)))
@@ -173,7 +174,7 @@ def _marks(origins: Provenance, centers: list[list[float]], ends: list[End], ste
                 symbol = {"average": "diamond", "mask": "square"}.get(kind, "circle")
                 text = f"{steps[number]}<br>{_composition(layer, origins)}"
                 points.append((centers[number + 1][place], number + 1.0, symbol, text, number))
-        if kind == "replace":
+        if kind in _IN_PLACE:
             points.append((-0.6, number + 1.0, "triangle-right", steps[number], number))
     points += [(x, y + 0.08, "x", steps[number], number) for x, y, number in ends]
     return go.Scatter(

@@ -12,7 +12,7 @@ from come.evaluate.tasks import check_tasks, questions_at_hand
 from come.measurement.calibrate import default_batch_size
 from come.models import Facts
 from come.pruning.method import Method
-from come.pruning.options import CachedPassOptions, MethodOptions, PassOptions, SelectionOptions
+from come.pruning.options import CachedPassOptions, MethodOptions, PassOptions, RemovalOptions, SelectionOptions
 from come.recovery.registry import parse
 from come.recovery.way import RecoverySize, Work
 from come.request import RunConfig
@@ -31,6 +31,7 @@ def memory_request(
     """What a run's memory depends on, of a model that is left with so many layers; no method is an analysis."""
     merging = options if isinstance(options, SelectionOptions) else None
     caching = options if isinstance(options, CachedPassOptions | TrainOptions) else None
+    removing = isinstance(options, RemovalOptions) and options.refit
     by_hand = merging is not None and merging.windows is not None
     merges = 0
     if merging is not None:
@@ -38,7 +39,6 @@ def memory_request(
         merges = len(merging.windows) if merging.windows is not None else -(-gone // (merging.span - 1))
     refits = any(work.refitted for work in recovery_work(config, facts.layers, layers))
     needs = method.needs_with(options) if method is not None and options is not None else ()
-    refits = any(work.refitted for work in recovery_work(config, facts.layers, layers))
     own = options.batch_size if isinstance(options, PassOptions) else None
     asked = own or config.batch_size or default_batch_size(config.seq_len)
     most = max(config.n_tokens, config.evaluation_tokens if evaluates(config) else 0) // config.seq_len
@@ -51,7 +51,7 @@ def memory_request(
         masked=facts.layers if method is not None and method.target == "parameters" else 0,
         refit=(options is not None and options.fits == "refit") or refits,
         tuned=options is not None and options.fits == "tune",
-        keeps_borders=caching is not None and not by_hand and layers < facts.layers,
+        keeps_borders=((caching is not None and not by_hand) or removing) and layers < facts.layers,
         budget=caching.memory_budget if caching is not None else None,
         span=merging.span if merging is not None else config.span,
         scoring_tokens=_predicted(options, config),

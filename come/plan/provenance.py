@@ -14,7 +14,7 @@ import numpy as np
 
 from come.errors import ComeError
 from come.plan.plan import Plan
-from come.plan.steps import Average, Concatenate, Mask, Part, Remove, Replace
+from come.plan.steps import Average, Concatenate, Mask, Part, Remove, Replace, Scale
 
 Kind = Literal["kept", "averaged", "silenced"]
 
@@ -247,7 +247,7 @@ def _check(named: object, units: int) -> None:
 
 
 def retouched(plan: Plan) -> dict[int, list[int]]:
-    """The new layers whose weights were replaced (by a refit or a training), with the steps that did it."""
+    """The new layers whose weights were replaced (by a refit or a training) or scaled, with the steps that did it."""
     touched: list[list[int]] = [[] for _ in range(plan.base.layers)]
     for number, step, parents in plan.walk():
         touched = [sorted({each for parent in above for each in touched[parent]}) for above in parents]
@@ -255,4 +255,7 @@ def retouched(plan: Plan) -> dict[int, list[int]]:
             found = {int(match[1]) for name in step.tensors if (match := re.search(r"\.(\d+)\.", name))}
             for layer in found & set(range(len(touched))):
                 touched[layer].append(number)
+        elif isinstance(step, Scale):
+            for steps in touched[step.layer :]:
+                steps.append(number)
     return {layer: steps for layer, steps in enumerate(touched) if steps}

@@ -215,4 +215,29 @@ class Replace(_InPlace):
         return f"Put {len(self.tensors)} tensors of {self.file} in place{by}."
 
 
-Step = Annotated[Concatenate | Remove | Average | Mask | Replace, Field(discriminator="kind")]
+class Scale(_InPlace):
+    """Multiply the hidden states that enter a layer by a factor, folded into the weights from that layer on.
+
+    What it and the layers above add to the hidden states is divided by the factor instead. All hidden states above are
+    then as much smaller, which the final norm takes back: the logits are the same. Nothing below is touched, nor are
+    embeddings that a head is tied to.
+    """
+
+    kind: Literal["scale"] = "scale"
+    layer: int = Field(ge=0)
+    factor: float = Field(gt=0, allow_inf_nan=False)
+
+    @property
+    def highest(self) -> int:
+        """The highest layer that the step names."""
+        return self.layer
+
+    def describe(self) -> str:
+        """The step in words."""
+        return (
+            f"Multiply the hidden states that enter layer {self.layer} by {self.factor:.4f} (numbering of this step): "
+            "what it and the layers above add is divided by that."
+        )
+
+
+Step = Annotated[Concatenate | Remove | Average | Mask | Replace | Scale, Field(discriminator="kind")]

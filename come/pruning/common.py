@@ -1,8 +1,8 @@
-"""What methods have in common: removing and averaging whole layers, and how much silencing parts of them must save."""
+"""What methods have in common: choosing and averaging whole layers, and how much silencing parts of them must save."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from come.errors import ComeError
 from come.events import emit
 from come.models import Bundle
 from come.models.depth import attention_kind
-from come.plan.steps import Average, Remove
+from come.plan.steps import Average
 from come.pruning.method import Task
 from come.pruning.result import Result, StepRecord
 from come.transforms.compatible import mixable
@@ -29,22 +29,6 @@ def lowest(scores: Tensor, count: int, among: Sequence[int] | None = None) -> li
     """
     layers = torch.arange(len(scores)) if among is None else torch.tensor(among, dtype=torch.long)
     return layers[torch.sort(scores[layers], stable=True).indices[:count]].tolist()
-
-
-def remove(task: Task, layers: Iterable[int], block_influence: tuple[float, ...] = (), seconds: float = 0.0) -> Result:
-    """Remove layers of the original model, all in one step."""
-    gone = sorted(layers)
-    if not gone:
-        return Result(task.current, task.plan)
-    step = Remove(layers=gone)
-    plan = task.plan.with_step(step)
-    bundle = with_plan(apply_step(task.original, step), plan)
-    task.done(plan)
-    emit(task.on_progress, "compress", 1000, 1000, step.describe(), layers=len(bundle.layers))
-    history = [
-        StepRecord((layer, layer), block_influence=block_influence, seconds=seconds / len(gone)) for layer in gone
-    ]
-    return Result(bundle, plan, history)
 
 
 def averageable(bundle: Bundle, first: int, last: int) -> bool:

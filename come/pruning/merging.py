@@ -14,15 +14,12 @@ from come.plan.plan import Plan
 from come.plan.steps import Concatenate
 from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
+from come.pruning.refitting import Error, refit
 from come.pruning.result import StepRecord
 from come.pruning.window_choice import NAMES
 from come.pruning.windows import Window
 from come.transforms.compatible import note_for_step
 from come.transforms.rebuild import apply_step
-from come.transforms.refit import Refit, RefitRules, refit_merge
-from come.transforms.replace import replace_weights
-
-HELD_OUT = 8  # of so many calibration sequences, one is held out of a refit
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def take_merge(
     plan: Plan,
     step: Concatenate,
     borders: HiddenStateCache | None = None,
-) -> tuple[Bundle, Plan, tuple[float, float] | None]:
+) -> tuple[Bundle, Plan, Error | None]:
     """The model and the plan after a merge; and where it was refitted, the held-out error before and after that.
 
     Args:
@@ -73,27 +70,12 @@ def take_merge(
             the new model.
     """
     merged, plan = apply_step(bundle, step), _noted(plan, bundle, step)
-    refitted: Refit | None = None
+    error: Error | None = None
     if options.refit:
-        refitted = refit_merge(
-            bundle,
-            merged,
-            step.window,
-            task.tokens,
-            RefitRules(),
-            held_out=len(task.tokens) // HELD_OUT or 1,
-            borders=borders,
-            batch_size=options.batch_size,
-        )
+        merged, plan, error = refit(task, options, bundle, merged, plan, step.window, borders)
     if borders is not None:
         borders.forget_after(step.window[0])
-    if refitted is None:
-        return merged, plan, None
-    if refitted.tensors:
-        prefix = f"{bundle.family.layers}.{step.window[0]}"
-        tensors: dict[str, Tensor] = {f"{prefix}.{name}": value for name, value in refitted.tensors.items()}
-        merged, plan = replace_weights(merged, tensors), plan.with_tensors(tensors, "refit")
-    return merged, plan, (refitted.before, refitted.after)
+    return merged, plan, error
 
 
 def shifted(window: Window, by: int) -> Window:

@@ -15,9 +15,9 @@ from come.models import Bundle
 from come.options import parse_option, parse_options
 from come.plan.plan import Plan
 from come.pruning.forecast import Forecast, Known
-from come.pruning.options import MethodOptions
+from come.pruning.options import MethodOptions, RemovalOptions
 from come.pruning.result import Result
-from come.pruning.schedule import Calibration, Schedule
+from come.pruning.schedule import Calibration, Schedule, with_refits
 
 Kind = Literal["merge", "remove", "mask", "average", "train"]
 """What becomes of layers: several are concatenated or averaged into one, some go, parts of them are silenced, or some
@@ -60,6 +60,11 @@ class Task:
                 self.original, self.tokens, on_progress=as_stage(self.on_progress, "compress"), **rules
             )
         return self.measured[key]  # type: ignore[no-any-return]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the steps of ``plan`` leave ``target_layers`` layers already."""
+        return len(self.current.layers) == self.target_layers
 
     def done(self, plan: Plan) -> None:
         """Report the plan after a step."""
@@ -140,5 +145,10 @@ class Method:
         if not known.surplus:
             return Schedule()
         if self.work is not None:
-            return self.work(known, options, tokens)
-        return Schedule([float(known.layers)] if self.needs_with(options) else [])
+            schedule = self.work(known, options, tokens)
+        else:
+            schedule = Schedule([float(known.layers)] if self.needs_with(options) else [])
+        if isinstance(options, RemovalOptions) and options.refit:
+            found = self.forecast(known, options) if self.forecast is not None else None
+            return with_refits(schedule, known, options, found.removed if found is not None else None)
+        return schedule

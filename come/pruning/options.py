@@ -101,6 +101,25 @@ class FewTokensOptions(PassOptions):
         return min(n_tokens, self.sequences * self.seq_len) if self.sequences and self.seq_len else n_tokens
 
 
+class RemovalOptions(MethodOptions):
+    """What becomes of the layers beside those that a method removes."""
+
+    refit: bool = Field(
+        False,
+        description="After a removal, adjusts the output weights of the layer below the gap by least squares, so that "
+        "it gives on the calibration text what it and the removed layers gave together.",
+    )
+
+    @property
+    def fits(self) -> Literal["refit", "tune"] | None:
+        """A refit beside each gap."""
+        return "refit" if self.refit else None
+
+    def gaps(self, removed: int) -> int:
+        """How many gaps so many removed layers may leave."""
+        return removed
+
+
 class WindowOptions(MethodOptions):
     """How windows of layers are chosen, or which they are."""
 

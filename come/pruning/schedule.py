@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import isnan
 from typing import Any
 
 from come.pruning.draft import draft
 from come.pruning.forecast import Known
-from come.pruning.options import SelectionOptions
+from come.pruning.options import RemovalOptions, SelectionOptions
 from come.pruning.windows import merges_a_pass, window_sizes
 from come.training.trainer import BACK
 from come.transforms.compatible import mixable_windows
@@ -39,7 +40,7 @@ class Schedule:
         merges: how many merges are made, of ``span`` layers each.
         candidates: for each merge with a search, (candidates, layers run for each).
         candidate_tokens: over how many tokens candidates are run; None for all.
-        refits: how many merged layers are refitted, and ``refit_layers``: how many layers that runs again.
+        refits: how many layers are refitted after a merge or a removal, and ``refit_layers``: how many that runs again.
         unmeasured: how many layers are run over all tokens and only run; the way back through one counts as more.
         in_float32: how many of these are run in float32, whatever the model's dtype.
         heads: how often the head is run over all tokens, counted likewise.
@@ -130,6 +131,24 @@ def merging_schedule(
         analysed=likely is not None,
         **_gradients(options, back),
     )
+
+
+def with_refits(schedule: Schedule, known: Known, options: RemovalOptions, removed: Sequence[int] | None) -> Schedule:
+    """The schedule of a method that removes layers, with a refit beside each gap.
+
+    Args:
+        schedule: what it runs without.
+        known, options: as given to the method.
+        removed: which layers go, ascending, where that is foreseen; else every one leaves a gap of its own (where the
+            method lets it), and they are spread evenly.
+    """
+    gaps, top = options.gaps(known.surplus), known.target_layers * known.surplus / (known.surplus + 1)
+    if removed:
+        gaps = 1 + sum(above > below + 1 for below, above in pairwise(removed))
+        top = removed[-1] + 1 - known.surplus
+    # Where candidates are scored, what enters and leaves the layers is at hand.
+    again = 0.0 if schedule.candidates else top + known.surplus + gaps
+    return replace(schedule, refits=gaps, refit_layers=again)
 
 
 def _by_hand(known: Known, options: SelectionOptions, tried: int) -> Schedule:

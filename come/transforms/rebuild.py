@@ -15,11 +15,12 @@ from come.models.depth import with_layers
 from come.models.load import torch_dtype
 from come.models.offload import is_offloaded
 from come.plan.plan import Base, Plan
-from come.plan.steps import Average, Concatenate, Mask, Replace, Step
+from come.plan.steps import Average, Concatenate, Mask, Replace, Scale, Step
 from come.transforms.average import average
 from come.transforms.concatenate import concatenate
 from come.transforms.mask import silence
 from come.transforms.replace import replace_weights
+from come.transforms.scale import scale
 
 
 def base_of(bundle: Bundle) -> Base:
@@ -112,6 +113,8 @@ def apply_step(bundle: Bundle, step: Step, tensors: Mapping[str, Tensor] | None 
             changed[first] = average(bundle, step)
         case Mask():
             changed = silence(bundle, step)
+        case Scale():
+            changed = scale(bundle, step)
     lowest = [above[0] for above in step.parents(len(bundle.layers))]
     layers = [changed.get(layer, bundle.layers[layer]) for layer in lowest]
     return with_layers(bundle, layers, [config_of.get(layer, layer) for layer in lowest])

@@ -67,6 +67,7 @@ def test_it_is_merged_and_saved_as_in_memory(both: tuple[Bundle, Bundle], tmp_pa
         (
             ("come", {}),
             ("shortgpt", {}),
+            ("prune-comp", {}),
             ("finercut", {}),
             ("fisher", {"tune": False}),
             ("come", {"select": "kl", "sensitivity": "fisher"}),
@@ -90,6 +91,9 @@ def test_it_is_merged_and_saved_as_in_memory(both: tuple[Bundle, Bundle], tmp_pa
         ("streamline", {}, "trains a layer"),
         ("come", {"refit": True}, "refit"),
         ("come-p", {"refit": True}, "refit"),
+        ("shortgpt", {"refit": True}, "refit"),
+        ("sleb", {"refit": True}, "refit"),
+        ("replaceme", {}, "puts new weights in place"),
         ("fisher", {}, "tune"),
     ],
 )

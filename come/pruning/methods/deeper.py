@@ -16,15 +16,15 @@ from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border
 from come.models import Bundle
-from come.pruning.common import remove
 from come.pruning.forecast import Forecast, Known, doubts
 from come.pruning.method import Task
-from come.pruning.options import PassOptions
+from come.pruning.options import PassOptions, RemovalOptions
 from come.pruning.registry import register
+from come.pruning.removal import remove
 from come.pruning.result import Result
 
 
-class DeeperOptions(PassOptions):
+class DeeperOptions(RemovalOptions, PassOptions):
     """What the angular distance is taken of."""
 
     distance_tokens: Literal["last", "all"] = Field(
@@ -33,6 +33,10 @@ class DeeperOptions(PassOptions):
     last_state: Literal["normed", "raw"] = Field(
         "normed", description="The last hidden state with or without the final norm."
     )
+
+    def gaps(self, removed: int) -> int:
+        """A block leaves one."""
+        return 1
 
 
 def forecast(known: Known, options: DeeperOptions) -> Forecast | None:
@@ -61,13 +65,13 @@ def forecast(known: Known, options: DeeperOptions) -> Forecast | None:
 )
 def deeper(task: Task, options: DeeperOptions) -> Result:
     """Remove the block of lowest ``angular_distances``, the first on ties."""
-    block = len(task.original.layers) - task.target_layers
-    if task.plan.steps or not block:
+    if task.finished:
         return Result(task.current, task.plan)
+    block = len(task.original.layers) - task.target_layers
     began = time.perf_counter()
     distances = angular_distances(task.original, task.tokens, block, options, task.on_progress)
     first = int(distances.argmin())
-    return remove(task, range(first, first + block), seconds=time.perf_counter() - began)
+    return remove(task, options, range(first, first + block), seconds=time.perf_counter() - began)
 
 
 @torch.inference_mode()

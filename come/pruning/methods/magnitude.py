@@ -15,16 +15,17 @@ from torch import Tensor
 from come.errors import ComeError
 from come.measurement.layer_runner import LayerRunner, check_finite
 from come.models import Bundle, Family
-from come.pruning.common import lowest, remove
+from come.pruning.common import lowest
 from come.pruning.method import Task
-from come.pruning.options import MethodOptions
+from come.pruning.options import RemovalOptions
 from come.pruning.registry import register
+from come.pruning.removal import remove
 from come.pruning.result import Result
 
 KEPT_FIRST, KEPT_LAST = 4, 2  # by the paper's variants with a plus
 
 
-class MagnitudeOptions(MethodOptions):
+class MagnitudeOptions(RemovalOptions):
     """Which layers may go."""
 
     plus: bool = Field(
@@ -67,12 +68,12 @@ def removable(plus: bool, layers: int) -> range:
 )
 def magnitude(task: Task, options: MagnitudeOptions) -> Result:
     """Remove the layers of lowest ``magnitudes``, the first on ties."""
-    layers = len(task.original.layers)
-    if task.plan.steps:
+    if task.finished:
         return Result(task.current, task.plan)
+    layers = len(task.original.layers)
     began = time.perf_counter()
     gone = lowest(magnitudes(task.original), layers - task.target_layers, removable(options.plus, layers))
-    return remove(task, gone, seconds=time.perf_counter() - began)
+    return remove(task, options, gone, seconds=time.perf_counter() - began)
 
 
 @torch.inference_mode()

@@ -6,15 +6,15 @@ import random as randomness
 
 from pydantic import Field
 
-from come.pruning.common import remove
 from come.pruning.forecast import Forecast, Known
 from come.pruning.method import Task
-from come.pruning.options import MethodOptions
+from come.pruning.options import RemovalOptions
 from come.pruning.registry import register
+from come.pruning.removal import remove
 from come.pruning.result import Result
 
 
-class RandomOptions(MethodOptions):
+class RandomOptions(RemovalOptions):
     """Which random choice."""
 
     seed: int = Field(0, description="The same seed gives the same choice.")
@@ -43,6 +43,6 @@ def forecast(known: Known, options: RandomOptions) -> Forecast:
 )
 def random(task: Task, options: RandomOptions) -> Result:
     """Remove randomly ``chosen`` layers."""
-    if task.plan.steps:
+    if task.finished:
         return Result(task.current, task.plan)
-    return remove(task, chosen(len(task.original.layers), task.target_layers, options.seed))
+    return remove(task, options, chosen(len(task.original.layers), task.target_layers, options.seed))

@@ -7,15 +7,15 @@ from typing import Any
 from pydantic import Field
 
 from come.errors import ComeError
-from come.pruning.common import remove
 from come.pruning.forecast import Forecast, Known
 from come.pruning.method import Task
-from come.pruning.options import MethodOptions
+from come.pruning.options import RemovalOptions
 from come.pruning.registry import register
+from come.pruning.removal import remove
 from come.pruning.result import Result
 
 
-class ReverseOptions(MethodOptions):
+class ReverseOptions(RemovalOptions):
     """Where the removed block ends."""
 
     keep_last: int = Field(0, ge=0, description="How many of the very last layers are kept; the paper keeps none.")
@@ -55,6 +55,7 @@ def forecast(known: Known, options: ReverseOptions) -> Forecast:
 )
 def reverse(task: Task, options: ReverseOptions) -> Result:
     """Remove the ``last_block``."""
-    if task.plan.steps:
+    if task.finished:
         return Result(task.current, task.plan)
-    return remove(task, last_block(len(task.original.layers), task.target_layers, options.keep_last))
+    block = last_block(len(task.original.layers), task.target_layers, options.keep_last)
+    return remove(task, options, block)

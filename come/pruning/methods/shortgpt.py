@@ -7,15 +7,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from come.pruning.common import lowest, remove
+from come.pruning.common import lowest
 from come.pruning.forecast import Forecast, Known, doubts
 from come.pruning.method import Task
-from come.pruning.options import PassOptions
+from come.pruning.options import PassOptions, RemovalOptions
 from come.pruning.registry import register
+from come.pruning.removal import remove
 from come.pruning.result import Result
 
 
-class ShortGPTOptions(PassOptions):
+class ShortGPTOptions(RemovalOptions, PassOptions):
     """How block influence is measured."""
 
     last_state: Literal["normed", "raw"] = Field(
@@ -45,10 +46,10 @@ def forecast(known: Known, options: ShortGPTOptions) -> Forecast | None:
 )
 def shortgpt(task: Task, options: ShortGPTOptions) -> Result:
     """Remove the layers of lowest block influence, the first on ties."""
-    count = len(task.original.layers) - task.target_layers
-    if task.plan.steps or not count:
+    if task.finished:
         return Result(task.current, task.plan)
     began = time.perf_counter()
     measurement = task.measure(last_state=options.last_state, similarity=(), batch_size=options.batch_size)
     influence = measurement.block_influence
-    return remove(task, lowest(influence, count), tuple(influence.tolist()), time.perf_counter() - began)
+    gone = lowest(influence, len(task.original.layers) - task.target_layers)
+    return remove(task, options, gone, tuple(influence.tolist()), time.perf_counter() - began)

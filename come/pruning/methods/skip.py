@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from come.pruning.common import remove
 from come.pruning.forecast import Forecast, Known
 from come.pruning.method import Task
-from come.pruning.options import MethodOptions
+from come.pruning.options import RemovalOptions
 from come.pruning.registry import register
+from come.pruning.removal import remove
 from come.pruning.result import Result
 
 
-def forecast(known: Known, _options: MethodOptions) -> Forecast:
+def forecast(known: Known, _options: RemovalOptions) -> Forecast:
     """What lies between the layers kept, whatever the model does."""
     return Forecast(removed=sorted(between(known.layers, known.target_layers)))
 
@@ -21,14 +21,15 @@ def forecast(known: Known, _options: MethodOptions) -> Forecast:
     paper="Glavas et al. 2024, arXiv 2410.20022",
     summary="Keep layers at equal distances from the first to the last, and remove those between.",
     kind="remove",
+    options=RemovalOptions,
     cost="Nothing: no text is read.",
     forecast=forecast,
 )
-def skip(task: Task, _options: MethodOptions) -> Result:
+def skip(task: Task, options: RemovalOptions) -> Result:
     """Remove what lies ``between``."""
-    if task.plan.steps:
+    if task.finished:
         return Result(task.current, task.plan)
-    return remove(task, between(len(task.original.layers), task.target_layers))
+    return remove(task, options, between(len(task.original.layers), task.target_layers))
 
 
 def between(layers: int, count: int) -> set[int]:

@@ -10,23 +10,27 @@ import time
 import torch
 from torch import Tensor
 
-from come.events import Event, OnProgress, emit
+from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import each_border, suffix_losses
 from come.models import Bundle
-from come.plan.steps import Remove
 from come.pruning.forecast import Known
 from come.pruning.method import Task
-from come.pruning.options import CachedPassOptions
+from come.pruning.options import CachedPassOptions, MethodOptions, RemovalOptions
 from come.pruning.registry import register
+from come.pruning.removal import overall, take_removal
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
-from come.transforms.rebuild import apply_step, with_plan
+from come.transforms.rebuild import with_plan
 
 
-def work(known: Known, _options: CachedPassOptions, _tokens: Calibration) -> Schedule:
+class SLEBOptions(RemovalOptions, CachedPassOptions):
+    """How passes are made, and whether what is left is refitted before the next removal is chosen."""
+
+
+def work(known: Known, _options: MethodOptions, _tokens: Calibration) -> Schedule:
     """For each removal, the layers above each candidate."""
     layers, target = known.layers, known.target_layers
     tried = [(left, (left - 1) / 2) for left in range(layers, target, -1)]
@@ -39,32 +43,30 @@ def work(known: Known, _options: CachedPassOptions, _tokens: Calibration) -> Sch
     paper="Song et al. 2024, arXiv 2402.09025",
     summary="One at a time, remove the layer whose removal raises the calibration loss least.",
     kind="remove",
-    options=CachedPassOptions,
+    options=SLEBOptions,
     needs=("forward", "logits"),
     stepwise=True,
     cost="For each removal, half of the layers and the head for every layer that is left out in turn.",
     work=work,
 )
-def sleb(task: Task, options: CachedPassOptions) -> Result:
+def sleb(task: Task, options: SLEBOptions) -> Result:
     """Remove layers one by one, each that of lowest ``losses_without``, the first on ties."""
     bundle, plan = task.current, task.plan
     history: list[StepRecord] = []
     removals = len(task.original.layers) - task.target_layers
     borders = HiddenStateCache.of(bundle, task.tokens, options.memory_budget)
-    for number in range(len(plan.steps), removals):
+    for number in range(len(task.original.layers) - len(bundle.layers), removals):
         began = time.perf_counter()
         losses = losses_without(
             bundle,
             task.tokens,
             borders,
             batch_size=options.batch_size,
-            on_progress=_overall(task.on_progress, number, removals),
+            on_progress=overall(task.on_progress, number, removals),
         )
         layer = int(losses.argmin())
-        step = Remove(layers=[layer])
-        bundle, plan = apply_step(bundle, step), plan.with_step(step)
-        borders.forget_after(layer)
-        history.append(StepRecord((layer, layer), seconds=time.perf_counter() - began))
+        bundle, plan, error = take_removal(task, options, bundle, plan, [layer], borders)
+        history.append(StepRecord((layer, layer), seconds=time.perf_counter() - began, refit=error))
         task.done(plan)
         emit(
             task.on_progress,
@@ -114,15 +116,3 @@ def losses_without(
     means = means.where(means.isfinite(), torch.inf)
     check_finite(means.min(), runner)
     return means
-
-
-def _overall(on_progress: OnProgress, number: int, of: int) -> OnProgress:
-    """Progress of one removal as progress of all."""
-    if on_progress is None:
-        return None
-
-    def report(event: Event) -> None:
-        share = (number + event.step / event.of) / of
-        emit(on_progress, "compress", round(1000 * share), 1000, f"Step {number + 1} of {of}: {event.message}")
-
-    return report

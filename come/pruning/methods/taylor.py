@@ -17,13 +17,14 @@ from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import each_border, states_at
 from come.models import Bundle
-from come.pruning.common import lowest, remove
+from come.pruning.common import lowest
 from come.pruning.forecast import Known
 from come.pruning.gradients import gradient_of_the_head, in_float32
 from come.pruning.method import Task
 from come.pruning.methods.magnitude import MagnitudeOptions, linear_paths, removable
 from come.pruning.options import CachedPassOptions
 from come.pruning.registry import register
+from come.pruning.removal import remove
 from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule
 from come.training.trainer import BACK
@@ -53,9 +54,9 @@ def work(known: Known, _options: TaylorOptions, tokens: Calibration) -> Schedule
 )
 def taylor(task: Task, options: TaylorOptions) -> Result:
     """Remove the layers of lowest ``saliences``, the first on ties."""
-    layers = len(task.original.layers)
-    if task.plan.steps or layers == task.target_layers:
+    if task.finished:
         return Result(task.current, task.plan)
+    layers = len(task.original.layers)
     began = time.perf_counter()
     scores = saliences(
         task.original,
@@ -65,7 +66,7 @@ def taylor(task: Task, options: TaylorOptions) -> Result:
         on_progress=task.on_progress,
     )
     gone = lowest(scores, layers - task.target_layers, removable(options.plus, layers))
-    return remove(task, gone, seconds=time.perf_counter() - began)
+    return remove(task, options, gone, seconds=time.perf_counter() - began)
 
 
 def saliences(
