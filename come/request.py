@@ -22,6 +22,9 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Use = Literal["calibration", "recovery", "evaluation"]
 Split = Literal["calibration", "evaluation"]
 
+DEFAULT_TEXT = "python-docs"
+SAMPLED = "self"  # as `come.text` calls it, which takes a second to import
+
 
 def _told(default: Any, description: str, ge: int | None = None) -> Any:
     """A field that people fill in: what it is, as the command line's help says it, and the least it may be."""
@@ -46,7 +49,10 @@ class RunConfig(BaseModel):
     dtype: Literal["auto", Dtype] = _told("auto", "auto (as stored), float32, bfloat16, float16.")
     device: str = _told("auto", "auto, cpu, cuda, cuda:1, mps; balanced: over all GPUs.")
 
-    text: str = _told("python-docs", "Calibration text: python-docs, a .txt, a .jsonl, a hub set.")
+    text: str = _told(
+        DEFAULT_TEXT,
+        "Calibration text: python-docs, mix (of kinds), self (sampled from the model), a .txt, a .jsonl, a hub set.",
+    )
     n_tokens: int = _told(4096, "How many calibration tokens.", ge=1)
     seq_len: int = _told(512, "Tokens in a sequence.", ge=2)
     seed: int = _told(0, "Draws the sequences, and whatever a method draws.", ge=0)
@@ -71,7 +77,9 @@ class RunConfig(BaseModel):
     evaluate: list[Literal["ppl", "acc", "speed"]] = _told(
         ["ppl"], "What to measure of the result: any of ppl,acc,speed; or none."
     )
-    evaluation_text: str | None = _told(None, "Text for ppl (else the held-out part of --text).")
+    evaluation_text: str | None = _told(
+        None, "Text for ppl (else the held-out part of --text, or of python-docs where that is self)."
+    )
     evaluation_tokens: int = _told(4096, "How many tokens for it.", ge=1)
     evaluation_seed: int = Field(default=0, ge=0)  # apart from the seed, so that all are judged on the same text
     tasks: list[str] = _told(
@@ -102,7 +110,7 @@ class RunConfig(BaseModel):
     @property
     def evaluated_on(self) -> str:
         """The text that perplexities are taken on."""
-        return self.evaluation_text or self.text
+        return self.evaluation_text or judged_on(self.text)
 
     @property
     def recovered_on(self) -> str:
@@ -128,6 +136,14 @@ class RunConfig(BaseModel):
         return self.evaluated_on, self.evaluation_tokens, "evaluation", self.evaluation_seed
 
 
+def judged_on(text: str) -> str:
+    """The text whose held-out part judges what was calibrated on a text, where none is named: the same one.
+
+    What a model says itself judges nothing: there it is the default text.
+    """
+    return DEFAULT_TEXT if text == SAMPLED else text
+
+
 def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
     """The request with its paths made absolute, and the layers that will be left (None for an analysis).
 
@@ -145,8 +161,9 @@ def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
     facts = describe(config.model)
     if not facts.supported:
         raise ComeError(facts.reason or f"{config.model} is not supported.")
-    for text in {config.text, config.recovered_on, config.evaluated_on}:
-        _check_text(text)
+    for text in {config.text, config.recovered_on}:
+        _check_text(text, "calibration")
+    _check_text(config.evaluated_on, "evaluation")
     if config.recover:
         from come.recovery.registry import parse
 
@@ -194,12 +211,14 @@ def _reserved_names() -> set[str]:
     return {BUNDLED, *(source.name for source in known_texts())}
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, split: Split) -> None:
     from come.text import known_texts, read
 
-    known = {source.name: source for source in known_texts()}
-    if text not in known or known[text].where == "bundled":
-        read(text)  # raises what is wrong with it; a hub text is fetched by the run itself
+    fetched = {
+        source.name for source in known_texts() if source.where == "hub"
+    }  # by the run itself, as `self` is sampled
+    if text not in fetched and (text, split) != (SAMPLED, "calibration"):
+        read(text, split)  # raises what is wrong with it
 
 
 def _sentence(error: ValidationError) -> ComeError:

@@ -87,7 +87,7 @@ def _choose_text() -> None:
     )
     if choice.text in known:
         text = known[choice.text]
-        st.caption(text.note if text.where == "bundled" else f"{text.note} From the hub: needs a network once.")
+        st.caption(f"{text.note} From the hub: needs a network once." if text.where == "hub" else text.note)
     session.put("token-count", choice.tokens)
     st.select_slider(
         "Tokens to read",

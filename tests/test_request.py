@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from come.errors import ComeError
-from come.request import RunConfig, anchored, checked
+from come.request import DEFAULT_TEXT, SAMPLED, RunConfig, anchored, checked
+from come.text import SELF, known_texts
 from tests.tiny import tiny_folder
 
 
@@ -50,3 +51,14 @@ def test_the_layers_that_will_be_left(tmp_path: Path) -> None:
     assert checked(RunConfig(**asked))[1] == 4
     assert checked(RunConfig(**{**asked, **windows}))[1] == 3
     assert checked(RunConfig(**{**asked, "kind": "analyze"}))[1] is None
+
+
+def test_what_the_model_says_itself_judges_nothing(tmp_path: Path) -> None:
+    model = tiny_folder(tmp_path, family="llama", layers=6)
+    asked = {"model": str(model), "text": "self", "target_layers": 4, "n_tokens": 512, "seq_len": 64}
+    assert SAMPLED == SELF and SELF in {text.name for text in known_texts()}
+    config, _ = checked(RunConfig(**asked, recover=["refit"]))
+    assert (config.text, config.recovered_on, config.evaluated_on) == ("self", "self", DEFAULT_TEXT)
+    assert RunConfig(text="mix").evaluated_on == "mix"
+    with pytest.raises(ComeError, match="nothing can be judged on that"):
+        checked(RunConfig(**asked, evaluation_text="self"))

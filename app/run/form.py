@@ -16,7 +16,7 @@ from come.models import Facts
 from come.options import options_in
 from come.recovery.registry import default_ways, ways
 from come.recovery.way import Way
-from come.request import RunConfig
+from come.request import RunConfig, judged_on
 from come.runs import as_sweep
 from come.runs.sweep import variant
 from come.serving import limits
@@ -194,7 +194,7 @@ def _judged() -> dict[str, object]:
     )
     fields: dict[str, object] = {"evaluate": list(measures or [])}
     if "ppl" in (measures or []):
-        titles = {SAME: "Held-out part of the same text"} | {text.name: text.title for text in known_texts()}
+        titles = _held_out_texts()
         text = st.selectbox(
             "Perplexity on",
             list(titles),
@@ -242,6 +242,16 @@ def _judged() -> dict[str, object]:
         )
         fields |= {"tasks": list(tasks or ["bundled"]), "task_limit": int(limit or 100)}
     return fields
+
+
+def _held_out_texts() -> dict[str, str]:
+    """The texts that a run may be judged on, with their titles: none of them what the model says itself."""
+    known = {text.name: text.title for text in known_texts() if text.where != "model"}
+    text = session.choice().text
+    same = (
+        "Held-out part of the same text" if judged_on(text) == text else f"Held-out part of: {known[judged_on(text)]}"
+    )
+    return {SAME: same} | known
 
 
 def _where() -> None:

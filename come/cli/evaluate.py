@@ -35,7 +35,8 @@ def evaluate(
     tasks: Annotated[str, option_of("tasks", help=_TASKS)] = "",
     limit: Annotated[int | None, option_of("task_limit", help="Only the first so many questions of a task.")] = None,
     text: Annotated[
-        str | None, option_of("text", help="Perplexity on its held-out part: python-docs, a .txt or .jsonl, a hub set.")
+        str | None,
+        option_of("text", help="Perplexity on its held-out part: python-docs, mix, a .txt or .jsonl, a hub set."),
     ] = None,
     tokens: Annotated[int | None, option_of("n_tokens", help="On how many tokens (else 4,096).")] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Tokens a second and memory, too.")] = False,

@@ -9,7 +9,7 @@ from typing import Any
 from come.errors import ComeError
 from come.estimation.device import Device, known_device, measure_device, remember
 from come.estimation.memory import memory_of
-from come.estimation.needs import memory_request, recovery_seconds, request_tokens, whole
+from come.estimation.needs import memory_request, recovery_seconds, request_tokens, sampled_tokens, whole
 from come.estimation.words import assumptions_of, evaluates, offloading, warnings_of
 from come.estimation.work import Clock
 from come.measurement.measure import check_rules
@@ -170,7 +170,7 @@ def _stages(config: RunConfig, facts: Facts, clock: Clock, schedule: Schedule, l
     stages = {
         "start": START_SECONDS,
         "load": FILES_SECONDS + preparing + weights / clock.device.disk,
-        "text": TEXT_SECONDS * (2 if evaluates(config) else 1),
+        "text": TEXT_SECONDS * (2 if evaluates(config) else 1) + clock.sampling(sampled_tokens(config)),
     }
     if clock.device.kind == "cuda":
         stages["load"] += weights / clock.device.host_bandwidth

@@ -16,6 +16,7 @@ from come.pruning.options import CachedPassOptions, MethodOptions, PassOptions, 
 from come.recovery.registry import parse
 from come.recovery.way import RecoverySize, Work
 from come.request import RunConfig
+from come.text import SELF
 from come.training.trainer import TrainOptions
 
 
@@ -81,6 +82,12 @@ def _spread(config: RunConfig, facts: Facts, dtype: str, device: Device) -> bool
 def whole(n_tokens: int, seq_len: int) -> int:
     """How many of so many tokens fill sequences of that length."""
     return n_tokens // seq_len * seq_len
+
+
+def sampled_tokens(config: RunConfig) -> int:
+    """How many tokens the model has to say itself for a run, before it can be measured on them or learn from them."""
+    asked = {config.text_of(use) for use in config.uses}
+    return sum(whole(n_tokens, config.seq_len) for text, n_tokens, _, _ in asked if text == SELF)
 
 
 CHARACTERS_A_TOKEN = 4.0

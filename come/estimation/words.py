@@ -12,6 +12,7 @@ from come.files import human_bytes
 from come.models import Facts
 from come.pruning.schedule import Schedule
 from come.request import RunConfig
+from come.text import SELF
 
 
 def evaluates(config: RunConfig) -> bool:
@@ -77,6 +78,10 @@ def assumptions_of(
         found.append("How many candidates the method tries depends on what they show: a guess.")
     if evaluates(config):
         found.append("The original's perplexity is measured; where an earlier run has, that much is saved.")
+    if SELF in (config.text_of(use)[0] for use in config.uses):
+        found.append(
+            "The model says its text 'self' first; where an earlier run had it say the same, that much is saved."
+        )
     if config.recover:
         found.append("A recovery also holds the gradients and the optimiser's state of what it trains.")
     if not facts.converted:

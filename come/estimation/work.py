@@ -12,6 +12,7 @@ from come.estimation.device import Device
 from come.models import Facts
 from come.models.facts import BYTES
 from come.pruning.schedule import Schedule
+from come.text.sampled import at_once
 from come.transforms.refit import RefitRules
 from come.transforms.ridge import MIXTURES, STRIPS
 
@@ -117,6 +118,13 @@ class Clock:
         """Seconds to write tokens one at a time: all weights are read for each."""
         weights = self.facts.bytes_at(layers, self.dtype)
         return n_tokens * (weights / self.device.bandwidth + layers * LAYER_CALL)
+
+    def sampling(self, n_tokens: int) -> float:
+        """Seconds for the model to write text of its own, several sequences a step: each reads all weights once."""
+        facts, sequences = self.facts, n_tokens // self.seq_len
+        kept = (facts.layers, facts.num_key_value_heads, facts.head_dim, self.seq_len, BYTES[self.dtype])
+        steps = -(-sequences // at_once(*kept)) * self.seq_len
+        return self.decoding(steps, facts.layers) + self.layers(facts.layers, n_tokens) + self.head(n_tokens)
 
     def similarities(self, kinds: Sequence[str], n_tokens: int) -> float:
         """Seconds for the similarity matrices of an analysis."""

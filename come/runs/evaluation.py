@@ -10,8 +10,9 @@ from come.evaluate import Accuracy, compare_speed, measure_accuracy, measure_div
 from come.evaluate.retention import Share, mean_retention, retained_by_task
 from come.events import OnProgress
 from come.models import Bundle
+from come.models.identity import identity
 from come.request import RunConfig
-from come.runs.reference_cache import identity, kept
+from come.runs.reference_cache import kept
 from come.runs.results import Results, tasks_hash, text_facts
 from come.runs.shared import Shared
 
@@ -61,7 +62,7 @@ def evaluate_predictions(
     if "ppl" not in config.evaluate or results.has(name, "perplexity"):
         return
     held_out = shared.tokens(original, config, "evaluation", on_progress)
-    results.note(evaluation=text_facts(config, "evaluation"))
+    results.note(evaluation=text_facts(config, "evaluation", held_out))
     with results.timed("evaluate original"):
         known, perplexity = shared.reference(original, held_out, config.batch_size, on_progress)
         results.note(original=perplexity.metrics())

@@ -52,14 +52,19 @@ def work(run: Run, config: RunConfig, on_progress: OnProgress = None, shared: Sh
     Raises:
         ComeError: something in the request turns out to be impossible.
     """
-    job = Job(run, config, Results(run, config), shared or Shared(), on_progress)
+    job = Job(run, config, Results(run), shared or Shared(), on_progress)
     _remember_speed(config)  # while the device is free
     with job.results.timed("load"):
         bundle = job.shared.bundle(config, on_progress)
     with job.results.timed("text"):
         # All of them, so that a text that is too short is told of before the work.
         calibration, *_ = [job.shared.tokens(bundle, config, use, on_progress) for use in config.uses]
-    job.results.note(device=str(bundle.model.device), dtype=_dtype(bundle), original=size_of(bundle))
+    job.results.note(
+        device=str(bundle.model.device),
+        dtype=_dtype(bundle),
+        original=size_of(bundle),
+        calibration=text_facts(config, "calibration", calibration),
+    )
     if config.kind == "analyze":
         _analyze(job, bundle, calibration)
     else:
@@ -181,7 +186,7 @@ def _recover(job: Job, original: Bundle, pruned: Result) -> Result:
             **config.recover_options,
         )
     result.plan.write(job.run.path / "plan.json")
-    results.note(recovery={"how": config.recover, **text_facts(config, "recovery")})
+    results.note(recovery={"how": config.recover, **text_facts(config, "recovery", tokens)})
     shutil.rmtree(folder, ignore_errors=True)
     return result
 

@@ -22,20 +22,9 @@ from come.events import OnProgress
 from come.files import replace, written_whole
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
+from come.models.identity import identity
 
 LARGEST = 256 << 20  # bytes of hidden states that are worth keeping on disk
-SAYS_NOTHING = ("_name_or_path", "transformers_version", "architectures")  # of what a model computes
-
-
-def identity(bundle: Bundle) -> tuple[str, str, str]:
-    """The key of a model: hashes of its weights, its configuration and its tokenizer.
-
-    The weights are not enough: with another rope scaling the same ones are another model.
-    """
-    config = {name: each for name, each in bundle.model.config.to_dict().items() if name not in SAYS_NOTHING}
-    backend = getattr(bundle.tokenizer, "backend_tokenizer", None)
-    tokenizer = backend.to_str() if backend is not None else repr(sorted(bundle.tokenizer.get_vocab().items()))
-    return bundle.fingerprint, _hash(json.dumps(config, sort_keys=True, default=str)), _hash(tokenizer)
 
 
 def kept(key: object, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:

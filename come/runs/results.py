@@ -12,12 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from come import __version__
 from come.files import replace
 from come.models import Bundle
 from come.request import RunConfig, Use
 from come.runs.store import Run
-from come.text import text_hash
+from come.text import SELF, text_hash
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "lm-eval")
 
@@ -25,13 +27,10 @@ PACKAGES = ("torch", "transformers", "safetensors", "numpy", "lm-eval")
 class Results:
     """What is known of a run: written whole after every stage, taken up again by a resumed run."""
 
-    def __init__(self, run: Run, config: RunConfig) -> None:
+    def __init__(self, run: Run) -> None:
         self.path = run.path / "results.json"
         self.values: dict[str, Any] = run.results()
-        self.values |= {
-            "calibration": text_facts(config, "calibration"),
-            "versions": {"come": __version__, "python": platform.python_version(), **_versions()},
-        }
+        self.values["versions"] = {"come": __version__, "python": platform.python_version(), **_versions()}
         self.seconds: dict[str, float] = self.values.setdefault("seconds", {})
 
     def has(self, which: str, metric: str) -> bool:
@@ -61,12 +60,18 @@ class Results:
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
 
 
-def text_facts(config: RunConfig, use: Use) -> dict[str, Any]:
-    """What is told of a text beside the metrics taken on it: a file's name, but not where on the machine it lies."""
+def text_facts(config: RunConfig, use: Use, drawn: Tensor) -> dict[str, Any]:
+    """What is told of a text beside the metrics taken on it: a file's name, but not where on the machine it lies.
+
+    Args:
+        config: the request.
+        use: what the text is taken for.
+        drawn: the tokens of it, int64 (sequences, tokens), by which a text is known that the model said itself.
+    """
     text, n_tokens, split, seed = config.text_of(use)
     return {
         "text": Path(text).name if Path(text).is_absolute() else text,
-        "text_hash": text_hash(text, split),
+        "text_hash": hashlib.sha256(drawn.numpy().tobytes()).hexdigest() if text == SELF else text_hash(text, split),
         "split": split,
         "n_tokens": n_tokens // config.seq_len * config.seq_len,
         "seq_len": config.seq_len,

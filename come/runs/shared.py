@@ -66,7 +66,7 @@ class Shared:
         key = text, count, config.seq_len, split, seed
         if key not in self._tokens:
             emit(on_progress, "text", 0, 1, f"Reading {text}")
-            self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, seed)
+            self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, seed, on_progress)
             emit(on_progress, "text", 1, 1, f"{self._tokens[key].numel():,} tokens of {text}")
         return self._tokens[key]
 

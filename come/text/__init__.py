@@ -1,6 +1,15 @@
 """Calibration and evaluation text: where it comes from, and how it becomes batches of tokens."""
 
-from come.text.sources import TextSource, describe_text, known_texts, read, text_hash
+from come.text.sources import SELF, TextSource, describe_text, known_texts, read, text_hash
 from come.text.tokens import SPLITS, tokens
 
-__all__ = ["SPLITS", "TextSource", "describe_text", "known_texts", "read", "text_hash", "tokens"]
+__all__ = [
+    "SELF",
+    "SPLITS",
+    "TextSource",
+    "describe_text",
+    "known_texts",
+    "read",
+    "text_hash",
+    "tokens",
+]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
+
+Split = Literal["calibration", "evaluation"]  # the parts of a text, which do not overlap
 
 MAX_CHARACTERS = 8_000_000  # about two million tokens, ten seconds of tokenizing: far more than any run draws
 _BETWEEN = "\n\n"

@@ -14,11 +14,12 @@ from typing import Literal
 from come.errors import ComeError
 from come.settings import expanded
 from come.text import hub
-from come.text.documents import MAX_CHARACTERS, join
+from come.text.documents import MAX_CHARACTERS, Split, join
+from come.text.mix import mix
+from come.text.python_docs import python_docs
 
-Split = Literal["calibration", "evaluation"]
-
-PYTHON_DOCS = "python-docs"
+PYTHON_DOCS, MIX = "python-docs", "mix"
+SELF = "self"  # not a text, but what a model says: `tokens` samples it
 SUFFIXES = (".txt", ".jsonl")
 
 
@@ -29,21 +30,42 @@ class TextSource:
     Attributes:
         name: what ``come.tokens`` takes.
         title: what people read.
-        where: "bundled" (needs no network) or "hub" (the Hugging Face hub).
+        where: "bundled" (needs no network), "model" (sampled from the model itself) or "hub" (the Hugging Face hub).
         note: one sentence about it.
     """
 
     name: str
     title: str
-    where: Literal["bundled", "hub"]
+    where: Literal["bundled", "model", "hub"]
     note: str
 
 
+_BUNDLED = (
+    TextSource(
+        PYTHON_DOCS,
+        "Python language reference",
+        "bundled",
+        "The language reference in Python's standard library; it differs a little by Python version.",
+    ),
+    TextSource(
+        MIX,
+        "Mix of several kinds",
+        "bundled",
+        "The World Factbook, Python's language reference and library, documentation and licences of the installed "
+        "packages, in turn; it differs by what is installed.",
+    ),
+    TextSource(
+        SELF,
+        "Sampled from the model itself",
+        "model",
+        "What the original model itself says, drawn at temperature 1: no corpus is needed, but a minute or more once.",
+    ),
+)
+
+
 def known_texts() -> list[TextSource]:
-    """Every text that has a short name, the bundled one first."""
-    note = "The language reference in Python's standard library; it differs a little by Python version."
-    bundled = TextSource(PYTHON_DOCS, "Python language reference", "bundled", note)
-    return [bundled, *(TextSource(entry.name, entry.title, "hub", entry.note) for entry in hub.SETS.values())]
+    """Every text that has a short name, those that need no network first."""
+    return [*_BUNDLED, *(TextSource(entry.name, entry.title, "hub", entry.note) for entry in hub.SETS.values())]
 
 
 def describe_text(text: str | os.PathLike[str]) -> dict[str, str | int]:
@@ -65,9 +87,9 @@ def text_hash(text: str | os.PathLike[str], split: Split = "calibration") -> str
 
 
 def has_own_splits(text: str | os.PathLike[str]) -> bool:
-    """Whether the text's publisher split it, so that ``read`` returns one part rather than the whole."""
+    """Whether the text comes in parts, so that ``read`` returns one of them rather than the whole."""
     entry = hub.SETS.get(os.fspath(text))
-    return entry is not None and entry.evaluation is not None
+    return os.fspath(text) == MIX or (entry is not None and entry.evaluation is not None)
 
 
 def read(text: str | os.PathLike[str], split: Split = "calibration") -> str:
@@ -76,14 +98,18 @@ def read(text: str | os.PathLike[str], split: Split = "calibration") -> str:
     Args:
         text: a name of ``known_texts()``, or the path of a file: .txt is taken as it is, .jsonl gives the
             field "text" of each line, joined by empty lines.
-        split: for a hub set that has splits of its own, which to read; any other text is read whole.
+        split: for a text that has parts of its own (`mix`, some hub sets), which to read; any other is read whole.
 
     Raises:
         ComeError: the text is unknown, missing, unreadable, not UTF-8, malformed, empty, or out of reach.
     """
     name = os.fspath(text)
     if name == PYTHON_DOCS:
-        content = _python_docs()
+        content = python_docs()
+    elif name == MIX:
+        content = mix(split)
+    elif name == SELF:
+        raise _only_said(split)
     elif name in hub.SETS:
         content = hub.fetch(name, split)
     elif isinstance(text, os.PathLike) or _looks_like_path(name):
@@ -95,10 +121,15 @@ def read(text: str | os.PathLike[str], split: Split = "calibration") -> str:
     return content
 
 
-def _python_docs() -> str:
-    from pydoc_data.topics import topics  # half a megabyte, so only when asked for
-
-    return join(topics[key] for key in sorted(topics))
+def _only_said(split: Split) -> ComeError:
+    if split == "evaluation":
+        return ComeError(
+            "The text 'self' is what the model says itself, and nothing can be judged on that.",
+            f"Name a text that was written by others, such as {PYTHON_DOCS} or {MIX}.",
+        )
+    return ComeError(
+        "The text 'self' is sampled from a model, and there is none here.", "Take come.tokens with a model."
+    )
 
 
 def _looks_like_path(name: str) -> bool:

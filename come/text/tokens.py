@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
-from come.text.sources import Split, has_own_splits, read
+from come.events import OnProgress
+from come.text.documents import Split
+from come.text.sampled import sampled
+from come.text.sources import SELF, has_own_splits, read
 
 if TYPE_CHECKING:
     from come.models import Bundle
@@ -24,18 +27,26 @@ def tokens(
     seq_len: int = 512,
     split: Split = "calibration",
     seed: int = 0,
+    on_progress: OnProgress = None,
 ) -> Tensor:
     """Sequences drawn at random from one part of a text, without overlap.
 
-    The first 80% of a text's tokens are its calibration part and the rest its evaluation part; a hub set that
-    comes with a train and a test split has those instead. A part is cut into blocks of ``seq_len`` tokens,
-    and the blocks are drawn in an order that ``seed`` sets: packed, without padding or special tokens.
+    The first 80% of a text's tokens are its calibration part and the rest its evaluation part; `mix`, and a hub set
+    that comes with a train and a test split, have parts of their own instead. A part is cut into blocks of
+    ``seq_len`` tokens, and the blocks are drawn in an order that ``seed`` sets: packed, without padding or special
+    tokens.
+
+    The text `self` is not drawn but sampled from the model (``come.text.sampled`` says how), its start of text and all
+    that it says: another seed has it say something else.
 
     Args:
-        bundle: a loaded model, or a tokenizer alone.
+        bundle: a loaded model, or a tokenizer alone (not for `self`).
         text: a name of ``come.text.known_texts()``, or the path of a .txt or .jsonl file.
         n_tokens: how many tokens; rounded down to whole sequences.
         seq_len: tokens a sequence, at most what the model can read at once.
+        split: "calibration" or "evaluation"; they never overlap. `self` has the first only.
+        seed: draws the sequences.
+        on_progress: told of the sampling of `self`.
 
     Returns:
         int64 (sequences, seq_len), on the CPU.
@@ -45,6 +56,8 @@ def tokens(
     """
     tokenizer, longest = _tokenizer_and_limit(bundle)
     _check(n_tokens, seq_len, split, longest)
+    if os.fspath(text) == SELF and split == "calibration":
+        return sampled(bundle, n_tokens // seq_len, seq_len, seed, on_progress)
 
     encoded = tokenizer(read(text, split), add_special_tokens=False, return_attention_mask=False, verbose=False)
     ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)

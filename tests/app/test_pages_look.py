@@ -11,6 +11,7 @@ from app.figures import channels
 from come import settings
 from come.errors import ComeError
 from come.serving import uploads
+from come.text import TextSource, known_texts
 from tests.app.conftest import Lab, the_app
 
 Visit = Callable[..., AppTest]
@@ -74,6 +75,15 @@ def test_choosing_a_model_goes_to_the_url_and_stays(visit: Visit, lab: Lab) -> N
     assert at.query_params["model"] in ("smollm2-135m", ["smollm2-135m"])
     at = go(at, "layers")
     assert at.query_params["model"] in ("smollm2-135m", ["smollm2-135m"])
+
+
+@pytest.mark.parametrize("text", [text for text in known_texts() if text.where != "hub"], ids=lambda text: text.name)
+def test_a_bundled_text_is_offered_with_a_sentence(visit: Visit, text: TextSource) -> None:
+    at = visit("model")
+    assert text.title in at.selectbox(key="text-source").options
+    at = fine(at.selectbox(key="text-source").set_value(text.name).run())
+    assert at.query_params["text"] in (text.name, [text.name])
+    assert text.note in [caption.value for caption in at.caption]
 
 
 def test_facts_of_the_model_are_told(visit: Visit) -> None:

@@ -377,3 +377,15 @@ def test_the_documented_table_is_the_one_that_the_benchmark_prints() -> None:
 
     documented = (Path(__file__).parents[2] / "docs" / "cost.md").read_text("utf-8")
     assert extrapolated() in documented
+
+
+def test_what_the_model_has_to_say_first_is_counted(facts: Facts) -> None:
+    def text(**changes: Any) -> float:
+        return estimate(request(**changes), facts, DEVICE).seconds_by_stage["text"]
+
+    recovering = {"recover": ["logits"], "recover_tokens": 4096}
+    once, more = text(text="self"), text(text="self", n_tokens=4096)
+    assert text(text="mix") == text() < once < more
+    assert text(**recovering) < text(**recovering, recover_text="self") < text(text="self", **recovering)
+    said = [told for told in estimate(request(text="self"), facts, DEVICE).assumptions if "'self'" in told]
+    assert len(said) == 1

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 
 import come
 from come import settings
+from come.models.identity import identity
 from come.runs import execute, reference_cache
-from come.runs.reference_cache import identity
 from tests.runs.conftest import Create
 
 

@@ -307,3 +307,14 @@ def test_what_excites_a_channel_is_told_of_the_calibration_text(subjects: dict[s
     assert sorted((each["activation"] for each in found), reverse=True) == [each["activation"] for each in found]
     with pytest.raises(ComeError):
         client.contexts(subjects["llama"], layer=2, channel=10**6)
+
+
+def test_a_model_measured_on_what_it_says_is_asked_about_on_the_default_text(subjects: dict[str, Subject]) -> None:
+    subject = subjects["llama"].model_copy(update={"text": "self"})
+    told: list[str] = []
+    answer = client.whatif(subject, EDITS, on_progress=lambda event: told.append(event.message))
+    assert answer.perplexity > 0
+    default = subjects["llama"].model_copy(update={"text": "python-docs"})
+    assert client.whatif(subject, Question()).losses == client.whatif(default, Question()).losses, "of the originals"
+    assert "Sampling 8 sequences from the model" in told
+    assert len(client.contexts(subject, layer=2, channel=5)) == 10

@@ -13,10 +13,10 @@ from come.errors import ComeError
 from come.text import describe_text, documents, known_texts, read, text_hash
 
 
-def test_the_bundled_text_comes_first_and_names_are_unique():
+def test_the_bundled_texts_come_first_and_names_are_unique():
     names = [source.name for source in known_texts()]
-    assert names[0] == "python-docs"
-    assert set(names) == {"python-docs", "wikitext2", "c4", "pg19", "bookcorpus", "alpaca", "mmlu"}
+    assert names[:3] == ["python-docs", "mix", "self"]
+    assert set(names[3:]) == {"wikitext2", "c4", "pg19", "bookcorpus", "alpaca", "mmlu"}
     assert len(names) == len(set(names))
 
 
@@ -62,7 +62,7 @@ def test_a_text_is_known_by_its_hash(tmp_path: Path):
     [
         ("wikitext", "no text named 'wikitext'. Did you mean wikitext2?"),
         ("Python-Docs", "Did you mean python-docs?"),
-        ("", "no text named ''. Name a .txt or .jsonl file, or one of: python-docs, wikitext2"),
+        ("", "no text named ''. Name a .txt or .jsonl file, or one of: python-docs, mix, self, wikitext2"),
         ("zzzz", "or one of: python-docs"),
         ("nowhere.txt", "There is no file nowhere.txt."),
         ("no/where", "There is no file no/where."),

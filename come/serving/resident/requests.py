@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
+from torch import Tensor
 
 from come.errors import ComeError
 from come.events import Event
@@ -16,6 +17,7 @@ from come.measurement.measurement import Measurement
 from come.measurement.top_contexts import top_contexts
 from come.models import Bundle
 from come.plan.plan import Plan
+from come.request import judged_on
 from come.serving.cancellation import Cancel
 from come.serving.limits import Limits
 from come.serving.playground import speech
@@ -28,7 +30,7 @@ from come.serving.whatif.question import Question, Subject, parse
 from come.serving.whatif.suggest import suggest
 from come.serving.whatif.whatif import WhatIf
 from come.source_fingerprint import source_fingerprint
-from come.text import tokens
+from come.text import SELF, tokens
 
 Thing = TypeVar("Thing")
 Tell = Callable[[dict[str, Any]], None]
@@ -127,8 +129,8 @@ class RequestHandler:
         self.limits.check_text(subject.text)
         self.limits.check("tokens to measure", subject.measured_tokens, self.limits.measured_tokens)
         with self._loaded(call, subject) as loaded:
-            bundle, count, seq_len = loaded.bundle, subject.measured_tokens, subject.measured_seq_len
-            calibration = tokens(bundle, subject.text, count, seq_len, "calibration", subject.seed)
+            bundle = loaded.bundle
+            calibration = self._calibration(call, loaded, subject)
             on_progress = self._giving_way(call, loaded)
             found = self.worker.do(lambda: top_contexts(bundle, calibration, layer, channel, on_progress=on_progress))
         return [asdict(context) for context in found]
@@ -168,7 +170,8 @@ class RequestHandler:
 
     def _observed(self, call: Call, loaded: Loaded, subject: Subject) -> Original:
         bundle, limits = loaded.bundle, self.limits
-        held_out = tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
+        text = judged_on(subject.text)
+        held_out = tokens(bundle, text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
         on_progress = self._giving_way(call, loaded)
         return self.worker.do(
             lambda: observe(
@@ -183,10 +186,19 @@ class RequestHandler:
     def _measured(self, call: Call, loaded: Loaded, subject: Subject) -> Measurement:
         if subject.analysis is not None:
             return Measurement.load(subject.analysis)
-        bundle, count, seq_len = loaded.bundle, subject.measured_tokens, subject.measured_seq_len
-        calibration = tokens(bundle, subject.text, count, seq_len, "calibration", subject.seed)
+        bundle, calibration = loaded.bundle, self._calibration(call, loaded, subject)
         on_progress = self._giving_way(call, loaded)
         return self.worker.do(lambda: measure(bundle, calibration, similarity=(), on_progress=on_progress))
+
+    def _calibration(self, call: Call, loaded: Loaded, subject: Subject) -> Tensor:
+        """What a model is measured on, int64 (sequences, tokens); where it says that itself, in its turn."""
+        on_progress = self._giving_way(call, loaded)
+        count, seq_len, seed = subject.measured_tokens, subject.measured_seq_len, subject.seed
+
+        def drawn() -> Tensor:
+            return tokens(loaded.bundle, subject.text, count, seq_len, "calibration", seed, on_progress)
+
+        return self.worker.do(drawn) if subject.text == SELF else drawn()
 
     @contextmanager
     def _speaking(self, call: Call) -> Iterator[dict[str, Bundle]]:

@@ -68,7 +68,8 @@ class Subject(Document):
 
     Attributes:
         model, device, dtype: as ``come.load`` takes them.
-        text: whose evaluation part, held out from calibration, edited models are evaluated on.
+        text: whose evaluation part, held out from calibration, edited models are evaluated on; of `self`, the default
+            text's.
         n_tokens, seq_len, seed: how many tokens of it, in sequences of how many, drawn how. The standard errors are
             over sequences, so many short ones say more than few long ones.
         analysis: the analysis.safetensors of a run, for the sensitivities that edits are made by; None to measure

@@ -299,3 +299,14 @@ def test_the_figure_of_a_removal_tells_removed_from_kept(lab: Lab) -> None:
     assert len(figure.data[0].x) == 4 and len(figure.data[1].x) == 2
     assert figures.steps([]) is None
     assert figures.steps([{"window": [1, 1], "ratio": [], "block_influence": [], "skip_influence": []}]) is None
+
+
+def test_what_the_model_says_may_be_calibrated_on_but_judges_nothing(visit: Visit) -> None:
+    at = visit("run", target="4", text="self")
+    assert not at.exception and not at.error
+    offered = at.selectbox(key="evaluation-text").options
+    assert offered[0] == "Held-out part of: Python language reference"
+    assert "Mix of several kinds" in offered and "Sampled from the model itself" not in offered
+    commands = at.code[0].value.splitlines()
+    assert commands and all("--text self" in line for line in commands)
+    assert visit("run", target="4").selectbox(key="evaluation-text").options[0] == "Held-out part of the same text"
