@@ -93,7 +93,7 @@ class Family:
         ffn_output: the map whose columns go by FFN channel.
         attention_norms, ffn_norms: over the hidden states that enter a sub-layer; the first that a layer has feeds it.
             Like the next two they are owned by no unit: averaged over a window, a norm's own bias with it, or folded.
-        norm_offset: what those norms add to their weight to scale by it, 1 in Gemma.
+        norm_offset: what norms over hidden states add to their weight to scale by it, 1 in Gemma.
         attention_post_norm, ffn_post_norm: RMS norms over what leaves a sub-layer, before it is added to the hidden
             states.
         residual_multiplier: the layer's attribute that what leaves a sub-layer is multiplied by before it is added.

@@ -210,7 +210,7 @@ class _Fit:
     def __init__(self, bundle: Bundle, layers: Sequence[nn.Module], path: str, units: int) -> None:
         self.family, self.layers, self.path, self.units = bundle.family, layers, path, units
         weights = [bundle.family.matrix(layer, path) for layer in layers]
-        self.width = weights[0].shape[1]
+        self.width, self.dtype = weights[0].shape[1], weights[0].dtype
         self.own = torch.cat([weight.T.float() for weight in weights])  # (inputs, hidden_size)
         self.biases = [
             bias.float() for layer in layers if (bias := getattr(layer.get_submodule(path), "bias", None)) is not None
@@ -238,19 +238,18 @@ class _Fit:
             rows = torch.cat([rows, torch.tensor([len(self.own)])])
         system, wanted = self._system(rows, ratio, strength)
         solution = torch.cholesky_solve(wanted, torch.linalg.cholesky(system))
-        module = self.layers[0].get_submodule(self.path)
         weight = solution[: len(rows) - bool(self.biases)]
         new = {f"{self.path}.weight": weight if self.family.transposed else weight.T}
         if self.biases:
             new[f"{self.path}.bias"] = solution[-1]
-        return {name: value.to(module.weight.dtype).contiguous() for name, value in new.items()}
+        return {name: value.to(self.dtype).contiguous() for name, value in new.items()}
 
     def _system(self, rows: Tensor, ratio: Sequence[float], strength: float) -> tuple[Tensor, Tensor]:
         """The ridge system of some inputs, held to their own columns, and what it is solved for; float64."""
         own = self.own
         if self.biases:
-            bias = sum(share * each for share, each in zip(ratio, self.biases, strict=True))
-            own = torch.cat([own, bias[None]])  # type: ignore[index]
+            shares = torch.tensor(ratio, device=own.device)
+            own = torch.cat([own, (shares[:, None] * torch.stack(self.biases)).sum(0, keepdim=True)])
         gram = self.sums.gram
         pull = strength * float(gram.diagonal().mean())
         system = (gram.triu() + gram.triu(1).T)[rows][:, rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from come.models import Bundle, Family
+from come.models import Bundle
 from come.models.depth import share
 from come.models.family import path_of
 from come.models.offload import bring_in, weight_of
@@ -22,7 +22,9 @@ def scale(bundle: Bundle, step: Scale) -> dict[int, nn.Module]:
     """
     family = bundle.family
     written = [family.post_norm(path) or path for path in (family.attention_output, family.ffn_output)]
-    read = [] if family.norms else {path_of(entry) for entry in (*family.attention_inputs, *family.ffn_inputs)}
+    read = (
+        [] if family.attention_norms else {path_of(entry) for entry in (*family.attention_inputs, *family.ffn_inputs)}
+    )
     changed: dict[int, nn.Module] = {}
     for layer in range(step.layer, len(bundle.layers)):
         before = bundle.layers[layer]
@@ -33,18 +35,11 @@ def scale(bundle: Bundle, step: Scale) -> dict[int, nn.Module]:
             if path in read:
                 _put(module, old, "weight", step.factor)
             else:
-                offset = gain_offset(family, module, path)
+                of_a_map = path in (family.attention_output, family.ffn_output)
+                offset = 0.0 if of_a_map else family.norm_offset
                 _put(module, old, "weight", 1 / step.factor, offset)
                 _put(module, old, "bias", 1 / step.factor)
     return changed
-
-
-def gain_offset(family: Family, module: nn.Module, path: str) -> float:
-    """What a norm adds to its weight to make its gains: 1 in Gemma, else 0; 0 of a map."""
-    if path in (family.attention_output, family.ffn_output):
-        return 0.0
-    weight = module.get_parameter("weight")
-    return round(float((module(torch.ones_like(weight)[None])[0].float() - weight.float()).mean()))
 
 
 def _put(module: nn.Module, old: nn.Module, name: str, factor: float, offset: float = 0.0) -> None:
