@@ -92,6 +92,12 @@ def _check_offloaded(method: Method, options: MethodOptions) -> None:
             f"{method.title} trains a layer, which a model that lies partly outside of memory does not allow.",
             f"Choose another method, {fits}.",
         )
+    if options.moves_weights:
+        raise ComeError(
+            f"{method.title} puts new weights in place, which a model that lies partly outside of memory does not "
+            "allow.",
+            f"Choose another method, {fits}.",
+        )
     if options.fits is not None:
         raise ComeError(
             f"The option {options.fits} of {method.title} puts new weights in place, which a model that lies partly "

@@ -91,6 +91,7 @@ class Method:
         stepwise: a plan for fewer layers begins with the steps of one for more, where the options allow that
             (``MethodOptions.one_by_one``).
         reference: what others are held against, and nobody's choice.
+        portfolio: whether it is among those whose plans are made where the best of several is wanted.
         forecast: takes what is known before a run and the options, and tells what the method would do; None in place
             of an answer where it lacks a measurement. Methods that only a run can tell of have no such function.
         work: takes the same and the calibration tokens, and tells what the method runs. Without it, a method that
@@ -109,6 +110,7 @@ class Method:
     target: Literal["layers", "parameters"] = "layers"
     stepwise: bool = False
     reference: bool = False
+    portfolio: bool = False
     forecast: Callable[[Known, Any], Forecast | None] | None = field(default=None, repr=False)
     work: Callable[[Known, Any, Calibration], Schedule] | None = field(default=None, repr=False)
 

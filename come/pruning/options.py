@@ -10,6 +10,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.measurement.measure import check_rules
 from come.options import Options
+from come.pruning.scoring import Measure
 from come.pruning.windows import Window, check_windows, merged_away
 from come.transforms.compatible import check_mixable, check_reach
 
@@ -36,6 +37,11 @@ class MethodOptions(Options):
     def needs(self) -> tuple[str, ...]:
         """What these options take of the calibration tokens beside what the method does (``Method.needs``)."""
         return ()
+
+    @property
+    def moves_weights(self) -> bool:
+        """Whether new weights are put in place of others, whatever the options."""
+        return False
 
     def check_sequences(self, sequences: int) -> None:
         """Refuse so few calibration sequences that the options cannot part them.
@@ -82,6 +88,34 @@ class CachedPassOptions(PassOptions):
         description="Bytes for hidden states at layer borders; empty for a quarter of the free memory. "
         "The result does not change.",
     )
+
+
+class ScoredOptions(CachedPassOptions):
+    """How changes of a model are scored."""
+
+    score: Measure = Field("kl", description="What is scored: the divergence from the original, or the loss.")
+    scoring_tokens: int = Field(
+        1024, ge=2, description="How many tokens only score: the last of the calibration's, a quarter of them at most."
+    )
+
+    @property
+    def moves_weights(self) -> bool:
+        """Output maps are solved for."""
+        return True
+
+    def split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The sequences that maps are fitted on, and those that score; each int64 (sequences, tokens)."""
+        held = self.held_out(*tokens.shape)
+        return tokens[:-held], tokens[-held:]
+
+    def held_out(self, sequences: int, seq_len: int) -> int:
+        """How many sequences only score."""
+        return max(1, min(self.scoring_tokens // seq_len, sequences // 4))
+
+    def check_sequences(self, sequences: int) -> None:
+        """Refuse a single one."""
+        if sequences < 2:
+            raise ComeError("There are no tokens to score on.", "Give at least two sequences: more or shorter ones.")
 
 
 class FewTokensOptions(PassOptions):

@@ -32,6 +32,7 @@ def register(
     target: Literal["layers", "parameters"] = "layers",
     stepwise: bool = False,
     reference: bool = False,
+    portfolio: bool = False,
     forecast: Callable[[Known, Any], Forecast | None] | None = None,
     work: Callable[[Known, Any, Calibration], Schedule] | None = None,
 ) -> Callable[[Callable[[Task, Any], Result]], Callable[[Task, Any], Result]]:
@@ -51,6 +52,7 @@ def register(
             target=target,
             stepwise=stepwise,
             reference=reference,
+            portfolio=portfolio,
             forecast=forecast,
             work=work,
         )

@@ -73,6 +73,27 @@ class Schedule:
     guessed: bool = False
 
 
+def together(schedules: Sequence[Schedule], n_tokens: int) -> Schedule:
+    """What several methods run one after the other; candidates count as layers and heads run."""
+    run, heads = 0.0, 0.0
+    for each in schedules:
+        share = (each.candidate_tokens or n_tokens) / n_tokens
+        run += each.unmeasured + share * sum(tried * layers for tried, layers in each.candidates)
+        heads += each.heads + share * sum(tried for tried, _ in each.candidates)
+    return Schedule(
+        [layers for each in schedules for layers in each.passes],
+        merges=sum(each.merges for each in schedules),
+        refits=sum(each.refits for each in schedules),
+        refit_layers=sum(each.refit_layers for each in schedules),
+        unmeasured=run,
+        in_float32=sum(each.in_float32 for each in schedules),
+        heads=heads,
+        products=sum(each.products for each in schedules),
+        similarity=tuple(dict.fromkeys(kind for each in schedules for kind in each.similarity)),
+        guessed=any(each.guessed for each in schedules),
+    )
+
+
 def merging_schedule(
     known: Known, options: SelectionOptions, tokens: Calibration, *, passes: int | None = None, tried: int = 0
 ) -> Schedule:

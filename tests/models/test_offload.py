@@ -94,6 +94,8 @@ def test_it_is_merged_and_saved_as_in_memory(both: tuple[Bundle, Bundle], tmp_pa
         ("shortgpt", {"refit": True}, "refit"),
         ("sleb", {"refit": True}, "refit"),
         ("replaceme", {}, "puts new weights in place"),
+        ("come-joint", {}, "puts new weights in place"),
+        ("auto", {}, "puts new weights in place"),
         ("fisher", {}, "tune"),
     ],
 )

@@ -32,7 +32,7 @@ def around(bundle: Bundle, block: list[int]) -> tuple[Tensor, Tensor, Tensor]:
     """M, Y and what leaves the block, (tokens, hidden_size) each, float64: all tokens stacked."""
     family, runner, seen = bundle.family, LayerRunner(bundle), []
     path = runner.layers[block[0] - 1].get_submodule(family.ffn_output)
-    path.register_forward_hook(lambda _module, _args, output: seen.append(output))
+    path.register_forward_hook(lambda _module, _args, output: seen.append(output.clone()))  # Falcon adds to it in place
     with torch.no_grad():
         states = runner.enter(TOKENS)
         for layer in range(block[-1] + 1):

@@ -12,27 +12,25 @@ from __future__ import annotations
 import time
 
 from pydantic import Field
-from torch import Tensor
 
-from come.errors import ComeError
 from come.events import emit
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.pruning.cheapest import cheapest_change
 from come.pruning.forecast import Known
 from come.pruning.joint import JointRules, fit_products
 from come.pruning.method import Task
-from come.pruning.options import CachedPassOptions
+from come.pruning.options import ScoredOptions
 from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
-from come.pruning.scoring import Measure, Scorer
+from come.pruning.scoring import Scorer
 from come.pruning.windows import window_size, window_sizes
 from come.transforms.rebuild import with_plan
 
 BEFORE_OUTPUT = 0.7  # the share of a layer that is run before its FFN's output map
 
 
-class ComeJointOptions(CachedPassOptions):
+class ComeJointOptions(ScoredOptions):
     """How many windows are tried, and how they are merged and scored."""
 
     span: int = Field(2, ge=2, description="How many adjacent layers one merge takes at most.")
@@ -45,21 +43,6 @@ class ComeJointOptions(CachedPassOptions):
         min_length=1,
         description="How strongly output maps are held to their own weights; the best by score is taken.",
     )
-    score: Measure = Field("kl", description="What is scored: the divergence from the original, or the loss.")
-    scoring_tokens: int = Field(
-        1024,
-        ge=2,
-        description="How many tokens only score: the last of the calibration's, a quarter of them at most.",
-    )
-
-    def split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The sequences that maps are fitted on, and those that score."""
-        held = self.held_out(*tokens.shape)
-        return tokens[:-held], tokens[-held:]
-
-    def held_out(self, sequences: int, seq_len: int) -> int:
-        """How many sequences only score."""
-        return max(1, min(self.scoring_tokens // seq_len, sequences // 4))
 
 
 def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedule:
@@ -96,13 +79,10 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
     stepwise=True,
     cost="For each step, a dozen layers left out in turn on the scoring tokens, and some windows fitted.",
     work=work,
+    portfolio=True,
 )
 def come_joint(task: Task, options: ComeJointOptions) -> Result:
     """Take one layer away at a time, by the change that scores best."""
-    if len(task.tokens) < 2:
-        raise ComeError(
-            "There are no tokens to score on: at least two sequences are needed.", "Give more or shorter ones."
-        )
     fitted, scoring = options.split(task.tokens)
     bundle, plan = task.current, task.plan
     scorer = Scorer(task.original, scoring, options.score, options.batch_size)

@@ -32,7 +32,6 @@ from come.measurement.layer_runner import LayerRunner
 from come.measurement.measurement import Measurement
 from come.measurement.suffix import states_at
 from come.models import FAMILIES, Bundle, Family
-from come.models.offload import is_offloaded
 from come.plan.steps import Remove
 from come.pruning.forecast import Forecast, Known, doubts
 from come.pruning.method import Task
@@ -63,22 +62,22 @@ class ReplaceMeOptions(PassOptions):
     learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
     seed: int = Field(0, description="The same seed gives Adam the tokens in the same order.")
 
+    @property
+    def moves_weights(self) -> bool:
+        """The map is folded into the weights of a layer."""
+        return True
+
     def check(self, model: Any, layers: int, target: int) -> None:
-        """Refuse models into whose weights the map cannot be folded exactly, or put at all.
+        """Refuse models into whose weights the map cannot be folded exactly.
 
         Raises:
-            ComeError: a norm follows the FFN, or the model lies partly outside of memory.
+            ComeError: a norm follows the FFN.
         """
         family: Family = model.family if isinstance(model, Bundle) else FAMILIES[model.model_type]
         if family.ffn_post_norm is not None:
             raise ComeError(
                 f"ReplaceMe folds a linear map into the FFN's output, and in {family.title} a norm comes after that.",
                 "Choose another method, such as shortgpt with refit=true.",
-            )
-        if isinstance(model, Bundle) and is_offloaded(model.model):
-            raise ComeError(
-                "ReplaceMe puts new weights in place, which a model that lies partly outside of memory does not allow.",
-                "Choose another method, or use a machine on which the model fits in memory.",
             )
 
 

@@ -1,0 +1,208 @@
+"""Auto (ours): the best of several methods' plans by what they cost on tokens apart, then steps exchanged.
+
+Every method that states it belongs to the portfolio makes its plan, the one with least work first; removals with a
+refit. The models are scored by their divergence from the original on tokens that no map is fitted on. Then a step of
+the best plan at a time is taken back, and the cheapest change of the model that is left takes its place, as long as
+that scores better (a search in the manner of EvoPress, arXiv 2410.14649).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from come.errors import ComeError
+from come.events import Event, OnProgress, emit
+from come.measurement.hidden_state_cache import HiddenStateCache
+from come.measurement.layer_runner import LayerRunner
+from come.models import Bundle
+from come.plan.plan import Plan
+from come.plan.steps import Replace
+from come.pruning import registry
+from come.pruning.cheapest import cheapest_change
+from come.pruning.forecast import Known
+from come.pruning.joint import JointRules
+from come.pruning.method import Method, Task
+from come.pruning.options import MethodOptions, ScoredOptions
+from come.pruning.registry import register
+from come.pruning.result import Result, StepRecord
+from come.pruning.schedule import Calibration, Schedule, together
+from come.pruning.scoring import Scorer
+from come.pruning.take_back import one_by_one, without
+from come.transforms.rebuild import with_plan
+
+MEASURED = {"kl": "divergence from the original in nats a token", "loss": "loss in nats a token"}
+
+
+class AutoOptions(ScoredOptions):
+    """Which methods are tried, and how long steps are exchanged."""
+
+    methods: list[str] | None = Field(
+        None, description="The methods to choose from, by name; empty for those that state they belong to a portfolio."
+    )
+    exchanges: int = Field(
+        4, ge=0, description="How often a step of the best plan is taken back to see whether another does better."
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="After so many minutes nothing new is begun; one plan is always made. Empty: no limit."
+    )
+
+    def check(self, model: Any, layers: int, target: int) -> None:
+        """Refuse names of no method, of one that keeps all layers, and its own."""
+        for method, parsed in members(self):
+            if method.target != "layers" or isinstance(parsed, AutoOptions):
+                raise ComeError(
+                    f"{method.title} is none that auto can choose from.", "Name methods that leave so many layers."
+                )
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A plan that was made, and its score."""
+
+    title: str
+    score: float
+    bundle: Bundle
+    plan: Plan
+    history: list[StepRecord]
+
+
+def members(options: AutoOptions) -> list[tuple[Method, MethodOptions]]:
+    """The methods to try with their options, removals with a refit."""
+    known = registry.methods()
+    names = options.methods if options.methods is not None else [each for each in known if known[each].portfolio]
+    found = []
+    for name in names:
+        method = registry.method(name)
+        fields = method.options.model_fields
+        shared = {"score", "scoring_tokens", "batch_size", "memory_budget"} & set(fields)
+        given = {field: getattr(options, field) for field in shared} | ({"refit": True} if "refit" in fields else {})
+        found.append((method, method.parse(given)))
+    # One pass first, then what scores changes itself, then the long searches.
+    return sorted(found, key=lambda each: (each[0].stepwise, not isinstance(each[1], ScoredOptions)))
+
+
+def work(known: Known, options: AutoOptions, tokens: Calibration) -> Schedule:
+    """That of all methods, and a step's search for each exchange."""
+    step = Known(known.model, known.layers - 1)
+    searches = [(method, parsed) for method, parsed in members(options) if isinstance(parsed, ScoredOptions)]
+    each = [method.schedule(known, parsed, tokens) for method, parsed in members(options)]
+    each += [method.schedule(step, parsed, tokens) for method, parsed in searches[:1]] * options.exchanges
+    return together(each, tokens.n_tokens)
+
+
+@register(
+    "auto",
+    title="Auto",
+    paper="ours; after Sieberling et al. 2024, arXiv 2410.14649",
+    summary="Make the plans of several methods, keep the one nearest to the original on tokens apart, and exchange "
+    "steps of it as long as that helps.",
+    kind="merge",
+    options=AutoOptions,
+    needs=("forward", "logits"),
+    cost="What the methods cost that it chooses from, and a step of CoMe-Joint for each exchange.",
+    work=work,
+)
+def auto(task: Task, options: AutoOptions) -> Result:
+    """The best plan of the portfolio, improved."""
+    if len(task.current.layers) == task.target_layers:
+        return Result(task.current, task.plan)
+    fitted, scoring = options.split(task.tokens)
+    scorer = Scorer(task.original, scoring, options.score, options.batch_size, options.memory_budget)
+    ends = time.perf_counter() + 60 * options.minutes if options.minutes is not None else math.inf
+    tried, notes = _portfolio(task, options, fitted, scorer, ends)
+    best = min(tried, key=lambda each: each.score)
+    others = ", ".join(f"{each.title} {each.score:.4f}" for each in sorted(tried, key=lambda each: each.score))
+    notes.append(
+        f"Auto took the plan of {best.title}: {MEASURED[options.score]} on {scoring.numel():,} tokens: {others}."
+    )
+    final, taken, looked = _exchanged(task, options, fitted, scorer, best, ends)
+    if looked:
+        change = f", which took it from {best.score:.4f} to {final.score:.4f}" if taken else ""
+        notes.append(
+            f"Auto took {looked} of its steps back for a better one, and kept {taken} of those changes{change}."
+        )
+    plan = final.plan.with_notes(notes)
+    task.done(plan)
+    emit(task.on_progress, "compress", 1000, 1000, notes[-1], layers=len(final.bundle.layers), score=final.score)
+    return Result(with_plan(final.bundle, plan), plan, final.history)
+
+
+def _portfolio(
+    task: Task, options: AutoOptions, fitted: Tensor, scorer: Scorer, ends: float
+) -> tuple[list[_Tried], list[str]]:
+    """The plans that were made before the time was over, at least one; and what was left out."""
+    tried: list[_Tried] = []
+    notes: list[str] = []
+    todo = members(options)
+    for number, (method, parsed) in enumerate(todo):
+        if tried and time.perf_counter() > ends:
+            left_out = ", ".join(each.title for each, _ in todo[number:])
+            notes.append(f"The time was over before these were tried: {left_out}.")
+            break
+        part = replace(
+            task,
+            current=task.original,
+            tokens=task.tokens if isinstance(parsed, ScoredOptions) else fitted,
+            on_progress=_part(task.on_progress, method.title, number, len(todo) + bool(options.exchanges)),
+            on_step=None,
+        )
+        try:
+            parsed.check_sequences(len(part.tokens))
+            parsed.check(task.original, len(task.original.layers), task.target_layers)
+            result = method.function(part, parsed)
+        except ComeError as error:
+            notes.append(f"{method.title} could not be tried: {error.what}")
+            continue
+        scorer.after_change(0)
+        score = scorer(LayerRunner(result.bundle))
+        tried.append(_Tried(method.title, score, result.bundle, result.plan, result.history))
+    if not tried:
+        raise ComeError("None of the methods could make a plan.", " ".join(notes))
+    return tried, notes
+
+
+def _exchanged(
+    task: Task, options: AutoOptions, fitted: Tensor, scorer: Scorer, best: _Tried, ends: float
+) -> tuple[_Tried, int, int]:
+    """The plan after exchanges of its steps, how many were kept and how many were looked at."""
+    plan = one_by_one(best.plan)
+    if plan is None:
+        return best, 0, 0
+    taken = looked = place = 0
+    while looked < options.exchanges and time.perf_counter() < ends:
+        steps = [at for at, step in enumerate(plan.steps) if not isinstance(step, Replace)]
+        if place >= len(steps):
+            break
+        shorter = without(task.original, plan, steps[place])
+        place += 1
+        if shorter is None:
+            continue
+        scorer.after_change(0)
+        borders = HiddenStateCache.of(task.original, fitted, options.memory_budget)
+        change = cheapest_change(shorter[0], scorer, fitted, borders, JointRules(), batch_size=options.batch_size)
+        looked += 1
+        message = f"Exchange {looked} of {options.exchanges}: {change.score:.4f} beside {best.score:.4f}"
+        emit(task.on_progress, "compress", 900 + 90 * looked // options.exchanges, 1000, message)
+        if change.score < best.score:
+            bundle, plan = change.take(*shorter)
+            history = [*best.history, StepRecord(change.window, change.ratio)]
+            best, taken, place = _Tried(best.title, change.score, bundle, plan, history), taken + 1, 0
+    return best, taken, looked
+
+
+def _part(on_progress: OnProgress, title: str, number: int, of: int) -> OnProgress:
+    """Progress of one method as progress of all."""
+    if on_progress is None:
+        return None
+
+    def report(event: Event) -> None:
+        share = (number + event.step / event.of) / of
+        emit(on_progress, "compress", round(900 * share), 1000, f"{title}: {event.message}")
+
+    return report
