@@ -85,12 +85,12 @@ def test_without_a_start_of_text_it_takes_the_end_or_a_prompt(left: set[str], fi
     assert begins == [first] * 4 if first is not None else set(begins).isdisjoint({1, 2})
 
 
-def test_the_seed_and_the_model_decide_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seed_and_the_model_decide_what_it_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bundle = tiny_bundle()
     first = said(bundle)
     assert not torch.equal(first, said(bundle, seed=1))
     assert not torch.equal(first, said(tiny_bundle(seed=1)))
-    monkeypatch.setattr(sampled.settings, "home", lambda: Path("/nowhere/at/all"))  # nothing is kept
+    monkeypatch.setattr(sampled.settings, "home", lambda: tmp_path / "of another")  # nothing is kept there
     assert torch.equal(first, said(bundle))
     assert torch.equal(first, said(bundle, 6)[:4]), "more of it begins the same"
     monkeypatch.setattr(sampled, "AT_ONCE", 3)

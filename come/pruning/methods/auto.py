@@ -155,10 +155,10 @@ def _portfolio(
         try:
             parsed.check_sequences(len(part.tokens))
             parsed.check(task.original, len(task.original.layers), task.target_layers)
-            result = method.function(part, parsed)
         except ComeError as error:
             notes.append(f"{method.title} could not be tried: {error.what}")
             continue
+        result = method.function(part, parsed)
         scorer.after_change(0)
         score = scorer(LayerRunner(result.bundle))
         tried.append(_Tried(method.title, score, result.bundle, result.plan, result.history))
