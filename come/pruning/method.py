@@ -91,7 +91,8 @@ class Method:
         stepwise: a plan for fewer layers begins with the steps of one for more, where the options allow that
             (``MethodOptions.one_by_one``).
         reference: what others are held against, and nobody's choice.
-        portfolio: whether it is among those whose plans are made where the best of several is wanted.
+        portfolio: the options that it is tried with where the best of several methods is wanted, beside a refit and
+            those that all of them share; None where it is not among them.
         forecast: takes what is known before a run and the options, and tells what the method would do; None in place
             of an answer where it lacks a measurement. Methods that only a run can tell of have no such function.
         work: takes the same and the calibration tokens, and tells what the method runs. Without it, a method that
@@ -110,7 +111,7 @@ class Method:
     target: Literal["layers", "parameters"] = "layers"
     stepwise: bool = False
     reference: bool = False
-    portfolio: bool = False
+    portfolio: Mapping[str, Any] | None = None
     forecast: Callable[[Known, Any], Forecast | None] | None = field(default=None, repr=False)
     work: Callable[[Known, Any, Calibration], Schedule] | None = field(default=None, repr=False)
 

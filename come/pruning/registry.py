@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ def register(
     target: Literal["layers", "parameters"] = "layers",
     stepwise: bool = False,
     reference: bool = False,
-    portfolio: bool = False,
+    portfolio: Mapping[str, Any] | None = None,
     forecast: Callable[[Known, Any], Forecast | None] | None = None,
     work: Callable[[Known, Any, Calibration], Schedule] | None = None,
 ) -> Callable[[Callable[[Task, Any], Result]], Callable[[Task, Any], Result]]:

@@ -73,20 +73,28 @@ class Schedule:
     guessed: bool = False
 
 
-def together(schedules: Sequence[Schedule], n_tokens: int) -> Schedule:
-    """What several methods run one after the other; candidates count as layers and heads run."""
-    run, heads = 0.0, 0.0
-    for each in schedules:
-        share = (each.candidate_tokens or n_tokens) / n_tokens
-        run += each.unmeasured + share * sum(tried * layers for tried, layers in each.candidates)
-        heads += each.heads + share * sum(tried for tried, _ in each.candidates)
+def together(parts: Sequence[tuple[Schedule, int]], n_tokens: int) -> Schedule:
+    """What several methods run one after the other, each over so many tokens, as one over ``n_tokens``.
+
+    Candidates count as layers and heads that are run.
+    """
+    schedules = [each for each, _ in parts]
+    run = heads = refit_layers = in_float32 = 0.0
+    passes: list[float] = []
+    for each, tokens in parts:
+        share, looked_at = tokens / n_tokens, (each.candidate_tokens or tokens) / n_tokens
+        passes += [share * layers for layers in each.passes]
+        run += share * each.unmeasured + looked_at * sum(tried * layers for tried, layers in each.candidates)
+        heads += share * each.heads + looked_at * sum(tried for tried, _ in each.candidates)
+        refit_layers += share * each.refit_layers
+        in_float32 += share * each.in_float32
     return Schedule(
-        [layers for each in schedules for layers in each.passes],
+        passes,
         merges=sum(each.merges for each in schedules),
         refits=sum(each.refits for each in schedules),
-        refit_layers=sum(each.refit_layers for each in schedules),
+        refit_layers=refit_layers,
         unmeasured=run,
-        in_float32=sum(each.in_float32 for each in schedules),
+        in_float32=in_float32,
         heads=heads,
         products=sum(each.products for each in schedules),
         similarity=tuple(dict.fromkeys(kind for each in schedules for kind in each.similarity)),

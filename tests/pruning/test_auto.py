@@ -23,19 +23,19 @@ QUICK = {"scoring_tokens": 64, "exchanges": 2}
 
 
 def test_the_portfolio_is_what_methods_state() -> None:
-    names = {method.name for method, _ in members(AutoOptions())}
+    names = {each.method.name for each in members(AutoOptions())}
     assert names == {"come", "come-p", "come-joint", "shortgpt", "sleb", "deeper"}
-    assert all(parsed.refit for _, parsed in members(AutoOptions()) if hasattr(parsed, "refit"))
+    assert all(each.options.refit for each in members(AutoOptions()) if hasattr(each.options, "refit"))
 
 
 def test_it_is_never_worse_than_a_member(tmp_path: Path) -> None:
     bundle = tiny_bundle()
     result = come.compress(bundle, TOKENS, "auto", target_layers=4, **QUICK)
     ours = come.kl_divergence(result.bundle, bundle, TOKENS[-2:])
-    for method, parsed in members(AutoOptions(scoring_tokens=64)):
-        tokens = TOKENS if method.name == "come-joint" else TOKENS[:-2]
-        theirs = come.compress(bundle, tokens, method.name, target_layers=4, **parsed.model_dump())
-        assert ours <= come.kl_divergence(theirs.bundle, bundle, TOKENS[-2:]) + 1e-6, method.name
+    for each in members(AutoOptions(scoring_tokens=64)):
+        tokens = each.tokens(TOKENS, TOKENS[:-2])
+        theirs = come.compress(bundle, tokens, each.method.name, target_layers=4, **each.options.model_dump())
+        assert ours <= come.kl_divergence(theirs.bundle, bundle, TOKENS[-2:]) + 1e-6, each.method.name
     assert any(note.startswith("Auto took the plan of") for note in result.plan.notes)
     result.plan.write(tmp_path / "plan.json")
     again = replay(bundle, Plan.read(tmp_path / "plan.json"))

@@ -36,6 +36,8 @@ from come.pruning.scoring import Scorer
 from come.pruning.take_back import one_by_one, without
 from come.transforms.rebuild import with_plan
 
+FEW = 2048  # calibration tokens of a method that runs the layers and the head for many candidates
+SHARED = ("score", "scoring_tokens", "batch_size", "memory_budget")
 MEASURED = {"kl": "divergence from the original in nats a token", "loss": "loss in nats a token"}
 
 
@@ -54,10 +56,10 @@ class AutoOptions(ScoredOptions):
 
     def check(self, model: Any, layers: int, target: int) -> None:
         """Refuse names of no method, of one that keeps all layers, and its own."""
-        for method, parsed in members(self):
-            if method.target != "layers" or isinstance(parsed, AutoOptions):
+        for each in members(self):
+            if each.method.target != "layers" or isinstance(each.options, AutoOptions):
                 raise ComeError(
-                    f"{method.title} is none that auto can choose from.", "Name methods that leave so many layers."
+                    f"{each.method.title} is none that auto can choose from.", "Name methods that leave so many layers."
                 )
 
 
@@ -72,28 +74,60 @@ class _Tried:
     history: list[StepRecord]
 
 
-def members(options: AutoOptions) -> list[tuple[Method, MethodOptions]]:
+@dataclass(frozen=True)
+class _Member:
+    """A method of the portfolio, with its options.
+
+    Attributes:
+        scores: whether it parts the tokens itself, as Auto does.
+        searches: whether it runs the layers and the head for many candidates: it is given few tokens.
+    """
+
+    method: Method
+    options: MethodOptions
+
+    @property
+    def scores(self) -> bool:
+        return isinstance(self.options, ScoredOptions)
+
+    @property
+    def searches(self) -> bool:
+        return "logits" in self.method.needs_with(self.options) and not self.scores
+
+    def tokens(self, whole: Tensor, fitted: Tensor) -> Tensor:
+        """The sequences that its plan is made on."""
+        if self.scores:
+            return whole
+        return fitted[: max(2, FEW // fitted.shape[1])] if self.searches else fitted
+
+
+def members(options: AutoOptions) -> list[_Member]:
     """The methods to try with their options, removals with a refit."""
     known = registry.methods()
-    names = options.methods if options.methods is not None else [each for each in known if known[each].portfolio]
     found = []
-    for name in names:
+    for name in options.methods if options.methods is not None else known:
         method = registry.method(name)
+        if method.portfolio is None and options.methods is None:
+            continue
         fields = method.options.model_fields
-        shared = {"score", "scoring_tokens", "batch_size", "memory_budget"} & set(fields)
-        given = {field: getattr(options, field) for field in shared} | ({"refit": True} if "refit" in fields else {})
-        found.append((method, method.parse(given)))
-    # One pass first, then what scores changes itself, then the long searches.
-    return sorted(found, key=lambda each: (each[0].stepwise, not isinstance(each[1], ScoredOptions)))
+        shared = {name: getattr(options, name) for name in SHARED if name in fields}
+        given = shared | ({"refit": True} if "refit" in fields else {}) | dict(method.portfolio or {})
+        found.append(_Member(method, method.parse(given)))
+    # One pass first, then what scores changes itself, then the searches.
+    return sorted(found, key=lambda each: (each.method.stepwise, not each.scores, each.searches))
 
 
 def work(known: Known, options: AutoOptions, tokens: Calibration) -> Schedule:
     """That of all methods, and a step's search for each exchange."""
     step = Known(known.model, known.layers - 1)
-    searches = [(method, parsed) for method, parsed in members(options) if isinstance(parsed, ScoredOptions)]
-    each = [method.schedule(known, parsed, tokens) for method, parsed in members(options)]
-    each += [method.schedule(step, parsed, tokens) for method, parsed in searches[:1]] * options.exchanges
-    return together(each, tokens.n_tokens)
+    parts: list[tuple[Schedule, int]] = []
+    for each in members(options):
+        count = min(FEW, tokens.n_tokens) if each.searches else tokens.n_tokens
+        own = replace(tokens, n_tokens=count)
+        parts.append((each.method.schedule(known, each.options, own), count))
+        if each.scores:
+            parts += [(each.method.schedule(step, each.options, own), count)] * options.exchanges
+    return together(parts, tokens.n_tokens)
 
 
 @register(
@@ -140,28 +174,29 @@ def _portfolio(
     tried: list[_Tried] = []
     notes: list[str] = []
     todo = members(options)
-    for number, (method, parsed) in enumerate(todo):
+    for number, member in enumerate(todo):
+        title = member.method.title
         if tried and time.perf_counter() > ends:
-            left_out = ", ".join(each.title for each, _ in todo[number:])
+            left_out = ", ".join(each.method.title for each in todo[number:])
             notes.append(f"The time was over before these were tried: {left_out}.")
             break
         part = replace(
             task,
             current=task.original,
-            tokens=task.tokens if isinstance(parsed, ScoredOptions) else fitted,
-            on_progress=_part(task.on_progress, method.title, number, len(todo) + bool(options.exchanges)),
+            tokens=member.tokens(task.tokens, fitted),
+            on_progress=_part(task.on_progress, title, number, len(todo) + bool(options.exchanges)),
             on_step=None,
         )
         try:
-            parsed.check_sequences(len(part.tokens))
-            parsed.check(task.original, len(task.original.layers), task.target_layers)
+            member.options.check_sequences(len(part.tokens))
+            member.options.check(task.original, len(task.original.layers), task.target_layers)
         except ComeError as error:
-            notes.append(f"{method.title} could not be tried: {error.what}")
+            notes.append(f"{title} could not be tried: {error.what}")
             continue
-        result = method.function(part, parsed)
+        result = member.method.function(part, member.options)
         scorer.after_change(0)
         score = scorer(LayerRunner(result.bundle))
-        tried.append(_Tried(method.title, score, result.bundle, result.plan, result.history))
+        tried.append(_Tried(title, score, result.bundle, result.plan, result.history))
     if not tried:
         raise ComeError("None of the methods could make a plan.", " ".join(notes))
     return tried, notes

@@ -118,7 +118,7 @@ def work(known: Known, options: ComeOptions, tokens: Calibration) -> Schedule:
     cost="One pass over the calibration tokens, then one through the layers from the last merge on for each more.",
     forecast=forecast,
     work=work,
-    portfolio=True,
+    portfolio={},
 )
 def come(task: Task, options: ComeOptions) -> Result:
     """Merge windows of layers; a layer's share of the merged one follows its block influence."""

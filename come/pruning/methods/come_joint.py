@@ -79,7 +79,7 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
     stepwise=True,
     cost="For each step, a dozen layers left out in turn on the scoring tokens, and some windows fitted.",
     work=work,
-    portfolio=True,
+    portfolio={},
 )
 def come_joint(task: Task, options: ComeJointOptions) -> Result:
     """Take one layer away at a time, by the change that scores best."""

@@ -74,7 +74,7 @@ def work(known: Known, options: ComePOptions, tokens: Calibration) -> Schedule:
     cost="CoMe's passes, and for each merge every candidate ratio: the layers from the pair on and the head.",
     forecast=forecast,
     work=work,
-    portfolio=True,
+    portfolio={"search": "coarse-to-fine"},
 )
 def come_p(task: Task, options: ComePOptions) -> Result:
     """Merge pairs of layers, each by the ratio of lowest calibration loss; 0 and 1 are plain removals."""

@@ -62,7 +62,7 @@ def forecast(known: Known, options: DeeperOptions) -> Forecast | None:
     needs=("forward",),
     cost="One pass over the calibration tokens.",
     forecast=forecast,
-    portfolio=True,
+    portfolio={},
 )
 def deeper(task: Task, options: DeeperOptions) -> Result:
     """Remove the block of lowest ``angular_distances``, the first on ties."""

@@ -43,7 +43,7 @@ def forecast(known: Known, options: ShortGPTOptions) -> Forecast | None:
     needs=("forward",),
     cost="One pass over the calibration tokens.",
     forecast=forecast,
-    portfolio=True,
+    portfolio={},
 )
 def shortgpt(task: Task, options: ShortGPTOptions) -> Result:
     """Remove the layers of lowest block influence, the first on ties."""

@@ -48,7 +48,7 @@ def work(known: Known, _options: MethodOptions, _tokens: Calibration) -> Schedul
     stepwise=True,
     cost="For each removal, half of the layers and the head for every layer that is left out in turn.",
     work=work,
-    portfolio=True,
+    portfolio={},
 )
 def sleb(task: Task, options: SLEBOptions) -> Result:
     """Remove layers one by one, each that of lowest ``losses_without``, the first on ties."""
