@@ -133,7 +133,7 @@ def work(known: Known, options: AutoOptions, tokens: Calibration) -> Schedule:
 @register(
     "auto",
     title="Auto",
-    paper="ours; after Sieberling et al. 2024, arXiv 2410.14649",
+    paper="Ours, after Sieberling et al. 2024, arXiv 2410.14649",
     summary="Make the plans of several methods, keep the one nearest to the original on tokens apart, and exchange "
     "steps of it as long as that helps.",
     kind="merge",

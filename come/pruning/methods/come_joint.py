@@ -70,7 +70,7 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
 @register(
     "come-joint",
     title="CoMe-Joint",
-    paper="after Wang et al. 2025, arXiv 2510.15304",
+    paper="Ours, after Wang et al. 2025, arXiv 2510.15304",
     summary="Merge the window whose merge costs least, its units chosen together by least squares, its output maps "
     "moved; or remove a layer where that costs less.",
     kind="merge",
