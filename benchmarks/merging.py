@@ -1,0 +1,171 @@
+"""What merges and removals cost without training: every method on the same tokens, in and out of their domain.
+
+``python -m benchmarks.merging found.jsonl --calibrate mix --judge wiki.txt --judge python-docs`` adds to the file what
+it lacks; ``--only-table`` prints what lies there. A method is judged by its divergence from the original and by its
+perplexity on tokens of every text that calibration did not see; errors are over sequences, differences are paired.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+import come
+from benchmarks.timing import MODEL, machine, markdown
+from come.evaluate.divergence import compare
+from come.measurement.divergence import Reference, reference
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.suffix import run_through
+from come.models import Bundle
+from come.plan.plan import Plan
+from come.transforms.rebuild import replay
+
+REFIT = {"refit": True}
+QUICK = {"search": "coarse-to-fine"}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "shortgpt": ("shortgpt", {}),
+    "shortgpt, refit": ("shortgpt", REFIT),
+    "deeper": ("deeper", {}),
+    "deeper, refit": ("deeper", REFIT),
+    "taylor, refit": ("taylor", REFIT),
+    "replaceme, lstsq": ("replaceme", {"objective": "lstsq"}),
+    "replaceme, cosine": ("replaceme", {"objective": "cosine"}),
+    "prune-comp": ("prune-comp", {}),
+    "streamline": ("streamline", {}),
+    "come": ("come", {}),
+    "come, refit": ("come", REFIT),
+    "come, by kl": ("come", {"select": "kl", "refit": True}),
+    "come-joint": ("come-joint", {}),
+    "sleb": ("sleb", {}),
+    "sleb, refit": ("sleb", REFIT),
+    "come-p": ("come-p", QUICK),
+    "come-p, refit": ("come-p", QUICK | REFIT),
+    "auto": ("auto", {}),
+}
+ORIGINAL = "original"
+
+
+def plans(bundle: Bundle, tokens: torch.Tensor, case: str, targets: list[int]) -> Iterator[tuple[int, Plan, float]]:
+    """The plan of a case for each target, with the seconds it took; a stepwise one is made once for all."""
+    name, options = CASES[case]
+    method = come.methods()[name]
+    began = time.perf_counter()
+    if not method.goes_on(options):
+        for target in targets:
+            began = time.perf_counter()
+            plan = come.compress(bundle, tokens, name, target_layers=target, **options).plan
+            yield target, plan, time.perf_counter() - began
+        return
+    reached: dict[int, tuple[Plan, float]] = {}
+
+    def keep(plan: Plan) -> None:
+        reached[plan.layers] = plan, time.perf_counter() - began
+
+    come.compress(bundle, tokens, name, target_layers=min(targets), on_step=keep, **options)
+    for target in targets:
+        yield target, *reached[target]
+
+
+@torch.inference_mode()
+def judged(bundle: Bundle, known: Reference) -> dict[str, Any]:
+    """Perplexity of a model, and its divergence from the original on each sequence."""
+    runner, todo = LayerRunner(bundle), known.batches()
+    losses, divergences = [], []
+    for batch, _ in todo:
+        normed = run_through(runner, batch, len(todo), None, "")
+        loss, divergence = compare(runner, normed, batch.tokens, known.log_chances(batch.index))
+        losses.append(loss)
+        divergences.append(divergence)
+    return {"perplexity": math.exp(float(torch.cat(losses).mean())), "kl": torch.cat(divergences).tolist()}
+
+
+def measure(
+    keep: Path,
+    model: str,
+    dtype: str,
+    calibrate: str,
+    texts: list[str],
+    targets: list[int],
+    cases: list[str],
+    seed: int,
+) -> None:
+    """Add to the file what it lacks."""
+    bundle = come.load(model, dtype=dtype)
+    tokens = come.tokens(bundle, calibrate, 8192, 512, "calibration", seed)
+    known = {text: reference(bundle, come.tokens(bundle, text, 4096, 512, "evaluation")) for text in texts}
+    done = {(row["case"], row["layers"], row["seed"], row["calibrate"], row["model"]) for row in rows(keep)}
+    here = {"seed": seed, "calibrate": Path(calibrate).name, "model": Path(model).name}
+
+    def write(case: str, layers: int, pruned: Bundle, seconds: float) -> None:
+        texts = {Path(text).name: judged(pruned, each) for text, each in known.items()}
+        row = {"case": case, "layers": layers, **here, "seconds": seconds, "texts": texts, "dtype": dtype}
+        with keep.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(case, layers, {text: round(found["perplexity"], 2) for text, found in texts.items()}, flush=True)
+
+    if (ORIGINAL, len(bundle.layers), *here.values()) not in done:
+        write(ORIGINAL, len(bundle.layers), bundle, 0.0)
+    for case in cases:
+        todo = [target for target in targets if (case, target, *here.values()) not in done]
+        for target, plan, seconds in plans(bundle, tokens, case, todo) if todo else ():
+            write(case, target, replay(bundle, plan), seconds)
+            gc.collect()
+
+
+def rows(keep: Path) -> list[dict[str, Any]]:
+    """What was measured so far."""
+    return [json.loads(line) for line in keep.read_text().splitlines()] if keep.exists() else []
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """A row a case and size, best first by the mean divergence over texts; means over seeds."""
+    texts = list(found[0]["texts"])
+    groups: dict[tuple[str, str, int, str], list[dict[str, Any]]] = {}
+    for row in found:
+        groups.setdefault((row["model"], row["calibrate"], row["layers"], row["case"]), []).append(row)
+
+    def divergence(same: list[dict[str, Any]], text: str) -> torch.Tensor:
+        return torch.tensor([row["texts"][text]["kl"] for row in same]).mean(0)
+
+    lines = []
+    for (model, calibrate, layers, case), same in groups.items():
+        cells, total = [], 0.0
+        for text in texts:
+            kl = divergence(same, text)
+            total += float(kl.mean())
+            perplexity = sum(row["texts"][text]["perplexity"] for row in same) / len(same)
+            cells.append(f"{perplexity:.1f}; {kl.mean():.3f} ± {kl.std() / len(kl) ** 0.5:.3f}")
+        lines.append(((model, calibrate, -layers, total), (model, calibrate, layers, case, len(same), *cells)))
+    columns = ("model", "calibration", "layers", "method", "seeds", *(f"{text}: perplexity; KL" for text in texts))
+    return markdown(columns, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
+
+
+def main(
+    keep: Path,
+    model: str = MODEL,
+    dtype: str = "bfloat16",
+    calibrate: str = "mix",
+    judge: Annotated[list[str] | None, typer.Option()] = None,
+    layers: str = "27,24,21",
+    case: Annotated[list[str] | None, typer.Option()] = None,
+    seed: int = 0,
+    only_table: bool = False,
+) -> None:
+    """Measure, and print the table of the file."""
+    if not only_table:
+        targets = [int(each) for each in layers.split(",")]
+        measure(keep, model, dtype, calibrate, judge or ["python-docs"], targets, case or list(CASES), seed)
+    print(machine(), "\n")
+    print(table(rows(keep)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
