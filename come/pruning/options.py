@@ -103,6 +103,10 @@ class ScoredOptions(CachedPassOptions):
         """Output maps are solved for."""
         return True
 
+    def running(self) -> dict[str, int | None]:
+        """How passes are made, for what takes these two."""
+        return {"batch_size": self.batch_size, "memory_budget": self.memory_budget}
+
     def split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The sequences that maps are fitted on, and those that score; each int64 (sequences, tokens)."""
         held = self.held_out(*tokens.shape)

@@ -13,6 +13,7 @@ from come.errors import ComeError
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
+from come.pruning.sweep import is_swept
 from come.transforms.rebuild import apply_step, replay
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
@@ -33,8 +34,8 @@ def test_a_plan_goes_on_where_it_stopped() -> None:
     bundle, tokens = tiny_bundle(), tiny_tokens(8, 32)
     plans: list[Plan] = []
     whole = come.compress(bundle, tokens, "come-joint", target_layers=3, on_step=plans.append, **QUICK)
-    assert len(plans) == 3
-    for stopped in plans[:2]:
+    assert [plan.layers for plan in plans[:3]] == [5, 4, 3]
+    for stopped in plans:
         resumed = come.compress(bundle, tokens, "come-joint", target_layers=3, done=stopped, **QUICK)
         assert resumed.plan.steps == whole.plan.steps
         assert weights_hash(resumed.bundle.model) == weights_hash(whole.bundle.model)
@@ -53,6 +54,19 @@ def test_no_step_scores_worse_than_a_removal(score: str) -> None:
 
     removals = [cost(apply_step(bundle, Remove(layers=[layer]))) for layer in range(6)]
     assert cost(result.bundle) <= min(removals) + 1e-6
+
+
+def test_a_sweep_is_taken_where_it_scores_better() -> None:
+    bundle, tokens = tiny_bundle(), tiny_tokens(8, 32)
+    plain, moved = (
+        come.compress(bundle, tokens, "come-joint", target_layers=3, sweep=sweep, **QUICK) for sweep in (False, True)
+    )
+    assert moved.plan.steps[: len(plain.plan.steps)] == plain.plan.steps
+    scores = [come.kl_divergence(each.bundle, bundle, tokens[-2:]) for each in (plain, moved)]
+    assert (scores[1] < scores[0]) == is_swept(moved.plan)
+    assert scores[1] <= scores[0]
+    assert come.methods()["come-joint"].goes_on({"sweep": False})
+    assert not come.methods()["come-joint"].goes_on({})
 
 
 def test_longer_windows_are_merged_where_they_are_allowed() -> None:

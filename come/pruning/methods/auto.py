@@ -1,9 +1,10 @@
 """Auto (ours): the best of several methods' plans by what they cost on tokens apart, then steps exchanged.
 
 Every method that states it belongs to the portfolio makes its plan, the one with least work first; removals with a
-refit. The models are scored by their divergence from the original on tokens that no map is fitted on. Then a step of
-the best plan at a time is taken back, and the cheapest change of the model that is left takes its place, as long as
-that scores better (a search in the manner of EvoPress, arXiv 2410.14649).
+refit. All output maps of each are moved towards the original's states, and the models are scored by their divergence
+from the original on tokens that no map is fitted on. Then a step of the best plan at a time is taken back, and the
+cheapest change of the model that is left takes its place, as long as that scores better (a search in the manner of
+EvoPress, arXiv 2410.14649).
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule, together
 from come.pruning.scoring import Scorer
+from come.pruning.sweep import sweep_products, swept
 from come.pruning.take_back import one_by_one, without
 from come.transforms.rebuild import with_plan
 
 FEW = 2048  # calibration tokens of a method that runs the layers and the head for many candidates
 SHARED = ("score", "scoring_tokens", "batch_size", "memory_budget")
+GIVEN = {"refit": True, "sweep": False}  # the sweep is made of every plan
 MEASURED = {"kl": "divergence from the original in nats a token", "loss": "loss in nats a token"}
 
 
@@ -65,13 +68,14 @@ class AutoOptions(ScoredOptions):
 
 @dataclass(frozen=True)
 class _Tried:
-    """A plan that was made, and its score."""
+    """A plan that was made, its score, and score, model and plan after a sweep."""
 
     title: str
     score: float
     bundle: Bundle
     plan: Plan
     history: list[StepRecord]
+    swept: tuple[float, Bundle, Plan]
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,14 @@ def members(options: AutoOptions) -> list[_Member]:
             continue
         fields = method.options.model_fields
         shared = {name: getattr(options, name) for name in SHARED if name in fields}
-        given = shared | ({"refit": True} if "refit" in fields else {}) | dict(method.portfolio or {})
+        given = shared | {name: value for name, value in GIVEN.items() if name in fields} | dict(method.portfolio or {})
         found.append(_Member(method, method.parse(given)))
     # One pass first, then what scores changes itself, then the searches.
     return sorted(found, key=lambda each: (each.method.stepwise, not each.scores, each.searches))
 
 
 def work(known: Known, options: AutoOptions, tokens: Calibration) -> Schedule:
-    """That of all methods, and a step's search for each exchange."""
+    """That of all methods, a sweep of each plan, and a step's search for each exchange."""
     step = Known(known.model, known.layers - 1)
     parts: list[tuple[Schedule, int]] = []
     for each in members(options):
@@ -127,6 +131,9 @@ def work(known: Known, options: AutoOptions, tokens: Calibration) -> Schedule:
         parts.append((each.method.schedule(known, each.options, own), count))
         if each.scores:
             parts += [(each.method.schedule(step, each.options, own), count)] * options.exchanges
+    left, sweeps = known.target_layers, len(members(options)) + 1
+    products = sweeps * left * sweep_products(known.model, tokens.n_tokens)
+    parts.append((Schedule(unmeasured=sweeps * (known.layers + 4.0 * left), products=products), tokens.n_tokens))
     return together(parts, tokens.n_tokens)
 
 
@@ -150,21 +157,23 @@ def auto(task: Task, options: AutoOptions) -> Result:
     scorer = Scorer(task.original, scoring, options.score, options.batch_size, options.memory_budget)
     ends = time.perf_counter() + 60 * options.minutes if options.minutes is not None else math.inf
     tried, notes = _portfolio(task, options, fitted, scorer, ends)
-    best = min(tried, key=lambda each: each.score)
-    others = ", ".join(f"{each.title} {each.score:.4f}" for each in sorted(tried, key=lambda each: each.score))
-    notes.append(
-        f"Auto took the plan of {best.title}: {MEASURED[options.score]} on {scoring.numel():,} tokens: {others}."
-    )
-    final, taken, looked = _exchanged(task, options, fitted, scorer, best, ends)
-    if looked:
-        change = f", which took it from {best.score:.4f} to {final.score:.4f}" if taken else ""
-        notes.append(
-            f"Auto took {looked} of its steps back for a better one, and kept {taken} of those changes{change}."
-        )
-    plan = final.plan.with_notes(notes)
+    best = min(tried, key=lambda each: each.swept[0])
+    ranked = sorted(tried, key=lambda each: each.swept[0])
+    scores = ", ".join(f"{each.title} {each.swept[0]:.4f}" for each in ranked)
+    notes.append(f"Auto took the plan of {best.title}. The {MEASURED[options.score]}, with a sweep: {scores}.")
+    exchanged, taken, looked = _exchanged(task, options, fitted, scorer, best, ends)
+    score, bundle, plan = best.swept
+    if taken:
+        new = swept(task.original, exchanged.bundle, exchanged.plan, task.tokens, scorer, **options.running())
+        gain = f", which took it from {score:.4f} to {min(score, new[0]):.4f}"
+        score, bundle, plan = min((score, bundle, plan), new, key=lambda each: each[0])
+        notes.append(f"Auto tried another change in the place of {looked} of its steps and kept {taken}{gain}.")
+    elif looked:
+        notes.append(f"Auto tried another change in the place of {looked} of its steps, and none was better.")
+    plan = plan.with_notes(notes)
     task.done(plan)
-    emit(task.on_progress, "compress", 1000, 1000, notes[-1], layers=len(final.bundle.layers), score=final.score)
-    return Result(with_plan(final.bundle, plan), plan, final.history)
+    emit(task.on_progress, "compress", 1000, 1000, notes[-1], layers=len(bundle.layers), score=score)
+    return Result(with_plan(bundle, plan), plan, exchanged.history)
 
 
 def _portfolio(
@@ -196,7 +205,8 @@ def _portfolio(
         result = member.method.function(part, member.options)
         scorer.after_change(0)
         score = scorer(LayerRunner(result.bundle))
-        tried.append(_Tried(title, score, result.bundle, result.plan, result.history))
+        moved = swept(task.original, result.bundle, result.plan, task.tokens, scorer, **options.running())
+        tried.append(_Tried(title, score, result.bundle, result.plan, result.history, moved))
     if not tried:
         raise ComeError("None of the methods could make a plan.", " ".join(notes))
     return tried, notes
@@ -227,7 +237,8 @@ def _exchanged(
         if change.score < best.score:
             bundle, plan = change.take(*shorter)
             history = [*best.history, StepRecord(change.window, change.ratio)]
-            best, taken, place = _Tried(best.title, change.score, bundle, plan, history), taken + 1, 0
+            best = replace(best, score=change.score, bundle=bundle, plan=plan, history=history)
+            taken, place = taken + 1, 0
     return best, taken, looked
 
 

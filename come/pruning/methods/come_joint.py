@@ -24,9 +24,11 @@ from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
 from come.pruning.scoring import Scorer
+from come.pruning.sweep import is_swept, sweep_products, swept
 from come.pruning.windows import window_size, window_sizes
 from come.transforms.rebuild import with_plan
 
+SWEEP_SHARE = 50  # of a thousand
 BEFORE_OUTPUT = 0.7  # the share of a layer that is run before its FFN's output map
 
 
@@ -43,6 +45,16 @@ class ComeJointOptions(ScoredOptions):
         min_length=1,
         description="How strongly output maps are held to their own weights; the best by score is taken.",
     )
+    sweep: bool = Field(
+        True,
+        description="At the end, moves the output maps of all layers from the bottom up, towards what the original "
+        "gives; taken if it scores better.",
+    )
+
+    @property
+    def one_by_one(self) -> bool:
+        """The sweep is for one target."""
+        return not self.sweep
 
 
 def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedule:
@@ -57,6 +69,10 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
         run += (left if number == 0 else left / 2) + options.windows_tried * (size + (size - 1) * BEFORE_OUTPUT + 2)
         products += options.windows_tried * fit_products(facts, size, tokens.n_tokens - held, len(options.strengths))
         left -= size - 1
+    if options.sweep:
+        # Both models, and each layer once for either map and once more to see what came of it.
+        run += known.layers + 4 * left
+        products += left * sweep_products(facts, tokens.n_tokens)
     return Schedule(
         merges=len(sizes),
         span=options.span,
@@ -87,7 +103,7 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
     bundle, plan = task.current, task.plan
     scorer = Scorer(task.original, scoring, options.score, options.batch_size)
     borders = HiddenStateCache.of(bundle, fitted, options.memory_budget)
-    steps = len(bundle.layers) - task.target_layers
+    steps = len(task.original.layers) - task.target_layers
     history: list[StepRecord] = []
     while (left := len(bundle.layers)) > task.target_layers:
         began = time.perf_counter()
@@ -111,7 +127,7 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
         emit(
             task.on_progress,
             "compress",
-            round(1000 * done / steps),
+            round((1000 - SWEEP_SHARE * options.sweep) * done / steps),
             1000,
             f"Step {done} of {steps}: {best.describe()}; {len(bundle.layers)} layers",
             window=list(best.window),
@@ -119,4 +135,9 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
             layers=len(bundle.layers),
             score=best.score,
         )
+    if options.sweep and not is_swept(plan):
+        score, bundle, plan = swept(task.original, bundle, plan, task.tokens, scorer, **options.running())
+        if is_swept(plan):
+            task.done(plan)
+        emit(task.on_progress, "compress", 1000, 1000, f"All output maps: score {score:.4f}", score=score)
     return Result(with_plan(bundle, plan), plan, history)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from come.measurement.calibrate import batches
-from come.measurement.layer_runner import LayerRunner
+from come.plan.plan import Span
+from come.pruning.sweep import refit_bottom_up
 from come.recovery.registry import register
 from come.recovery.way import Recovered, RecoverTask, Work
-from come.training.states import States, StateStore, advance, embed
 from come.training.trainer import TrainOptions, held_out_sequences
-from come.transforms.refit import RefitRules, refit_layer
+from come.transforms.refit import Refit, RefitRules
 
 
 class RefitOptions(RefitRules):
@@ -24,6 +21,10 @@ class RefitOptions(RefitRules):
         "student",
         description="What the original's layers give on the student's own states, or the original's states (teacher), "
         "which also mends errors from below.",
+    )
+    layers: Literal["lossy", "all"] = Field(
+        "lossy",
+        description="Layers that lost something, or all: with the target teacher, those above mend errors from below.",
     )
     most_tokens: int = Field(16384, ge=1, description="How many tokens at most, the last ones: the sums need no more.")
     held_out_tokens: int = Field(
@@ -51,50 +52,29 @@ class RefitOptions(RefitRules):
     ),
 )
 def refit(task: RecoverTask, options: RefitOptions) -> Recovered:
-    """Refit the lossy layers in order."""
+    """Refit the layers in order."""
     tokens = task.tokens[-max(2, options.most_tokens // task.tokens.shape[1]) :]
-    student, teacher = LayerRunner(task.student), LayerRunner(task.teacher)
-    held_out = held_out_sequences(tokens, TrainOptions(held_out_tokens=options.held_out_tokens))
-    tensors: dict[str, Tensor] = {}
     notes: list[str] = []
-    with StateStore(tokens, task.student.shape.hidden_size, task.student.dtype, 2, options.memory_budget) as store:
-        ours, theirs = embed(student, tokens, store.new(), options.batch_size), store.new()
-        layer = border = 0
-        if options.target == "teacher":
-            embed(teacher, tokens, theirs, options.batch_size)
-        for number, span in enumerate(task.lossy, start=1):
-            advance(student, tokens, ours, range(layer, span.layer), batch_size=options.batch_size)
-            if options.target == "teacher":
-                advance(teacher, tokens, theirs, range(border, span.end), batch_size=options.batch_size)
-            else:
-                advance(teacher, tokens, ours, range(span.first, span.end), theirs, options.batch_size)
-            layer, border = span.layer, span.end
-            refitted = refit_layer(
-                student,
-                layer,
-                lambda: _pairs(student, tokens, ours, theirs, held_out, options.batch_size),
-                options,
-            )
-            prefix = f"{student.family.layers}.{layer}"
-            tensors |= {f"{prefix}.{name}": value for name, value in refitted.tensors.items()}
-            strengths = ", ".join(f"{path} {strength:g}" for path, strength in refitted.strengths.items())
-            notes.append(
-                f"layer {layer} for original layers {span.first} to {span.end - 1}: held-out error "
-                f"{refitted.before:.4g} to {refitted.after:.4g} (ridge: {strengths or 'left as it was'})."
-            )
-            task.emit(number / len(task.lossy), notes[-1], layer=layer, held_out_loss=refitted.after)
+
+    def report(number: int, span: Span, refitted: Refit) -> None:
+        strengths = ", ".join(f"{path} {strength:g}" for path, strength in refitted.strengths.items())
+        notes.append(
+            f"layer {span.layer} for original layers {span.first} to {span.end - 1}: held-out error "
+            f"{refitted.before:.4g} to {refitted.after:.4g} (ridge: {strengths or 'left as it was'})."
+        )
+        task.emit(number / len(spans), notes[-1], layer=span.layer, held_out_loss=refitted.after)
+
+    spans = task.spans if options.layers == "all" else task.lossy
+    tensors = refit_bottom_up(
+        task.student,
+        task.teacher,
+        spans,
+        tokens,
+        options,
+        held_out_sequences(tokens, TrainOptions(held_out_tokens=options.held_out_tokens)),
+        target=options.target,
+        batch_size=options.batch_size,
+        memory_budget=options.memory_budget,
+        report=report,
+    )
     return Recovered(tensors, notes)
-
-
-def _pairs(
-    student: LayerRunner, tokens: Tensor, ours: States, theirs: States, held_out: int, batch_size: int | None
-) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """What enters the layer, what should leave it and how many sequences are fitted, batch by batch."""
-    start = 0
-    for batch in batches(tokens, batch_size):
-        end = start + len(batch.tokens)
-        entered = student.enter(batch.tokens)
-        fitted = min(max(0, len(tokens) - held_out - start), len(batch.tokens))
-        entering = ours[slice(start, end)].to(entered.device, entered.dtype)
-        yield entering, theirs[slice(start, end)].to(entered.device), fitted
-        start = end
