@@ -26,6 +26,8 @@ from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import run_through
 from come.models import Bundle
 from come.plan.plan import Plan
+from come.pruning.scoring import Scorer
+from come.pruning.sweep import swept
 from come.transforms.rebuild import replay
 
 REFIT = {"refit": True}
@@ -33,6 +35,7 @@ QUICK = {"search": "coarse-to-fine"}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "shortgpt": ("shortgpt", {}),
     "shortgpt, refit": ("shortgpt", REFIT),
+    "shortgpt, refit, sweep": ("shortgpt", REFIT),
     "deeper": ("deeper", {}),
     "deeper, refit": ("deeper", REFIT),
     "taylor, refit": ("taylor", REFIT),
@@ -43,6 +46,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "come": ("come", {}),
     "come, refit": ("come", REFIT),
     "come, by kl": ("come", {"select": "kl", "refit": True}),
+    "come, refit, sweep": ("come", REFIT),
+    "come-joint, no sweep": ("come-joint", {"sweep": False}),
     "come-joint": ("come-joint", {}),
     "sleb": ("sleb", {}),
     "sleb, refit": ("sleb", REFIT),
@@ -50,18 +55,25 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "come-p, refit": ("come-p", QUICK | REFIT),
     "auto": ("auto", {}),
 }
-ORIGINAL = "original"
+ORIGINAL, SWEEP = "original", "sweep"
+SCORING = 2  # sequences, the last of the calibration's
 
 
 def plans(bundle: Bundle, tokens: torch.Tensor, case: str, targets: list[int]) -> Iterator[tuple[int, Plan, float]]:
     """The plan of a case for each target, with the seconds it took; a stepwise one is made once for all."""
     name, options = CASES[case]
+    sweeps = case.endswith(f", {SWEEP}") and "no sweep" not in case
     method = come.methods()[name]
+    scorer = Scorer(bundle, tokens[-SCORING:]) if sweeps else None
+
+    def finished(plan: Plan) -> Plan:
+        return swept(bundle, replay(bundle, plan), plan, tokens, scorer)[2] if scorer is not None else plan
+
     began = time.perf_counter()
     if not method.goes_on(options):
         for target in targets:
             began = time.perf_counter()
-            plan = come.compress(bundle, tokens, name, target_layers=target, **options).plan
+            plan = finished(come.compress(bundle, tokens, name, target_layers=target, **options).plan)
             yield target, plan, time.perf_counter() - began
         return
     reached: dict[int, tuple[Plan, float]] = {}
@@ -71,7 +83,9 @@ def plans(bundle: Bundle, tokens: torch.Tensor, case: str, targets: list[int]) -
 
     come.compress(bundle, tokens, name, target_layers=min(targets), on_step=keep, **options)
     for target in targets:
-        yield target, *reached[target]
+        plan, seconds = reached[target]
+        began = time.perf_counter()
+        yield target, finished(plan), seconds + time.perf_counter() - began
 
 
 @torch.inference_mode()
