@@ -69,13 +69,14 @@ def compress(
             "tokens_hash": hashlib.sha256(tokens.cpu().contiguous().numpy().tobytes()).hexdigest(),
         },
     )
-    if done is not None:  # an older plan does not know newer options: it was made by their defaults
-        done = done.model_copy(update={"options": {**canonical(chosen.defaults()), **done.options}})
-    if done is not None and not done.same_request(empty):
-        raise ComeError(
-            "The plan to go on from was made by another request.",
-            "Use the same model, text, method and options, or start anew.",
-        )
+    if done is not None:
+        # An older plan does not know newer options: it was made by their defaults. It stays as it was written.
+        known = done.model_copy(update={"options": {**canonical(chosen.defaults()), **done.options}})
+        if not known.same_request(empty):
+            raise ComeError(
+                "The plan to go on from was made by another request.",
+                "Use the same model, text, method and options, or start anew.",
+            )
     plan = done if done is not None else empty
     current = replay(bundle, plan) if plan.steps else bundle
     task = Task(bundle, current, plan, tokens, target, on_progress, on_step, measured if measured is not None else {})
