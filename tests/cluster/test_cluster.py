@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,21 @@ def alike(ours: Run, theirs: Run) -> None:
 
 
 def kill_one(cluster: Cluster, title: str, while_: Run) -> int:
-    """Kill the first worker of that title; returns its process id."""
-    wait_until(lambda: cluster.workers(title) or not while_.state().active, while_)
-    pids = cluster.workers(title)
+    """Kill the first worker of that title, and of that run where it has one of its own; returns its process id."""
+
+    def workers() -> list[int]:
+        found = cluster.workers(title)
+        if title != JOB:
+            return found
+        own = []
+        for pid in found:  # the worker of the run before may not have ended yet
+            with suppress(psutil.Error):
+                if str(while_.path) in psutil.Process(pid).cmdline():
+                    own.append(pid)
+        return own
+
+    wait_until(lambda: workers() or not while_.state().active, while_)
+    pids = workers()
     assert pids, f"it ended before: {while_.state()}\n{while_.log()}"
     os.kill(pids[0], signal.SIGKILL)
     return pids[0]
