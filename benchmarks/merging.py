@@ -49,6 +49,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "come, refit, sweep": ("come", REFIT),
     "come-joint, no sweep": ("come-joint", {"sweep": False}),
     "come-joint": ("come-joint", {}),
+    "come-joint, at once": ("come-joint", {"at_once": True}),
     "sleb": ("sleb", {}),
     "sleb, refit": ("sleb", REFIT),
     "come-p": ("come-p", QUICK),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
@@ -81,6 +82,7 @@ def cheapest_change(
     borders: HiddenStateCache,
     rules: JointRules,
     *,
+    smallest: int = 2,
     largest: int = 2,
     layers_tried: int = 12,
     windows_tried: int = 4,
@@ -98,13 +100,13 @@ def cheapest_change(
         tokens: int64 (sequences, tokens), on which windows are fitted.
         borders: hidden states of ``bundle`` on these; what is run is kept there.
         rules: how windows are fitted.
-        largest: how many layers a window has at most.
+        smallest, largest: how many layers a window has; with more than 2 at least, no layer is removed alone.
         layers_tried, windows_tried: how many layers and windows are looked at.
         batch_size: sequences at a time.
         tell: told (done, of, message).
 
     Raises:
-        ComeError: the model overflows as it is, or after every change.
+        ComeError: the model overflows as it is, or after every change; or no such window can be merged.
     """
     runner = LayerRunner(bundle)
     layers = len(runner)
@@ -118,7 +120,9 @@ def cheapest_change(
         costs[layer] = changes[-1].score - now
         if tell is not None:
             tell(done + 1, work, f"Without layer {layer} of {layers}")
-    for done, (first, last) in enumerate(_likely_windows(bundle, costs, largest)[:windows_tried]):
+    if smallest > 2:
+        changes = []
+    for done, (first, last) in enumerate(_likely_windows(bundle, costs, smallest, largest)[:windows_tried]):
         whole = first + int(costs[first : last + 1].argmax())
         states = _entering(runner, tokens, first, borders, batch_size)
         for each in joint_candidates(bundle, runner, (first, last), states, rules, (None, whole)):
@@ -127,21 +131,26 @@ def cheapest_change(
             changes.append(Change(score, (first, last), each))
         if tell is not None:
             tell(len(low) + done + 1, work, f"Merging layers {first} to {last} of {layers}")
+    if not changes:
+        raise ComeError(
+            f"No window of {smallest} layers among those of low block influence can be merged.",
+            "Try more layers, or merge pairs.",
+        )
     best = min(changes, key=lambda change: (change.score - now) / change.goes)
     check_finite(torch.tensor(best.score), runner)
     return best
 
 
-def _likely_windows(bundle: Bundle, costs: Tensor, largest: int) -> list[Window]:
-    """The windows of up to ``largest`` layers that can be merged, by what removing all but their dearest layer costs.
+def _likely_windows(bundle: Bundle, costs: Tensor, smallest: int, largest: int) -> list[Window]:
+    """The windows that can be merged, by what removing all but their dearest layer costs.
 
     Args:
         bundle: the model.
         costs: of each layer's removal, (layers,); infinite where it is not known.
-        largest: layers in a window at most.
+        smallest, largest: layers in a window.
     """
     found: list[tuple[float, Window]] = []
-    for size in range(2, largest + 1):
+    for size in range(smallest, largest + 1):
         for first in range(len(costs) - size + 1):
             inside = costs[first : first + size]
             cost = float(inside.sort().values[:-1].mean())

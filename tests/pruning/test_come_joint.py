@@ -77,6 +77,16 @@ def test_longer_windows_are_merged_where_they_are_allowed() -> None:
     assert len(result.bundle.layers) == 4
 
 
+def test_all_at_once_is_one_window() -> None:
+    bundle, tokens = tiny_bundle(layers=8), tiny_tokens(8, 32)
+    result = come.compress(bundle, tokens, "come-joint", target_layers=4, at_once=True, **QUICK | {"layers_tried": 8})
+    merges = [step for step in result.plan.steps if isinstance(step, Concatenate)]
+    assert [step.window[1] - step.window[0] for step in merges] == [4]
+    assert sum(map(len, merges[0].channels)) == bundle.shape.channels
+    with pytest.raises(ComeError, match="No window of 5 layers"):
+        come.compress(bundle, tokens, "come-joint", target_layers=4, at_once=True, **QUICK | {"layers_tried": 1})
+
+
 def test_one_sequence_is_refused() -> None:
     with pytest.raises(ComeError, match="no tokens to score on"):
         come.compress(tiny_bundle(), tiny_tokens(1, 32), "come-joint", target_layers=4)

@@ -36,6 +36,11 @@ class ComeJointOptions(ScoredOptions):
     """How many windows are tried, and how they are merged and scored."""
 
     span: int = Field(2, ge=2, description="How many adjacent layers one merge takes at most.")
+    at_once: bool = Field(
+        False,
+        description="Merges one window down to the target, in a single step: fewer cuts, which may lose less. It takes "
+        "memory for the square of all the window's FFN channels.",
+    )
     windows_tried: int = Field(4, ge=1, description="How many windows are merged and scored at each step.")
     layers_tried: int = Field(
         12, ge=1, description="How many layers, those of lowest block influence, are left out in turn to find them."
@@ -53,13 +58,14 @@ class ComeJointOptions(ScoredOptions):
 
     @property
     def one_by_one(self) -> bool:
-        """The sweep is for one target."""
-        return not self.sweep
+        """The sweep and a single window are for one target."""
+        return not self.sweep and not self.at_once
 
 
 def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedule:
     """Every step: candidates on the scoring tokens, and windows run for their fits; both lie in the middle."""
-    facts, sizes = known.model, window_sizes(known.layers, known.target_layers, options.span)
+    span = known.layers if options.at_once else options.span
+    facts, sizes = known.model, window_sizes(known.layers, known.target_layers, span)
     held = options.held_out(tokens.n_tokens // tokens.seq_len, tokens.seq_len) * tokens.seq_len
     left, candidates, run, products = known.layers, list[tuple[int, float]](), 0.0, 0.0
     for number, size in enumerate(sizes):
@@ -75,7 +81,7 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
         products += left * sweep_products(facts, tokens.n_tokens)
     return Schedule(
         merges=len(sizes),
-        span=options.span,
+        span=max(sizes, default=2),
         candidates=candidates,
         candidate_tokens=held,
         unmeasured=run,
@@ -107,13 +113,15 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
     history: list[StepRecord] = []
     while (left := len(bundle.layers)) > task.target_layers:
         began = time.perf_counter()
+        largest = window_size(left if options.at_once else options.span, left, task.target_layers)
         best = cheapest_change(
             bundle,
             scorer,
             fitted,
             borders,
             rules=JointRules(options.strengths),
-            largest=window_size(options.span, left, task.target_layers),
+            smallest=largest if options.at_once else 2,
+            largest=largest,
             layers_tried=options.layers_tried,
             windows_tried=options.windows_tried,
             batch_size=options.batch_size,
