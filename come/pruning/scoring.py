@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from come.measurement.calibrate import batches
 from come.measurement.divergence import compare, reference
 from come.measurement.hidden_state_cache import HiddenStateCache
+from come.measurement.influence import block_influence
 from come.measurement.layer_runner import LayerRunner
-from come.measurement.suffix import each_border, sequence_losses, states_at
+from come.measurement.suffix import sequence_losses, states_at
 from come.models import Bundle
 
 Measure = Literal["kl", "loss"]
@@ -98,23 +99,13 @@ class Scorer:
         self.heads += 1
         return torch.cat(scores)
 
-    @torch.inference_mode()
     def block_influence(self, model: LayerRunner) -> Tensor:
         """The block influence of each layer on the tokens, (layers,), hidden states as they are; what is run is kept.
 
         Raises:
-            ComeError: hidden states are not finite.
+            ComeError: the model overflows.
         """
-        sums = torch.zeros(len(model))
-        for batch in batches(self.tokens, self.batch_size):
-            below: Tensor | None = None
-            for border, states in each_border(model, batch, self._borders):
-                if below is not None:
-                    sums[border - 1] += float(
-                        (1 - torch.cosine_similarity(below.float(), states.float(), dim=-1)).sum()
-                    )
-                below = states
-        return sums / self.tokens.numel()
+        return block_influence(model, self.tokens, self._borders, last_state="raw", batch_size=self.batch_size)
 
     def _entering(self, model: LayerRunner, batch: int, tokens: Tensor, start: int) -> Tensor:
         states = states_at(model, batch, tokens, start, self._borders)

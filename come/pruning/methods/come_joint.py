@@ -107,7 +107,7 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
     """Take one layer away at a time, by the change that scores best."""
     fitted, scoring = options.split(task.tokens)
     bundle, plan = task.current, task.plan
-    scorer = Scorer(task.original, scoring, options.score, options.batch_size)
+    scorer = Scorer(task.original, scoring, options.score, options.batch_size, options.memory_budget)
     borders = HiddenStateCache.of(bundle, fitted, options.memory_budget)
     steps = len(task.original.layers) - task.target_layers
     history: list[StepRecord] = []

@@ -21,12 +21,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from come.events import OnProgress, emit
+from come.events import emit
 from come.measurement.calibrate import batches
 from come.measurement.hidden_state_cache import HiddenStateCache
+from come.measurement.influence import block_influence
 from come.measurement.layer_runner import LayerRunner, check_finite
-from come.measurement.statistics import cosine
-from come.measurement.suffix import each_border, states_at
+from come.measurement.suffix import states_at
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Scale
@@ -108,45 +108,14 @@ def importance(
     progress = overall(task.on_progress, number, of)
     if options.importance == "loss":
         return sleb.losses_without(bundle, task.tokens, borders, batch_size=options.batch_size, on_progress=progress)
-    return influences(bundle, task.tokens, borders, options, progress)
-
-
-@torch.inference_mode()
-def influences(
-    bundle: Bundle,
-    tokens: Tensor,
-    borders: HiddenStateCache,
-    options: PruneCompOptions,
-    on_progress: OnProgress = None,
-) -> Tensor:
-    """The block influence of every layer, (layers,), float32; only layers above the last change are run.
-
-    Args:
-        bundle: the model.
-        tokens: int64 (sequences, tokens).
-        borders: hidden states that enter the layers of ``bundle``; what is missing is run, and kept there.
-        options: how.
-        on_progress: told of each layer.
-
-    Raises:
-        ComeError: the model overflows.
-    """
-    runner = LayerRunner(bundle)
-    sums = torch.zeros(len(runner), dtype=torch.float64)
-    todo = list(batches(tokens, options.batch_size))
-    for batch in todo:
-        below: Tensor | None = None
-        for border, states in each_border(runner, batch, borders):
-            if below is not None:
-                normed = border == len(runner) and options.last_state == "normed"
-                above = runner.norm(states) if normed else states
-                sums[border - 1] += float((1 - cosine(below.to(above.device), above)).sum(dtype=torch.float64))
-            below = states
-            done = batch.index * len(runner) + border
-            emit(on_progress, "compress", done, len(todo) * len(runner), f"Running layer {border} of {len(runner)}")
-    found = (sums / tokens.numel()).float()
-    check_finite(found, runner)
-    return found
+    return block_influence(
+        LayerRunner(bundle),
+        task.tokens,
+        borders,
+        last_state=options.last_state,
+        batch_size=options.batch_size,
+        on_progress=progress,
+    )
 
 
 @torch.inference_mode()
