@@ -66,7 +66,7 @@ def page() -> None:
 
 
 def _demo() -> None:
-    running_now = demo.at_work()
+    running_now = demo.active_run()
     label = "Run the two-minute demo" if running_now is None else "See the demo that is running"
     if st.button(label, key="demo", type="primary", icon=":material/play_arrow:"):
         _open_demo(running_now)

@@ -31,7 +31,7 @@ def _packed(run: Run, what: str, label: str, size: int, working: bool) -> None:
     if working != (found.job.status == "working"):
         st.rerun()
     if working:
-        at_work(found.job)
+        show_progress(found.job)
     elif found.file is not None:
         _download(run, found)
     else:
@@ -81,7 +81,7 @@ def begin(start: Callable[..., None], *arguments: object) -> None:
         session.set_problem(str(error))
 
 
-def at_work(job: SideJob) -> None:
+def show_progress(job: SideJob) -> None:
     """What a job does now."""
     st.markdown(f":material/progress_activity: {formats.sentence(job.message) or 'At work'} … You may leave this page.")
 

@@ -65,8 +65,7 @@ def influence(
             figure.add_trace(_half_ticks(places, half), row=row, col=1)
     theme.finish(
         figure,
-        f"Layers {best} to {best + span - 1} change the hidden state least: the cheapest "
-        + ("pair to merge" if span == 2 else "window to merge"),
+        f"Layers {best} to {best + span - 1} turn the hidden state least: CoMe would merge them first",
         height=460,
     )
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=layer_ticks(layers - 1))

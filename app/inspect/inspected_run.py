@@ -114,7 +114,7 @@ def sensitivity(measured: Measurement | None, origins: Provenance) -> np.ndarray
     return values.numpy() if values.shape == origins.lost.shape else None
 
 
-def analysis_at_work(config: RunConfig) -> Run | None:
+def active_analysis(config: RunConfig) -> Run | None:
     """The analysis that would fill the gap, if it waits or runs."""
     wanted = analysis_of(config)
     for run in come.runs.list_runs()[:50]:

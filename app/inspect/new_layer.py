@@ -155,7 +155,7 @@ def _find_clicked() -> None:
 
 def _not_measured(inspected: Inspected) -> None:
     """Where there is no measurement: progress, or the way to one."""
-    active = inspected_run.analysis_at_work(inspected.config)
+    active = inspected_run.active_analysis(inspected.config)
     if active is not None:
         widgets.progress(active)
         return

@@ -33,7 +33,7 @@ def requests(sweep: str = "") -> list[RunConfig]:
     return as_sweep([RunConfig.model_validate(cell) for cell in cells], sweep)
 
 
-def at_work() -> Run | None:
+def active_run() -> Run | None:
     """The first run of a demo that is at work or waits, if there is one."""
     active = [run for run in come.runs.list_runs()[:20] if run.state().active and run.readable]
     return next((run for run in reversed(active) if run.config.sweep.startswith("demo-")), None)

@@ -146,7 +146,7 @@ def _reloaded(run: Run, working: bool) -> None:
     if working != (job.status == "working"):
         st.rerun()
     if working:
-        packing.at_work(job)
+        packing.show_progress(job)
         return
     if job.status == "done":
         st.markdown(f":material/check_circle: {reload_sentence(job)}")

@@ -24,7 +24,7 @@ def serve(
         int | None, typer.Option("--port", min=1, max=65535, help="Where it answers (else 8501, or the next free).")
     ] = None,
     address: Annotated[
-        str, typer.Option("--address", help="Who may come: localhost, this machine alone; 0.0.0.0, any other too.")
+        str, typer.Option("--address", help="Who can reach it: localhost, only this machine; 0.0.0.0, others too.")
     ] = "localhost",
     demo: Annotated[
         bool, typer.Option("--demo", help="As a public demonstration: smaller limits, only one's own runs.")

@@ -70,7 +70,7 @@ class Memory:
         device: on the device; on a CPU, all of it.
         host: in main memory.
         offloaded: the share of the weights that does not fit the device and lies in main memory.
-        stride: every which border of the hidden states is kept.
+        stride: hidden states are kept at every so many borders between layers.
     """
 
     by_part: dict[str, int]

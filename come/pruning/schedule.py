@@ -23,7 +23,7 @@ class Calibration:
     Attributes:
         n_tokens: how many, all in whole sequences.
         seq_len: tokens in a sequence.
-        stride: every which border of the hidden states is kept (``HiddenStateCache``).
+        stride: hidden states are kept at every so many borders between layers (``HiddenStateCache``).
     """
 
     n_tokens: int

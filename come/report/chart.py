@@ -23,7 +23,7 @@ class Chart:
 
     Attributes:
         chance: what guessing scores, where the metric is an accuracy.
-        lacking: the runs that are not in it, each with the reason.
+        left_out: the runs that are not in it, each with the reason.
     """
 
     metric: Metric
@@ -31,7 +31,7 @@ class Chart:
     points: list[Point]
     original: Point | None
     chance: float | None
-    lacking: list[tuple[Result, str]]
+    left_out: list[tuple[Result, str]]
 
 
 def chart_of(results: Sequence[Result], originals: Sequence[Result], metric: Metric, size: Size) -> Chart:
@@ -45,7 +45,7 @@ def chart_of(results: Sequence[Result], originals: Sequence[Result], metric: Met
         drawn,
         of_original(originals, metric, size, like=results),
         levels.pop() if len(levels) == 1 else None,
-        _lacking(results, kept, drawn, metric, size),
+        _not_drawn(results, kept, drawn, metric, size),
     )
 
 
@@ -71,7 +71,7 @@ def notes(chart: Chart) -> list[str]:
         told.append(
             "Methods that keep every layer are drawn at the number of layers whose parameter count they aimed for."
         )
-    told += [*_missing(chart.lacking), *_uneven_seeds(chart.points)]
+    told += [*_missing(chart.left_out), *_uneven_seeds(chart.points)]
     return told
 
 
@@ -98,7 +98,7 @@ def ceiling(drawn: Sequence[Point], original: Point | None, metric: Metric) -> f
     return next(tick for tick in TICKS if tick >= limit) * ABOVE**2
 
 
-def _lacking(
+def _not_drawn(
     results: Sequence[Result], kept: Sequence[Result], drawn: Sequence[Point], metric: Metric, size: Size
 ) -> list[tuple[Result, str]]:
     told = []
@@ -120,11 +120,11 @@ def _place(point: Point) -> str:
     return f"{point.parameters / 1e6:,.1f} M parameters" if point.layers is None else f"{point.layers} layers"
 
 
-def _missing(lacking: Sequence[tuple[Result, str]]) -> list[str]:
+def _missing(left_out: Sequence[tuple[Result, str]]) -> list[str]:
     """By reason, the names of the runs: "Not measured in CoMe, 24 layers, and 3 more."."""
     told = []
-    for reason in dict.fromkeys(reason for _, reason in lacking):
-        names = list(dict.fromkeys(result.name for result, why in lacking if why == reason))
+    for reason in dict.fromkeys(reason for _, reason in left_out):
+        names = list(dict.fromkeys(result.name for result, why in left_out if why == reason))
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         told.append(f"{reason.capitalize()} {'; '.join(names[:NAMED])}{more}.")
     return told

@@ -14,7 +14,7 @@ from come.files import locked
 from come.processes import start_detached
 from come.runs.cluster_target import cluster_target
 from come.runs.state import State, identity, is_here, is_own
-from come.runs.store import CANCEL_REQUEST, Admission, Run, requests_at_work
+from come.runs.store import CANCEL_REQUEST, Admission, Run, active_requests
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
 
@@ -55,7 +55,7 @@ def resume(run: Run, allowed: Admission | None = None) -> None:
     """
     if allowed is not None:
         allowed.check_run(run.config)
-        allowed.check_request([run.config], requests_at_work(run.path.parent))
+        allowed.check_request([run.config], active_requests(run.path.parent))
     launch(run, where=run.written_state().where)
 
 

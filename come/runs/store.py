@@ -167,7 +167,7 @@ def create(
     if refused is None and allowed is not None:
         allowed.check_run(config)
         if not config.sweep:  # the cells of a sweep are one request: `prepare` asks for them all
-            allowed.check_request([config], requests_at_work(runs))
+            allowed.check_request([config], active_requests(runs))
     config, layers = (config, config.target_layers) if refused else checked(config)
     created = time.time()
     state = State(created=created, sources=_sources(config))
@@ -217,7 +217,7 @@ def list_runs(runs: Path | None = None) -> list[Run]:
     return [Run(path.resolve()) for path in sorted(found, key=lambda path: path.name, reverse=True)]
 
 
-def requests_at_work(runs: Path | None = None, but: str = "") -> int:
+def active_requests(runs: Path | None = None, but: str = "") -> int:
     """How many requests are at work or waiting in a folder of runs, a sweep counting once.
 
     Args:

@@ -15,7 +15,7 @@ from come.events import OnProgress
 from come.request import RunConfig, anchored
 from come.runs.execute import RunFault, execute
 from come.runs.process import claim
-from come.runs.store import CANCEL_REQUEST, Admission, Run, create, list_runs, requests_at_work
+from come.runs.store import CANCEL_REQUEST, Admission, Run, active_requests, create, list_runs
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def prepare(cells: Sequence[RunConfig], runs: Path | None = None, allowed: Admis
         ComeError: no cell can succeed, or they are more than is allowed here; nothing was made.
     """
     if allowed is not None:
-        allowed.check_request(cells, requests_at_work(runs, but=cells[0].sweep))
+        allowed.check_request(cells, active_requests(runs, but=cells[0].sweep))
     cells = [anchored(cell) for cell in cells]
     known = {run.config.model_dump_json(): run for run in runs_of(cells[0].sweep, runs)}
     made: list[Run | None] = []

@@ -63,7 +63,7 @@ def test_the_demo_is_a_sweep_of_two_methods(visit: Visit, lab: Lab, monkeypatch:
     assert len({run.config.sweep for run in launched}) == 1
     assert [(cell.n_tokens, cell.target_layers, cell.keep_model) for cell in prepared] == [(1024, 27, False)] * 2  # type: ignore[attr-defined]
     assert at.title[0].value == "Run" and at.query_params["run"] in (launched[0].id, [launched[0].id])
-    assert demo.at_work() is not None
+    assert demo.active_run() is not None
     again = visit("home")
     assert again.button(key="demo").label == "See the demo that is running"
 

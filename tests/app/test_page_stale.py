@@ -102,7 +102,7 @@ def test_a_request_of_another_version_at_work_takes_no_page_down(visit: Visit, l
     config.write_text(json.dumps({**json.loads(config.read_text()), "future": 1, "sweep": "demo-1"}))
     for page in PAGES:
         fine(visit(page, target="4"))
-    assert demo.at_work() is None
+    assert demo.active_run() is None
 
 
 @pytest.mark.parametrize("gone", [False, True])

@@ -52,7 +52,7 @@ def test_values_of_another_basis_are_not_mixed_in() -> None:
     runs = [result("come", 27, accuracy=whole), result("come", 24, accuracy=whole), result("sleb", 24, accuracy=short)]
     assert {point.series for point in points(runs, metric("accuracy"))} == {"CoMe"}
     shown = chart_of(runs, [], metric("accuracy"), LAYERS)
-    assert [lacking.method for lacking, _ in shown.lacking] == ["sleb"]
+    assert [result.method for result, _ in shown.left_out] == ["sleb"]
     assert any("other items" in note for note in notes(shown))
     original = result("original", 30, accuracy=short)
     assert of_original([original], metric("accuracy"), like=runs) is None

@@ -40,7 +40,7 @@ def test_the_best_window_is_outlined_where_its_states_meet(matrix: np.ndarray) -
 
 @pytest.mark.parametrize("log", [True, False])
 @pytest.mark.parametrize("span", [2, 4])
-def test_influence_names_the_cheapest_window(span: int, log: bool) -> None:
+def test_influence_names_the_window_that_turns_least(span: int, log: bool) -> None:
     skip = np.linspace(0.5, 0.9, LAYERS - span + 1)
     skip[6] = 0.1
     block = np.linspace(0.1, 1, LAYERS)
