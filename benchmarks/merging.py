@@ -38,6 +38,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "shortgpt, refit, sweep": ("shortgpt", REFIT),
     "deeper": ("deeper", {}),
     "deeper, refit": ("deeper", REFIT),
+    "deeper, refit, sweep": ("deeper", REFIT),
     "taylor, refit": ("taylor", REFIT),
     "replaceme, lstsq": ("replaceme", {"objective": "lstsq"}),
     "replaceme, cosine": ("replaceme", {"objective": "cosine"}),
@@ -47,9 +48,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "come, refit": ("come", REFIT),
     "come, by kl": ("come", {"select": "kl", "refit": True}),
     "come, refit, sweep": ("come", REFIT),
-    "come-joint, no sweep": ("come-joint", {"sweep": False}),
     "come-joint": ("come-joint", {}),
-    "come-joint, at once": ("come-joint", {"at_once": True}),
+    "come-joint, no sweep": ("come-joint", {"sweep": False}),
+    "come-joint, no lookahead": ("come-joint", {"lookahead": 0.0}),
+    "come-joint, step by step": ("come-joint", {"span": 2}),
     "sleb": ("sleb", {}),
     "sleb, refit": ("sleb", REFIT),
     "come-p": ("come-p", QUICK),
@@ -111,13 +113,14 @@ def measure(
     targets: list[int],
     cases: list[str],
     seed: int,
+    n_tokens: int,
 ) -> None:
     """Add to the file what it lacks."""
     bundle = come.load(model, dtype=dtype)
-    tokens = come.tokens(bundle, calibrate, 8192, 512, "calibration", seed)
+    tokens = come.tokens(bundle, calibrate, n_tokens, 512, "calibration", seed)
     known = {text: reference(bundle, come.tokens(bundle, text, 4096, 512, "evaluation")) for text in texts}
-    done = {(row["case"], row["layers"], row["seed"], row["calibrate"], row["model"]) for row in rows(keep)}
-    here = {"seed": seed, "calibrate": Path(calibrate).name, "model": Path(model).name}
+    here = {"seed": seed, "tokens": n_tokens, "calibrate": Path(calibrate).name, "model": Path(model).name}
+    done = {(row["case"], row["layers"], *(row[name] for name in here)) for row in rows(keep)}
 
     def write(case: str, layers: int, pruned: Bundle, seconds: float) -> None:
         texts = {Path(text).name: judged(pruned, each) for text, each in known.items()}
@@ -143,23 +146,33 @@ def rows(keep: Path) -> list[dict[str, Any]]:
 def table(found: list[dict[str, Any]]) -> str:
     """A row a case and size, best first by the mean divergence over texts; means over seeds."""
     texts = list(found[0]["texts"])
-    groups: dict[tuple[str, str, int, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, int, int, str], list[dict[str, Any]]] = {}
     for row in found:
-        groups.setdefault((row["model"], row["calibrate"], row["layers"], row["case"]), []).append(row)
+        key = row["model"], row["calibrate"], row["tokens"], row["layers"], row["case"]
+        groups.setdefault(key, []).append(row)
 
     def divergence(same: list[dict[str, Any]], text: str) -> torch.Tensor:
         return torch.tensor([row["texts"][text]["kl"] for row in same]).mean(0)
 
     lines = []
-    for (model, calibrate, layers, case), same in groups.items():
+    for (model, calibrate, tokens, layers, case), same in groups.items():
         cells, total = [], 0.0
         for text in texts:
             kl = divergence(same, text)
             total += float(kl.mean())
             perplexity = sum(row["texts"][text]["perplexity"] for row in same) / len(same)
             cells.append(f"{perplexity:.1f}; {kl.mean():.3f} ± {kl.std() / len(kl) ** 0.5:.3f}")
-        lines.append(((model, calibrate, -layers, total), (model, calibrate, layers, case, len(same), *cells)))
-    columns = ("model", "calibration", "layers", "method", "seeds", *(f"{text}: perplexity; KL" for text in texts))
+        where = model, calibrate, tokens
+        lines.append(((*where, -layers, total), (*where, layers, case, len(same), *cells)))
+    columns = (
+        "model",
+        "calibration",
+        "tokens",
+        "layers",
+        "method",
+        "seeds",
+        *(f"{text}: perplexity; KL" for text in texts),
+    )
     return markdown(columns, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
 
 
@@ -172,12 +185,13 @@ def main(
     layers: str = "27,24,21",
     case: Annotated[list[str] | None, typer.Option()] = None,
     seed: int = 0,
+    tokens: int = 8192,
     only_table: bool = False,
 ) -> None:
     """Measure, and print the table of the file."""
     if not only_table:
         targets = [int(each) for each in layers.split(",")]
-        measure(keep, model, dtype, calibrate, judge or ["python-docs"], targets, case or list(CASES), seed)
+        measure(keep, model, dtype, calibrate, judge or ["python-docs"], targets, case or list(CASES), seed, tokens)
     print(machine(), "\n")
     print(table(rows(keep)))
 

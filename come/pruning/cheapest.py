@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
@@ -91,7 +90,8 @@ def cheapest_change(
 ) -> Change:
     """The change of least score for each layer that it takes away.
 
-    Layers of low block influence are removed in turn; windows with the cheapest removals are merged, and beside each
+    Layers of low block influence are removed in turn; windows with the cheapest removals are merged. Where windows have
+    more than two layers at least, those with the least sum of block influence but for one layer's are. Beside each
     merge all but its dearest layer is removed with a refit.
 
     Args:
@@ -100,28 +100,28 @@ def cheapest_change(
         tokens: int64 (sequences, tokens), on which windows are fitted.
         borders: hidden states of ``bundle`` on these; what is run is kept there.
         rules: how windows are fitted.
-        smallest, largest: how many layers a window has; with more than 2 at least, no layer is removed alone.
+        smallest, largest: how many layers a window has; with more than 2 at least, no layer is removed alone, and some
+            window of that many has to be one that can be merged.
         layers_tried, windows_tried: how many layers and windows are looked at.
         batch_size: sequences at a time.
         tell: told (done, of, message).
 
     Raises:
-        ComeError: the model overflows as it is, or after every change; or no such window can be merged.
+        ComeError: the model overflows as it is, or after every change.
     """
     runner = LayerRunner(bundle)
     layers = len(runner)
+    influence = scorer.block_influence(runner)
     now = scorer.changed(runner, layers, [])
-    low = sorted(lowest(scorer.block_influence(runner), layers_tried))
+    low = sorted(lowest(influence, layers_tried)) if smallest == 2 else []
     work = len(low) + windows_tried
-    costs = torch.full((layers,), torch.inf)
+    costs = influence if smallest > 2 else torch.full((layers,), torch.inf)
     changes: list[Change] = []
     for done, layer in enumerate(low):
         changes.append(Change(scorer.changed(runner, layer, range(layer + 1, layers)), (layer, layer)))
         costs[layer] = changes[-1].score - now
         if tell is not None:
             tell(done + 1, work, f"Without layer {layer} of {layers}")
-    if smallest > 2:
-        changes = []
     for done, (first, last) in enumerate(_likely_windows(bundle, costs, smallest, largest)[:windows_tried]):
         whole = first + int(costs[first : last + 1].argmax())
         states = _entering(runner, tokens, first, borders, batch_size)
@@ -131,22 +131,25 @@ def cheapest_change(
             changes.append(Change(score, (first, last), each))
         if tell is not None:
             tell(len(low) + done + 1, work, f"Merging layers {first} to {last} of {layers}")
-    if not changes:
-        raise ComeError(
-            f"No window of {smallest} layers among those of low block influence can be merged.",
-            "Try more layers, or merge pairs.",
-        )
     best = min(changes, key=lambda change: (change.score - now) / change.goes)
     check_finite(torch.tensor(best.score), runner)
     return best
 
 
+def longest_window(bundle: Bundle, size: int) -> int:
+    """How many adjacent layers can become one somewhere in a model, up to ``size``; 2 at least."""
+    layers = len(bundle.layers)
+    while size > 2 and all(mixable(bundle, first, first + size - 1) for first in range(layers - size + 1)):
+        size -= 1
+    return size
+
+
 def _likely_windows(bundle: Bundle, costs: Tensor, smallest: int, largest: int) -> list[Window]:
-    """The windows that can be merged, by what removing all but their dearest layer costs.
+    """The windows that can be merged, by what all but their dearest layer cost.
 
     Args:
         bundle: the model.
-        costs: of each layer's removal, (layers,); infinite where it is not known.
+        costs: of each layer's removal, (layers,), or its block influence; infinite where it is not known.
         smallest, largest: layers in a window.
     """
     found: list[tuple[float, Window]] = []

@@ -1,9 +1,10 @@
 """One layer out of a window's, its units chosen together (ours): least squares over all units of all its layers.
 
-1. Attention. All KV groups of the window are run on what enters it, each behind its own layer's norm. They are
-   eliminated one by one from the fit of what the window's attentions gave together in the original order.
-2. FFN. All channels are run on what the new layer's own attention leaves, and are eliminated likewise from the fit of
-   what is then lacking of what leaves the window.
+1. Attention. All KV groups of the window are run on what enters it, each behind its own layer's norm and looking ahead
+   (``come.pruning.lookahead``). They are eliminated one by one from the fit of what the window's attentions gave
+   together in the original order.
+2. FFN. All channels are run on what the new layer's own attention leaves, looking ahead as well, and are eliminated
+   likewise from the fit of what is then lacking of what leaves the window.
 3. Each of the two output maps is the ridge solution for the units kept, held to their own columns.
 
 How many units each layer gives is an outcome, for attention and FFN apart. With a layer that is kept whole nothing is
@@ -13,7 +14,7 @@ eliminated: that is a removal of the others with a refit of both maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,13 @@ from torch import Tensor, nn
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle, Facts
 from come.models.depth import share
-from come.models.family import unit_rows
+from come.models.family import path_of
 from come.plan.steps import Concatenate
+from come.pruning.lookahead import Lookahead, looking_ahead
+from come.pruning.output_fit import OutputFit, energies
 from come.transforms.concatenate import concatenate
-from come.transforms.elimination import eliminate
+from come.transforms.folding import folded_norms, input_names, plain_norm
 from come.transforms.normal_equations import at_projection, token_weights, watched
-from come.transforms.ridge import Sums, empty_sums
 
 WindowStates = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 """Gives, again at every call, batches of the tokens that enter the model, (sequences, tokens), and of the hidden states
@@ -39,8 +41,8 @@ class Candidate:
 
     Attributes:
         step: the units that are kept.
-        tensors: the output maps after it, by their names in the layer.
-        strength: of the ridge that they were solved with.
+        tensors: the weights that are moved after it, by their names in the layer.
+        strength: of the ridge that the FFN's output map was solved with.
         module: the layer, and ``origin``: the layer whose place in the config it takes over.
     """
 
@@ -58,10 +60,14 @@ class JointRules:
     Attributes:
         strengths: of the ridge that the FFN's map is solved with, as shares of the mean diagonal: a candidate each.
         base: the one that units are eliminated with and the attention's map is solved with.
+        lookahead: of the ridge that what later layers read is predicted with; 0 for no prediction.
+        pool: units are eliminated from those that add most, as many as have the inputs of so many layers' FFNs.
     """
 
     strengths: tuple[float, ...] = (0.3, 1.0)
     base: float = 0.3
+    lookahead: float = 0.1
+    pool: int = 3
 
 
 @torch.no_grad()
@@ -85,173 +91,240 @@ def joint_candidates(
     Returns:
         for each choice, one a ridge strength.
     """
-    attention, leaving = _attention_fit(bundle, runner, window, states)
+    seen = _Window(bundle, runner, window, states, rules)
+    ahead = Lookahead(bundle.shape.hidden_size, len(seen.layers))
+    for batch in seen.as_it_is():
+        ahead.add(batch.attention[0], batch.attention)
+        seen.given.append(batch.given)
+        seen.leaving.append(batch.leaving)
     found: list[Candidate] = []
     for whole in choices:
-        found += _choice(bundle, runner, window, states, rules, whole, attention, leaving)
+        found += _joined(seen, ahead) if whole is None else _candidates(seen, bundle, [whole])
     return found
 
 
-def fit_products(facts: Facts, size: int, n_tokens: int, strengths: int) -> float:
+def fit_products(facts: Facts, size: int, n_tokens: int, rules: JointRules) -> float:
     """Floating-point operations in float32 of fitting a window of ``size`` layers, and all but one of them removed."""
-    hidden, total = facts.hidden_size, 0.0
-    for inputs, kept in ((facts.num_attention_heads * facts.head_dim, 1), (facts.intermediate_size, strengths)):
-        units = size * inputs
+    hidden, total, strengths = facts.hidden_size, 0.0, len(rules.strengths)
+    heads = facts.num_attention_heads * facts.head_dim
+    for inputs, kept in ((heads, 1), (facts.intermediate_size, strengths)):
+        units = min(size * inputs, rules.pool * facts.intermediate_size)
         sums = n_tokens * (units * (1.125 * units + 2 * hidden) + inputs * (1.125 * inputs + 2 * hidden))
-        eliminated = units**3 + 2 * units**2 * (hidden + inputs * (size - 1))
+        eliminated = units**3 + 2 * units**2 * (hidden + units - inputs)
         solved = 2 * kept * (inputs**3 / 3 + 2 * inputs**2 * hidden)
         total += sums + eliminated + solved
-    return total
+    rows = heads * (1 + 2 * facts.num_key_value_heads / facts.num_attention_heads) + 2 * facts.intermediate_size
+    predicted = 2 * hidden**2 * (n_tokens * (size + 1) + hidden * size) + 2 * hidden**2 * rows / 2 * size
+    return total + 2 * predicted * bool(rules.lookahead)
 
 
-def _attention_fit(
-    bundle: Bundle, runner: LayerRunner, window: tuple[int, int], states: WindowStates
-) -> tuple[_Fit, list[Tensor]]:
-    """The fit of what a window's attentions give together; and what leaves the window, batch by batch."""
-    first, last = window
-    path, layers = bundle.family.attention_output, range(first, last + 1)
-    fit = _Fit(bundle, [bundle.layers[layer] for layer in layers], path, bundle.shape.kv_heads)
-    leaving: list[Tensor] = []
-    for tokens, entering in states():
-        runner.enter(tokens)
-        inputs, given, state = [], torch.zeros(()), entering
-        for layer in layers:
-            seen, projected, after = watched(runner, layer, path, state)
-            given = given + projected
-            inputs.append(seen if layer == first else _seen_first(runner, layer, path, entering))
-            state = after.view(entering.shape).to(entering.dtype)
-        leaving.append(state)
-        fit.add(inputs, given, token_weights(state.flatten(0, -2).float(), "norm"))
-    return fit, leaving
+@dataclass(frozen=True)
+class _Batch:
+    """A window as it is on some tokens: (tokens, hidden_size) each, float32.
+
+    Attributes:
+        attention, ffn: what the maps of each layer read, behind plain norms where these can be folded.
+        given: what the attentions gave together.
+        leaving: what leaves the window, (sequences, tokens, hidden_size), in the model's dtype.
+    """
+
+    attention: list[Tensor]
+    ffn: list[Tensor]
+    given: Tensor
+    leaving: Tensor
 
 
-def _choice(
-    bundle: Bundle,
-    runner: LayerRunner,
-    window: tuple[int, int],
-    states: WindowStates,
-    rules: JointRules,
-    whole: int | None,
-    attention: _Fit,
-    leaving: Sequence[Tensor],
-) -> list[Candidate]:
-    """The candidates of one choice, given the fit of the attention."""
-    layers, shape, family = range(window[0], window[1] + 1), bundle.shape, bundle.family
-    all_groups, all_channels = list(range(shape.kv_heads)), list(range(shape.channels))
+@dataclass
+class _Window:
+    """A window of a model, and what is known of it."""
 
-    def only(layer: int, every: list[int]) -> list[list[int]]:
-        return [every if each == layer else [] for each in layers]
+    bundle: Bundle
+    runner: LayerRunner
+    window: tuple[int, int]
+    states: WindowStates
+    rules: JointRules
+    given: list[Tensor] = field(default_factory=list)
+    leaving: list[Tensor] = field(default_factory=list)
 
-    groups = attention.choose(rules.base) if whole is None else only(whole, all_groups)
+    @property
+    def layers(self) -> range:
+        return range(self.window[0], self.window[1] + 1)
+
+    def as_it_is(self) -> Iterator[_Batch]:
+        """Run its layers one after the other, batch by batch."""
+        family, layers = self.bundle.family, [self.bundle.layers[layer] for layer in self.layers]
+        folded = [folded_norms(family, layer) for layer in layers]
+        maps = path_of(family.attention_inputs[0]), path_of(family.ffn_inputs[0])
+        for tokens, entering in self.states():
+            self.runner.enter(tokens)
+            read: tuple[list[Tensor], list[Tensor]] = ([], [])
+            given, state = torch.zeros((), device=entering.device), entering
+            for layer, module, norms in zip(self.layers, layers, folded, strict=True):
+                at = [norms.get(path, path) for path in maps]
+                seen: dict[str, Tensor] = {}
+                with self.runner.watching(layer, {path: _into(seen, path) for path in at}):
+                    _, projected, after = watched(self.runner, layer, family.attention_output, state)
+                for part, path, of in zip(maps, at, read, strict=True):
+                    raw = seen[path]
+                    plain = plain_norm(family, module.get_submodule(path))(raw) if part in norms else raw
+                    of.append(plain.flatten(0, -2).float())
+                given = given + projected
+                state = after.view(entering.shape).to(entering.dtype)
+            yield _Batch(*read, given, state)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """What enters the window, what its attentions gave and what leaves it; the runner has entered the tokens."""
+        for (tokens, entering), given, leaving in zip(self.states(), self.given, self.leaving, strict=True):
+            self.runner.enter(tokens)
+            yield entering, given, leaving
+
+    def into(self, layer: int, path: str, entering: Tensor, module: nn.Module) -> Tensor:
+        """What enters the map at ``path``, float32 (tokens, channels); nothing of the layer is run after that."""
+        seen: list[Tensor] = []
+
+        def stop(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            seen.append(args[0].reshape(-1, args[0].shape[-1]).float())
+            raise _Seen
+
+        handle = module.get_submodule(path).register_forward_pre_hook(stop)
+        try:
+            self.runner.run(layer, entering, module)
+        except _Seen:
+            pass
+        finally:
+            handle.remove()
+        return seen[0]
+
+
+class _Seen(Exception):
+    """What was looked for has been seen."""
+
+
+def _into(seen: dict[str, Tensor], path: str) -> Callable[[Tensor], None]:
+    return lambda value: seen.__setitem__(path, value)
+
+
+def _joined(window: _Window, ahead: Lookahead) -> list[Candidate]:
+    """The candidates with units of all layers of the window."""
+    layers, rules = list(window.layers), window.rules
+    matrices = {"attention": ahead.matrices(rules.lookahead)} if rules.lookahead else {}
+    return _candidates(window, looking_ahead(window.bundle, layers, matrices), layers)
+
+
+def _candidates(window: _Window, bundle: Bundle, sources: list[int]) -> list[Candidate]:
+    """The candidates with units of some layers of the window.
+
+    Args:
+        window: the window.
+        bundle: the model; where it is not the window's own, its layers there have folded norms and look ahead.
+        sources: the layers whose units are used.
+    """
+    shape, family, rules = bundle.shape, bundle.family, window.rules
+    joined = bundle is not window.bundle
+    groups, moved = _attention(window, bundle, sources)
     ratio = [len(each) / shape.kv_heads for each in groups]
-    moved = attention.solve(groups, ratio, rules.base)
+    all_channels = list(range(shape.channels))
 
-    def step(channels: list[list[int]]) -> Concatenate:
-        return Concatenate(window=window, ratio=ratio, kv_groups=groups, channels=channels, fold=True)
+    def step(channels: list[list[int]], fold: bool = False) -> Concatenate:
+        return Concatenate(window=window.window, ratio=ratio, kv_groups=groups, channels=channels, fold=fold)
 
-    sources = list(layers) if whole is None else [whole]
-    parts = [_with(*concatenate(bundle, step(only(layer, all_channels))), moved) for layer in sources]
-    ffn = _Fit(bundle, [bundle.layers[layer] for layer in sources], family.ffn_output, shape.channels)
-    for (tokens, entering), left in zip(states(), leaving, strict=True):
-        runner.enter(tokens)
-        target = left.flatten(0, -2).float()
-        module, origin = parts[0]
-        seen, projected, after = watched(runner, origin, family.ffn_output, entering, module)
-        residual, _ = at_projection(module, family, family.ffn_output, target - after, projected)
-        others = [_seen_first(runner, origin, family.ffn_output, entering, module) for module, origin in parts[1:]]
-        ffn.add([seen, *others], projected + residual, token_weights(target, "norm"))
-    kept = ffn.choose(rules.base) if whole is None else [all_channels]
-    chosen = step(kept if whole is None else only(whole, all_channels))
-    module, origin = concatenate(bundle, chosen)
-    shares = ratio if whole is None else [1.0]
-    solved = [moved | ffn.solve(kept, shares, strength) for strength in rules.strengths]
-    return [
-        Candidate(chosen, tensors, strength, *_with(module, origin, tensors))
-        for strength, tensors in zip(rules.strengths, solved, strict=True)
-    ]
+    def whole(layer: int) -> list[list[int]]:
+        return [all_channels if each == layer else [] for each in window.layers]
+
+    def built(channels: list[list[int]], tensors: dict[str, Tensor]) -> tuple[nn.Module, int]:
+        return _with(*concatenate(bundle, step(channels)), tensors)
+
+    if joined and rules.lookahead:
+        matrices = _ahead_of_ffn(window, *built(whole(sources[0]), moved))
+        bundle = looking_ahead(bundle, sources, {"ffn": matrices})
+    parts = [built(whole(layer), moved) for layer in sources]
+    fit = _ffn_fit(window, bundle, sources, parts)
+    kept = fit.choose(rules.base) if joined else [all_channels]
+    channels = _placed(window, sources, kept)
+    shares = [ratio[layer - window.window[0]] for layer in sources]
+    found = []
+    for strength in rules.strengths:
+        module, origin = built(channels, moved | fit.solve(kept, shares, strength))
+        names = [*moved, *fit.names, *(input_names(family, module) if joined else [])]
+        tensors = {name: module.get_parameter(name).data for name in names}
+        found.append(Candidate(step(channels, fold=joined), tensors, strength, module, origin))
+    return found
 
 
-def _seen_first(
-    runner: LayerRunner, layer: int, path: str, entering: Tensor, module: nn.Module | None = None
-) -> Tensor:
-    """What enters the map at ``path``, float32 (tokens, channels); nothing of the layer is run after that."""
+def _attention(window: _Window, bundle: Bundle, sources: list[int]) -> tuple[list[list[int]], dict[str, Tensor]]:
+    """Which KV groups of each layer of the window are kept, and the attention's output map."""
+    path, units = bundle.family.attention_output, bundle.shape.kv_heads
+    modules = [bundle.layers[layer] for layer in sources]
 
-    class Seen(Exception):
-        pass
+    def inputs(entering: Tensor) -> list[Tensor]:
+        return [window.into(layer, path, entering, each) for layer, each in zip(sources, modules, strict=True)]
 
-    seen: list[Tensor] = []
+    fit = OutputFit(bundle, modules, path, units, _likely(window, bundle, sources, path, units, inputs))
+    for entering, given, leaving in window.batches():
+        fit.add(inputs(entering), given, token_weights(leaving.flatten(0, -2).float(), "norm"))
+    kept = fit.choose(window.rules.base) if len(sources) > 1 else [list(range(units))]
+    ratio = [len(each) / units for each in kept]
+    return _placed(window, sources, kept), fit.solve(kept, ratio, window.rules.base)
 
-    def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.append(args[0].reshape(-1, args[0].shape[-1]).float())
-        raise Seen
 
-    handle = (module or runner.layers[layer]).get_submodule(path).register_forward_pre_hook(hook)
-    try:
-        runner.run(layer, entering, module)
-    except Seen:
-        pass
-    finally:
-        handle.remove()
-    return seen[0]
+def _ahead_of_ffn(window: _Window, module: nn.Module, origin: int) -> list[Tensor]:
+    """What predicts, of what a new layer's FFN reads, what those of the window's layers read in their own places."""
+    ahead = Lookahead(window.bundle.shape.hidden_size, len(window.layers))
+    path = path_of(window.bundle.family.ffn_inputs[0])
+    for (entering, _, _), batch in zip(window.batches(), window.as_it_is(), strict=True):
+        ahead.add(window.into(origin, path, entering, module), batch.ffn)
+    return ahead.matrices(window.rules.lookahead)
+
+
+def _ffn_fit(window: _Window, bundle: Bundle, sources: list[int], parts: Sequence[tuple[nn.Module, int]]) -> OutputFit:
+    """The fit of what the window gives beyond the new layer's attention; ``parts`` has each FFN behind that."""
+    family, units = bundle.family, bundle.shape.channels
+    path = family.ffn_output
+    (first, origin), *others = parts
+
+    def inputs(entering: Tensor) -> list[Tensor]:
+        return [window.into(at, path, entering, module) for module, at in parts]
+
+    modules = [module for module, _ in parts]
+    fit = OutputFit(bundle, modules, path, units, _likely(window, bundle, sources, path, units, inputs))
+    for entering, _, leaving in window.batches():
+        target = leaving.flatten(0, -2).float()
+        seen, projected, after = watched(window.runner, origin, path, entering, first)
+        residual, _ = at_projection(first, family, path, target - after, projected)
+        rest = [window.into(at, path, entering, module) for module, at in others]
+        fit.add([seen, *rest], projected + residual, token_weights(target, "norm"))
+    return fit
+
+
+def _likely(
+    window: _Window,
+    bundle: Bundle,
+    sources: list[int],
+    path: str,
+    units: int,
+    inputs: Callable[[Tensor], list[Tensor]],
+) -> Tensor | None:
+    """The units that add most on the first tokens, where there are more than are eliminated from."""
+    modules = [bundle.layers[layer] for layer in sources]
+    width = bundle.family.matrix(modules[0], path).shape[1] // units
+    pool = max(units, window.rules.pool * bundle.shape.channels // width)
+    if len(sources) * units <= pool:
+        return None
+    entering = next(window.batches())[0]
+    added = energies(bundle, modules, path, units, inputs(entering))
+    return added.topk(pool).indices.sort().values
+
+
+def _placed(window: _Window, sources: list[int], kept: list[list[int]]) -> list[list[int]]:
+    """By layer of the window, what is kept of it."""
+    of = dict(zip(sources, kept, strict=True))
+    return [of.get(layer, []) for layer in window.layers]
 
 
 def _with(module: nn.Module, origin: int, tensors: dict[str, Tensor]) -> tuple[nn.Module, int]:
-    """A copy of a layer with other output maps, and the same place."""
+    """A copy of a layer with other weights, and the same place."""
     module = share(module)
     for name, value in tensors.items():
         path, _, own = name.rpartition(".")
         setattr(module.get_submodule(path), own, nn.Parameter(value, requires_grad=False))
     return module, origin
-
-
-class _Fit:
-    """The normal equations of an output map from the units of several layers at once."""
-
-    def __init__(self, bundle: Bundle, layers: Sequence[nn.Module], path: str, units: int) -> None:
-        self.family, self.layers, self.path, self.units = bundle.family, layers, path, units
-        weights = [bundle.family.matrix(layer, path) for layer in layers]
-        self.width, self.dtype = weights[0].shape[1], weights[0].dtype
-        self.own = torch.cat([weight.T.float() for weight in weights])  # (inputs, hidden_size)
-        self.biases = [
-            bias.float() for layer in layers if (bias := getattr(layer.get_submodule(path), "bias", None)) is not None
-        ]
-        self.sums: Sums = empty_sums(len(self.own) + bool(self.biases), self.own.shape[1], self.own.device)
-
-    def add(self, inputs: Sequence[Tensor], target: Tensor, weight: Tensor) -> None:
-        """Add tokens: the layers' inputs, (tokens, inputs) each, the output wanted, (tokens, hidden_size), weights."""
-        ones = [torch.ones(len(target), 1, device=target.device)] * bool(self.biases)
-        self.sums.add(torch.cat([*inputs, *ones], 1), target, weight)
-
-    def choose(self, strength: float) -> list[list[int]]:
-        """The units that are kept of each layer, as many in all as a layer has."""
-        even = [1 / len(self.layers)] * len(self.layers)
-        system, wanted = self._system(torch.arange(len(self.sums.gram)), even, strength)
-        table = torch.arange(len(self.layers) * self.width).view(len(self.layers) * self.units, -1)
-        kept = eliminate(system.float(), wanted.float(), table.to(system.device), self.units)
-        return [[unit - self.units * at for unit in kept if unit // self.units == at] for at in range(len(self.layers))]
-
-    def solve(self, kept: Sequence[Sequence[int]], ratio: Sequence[float], strength: float) -> dict[str, Tensor]:
-        """The map of the units kept, as tensors by their names in the layer, in its dtype."""
-        table = unit_rows(self.path, self.width, self.units)[0]
-        rows = torch.cat([table[list(units)].flatten() + at * self.width for at, units in enumerate(kept)])
-        if self.biases:
-            rows = torch.cat([rows, torch.tensor([len(self.own)])])
-        system, wanted = self._system(rows, ratio, strength)
-        solution = torch.cholesky_solve(wanted, torch.linalg.cholesky(system))
-        weight = solution[: len(rows) - bool(self.biases)]
-        new = {f"{self.path}.weight": weight if self.family.transposed else weight.T}
-        if self.biases:
-            new[f"{self.path}.bias"] = solution[-1]
-        return {name: value.to(self.dtype).contiguous() for name, value in new.items()}
-
-    def _system(self, rows: Tensor, ratio: Sequence[float], strength: float) -> tuple[Tensor, Tensor]:
-        """The ridge system of some inputs, held to their own columns, and what it is solved for; float64."""
-        own = self.own
-        if self.biases:
-            shares = torch.tensor(ratio, device=own.device)
-            own = torch.cat([own, (shares[:, None] * torch.stack(self.biases)).sum(0, keepdim=True)])
-        gram = self.sums.gram
-        pull = strength * float(gram.diagonal().mean())
-        system = (gram.triu() + gram.triu(1).T)[rows][:, rows]
-        system.diagonal().add_(pull)
-        return system, self.sums.cross[rows] + pull * own[rows].double()

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from come.errors import ComeError
 from come.models import Bundle, Fused
 from come.models.depth import attention_kind, share
-from come.models.family import Family, path_of, unit_rows
+from come.models.family import path_of, unit_rows
 from come.models.offload import bring_in, weight_of
 from come.plan.steps import Concatenate
 from come.transforms.compatible import mixable
+from come.transforms.folding import folded_norms, part_at, plain_value, with_norm
 
 
 @torch.no_grad()
@@ -40,7 +41,7 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
 
     def parts(path: str, name: str) -> list[Tensor]:
         """A tensor of every layer of the window; none where the family's variant has none."""
-        modules = [_module(layer, path) for layer in window]
+        modules = [part_at(layer, path) for layer in window]
         tensors = [weight_of(module, name) for module in modules if module is not None]
         return [tensor for tensor in tensors if tensor is not None]
 
@@ -53,14 +54,14 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
         assert value.shape == old.shape, f"{path}.{name}: {tuple(value.shape)} for {tuple(old.shape)}"
         setattr(new.get_submodule(path), name, nn.Parameter(value, requires_grad=old.requires_grad))
 
-    folded = _folded(family, new) if step.fold else {}
+    folded = folded_norms(family, new) if step.fold else {}
 
     def put_rows(entry: str | Fused, kept: list[list[int]], units: int) -> None:
         """The kept units' rows; a weight's lie along its second dimension where it is stored transposed."""
         path = path_of(entry)
         maps = both(path)
         if path in folded:
-            maps = _with_norm(maps, both(folded[path]), family)
+            maps = with_norm(maps, both(folded[path]), family)
         for name, tensors in maps.items():
             if tensors:
                 dim = 1 if family.transposed and tensors[0].ndim == 2 else 0
@@ -83,60 +84,12 @@ def concatenate(bundle: Bundle, step: Concatenate) -> tuple[nn.Module, int]:
     for path in family.averaged_norms:
         for name, tensors in both(path).items():
             if tensors and path in folded.values():
-                put(path, name, torch.full_like(tensors[0], 1 - family.norm_offset if name == "weight" else 0))
+                put(path, name, torch.full_like(tensors[0], plain_value(name, family)))
             elif tensors:
                 put(path, name, torch.stack([tensor.float().to(tensors[0].device) for tensor in tensors]).mean(0))
     for path in family.head_norms:
         put(path, "weight", _weighted(parts(path, "weight"), step.ratio))
     return new, first + template
-
-
-def _module(layer: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return layer.get_submodule(path)
-    except AttributeError:
-        return None
-
-
-def unfolded_norms(bundle: Bundle, layer: int) -> list[str]:
-    """The norms in front of a layer's sub-layers that cannot be folded into the maps that they feed."""
-    module, family = bundle.layers[layer], bundle.family
-    return sorted(set(_norms(family, module)) - set(_folded(family, module).values()))
-
-
-def _norms(family: Family, layer: nn.Module) -> dict[str, list[str]]:
-    """The norms in front of a layer's sub-layers, by path, each with the maps that it feeds."""
-    fed: dict[str, list[str]] = {}
-    for norms, entries in ((family.attention_norms, family.attention_inputs), (family.ffn_norms, family.ffn_inputs)):
-        norm = next((path for path in norms if _module(layer, path) is not None), None)
-        if norm is not None:
-            fed.setdefault(norm, []).extend(map(path_of, entries))
-    return fed
-
-
-def _folded(family: Family, layer: nn.Module) -> dict[str, str]:
-    """By map, the norm that goes into it: one without a bias, or with all maps that it feeds having one."""
-
-    def biased(path: str) -> bool:
-        return getattr(layer.get_submodule(path), "bias", None) is not None
-
-    fed = _norms(family, layer)
-    return {path: norm for norm, maps in fed.items() if not biased(norm) or all(map(biased, maps)) for path in maps}
-
-
-def _with_norm(
-    maps: dict[str, list[Tensor]], norms: dict[str, list[Tensor]], family: Family
-) -> dict[str, list[Tensor]]:
-    """A map's weights and biases, one a layer, that do on plain normed states what they did after each layer's norm."""
-    weights, biases = [], []
-    for at, weight in enumerate(maps["weight"]):
-        gains = (norms["weight"][at].float() + family.norm_offset).to(weight.device)
-        matrix = weight.float()
-        weights.append(matrix * (gains[:, None] if family.transposed else gains))
-        if maps["bias"] and norms["bias"]:
-            shift = norms["bias"][at].float().to(weight.device)
-            biases.append(maps["bias"][at].float() + (shift @ matrix if family.transposed else matrix @ shift))
-    return {"weight": weights, "bias": biases or maps["bias"]}
 
 
 def _gather(tensors: Sequence[Tensor], kept: Sequence[Sequence[int]], tables: Sequence[Tensor], dim: int) -> Tensor:

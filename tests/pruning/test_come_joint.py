@@ -33,10 +33,10 @@ def test_every_family_is_merged_and_rebuilt(family: str, tmp_path: Path) -> None
 def test_a_plan_goes_on_where_it_stopped() -> None:
     bundle, tokens = tiny_bundle(), tiny_tokens(8, 32)
     plans: list[Plan] = []
-    whole = come.compress(bundle, tokens, "come-joint", target_layers=3, on_step=plans.append, **QUICK)
+    whole = come.compress(bundle, tokens, "come-joint", target_layers=3, span=2, on_step=plans.append, **QUICK)
     assert [plan.layers for plan in plans[:3]] == [5, 4, 3]
     for stopped in plans:
-        resumed = come.compress(bundle, tokens, "come-joint", target_layers=3, done=stopped, **QUICK)
+        resumed = come.compress(bundle, tokens, "come-joint", target_layers=3, span=2, done=stopped, **QUICK)
         assert resumed.plan.model_dump_json() == whole.plan.model_dump_json()
         assert weights_hash(resumed.bundle.model) == weights_hash(whole.bundle.model)
 
@@ -65,8 +65,9 @@ def test_a_sweep_is_taken_where_it_scores_better() -> None:
     scores = [come.kl_divergence(each.bundle, bundle, tokens[-2:]) for each in (plain, moved)]
     assert (scores[1] < scores[0]) == is_swept(moved.plan)
     assert scores[1] <= scores[0]
-    assert come.methods()["come-joint"].goes_on({"sweep": False})
-    assert not come.methods()["come-joint"].goes_on({})
+    assert come.methods()["come-joint"].goes_on({"sweep": False, "span": 2})
+    assert not come.methods()["come-joint"].goes_on({"sweep": False})
+    assert not come.methods()["come-joint"].goes_on({"span": 2})
 
 
 def test_longer_windows_are_merged_where_they_are_allowed() -> None:
@@ -77,14 +78,21 @@ def test_longer_windows_are_merged_where_they_are_allowed() -> None:
     assert len(result.bundle.layers) == 4
 
 
-def test_all_at_once_is_one_window() -> None:
+def test_without_a_span_it_is_one_window() -> None:
     bundle, tokens = tiny_bundle(layers=8), tiny_tokens(8, 32)
-    result = come.compress(bundle, tokens, "come-joint", target_layers=4, at_once=True, **QUICK | {"layers_tried": 8})
+    result = come.compress(bundle, tokens, "come-joint", target_layers=4, **QUICK)
     merges = [step for step in result.plan.steps if isinstance(step, Concatenate)]
     assert [step.window[1] - step.window[0] for step in merges] == [4]
     assert sum(map(len, merges[0].channels)) == bundle.shape.channels
-    with pytest.raises(ComeError, match="No window of 5 layers"):
-        come.compress(bundle, tokens, "come-joint", target_layers=4, at_once=True, **QUICK | {"layers_tried": 1})
+
+
+def test_layers_that_do_not_mix_are_left_apart() -> None:
+    """Every fourth layer of this one has no rotary table: no window of five is of one kind."""
+    bundle, tokens = tiny_bundle("smollm3", layers=8), tiny_tokens(8, 32)
+    result = come.compress(bundle, tokens, "come-joint", target_layers=4, **QUICK)
+    merges = [step for step in result.plan.steps if isinstance(step, Concatenate)]
+    assert len(merges) > 1
+    assert len(result.bundle.layers) == 4
 
 
 def test_one_sequence_is_refused() -> None:

@@ -10,7 +10,8 @@ from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.models.depth import share
 from come.plan.steps import Concatenate
-from come.transforms.concatenate import concatenate, unfolded_norms
+from come.transforms.concatenate import concatenate
+from come.transforms.folding import unfolded_norms
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 SIDE_BY_SIDE = {"cohere", "cohere:qk-norm", "gpt_neox", "falcon", "falcon:one-norm", "falcon:multi-query"}

@@ -1,10 +1,10 @@
 """Auto (ours): the best of several methods' plans by what they cost on tokens apart, then steps exchanged.
 
 Every method that states it belongs to the portfolio makes its plan, the one with least work first; removals with a
-refit. All output maps of each are moved towards the original's states, and the models are scored by their divergence
-from the original on tokens that no map is fitted on. Then a step of the best plan at a time is taken back, and the
-cheapest change of the model that is left takes its place, as long as that scores better (a search in the manner of
-EvoPress, arXiv 2410.14649).
+refit. The models are scored by their divergence from the original on tokens that no map is fitted on; all output maps
+of the best few are moved towards the original's states, and they are scored again. Then a step of the best plan at a
+time is taken back, and the cheapest change of the model that is left takes its place, as long as that scores better (a
+search in the manner of EvoPress, arXiv 2410.14649).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Replace
 from come.pruning import registry
-from come.pruning.cheapest import cheapest_change
+from come.pruning.cheapest import cheapest_change, longest_window
 from come.pruning.forecast import Known
 from come.pruning.joint import JointRules
 from come.pruning.method import Method, Task
@@ -39,6 +39,7 @@ from come.pruning.take_back import one_by_one, without
 from come.transforms.rebuild import with_plan
 
 FEW = 2048  # calibration tokens of a method that runs the layers and the head for many candidates
+FINALISTS = 2  # whose maps are moved
 SHARED = ("score", "scoring_tokens", "batch_size", "memory_budget")
 GIVEN = {"refit": True, "sweep": False}  # the sweep is made of every plan
 MEASURED = {"kl": "divergence from the original in nats a token", "loss": "loss in nats a token"}
@@ -68,14 +69,19 @@ class AutoOptions(ScoredOptions):
 
 @dataclass(frozen=True)
 class _Tried:
-    """A plan that was made, its score, and score, model and plan after a sweep."""
+    """A plan that was made, its score, and score, model and plan after a sweep, if one was made."""
 
     title: str
     score: float
     bundle: Bundle
     plan: Plan
     history: list[StepRecord]
-    swept: tuple[float, Bundle, Plan]
+    swept: tuple[float, Bundle, Plan] | None = None
+
+    @property
+    def final(self) -> tuple[float, Bundle, Plan]:
+        """The best of both."""
+        return self.swept or (self.score, self.bundle, self.plan)
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def work(known: Known, options: AutoOptions, tokens: Calibration) -> Schedule:
         parts.append((each.method.schedule(known, each.options, own), count))
         if each.scores:
             parts += [(each.method.schedule(step, each.options, own), count)] * options.exchanges
-    left, sweeps = known.target_layers, len(members(options)) + 1
+    left, sweeps = known.target_layers, FINALISTS + bool(options.exchanges)
     products = sweeps * left * sweep_products(known.model, tokens.n_tokens)
     parts.append((Schedule(unmeasured=sweeps * (known.layers + 4.0 * left), products=products), tokens.n_tokens))
     return together(parts, tokens.n_tokens)
@@ -157,12 +163,20 @@ def auto(task: Task, options: AutoOptions) -> Result:
     scorer = Scorer(task.original, scoring, options.score, options.batch_size, options.memory_budget)
     ends = time.perf_counter() + 60 * options.minutes if options.minutes is not None else math.inf
     tried, notes = _portfolio(task, options, fitted, scorer, ends)
-    best = min(tried, key=lambda each: each.swept[0])
-    ranked = sorted(tried, key=lambda each: each.swept[0])
-    scores = ", ".join(f"{each.title} {each.swept[0]:.4f}" for each in ranked)
-    notes.append(f"Auto took the plan of {best.title}. The {MEASURED[options.score]}, with a sweep: {scores}.")
+    ranked = sorted(tried, key=lambda each: each.score)
+    for place, each in enumerate(ranked[:FINALISTS]):
+        emit(task.on_progress, "compress", 850 + 25 * place, 1000, f"{each.title}: all output maps are moved")
+        moved = swept(task.original, each.bundle, each.plan, task.tokens, scorer, **options.running())
+        ranked[place] = replace(each, swept=moved)
+    ranked.sort(key=lambda each: each.final[0])
+    best = ranked[0]
+    scores = ", ".join(f"{each.title} {each.final[0]:.4f}" for each in ranked)
+    notes.append(
+        f"Auto took the plan of {best.title}. The {MEASURED[options.score]}, of the best {FINALISTS} with a sweep: "
+        f"{scores}."
+    )
     exchanged, taken, looked = _exchanged(task, options, fitted, scorer, best, ends)
-    score, bundle, plan = best.swept
+    score, bundle, plan = best.final
     if taken:
         new = swept(task.original, exchanged.bundle, exchanged.plan, task.tokens, scorer, **options.running())
         gain = f", which took it from {score:.4f} to {min(score, new[0]):.4f}"
@@ -205,8 +219,7 @@ def _portfolio(
         result = member.method.function(part, member.options)
         scorer.after_change(0)
         score = scorer(LayerRunner(result.bundle))
-        moved = swept(task.original, result.bundle, result.plan, task.tokens, scorer, **options.running())
-        tried.append(_Tried(title, score, result.bundle, result.plan, result.history, moved))
+        tried.append(_Tried(title, score, result.bundle, result.plan, result.history))
     if not tried:
         raise ComeError("None of the methods could make a plan.", " ".join(notes))
     return tried, notes
@@ -217,20 +230,32 @@ def _exchanged(
 ) -> tuple[_Tried, int, int]:
     """The plan after exchanges of its steps, how many were kept and how many were looked at."""
     plan = one_by_one(best.plan)
-    if plan is None:
+    if plan is None or len(_changes(plan)) < 2:  # in the place of the only one comes what CoMe-Joint made already
         return best, 0, 0
     taken = looked = place = 0
     while looked < options.exchanges and time.perf_counter() < ends:
-        steps = [at for at, step in enumerate(plan.steps) if not isinstance(step, Replace)]
+        steps = _changes(plan)
         if place >= len(steps):
             break
         shorter = without(task.original, plan, steps[place])
         place += 1
         if shorter is None:
             continue
+        size = len(shorter[0].layers) - task.target_layers + 1
+        if longest_window(shorter[0], size) < size:
+            continue
         scorer.after_change(0)
         borders = HiddenStateCache.of(task.original, fitted, options.memory_budget)
-        change = cheapest_change(shorter[0], scorer, fitted, borders, JointRules(), batch_size=options.batch_size)
+        change = cheapest_change(
+            shorter[0],
+            scorer,
+            fitted,
+            borders,
+            JointRules(),
+            smallest=size,
+            largest=size,
+            batch_size=options.batch_size,
+        )
         looked += 1
         message = f"Exchange {looked} of {options.exchanges}: {change.score:.4f} beside {best.score:.4f}"
         emit(task.on_progress, "compress", 900 + 90 * looked // options.exchanges, 1000, message)
@@ -242,6 +267,11 @@ def _exchanged(
     return best, taken, looked
 
 
+def _changes(plan: Plan) -> list[int]:
+    """Which steps take layers away."""
+    return [at for at, step in enumerate(plan.steps) if not isinstance(step, Replace)]
+
+
 def _part(on_progress: OnProgress, title: str, number: int, of: int) -> OnProgress:
     """Progress of one method as progress of all."""
     if on_progress is None:
@@ -249,6 +279,6 @@ def _part(on_progress: OnProgress, title: str, number: int, of: int) -> OnProgre
 
     def report(event: Event) -> None:
         share = (number + event.step / event.of) / of
-        emit(on_progress, "compress", round(900 * share), 1000, f"{title}: {event.message}")
+        emit(on_progress, "compress", round(850 * share), 1000, f"{title}: {event.message}")
 
     return report

@@ -1,10 +1,12 @@
-"""CoMe-Joint (ours): windows by what their merge costs, units of all their layers chosen together, maps moved.
+"""CoMe-Joint (ours): a window by what its merge costs, units of all its layers chosen together, maps moved.
 
-Each step takes one layer away. Layers of low block influence are left out in turn and scored by the divergence from
-the original; around the cheapest of them windows are merged (``come.pruning.joint``), and beside each merge its cheaper
-layer is removed with the same refit. What scores best of merges, removals with a refit and plain removals is taken, so
-no step is worse on the scoring tokens than the removal of any layer that was looked at. All scores are taken anew after
-each step.
+The windows of that many layers whose block influence is least in sum, but for one layer's, are merged
+(``come.pruning.joint``), and beside each merge all but its dearest layer are removed with the same refit. What scores
+best by the divergence from the original, on tokens that no map is fitted on, is taken.
+
+With a span, windows are no longer than that, and one is merged after the other. Around the layers that cost least when
+they are left out in turn, windows of all sizes are tried, and plain removals are among the candidates: no step is worse
+on the scoring tokens than the removal of any layer that was looked at. All scores are taken anew after each step.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pydantic import Field
 
 from come.events import emit
 from come.measurement.hidden_state_cache import HiddenStateCache
-from come.pruning.cheapest import cheapest_change
+from come.pruning.cheapest import cheapest_change, longest_window
 from come.pruning.forecast import Known
 from come.pruning.joint import JointRules, fit_products
 from come.pruning.method import Task
@@ -35,15 +37,17 @@ BEFORE_OUTPUT = 0.7  # the share of a layer that is run before its FFN's output 
 class ComeJointOptions(ScoredOptions):
     """How many windows are tried, and how they are merged and scored."""
 
-    span: int = Field(2, ge=2, description="How many adjacent layers one merge takes at most.")
-    at_once: bool = Field(
-        False,
-        description="Merges one window down to the target, in a single step: fewer cuts, which may lose less. It takes "
-        "memory for the square of all the window's FFN channels.",
+    span: int | None = Field(
+        None,
+        ge=2,
+        description="How many adjacent layers one merge takes at most, step by step; empty: as many as the target "
+        "needs, in a single merge, which loses less on the models that were tried.",
     )
     windows_tried: int = Field(4, ge=1, description="How many windows are merged and scored at each step.")
     layers_tried: int = Field(
-        12, ge=1, description="How many layers, those of lowest block influence, are left out in turn to find them."
+        12,
+        ge=1,
+        description="With a span: how many layers, those of lowest block influence, are left out in turn to find them.",
     )
     strengths: tuple[float, ...] = Field(
         (0.3, 1.0),
@@ -56,24 +60,37 @@ class ComeJointOptions(ScoredOptions):
         "gives; taken if it scores better.",
     )
 
+    lookahead: float = Field(
+        0.1,
+        ge=0,
+        description="How strongly the prediction of what later layers of a window read, of what enters it, is held to "
+        "the states as they are; 0 for no prediction.",
+    )
+
+    def rules(self) -> JointRules:
+        """How windows are fitted."""
+        return JointRules(self.strengths, lookahead=self.lookahead)
+
     @property
     def one_by_one(self) -> bool:
         """The sweep and a single window are for one target."""
-        return not self.sweep and not self.at_once
+        return not self.sweep and self.span is not None
 
 
 def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedule:
     """Every step: candidates on the scoring tokens, and windows run for their fits; both lie in the middle."""
-    span = known.layers if options.at_once else options.span
+    span = options.span or known.layers
     facts, sizes = known.model, window_sizes(known.layers, known.target_layers, span)
+    rules = options.rules()
     held = options.held_out(tokens.n_tokens // tokens.seq_len, tokens.seq_len) * tokens.seq_len
     left, candidates, run, products = known.layers, list[tuple[int, float]](), 0.0, 0.0
     for number, size in enumerate(sizes):
-        tried = min(options.layers_tried, left) + 1 + 2 * options.windows_tried * len(options.strengths)
+        alone = min(options.layers_tried, left) if options.span is not None or size == 2 else 0
+        tried = alone + 1 + 2 * options.windows_tried * len(options.strengths)
         candidates.append((tried, left / 2))
         # What enters the windows; then a window in a row, its attentions side by side, and its FFNs.
         run += (left if number == 0 else left / 2) + options.windows_tried * (size + (size - 1) * BEFORE_OUTPUT + 2)
-        products += options.windows_tried * fit_products(facts, size, tokens.n_tokens - held, len(options.strengths))
+        products += options.windows_tried * fit_products(facts, size, tokens.n_tokens - held, rules)
         left -= size - 1
     if options.sweep:
         # Both models, and each layer once for either map and once more to see what came of it.
@@ -93,13 +110,13 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
     "come-joint",
     title="CoMe-Joint",
     paper="Ours, after Wang et al. 2025, arXiv 2510.15304",
-    summary="Merge the window whose merge costs least, its units chosen together by least squares, its output maps "
-    "moved; or remove a layer where that costs less.",
+    summary="Merge the window whose merge costs least, its units chosen together by least squares and looking ahead, "
+    "its maps moved.",
     kind="merge",
     options=ComeJointOptions,
     needs=("forward", "logits"),
     stepwise=True,
-    cost="For each step, a dozen layers left out in turn on the scoring tokens, and some windows fitted.",
+    cost="A few windows fitted on the calibration tokens and scored, and a sweep; with a span, that for each step.",
     work=work,
     portfolio={},
 )
@@ -111,16 +128,18 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
     borders = HiddenStateCache.of(bundle, fitted, options.memory_budget)
     steps = len(task.original.layers) - task.target_layers
     history: list[StepRecord] = []
-    while (left := len(bundle.layers)) > task.target_layers:
+    while len(bundle.layers) > task.target_layers:
         began = time.perf_counter()
-        largest = window_size(left if options.at_once else options.span, left, task.target_layers)
+        largest = window_size(options.span or len(bundle.layers), len(bundle.layers), task.target_layers)
+        if options.span is None:
+            largest = longest_window(bundle, largest)
         best = cheapest_change(
             bundle,
             scorer,
             fitted,
             borders,
-            rules=JointRules(options.strengths),
-            smallest=largest if options.at_once else 2,
+            rules=options.rules(),
+            smallest=largest if options.span is None else 2,
             largest=largest,
             layers_tried=options.layers_tried,
             windows_tried=options.windows_tried,
