@@ -33,6 +33,20 @@ keeps its own.
 $$S_j = \operatorname{mean}_t |x_{tj}| \cdot \textstyle\sum_i |W_{ij}|$$
 """
 
+HOW_FITTED = r"""
+**Which layers.** The windows of that many layers whose block influence is least in sum, but for one layer's:
+$$\sum_l \mathrm{BI}_l - \max_l \mathrm{BI}_l,\qquad
+\mathrm{BI}_l = \operatorname{mean}_t\,\bigl(1 - \cos(H^{(l)}_t, H^{(l+1)}_t)\bigr)$$
+The run fits several and takes the one whose model is nearest to the original on tokens that nothing is fitted on.
+
+**Which channels.** All key/value groups and FFN channels of the window are run on what enters it; what later layers
+would have read is predicted linearly from that. The fewest that are needed to give what the window gave are found by
+leaving out one after the other, each time the one that a least-squares fit misses least.
+
+**What is moved.** The output maps are solved for, the input maps have the prediction in them. So a kept channel is no
+copy: it is where a new one began.
+"""
+
 
 def sizes(facts: Facts) -> None:
     """Layers, parameters and bytes, before and after."""
@@ -73,7 +87,7 @@ def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Fo
     st.caption(f"Tall part: feed-forward channels. Low part: key/value groups. {sure}")
     if found.windows:
         st.dataframe(_table(found.windows, found.removed, facts), hide_index=True, height="content")
-        widgets.info("How this is decided", HOW)
+        widgets.info("How this is decided", HOW_FITTED if found.fitted else HOW)
     elif found.removed:
         st.markdown(f"Removed whole: layer{'' if len(found.removed) == 1 else 's'} {ranges(found.removed)}.")
 

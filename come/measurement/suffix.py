@@ -5,7 +5,7 @@ Whatever scores many changes of one model (CoMe-P its ratios, SLEB its removals)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from come.events import OnProgress, emit
 from come.measurement.calibrate import Batch, batches
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
+
+WindowStates = Callable[[], Iterator[tuple[Tensor, Tensor]]]
+"""Gives, again at every call, batches of the tokens that enter the model, (sequences, tokens), and of the hidden states
+that enter the window, (sequences, tokens, hidden_size)."""
 
 
 @torch.inference_mode()
@@ -75,6 +79,29 @@ def states_at(runner: LayerRunner, batch: int, tokens: Tensor, border: int, bord
     for layer in range(at, border):
         hidden_states = runner.run(layer, hidden_states)
     return hidden_states
+
+
+def entering_window(
+    runner: LayerRunner, tokens: Tensor, layer: int, borders: HiddenStateCache, batch_size: int | None = None
+) -> WindowStates:
+    """What enters a window that begins at ``layer``, again at every call; what is run is kept.
+
+    Args:
+        runner: the model.
+        tokens: int64 (sequences, tokens).
+        layer: the window's first.
+        borders: hidden states of the model on these tokens.
+        batch_size: sequences at a time.
+    """
+
+    def states() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in batches(tokens, batch_size):
+            entering = states_at(runner, batch.index, batch.tokens, layer, borders)
+            if borders.get(batch.index, layer) is None:
+                borders.put(batch.index, layer, entering)
+            yield batch.tokens, entering
+
+    return states
 
 
 def each_border(

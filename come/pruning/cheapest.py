@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from come.measurement.calibrate import batches
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
-from come.measurement.suffix import states_at
+from come.measurement.suffix import entering_window
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Remove
 from come.pruning.common import lowest
-from come.pruning.joint import Candidate, JointRules, WindowStates, joint_candidates
+from come.pruning.joint import Candidate, JointRules, joint_candidates
 from come.pruning.scoring import Scorer
-from come.pruning.windows import Window
+from come.pruning.windows import Window, besides_dearest
 from come.transforms.compatible import mixable, note_for_step
 from come.transforms.rebuild import apply_step
 from come.transforms.replace import replace_weights
@@ -124,7 +123,7 @@ def cheapest_change(
             tell(done + 1, work, f"Without layer {layer} of {layers}")
     for done, (first, last) in enumerate(_likely_windows(bundle, costs, smallest, largest)[:windows_tried]):
         whole = first + int(costs[first : last + 1].argmax())
-        states = _entering(runner, tokens, first, borders, batch_size)
+        states = entering_window(runner, tokens, first, borders, batch_size)
         for each in joint_candidates(bundle, runner, (first, last), states, rules, (None, whole)):
             above = [each.origin, *range(last + 1, layers)]
             score = scorer.changed(runner, first, above, {each.origin: each.module})
@@ -134,14 +133,6 @@ def cheapest_change(
     best = min(changes, key=lambda change: (change.score - now) / change.goes)
     check_finite(torch.tensor(best.score), runner)
     return best
-
-
-def longest_window(bundle: Bundle, size: int) -> int:
-    """How many adjacent layers can become one somewhere in a model, up to ``size``; 2 at least."""
-    layers = len(bundle.layers)
-    while size > 2 and all(mixable(bundle, first, first + size - 1) for first in range(layers - size + 1)):
-        size -= 1
-    return size
 
 
 def _likely_windows(bundle: Bundle, costs: Tensor, smallest: int, largest: int) -> list[Window]:
@@ -155,21 +146,7 @@ def _likely_windows(bundle: Bundle, costs: Tensor, smallest: int, largest: int) 
     found: list[tuple[float, Window]] = []
     for size in range(smallest, largest + 1):
         for first in range(len(costs) - size + 1):
-            inside = costs[first : first + size]
-            cost = float(inside.sort().values[:-1].mean())
+            cost = besides_dearest(costs, (first, first + size - 1))
             if math.isfinite(cost) and mixable(bundle, first, first + size - 1) is None:
                 found.append((cost, (first, first + size - 1)))
     return [window for _, window in sorted(found)]
-
-
-def _entering(
-    runner: LayerRunner, tokens: Tensor, layer: int, borders: HiddenStateCache, batch_size: int | None
-) -> WindowStates:
-    def states() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in batches(tokens, batch_size):
-            entering = states_at(runner, batch.index, batch.tokens, layer, borders)
-            if borders.get(batch.index, layer) is None:
-                borders.put(batch.index, layer, entering)
-            yield batch.tokens, entering
-
-    return states

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from come.measurement.measurement import Measurement
 from come.models import Facts
-from come.pruning.draft import DraftWindow, draft
+from come.pruning.draft import DraftWindow, draft, most_sensitive_of
 from come.pruning.options import SelectionOptions, WindowOptions
+from come.pruning.windows import besides_dearest
+from come.transforms.compatible import mixable
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,14 @@ class Forecast:
         windows: those that would be merged, and what each merged layer would keep.
         removed: those that would go whole, ascending.
         doubt: why a run on the same tokens may decide otherwise, as half a sentence; empty where it will not.
+        fitted: whether the windows' units are chosen together and maps are moved, as CoMe-Joint does; what is told here
+            of the units that stay is then a guess by their sensitivity.
     """
 
     windows: list[DraftWindow] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
     doubt: str = ""
+    fitted: bool = False
 
 
 def doubts(last_state: str, measurement: Measurement, *others: str) -> str:
@@ -65,6 +70,34 @@ def selection_doubts(options: SelectionOptions, doubt: str) -> str:
     if options.sensitivity == "fisher":
         others.append("the run keeps units by Fisher information, this by activations and weights")
     return "; ".join([doubt] * bool(doubt) + others)
+
+
+def fitting(known: Known, sizes: Sequence[int], doubt: str) -> Forecast | None:
+    """What a method that fits windows would do: those of least block influence in sum, but for one layer's.
+
+    Args:
+        known: what is known.
+        sizes: how many layers each merge takes.
+        doubt: why the run may decide otherwise.
+    """
+    if not sizes:
+        return Forecast(fitted=True)
+    if (measurement := known.measurement) is None:
+        return None
+    found: list[DraftWindow] = []
+    taken: set[int] = set()
+    for size in sorted(sizes, reverse=True):
+        windows = [
+            (first, first + size - 1)
+            for first in range(known.layers - size + 1)
+            if not taken & set(range(first, first + size)) and mixable(known.model, first, first + size - 1) is None
+        ]
+        if not windows:
+            return None
+        window = min(windows, key=lambda each: besides_dearest(measurement.block_influence, each))
+        taken |= set(range(window[0], window[1] + 1))
+        found.append(most_sensitive_of(measurement, *window))
+    return Forecast(sorted(found, key=lambda each: each.first), fitted=True, doubt=doubt)
 
 
 def merging(

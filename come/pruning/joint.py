@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from come.measurement.layer_runner import LayerRunner
+from come.measurement.suffix import WindowStates
 from come.models import Bundle, Facts
 from come.models.depth import share
 from come.models.family import path_of
@@ -29,10 +30,6 @@ from come.pruning.output_fit import OutputFit, energies
 from come.transforms.concatenate import concatenate
 from come.transforms.folding import folded_norms, input_names, plain_norm
 from come.transforms.normal_equations import at_projection, token_weights, watched
-
-WindowStates = Callable[[], Iterator[tuple[Tensor, Tensor]]]
-"""Gives, again at every call, batches of the tokens that enter the model, (sequences, tokens), and of the hidden states
-that enter the window, (sequences, tokens, hidden_size)."""
 
 
 @dataclass(frozen=True)

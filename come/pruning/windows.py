@@ -172,3 +172,8 @@ def check_windows(windows: Sequence[Window], layers: int) -> list[Window]:
                 "Give windows that share no layer.",
             )
     return ordered
+
+
+def besides_dearest(costs: Tensor, window: Window) -> float:
+    """What the layers of a window but the dearest cost on average; costs by layer, (layers,), infinite if unknown."""
+    return float(costs[window[0] : window[1] + 1].sort().values[:-1].mean())

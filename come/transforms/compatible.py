@@ -77,6 +77,13 @@ def check_reach(model: Model, layers: int, target_layers: int, span: int) -> Non
     )
 
 
+def longest_window(model: Model, layers: int, size: int) -> int:
+    """How many adjacent layers can become one somewhere in a model of so many, up to ``size``; 2 at least."""
+    while size > 2 and all(mixable(model, first, first + size - 1) for first in range(layers - size + 1)):
+        size -= 1
+    return size
+
+
 def note_for_window(model: Model, first: int, last: int) -> str | None:
     """What a reader of the plan should know of merging layers ``first`` to ``last``; None if nothing."""
     kinds = {_kind(model, layer) for layer in range(first, last + 1)}

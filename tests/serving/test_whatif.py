@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -105,6 +106,28 @@ def test_windows_by_hand_are_those_of_a_run() -> None:
     assert whatif.plan(asked).steps == run.plan.steps
     assert figures(whatif.answer(asked)) == evaluated(run.bundle, whatif.bundle)
     assert figures(whatif.answer(run.plan)) == evaluated(run.bundle, whatif.bundle)
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_a_fitted_window_is_answered_as_its_plan_rebuilds(family: str, tmp_path: Path) -> None:
+    bundle = tiny_bundle(family)
+    whatif = what_if(bundle, TEXT, calibration=tiny_tokens(8, 32))
+    last = 2 if family.startswith(("gemma3", "smollm3")) else 3  # whose upper half is of another kind
+    asked = Question(merges=(Merge(first=1, last=last, how="fit"),), dropped=(0,))
+    answer = whatif.answer(asked)
+    whatif.plan(asked).write(tmp_path / "plan.json")
+    rebuilt = replay(bundle, Plan.read(tmp_path / "plan.json"))
+    assert figures(answer) == evaluated(rebuilt, bundle)
+    assert answer.layers == len(rebuilt.layers)
+
+
+def test_a_fitted_window_needs_tokens_and_can_be_given_up() -> None:
+    asked = Question(merges=(Merge(first=1, last=3, how="fit"),))
+    with pytest.raises(ComeError, match="no text to fit"):
+        engine().answer(asked)
+    told = iter([False] * 4 + [True] * 100)
+    with pytest.raises(Cancelled):
+        what_if(tiny_bundle(), TEXT, calibration=tiny_tokens(8, 32)).answer(asked, lambda: next(told))
 
 
 @pytest.mark.parametrize("dropped", [(3,), (0, 3)])

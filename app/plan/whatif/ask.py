@@ -29,7 +29,10 @@ from come.serving.whatif.question import Merge, Question, Subject
 LARGE = 1.5e9  # parameters; a model with more of them is asked about only when the visitor says so
 MEASURED_TOKENS = 4096  # at most, where no analysis is there
 FORESEEN = ("exponent", "floor")  # options of CoMe that a question carries
-SET_ASIDE = {"refit": "the refit"}  # options that change the outcome and that a question lacks
+SET_ASIDE = {
+    "refit": "the refit",
+    "sweep": "the last sweep over all output maps",
+}  # options that change the outcome and that a question lacks
 
 
 def why_ask_first(draft: Draft, facts: Facts) -> str:
@@ -71,6 +74,8 @@ def _merges(draft: Draft, found: Forecast | None) -> tuple[Merge, ...]:
             Merge(first=first, last=last, ratio=ratio)
             for (first, last), ratio in zip(draft.windows, ratios, strict=True)
         )
+    if found is not None and found.fitted:
+        return tuple(Merge(first=window.first, last=window.last, how="fit") for window in found.windows)
     # A window of one step has the ratio that the engine finds by itself; one of several steps is drafted.
     span = int(draft.options.get("span", 2))
     return tuple(

@@ -83,7 +83,8 @@ def _predicted(facts: Facts, analysis: Run | None, found: Forecast | None) -> No
         _told(answered, last)
         with st.container():
             _surety(answered, last, found.doubt if found else "")
-            suggestion.draw(held, subject, question, facts, found, answered.found)
+            if not question.is_fitted:
+                suggestion.draw(held, subject, question, facts, found, answered.found)
             _tried(held, subject, answered)
 
 
@@ -187,7 +188,8 @@ def _surety(found: Answered, last: Answered | None, doubt: str) -> None:
 def _provisos(doubt: str) -> list[str]:
     draft = session.draft()
     told = [f"Foreseen, not run: {doubt}."] if doubt else []
-    aside = [name for option, name in ask.SET_ASIDE.items() if draft.options.get(option)]
+    options = come.methods()[draft.method].defaults() | draft.options
+    aside = [name for option, name in ask.SET_ASIDE.items() if options.get(option)]
     if aside:
         told.append(f"Predicted without {' and '.join(aside)}, which the run adds.")
     return told

@@ -25,7 +25,7 @@ from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Replace
 from come.pruning import registry
-from come.pruning.cheapest import cheapest_change, longest_window
+from come.pruning.cheapest import cheapest_change
 from come.pruning.forecast import Known
 from come.pruning.joint import JointRules
 from come.pruning.method import Method, Task
@@ -36,6 +36,7 @@ from come.pruning.schedule import Calibration, Schedule, together
 from come.pruning.scoring import Scorer
 from come.pruning.sweep import sweep_products, swept
 from come.pruning.take_back import one_by_one, without
+from come.transforms.compatible import longest_window
 from come.transforms.rebuild import with_plan
 
 FEW = 2048  # calibration tokens of a method that runs the layers and the head for many candidates
@@ -242,7 +243,7 @@ def _exchanged(
         if shorter is None:
             continue
         size = len(shorter[0].layers) - task.target_layers + 1
-        if longest_window(shorter[0], size) < size:
+        if longest_window(shorter[0], len(shorter[0].layers), size) < size:
             continue
         scorer.after_change(0)
         borders = HiddenStateCache.of(task.original, fitted, options.memory_budget)

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from come.events import emit
 from come.measurement.hidden_state_cache import HiddenStateCache
-from come.pruning.cheapest import cheapest_change, longest_window
-from come.pruning.forecast import Known
+from come.pruning.cheapest import cheapest_change
+from come.pruning.forecast import Forecast, Known, fitting
 from come.pruning.joint import JointRules, fit_products
 from come.pruning.method import Task
 from come.pruning.options import ScoredOptions
@@ -28,6 +28,7 @@ from come.pruning.schedule import Calibration, Schedule
 from come.pruning.scoring import Scorer
 from come.pruning.sweep import is_swept, sweep_products, swept
 from come.pruning.windows import window_size, window_sizes
+from come.transforms.compatible import longest_window
 from come.transforms.rebuild import with_plan
 
 SWEEP_SHARE = 50  # of a thousand
@@ -106,6 +107,17 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
     )
 
 
+def forecast(known: Known, options: ComeJointOptions) -> Forecast | None:
+    """The windows of least block influence but for one layer's, where the run scores several."""
+    sizes, left = [], known.layers
+    while left > known.target_layers:
+        size = window_size(options.span or left, left, known.target_layers)
+        sizes.append(longest_window(known.model, known.layers, size))
+        left -= sizes[-1] - 1
+    tries = f"the run fits {options.windows_tried} windows and takes the one that scores best"
+    return fitting(known, sizes, f"{tries}; which units it keeps is solved for, not told by their sensitivity")
+
+
 @register(
     "come-joint",
     title="CoMe-Joint",
@@ -118,6 +130,7 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
     stepwise=True,
     cost="A few windows fitted on the calibration tokens and scored, and a sweep; with a span, that for each step.",
     work=work,
+    forecast=forecast,
     portfolio={},
 )
 def come_joint(task: Task, options: ComeJointOptions) -> Result:
@@ -132,7 +145,7 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
         began = time.perf_counter()
         largest = window_size(options.span or len(bundle.layers), len(bundle.layers), task.target_layers)
         if options.span is None:
-            largest = longest_window(bundle, largest)
+            largest = longest_window(bundle, len(bundle.layers), largest)
         best = cheapest_change(
             bundle,
             scorer,

@@ -87,7 +87,8 @@ class RequestHandler:
         subject = _subject(call)
         if isinstance(asked, Plan) and subject.dtype == "auto":
             subject = subject.model_copy(update={"dtype": asked.dtype})
-        with self._prepared(call, subject, measured=isinstance(asked, Question)) as whatif:
+        fitted = isinstance(asked, Question) and asked.is_fitted
+        with self._prepared(call, subject, isinstance(asked, Question), fitted) as whatif:
             return self.worker.do(lambda: whatif.answer(asked, call.cancelled), call.cancelled).model_dump()
 
     def _suggest(self, call: Call) -> Any:
@@ -100,6 +101,8 @@ class RequestHandler:
 
     def _plan(self, call: Call) -> Any:
         question = parse(Question, call.asked.get("question") or {})
+        if question.is_fitted:
+            raise ComeError("A fitted layer is more than a plan's text can hold.", "Run the plan, and take its files.")
         with self._prepared(call, _subject(call)) as whatif:
             return self.worker.do(lambda: whatif.plan(question), call.cancelled).model_dump(mode="json")
 
@@ -139,8 +142,8 @@ class RequestHandler:
         return {"models": self.models.now(), "budget": self.models.budget}
 
     @contextmanager
-    def _prepared(self, call: Call, subject: Subject, measured: bool = True) -> Iterator[WhatIf]:
-        """What answers about a subject; with a measurement of the model, where that is needed.
+    def _prepared(self, call: Call, subject: Subject, measured: bool = True, fitted: bool = False) -> Iterator[WhatIf]:
+        """What answers about a subject; with a measurement of the model, and tokens to fit on, where these are needed.
 
         What it takes is found out once, and to the end even if this question has been superseded: the next one, which
         waits meanwhile, needs the same.
@@ -149,6 +152,7 @@ class RequestHandler:
         self.limits.check("tokens", subject.n_tokens, self.limits.whatif_tokens)
         self.limits.check("tokens to measure", subject.measured_tokens, self.limits.measured_tokens)
         text, how = _text_key(subject), _measured_key(subject) if measured else None
+        sample = (subject.measured_tokens, subject.measured_seq_len) if fitted else None
         with self._loaded(call, subject) as loaded:
 
             def waiting() -> None:
@@ -163,9 +167,18 @@ class RequestHandler:
                         if how is not None
                         else None
                     )
+                    whatif = _kept(
+                        loaded.whatifs,
+                        (text, how, sample),
+                        lambda: WhatIf(
+                            original,
+                            loaded.builder,
+                            found,
+                            self._calibration(call, loaded, subject) if fitted else None,
+                        ),
+                    )
                 finally:
                     loaded.latest = None
-                whatif = _kept(loaded.whatifs, (text, how), lambda: WhatIf(original, loaded.builder, found))
             yield whatif
 
     def _observed(self, call: Call, loaded: Loaded, subject: Subject) -> Original:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 
 from cachetools import LRUCache, cachedmethod
-from torch import nn
+from torch import Tensor, nn
 
+from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Bundle
 from come.models.depth import with_layers
 from come.plan.plan import Plan
 from come.plan.steps import Average, Concatenate
+from come.pruning.joint import Candidate
+from come.pruning.windows import Window, check_windows
+from come.serving.cancellation import Cancel, never
 from come.serving.whatif.edits import steps_of
+from come.serving.whatif.fitted import fitted_window
 from come.serving.whatif.question import Question
 from come.transforms.average import average
 from come.transforms.concatenate import concatenate
@@ -29,17 +35,28 @@ class Builder:
         self.original = original
         self._own = {id(parameter) for parameter in original.model.parameters()}
         self._layers: LRUCache[str, Made] = LRUCache(budget, lambda made: self._new_bytes(made[0]))
+        self._fits: LRUCache[tuple[Window, str], Candidate] = LRUCache(
+            budget, lambda made: self._new_bytes(made.module)
+        )
         self._planned: LRUCache[str, Bundle] = LRUCache(budget, lambda bundle: self._new_bytes(bundle.model))
 
-    def edited(self, question: Question, measurement: Measurement | None) -> Bundle:
+    def edited(
+        self,
+        question: Question,
+        measurement: Measurement | None,
+        calibration: Tensor | None = None,
+        cancelled: Cancel = never,
+    ) -> Bundle:
         """The model that a question is about.
 
         All edits are made at once on the original, which gives the same weights as its plan's steps one by one.
 
         Raises:
             ComeError: the edits are impossible.
+            Cancelled: it was wanted.
         """
-        steps = steps_of(question, self.original, measurement)
+        fits = self.fits(question, calibration, cancelled)
+        steps = steps_of(question, self.original, measurement, fits)
         merged = {merge.first: (merge.last, step) for merge, step in zip(question.merges, steps, strict=False)}
         layers: list[nn.Module] = []
         origins: list[int] = []
@@ -48,7 +65,11 @@ class Builder:
             if at in merged:
                 last, step = merged[at]
                 assert isinstance(step, Concatenate | Average)
-                module, origin = self._merged(step.model_copy(update={"window": (at, last)}))
+                fit = fits.get((at, last))
+                if fit is not None:
+                    module, origin = fit.module, fit.origin
+                else:
+                    module, origin = self._merged(step.model_copy(update={"window": (at, last)}))
                 layers.append(module)
                 origins.append(origin)
                 at = last
@@ -57,6 +78,31 @@ class Builder:
                 origins.append(at)
             at += 1
         return with_layers(self.original, layers, origins)
+
+    def fits(
+        self, question: Question, calibration: Tensor | None, cancelled: Cancel = never
+    ) -> dict[Window, Candidate]:
+        """What the windows of a question that are fitted become; each is made once for the same tokens.
+
+        Raises:
+            ComeError: a window cannot be merged, or there are no tokens to fit it on.
+            Cancelled: it was wanted.
+        """
+        wanted = check_windows([(merge.first, merge.last) for merge in question.merges], len(self.original.layers))
+        found = {}
+        for merge, window in zip(question.merges, wanted, strict=True):
+            if merge.how == "fit":
+                if calibration is None:
+                    raise ComeError("There is no text to fit merged layers on.", "Ask with a calibration text.")
+                key = window, hashlib.sha256(calibration.numpy().tobytes()).hexdigest()
+                if key not in self._fits:
+                    made = fitted_window(self.original, window, calibration, cancelled)
+                    with suppress(ValueError):  # larger than the whole budget
+                        self._fits[key] = made
+                    found[window] = made
+                else:
+                    found[window] = self._fits[key]
+        return found
 
     @cachedmethod(lambda self: self._planned, key=lambda _, plan: _plan_key(plan))
     def planned(self, plan: Plan) -> Bundle:

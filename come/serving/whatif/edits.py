@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from torch import Tensor
+
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Bundle
@@ -10,21 +15,27 @@ from come.plan.steps import Average, Concatenate, Step
 from come.pruning.allocate import check_ratio
 from come.pruning.by_hand import removal
 from come.pruning.draft import steps_by_hand
-from come.pruning.windows import check_dropped, check_windows
+from come.pruning.joint import Candidate
+from come.pruning.windows import Window, check_dropped, check_windows
 from come.serving.whatif.question import Question
 from come.transforms.compatible import check_mixable, note_for_window
 from come.transforms.rebuild import base_of
 
 METHOD = "what-if"
+FITTED = "joint merge"  # what a plan says of the weights
+NO_FITS: Mapping[Window, Candidate] = MappingProxyType({})
 
 
-def plan_of(question: Question, bundle: Bundle, measurement: Measurement | None) -> Plan:
+def plan_of(
+    question: Question, bundle: Bundle, measurement: Measurement | None, fits: Mapping[Window, Candidate] = NO_FITS
+) -> Plan:
     """The plan that makes a question's edits: it rebuilds what the answer was about.
 
     Args:
         question: the edits.
         bundle: the original model.
         measurement: of the original, for what concatenations keep.
+        fits: what its windows that are fitted become.
 
     Raises:
         ComeError: the edits are impossible.
@@ -35,15 +46,19 @@ def plan_of(question: Question, bundle: Bundle, measurement: Measurement | None)
         method=METHOD,
         options=canonical(question.model_dump()),
         calibration={"tokens": measurement.n_tokens, "seq_len": measurement.seq_len} if measurement else {},
-        steps=steps_of(question, bundle, measurement),
+        steps=steps_of(question, bundle, measurement, fits),
     )
+    if fits:
+        plan = plan.with_tensors(_moved(plan, bundle, fits), FITTED)
     for merge, step in zip(question.merges, plan.steps, strict=False):
         note = note_for_window(bundle, merge.first, merge.last) if isinstance(step, Concatenate) else None
         plan = plan.with_note(note) if note else plan
     return plan
 
 
-def steps_of(question: Question, bundle: Bundle, measurement: Measurement | None) -> list[Step]:
+def steps_of(
+    question: Question, bundle: Bundle, measurement: Measurement | None, fits: Mapping[Window, Candidate] = NO_FITS
+) -> list[Step]:
     """The steps of a question, each in the numbering that holds by then: its merges, lowest first, then one removal.
 
     Raises:
@@ -71,6 +86,8 @@ def steps_of(question: Question, bundle: Bundle, measurement: Measurement | None
         gone += last - first
         if merge.how == "concatenate":
             steps.append(made[first, last].model_copy(update={"window": window}))
+        elif merge.how == "fit":
+            steps.append(fits[first, last].step.model_copy(update={"window": window}))
         else:
             size = last - first + 1
             weights = merge.ratio if merge.ratio is not None else [1 / size] * size
@@ -79,6 +96,16 @@ def steps_of(question: Question, bundle: Bundle, measurement: Measurement | None
     if dropped:
         steps.append(removal(dropped, windows))
     return steps
+
+
+def _moved(plan: Plan, bundle: Bundle, fits: Mapping[Window, Candidate]) -> dict[str, Tensor]:
+    """The weights that fits put in place, by their names in the pruned model."""
+    place = {tuple(group): number for number, group in enumerate(plan.groups())}
+    found: dict[str, Tensor] = {}
+    for (first, last), candidate in fits.items():
+        prefix = f"{bundle.family.layers}.{place[tuple(range(first, last + 1))]}"
+        found |= {f"{prefix}.{name}": value for name, value in candidate.tensors.items()}
+    return found
 
 
 def _fitting(measurement: Measurement | None, bundle: Bundle) -> Measurement:

@@ -20,13 +20,15 @@ class Merge(Document):
 
     Attributes:
         ratio: the share of each layer; None for the method's own (by block influence; equal weights in an average).
-        how: "concatenate" the most sensitive units of each, or "average" their parameters.
+            Of a fit it is an outcome.
+        how: "concatenate" the most sensitive units of each, "average" their parameters, or "fit" as CoMe-Joint does,
+            units chosen together and maps moved.
     """
 
     first: int
     last: int
     ratio: tuple[float, ...] | None = None
-    how: Literal["concatenate", "average"] = "concatenate"
+    how: Literal["concatenate", "average", "fit"] = "concatenate"
 
 
 class Question(Document):
@@ -58,6 +60,11 @@ class Question(Document):
         """The original layers that it changes."""
         return {layer for merge in self.merges for layer in range(merge.first, merge.last + 1)} | set(self.dropped)
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether calibration tokens are needed to answer it."""
+        return any(merge.how == "fit" for merge in self.merges)
+
     def with_merge(self, merge: Merge) -> Question:
         """The question with one more window."""
         return Question(**{**dict(self), "merges": (*self.merges, merge)})
@@ -73,7 +80,7 @@ class Subject(Document):
         n_tokens, seq_len, seed: how many tokens of it, in sequences of how many, drawn how. The standard errors are
             over sequences, so many short ones say more than few long ones.
         analysis: the analysis.safetensors of a run, for the sensitivities that edits are made by; None to measure
-            ``measured_tokens`` of the text's calibration part, once.
+            ``measured_tokens`` of the text's calibration part, once. Fits are made on these.
     """
 
     model: str

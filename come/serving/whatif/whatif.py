@@ -31,6 +31,7 @@ def what_if(
     tokens: Tensor,
     measurement: Measurement | None = None,
     *,
+    calibration: Tensor | None = None,
     limits: Limits | None = None,
     on_progress: OnProgress = None,
 ) -> WhatIf:
@@ -40,6 +41,7 @@ def what_if(
         bundle: the original; it is left as it was.
         tokens: int64 (sequences, tokens). A thousand in short sequences give an answer in seconds, with its error.
         measurement: of the original on its calibration tokens.
+        calibration: int64 (sequences, tokens), on which merged layers are fitted where a question wants that.
         limits: how much memory it may take.
         on_progress: told of the pass.
     """
@@ -51,7 +53,7 @@ def what_if(
         chance_bytes=limits.chance_bytes,
         on_progress=on_progress,
     )
-    return WhatIf(original, Builder(bundle, limits.layer_bytes), measurement)
+    return WhatIf(original, Builder(bundle, limits.layer_bytes), measurement, calibration)
 
 
 class WhatIf:
@@ -61,12 +63,20 @@ class WhatIf:
         original: the model on the text, as ``observe`` left it.
         builder: makes its edited models; one may serve several texts.
         measurement: of the original on its calibration tokens; without it, nothing can be concatenated or suggested.
+        calibration: int64 (sequences, tokens); without it, nothing can be fitted.
     """
 
-    def __init__(self, original: Original, builder: Builder, measurement: Measurement | None = None) -> None:
+    def __init__(
+        self,
+        original: Original,
+        builder: Builder,
+        measurement: Measurement | None = None,
+        calibration: Tensor | None = None,
+    ) -> None:
         self.bundle = original.known.bundle
         self.original = original
         self.measurement = measurement
+        self.calibration = calibration
         self._builder = builder
         self._answers: LRUCache[str, Answer] = LRUCache(ANSWERS)
 
@@ -85,21 +95,21 @@ class WhatIf:
         if known is not None:
             return known.model_copy(update={"cached": True, "seconds": time.perf_counter() - began})
         stop_if(cancelled)
-        edited = self.build(asked)
+        edited = self.build(asked, cancelled)
         start = lowest_change(self.bundle, edited)
         losses, divergences = predict(edited, self.original, start, cancelled)
         answer = self._answers[key] = self._told(edited, start, losses, divergences, began)
         return answer
 
-    def build(self, asked: Question | Plan) -> Bundle:
+    def build(self, asked: Question | Plan, cancelled: Cancel = never) -> Bundle:
         """The edited model, over the original's weights.
 
         Raises:
-            ComeError: as for ``answer``.
+            ComeError, Cancelled: as for ``answer``.
         """
         if isinstance(asked, Plan):
             return self._builder.planned(asked)
-        return self._builder.edited(asked, self.measurement)
+        return self._builder.edited(asked, self.measurement, self.calibration, cancelled)
 
     def plan(self, question: Question) -> Plan:
         """The plan of a question's edits.
@@ -107,7 +117,8 @@ class WhatIf:
         Raises:
             ComeError: the edits are impossible.
         """
-        return plan_of(question, self.bundle, self.measurement)
+        fits = self._builder.fits(question, self.calibration)
+        return plan_of(question, self.bundle, self.measurement, fits)
 
     def measured(self) -> Measurement:
         """The measurement of the original.
