@@ -145,6 +145,7 @@ def _measured(config: RunConfig, environment: dict[str, str]) -> tuple[str, floa
 def extrapolated() -> str:
     """One row a model, one column a device: how long CoMe would take, and what it would need."""
     config = RunConfig(
+        method="come",
         sparsity=SPARSITY,
         n_tokens=CALIBRATION,
         seq_len=SEQ_LEN,

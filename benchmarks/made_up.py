@@ -36,7 +36,7 @@ def lab(folder: Path) -> tuple[Path, Run]:
     made = measurement()
     analysis = _done(RunConfig(kind="analyze", model=str(model)), folder / "runs")
     made.save(analysis.path / "analysis.safetensors")
-    pruned = _done(RunConfig(model=str(model), target_layers=TARGET, keep_model=False), folder / "runs")
+    pruned = _done(RunConfig(model=str(model), method="come", target_layers=TARGET, keep_model=False), folder / "runs")
     plan(model, made).write(pruned.path / "plan.json")
     return model, pruned
 

@@ -59,7 +59,7 @@ class RunConfig(BaseModel):
     batch_size: int | None = _told(None, "Sequences at a time (else about 2,048 tokens).", ge=1)
 
     # What to prune, and how far.
-    method: str = _told("come", "A name of `come methods`.")
+    method: str = _told("", "A name of `come methods` (else CoMe-Joint; CoMe, if given options that only it has).")
     target_layers: int | None = _told(None, "Layers to be left.")
     sparsity: float | None = _told(None, "Or: the share of parameters to remove, such as 0.2.")
     options: dict[str, Any] = _told({}, "key=value, of the method; may be given several times.")
@@ -102,6 +102,11 @@ class RunConfig(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _in_one_sentence(cls, values: Any, handler: ModelWrapValidatorHandler[RunConfig]) -> RunConfig:
+        if isinstance(values, dict) and not values.get("method"):
+            from come.pruning.registry import method_for  # which loads torch
+
+            given = values.get("options")
+            values = values | {"method": method_for(given if isinstance(given, dict) else ())}
         try:
             return handler(values)
         except ValidationError as error:

@@ -1,6 +1,6 @@
 """Makes app/example anew: real runs on the bundled model, without weights, so that no page opens empty.
 
-Run it from the project's root with .venv/bin/python -m scripts.make_example; it takes about ten minutes on two cores.
+Run it from the project's root with .venv/bin/python -m scripts.make_example; it takes about a quarter of an hour on two cores.
 Then scripts.example_answers and scripts.lesson_values, which record what is shown of these runs.
 """
 
@@ -23,7 +23,7 @@ REQUESTS = [
     *(
         RunConfig(method=method, target_layers=layers, keep_model=False)
         for layers in (27, 24, 21)
-        for method in ("come", "shortgpt", "random")
+        for method in ("come-joint", "come", "shortgpt", "random")
     ),
 ]
 

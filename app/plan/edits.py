@@ -44,7 +44,7 @@ def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Fac
         facts.layers_for_sparsity(preset.share)
         return replace(draft, target_layers=None, sparsity=preset.share, windows=None, ratios=None, dropped=())
     assert preset.pairs is not None and measured is not None
-    found = foreseen.forecast(Draft(target_layers=facts.layers - preset.pairs), measured, facts)
+    found = foreseen.forecast(Draft(MERGES, target_layers=facts.layers - preset.pairs), measured, facts)
     assert found is not None
     return by_hand(draft, chosen(found))
 

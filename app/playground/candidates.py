@@ -19,6 +19,7 @@ from app.playground.generation import ORIGINAL, Comparison, Generation, recorded
 from come.errors import ComeError
 from come.models.catalogue import BUNDLED, known
 from come.plan.plan import Plan
+from come.plan.steps import Replace
 from come.report import comparison
 from come.request import anchored_path
 from come.runs import Run
@@ -183,10 +184,12 @@ def _origin(run: Run) -> str:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _dtype(path: str, mtime_ns: int) -> str:
-    """The dtype of a plan; "" for one that cannot be read."""
+    """The dtype of a plan; "" for one that cannot be read, or whose weights did not come with it (the example's)."""
     del mtime_ns
     with suppress(ComeError):
-        return Plan.read(Path(path)).dtype
+        plan = Plan.read(Path(path))
+        files = [step.file for step in plan.steps if isinstance(step, Replace)]
+        return plan.dtype if all(Path(path).with_name(file).is_file() for file in files) else ""
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The two-minute demo: CoMe beside ShortGPT on the bundled model, small enough to wait for."""
+"""The two-minute demo: CoMe-Joint beside CoMe and ShortGPT on the bundled model, small enough to wait for."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from come.request import RunConfig
 from come.runs import Run, as_sweep
 from come.serving import limits
 
-CHOICE = Choice(model=BUNDLED, tokens=1024)
+CHOICE = Choice(model=BUNDLED, tokens=2048)
 DRAFT = Draft(target_layers=27)
-METHODS = ("come", "shortgpt")
+METHODS = ("come-joint", "come", "shortgpt")
 
 
 def requests(sweep: str = "") -> list[RunConfig]:
-    """The demo's runs: both methods from 30 to 27 layers, judged by perplexity, plans only."""
+    """The demo's runs: all methods from 30 to 27 layers, judged by perplexity, plans only."""
     shared = {
         "model": CHOICE.model,
         "text": CHOICE.text,
@@ -40,7 +40,7 @@ def active_run() -> Run | None:
 
 
 def start() -> list[Run]:
-    """Start it anew and return its runs, CoMe's first.
+    """Start it anew and return its runs, CoMe-Joint's first.
 
     Raises:
         ComeError: the bundled model is not there, or too many wait already.

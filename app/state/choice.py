@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from come.pruning.registry import method_for
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -28,7 +30,7 @@ class Draft:
     so that a draft that went through a link or a reload is the same, and finds its run.
     """
 
-    method: str = "come"
+    method: str = ""
     target_layers: int | None = None
     sparsity: float | None = None
     windows: list[tuple[int, int]] | None = None
@@ -37,7 +39,11 @@ class Draft:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Round what the URL rounds."""
+        """Round what the URL rounds, and name the method that none names."""
+        if not self.method:
+            by_hand = {"windows": self.windows, "ratios": self.ratios, "drop": self.dropped or None}
+            given = [*self.options, *(name for name, value in by_hand.items() if value is not None)]
+            object.__setattr__(self, "method", method_for(given))
         object.__setattr__(self, "ratios", [shares(ratio) for ratio in self.ratios] if self.ratios else None)
         if self.sparsity is not None:
             object.__setattr__(self, "sparsity", float(sparsity_text(self.sparsity)))

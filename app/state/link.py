@@ -33,6 +33,8 @@ PARAMS = (
     "drop",
     "options",
 )
+PLAN = ("target", "remove", "windows", "ratios", "drop", "options")
+ALWAYS_MEANT = "come"  # what a link with a plan means that names no method: links are kept
 
 
 def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
@@ -42,7 +44,7 @@ def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
         query["seq_len"] = str(chosen.seq_len)
     if chosen.seed != Choice().seed:
         query["seed"] = str(chosen.seed)
-    if plan.method != Draft().method:
+    if plan != Draft() and plan.method != ALWAYS_MEANT:
         query["method"] = plan.method
     if plan.target_layers is not None:
         query["target"] = str(plan.target_layers)
@@ -85,7 +87,8 @@ def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
     if ratios is not None and [len(ratio) for ratio in ratios] != [last - first + 1 for first, last in windows or []]:
         misread.append(f"ratios={query['ratios']}")
         ratios = None
-    method = found.get("method") or Draft().method
+    asked = [name for name in PLAN if name in found]
+    method = found.get("method") or (ALWAYS_MEANT if asked else Draft().method)
     options = found.get("options", {})
     strange = _strange(method, options)
     misread += [f"options={name}:{options[name]}" for name in strange]

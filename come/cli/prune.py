@@ -59,7 +59,7 @@ def run(
 
     The bundled model, from 30 layers to 27:  come run --target-layers 27
 
-    A fifth of the parameters, by another method:  come run --method shortgpt --sparsity 0.2
+    A fifth of the parameters, as in the paper:  come run --method come --sparsity 0.2
 
     Your model and your text:  come run --model ./my-llama --text notes.txt --sparsity 0.1
 

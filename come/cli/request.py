@@ -124,9 +124,10 @@ def request_of(given: Mapping[str, Any]) -> RunConfig:
         values["recover"] = names_of(values["recover"])
         values["recover_options"] = _recovery_options(values["recover"], values["recover_options"] or [])
     if "options" in values:
-        from come.pruning.registry import methods
+        from come.pruning.registry import method_for, methods
 
-        method, known = values["method"], methods()
+        named = [pair.partition("=")[0].strip().replace("-", "_") for pair in values["options"] or []]
+        method, known = values["method"] or method_for(named), methods()
         pairs = values["options"] if method in known else None  # an unknown one is refused with the request
         values["options"] = parse_pairs(pairs, method, known[method].options) if pairs else {}
     return RunConfig.model_validate(values)

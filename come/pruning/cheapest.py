@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +91,7 @@ def cheapest_change(
 
     Layers of low block influence are removed in turn; windows with the cheapest removals are merged. Where windows have
     more than two layers at least, those with the least sum of block influence but for one layer's are. Beside each
-    merge all but its dearest layer is removed with a refit.
+    merge, or beside the best of such long ones, all but the window's dearest layer are removed with a refit.
 
     Args:
         bundle: the model.
@@ -121,15 +121,22 @@ def cheapest_change(
         costs[layer] = changes[-1].score - now
         if tell is not None:
             tell(done + 1, work, f"Without layer {layer} of {layers}")
-    for done, (first, last) in enumerate(_likely_windows(bundle, costs, smallest, largest)[:windows_tried]):
-        whole = first + int(costs[first : last + 1].argmax())
+
+    def try_window(window: Window, choices: Sequence[int | None]) -> None:
+        first, last = window
         states = entering_window(runner, tokens, first, borders, batch_size)
-        for each in joint_candidates(bundle, runner, (first, last), states, rules, (None, whole)):
+        for each in joint_candidates(bundle, runner, window, states, rules, choices):
             above = [each.origin, *range(last + 1, layers)]
             score = scorer.changed(runner, first, above, {each.origin: each.module})
-            changes.append(Change(score, (first, last), each))
+            changes.append(Change(score, window, each))
+
+    for done, window in enumerate(_likely_windows(bundle, costs, smallest, largest)[:windows_tried]):
+        try_window(window, (None, _dearest(costs, window)) if smallest == 2 else (None,))
         if tell is not None:
-            tell(len(low) + done + 1, work, f"Merging layers {first} to {last} of {layers}")
+            tell(len(low) + done + 1, work, f"Merging layers {window[0]} to {window[1]} of {layers}")
+    if smallest > 2:
+        best = min(changes, key=lambda change: change.score)
+        try_window(best.window, (_dearest(costs, best.window),))
     best = min(changes, key=lambda change: (change.score - now) / change.goes)
     check_finite(torch.tensor(best.score), runner)
     return best
@@ -150,3 +157,7 @@ def _likely_windows(bundle: Bundle, costs: Tensor, smallest: int, largest: int) 
             if math.isfinite(cost) and mixable(bundle, first, first + size - 1) is None:
                 found.append((cost, (first, first + size - 1)))
     return [window for _, window in sorted(found)]
+
+
+def _dearest(costs: Tensor, window: Window) -> int:
+    return window[0] + int(costs[window[0] : window[1] + 1].argmax())

@@ -61,7 +61,7 @@ class JointRules:
         pool: units are eliminated from those that add most, as many as have the inputs of so many layers' FFNs.
     """
 
-    strengths: tuple[float, ...] = (0.3, 1.0)
+    strengths: tuple[float, ...] = (0.3,)
     base: float = 0.3
     lookahead: float = 0.1
     pool: int = 3

@@ -91,6 +91,7 @@ class Method:
         stepwise: a plan for fewer layers begins with the steps of one for more, where the options allow that
             (``MethodOptions.one_by_one``).
         reference: what others are held against, and nobody's choice.
+        begins: whether it is the method of a request that names none.
         portfolio: the options that it is tried with where the best of several methods is wanted, beside a refit and
             those that all of them share; None where it is not among them.
         forecast: takes what is known before a run and the options, and tells what the method would do; None in place
@@ -111,6 +112,7 @@ class Method:
     target: Literal["layers", "parameters"] = "layers"
     stepwise: bool = False
     reference: bool = False
+    begins: bool = False
     portfolio: Mapping[str, Any] | None = None
     forecast: Callable[[Known, Any], Forecast | None] | None = field(default=None, repr=False)
     work: Callable[[Known, Any, Calibration], Schedule] | None = field(default=None, repr=False)

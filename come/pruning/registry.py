@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule
 
 FOLDER = "come.pruning.methods"
+PAPER = "come"  # takes plans by hand
 _METHODS: dict[str, Method] = {}
 
 
@@ -32,6 +33,7 @@ def register(
     target: Literal["layers", "parameters"] = "layers",
     stepwise: bool = False,
     reference: bool = False,
+    begins: bool = False,
     portfolio: Mapping[str, Any] | None = None,
     forecast: Callable[[Known, Any], Forecast | None] | None = None,
     work: Callable[[Known, Any, Calibration], Schedule] | None = None,
@@ -52,6 +54,7 @@ def register(
             target=target,
             stepwise=stepwise,
             reference=reference,
+            begins=begins,
             portfolio=portfolio,
             forecast=forecast,
             work=work,
@@ -72,6 +75,12 @@ def methods() -> dict[str, Method]:
     for module in pkgutil.iter_modules(import_module(FOLDER).__path__):
         import_module(f"{FOLDER}.{module.name}")
     return dict(sorted(_METHODS.items(), key=lambda item: (item[1].kind != "merge", item[0])))
+
+
+def method_for(options: Iterable[str]) -> str:
+    """The name of the method of a request that names none: that to begin with, or CoMe where only that has all."""
+    given, begin = set(options), next(each for each in methods().values() if each.begins)
+    return begin.name if given <= set(begin.defaults()) or not given <= set(method(PAPER).defaults()) else PAPER
 
 
 def method(name: str) -> Method:

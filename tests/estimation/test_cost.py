@@ -41,7 +41,14 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
 
 
 def request(**changes: Any) -> RunConfig:
-    settings = {"n_tokens": 1024, "seq_len": 64, "evaluation_tokens": 256, "target_layers": 5, **changes}
+    settings = {
+        "method": "come",
+        "n_tokens": 1024,
+        "seq_len": 64,
+        "evaluation_tokens": 256,
+        "target_layers": 5,
+        **changes,
+    }
     return RunConfig.model_validate(settings)
 
 

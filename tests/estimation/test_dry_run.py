@@ -10,7 +10,7 @@ from come.cli import main
 from come.estimation.device import Device, known_device
 from tests.tiny import tiny_folder
 
-SMALL = ("--tokens", "512", "--seq-len", "64", "--evaluation-tokens", "256", "--dry-run")
+SMALL = ("--method", "come", "--tokens", "512", "--seq-len", "64", "--evaluation-tokens", "256", "--dry-run")
 
 
 @pytest.fixture(autouse=True)

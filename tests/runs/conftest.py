@@ -40,6 +40,7 @@ def asked(model: Path, text: Path) -> dict[str, Any]:
     return {
         "model": str(model),
         "text": str(text),
+        "method": "come",
         "target_layers": 4,
         "n_tokens": 512,
         "seq_len": 64,

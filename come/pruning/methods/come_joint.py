@@ -1,8 +1,8 @@
 """CoMe-Joint (ours): a window by what its merge costs, units of all its layers chosen together, maps moved.
 
 The windows of that many layers whose block influence is least in sum, but for one layer's, are merged
-(``come.pruning.joint``), and beside each merge all but its dearest layer are removed with the same refit. What scores
-best by the divergence from the original, on tokens that no map is fitted on, is taken.
+(``come.pruning.joint``), and beside the best merge all but its dearest layer are removed with the same refit. What
+scores best by the divergence from the original, on tokens that no map is fitted on, is taken.
 
 With a span, windows are no longer than that, and one is merged after the other. Around the layers that cost least when
 they are left out in turn, windows of all sizes are tried, and plain removals are among the candidates: no step is worse
@@ -51,7 +51,7 @@ class ComeJointOptions(ScoredOptions):
         description="With a span: how many layers, those of lowest block influence, are left out in turn to find them.",
     )
     strengths: tuple[float, ...] = Field(
-        (0.3, 1.0),
+        (0.3,),
         min_length=1,
         description="How strongly output maps are held to their own weights; the best by score is taken.",
     )
@@ -86,8 +86,9 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
     held = options.held_out(tokens.n_tokens // tokens.seq_len, tokens.seq_len) * tokens.seq_len
     left, candidates, run, products = known.layers, list[tuple[int, float]](), 0.0, 0.0
     for number, size in enumerate(sizes):
-        alone = min(options.layers_tried, left) if options.span is not None or size == 2 else 0
-        tried = alone + 1 + 2 * options.windows_tried * len(options.strengths)
+        pairs = options.span is not None or size == 2
+        alone, removals = (min(options.layers_tried, left), options.windows_tried) if pairs else (0, 1)
+        tried = alone + 1 + (options.windows_tried + removals) * len(options.strengths)
         candidates.append((tried, left / 2))
         # What enters the windows; then a window in a row, its attentions side by side, and its FFNs.
         run += (left if number == 0 else left / 2) + options.windows_tried * (size + (size - 1) * BEFORE_OUTPUT + 2)
@@ -128,6 +129,7 @@ def forecast(known: Known, options: ComeJointOptions) -> Forecast | None:
     options=ComeJointOptions,
     needs=("forward", "logits"),
     stepwise=True,
+    begins=True,
     cost="A few windows fitted on the calibration tokens and scored, and a sweep; with a span, that for each step.",
     work=work,
     forecast=forecast,

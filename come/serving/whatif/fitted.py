@@ -14,7 +14,7 @@ from come.pruning.joint import Candidate, JointRules, joint_candidates
 from come.serving.cancellation import Cancel, never, stop_if
 from come.transforms.compatible import check_mixable
 
-RULES = JointRules(strengths=(0.3,))  # a run tries another strength as well
+RULES = JointRules(pool=2)  # a third quicker than a run
 
 
 def fitted_window(bundle: Bundle, window: tuple[int, int], tokens: Tensor, cancelled: Cancel = never) -> Candidate:
