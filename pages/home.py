@@ -79,8 +79,8 @@ def _demo() -> None:
         st.warning(formats.sentence(str(error)), icon=":material/error:")
         return
     st.caption(
-        f"CoMe-Joint, CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers, calibrated on "
-        f"{demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text} and judged on held-out ones. "
+        f"CoMe-Joint, CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers, "
+        f"calibrated on {demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text} and judged on held-out ones. "
         "It is a real run. It keeps only the plans; on the run's page you can make the model from its plan and "
         "download it."
     )

@@ -1,7 +1,7 @@
 """Makes app/example anew: real runs on the bundled model, without weights, so that no page opens empty.
 
-Run it from the project's root with .venv/bin/python -m scripts.make_example; it takes about a quarter of an hour on two cores.
-Then scripts.example_answers and scripts.lesson_values, which record what is shown of these runs.
+Run it from the project's root with .venv/bin/python -m scripts.make_example; it takes a quarter of an hour on two
+cores. Then scripts.example_answers and scripts.lesson_values, which record what is shown of these runs.
 """
 
 from __future__ import annotations
