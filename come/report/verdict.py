@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from come.pruning.registry import methods
+from come.pruning.registry import concatenates, methods
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, metric, number
 from come.report.points import Point, best_by_size, of_original, overlap, points
@@ -45,7 +45,7 @@ def _few(by_size: dict[int, list[Point]], original: Point | None) -> list[str]:
     if layers is None:
         return ["These runs left a number of layers that is not known."]
     ranked = by_size[layers]
-    named = sorted(ranked, key=lambda point: point.method != ASKED)  # CoMe first, then from best to worst
+    named = sorted(ranked, key=lambda point: not concatenates(point.method))  # merges first, each from best to worst
     told = [f"{named[0].series} has perplexity {number(named[0].value)}"]
     told += [f"{point.series} {number(point.value)}" for point in named[1:]]
     first = f"At {layers} layers {', '.join(told)}"

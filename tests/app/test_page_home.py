@@ -46,7 +46,7 @@ def test_without_runs_it_says_so(visit: Visit, lab: Lab) -> None:
     assert any(each.value.startswith("None yet.") for each in at.markdown)
 
 
-def test_the_demo_is_a_sweep_of_two_methods(visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_is_a_sweep_of_three_methods(visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     launched: list[Run] = []
     prepared: list[object] = []
 
@@ -59,7 +59,7 @@ def test_the_demo_is_a_sweep_of_two_methods(visit: Visit, lab: Lab, monkeypatch:
     at = visit("home")
     at.button(key="demo").click().run()
     fine(at)
-    assert [run.config.method for run in launched] == ["come", "shortgpt"]
+    assert [run.config.method for run in launched] == ["come-joint", "come", "shortgpt"]
     assert len({run.config.sweep for run in launched}) == 1
     assert [(cell.n_tokens, cell.target_layers, cell.keep_model) for cell in prepared] == [(1024, 27, False)] * 2  # type: ignore[attr-defined]
     assert at.title[0].value == "Run" and at.query_params["run"] in (launched[0].id, [launched[0].id])

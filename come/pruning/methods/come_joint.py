@@ -32,7 +32,6 @@ from come.transforms.compatible import longest_window
 from come.transforms.rebuild import with_plan
 
 SWEEP_SHARE = 50  # of a thousand
-BEFORE_OUTPUT = 0.7  # the share of a layer that is run before its FFN's output map
 
 
 class ComeJointOptions(ScoredOptions):
@@ -90,8 +89,8 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
         alone, removals = (min(options.layers_tried, left), options.windows_tried) if pairs else (0, 1)
         tried = alone + 1 + (options.windows_tried + removals) * len(options.strengths)
         candidates.append((tried, left / 2))
-        # What enters the windows; then a window in a row, its attentions side by side, and its FFNs.
-        run += (left if number == 0 else left / 2) + options.windows_tried * (size + (size - 1) * BEFORE_OUTPUT + 2)
+        # What enters the windows; then a window twice in a row, its attentions side by side, and its FFNs.
+        run += (left if number == 0 else left / 2) + options.windows_tried * (2 * size + (size - 1) + 2)
         products += options.windows_tried * fit_products(facts, size, tokens.n_tokens - held, rules)
         left -= size - 1
     if options.sweep:
