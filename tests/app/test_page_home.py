@@ -61,7 +61,7 @@ def test_the_demo_is_a_sweep_of_three_methods(visit: Visit, lab: Lab, monkeypatc
     fine(at)
     assert [run.config.method for run in launched] == ["come-joint", "come", "shortgpt"]
     assert len({run.config.sweep for run in launched}) == 1
-    assert [(cell.n_tokens, cell.target_layers, cell.keep_model) for cell in prepared] == [(1024, 27, False)] * 2  # type: ignore[attr-defined]
+    assert [(cell.n_tokens, cell.target_layers, cell.keep_model) for cell in prepared] == [(2048, 27, False)] * 3  # type: ignore[attr-defined]
     assert at.title[0].value == "Run" and at.query_params["run"] in (launched[0].id, [launched[0].id])
     assert demo.active_run() is not None
     again = visit("home")
