@@ -23,7 +23,7 @@ def test_a_click_opens_a_layer_and_a_click_follows_a_channel(server: Callable[..
 
     expect.set_options(timeout=60 * SECOND)
     page.set_default_timeout(60 * SECOND)
-    page.goto(f"{server().url}/inspect")
+    page.goto(f"{server().url}/inspect?run=20261122-144904-come-21-nmpm")
     page.get_by_text("of 21 new layers are made of two layers").wait_for()
     page.get_by_role("heading", name="New layer 14").wait_for()
     page.locator(".st-key-puzzle-map .js-plotly-plot").wait_for()
