@@ -76,6 +76,10 @@ def run(
 
         show_estimate(estimate(config, runs=runs, remeasure=True), as_json)
         return
+    if target is None and config.device not in ("auto", "balanced"):
+        from come.models.load import device_named
+
+        device_named(config.device)  # before there is a run that could only fail
     made = create(config, runs)
     if background:
         launch(made, where=target.text if target else "")

@@ -13,7 +13,7 @@ from come.cli.request import CALIBRATION, DEVICE, EVALUATION, RECOVERY, On, Runs
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 from come.events import OnProgress
-from come.request import RunConfig
+from come.request import RunConfig, checked
 from come.runs import ClusterTarget, Run, RunFault, Sweep, execute_all, launch, prepare
 from come.runs.cluster_target import LOCAL
 from come.runs.execute import FAULT
@@ -84,7 +84,10 @@ def sweep(
     if dry_run:
         from come.runs.foreseen import estimate_sweep
 
-        _show_estimate(estimate_sweep(request.cells()), as_json)
+        cells = request.cells()
+        for cell in cells:
+            checked(cell)  # what the sweep itself would refuse
+        _show_estimate(estimate_sweep(cells), as_json)
         return
     made = prepare(request.cells(), runs)
     if background:
