@@ -64,7 +64,7 @@ class JointRules:
     strengths: tuple[float, ...] = (0.3,)
     base: float = 0.3
     lookahead: float = 0.1
-    pool: int = 3
+    pool: int = 2
 
 
 @torch.no_grad()

@@ -14,8 +14,6 @@ from come.pruning.joint import Candidate, JointRules, joint_candidates
 from come.serving.cancellation import Cancel, never, stop_if
 from come.transforms.compatible import check_mixable
 
-RULES = JointRules(pool=2)  # a third quicker than a run
-
 
 def fitted_window(bundle: Bundle, window: tuple[int, int], tokens: Tensor, cancelled: Cancel = never) -> Candidate:
     """The layer that a window of a model becomes when its units are chosen together and its maps are moved.
@@ -39,4 +37,4 @@ def fitted_window(bundle: Bundle, window: tuple[int, int], tokens: Tensor, cance
             stop_if(cancelled)
             yield batch
 
-    return joint_candidates(bundle, runner, window, asking, RULES)[0]
+    return joint_candidates(bundle, runner, window, asking, JointRules())[0]
