@@ -15,6 +15,7 @@ from app.state.choice import DEFAULT_SPARSITY, Draft
 from come.errors import ComeError
 from come.models import Facts
 from come.pruning.forecast import Forecast
+from come.pruning.registry import PAPER
 
 AIMS = {"layers": "Layers", "share": "Parameters", "hand": "By hand"}
 
@@ -55,7 +56,7 @@ def _aim(facts: Facts, found: Forecast | None) -> None:
     draft = session.draft()
     aim = "hand" if draft.windows is not None else "layers" if draft.target_layers is not None else "share"
     # What is foreseen of a method can be gone on with by hand.
-    aims = [name for name in AIMS if name != "hand" or draft.method == edits.MERGES or found]
+    aims = [name for name in AIMS if name != "hand" or draft.method == PAPER or found]
     session.put("aim", aim)
     st.segmented_control(
         "Decide by",

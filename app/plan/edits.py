@@ -11,8 +11,7 @@ from app.state.choice import Draft
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.forecast import Forecast
-
-MERGES = "come"  # the method of plans by hand
+from come.pruning.registry import PAPER
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Fac
         facts.layers_for_sparsity(preset.share)
         return replace(draft, target_layers=None, sparsity=preset.share, windows=None, ratios=None, dropped=())
     assert preset.pairs is not None and measured is not None
-    found = foreseen.forecast(Draft(MERGES, target_layers=facts.layers - preset.pairs), measured, facts)
+    found = foreseen.forecast(Draft(PAPER, target_layers=facts.layers - preset.pairs), measured, facts)
     assert found is not None
     return by_hand(draft, chosen(found))
 
@@ -64,13 +63,13 @@ def by_hand(
     options = {name: value for name, value in draft.options.items() if name not in ("span", "no_repeat", "select")}
     return replace(
         draft,
-        method=MERGES,
+        method=PAPER,
         target_layers=None,
         sparsity=None,
         windows=list(windows),
         ratios=None if ratios is None else list(ratios),
         dropped=tuple(dropped),
-        options=options if draft.method == MERGES else {},
+        options=options if draft.method == PAPER else {},
     )
 
 

@@ -19,7 +19,6 @@ from app.playground.generation import ORIGINAL, Comparison, Generation, recorded
 from come.errors import ComeError
 from come.models.catalogue import BUNDLED, known
 from come.plan.plan import Plan
-from come.plan.steps import Replace
 from come.report import comparison
 from come.request import anchored_path
 from come.runs import Run
@@ -188,8 +187,7 @@ def _dtype(path: str, mtime_ns: int) -> str:
     del mtime_ns
     with suppress(ComeError):
         plan = Plan.read(Path(path))
-        files = [step.file for step in plan.steps if isinstance(step, Replace)]
-        return plan.dtype if all(Path(path).with_name(file).is_file() for file in files) else ""
+        return plan.dtype if plan.has_weights else ""
     return ""
 
 

@@ -12,12 +12,13 @@ All others are called the same in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import come
 from app.state.choice import DIGITS, LARGEST, Choice, Draft, sparsity_text
 from come.errors import ComeError
+from come.pruning.registry import PAPER
 
 PARAMS = (
     "model",
@@ -34,7 +35,6 @@ PARAMS = (
     "options",
 )
 PLAN = ("target", "remove", "windows", "ratios", "drop", "options")
-ALWAYS_MEANT = "come"  # what a link with a plan means that names no method: links are kept
 
 
 def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
@@ -44,8 +44,6 @@ def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
         query["seq_len"] = str(chosen.seq_len)
     if chosen.seed != Choice().seed:
         query["seed"] = str(chosen.seed)
-    if plan != Draft() and plan.method != ALWAYS_MEANT:
-        query["method"] = plan.method
     if plan.target_layers is not None:
         query["target"] = str(plan.target_layers)
     if plan.sparsity is not None:
@@ -58,6 +56,8 @@ def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
         query["drop"] = ",".join(map(str, plan.dropped))
     if plan.options:
         query["options"] = ",".join(f"{name}:{setting}" for name, setting in sorted(plan.options.items()))
+    if plan.method != _meant(query):
+        query["method"] = plan.method
     return query
 
 
@@ -87,8 +87,7 @@ def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
     if ratios is not None and [len(ratio) for ratio in ratios] != [last - first + 1 for first, last in windows or []]:
         misread.append(f"ratios={query['ratios']}")
         ratios = None
-    asked = [name for name in PLAN if name in found]
-    method = found.get("method") or (ALWAYS_MEANT if asked else Draft().method)
+    method = found.get("method") or _meant(found)
     options = found.get("options", {})
     strange = _strange(method, options)
     misread += [f"options={name}:{options[name]}" for name in strange]
@@ -102,6 +101,11 @@ def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
         options={name: value for name, value in options.items() if name not in strange},
     )
     return chosen, plan, misread
+
+
+def _meant(query: Container[str]) -> str:
+    """The method of a link that names none: links with a plan always meant CoMe, and are kept."""
+    return PAPER if any(name in query for name in PLAN) else Draft().method
 
 
 def _strange(method: str, options: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning import kept_units
 from come.pruning.kept_units import KeptByLayer
+from come.pruning.registry import PAPER
 from come.request import RunConfig, anchored_path
 from come.runs import Run
 from come.serving import limits
@@ -147,7 +148,8 @@ def add_window(first: int, last: int) -> None:
     session.set_draft(
         replace(
             old,
-            method="come",
+            method=PAPER,
+            options=old.options if old.method == PAPER else {},
             target_layers=None,
             sparsity=None,
             windows=[chosen[i] for i in order],

@@ -25,9 +25,13 @@ def parse_pairs(pairs: Sequence[str], owner: str, options: type[Options], what: 
     return dict(_parse(pair, owner, options, what) for pair in pairs)
 
 
+def option_in(pair: str) -> str:
+    """The option that a pair is of."""
+    return pair.partition("=")[0].strip().replace("-", "_")
+
+
 def _parse(pair: str, owner: str, options: type[Options], what: str) -> tuple[str, Any]:
-    key, equals, text = pair.partition("=")
-    key = key.strip().replace("-", "_")
+    key, (_, equals, text) = option_in(pair), pair.partition("=")
     if not equals:
         raise ComeError(f"The option {pair!r} has no value.", "Write it as key=value, such as span=3.")
     if key not in options_in(options):

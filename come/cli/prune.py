@@ -16,6 +16,7 @@ from come.cli.request import (
     On,
     Runs,
     asks_for,
+    check_device,
     execute_at,
     target_of,
 )
@@ -76,10 +77,8 @@ def run(
 
         show_estimate(estimate(config, runs=runs, remeasure=True), as_json)
         return
-    if target is None and config.device not in ("auto", "balanced"):
-        from come.models.load import device_named
-
-        device_named(config.device)  # before there is a run that could only fail
+    if target is None:
+        check_device(config.device)
     made = create(config, runs)
     if background:
         launch(made, where=target.text if target else "")
@@ -114,6 +113,7 @@ def analyze(
 
     Your model, into a directory of its own:  come analyze --model ./my-llama --text notes.txt --out analysis
     """
+    check_device(config.device)
     made = create(config.model_copy(update={"kind": "analyze"}), runs, out)
     with progress() as on_progress:
         execute(made, on_progress)

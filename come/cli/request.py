@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from come.cli.options import parse_pairs
+from come.cli.options import option_in, parse_pairs
 from come.errors import ComeError
 from come.events import OnProgress
 from come.request import RunConfig
@@ -126,8 +126,7 @@ def request_of(given: Mapping[str, Any]) -> RunConfig:
     if "options" in values:
         from come.pruning.registry import method_for, methods
 
-        named = [pair.partition("=")[0].strip().replace("-", "_") for pair in values["options"] or []]
-        method, known = values["method"] or method_for(named), methods()
+        method, known = values["method"] or method_for(map(option_in, values["options"] or [])), methods()
         pairs = values["options"] if method in known else None  # an unknown one is refused with the request
         values["options"] = parse_pairs(pairs, method, known[method].options) if pairs else {}
     return RunConfig.model_validate(values)
@@ -154,6 +153,18 @@ def _recovery_options(names: list[str], pairs: list[str]) -> dict[str, Any]:
         for key, value in parse_pairs([own], having[0].name, having[0].options, "recovery").items():
             found[f"{owner}.{key}" if dot else key] = value
     return found
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that this machine lacks, before there is a run that could only fail.
+
+    Raises:
+        ComeError: it has none of that name.
+    """
+    if name not in ("auto", "balanced"):
+        from come.models.load import device_named
+
+        device_named(name)
 
 
 def target_of(on: str) -> ClusterTarget | None:

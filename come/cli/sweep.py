@@ -9,7 +9,18 @@ import typer
 
 from come.cli.options import parse_pairs
 from come.cli.prune import summary
-from come.cli.request import CALIBRATION, DEVICE, EVALUATION, RECOVERY, On, Runs, asks_for, pieces, target_of
+from come.cli.request import (
+    CALIBRATION,
+    DEVICE,
+    EVALUATION,
+    RECOVERY,
+    On,
+    Runs,
+    asks_for,
+    check_device,
+    pieces,
+    target_of,
+)
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.errors import ComeError
 from come.events import OnProgress
@@ -89,6 +100,8 @@ def sweep(
             checked(cell)  # what the sweep itself would refuse
         _show_estimate(estimate_sweep(cells), as_json)
         return
+    if target is None:
+        check_device(config.device)
     made = prepare(request.cells(), runs)
     if background:
         todo = [run for run in made if run.state().status != "done"]

@@ -130,6 +130,11 @@ class Plan(Strict):
         """
         return self._weights.read(step.file, step.sha256) if isinstance(step, Replace) else None
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether all that its steps put in place is at hand, so that it can be rebuilt."""
+        return all(self._weights.has(step.file) for step in self.steps if isinstance(step, Replace))
+
     def same_request(self, other: Plan) -> bool:
         """Whether two plans come from one request, however far each has got."""
         told = {"steps", "notes"}

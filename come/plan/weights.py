@@ -71,6 +71,10 @@ class Weights:
             "Keep plan.json and the .safetensors files that the run left beside it together.",
         )
 
+    def has(self, file: str) -> bool:
+        """Whether a file is there."""
+        return file in self.fresh or (self.folder is not None and (self.folder / file).is_file())
+
     def write(self, folder: Path, file: str) -> None:
         """Leave a file in a folder, unless it is there already."""
         target = folder / file

@@ -16,10 +16,11 @@ from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Remove
 from come.pruning.common import lowest
-from come.pruning.joint import Candidate, JointRules, joint_candidates
+from come.pruning.joint import MADE_BY, Candidate, JointRules, joint_candidates
 from come.pruning.scoring import Scorer
 from come.pruning.windows import Window, besides_dearest
 from come.transforms.compatible import mixable, note_for_step
+from come.transforms.folding import note_of_folding
 from come.transforms.rebuild import apply_step
 from come.transforms.replace import replace_weights
 
@@ -65,12 +66,11 @@ class Change:
             removal = Remove(layers=[self.window[0]])
             return apply_step(bundle, removal), plan.with_step(removal)
         step = self.candidate.step
-        prefix = f"{bundle.family.layers}.{step.window[0]}"
-        tensors = {f"{prefix}.{name}": value for name, value in self.candidate.tensors.items()}
+        tensors = self.candidate.placed(bundle.family.layers, step.window[0])
         changed = replace_weights(apply_step(bundle, step), tensors)
-        plan = plan.with_step(step).with_tensors(tensors, "joint merge")
-        note = note_for_step(bundle, step)
-        return changed, plan.with_note(note) if note else plan
+        plan = plan.with_step(step).with_tensors(tensors, MADE_BY)
+        notes = (note_for_step(bundle, step), note_of_folding(bundle, step))
+        return changed, plan.with_notes([note for note in notes if note])
 
 
 def cheapest_change(

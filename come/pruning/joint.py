@@ -31,6 +31,8 @@ from come.transforms.concatenate import concatenate
 from come.transforms.folding import folded_norms, input_names, plain_norm
 from come.transforms.normal_equations import at_projection, token_weights, watched
 
+MADE_BY = "joint merge"  # what a plan says of the weights
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -48,6 +50,10 @@ class Candidate:
     strength: float
     module: nn.Module
     origin: int
+
+    def placed(self, layers: str, place: int) -> dict[str, Tensor]:
+        """``tensors`` by their names in a model whose layers are at the path ``layers``, this one at ``place``."""
+        return {f"{layers}.{place}.{name}": value for name, value in self.tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -213,11 +219,11 @@ def _candidates(window: _Window, bundle: Bundle, sources: list[int]) -> list[Can
 
     Args:
         window: the window.
-        bundle: the model; where it is not the window's own, its layers there have folded norms and look ahead.
+        bundle: the model; with several sources, their norms in it are folded and their attention looks ahead.
         sources: the layers whose units are used.
     """
     shape, family, rules = bundle.shape, bundle.family, window.rules
-    joined = bundle is not window.bundle
+    joined = len(sources) > 1
     groups, moved = _attention(window, bundle, sources)
     ratio = [len(each) / shape.kv_heads for each in groups]
     all_channels = list(range(shape.channels))
@@ -235,15 +241,16 @@ def _candidates(window: _Window, bundle: Bundle, sources: list[int]) -> list[Can
         matrices = _ahead_of_ffn(window, *built(whole(sources[0]), moved))
         bundle = looking_ahead(bundle, sources, {"ffn": matrices})
     parts = [built(whole(layer), moved) for layer in sources]
-    fit = _ffn_fit(window, bundle, sources, parts)
+    fit = _ffn_fit(window, bundle, parts)
     kept = fit.choose(rules.base) if joined else [all_channels]
     channels = _placed(window, sources, kept)
     shares = [ratio[layer - window.window[0]] for layer in sources]
     found = []
     for strength in rules.strengths:
-        module, origin = built(channels, moved | fit.solve(kept, shares, strength))
-        names = [*moved, *fit.names, *(input_names(family, module) if joined else [])]
-        tensors = {name: module.get_parameter(name).data for name in names}
+        tensors = moved | fit.solve(kept, shares, strength)
+        module, origin = built(channels, tensors)
+        if joined:
+            tensors |= {name: module.get_parameter(name).data for name in input_names(family, module)}
         found.append(Candidate(step(channels, fold=joined), tensors, strength, module, origin))
     return found
 
@@ -256,7 +263,7 @@ def _attention(window: _Window, bundle: Bundle, sources: list[int]) -> tuple[lis
     def inputs(entering: Tensor) -> list[Tensor]:
         return [window.into(layer, path, entering, each) for layer, each in zip(sources, modules, strict=True)]
 
-    fit = OutputFit(bundle, modules, path, units, _likely(window, bundle, sources, path, units, inputs))
+    fit = OutputFit(bundle, modules, path, units, _likely(window, modules, path, units, inputs))
     for entering, given, leaving in window.batches():
         fit.add(inputs(entering), given, token_weights(leaving.flatten(0, -2).float(), "norm"))
     kept = fit.choose(window.rules.base) if len(sources) > 1 else [list(range(units))]
@@ -273,7 +280,7 @@ def _ahead_of_ffn(window: _Window, module: nn.Module, origin: int) -> list[Tenso
     return ahead.matrices(window.rules.lookahead)
 
 
-def _ffn_fit(window: _Window, bundle: Bundle, sources: list[int], parts: Sequence[tuple[nn.Module, int]]) -> OutputFit:
+def _ffn_fit(window: _Window, bundle: Bundle, parts: Sequence[tuple[nn.Module, int]]) -> OutputFit:
     """The fit of what the window gives beyond the new layer's attention; ``parts`` has each FFN behind that."""
     family, units = bundle.family, bundle.shape.channels
     path = family.ffn_output
@@ -283,7 +290,7 @@ def _ffn_fit(window: _Window, bundle: Bundle, sources: list[int], parts: Sequenc
         return [window.into(at, path, entering, module) for module, at in parts]
 
     modules = [module for module, _ in parts]
-    fit = OutputFit(bundle, modules, path, units, _likely(window, bundle, sources, path, units, inputs))
+    fit = OutputFit(bundle, modules, path, units, _likely(window, modules, path, units, inputs))
     for entering, _, leaving in window.batches():
         target = leaving.flatten(0, -2).float()
         seen, projected, after = watched(window.runner, origin, path, entering, first)
@@ -295,17 +302,16 @@ def _ffn_fit(window: _Window, bundle: Bundle, sources: list[int], parts: Sequenc
 
 def _likely(
     window: _Window,
-    bundle: Bundle,
-    sources: list[int],
+    modules: Sequence[nn.Module],
     path: str,
     units: int,
     inputs: Callable[[Tensor], list[Tensor]],
 ) -> Tensor | None:
     """The units that add most on the first tokens, where there are more than are eliminated from."""
-    modules = [bundle.layers[layer] for layer in sources]
+    bundle = window.bundle
     width = bundle.family.matrix(modules[0], path).shape[1] // units
     pool = max(units, window.rules.pool * bundle.shape.channels // width)
-    if len(sources) * units <= pool:
+    if len(modules) * units <= pool:
         return None
     entering = next(window.batches())[0]
     added = energies(bundle, modules, path, units, inputs(entering))

@@ -54,7 +54,6 @@ class OutputFit:
         self.biases = [
             bias.float() for layer in layers if (bias := getattr(layer.get_submodule(path), "bias", None)) is not None
         ]
-        self.names = [f"{path}.weight", *[f"{path}.bias"] * bool(self.biases)]
         self.sums: Sums = empty_sums(len(self.own) + bool(self.biases), self.own.shape[1], device)
 
     def add(self, inputs: Sequence[Tensor], target: Tensor, weight: Tensor) -> None:

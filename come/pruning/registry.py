@@ -16,7 +16,7 @@ from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule
 
 FOLDER = "come.pruning.methods"
-PAPER = "come"  # takes plans by hand
+PAPER = "come"  # the method of the paper, which takes plans by hand
 _METHODS: dict[str, Method] = {}
 
 

@@ -6,12 +6,11 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from come.pruning.registry import concatenates, methods
+from come.pruning.registry import PAPER, concatenates, methods
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, metric, number
 from come.report.points import Point, best_by_size, of_original, overlap, points
 
-ASKED = "come"  # the method that a comparison asks about
 FEW = 4  # methods, up to which each is named with its perplexity
 TOLD = 3  # targets, up to which each is told
 
@@ -102,7 +101,7 @@ def _many(by_size: dict[int, list[Point]], original: Point | None) -> list[str]:
 
 def _rank(ranked: Sequence[Point]) -> int:
     """CoMe's place, 1 the best; 0 where it was not run."""
-    return next((place for place, point in enumerate(ranked, start=1) if point.method == ASKED), 0)
+    return next((place for place, point in enumerate(ranked, start=1) if point.method == PAPER), 0)
 
 
 def _standing(fair: dict[int, list[Point]], ranks: dict[int, int]) -> str:
@@ -214,7 +213,7 @@ def _retention(results: Sequence[Result]) -> str:
     sizes = sizes if len(sizes) <= TOLD else [sizes[0], sizes[-1]]
     ours = [f"{by_size[size][_rank(by_size[size]) - 1].value:.0%}" for size in sizes]
     told = f"Of the accuracy above chance CoMe keeps {_joined(ours)} at {_joined(list(map(str, sizes)))} layers"
-    others = [next((p for p in by_size[size] if p.method != ASKED), None) for size in sizes]
+    others = [next((p for p in by_size[size] if p.method != PAPER), None) for size in sizes]
     if any(other is None for other in others):
         return f"{told}."
     rivals = [f"{other.value:.0%} ({other.series})" for other in others if other is not None]

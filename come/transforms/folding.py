@@ -11,12 +11,24 @@ from come.models import Bundle, Family
 from come.models.depth import share
 from come.models.family import path_of
 from come.models.offload import weight_of
+from come.plan.steps import Concatenate
 
 
 def unfolded_norms(bundle: Bundle, layer: int) -> list[str]:
     """The norms in front of a layer's sub-layers that cannot be folded into the maps that they feed."""
     module, family = bundle.layers[layer], bundle.family
     return sorted(set(_norms(family, module)) - set(folded_norms(family, module).values()))
+
+
+def note_of_folding(bundle: Bundle, step: Concatenate) -> str | None:
+    """What a reader of the plan should know of a step that folds norms; None if nothing."""
+    stay = unfolded_norms(bundle, step.window[0]) if step.fold else []
+    if not stay:
+        return None
+    return (
+        f"{', '.join(stay)} of layers {step.window[0]} to {step.window[1]} (numbering of their step) cannot be folded "
+        "into the maps that they feed and are averaged."
+    )
 
 
 def folded_norms(family: Family, layer: nn.Module) -> dict[str, str]:

@@ -169,6 +169,8 @@ def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> N
         ("sweep --method come -n 99", "out of range"),
         ("sweep --method come -n 4,99 --dry-run", "out of range"),
         ("run -n 4 --device mps", "no mps device"),
+        ("analyze --device mps", "no mps device"),
+        ("sweep --method come -n 4 --device mps", "no mps device"),
         ("sweep --method come -n 4 --option shortgpt2.span=3", "no method 'shortgpt2'"),
         ("runs show no-such-run", "no run"),
         ("no-such-command", "no-such-command"),

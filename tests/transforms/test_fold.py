@@ -11,7 +11,7 @@ from come.models import Bundle
 from come.models.depth import share
 from come.plan.steps import Concatenate
 from come.transforms.concatenate import concatenate
-from come.transforms.folding import unfolded_norms
+from come.transforms.folding import note_of_folding, unfolded_norms
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 SIDE_BY_SIDE = {"cohere", "cohere:qk-norm", "gpt_neox", "falcon", "falcon:one-norm", "falcon:multi-query"}
@@ -49,7 +49,7 @@ def test_units_do_behind_their_own_norms_what_they_did_in_their_layers(family: s
     groups, channels = list(range(bundle.shape.kv_heads)), list(range(bundle.shape.channels))
     step = Concatenate(window=(0, 1), ratio=[1, 0], kv_groups=[groups, []], channels=[[], channels], fold=True)
     merged, _ = concatenate(bundle, step)
-    assert bool(unfolded_norms(bundle, 0)) == (family in STAY)
+    assert bool(unfolded_norms(bundle, 0)) == bool(note_of_folding(bundle, step)) == (family in STAY)
     if family in STAY:
         for path in bundle.family.averaged_norms:
             if path in dict(merged.named_modules()):

@@ -29,10 +29,8 @@ from come.serving.whatif.question import Merge, Question, Subject
 LARGE = 1.5e9  # parameters; a model with more of them is asked about only when the visitor says so
 MEASURED_TOKENS = 4096  # at most, where no analysis is there
 FORESEEN = ("exponent", "floor")  # options of CoMe that a question carries
-SET_ASIDE = {
-    "refit": "the refit",
-    "sweep": "the last sweep over all output maps",
-}  # options that change the outcome and that a question lacks
+# Options that change the outcome and that a question lacks.
+SET_ASIDE = {"refit": "the refit", "sweep": "the sweep over all output maps"}
 
 
 def why_ask_first(draft: Draft, facts: Facts) -> str:

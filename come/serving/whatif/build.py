@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 
 from cachetools import LRUCache, cachedmethod
 from torch import Tensor, nn
@@ -94,14 +93,7 @@ class Builder:
             if merge.how == "fit":
                 if calibration is None:
                     raise ComeError("There is no text to fit merged layers on.", "Ask with a calibration text.")
-                key = window, hashlib.sha256(calibration.numpy().tobytes()).hexdigest()
-                if key not in self._fits:
-                    made = fitted_window(self.original, window, calibration, cancelled)
-                    with suppress(ValueError):  # larger than the whole budget
-                        self._fits[key] = made
-                    found[window] = made
-                else:
-                    found[window] = self._fits[key]
+                found[window] = self._fitted(window, calibration, cancelled)
         return found
 
     @cachedmethod(lambda self: self._planned, key=lambda _, plan: _plan_key(plan))
@@ -113,6 +105,10 @@ class Builder:
         """
         return replay(self.original, plan)
 
+    @cachedmethod(lambda self: self._fits, key=lambda _, window, tokens, _cancelled: (window, _hash(tokens)))
+    def _fitted(self, window: Window, tokens: Tensor, cancelled: Cancel) -> Candidate:
+        return fitted_window(self.original, window, tokens, cancelled)
+
     @cachedmethod(lambda self: self._layers, key=lambda _, step: step.model_dump_json())
     def _merged(self, step: Concatenate | Average) -> Made:
         if isinstance(step, Concatenate):
@@ -123,6 +119,10 @@ class Builder:
         """What a module's weights take beside the original's; at least a little, for the module itself."""
         new = (parameter for parameter in module.parameters() if id(parameter) not in self._own)
         return 1024 + sum(parameter.numel() * parameter.element_size() for parameter in new)
+
+
+def _hash(tokens: Tensor) -> str:
+    return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
 
 
 def _plan_key(plan: Plan) -> str:

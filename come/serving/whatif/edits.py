@@ -15,14 +15,13 @@ from come.plan.steps import Average, Concatenate, Step
 from come.pruning.allocate import check_ratio
 from come.pruning.by_hand import removal
 from come.pruning.draft import steps_by_hand
-from come.pruning.joint import Candidate
+from come.pruning.joint import MADE_BY, Candidate
 from come.pruning.windows import Window, check_dropped, check_windows
 from come.serving.whatif.question import Question
 from come.transforms.compatible import check_mixable, note_for_window
 from come.transforms.rebuild import base_of
 
 METHOD = "what-if"
-FITTED = "joint merge"  # what a plan says of the weights
 NO_FITS: Mapping[Window, Candidate] = MappingProxyType({})
 
 
@@ -49,7 +48,7 @@ def plan_of(
         steps=steps_of(question, bundle, measurement, fits),
     )
     if fits:
-        plan = plan.with_tensors(_moved(plan, bundle, fits), FITTED)
+        plan = plan.with_tensors(_moved(plan, bundle, fits), MADE_BY)
     for merge, step in zip(question.merges, plan.steps, strict=False):
         note = note_for_window(bundle, merge.first, merge.last) if isinstance(step, Concatenate) else None
         plan = plan.with_note(note) if note else plan
@@ -103,8 +102,7 @@ def _moved(plan: Plan, bundle: Bundle, fits: Mapping[Window, Candidate]) -> dict
     place = {tuple(group): number for number, group in enumerate(plan.groups())}
     found: dict[str, Tensor] = {}
     for (first, last), candidate in fits.items():
-        prefix = f"{bundle.family.layers}.{place[tuple(range(first, last + 1))]}"
-        found |= {f"{prefix}.{name}": value for name, value in candidate.tensors.items()}
+        found |= candidate.placed(bundle.family.layers, place[tuple(range(first, last + 1))])
     return found
 
 

@@ -13,6 +13,8 @@ from come.pruning.allocate import check_ratio
 PLANS = [
     Draft(),
     Draft(target_layers=24),
+    Draft(method="come"),
+    Draft(options={"lookahead": 0.5}),
     Draft(sparsity=0.25, method="shortgpt"),
     Draft(windows=[]),
     Draft(windows=[], dropped=(0, 12)),
@@ -143,6 +145,10 @@ def test_a_window_by_hand_replaces_what_it_overlaps() -> None:
         session.remove_window(9, 11)
         st.text(session.draft().windows)
         st.text(session.draft().dropped)
+        session.set_draft(Draft("come-joint", options={"lookahead": 0.5}))  # another method's options do not go along
+        visit.add_window(4, 5)
+        st.text(f"{session.draft().method} {session.draft().options}")
 
     at = AppTest.from_function(script).run()
-    assert [text.value for text in at.text] == ["[(1, 2), (5, 7), (9, 11)]", "[(1, 2), (5, 7)]", "(0,)"]
+    windows = ["[(1, 2), (5, 7), (9, 11)]", "[(1, 2), (5, 7)]", "(0,)"]
+    assert [text.value for text in at.text] == [*windows, "come {}"]
