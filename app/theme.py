@@ -214,6 +214,8 @@ _CSS = """<style>
 }
 :is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"], [data-tag]):not(:disabled)
   :is(p, span, button, svg) { color: inherit !important; }
+/* The plan page's narrow column holds three choices. */
+.st-key-aim [data-variant="segmented_control"] { padding-inline: .5rem; }
 .come-tiles {
   display: inline-flex; flex-wrap: wrap; gap: 2px; min-height: 14px; max-width: 100%; vertical-align: middle;
 }

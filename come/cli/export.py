@@ -9,6 +9,7 @@ import typer
 
 from come.cli.request import Runs
 from come.cli.screen import AsJson, progress, show, show_json
+from come.errors import ComeError
 from come.events import emit
 from come.files import human_bytes
 from come.runs import Run, find
@@ -57,7 +58,10 @@ def export(
         else:
             from come.runs.materialize import write_gguf_of
 
-            run = Run(path.resolve()) if (path / "state.json").is_file() else find(model, runs)
+            is_run = (path / "state.json").is_file()
+            if path.is_dir() and not is_run:
+                raise ComeError(f"The folder {model} holds no model and no run.", "Name one with model.safetensors.")
+            run = Run(path.resolve()) if is_run else find(model, runs)
             written = write_gguf_of(run, gguf, kind, lambda message: emit(on_progress, "export", 0, 1, message))
     size = written.stat().st_size
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -90,6 +90,13 @@ class CachedPassOptions(PassOptions):
     )
 
 
+class Running(TypedDict):
+    """How passes are made."""
+
+    batch_size: int | None
+    memory_budget: int | None
+
+
 class ScoredOptions(CachedPassOptions):
     """How changes of a model are scored."""
 
@@ -103,7 +110,7 @@ class ScoredOptions(CachedPassOptions):
         """Output maps are solved for."""
         return True
 
-    def running(self) -> dict[str, int | None]:
+    def running(self) -> Running:
         """How passes are made, for what takes these two."""
         return {"batch_size": self.batch_size, "memory_budget": self.memory_budget}
 

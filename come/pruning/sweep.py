@@ -80,6 +80,7 @@ def swept(
     *,
     batch_size: int | None = None,
     memory_budget: int | None = None,
+    report: Callable[[int], None] | None = None,
 ) -> tuple[float, Bundle, Plan]:
     """A pruned model's score, and it and its plan after all output maps were moved towards the original's states.
 
@@ -91,6 +92,7 @@ def swept(
         tokens: int64 (sequences, tokens); those that ``scorer`` has are the last of them, and held out.
         scorer: what it keeps of another model is forgotten.
         batch_size, memory_budget: as for ``refit_bottom_up``.
+        report: told how many layers are done.
     """
     scorer.after_change(0)
     before = scorer(LayerRunner(bundle))
@@ -104,6 +106,7 @@ def swept(
         target="teacher",
         batch_size=batch_size,
         memory_budget=memory_budget,
+        report=None if report is None else lambda done, *_: report(done),
     )
     if tensors:
         moved = replace_weights(bundle, tensors)

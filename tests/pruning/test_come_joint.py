@@ -10,6 +10,7 @@ import torch
 
 import come
 from come.errors import ComeError
+from come.events import Event
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
@@ -93,6 +94,16 @@ def test_layers_that_do_not_mix_are_left_apart() -> None:
     merges = [step for step in result.plan.steps if isinstance(step, Concatenate)]
     assert len(merges) > 1
     assert len(result.bundle.layers) == 4
+
+
+def test_progress_is_told_while_windows_are_fitted_and_maps_are_moved() -> None:
+    told: list[Event] = []
+    tokens = tiny_tokens(8, 32)
+    come.compress(tiny_bundle(layers=8), tokens, "come-joint", target_layers=4, on_progress=told.append, **QUICK)
+    steps = [event.step for event in told if event.stage == "compress"]
+    assert steps == sorted(steps) and steps[-1] == 1000
+    for words in ("Merging layers", "Step 1: merged layers", "Output maps of layer 4 of 4"):
+        assert any(event.message.startswith(words) for event in told), words
 
 
 def test_one_sequence_is_refused() -> None:

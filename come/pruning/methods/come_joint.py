@@ -135,13 +135,20 @@ def forecast(known: Known, options: ComeJointOptions) -> Forecast | None:
     portfolio={},
 )
 def come_joint(task: Task, options: ComeJointOptions) -> Result:
-    """Take one layer away at a time, by the change that scores best."""
+    """Merge one window, or with a span one after the other, by what scores best."""
     fitted, scoring = options.split(task.tokens)
     bundle, plan = task.current, task.plan
     scorer = Scorer(task.original, scoring, options.score, options.batch_size, options.memory_budget)
     borders = HiddenStateCache.of(bundle, fitted, options.memory_budget)
     steps = len(task.original.layers) - task.target_layers
     history: list[StepRecord] = []
+    share = (1000 - SWEEP_SHARE * options.sweep) / steps  # of a layer that goes
+
+    def tell(done: int, of: int, message: str) -> None:
+        """Where the search for the next change is: in the share of the layers that it takes at most."""
+        gone = len(task.original.layers) - len(bundle.layers)
+        emit(task.on_progress, "compress", round(share * (gone + (largest - 1) * done / (of + 1))), 1000, message)
+
     while len(bundle.layers) > task.target_layers:
         began = time.perf_counter()
         largest = window_size(options.span or len(bundle.layers), len(bundle.layers), task.target_layers)
@@ -158,26 +165,34 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
             layers_tried=options.layers_tried,
             windows_tried=options.windows_tried,
             batch_size=options.batch_size,
+            tell=tell,
         )
         bundle, plan = best.take(bundle, plan)
         scorer.after_change(best.window[0])
         borders.forget_after(best.window[0])
         history.append(StepRecord(best.window, best.ratio, seconds=time.perf_counter() - began))
         task.done(plan)
-        done = steps - (len(bundle.layers) - task.target_layers)
         emit(
             task.on_progress,
             "compress",
-            round((1000 - SWEEP_SHARE * options.sweep) * done / steps),
+            round(share * (len(task.original.layers) - len(bundle.layers))),
             1000,
-            f"Step {done} of {steps}: {best.describe()}; {len(bundle.layers)} layers",
+            f"Step {len(history)}: {best.describe()}; {len(bundle.layers)} layers",
             window=list(best.window),
             ratio=list(best.ratio),
             layers=len(bundle.layers),
             score=best.score,
         )
     if options.sweep and not is_swept(plan):
-        score, bundle, plan = swept(task.original, bundle, plan, task.tokens, scorer, **options.running())
+
+        def report(done: int) -> None:
+            left = task.target_layers
+            at = 1000 - SWEEP_SHARE + SWEEP_SHARE * done // left
+            emit(task.on_progress, "compress", at, 1000, f"Output maps of layer {done} of {left}")
+
+        score, bundle, plan = swept(
+            task.original, bundle, plan, task.tokens, scorer, report=report, **options.running()
+        )
         if is_swept(plan):
             task.done(plan)
         emit(task.on_progress, "compress", 1000, 1000, f"All output maps: score {score:.4f}", score=score)
