@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from come.cli import evaluate, export, models, page, prune, runs, sweep
+from come.cli.request import with_options
 from come.errors import ComeError
 from come.runs import RunFault
 
@@ -49,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(given or ["--help"], prog_name="come", standalone_mode=False) or 0
     except ComeError as error:
-        return _say(str(error), USER_ERROR)
+        return _say(with_options(str(error)), USER_ERROR)
     except typer.TyperException as error:
-        return _say(error.format_message(), USER_ERROR)
+        return _say(f"{error.format_message().rstrip('.')}. {_help_for(error)}", USER_ERROR)
     except RunFault as error:
         return _say(str(error), FAULT)
-    except BrokenPipeError:  # the reader of our output has had enough
+    except (BrokenPipeError, SystemExit):  # the reader of our output has had enough; typer makes an exit of that
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -63,6 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return _say(f"This is a fault of ours: {reason}. `come --debug ...` shows where.", FAULT)
     return _say("Cancelled.", CANCELLED) if status == CANCELLED else int(status)
+
+
+def _help_for(error: typer.TyperException) -> str:
+    """Where to read on: a word that is no command is often one of the commands for runs."""
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return ""
+    word = next(iter(re.findall(r"^No such command '(\w+)'", error.format_message())), None)
+    if word in {each.name or each.callback.__name__ for each in runs.app.registered_commands if each.callback}:
+        return f"Did you mean `come runs {word}`?"
+    model = " A model is named with --model." if "unexpected extra argument" in error.format_message() else ""
+    return f"{model} `{context.command_path} --help` tells what it takes.".strip()
 
 
 def _say(sentence: str, status: int) -> int:

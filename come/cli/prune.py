@@ -75,7 +75,7 @@ def run(
     if dry_run:
         from come.runs.foreseen import estimate
 
-        show_estimate(estimate(config, runs=runs, remeasure=True), as_json)
+        show_estimate(config, estimate(config, runs=runs, remeasure=True), as_json)
         return
     if target is None:
         check_device(config.device)
@@ -129,13 +129,14 @@ def analyze(
     show(f"\nCoMe would merge layers {first} to {last} first.\n{made.path / 'analysis.safetensors'}")
 
 
-def show_estimate(expected: Estimate, as_json: bool = False) -> None:
+def show_estimate(config: RunConfig, expected: Estimate, as_json: bool = False) -> None:
     """What a run would take, stage by stage, and what that rests on."""
-    from come.files import human_bytes
+    from come.pruning.registry import method
 
     if as_json:
         show_json(expected.to_dict())
         return
+    show(f"{method(config.method).title} on {config.model}, down to {expected.layers} layers\n")
     stages = [*expected.seconds_by_stage.items(), ("all", expected.seconds)]
     show_table(("stage", "seconds"), [(stage, round(seconds, 1)) for stage, seconds in stages])
     device = expected.device

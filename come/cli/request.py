@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -78,9 +79,18 @@ def option_of(field: str, help: str = "") -> Any:
     """The option of a field of a request; with ``help`` where a command means something of its own by it."""
     known = RunConfig.model_fields[field]
     least = next((each.ge for each in known.metadata if hasattr(each, "ge")), None)
-    written = WRITTEN.get(field, (f"--{field.replace('_', '-')}",))
     heading = None if help else HEADINGS.get(field)
-    return typer.Option(*written, min=least, help=help or known.description, rich_help_panel=heading)
+    return typer.Option(*_written(field), min=least, help=help or known.description, rich_help_panel=heading)
+
+
+def with_options(sentence: str) -> str:
+    """A sentence that names fields of a request by their options, as they are written here."""
+    fields = "|".join(field for field in RunConfig.model_fields if "_" in field)
+    return re.sub(rf"\b({fields})\b", lambda found: _written(found[0])[0], sentence)
+
+
+def _written(field: str) -> tuple[str, ...]:
+    return WRITTEN.get(field, (f"--{field.replace('_', '-')}",))
 
 
 def _parameter(field: str) -> inspect.Parameter:

@@ -83,7 +83,7 @@ def cheapest_change(
     smallest: int = 2,
     largest: int = 2,
     layers_tried: int = 12,
-    windows_tried: int = 4,
+    windows_tried: int = 2,
     batch_size: int | None = None,
     tell: Callable[[int, int, str], None] | None = None,
 ) -> Change:

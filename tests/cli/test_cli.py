@@ -173,7 +173,10 @@ def test_methods_and_models(capsys: pytest.CaptureFixture[str], model: str) -> N
         ("sweep --method come -n 4 --device mps", "no mps device"),
         ("sweep --method come -n 4 --option shortgpt2.span=3", "no method 'shortgpt2'"),
         ("runs show no-such-run", "no run"),
-        ("no-such-command", "no-such-command"),
+        ("no-such-command", "`come --help`"),
+        ("show run-1", "Did you mean `come runs show`?"),
+        ("run my-model -n 4", "A model is named with --model."),
+        ("run", "Give --target-layers or sparsity."),
     ],
 )
 def test_a_users_error_is_one_line_and_leaves_nothing(
@@ -219,6 +222,21 @@ def test_a_sweep_with_a_cell_that_failed_is_no_success(
     out, err = capsys.readouterr()
     assert [run["status"] for run in json.loads(out)["runs"]] == ["done", "failed"]
     assert sentence in err and err.count("\n") == 1
+
+
+def test_a_dry_run_says_what_would_run(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--model", model, "-n", "4", "--seq-len", "64", "--tokens", "640", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"CoMe-Joint on {model}, down to 4 layers\n"), out
+
+
+def test_a_reader_that_has_had_enough_is_no_fault() -> None:
+    come = [sys.executable, "-m", "come", "methods"]
+    with subprocess.Popen(come, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=120) == 0
+        assert process.stderr.read() == ""
 
 
 def test_a_fault_of_ours_is_one_line_and_a_traceback_only_on_request(

@@ -43,7 +43,7 @@ class ComeJointOptions(ScoredOptions):
         description="How many adjacent layers one merge takes at most, step by step; empty: as many as the target "
         "needs, in a single merge, which loses less on the models that were tried.",
     )
-    windows_tried: int = Field(4, ge=1, description="How many windows are merged and scored at each step.")
+    windows_tried: int = Field(2, ge=1, description="How many windows are merged and scored at each step.")
     layers_tried: int = Field(
         12,
         ge=1,
