@@ -84,6 +84,7 @@ def cheapest_change(
     largest: int = 2,
     layers_tried: int = 12,
     windows_tried: int = 2,
+    chooser: Scorer | None = None,
     batch_size: int | None = None,
     tell: Callable[[int, int, str], None] | None = None,
 ) -> Change:
@@ -102,6 +103,8 @@ def cheapest_change(
         smallest, largest: how many layers a window has; with more than 2 at least, no layer is removed alone, and some
             window of that many has to be one that can be merged.
         layers_tried, windows_tried: how many layers and windows are looked at.
+        chooser: scores windows of more than two layers at least against each other, ``scorer`` where there is none.
+            All are fitted on as many tokens, so that more of these may be among its own: few tell them hardly apart.
         batch_size: sequences at a time.
         tell: told (done, of, message).
 
@@ -122,21 +125,25 @@ def cheapest_change(
         if tell is not None:
             tell(done + 1, work, f"Without layer {layer} of {layers}")
 
-    def try_window(window: Window, choices: Sequence[int | None]) -> None:
-        first, last = window
-        states = entering_window(runner, tokens, first, borders, batch_size)
-        for each in joint_candidates(bundle, runner, window, states, rules, choices):
-            above = [each.origin, *range(last + 1, layers)]
-            score = scorer.changed(runner, first, above, {each.origin: each.module})
-            changes.append(Change(score, window, each))
+    def scored(window: Window, candidate: Candidate, by: Scorer) -> Change:
+        above = [candidate.origin, *range(window[1] + 1, layers)]
+        return Change(by.changed(runner, window[0], above, {candidate.origin: candidate.module}), window, candidate)
 
+    def try_window(window: Window, choices: Sequence[int | None], by: Scorer) -> None:
+        states = entering_window(runner, tokens, window[0], borders, batch_size)
+        for each in joint_candidates(bundle, runner, window, states, rules, choices):
+            changes.append(scored(window, each, by))
+
+    windows_by = scorer if smallest == 2 or chooser is None else chooser
     for done, window in enumerate(_likely_windows(bundle, costs, smallest, largest)[:windows_tried]):
-        try_window(window, (None, _dearest(costs, window)) if smallest == 2 else (None,))
+        try_window(window, (None, _dearest(costs, window)) if smallest == 2 else (None,), windows_by)
         if tell is not None:
             tell(len(low) + done + 1, work, f"Merging layers {window[0]} to {window[1]} of {layers}")
     if smallest > 2:
-        best = min(changes, key=lambda change: change.score)
-        try_window(best.window, (_dearest(costs, best.window),))
+        window = min(changes, key=lambda change: change.score).window
+        fitted = [change.candidate for change in changes if change.window == window and change.candidate is not None]
+        changes = [scored(window, each, scorer) for each in fitted]
+        try_window(window, (_dearest(costs, window),), scorer)
     best = min(changes, key=lambda change: (change.score - now) / change.goes)
     check_finite(torch.tensor(best.score), runner)
     return best

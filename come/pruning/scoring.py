@@ -25,7 +25,8 @@ Measure = Literal["kl", "loss"]
 class Scorer:
     """Scores changes of models that were made of one original, all on the same tokens.
 
-    What the original predicts is run once, and kept where an eighth of the free memory holds it. Hidden states that
+    What the original predicts is run once, and kept where an eighth of the free memory holds it, unless ``keep`` is
+    false. Hidden states that
     enter the layers of the model that is changed are kept, too; ``after_change`` says where they became untrue.
 
     Attributes:
@@ -41,6 +42,7 @@ class Scorer:
         by: Measure = "kl",
         batch_size: int | None = None,
         memory_budget: int | None = None,
+        keep: bool = True,
     ) -> None:
         self.tokens, self.by, self.batch_size = tokens, by, batch_size
         self.layers_run = self.heads = 0
@@ -48,7 +50,7 @@ class Scorer:
         self._reference = reference(original, tokens, batch_size=batch_size) if by == "kl" else None
         vocabulary = int(original.model.get_input_embeddings().weight.shape[0])
         fits = 4 * vocabulary * tokens.numel() < psutil.virtual_memory().available / 8
-        self._kept: dict[int, list[Tensor]] | None = {} if fits else None
+        self._kept: dict[int, list[Tensor]] | None = {} if fits and keep else None
 
     def after_change(self, first: int) -> None:
         """Forget what is known of a model above its layer ``first``, which was changed."""

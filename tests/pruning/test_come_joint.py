@@ -11,9 +11,14 @@ import torch
 import come
 from come.errors import ComeError
 from come.events import Event
+from come.measurement.hidden_state_cache import HiddenStateCache
+from come.measurement.layer_runner import LayerRunner
+from come.measurement.suffix import entering_window
 from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
+from come.pruning.cheapest import Change
+from come.pruning.joint import JointRules, joint_candidates
 from come.pruning.sweep import is_swept
 from come.transforms.rebuild import apply_step, replay
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
@@ -85,6 +90,30 @@ def test_without_a_span_it_is_one_window() -> None:
     merges = [step for step in result.plan.steps if isinstance(step, Concatenate)]
     assert [step.window[1] - step.window[0] for step in merges] == [4]
     assert sum(map(len, merges[0].channels)) == bundle.shape.channels
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_window_nearest_to_the_original_on_all_tokens_is_taken(seed: int) -> None:
+    bundle, tokens = tiny_bundle(layers=8, seed=seed), tiny_tokens(8, 32)
+    options = {"sweep": False, "scoring_tokens": 64, "windows_tried": 6}
+    taken = come.compress(bundle, tokens, "come-joint", target_layers=6, **options)
+    runner, fitted = LayerRunner(bundle), tokens[:-2]
+    scores: dict[tuple[int, int], float] = {}
+    for first in range(6):
+        borders = HiddenStateCache.of(bundle, fitted)
+        states = entering_window(runner, fitted, first, borders)
+        (merged,) = joint_candidates(bundle, runner, (first, first + 2), states, JointRules())
+        change = Change(0.0, (first, first + 2), merged)
+        pruned, _ = change.take(bundle, taken.plan.model_copy(update={"steps": []}))
+        scores[first, first + 2] = come.kl_divergence(pruned, bundle, tokens)
+    best = min(scores, key=lambda window: scores[window])
+    assert window_of(taken.plan) == best
+
+
+def window_of(plan: Plan) -> tuple[int, ...]:
+    """The layers that a plan of a single change makes one of."""
+    (change,) = [step for step in plan.steps if isinstance(step, Concatenate)]
+    return tuple(change.window)
 
 
 def test_layers_that_do_not_mix_are_left_apart() -> None:

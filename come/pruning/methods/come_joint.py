@@ -1,8 +1,8 @@
 """CoMe-Joint (ours): a window by what its merge costs, units of all its layers chosen together, maps moved.
 
 The windows of that many layers whose block influence is least in sum, but for one layer's, are merged
-(``come.pruning.joint``), and beside the best merge all but its dearest layer are removed with the same refit. What
-scores best by the divergence from the original, on tokens that no map is fitted on, is taken.
+(``come.pruning.joint``). The one nearest to the original on all calibration tokens is taken; or, in its place, all but
+its dearest layer are removed with the same refit, where that scores better on tokens that no map is fitted on.
 
 With a span, windows are no longer than that, and one is merged after the other. Around the layers that cost least when
 they are left out in turn, windows of all sizes are tried, and plain removals are among the candidates: no step is worse
@@ -71,6 +71,10 @@ class ComeJointOptions(ScoredOptions):
         """How windows are fitted."""
         return JointRules(self.strengths, lookahead=self.lookahead)
 
+    def chooses(self, layers: int, target: int) -> bool:
+        """Whether one window of more than two layers is chosen out of several."""
+        return self.span is None and layers - target > 1 and self.windows_tried > 1
+
     @property
     def one_by_one(self) -> bool:
         """The sweep and a single window are for one target."""
@@ -84,10 +88,15 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
     rules = options.rules()
     held = options.held_out(tokens.n_tokens // tokens.seq_len, tokens.seq_len) * tokens.seq_len
     left, candidates, run, products = known.layers, list[tuple[int, float]](), 0.0, 0.0
+    heads, chooses = 0.0, options.chooses(known.layers, known.target_layers)
+    if chooses:  # the original, what enters the windows and what is above them; its head is run for each once more
+        run += 1.5 * left + options.windows_tried * left / 2
+        heads += 1 + 2 * options.windows_tried
     for number, size in enumerate(sizes):
         pairs = options.span is not None or size == 2
         alone, removals = (min(options.layers_tried, left), options.windows_tried) if pairs else (0, 1)
-        tried = alone + 1 + (options.windows_tried + removals) * len(options.strengths)
+        tried = alone + 1 + (1 if chooses else options.windows_tried) * len(options.strengths)
+        tried += removals * len(options.strengths)
         candidates.append((tried, left / 2))
         # What enters the windows; then a window twice in a row, its attentions side by side, and its FFNs.
         run += (left if number == 0 else left / 2) + options.windows_tried * (2 * size + (size - 1) + 2)
@@ -103,6 +112,7 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
         candidates=candidates,
         candidate_tokens=held,
         unmeasured=run,
+        heads=heads,
         products=products,
     )
 
@@ -139,6 +149,10 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
     fitted, scoring = options.split(task.tokens)
     bundle, plan = task.current, task.plan
     scorer = Scorer(task.original, scoring, options.score, options.batch_size, options.memory_budget)
+    chooser = None
+    if options.chooses(len(bundle.layers), task.target_layers):
+        how = (options.score, options.batch_size, options.memory_budget)
+        chooser = Scorer(task.original, task.tokens, *how, keep=False)
     borders = HiddenStateCache.of(bundle, fitted, options.memory_budget)
     steps = len(task.original.layers) - task.target_layers
     history: list[StepRecord] = []
@@ -164,11 +178,14 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
             largest=largest,
             layers_tried=options.layers_tried,
             windows_tried=options.windows_tried,
+            chooser=chooser,
             batch_size=options.batch_size,
             tell=tell,
         )
         bundle, plan = best.take(bundle, plan)
-        scorer.after_change(best.window[0])
+        for each in (scorer, chooser):
+            if each is not None:
+                each.after_change(best.window[0])
         borders.forget_after(best.window[0])
         history.append(StepRecord(best.window, best.ratio, seconds=time.perf_counter() - began))
         task.done(plan)
