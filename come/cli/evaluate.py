@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
-@asks_for("model", "seq_len", "seed", *DEVICE)
+@asks_for("model", "seq_len", "bos", "seed", *DEVICE)
 def evaluate(
     config: RunConfig,
     tasks: Annotated[str, option_of("tasks", help=_TASKS)] = "",
@@ -125,10 +125,11 @@ def _measure(bundle: Bundle, original: Bundle | None, asked: RunConfig, on_progr
 
 def _predict(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _Found, on_progress: OnProgress) -> None:
     from come.evaluate import measure_divergence, measure_perplexity, perplexity_of_reference, reference
-    from come.text import tokens
+    from come.text import begins_with, tokens
 
-    batch = tokens(bundle, asked.text, asked.n_tokens, asked.seq_len, "evaluation", asked.seed)
-    found.text = {"text": asked.text, "n_tokens": batch.numel(), "seq_len": asked.seq_len}
+    batch = tokens(bundle, asked.text, asked.n_tokens, asked.seq_len, "evaluation", asked.seed, bos=asked.bos)
+    bos = begins_with(batch, bundle.tokenizer)
+    found.text = {"text": asked.text, "n_tokens": batch.numel(), "seq_len": asked.seq_len, "bos": bos}
     if original is None:
         found.model |= measure_perplexity(bundle, batch, batch_size=asked.batch_size, on_progress=on_progress).metrics()
         return

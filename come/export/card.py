@@ -63,7 +63,12 @@ def _method(name: str) -> list[str]:
 
 def _calibration(results: dict[str, Any] | None, calibration: dict[str, Any]) -> list[str]:
     told = {**calibration, **((results or {}).get("calibration") or {})}
+    told = {key: _start(value) if key == "bos" else value for key, value in told.items()}
     return ["## Calibration text", "", *(f"- {key}: {value}" for key, value in told.items()), ""]
+
+
+def _start(bos: str | None) -> str:
+    return f"`{bos}` before each sequence" if bos else "none"
 
 
 def _results(results: dict[str, Any] | None) -> list[str]:
@@ -71,11 +76,11 @@ def _results(results: dict[str, Any] | None) -> list[str]:
     rows = [(name, row) for name, row in rows if row.get("perplexity") is not None]
     if not rows:
         return []
-    text = ((results or {}).get("evaluation") or {}).get("text", "held-out text")
+    text = (results or {}).get("evaluation") or {}
     return [
         "## Perplexity",
         "",
-        f"On held-out text ({text}):",
+        f"On held-out text ({text.get('text', 'held-out text')}; BOS: {_start(text.get('bos'))}):",
         "",
         "| model | layers | parameters | perplexity |",
         "|---|---|---|---|",

@@ -15,6 +15,7 @@ from come.measurement.measurement import Measurement
 from come.measurement.similarity import Similarities
 from come.measurement.statistics import Statistics, both_column_norms, empty_statistics
 from come.models import Bundle
+from come.text import begins_with
 
 __all__ = ["Measurement", "check_rules", "measure"]
 
@@ -75,6 +76,7 @@ def measure(
         n_tokens=tokens.numel(),
         seq_len=tokens.shape[1],
         cka_tokens=similarities.cka_tokens,
+        bos=begins_with(tokens, bundle.tokenizer),
     )
 
 

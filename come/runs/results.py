@@ -19,7 +19,7 @@ from come.files import replace
 from come.models import Bundle
 from come.request import RunConfig, Use
 from come.runs.store import Run
-from come.text import SELF, text_hash
+from come.text import SELF, begins_with, text_hash
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "lm-eval")
 
@@ -60,13 +60,14 @@ class Results:
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
 
 
-def text_facts(config: RunConfig, use: Use, drawn: Tensor) -> dict[str, Any]:
+def text_facts(config: RunConfig, use: Use, drawn: Tensor, tokenizer: Any) -> dict[str, Any]:
     """What is told of a text beside the metrics taken on it: a file's name, but not where on the machine it lies.
 
     Args:
         config: the request.
         use: what the text is taken for.
         drawn: the tokens of it, int64 (sequences, tokens), by which a text is known that the model said itself.
+        tokenizer: made them; says what each sequence begins with.
     """
     text, n_tokens, split, seed = config.text_of(use)
     return {
@@ -76,6 +77,7 @@ def text_facts(config: RunConfig, use: Use, drawn: Tensor) -> dict[str, Any]:
         "n_tokens": n_tokens // config.seq_len * config.seq_len,
         "seq_len": config.seq_len,
         "seed": seed,
+        "bos": begins_with(drawn, tokenizer),
     }
 
 

@@ -51,8 +51,8 @@ class Run:
             ComeError: the directory holds no request that this version reads.
         """
         try:
-            return RunConfig.model_validate_json((self.path / "config.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            return RunConfig.stored(dict(json.loads((self.path / "config.json").read_text("utf-8"))))
+        except (OSError, ValueError, TypeError) as error:
             raise ComeError(f"{self.path} holds no run.") from error
 
     @property
