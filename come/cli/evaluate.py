@@ -10,6 +10,7 @@ import typer
 from come.cli.request import DEVICE, asks_for, option_of, pieces
 from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json
+from come.figures import perplexity_text
 from come.request import RunConfig
 
 if TYPE_CHECKING:
@@ -150,11 +151,11 @@ def _answer(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _F
         )
 
     ours = scored(bundle, "Accuracy")
-    found.model["accuracy"] = {name: one.metrics for name, one in ours.items()}
+    found.model["accuracy"] = {name: one.figures() for name, one in ours.items()}
     if original is None:
         return
     theirs = scored(original, "Accuracy of the original")
-    found.original["accuracy"] = {name: one.metrics for name, one in theirs.items()}
+    found.original["accuracy"] = {name: one.figures() for name, one in theirs.items()}
     left = retained_by_task(theirs, ours)
     found.retention = {
         name: {"retention": value, "retention_stderr": stderr}
@@ -165,7 +166,7 @@ def _answer(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _F
 def _tell(found: _Found) -> None:
     for title, metrics in (("", found.model), ("original: ", found.original)):
         if "perplexity" in metrics:
-            told = f"{title}perplexity {metrics['perplexity']:.3f}"
+            told = f"{title}perplexity {perplexity_text(metrics['perplexity'], '.3f')}"
             told += f", {metrics['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in metrics else ""
             told += f", KL {metrics['kl']:.4f} nats per token from the original" if "kl" in metrics else ""
             show(f"{told} on {found.text['n_tokens']:,} tokens of {found.text['text']}")

@@ -26,6 +26,7 @@ from come.files import human_bytes
 from come.request import RunConfig
 from come.runs import Run, create, execute, launch
 from come.runs.cluster_target import LOCAL
+from come.runs.reported import DIVERGED, outcome
 
 if TYPE_CHECKING:
     from come.estimation.cost import Estimate
@@ -180,6 +181,9 @@ def show_results(run: Run) -> None:
     if rows:
         show_table(("model", "layers", "parameters", "size", "perplexity"), rows)
     _show_judged(results.get("original") or {}, results.get("pruned") or {})
+    for sentence in outcome(run.plan()):
+        if DIVERGED in sentence:
+            show(f"Recovery, {sentence}")
     show(f"\n{run.path}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from come.figures import perplexity_text
 from come.models.bundle import Bundle
 
 
@@ -84,6 +85,9 @@ def _results(results: dict[str, Any] | None) -> list[str]:
         "",
         "| model | layers | parameters | perplexity |",
         "|---|---|---|---|",
-        *(f"| {name} | {row['layers']} | {row['parameters']:,} | {row['perplexity']:.2f} |" for name, row in rows),
+        *(
+            f"| {name} | {row['layers']} | {row['parameters']:,} | {perplexity_text(row['perplexity'], '.2f')} |"
+            for name, row in rows
+        ),
         "",
     ]

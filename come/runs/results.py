@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from come import __version__
+from come.errors import ComeError
 from come.files import replace
 from come.models import Bundle
 from come.request import RunConfig, Use
@@ -38,13 +40,17 @@ class Results:
         return metric in self.values.get(which, {})
 
     def note(self, **values: Any) -> None:
-        """Take in metrics beside those that are known (perplexities beside sizes), and write the file."""
+        """Take in metrics beside those that are known (perplexities beside sizes), and write the file.
+
+        Raises:
+            ComeError: one of them is infinite or not a number.
+        """
         for name, value in values.items():
             known = self.values.get(name)
             if isinstance(known, dict) and isinstance(value, dict):
                 value = {**known, **value}
             self.values[name] = value
-        replace(self.path, json.dumps(self.values, indent=1))
+        replace(self.path, as_json(self.values))
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -58,6 +64,32 @@ class Results:
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Adds to the seconds of a stage."""
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
+
+
+def as_json(values: dict[str, Any]) -> str:
+    """Results as a JSON document.
+
+    Raises:
+        ComeError: a figure is infinite or not a number, which JSON has no word for; names it.
+    """
+    try:
+        return json.dumps(values, indent=1, allow_nan=False)
+    except ValueError as error:
+        figure = " of ".join(reversed(_not_finite(values)))
+        raise ComeError(f"A figure came out as no number: {figure}.", "Use float32, or leave it out.") from error
+
+
+def _not_finite(values: Any) -> list[str]:
+    """Where in nested values the first float is that is not finite; empty where there is none."""
+    pairs = (
+        values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list | tuple) else ()
+    )
+    for name, value in pairs:
+        if isinstance(value, float) and not math.isfinite(value):
+            return [str(name)]
+        if inner := _not_finite(value):
+            return [str(name), *inner]
+    return []
 
 
 def text_facts(config: RunConfig, use: Use, drawn: Tensor, tokenizer: Any) -> dict[str, Any]:

@@ -114,7 +114,10 @@ class Run:
     def results(self) -> dict[str, Any]:
         """What is known so far: ``results.json``, empty before there is any."""
         try:
-            return dict(json.loads((self.path / "results.json").read_text("utf-8")))
+            text = (self.path / "results.json").read_text("utf-8")
+            return dict(
+                json.loads(text, parse_constant=lambda _: None)
+            )  # NaN, as earlier versions wrote it, is nothing
         except (OSError, ValueError):
             return {}
 

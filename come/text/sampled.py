@@ -19,6 +19,7 @@ from come.events import OnProgress, emit
 from come.files import written_whole
 from come.models import Bundle
 from come.models.identity import identity
+from come.models.not_finite import why_not_finite
 from come.models.offload import input_device, is_offloaded
 from come.text.mix import pieces
 
@@ -144,17 +145,25 @@ def _side_by_side(bundle: Bundle, plan: Tensor, draws: Tensor) -> Iterator[Tenso
         bundle: the model.
         plan: how they begin, (sequences, positions); at least their first tokens.
         draws: a number from 0 to 1 for every token, (sequences, tokens).
+
+    Raises:
+        ComeError: the model's values are not finite.
     """
     device, known, cache = input_device(bundle.model), len(bundle.tokenizer), None
     tokens = plan[:, 0]
+    said = [tokens]
     yield tokens
     for position in range(1, draws.shape[1]):
         with torch.no_grad():  # not inference_mode: a recovery trains on these tokens
             output = bundle.model(tokens[:, None].to(device), past_key_values=cache, use_cache=True)
         cache = output.past_key_values
-        tokens = _drawn(output.logits[:, -1, :known], draws[:, position])
+        logits = output.logits[:, -1, :known]
+        if bool(logits.isnan().any()):
+            raise why_not_finite(bundle, torch.stack(said, 1))
+        tokens = _drawn(logits, draws[:, position])
         if position < plan.shape[1]:
             tokens = torch.where(plan[:, position] == FREE, tokens, plan[:, position])
+        said.append(tokens)
         yield tokens
 
 

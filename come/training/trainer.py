@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from come.errors import ComeError
 from come.options import Options
 from come.training.checkpoint import keep_training, restore_training
 from come.training.precision import Precision
@@ -82,6 +83,9 @@ class Problem(Protocol):
     def held_out(self) -> float:
         """The mean loss of the sequences that are held out."""
 
+    def why_not_finite(self) -> ComeError:
+        """What to tell where that loss is no number before the first step."""
+
 
 @dataclass(frozen=True)
 class TrainingStep:
@@ -141,6 +145,9 @@ def train(
         checkpoint: a file; what it holds is gone on from, and it is written every few minutes.
         report: told of each step.
         stop: asked before each step whether to stop here and keep the best.
+
+    Raises:
+        ComeError: the loss is no number before the first step. (A training that diverges ends, and keeps the best.)
     """
     parameters = problem.parameters
     optimizer = _optimizer(parameters, options)
@@ -152,6 +159,8 @@ def train(
     else:
         began = time.perf_counter()
         outcome = Outcome(start_loss=problem.held_out())
+        if not math.isfinite(outcome.start_loss):
+            raise problem.why_not_finite()
         outcome.best_loss = outcome.start_loss
         outcome.steps = _steps(problem, options, size, time.perf_counter() - began)
     written = time.monotonic()
@@ -249,6 +258,7 @@ def _step(
     if last or outcome.step % options.check_every == 0:
         held_out = problem.held_out()
         _judge(held_out, problem, options, outcome, best)
+        held_out = held_out if math.isfinite(held_out) else None
     outcome.finished = outcome.finished or last
     outcome.curve.append([outcome.step, loss, held_out, rate])
     return TrainingStep(outcome.step, outcome.steps, loss, held_out, rate)
