@@ -26,7 +26,6 @@ from come.files import human_bytes
 from come.request import RunConfig
 from come.runs import Run, create, execute, launch
 from come.runs.cluster_target import LOCAL
-from come.runs.reported import DIVERGED, outcome
 
 if TYPE_CHECKING:
     from come.estimation.cost import Estimate
@@ -166,6 +165,8 @@ def summary(run: Run) -> dict[str, Any]:
 
 def show_results(run: Run) -> None:
     """The two models side by side, and where the rest is."""
+    from come.runs.reported import DIVERGED, outcome  # which takes pandas along
+
     results = run.results()
     rows = [
         (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from come.errors import ComeError
 from come.evaluate.quiet import quiet, seeded
@@ -122,7 +123,7 @@ def _score(
     lm.set_cache_hook(_Answers(bundle, list(leaves.values()), tell))
     # The errors of means have a formula. Those of other metrics would be bootstrapped, so there lm-eval gives none.
     by_formula = all(_has_formula(leaf) for leaf in leaves.values())
-    with quiet(), seeded():
+    with quiet(), seeded(), _numbers_only(bundle, lm.model):
         results = evaluate(lm=lm, task_dict=task.loaded, limit=limit, bootstrap_iters=int(by_formula))
     tell(1)
     by_leaf = {
@@ -156,6 +157,21 @@ class _Answers:
         self.done += 1
         if 100 * self.done // requests > 100 * (self.done - 1) // requests:
             self.tell(min(1.0, self.done / requests))
+
+
+@contextmanager
+def _numbers_only(bundle: Bundle, model: nn.Module) -> Iterator[None]:
+    """Within, a model that is asked for texts is stopped where it would write on from what is no number."""
+
+    def see(_module: nn.Module, _args: Any, given: dict[str, Any], output: Any) -> None:
+        if given.get("use_cache") and bool(output.logits[:, -1].isnan().any()):
+            raise why_not_finite(bundle, given["input_ids"])
+
+    handle = model.register_forward_hook(see, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _read(bundle: Bundle, text: str) -> Tensor:

@@ -113,7 +113,8 @@ def calibrate(
             recent.pop(above - window, None)
         if on_border is not None:
             on_border(batch.index, layers, recent[layers])
-        check_finite(statistics.influence, runner)  # every border from ``start`` on is part of these sums
+        # Every border from ``start`` on is part of these sums.
+        check_finite(statistics.influence, runner, by_layer=True)
 
 
 def _run_watched(

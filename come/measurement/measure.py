@@ -10,7 +10,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.events import OnProgress
 from come.measurement.calibrate import calibrate
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.measurement import Measurement
 from come.measurement.similarity import Similarities
 from come.measurement.statistics import Statistics, both_column_norms, empty_statistics
@@ -65,6 +65,9 @@ def measure(
         whole = _arrays(bundle, statistics, norms, span, sbi_tokens)
         halves = [_arrays(bundle, statistics.half(which), norms, span, sbi_tokens) for which in (0, 1)]
         matrices = similarities.matrices()
+    check_finite(torch.cat([whole["mlp_sensitivity"], whole["attention_sensitivity"]], 1).T, runner, by_layer=True)
+    for matrix in matrices.values():
+        check_finite(matrix, runner)
     names = ("block_influence", "skip_influence", "mlp_sensitivity", "kv_group_sensitivity")
     return Measurement(
         **whole,

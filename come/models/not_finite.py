@@ -14,7 +14,8 @@ from come.models.bundle import Bundle
 from come.models.offload import input_device, weight_of
 
 AGAIN = "Fetch or convert the model again."
-OTHERWISE = "Choose another method, or prune less."  # for a pruned model, which nobody can fetch
+OTHERWISE = "Look at the original, or choose another method."  # for a pruned model, which nobody can fetch
+FIRST = " (the first is 0)"  # behind the number of a layer
 WIDER = {torch.float16: "Use bfloat16 or float32.", torch.bfloat16: "Use float32."}
 
 
@@ -25,12 +26,13 @@ class Place(NamedTuple):
     path: str
 
 
-def why_not_finite(bundle: Bundle, tokens: Tensor | None = None) -> ComeError:
+def why_not_finite(bundle: Bundle, tokens: Tensor | None = None, measured: int | None = None) -> ComeError:
     """What to tell of a model that gave values which are infinite or no numbers; it is run once more, watched.
 
     Args:
         bundle: the model.
         tokens: int64 (sequences, tokens), on which it did; None where it was not run.
+        measured: the layer that it was measured of, in case that the model's own values are finite.
 
     Returns:
         An error that names the first place where values are not finite, or weights there that are not (of the whole
@@ -45,7 +47,9 @@ def why_not_finite(bundle: Bundle, tokens: Tensor | None = None) -> ComeError:
         if bool(weight.isnan().any()):
             return ComeError(f"Some of {whose} weights are not numbers, first of all in {name}.", again)
         if bool(weight.isinf().any()):
-            return ComeError(f"Some of {whose} weights overflow in {dtype}, first of all in {name}.", wider)
+            return ComeError(f"Some of {whose} weights, first of all in {name}, overflow in {dtype}.", wider)
+    if place is None and measured is not None:
+        return ComeError(f"In layer {measured}{FIRST} {whose} values, squared, overflow in float32.", again)
     if place is None:
         return ComeError(f"{whose.capitalize()} values overflow in {dtype}.", wider)
     return ComeError(f"In {place.name} {whose} values overflow in {dtype}.", wider)
@@ -56,7 +60,7 @@ def first_place(bundle: Bundle, tokens: Tensor) -> Place | None:
     family = bundle.family
     places = [
         *(Place("the embeddings", path) for path in family.embeddings),
-        *(Place(f"layer {layer} (the first is 0)", f"{family.layers}.{layer}") for layer in range(len(bundle.layers))),
+        *(Place(f"layer {layer}{FIRST}", f"{family.layers}.{layer}") for layer in range(len(bundle.layers))),
         Place("the final norm", family.final_norm),
         Place("the head", family.head),
     ]

@@ -56,8 +56,8 @@ def recover(
         The recovered model and its plan: the pruned model's with one more step, which puts what changed in place.
 
     Raises:
-        ComeError: there is nothing to recover, the models do not belong together, or the request is impossible;
-            or values of a model are not finite.
+        ComeError: there is nothing to recover, the models do not belong together, the request is impossible, or values
+            of a model are not finite.
     """
     chosen = parse(how, options)
     plan = bundle.plan if bundle.plan is not None else Plan(base=base_of(bundle), dtype=_name(bundle.dtype), method="")

@@ -10,11 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
-from come.models.not_finite import first_place, why_not_finite
 from come.recovery.way import Recovered, RecoverTask
 from come.training.precision import arithmetic
 from come.training.states import StateStore
@@ -123,13 +121,6 @@ class WholeModel:
                 whole += head_loss(self.runner, normed, taught, tokens, self.loss) * len(part)
         return whole / len(numbers)
 
-    def why_not_finite(self) -> ComeError:
-        """Where the original's values, else the pruned model's, are no numbers."""
-        held_out = self.tokens[self.sequences :]
-        teacher = self.teacher.runner.bundle if self.teacher is not None else None
-        overflows = teacher is not None and first_place(teacher, held_out) is not None
-        return why_not_finite(teacher if teacher is not None and overflows else self.runner.bundle, held_out)
-
 
 def train_whole(
     task: RecoverTask,
@@ -162,6 +153,7 @@ def train_whole(
             checkpoint=task.checkpoint_of(f"{name}-training"),
             report=lambda point: report(task, point),
             stop=task.stop,
+            why_not_finite=task.why_not_finite,
         )
 
 

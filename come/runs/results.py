@@ -81,10 +81,8 @@ def as_json(values: dict[str, Any]) -> str:
 
 def _not_finite(values: Any) -> list[str]:
     """Where in nested values the first float is that is not finite; empty where there is none."""
-    pairs = (
-        values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list | tuple) else ()
-    )
-    for name, value in pairs:
+    inside = dict(enumerate(values)) if isinstance(values, list | tuple) else values
+    for name, value in inside.items() if isinstance(inside, dict) else ():
         if isinstance(value, float) and not math.isfinite(value):
             return [str(name)]
         if inner := _not_finite(value):

@@ -115,9 +115,8 @@ class Run:
         """What is known so far: ``results.json``, empty before there is any."""
         try:
             text = (self.path / "results.json").read_text("utf-8")
-            return dict(
-                json.loads(text, parse_constant=lambda _: None)
-            )  # NaN, as earlier versions wrote it, is nothing
+            # Earlier versions wrote NaN, which tells nothing.
+            return dict(json.loads(text, parse_constant=lambda _: None))
         except (OSError, ValueError):
             return {}
 

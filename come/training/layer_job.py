@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from come.errors import ComeError
 from come.measurement.layer_runner import Call, LayerRunner
 from come.models import Family
-from come.models.not_finite import AGAIN, OTHERWISE, WIDER
+from come.models.not_finite import FIRST, OTHERWISE
 from come.training.losses import LOSSES, Loss
 from come.training.low_rank import add_low_rank, folded
 from come.training.precision import arithmetic
@@ -84,7 +84,15 @@ def train_layer(job: LayerJob, report: Report | None = None, stop: Callable[[], 
     """Do a job, on as many threads as it says."""
     with threads(job.threads):
         problem = LayerProblem(job)
-        outcome = train(problem, job.options, checkpoint=job.checkpoint, report=report, stop=stop)
+        what = f"The loss of layer {job.layer}{FIRST} of the pruned model is no number before it is trained."
+        outcome = train(
+            problem,
+            job.options,
+            checkpoint=job.checkpoint,
+            report=report,
+            stop=stop,
+            why_not_finite=lambda: ComeError(what, OTHERWISE),
+        )
         return TrainedLayer(job.layer, problem.trained(), outcome)
 
 
@@ -127,16 +135,6 @@ class LayerProblem:
             rows = slice(start, min(start + size, total))
             whole += float(self.loss(*self.run(rows))) * (rows.stop - rows.start)
         return whole / self.job.held_out
-
-    def why_not_finite(self) -> ComeError:
-        """That the states it is trained on are no numbers, or what the layer makes of them."""
-        for states in (self.job.entering, self.job.leaving):
-            if not bool(states.tensor.isfinite().all()):
-                dtype = str(states.dtype).removeprefix("torch.")
-                what = f"The original's values that layer {self.job.layer} (the first is 0) is trained on overflow in {dtype}."
-                return ComeError(what, WIDER.get(states.dtype, AGAIN))
-        what = f"Layer {self.job.layer} of the pruned model (the first is 0) gives values that are not numbers."
-        return ComeError(what, OTHERWISE)
 
     def trained(self) -> dict[str, Tensor]:
         """The layer's parameters as they are now, by name."""

@@ -25,6 +25,7 @@ from come.training.precision import Precision
 
 BETAS = (0.9, 0.95)
 BACK = 3  # what a step's forward and backward take, in forwards
+NOT_FINITE = ComeError("The loss is no number before the first step of a training.", "Look at the models' own losses.")
 DIVERGED = 3.0  # times the held-out loss at the start
 
 
@@ -83,9 +84,6 @@ class Problem(Protocol):
     def held_out(self) -> float:
         """The mean loss of the sequences that are held out."""
 
-    def why_not_finite(self) -> ComeError:
-        """What to tell where that loss is no number before the first step."""
-
 
 @dataclass(frozen=True)
 class TrainingStep:
@@ -136,6 +134,7 @@ def train(
     checkpoint: Path | None = None,
     report: Report | None = None,
     stop: Callable[[], bool] | None = None,
+    why_not_finite: Callable[[], ComeError] = lambda: NOT_FINITE,
 ) -> Outcome:
     """Train a problem's parameters; at the end they are the best that held-out tokens have seen, the start included.
 
@@ -145,6 +144,7 @@ def train(
         checkpoint: a file; what it holds is gone on from, and it is written every few minutes.
         report: told of each step.
         stop: asked before each step whether to stop here and keep the best.
+        why_not_finite: asked what to tell where the loss is no number before the first step.
 
     Raises:
         ComeError: the loss is no number before the first step. (A training that diverges ends, and keeps the best.)
@@ -160,7 +160,7 @@ def train(
         began = time.perf_counter()
         outcome = Outcome(start_loss=problem.held_out())
         if not math.isfinite(outcome.start_loss):
-            raise problem.why_not_finite()
+            raise why_not_finite()
         outcome.best_loss = outcome.start_loss
         outcome.steps = _steps(problem, options, size, time.perf_counter() - began)
     written = time.monotonic()

@@ -99,7 +99,7 @@ def refit_layer(runner: LayerRunner, layer: int, states: StateBatches, rules: Re
     for path in paths:
         equations = accumulate_normal_equations(runner, layer, path, states, rules.token_weight)
         error = equations.error
-        check_finite(torch.tensor(error), runner)
+        check_finite(torch.tensor(error), runner)  # of the model as it is, or of what it is held to
         before = before if path != paths[0] else error
         if error == 0:
             break

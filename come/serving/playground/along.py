@@ -9,8 +9,9 @@ from torch import Tensor
 
 from come.errors import ComeError
 from come.measurement.divergence import HEAD_POSITIONS
-from come.measurement.layer_runner import LayerRunner, check_finite
+from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
+from come.models.not_finite import why_not_finite
 from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.playground import Pieces, check_length, likeliest
 from come.serving.playground.speech import Along, Top
@@ -58,7 +59,8 @@ def along(
         for name, runner in runners.items():
             stop_if(cancelled)
             log_chances = runner.logits(states[name][piece]).log_softmax(-1).cpu()
-            check_finite(log_chances[:, 0].nan_to_num(nan=torch.nan, neginf=0.0), runner)  # a row is one or is none
+            if bool(log_chances[:, 0].isnan().any()):  # then all of its row is
+                raise why_not_finite(models[name], row)
             if start <= at < start + len(log_chances):
                 tops[name] = likeliest(models[name].tokenizer, log_chances[at - start].exp(), top)
             chances[name] += log_chances[: len(targets)].gather(-1, targets)[:, 0].exp().tolist()
