@@ -113,8 +113,7 @@ def calibrate(
             recent.pop(above - window, None)
         if on_border is not None:
             on_border(batch.index, layers, recent[layers])
-        # Every border from ``start`` on is part of these sums.
-        check_finite(statistics.influence, runner, by_layer=True)
+        check_finite(statistics.influence, runner)  # every border from ``start`` on is part of these sums
 
 
 def _run_watched(

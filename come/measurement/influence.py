@@ -50,5 +50,5 @@ def block_influence(
             done = batch.index * len(runner) + border
             emit(on_progress, "compress", done, len(todo) * len(runner), f"Running layer {border} of {len(runner)}")
     found = (sums / tokens.numel()).float()
-    check_finite(found[None], runner, by_layer=True)
+    check_finite(found, runner)
     return found

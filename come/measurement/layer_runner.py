@@ -93,21 +93,18 @@ class LayerRunner:
                 handle.remove()
 
 
-def check_finite(values: Tensor, runner: LayerRunner, by_layer: bool = False) -> None:
+def check_finite(values: Tensor, runner: LayerRunner) -> None:
     """Refuse values that overflowed, or came of weights that are not numbers: nothing is decided from them.
 
     Args:
         values: what something would be decided from, of any shape.
         runner: the model that gave them, on the tokens that it was entered with last.
-        by_layer: the last dimension of ``values`` counts its layers.
 
     Raises:
         ComeError: some value is infinite or not a number; names the layer or the weights (``why_not_finite``).
     """
-    finite = values.isfinite()
-    if not bool(finite.all()):
-        layer = int(finite.flatten(0, -2).all(0).int().argmin()) if by_layer else None
-        raise why_not_finite(runner.bundle, runner.entered, layer)
+    if not bool(values.isfinite().all()):
+        raise why_not_finite(runner.bundle, runner.entered)
 
 
 class _Recorder(nn.Module):

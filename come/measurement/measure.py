@@ -65,9 +65,8 @@ def measure(
         whole = _arrays(bundle, statistics, norms, span, sbi_tokens)
         halves = [_arrays(bundle, statistics.half(which), norms, span, sbi_tokens) for which in (0, 1)]
         matrices = similarities.matrices()
-    check_finite(torch.cat([whole["mlp_sensitivity"], whole["attention_sensitivity"]], 1).T, runner, by_layer=True)
-    for matrix in matrices.values():
-        check_finite(matrix, runner)
+    for values in (*whole.values(), *matrices.values()):
+        check_finite(values, runner)
     names = ("block_influence", "skip_influence", "mlp_sensitivity", "kv_group_sensitivity")
     return Measurement(
         **whole,

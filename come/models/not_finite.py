@@ -26,19 +26,20 @@ class Place(NamedTuple):
     path: str
 
 
-def why_not_finite(bundle: Bundle, tokens: Tensor | None = None, measured: int | None = None) -> ComeError:
+def why_not_finite(bundle: Bundle, tokens: Tensor | None = None) -> ComeError:
     """What to tell of a model that gave values which are infinite or no numbers; it is run once more, watched.
 
     Args:
         bundle: the model.
         tokens: int64 (sequences, tokens), on which it did; None where it was not run.
-        measured: the layer that it was measured of, in case that the model's own values are finite.
 
     Returns:
         An error that names the first place where values are not finite, or weights there that are not (of the whole
         model, where there is no such place), and says what to do.
     """
-    place = first_place(bundle, tokens) if tokens is not None else None
+    place = None
+    if tokens is not None:  # what is measured of values that are finite may still need their squares
+        place = first_place(bundle, tokens) or first_place(bundle, tokens, squared=True)
     dtype = str(bundle.dtype).removeprefix("torch.")
     pruned = bundle.plan is not None and bool(bundle.plan.steps)
     whose, again = ("the pruned model's", OTHERWISE) if pruned else ("the model's", AGAIN)
@@ -48,15 +49,19 @@ def why_not_finite(bundle: Bundle, tokens: Tensor | None = None, measured: int |
             return ComeError(f"Some of {whose} weights are not numbers, first of all in {name}.", again)
         if bool(weight.isinf().any()):
             return ComeError(f"Some of {whose} weights, first of all in {name}, overflow in {dtype}.", wider)
-    if place is None and measured is not None:
-        return ComeError(f"In layer {measured}{FIRST} {whose} values, squared, overflow in float32.", again)
     if place is None:
         return ComeError(f"{whose.capitalize()} values overflow in {dtype}.", wider)
     return ComeError(f"In {place.name} {whose} values overflow in {dtype}.", wider)
 
 
-def first_place(bundle: Bundle, tokens: Tensor) -> Place | None:
-    """The first part of a model that gives values which are not finite, on some tokens; None if none does."""
+def first_place(bundle: Bundle, tokens: Tensor, squared: bool = False) -> Place | None:
+    """The first part of a model that gives values which are not finite, on some tokens; None if none does.
+
+    Args:
+        bundle: the model.
+        tokens: int64 (sequences, tokens).
+        squared: also count values whose squares, in float32, are not.
+    """
     family = bundle.family
     places = [
         *(Place("the embeddings", path) for path in family.embeddings),
@@ -68,7 +73,8 @@ def first_place(bundle: Bundle, tokens: Tensor) -> Place | None:
 
     def watch(place: Place) -> Callable[[nn.Module, Any, Any], None]:
         def see(_module: nn.Module, _given: Any, made: Any) -> None:
-            values = made if isinstance(made, Tensor) else made[0]
+            values: Tensor = made if isinstance(made, Tensor) else made[0]
+            values = values.float().square() if squared else values
             if not found and not bool(values.isfinite().all()):
                 found.append(place)
 

@@ -37,7 +37,7 @@ def test_a_model_that_overflows_gets_no_plan(method: str, layer: int) -> None:
 def test_weights_that_are_no_numbers_are_named(method: str) -> None:
     bundle = tiny_bundle()
     bundle.layers[4].mlp.down_proj.weight.data[0, 0] = torch.nan  # type: ignore[union-attr, index]
-    with pytest.raises(ComeError, match="weights are not numbers"):
+    with pytest.raises(ComeError, match=r"weights are not numbers, first of all in model\.layers\.4\.mlp\.down_proj"):
         come.compress(bundle, TOKENS, method, target_layers=4, **OPTIONS.get(method, {}))
 
 
@@ -51,6 +51,20 @@ def test_an_overflow_names_the_dtype(dtype: torch.dtype) -> None:
     with pytest.raises(ComeError, match=f"overflow in {name}") as caught:
         come.measure(bundle, TOKENS)
     assert ("Use float32" in caught.value.hint) == (dtype == torch.bfloat16)
+
+
+def too_large_to_square(layer: int) -> Bundle:
+    """A float32 model whose values are finite, but whose squares are not from a layer on."""
+    bundle = tiny_bundle()
+    bundle.layers[layer].mlp.down_proj.weight.data *= 1e30  # type: ignore[union-attr, operator]
+    return bundle
+
+
+@pytest.mark.parametrize("layer", [1, 4])
+def test_statistics_that_overflow_name_their_layer(layer: int) -> None:
+    for look in (come.measure, lambda model, tokens: come.compress(model, tokens, "shortgpt", target_layers=4)):
+        with pytest.raises(ComeError, match=rf"In layer {layer} \(the first is 0\).* overflow in float32"):
+            look(too_large_to_square(layer), TOKENS)
 
 
 def test_a_measurement_by_hand_is_refused_too() -> None:

@@ -90,7 +90,7 @@ def magnitudes(bundle: Bundle) -> Tensor:
             for layer in bundle.layers
         ]
     )
-    check_finite(sums[None], LayerRunner(bundle), by_layer=True)
+    check_finite(sums, LayerRunner(bundle))
     return sums
 
 

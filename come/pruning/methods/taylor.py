@@ -117,6 +117,6 @@ def saliences(
         scores[layer] = sum(
             float((weight.detach() * total).abs().sum()) for weight, total in zip(weights, sums, strict=True)
         )
-        check_finite(scores[None], runner, by_layer=True)
+        check_finite(scores, runner)
         emit(on_progress, "compress", 250 + 750 * (layers - layer) // layers, 1000, f"Gradients of layer {layer}")
     return scores
