@@ -10,7 +10,7 @@ import typer
 from come.cli.request import DEVICE, asks_for, option_of, pieces
 from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json
-from come.figures import perplexity_text
+from come.numbers import perplexity_text
 from come.request import RunConfig
 
 if TYPE_CHECKING:
@@ -151,11 +151,11 @@ def _answer(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _F
         )
 
     ours = scored(bundle, "Accuracy")
-    found.model["accuracy"] = {name: one.figures() for name, one in ours.items()}
+    found.model["accuracy"] = {name: one.to_results() for name, one in ours.items()}
     if original is None:
         return
     theirs = scored(original, "Accuracy of the original")
-    found.original["accuracy"] = {name: one.figures() for name, one in theirs.items()}
+    found.original["accuracy"] = {name: one.to_results() for name, one in theirs.items()}
     left = retained_by_task(theirs, ours)
     found.retention = {
         name: {"retention": value, "retention_stderr": stderr}

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from come.events import Event, OnProgress
-from come.figures import perplexity_text
+from come.numbers import perplexity_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

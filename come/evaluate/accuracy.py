@@ -39,7 +39,7 @@ class Accuracy:
     metrics: dict[str, float]
     hits: dict[str, list[int]] = field(default_factory=dict)
 
-    def figures(self) -> dict[str, float]:
+    def to_results(self) -> dict[str, float]:
         """What results hold of it, by name; an error that a single question does not have is left out."""
         return {name: value for name, value in self.metrics.items() if math.isfinite(value)}
 

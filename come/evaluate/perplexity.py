@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from come.events import OnProgress
-from come.figures import LARGEST_PERPLEXITY
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import run_through, sequence_losses
 from come.models import Bundle
+from come.numbers import LARGEST_PERPLEXITY
 
 
 @dataclass(frozen=True)

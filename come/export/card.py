@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from come.figures import perplexity_text
 from come.models.bundle import Bundle
+from come.numbers import perplexity_text
 
 
 def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from come.figures import LARGEST_PERPLEXITY
+from come.numbers import LARGEST_PERPLEXITY
 from come.report.measured import Result, Value
 
 MIB = 2**20

@@ -85,9 +85,9 @@ def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Re
         after = scored(pruned, "pruned")
     shares = retained_by_task(before, after)
     results.note(
-        original={"accuracy": {name: each.figures() for name, each in before.items()}},
+        original={"accuracy": {name: each.to_results() for name, each in before.items()}},
         pruned={
-            "accuracy": {name: each.figures() for name, each in after.items()},
+            "accuracy": {name: each.to_results() for name, each in after.items()},
             "retention": {name: _share(each) for name, each in shares.items() if each[0] is not None}
             | {"mean": _share(mean_retention(list(shares.values())))},
         },

@@ -70,13 +70,13 @@ def as_json(values: dict[str, Any]) -> str:
     """Results as a JSON document.
 
     Raises:
-        ComeError: a figure is infinite or not a number, which JSON has no word for; names it.
+        ComeError: one of them is infinite or not a number, which JSON has no word for; names it.
     """
     try:
         return json.dumps(values, indent=1, allow_nan=False)
     except ValueError as error:
-        figure = " of ".join(reversed(_not_finite(values)))
-        raise ComeError(f"A figure came out as no number: {figure}.", "Use float32, or leave it out.") from error
+        metric = " of ".join(reversed(_not_finite(values)))
+        raise ComeError(f"What was measured is not a number: {metric}.", "Use float32, or leave it out.") from error
 
 
 def _not_finite(values: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""No figure is silently missing: every way to judge a model says which layer gives no numbers, and what to do."""
+"""No metric is silently missing: every way to judge a model says which layer gives no numbers, and what to do."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import come
 from come.errors import ComeError
 from come.evaluate import measure_divergence, perplexity_of_reference, reference
 from come.evaluate.perplexity import from_losses, perplexity_of
-from come.figures import LARGEST_PERPLEXITY, perplexity_text
 from come.models import Bundle
+from come.numbers import LARGEST_PERPLEXITY, perplexity_text
 from come.report.metrics import factor, number
 from come.serving.playground.along import along
 from come.serving.playground.playground import generate
@@ -110,10 +110,10 @@ def test_an_edited_model_that_overflows_is_told_of_by_its_own_layer() -> None:
 @pytest.mark.parametrize("loss", [69.1, 1e3, 1e30])
 def test_a_perplexity_too_large_to_hold_is_told_as_such(loss: float) -> None:
     found = from_losses(torch.tensor([loss, loss]), tiny_tokens(2, 5), tiny_bundle().tokenizer)
-    figures = found.metrics()
-    assert figures["perplexity"] == found.value == LARGEST_PERPLEXITY and "perplexity_stderr" not in figures
-    assert figures["bits_per_byte"] == pytest.approx(loss / math.log(2) / 2), "which tells how far it is lost"
-    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    metrics = found.metrics()
+    assert metrics["perplexity"] == found.value == LARGEST_PERPLEXITY and "perplexity_stderr" not in metrics
+    assert metrics["bits_per_byte"] == pytest.approx(loss / math.log(2) / 2), "which tells how far it is lost"
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert perplexity_text(found.value) == "> 1e30" and number(found.value) == "> 10³⁰"
 
 
@@ -131,7 +131,7 @@ def lost(bundle: Bundle) -> Bundle:
     return bundle
 
 
-def test_a_model_that_is_lost_has_figures_everywhere() -> None:
+def test_a_model_that_is_lost_has_numbers_everywhere() -> None:
     bundle = lost(tiny_bundle(tie_word_embeddings=False))
     assert come.perplexity(bundle, TOKENS) == LARGEST_PERPLEXITY
     answer = what_if(bundle, TOKENS).answer(Question())

@@ -123,12 +123,12 @@ def test_an_original_that_was_kept_without_its_numbers_is_measured_again(
 def test_results_hold_numbers_only(new_run: Create) -> None:
     results = Results(new_run())
     results.note(original={"perplexity": 12.0})
-    for figure, told in (
+    for metrics, told in (
         ({"pruned": {"accuracy": {"mine": {"acc": math.nan}}}}, "acc of mine of accuracy of pruned"),
         ({"history": [{"block_influence": [0.1, math.inf]}]}, "1 of block_influence of 0 of history"),
     ):
         with pytest.raises(ComeError, match=told):
-            Results(results_of := new_run()).note(**figure)
+            Results(results_of := new_run()).note(**metrics)
         assert results_of.results() == {}
 
 

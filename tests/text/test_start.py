@@ -142,7 +142,7 @@ def test_only_special_tokens_that_all_sequences_share_are_a_start() -> None:
 
 
 @pytest.mark.slow
-def test_the_figures_of_the_bundled_model_are_those_recorded_before_there_was_a_choice() -> None:
+def test_the_numbers_of_the_bundled_model_are_those_recorded_before_there_was_a_choice() -> None:
     """Its tokenizer puts no BOS: the shipped runs' tokens, and the perplexity of the original, come again."""
     bundle = come.load("smollm2-135m")
     assert start_of_text(bundle.tokenizer) == []

@@ -1,4 +1,4 @@
-"""How large a perplexity is told, and how it is written where people read it."""
+"""How large a perplexity is told, and how it is written in a line of text or a table."""
 
 from __future__ import annotations
 
