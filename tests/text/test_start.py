@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from tokenizers import processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import come
 from come.errors import ComeError
 from come.evaluate import measure_perplexity
+from come.export.gguf_write import write_gguf
 from come.text import begins_with, start_of_text, text_hash, tokens
-from tests.ggufs import tokenizer_of
+from tests.ggufs import gguf_folder, tokenizer_of
 from tests.tiny import CASES, tiny_bundle, tiny_tokenizer, tiny_tokenizer_with
 
 EXAMPLE = Path(__file__).parents[2] / "app" / "example"
@@ -40,6 +42,23 @@ def test_auto_is_what_the_tokenizer_does_itself(kind: str) -> None:
     assert start_of_text(tokenizer) + plain == own[: len(start_of_text(tokenizer)) + len(plain)]
     assert start_of_text(tokenizer, "always") == [tokenizer.bos_token_id]
     assert start_of_text(tokenizer, "never") == []
+
+
+@pytest.mark.parametrize(("family", "kind", "start"), [("llama", "llama", "<s>"), ("gemma2", "gemma", "<bos>")])
+def test_a_gguf_file_that_says_so_begins_like_the_folder(
+    family: str, kind: str, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
+    folder = gguf_folder(tmp_path, family, kind)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    first = tokenizer.convert_tokens_to_ids(start)
+    for add in (False, True):
+        if add:
+            own = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, first)])
+            tokenizer.backend_tokenizer.post_processor = own
+            tokenizer.save_pretrained(folder)
+        file = write_gguf(folder, tmp_path / f"{add}.gguf", "float32")
+        assert start_of_text(come.load(file).tokenizer) == ([first] if add else [])
 
 
 def test_the_rules_where_the_tokenizer_puts_a_start() -> None:
