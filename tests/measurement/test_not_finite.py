@@ -9,6 +9,7 @@ import come
 from come.errors import ComeError
 from come.measurement.similarity import _cosines
 from come.measurement.statistics import cosine
+from come.measurement.top_contexts import top_contexts
 from come.models import Bundle
 from come.pruning.registry import methods
 from tests.tiny import tiny_bundle, tiny_tokens
@@ -65,6 +66,11 @@ def test_statistics_that_overflow_name_their_layer(layer: int) -> None:
     for look in (come.measure, lambda model, tokens: come.compress(model, tokens, "shortgpt", target_layers=4)):
         with pytest.raises(ComeError, match=rf"In layer {layer} \(the first is 0\).* overflow in float32"):
             look(too_large_to_square(layer), TOKENS)
+
+
+def test_what_excites_a_channel_is_not_said_of_a_model_that_overflows_below_it() -> None:
+    with pytest.raises(ComeError, match=r"layers\.1\.mlp\.down_proj\.weight, overflow in float16"):
+        top_contexts(overflowing(1), TOKENS, layer=3, channel=2)
 
 
 def test_a_measurement_by_hand_is_refused_too() -> None:
