@@ -21,8 +21,10 @@ from come.settings import expanded
 Dtype = Literal["float32", "bfloat16", "float16"]
 Use = Literal["calibration", "recovery", "evaluation"]
 Split = Literal["calibration", "evaluation"]
+Bos = Literal["auto", "always", "never"]
 
 DEFAULT_TEXT = "python-docs"
+BEFORE_BOS: Bos = "never"  # what a file or a link means that knows no such setting
 SAMPLED = "self"  # as `come.text` calls it, which takes a second to import
 
 
@@ -55,6 +57,9 @@ class RunConfig(BaseModel):
     )
     n_tokens: int = _told(4096, "How many calibration tokens.", ge=1)
     seq_len: int = _told(512, "Tokens in a sequence.", ge=2)
+    bos: Bos = _told(
+        "auto", "BOS before each sequence of any text: auto (where the tokenizer puts it before a text), always, never."
+    )
     seed: int = _told(0, "Draws the sequences, and whatever a method draws.", ge=0)
     batch_size: int | None = _told(None, "Sequences at a time (else about 2,048 tokens).", ge=1)
 
@@ -111,6 +116,15 @@ class RunConfig(BaseModel):
             return handler(values)
         except ValidationError as error:
             raise _sentence(error) from None
+
+    @classmethod
+    def stored(cls, values: dict[str, Any]) -> RunConfig:
+        """A request as a file holds it; those from before ``bos`` had none.
+
+        Raises:
+            ComeError: as for a request.
+        """
+        return cls.model_validate({"bos": BEFORE_BOS} | values)
 
     @property
     def evaluated_on(self) -> str:

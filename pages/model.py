@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
@@ -15,6 +15,7 @@ from app.state import session, visit
 from come.errors import ComeError
 from come.export.gguf_families import writable_families
 from come.models import FAMILIES, Facts, known_models
+from come.request import Bos
 from come.serving import limits, uploads
 from come.text import known_texts
 
@@ -97,7 +98,7 @@ def _choose_text() -> None:
         on_change=lambda: _choose(tokens=session.value("token-count")),
         help="More tokens, steadier numbers, more time.",
     )
-    with st.expander("Own text, sequence length, seed"):
+    with st.expander("Own text, sequence length, seed, BOS"):
         if limits.current().own_files:
             st.file_uploader(
                 "Upload a .txt or .jsonl file", type=["txt", "jsonl"], key="text-upload", on_change=_take_upload
@@ -116,6 +117,16 @@ def _choose_text() -> None:
             step=1,
             key="seed-number",
             on_change=lambda: _choose(seed=int(session.value("seed-number") or 0)),
+        )
+        session.put("bos", choice.bos)
+        st.segmented_control(
+            "BOS before each sequence",
+            get_args(Bos),
+            key="bos",
+            required=True,
+            on_change=lambda: _choose(bos=session.value("bos")),
+            help="The token that tells a model where a text starts. Auto: where the model's tokenizer puts it before a "
+            "text. Some models (Gemma) are lost without it.",
         )
     problem = session.take_problem()
     if problem:

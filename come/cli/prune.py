@@ -165,6 +165,8 @@ def summary(run: Run) -> dict[str, Any]:
 
 def show_results(run: Run) -> None:
     """The two models side by side, and where the rest is."""
+    from come.runs.reported import DIVERGED, outcome  # which takes pandas along
+
     results = run.results()
     rows = [
         (
@@ -180,6 +182,9 @@ def show_results(run: Run) -> None:
     if rows:
         show_table(("model", "layers", "parameters", "size", "perplexity"), rows)
     _show_judged(results.get("original") or {}, results.get("pruned") or {})
+    for sentence in outcome(run.plan()):
+        if DIVERGED in sentence:
+            show(f"Recovery, {sentence}")
     show(f"\n{run.path}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from come.models.bundle import Bundle
+from come.numbers import perplexity_text
 
 
 def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
@@ -63,7 +64,12 @@ def _method(name: str) -> list[str]:
 
 def _calibration(results: dict[str, Any] | None, calibration: dict[str, Any]) -> list[str]:
     told = {**calibration, **((results or {}).get("calibration") or {})}
+    told = {key: _start(value) if key == "bos" else value for key, value in told.items()}
     return ["## Calibration text", "", *(f"- {key}: {value}" for key, value in told.items()), ""]
+
+
+def _start(bos: str | None) -> str:
+    return f"`{bos}` before each sequence" if bos else "none"
 
 
 def _results(results: dict[str, Any] | None) -> list[str]:
@@ -71,14 +77,17 @@ def _results(results: dict[str, Any] | None) -> list[str]:
     rows = [(name, row) for name, row in rows if row.get("perplexity") is not None]
     if not rows:
         return []
-    text = ((results or {}).get("evaluation") or {}).get("text", "held-out text")
+    text = (results or {}).get("evaluation") or {}
     return [
         "## Perplexity",
         "",
-        f"On held-out text ({text}):",
+        f"On held-out text ({text.get('text', 'held-out text')}; BOS: {_start(text.get('bos'))}):",
         "",
         "| model | layers | parameters | perplexity |",
         "|---|---|---|---|",
-        *(f"| {name} | {row['layers']} | {row['parameters']:,} | {row['perplexity']:.2f} |" for name, row in rows),
+        *(
+            f"| {name} | {row['layers']} | {row['parameters']:,} | {perplexity_text(row['perplexity'], '.2f')} |"
+            for name, row in rows
+        ),
         "",
     ]

@@ -117,6 +117,9 @@ def held_out(losses: dict[str, pd.Series]) -> str:
     return f"{newest}, the lowest {held.min():.4g} after step {held.idxmin()}." if len(held) > 1 else f"{newest}."
 
 
+DIVERGED = "diverged at step"  # in what a training says of itself
+
+
 def outcome(plan: Plan | None) -> list[str]:
     """What each way of recovery came to, as the plan notes it."""
     return [note.removeprefix(NOTE) for note in plan.notes if note.startswith(NOTE)] if plan else []

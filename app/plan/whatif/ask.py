@@ -97,6 +97,7 @@ def subject(choice: Choice, analysis: Run | None) -> Subject:
         model=anchored_path(choice.model),
         text=anchored_path(choice.text),
         seed=choice.seed,
+        bos=choice.bos,
         analysis=None if analysis is None else str((Path(analysis.path) / "analysis.safetensors").absolute()),
         measured_tokens=max(min(choice.tokens, MEASURED_TOKENS), 2),
         measured_seq_len=max(choice.seq_len, 2),
