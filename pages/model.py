@@ -159,6 +159,8 @@ def _facts(facts: Facts) -> None:
         },
     }
     widgets.facts_grid(shown)
+    if facts.note:
+        st.caption(formats.literal(facts.note))
     widgets.chart(
         figures.parameters_by_part(facts.parameters_by_part, facts.layers),
         key="parts",

@@ -125,7 +125,7 @@ def list_models(
 
 
 _FACTS = (
-    "title", "model_type", "supported", "reason", "license", "layers", "hidden_size", "intermediate_size",
+    "title", "model_type", "supported", "reason", "note", "license", "layers", "hidden_size", "intermediate_size",
     "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings",
     "tied_embeddings", "dtype", "parameters", "layer_parameters",
 )  # fmt: skip

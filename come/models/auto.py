@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
+from transformers.utils import find_adapter_config_file, logging
 
-__all__ = ["AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "quiet"]
+__all__ = ["AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "find_adapter_config_file", "quiet"]
 
 
 @contextmanager
