@@ -36,7 +36,10 @@ def evaluate(
     limit: Annotated[int | None, option_of("task_limit", help="Only the first so many questions of a task.")] = None,
     text: Annotated[
         str | None,
-        option_of("text", help="Perplexity on its held-out part: python-docs, mix, a .txt or .jsonl, a hub set."),
+        option_of(
+            "text",
+            help="Perplexity on its held-out part: python-docs, mix, a hub set, or a file as `come run` takes it.",
+        ),
     ] = None,
     tokens: Annotated[int | None, option_of("n_tokens", help="On how many tokens (else 4,096).")] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Tokens a second and memory, too.")] = False,
@@ -125,10 +128,16 @@ def _measure(bundle: Bundle, original: Bundle | None, asked: RunConfig, on_progr
 
 def _predict(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _Found, on_progress: OnProgress) -> None:
     from come.evaluate import measure_divergence, measure_perplexity, perplexity_of_reference, reference
-    from come.text import tokens
+    from come.text import describe_text, tokens
 
     batch = tokens(bundle, asked.text, asked.n_tokens, asked.seq_len, "evaluation", asked.seed)
-    found.text = {"text": asked.text, "n_tokens": batch.numel(), "seq_len": asked.seq_len}
+    form = describe_text(asked.text, "evaluation", bundle.tokenizer).get("form")
+    found.text = {
+        "text": asked.text,
+        **({"form": form} if form else {}),
+        "n_tokens": batch.numel(),
+        "seq_len": asked.seq_len,
+    }
     if original is None:
         found.model |= measure_perplexity(bundle, batch, batch_size=asked.batch_size, on_progress=on_progress).metrics()
         return
@@ -162,6 +171,8 @@ def _answer(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _F
 
 
 def _tell(found: _Found) -> None:
+    if "form" in found.text:
+        show(f"{found.text['text']} was read as {found.text['form']}.")
     for title, metrics in (("", found.model), ("original: ", found.original)):
         if "perplexity" in metrics:
             told = f"{title}perplexity {metrics['perplexity']:.3f}"

@@ -62,7 +62,7 @@ def evaluate_predictions(
     if "ppl" not in config.evaluate or results.has(name, "perplexity"):
         return
     held_out = shared.tokens(original, config, "evaluation", on_progress)
-    results.note(evaluation=text_facts(config, "evaluation", held_out))
+    results.note(evaluation=text_facts(config, "evaluation", held_out, original.tokenizer))
     with results.timed("evaluate original"):
         known, perplexity = shared.reference(original, held_out, config.batch_size, on_progress)
         results.note(original=perplexity.metrics())

@@ -19,7 +19,7 @@ from come.files import replace
 from come.models import Bundle
 from come.request import RunConfig, Use
 from come.runs.store import Run
-from come.text import SELF, text_hash
+from come.text import SELF, describe_text, short_name
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "lm-eval")
 
@@ -60,18 +60,22 @@ class Results:
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
 
 
-def text_facts(config: RunConfig, use: Use, drawn: Tensor) -> dict[str, Any]:
-    """What is told of a text beside the metrics taken on it: a file's name, but not where on the machine it lies.
+def text_facts(config: RunConfig, use: Use, drawn: Tensor, tokenizer: Any) -> dict[str, Any]:
+    """What is told of a text beside the metrics taken on it: a file's name and form, but not where it lies.
 
     Args:
         config: the request.
         use: what the text is taken for.
         drawn: the tokens of it, int64 (sequences, tokens), by which a text is known that the model said itself.
+        tokenizer: what made them.
     """
     text, n_tokens, split, seed = config.text_of(use)
+    said_itself = {"hash": hashlib.sha256(drawn.numpy().tobytes()).hexdigest()}
+    about = said_itself if text == SELF else describe_text(text, split, tokenizer)
     return {
-        "text": Path(text).name if Path(text).is_absolute() else text,
-        "text_hash": hashlib.sha256(drawn.numpy().tobytes()).hexdigest() if text == SELF else text_hash(text, split),
+        "text": short_name(text),
+        **({"form": about["form"]} if "form" in about else {}),
+        "text_hash": about["hash"],
         "split": split,
         "n_tokens": n_tokens // config.seq_len * config.seq_len,
         "seq_len": config.seq_len,

@@ -1,6 +1,7 @@
 """The model, channels and layers pages, each opened first, and what a visitor does there."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -11,7 +12,7 @@ from app.figures import channels
 from come import settings
 from come.errors import ComeError
 from come.serving import uploads
-from come.text import TextSource, known_texts
+from come.text import TextSource, known_texts, read
 from tests.app.conftest import Lab, the_app
 
 Visit = Callable[..., AppTest]
@@ -206,9 +207,20 @@ def test_a_click_tells_its_layer_and_channels() -> None:
 
 
 def test_an_uploaded_text_is_kept_by_its_content(lab: Lab) -> None:
-    first = uploads.keep_text("mine.txt", b"One text of mine.")
-    assert first == uploads.keep_text("renamed.TXT", b"One text of mine.")
+    first = Path(uploads.keep_text("mine.txt", b"One text of mine."))
+    assert str(first) == uploads.keep_text("mine.txt", b"One text of mine.")
     assert first.read_bytes() == b"One text of mine."
+    assert first.name == "mine.txt"
+    assert Path(uploads.keep_text("../my: text\0.TXT", b"One text of mine.")).name == "my text.txt"
+
+
+def test_an_uploaded_table_is_kept_with_the_column_to_read(lab: Lab) -> None:
+    table = b"id,body\n1,one text\n2,another\n"
+    with pytest.raises(ComeError, match='has the fields "id", "body"'):
+        uploads.keep_text("notes.csv", table)
+    assert not list((settings.home() / "texts").glob("*"))
+    text = uploads.keep_text("notes.csv", table, "body")
+    assert text.endswith("/notes.csv:body") and read(text) == "one text\n\nanother"
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe\x00binary", b"   "])
