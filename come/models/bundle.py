@@ -26,6 +26,7 @@ class Bundle:
         source: what it was loaded from, as the user named it.
         revision: the hub's commit, where it came from there.
         plan: how it was pruned, where it was.
+        notes: what else people should know of it: that it is a part of what was named, say.
     """
 
     model: Any
@@ -34,6 +35,7 @@ class Bundle:
     source: str
     revision: str | None = None
     plan: Plan | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def layers(self) -> nn.ModuleList:

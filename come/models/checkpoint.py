@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from come.errors import ComeError
+from come.models.text_tower import plain_name
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 AGAIN = "Fetch or copy the model again, whole."
@@ -103,6 +104,15 @@ def stored(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return found
 
 
+def plain_places_of(folder: Path) -> dict[str, tuple[Path, str]]:
+    """The file that each weight of a folder is in, and its name there, by its name in a plain language model.
+
+    Raises:
+        ComeError: as ``weight_files``.
+    """
+    return {plain_name(name): (path, name) for name, path in places_of(folder).items()}
+
+
 def read_tensor(path: Path, name: str) -> Tensor:
     """One weight of a file of weights."""
     with safe_open(path, "pt") as file:
@@ -111,20 +121,21 @@ def read_tensor(path: Path, name: str) -> Tensor:
 
 def hold_apart(folder: Path, first: str, second: str) -> bool:
     """Whether a folder's files hold both of two weights, and not the same values in them."""
-    places = places_of(folder)
+    places = plain_places_of(folder)
     if first not in places or second not in places:
         return False
-    return not torch.equal(read_tensor(places[first], first), read_tensor(places[second], second))
+    return not torch.equal(read_tensor(*places[first]), read_tensor(*places[second]))
 
 
 def one_matrix_twice(folder: Path, first: str, second: str) -> bool:
     """Whether two weights of a folder are one matrix that was rounded in two ways: going by their first rows."""
-    places, rows = places_of(folder), []
+    places, rows = plain_places_of(folder), []
     for name in (first, second):
         if name not in places:
             return False
-        with safe_open(places[name], "pt") as file:
-            rows.append(file.get_slice(name)[:64].float())
+        path, there = places[name]
+        with safe_open(path, "pt") as file:
+            rows.append(file.get_slice(there)[:64].float())
     if rows[0].shape != rows[1].shape or torch.equal(*rows):
         return False
     return bool((torch.cosine_similarity(rows[0], rows[1], dim=-1) > 0.99).all())

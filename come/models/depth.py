@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -34,7 +35,7 @@ def with_layers(bundle: Bundle, layers: Sequence[nn.Module], origins: Sequence[i
     new_layers = nn.ModuleList(_placed(layer, index, model.config) for index, layer in enumerate(layers))
     model.set_submodule(bundle.family.layers, new_layers)
     _resize(model.config, len(old_layers), origins)
-    return Bundle(model, bundle.tokenizer, bundle.family, bundle.source, bundle.revision)
+    return replace(bundle, model=model, plan=None)
 
 
 def attention_kind(config: Any, layer: int) -> str:

@@ -22,6 +22,7 @@ from come.models.quantized import DTYPE as QUANTIZED_DTYPE
 from come.models.quantized import method_of
 from come.models.skeleton import empty_model, skeleton, tokenizer_of
 from come.models.source import Source, read_config, readable, resolve, to_read_from
+from come.models.text_tower import note, wrapper_at
 from come.settings import expanded
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -203,6 +204,8 @@ def _looked_at(origin: Source, where: str, config: Any) -> tuple[Family | None, 
 
 def _note(origin: Source, where: str, config: Any, family: Family) -> str:
     """What is done to a model when it is loaded, or is odd about it."""
+    if where and (wrapper := wrapper_at(where)):
+        return note(wrapper, config)
     if origin.adapter:
         return f"The adapter in {origin.adapter} is merged into {origin.where} when it is loaded."
     if method := method_of(config):

@@ -22,6 +22,7 @@ from come.models.quantized import method_of, unpack
 from come.models.skeleton import skeleton, tokenizer_of
 from come.models.source import Source, read_config, readable, resolve, to_read_from
 from come.models.strict import read_model
+from come.models.text_tower import note, wrapper_at
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -80,7 +81,9 @@ def load(
             model.to(place)
     model.eval()
     emit(on_progress, "load", 1, 1, f"Loaded {os.fspath(source)}")
-    return Bundle(model, tokenizer, family, os.fspath(source), getattr(config, "_commit_hash", None))
+    wrapper, revision = wrapper_at(where), getattr(config, "_commit_hash", None)
+    notes = (note(wrapper, config),) if wrapper else ()
+    return Bundle(model, tokenizer, family, os.fspath(source), revision, notes=notes)
 
 
 def torch_dtype(dtype: str | torch.dtype) -> torch.dtype | str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from come.errors import ComeError
 from come.models.catalogue import BUNDLED, BUNDLED_ON_HUB, bundled_gguf, known_models
 from come.models.checkpoint import INDEX, SINGLE
+from come.models.text_tower import text_part
 from come.settings import expanded
 
 ADAPTER = "adapter_config.json"
@@ -108,7 +109,7 @@ def _with_adapter(path: Path) -> Source:
 
 
 def read_config(source: Source, where: str | None = None) -> Any:
-    """The Transformers config of a model in a folder or on the hub (its weights stay where they are).
+    """The Transformers config of a model in a folder or on the hub; of a multimodal one that of its text part, if known.
 
     Args:
         source: the model's place.
@@ -132,7 +133,7 @@ def read_config(source: Source, where: str | None = None) -> Any:
                 f"The config of {source.where} names a file of weights of its own ({str(named)[:80]}).",
                 f"Rename that file to {SINGLE} and remove transformers_weights from config.json.",
             )
-    return of_our_choice(config)
+    return of_our_choice(text_part(config))
 
 
 def of_our_choice(config: Any) -> Any:

@@ -14,6 +14,7 @@ from come.models.checkpoint import AGAIN, count, in_order, places_of, read_tenso
 from come.models.offload import saved_tensors
 from come.models.quantized import refuse_packed
 from come.models.source import ADAPTER, Source, read_config
+from come.models.text_tower import NAMES, is_of_another_part, wrapper_at
 
 # Transformers attaches an adapter that lies beside a model, unless it is told to look for it where none can be.
 _NO_ADAPTER = {"subfolder": ".no-adapter"}
@@ -35,6 +36,7 @@ def read_model(where: str | Path, config: Any, name: str, **how: Any) -> Any:
     """
     from come.models.auto import AutoModelForCausalLM
 
+    wrapped = "gguf_file" not in how and wrapper_at(where)
     model, report = AutoModelForCausalLM.from_pretrained(
         where,
         config=config,
@@ -43,8 +45,12 @@ def read_model(where: str | Path, config: Any, name: str, **how: Any) -> Any:
         adapter_kwargs=_NO_ADAPTER,
         ignore_mismatched_sizes=True,  # refused below, in one sentence
         output_loading_info=True,
+        **({"key_mapping": NAMES} if wrapped else {}),
         **how,
     )
+    if wrapped:
+        report["unexpected_keys"] = [each for each in report["unexpected_keys"] if not is_of_another_part(each)]
+        model._weight_conversions = None  # which would be undone on saving: the wrapper's names
     saved_as = str((getattr(config, "architectures", None) or [""])[0])
     refuse_gaps(report, name, saved_as)
     refuse_packed(model, name)
