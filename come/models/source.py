@@ -109,7 +109,7 @@ def _with_adapter(path: Path) -> Source:
 
 
 def read_config(source: Source, where: str | None = None) -> Any:
-    """The Transformers config of a model in a folder or on the hub; of a multimodal one that of its text part, if known.
+    """The Transformers config of a model in a folder or on the hub; of a multimodal one that of its text part.
 
     Args:
         source: the model's place.
