@@ -171,14 +171,17 @@ def _answer(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _F
 
 
 def _tell(found: _Found) -> None:
+    from come.text import short_name
+
+    text = short_name(found.text.get("text", ""))
     if "form" in found.text:
-        show(f"{found.text['text']} was read as {found.text['form']}.")
+        show(f"{text} was read as {found.text['form']}.")
     for title, metrics in (("", found.model), ("original: ", found.original)):
         if "perplexity" in metrics:
             told = f"{title}perplexity {metrics['perplexity']:.3f}"
             told += f", {metrics['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in metrics else ""
             told += f", KL {metrics['kl']:.4f} nats per token from the original" if "kl" in metrics else ""
-            show(f"{told} on {found.text['n_tokens']:,} tokens of {found.text['text']}")
+            show(f"{told} on {found.text['n_tokens']:,} tokens of {text}")
         if "speed" in metrics:
             show_speed(title, metrics["speed"])
     if "accuracy" in found.model:

@@ -1,5 +1,6 @@
 """The model, channels and layers pages, each opened first, and what a visitor does there."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -228,3 +229,32 @@ def test_an_upload_that_is_no_text_leaves_nothing_behind(lab: Lab, content: byte
     with pytest.raises(ComeError):
         uploads.keep_text("mine.txt", content)
     assert not list((settings.home() / "texts").glob("*"))
+
+
+def test_an_upload_of_chats_says_how_it_is_read_and_keeps_its_name(visit: Visit) -> None:
+    at = fine(visit("model"))
+    rows = [
+        {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "!"}]} for n in range(9)
+    ]
+    written = "\n".join(map(json.dumps, rows)).encode()
+    fine(at.file_uploader(key="text-upload").upload("my chats.jsonl", written, "application/jsonl").run())
+    assert at.selectbox(key="text-source").value.endswith("/my chats.jsonl")
+    assert "Read as messages, through the model's chat template, where it has one." in [
+        each.value for each in at.caption
+    ]
+
+
+def test_an_upload_of_unknown_fields_asks_for_the_one_to_read(visit: Visit) -> None:
+    at = fine(visit("model"))
+    before = at.selectbox(key="text-source").value
+    at.file_uploader(key="text-upload").upload("notes.csv", b"id,body\n1,one text\n2,another\n", "text/csv").run()
+    assert 'has the fields "id", "body"' in at.error[0].value and at.selectbox(key="text-source").value == before
+    fine(at.text_input(key="text-column").set_value("body").run())
+    assert at.selectbox(key="text-source").value.endswith("/notes.csv:body")
+    assert 'Read as column "body".' in [each.value for each in at.caption]
+
+
+def test_a_text_that_cannot_be_read_is_told_where_it_is_chosen(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "odd.jsonl").write_text('{"question": "?"}')
+    at = visit("model", text=str(tmp_path / "odd.jsonl"))
+    assert not at.exception and 'has the fields "question"' in at.warning[0].value
