@@ -28,7 +28,8 @@ WHERE = f"""
 | a model on the Hugging Face hub | its id, such as `Qwen/Qwen3-0.6B` (needs a network once) |
 | a GGUF file | its path, such as `/data/model.gguf` |
 
-Paths are those of the machine that serves this page.
+Paths are those of the machine that serves this page. Of models that take pictures too (Gemma 3, Mistral 3, Qwen2.5-VL,
+Qwen3-VL) the text part is taken out.
 
 Families: {", ".join(family.title for family in FAMILIES.values())}. As GGUF files, those of them that Transformers
 reads (tested: {writable_families()}).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from come.errors import ComeError
 LONGEST = 8_000_000  # characters of one row: as many as are read of a whole text
 _PIECE = 1 << 16
 _DELIMITERS = (",", ";", "\t", "|")
+_BLANK = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True)
@@ -66,44 +68,44 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 def _json(file: TextIO, path: Path) -> Iterator[Row]:
     """The entries of a JSON list, or JSON objects one after the other, decoded one at a time."""
-    decoder, text, number, in_list, ended = json.JSONDecoder(), "", 0, False, False
+    decode, text, at, ended = json.JSONDecoder().raw_decode, "", 0, False
+    in_list, number = False, 0
     while True:
-        text = text.lstrip(" \t\r\n")
-        if in_list and text.startswith(","):
-            text = text[1:].lstrip(" \t\r\n")
-        if not in_list and number == 0 and text.startswith("["):
-            in_list, text = True, text[1:]
+        blank = _BLANK.match(text, at)
+        at = blank.end() if blank else at
+        sign, begins = text[at : at + 1], not in_list and number == 0
+        if (sign == "[" and begins) or (sign == "," and in_list and number > 0):
+            in_list, at = True, at + 1
             continue
-        if in_list and text.startswith("]"):
+        if sign == "]" and in_list:
             return
         place = f"Entry {number + 1} of {path}"
         try:
-            values, end = decoder.raw_decode(text)
-            # A number at the end of what was read so far may go on; nothing else that is whole does.
-            whole = ended or end < len(text)
-        except RecursionError as error:
-            raise _not_json(place) from error
+            values, end = decode(text, at)
+            whole = ended or end < len(text)  # a number at the end of what was read so far may go on
         except json.JSONDecodeError as error:
             # What was cut off fails at its very end, or says that a string does not end.
             cut_off = error.pos > len(text) - len("\\uXXXX") - 2 or error.msg.startswith("Unterminated string")
             if not cut_off:
                 raise _not_json(place) from error
             whole = False
-        except ValueError as error:  # a number of thousands of digits
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or lists in lists in lists
             raise _not_json(place) from error
         if whole:
-            number, text = number + 1, text[end:]
+            number, at = number + 1, end
             yield _row(place, values)
             continue
-        if ended and not text.strip():
-            if in_list:
-                raise ComeError(f"{path} ends within its list.", "Check that the file is whole.")
-            return
-        if ended:
+        text, at = text[at:], 0
+        if ended and text:
             raise _not_json(place)
+        if ended and in_list:
+            raise ComeError(f"{path} ends within its list.", "Check that the file is whole.")
+        if ended:
+            return
         if len(text) > LONGEST:
             raise _too_long(place)
-        piece = file.read(max(_PIECE, len(text)))  # twice as much each time, so that a long entry is not tried often
+        # Much more each time, so that a long entry is not tried often.
+        piece = file.read(min(max(_PIECE, 7 * len(text)), LONGEST + 1 - len(text)))
         ended, text = not piece, text + piece
 
 
