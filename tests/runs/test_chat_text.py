@@ -96,6 +96,8 @@ def test_the_command_line_says_it(taught: Path, chats: Path, tasks: Path, capsys
     assert main(["run", *model, "--text", str(tasks), *asked, *length]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "tasks.csv was read as instruction, input and output, through the model's chat template." in said
+    assert main(["sweep", *model, "--text", str(tasks), *asked, *length]) == 0
+    assert " ".join(capsys.readouterr().out.split()).count("tasks.csv was read as instruction") == 1
     assert main(["run", *model, "--text", f"{tasks}:nothing", *asked, *length]) == 2
     assert 'has no column "nothing". Its fields are: "instruction", "output".' in capsys.readouterr().err
 
