@@ -16,7 +16,7 @@ from come.models import Facts
 from come.pruning import kept_units
 from come.pruning.kept_units import KeptByLayer
 from come.pruning.registry import PAPER
-from come.request import RunConfig, anchored_path
+from come.request import RunConfig, anchored_path, anchored_text
 from come.runs import Run
 from come.runs.analyses import begins_alike
 from come.serving import limits
@@ -104,7 +104,7 @@ def _newest(kind: str, fits: Callable[[RunConfig], bool]) -> Run | None:
     chosen = session.choice()
     wanted = (
         anchored_path(chosen.model),
-        anchored_path(chosen.text),
+        anchored_text(chosen.text),
         chosen.tokens,
         chosen.seq_len,
         chosen.seed,

@@ -81,12 +81,13 @@ def measure_accuracy(
         message: what to say there, before the task's name.
 
     Raises:
-        ComeError: a task is unknown, malformed or out of reach, the limit is below 1, or the model's values are not
-            finite.
+        ComeError: a task is unknown, malformed or out of reach, the limit is below 1, the model's values are not
+            finite, or answers are to be written by a model whose tokenizer has no end of text.
     """
     if limit is not None and limit < 1:
         raise ComeError(f"{limit} questions are too few.", "Ask for at least 1, or leave the limit out.")
     sets = load_tasks(tasks)
+    _refuse_endless(bundle.tokenizer, sets)
     lm = _language_model(bundle, batch_size)
     found: dict[str, Accuracy] = {}
     for index, task in enumerate(sets):
@@ -109,9 +110,29 @@ def _language_model(bundle: Bundle, batch_size: int) -> Any:
             tokenizer=copy.deepcopy(bundle.tokenizer),
             batch_size=batch_size,
             softmax_dtype="float32",
+            prefix_token_id=_before_a_text(bundle.tokenizer),
         )
     lm._device = input_device(bundle.model)  # lm-eval asks the model, whose weights accelerate may keep elsewhere
     return lm
+
+
+def _before_a_text(tokenizer: Any) -> int:
+    """The token that stands before a continuation of nothing: the start or the end of text, else a line break."""
+    line_break = tokenizer.encode("\n", add_special_tokens=False)
+    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id, *line_break, 0)
+    return next(int(mark) for mark in marks if mark is not None)
+
+
+def _refuse_endless(tokenizer: Any, sets: Sequence[QuestionSet]) -> None:
+    """Refuse tasks whose answers end where the model ends them, of a tokenizer without an end."""
+    if tokenizer.eos_token_id is not None:
+        return
+    for task in sets:
+        if any(leaf.OUTPUT_TYPE == "generate_until" for leaf in task.loaded["tasks"].values()):
+            raise ComeError(
+                f"The task {task.name} has the model write until it ends, and its tokenizer has no end of text.",
+                "Choose tasks with answers to choose from, or give the tokenizer an eos_token.",
+            )
 
 
 def _score(

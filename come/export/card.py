@@ -22,8 +22,10 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
     lines += ["tags:", "- come", "- layer-pruning", "---", ""]
     name = bundle.source.rstrip("/").rpartition("/")[2]
     layers = len(bundle.layers)
+    notes = [line for note in bundle.notes for line in (note, "")]
     if plan is None:
-        return "\n".join([*lines, f"# {name}", "", f"{layers} decoder layers, {bundle.parameters:,} parameters.", ""])
+        size = f"{layers} decoder layers, {bundle.parameters:,} parameters."
+        return "\n".join([*lines, f"# {name}", "", size, "", *notes])
     lines += [
         f"# {name}, pruned from {plan.base.layers} to {layers} layers",
         "",
@@ -32,6 +34,7 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         f"({1 - bundle.parameters / plan.base.parameters:.1%} removed). It is a plain checkpoint of the same "
         "architecture and loads in Transformers with no code of ours. The license of the base model applies.",
         "",
+        *notes,
         "## Base model",
         "",
         f"- source: `{name}`" + (f", revision `{plan.base.revision}`" if plan.base.revision else ""),

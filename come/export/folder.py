@@ -18,6 +18,7 @@ from come.models.bundle import Bundle
 from come.models.depth import share
 from come.models.load import torch_dtype
 from come.models.offload import is_offloaded
+from come.models.strict import refuse_another
 
 
 def save(
@@ -28,7 +29,8 @@ def save(
 ) -> Path:
     """Write a folder that plain Transformers loads: weights, config, tokenizer, plan.json where there is one, card.
 
-    The folder appears whole or not at all; the bundle is not changed.
+    The folder appears whole or not at all, and only after it was read again and compared with the model bit for bit;
+    the bundle is not changed.
 
     Args:
         bundle: the model to save.
@@ -37,7 +39,8 @@ def save(
         results: numbers for the card, as a run's results.json has them.
 
     Raises:
-        ComeError: the folder holds something already, or cannot be written (no space, no permission).
+        ComeError: the folder holds something already, or cannot be written (no space, no permission), or what was
+            written is not the model.
     """
     from come.models.auto import quiet
 
@@ -62,6 +65,8 @@ def save(
             if bundle.plan is not None:
                 bundle.plan.write(written / "plan.json")
             (written / "README.md").write_text(model_card(bundle, results), encoding="utf-8")
+            with quiet():
+                refuse_another(written, model)
             if folder.exists():
                 folder.rmdir()
             written.rename(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from come.errors import ComeError
-from come.request import BEFORE_BOS, RunConfig, anchored_path
+from come.request import BEFORE_BOS, RunConfig, anchored_path, anchored_text
 from come.runs.store import Run, list_runs
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def analysis_for(
     wanted = {
         "kind": "analyze",
         "model": anchored_path(model),
-        "text": anchored_path(text),
+        "text": anchored_text(text),
         "n_tokens": n_tokens,
         "seq_len": seq_len,
         "seed": seed,

@@ -21,7 +21,7 @@ from come.files import replace
 from come.models import Bundle
 from come.request import RunConfig, Use
 from come.runs.store import Run
-from come.text import SELF, begins_with, text_hash
+from come.text import SELF, begins_with, describe_text, short_name
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "lm-eval")
 
@@ -91,7 +91,7 @@ def _not_finite(values: Any) -> list[str]:
 
 
 def text_facts(config: RunConfig, use: Use, drawn: Tensor, tokenizer: Any) -> dict[str, Any]:
-    """What is told of a text beside the metrics taken on it: a file's name, but not where on the machine it lies.
+    """What is told of a text beside the metrics taken on it: a file's name and form, but not where it lies.
 
     Args:
         config: the request.
@@ -100,9 +100,12 @@ def text_facts(config: RunConfig, use: Use, drawn: Tensor, tokenizer: Any) -> di
         tokenizer: made them; says what each sequence begins with.
     """
     text, n_tokens, split, seed = config.text_of(use)
+    said_itself = {"hash": hashlib.sha256(drawn.numpy().tobytes()).hexdigest()}
+    about = said_itself if text == SELF else describe_text(text, split, tokenizer)
     return {
-        "text": Path(text).name if Path(text).is_absolute() else text,
-        "text_hash": hashlib.sha256(drawn.numpy().tobytes()).hexdigest() if text == SELF else text_hash(text, split),
+        "text": short_name(text),
+        **({"form": about["form"]} if "form" in about else {}),
+        "text_hash": about["hash"],
         "split": split,
         "n_tokens": n_tokens // config.seq_len * config.seq_len,
         "seq_len": config.seq_len,

@@ -15,7 +15,7 @@ from come.models import Bundle, load
 from come.plan.plan import Plan
 from come.request import RunConfig, Use
 from come.runs.reference_cache import kept_reference
-from come.text import tokens
+from come.text import short_name, tokens
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ class Shared:
         text, count, split, seed = config.text_of(use)
         key = text, count, config.seq_len, split, seed, config.bos
         if key not in self._tokens:
-            emit(on_progress, "text", 0, 1, f"Reading {text}")
+            named = short_name(text)
+            emit(on_progress, "text", 0, 1, f"Reading {named}")
             self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, seed, on_progress, config.bos)
-            emit(on_progress, "text", 1, 1, f"{self._tokens[key].numel():,} tokens of {text}")
+            emit(on_progress, "text", 1, 1, f"{self._tokens[key].numel():,} tokens of {named}")
         return self._tokens[key]
 
     def reference(

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
-from come.events import OnProgress
+from come.events import OnProgress, emit
 from come.text.documents import Split
 from come.text.sampled import sampled
-from come.text.sources import SELF, has_own_splits, read
+from come.text.sources import SELF, content, has_own_splits, short_name
 from come.text.start import start_of_text
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def tokens(
 
     Args:
         bundle: a loaded model, or a tokenizer alone (not for `self`).
-        text: a name of ``come.text.known_texts()``, or the path of a .txt or .jsonl file.
+        text: a name of ``come.text.known_texts()``, or the path of a file (``come.text.content`` says of which kinds).
         n_tokens: how many tokens; rounded down to whole sequences.
         seq_len: tokens a sequence, at most what the model can read at once.
         split: "calibration" or "evaluation"; they never overlap. `self` has the first only.
         seed: draws the sequences.
-        on_progress: told of the sampling of `self`.
+        on_progress: told of the sampling of `self`, and in which form a file is read.
         bos: "auto": what the tokenizer puts before a text by itself; "always": its BOS token even where it puts none;
             "never": nothing.
 
@@ -66,7 +66,10 @@ def tokens(
     if os.fspath(text) == SELF and split == "calibration":
         return sampled(bundle, n_tokens // seq_len, seq_len, seed, on_progress, start)
 
-    encoded = tokenizer(read(text, split), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    found = content(text, split, tokenizer)
+    if found.form:
+        emit(on_progress, "text", 0, 1, f"{short_name(os.fspath(text))} is read as {found.form}")
+    encoded = tokenizer(found.characters, add_special_tokens=False, return_attention_mask=False, verbose=False)
     ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
     part = ids if has_own_splits(text) else _part(ids, split)
 
