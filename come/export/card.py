@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
+from come.export.older_readers import TRIED
 from come.models.bundle import Bundle
 
 
@@ -22,7 +24,8 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
     name = bundle.source.rstrip("/").rpartition("/")[2]
     layers = len(bundle.layers)
     if plan is None:
-        return "\n".join([*lines, f"# {name}", "", f"{layers} decoder layers, {bundle.parameters:,} parameters.", ""])
+        size = f"{layers} decoder layers, {bundle.parameters:,} parameters."
+        return "\n".join([*lines, f"# {name}", "", size, "", *_readers(bundle)]).rstrip("\n") + "\n"
     lines += [
         f"# {name}, pruned from {plan.base.layers} to {layers} layers",
         "",
@@ -31,6 +34,7 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         f"({1 - bundle.parameters / plan.base.parameters:.1%} removed). It is a plain checkpoint of the same "
         "architecture and loads in Transformers with no code of ours. The license of the base model applies.",
         "",
+        *_readers(bundle),
         "## Base model",
         "",
         f"- source: `{name}`" + (f", revision `{plan.base.revision}`" if plan.base.revision else ""),
@@ -48,6 +52,17 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         *_method(plan.method),
     ]
     return "\n".join(lines)
+
+
+def _readers(bundle: Bundle) -> list[str]:
+    """What the folder was saved with, and which older readers were tried on models like it."""
+    lines = [
+        f"Saved with Transformers {version('transformers')} and PyTorch {version('torch')}. Models of all families "
+        f"saved like this one were tried with Transformers {TRIED} too, which computes the same logits.",
+    ]
+    if getattr(bundle.model.config, "attn_logit_softcapping", None) is not None:
+        lines.append('There it takes `attn_implementation="eager"`: with others Transformers 4 does not cap attention.')
+    return [*lines, ""]
 
 
 def _method(name: str) -> list[str]:
