@@ -15,6 +15,7 @@ import argparse
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,7 @@ class Case:
     @property
     def name(self) -> str:
         """A name for its folder."""
-        return "".join(letter if letter.isalnum() else "-" for letter in f"{self.family} {self.title}")
+        return re.sub(r"\W", "-", f"{self.family} {self.title}")
 
 
 def main() -> None:
@@ -73,6 +74,8 @@ def main() -> None:
         parent = options.keep or Path(temporary)
         os.environ["COME_HOME"] = str(Path(temporary) / "home")
         chosen = [case for case in (*cases(), *([_BUNDLED] if options.bundled else [])) if options.only in case.name]
+        if not chosen:
+            sys.exit(f"No case has {options.only} in its name.")
         made = {case.name: (case, make(case, parent / case.name)) for case in chosen}
         readings = [read(python, parent, list(made)) for python in (sys.executable, options.python)]
     for versions, _ in readings:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+import torch
 
 from come.export.tokenizer_ends import adds_ends
 from come.models.bundle import Bundle
+from come.models.offload import weight_of
 
 TRIED = "4.55.4"
 """The older Transformers that read models of every family with the logits of the newer: scripts/old_readers.py."""
@@ -36,20 +37,17 @@ def write_for_older_readers(folder: Path, bundle: Bundle) -> None:
         bundle: the model.
     """
     told = json.loads((folder / "config.json").read_text("utf-8"))
-    # Transformers 5 keeps a head of its own where the weights have one, whatever the config says.
-    tied = f"{bundle.family.head}.weight" not in _names(folder)
-    entries = {"torch_dtype": told["dtype"], "tie_word_embeddings": tied}
+    entries = {"torch_dtype": told["dtype"], "tie_word_embeddings": _head_is_embeddings(bundle)}
     _rewrite(folder / "config.json", entries | dict(_rope_entries(told)))
     _write_tokenizer(folder, bundle.tokenizer)
 
 
-def _names(folder: Path) -> set[str]:
-    """The weights that a folder holds."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return set(json.loads(index.read_text("utf-8"))["weight_map"])
-    with safe_open(folder / "model.safetensors", "pt") as file:
-        return set(file.keys())
+def _head_is_embeddings(bundle: Bundle) -> bool:
+    """Whether a model's head is its embeddings: whatever its config says, Transformers 5 keeps a head of its own."""
+    paths = (bundle.family.head, bundle.family.embeddings[0])
+    head, embeddings = (weight_of(bundle.model.get_submodule(path), "weight") for path in paths)
+    assert head is not None and embeddings is not None
+    return torch.equal(head.cpu(), embeddings.cpu())
 
 
 def _rope_entries(told: dict[str, Any]) -> Iterator[tuple[str, Any]]:

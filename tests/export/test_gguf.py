@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -190,6 +192,23 @@ def test_weights_by_the_names_of_the_trunk_alone_are_taken_as_they_load(family: 
     save_file(short, folder / "model.safetensors", {"format": "pt"})
     theirs = reread(write_gguf(folder, tmp_path / "model.gguf", "float32"))
     torch.testing.assert_close(logits(theirs), logits(ours), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("llama", "gpt-2"), ("qwen2", "qwen2")])
+def test_an_adapter_beside_the_model_is_never_left_out(family: str, kind: str, tmp_path: Path) -> None:
+    """The file holds what load makes of the folder, or there is a sentence."""
+    folder, path = gguf_folder(tmp_path, family, kind), tmp_path / "model.gguf"
+    wanted = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), wanted).eval()
+    adapted.save_pretrained(folder)
+    told = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    (folder / "adapter_config.json").write_text(json.dumps(told | {"base_model_name_or_path": str(folder)}), "utf-8")
+    try:
+        write_gguf(folder, path, "float32")
+    except ComeError:
+        assert not path.exists()
+    else:
+        torch.testing.assert_close(logits(reread(path)), logits(adapted), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

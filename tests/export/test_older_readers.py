@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import come
 from come.models import FAMILIES, Bundle
+from come.models.offload import is_offloaded
 from scripts.old_readers import Case, make, read
 from tests.ggufs import ROWS, TEXT, gguf_folder
 from tests.tiny import CASES, tiny_bundle, tiny_folder, tiny_model, tiny_tokens
@@ -134,17 +135,24 @@ def test_a_head_of_its_own_is_told_and_stays(family: str, dtype: str, tmp_path: 
     assert not torch.equal(again.get_input_embeddings().weight, again.lm_head.weight)
 
 
-@pytest.mark.parametrize("shards", [None, "20KB"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_it_is_told_whether_the_embeddings_are_the_head(
-    tied: bool, shards: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = tiny_bundle("qwen3", 2, tie_word_embeddings=tied)
-    if shards:
-        whole = bundle.model.save_pretrained
-        monkeypatch.setattr(bundle.model, "save_pretrained", lambda folder: whole(folder, max_shard_size=shards))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_is_told_whether_the_embeddings_are_the_head(family: str, tied: bool, tmp_path: Path) -> None:
+    bundle = tiny_bundle(family, 1, tie_word_embeddings=tied)
     assert saved(bundle, tmp_path / "out")["tie_word_embeddings"] is tied
-    assert (tmp_path / "out" / "model.safetensors.index.json").exists() == bool(shards)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(again), logits(bundle.model))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_that_lies_on_disk_tells_it_too(tied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
+    folder = tiny_folder(tmp_path, "qwen2", 4, tie_word_embeddings=tied)
+    bundle = come.load(folder, "balanced", max_memory={"cpu": "20KB"})
+    assert is_offloaded(bundle.model)
+    assert saved(bundle, tmp_path / "out")["tie_word_embeddings"] is tied
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(again), logits(AutoModelForCausalLM.from_pretrained(folder)))
 
 
 @pytest.mark.parametrize(
