@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
+from come.export.older_readers import TRIED
 from come.models.bundle import Bundle
 from come.numbers import perplexity_text
 
@@ -25,7 +27,7 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
     notes = [line for note in bundle.notes for line in (note, "")]
     if plan is None:
         size = f"{layers} decoder layers, {bundle.parameters:,} parameters."
-        return "\n".join([*lines, f"# {name}", "", size, "", *notes])
+        return "\n".join([*lines, f"# {name}", "", size, "", *notes, *_readers(bundle)]).rstrip("\n") + "\n"
     lines += [
         f"# {name}, pruned from {plan.base.layers} to {layers} layers",
         "",
@@ -35,6 +37,7 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         "architecture and loads in Transformers with no code of ours. The license of the base model applies.",
         "",
         *notes,
+        *_readers(bundle),
         "## Base model",
         "",
         f"- source: `{name}`" + (f", revision `{plan.base.revision}`" if plan.base.revision else ""),
@@ -52,6 +55,17 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         *_method(plan.method),
     ]
     return "\n".join(lines)
+
+
+def _readers(bundle: Bundle) -> list[str]:
+    """What the folder was saved with, and which older readers were tried on models like it."""
+    lines = [
+        f"Saved with Transformers {version('transformers')} and PyTorch {version('torch')}. Models of all families "
+        f"saved like this one were tried with Transformers {TRIED} too, which computes the same logits.",
+    ]
+    if getattr(bundle.model.config, "attn_logit_softcapping", None) is not None:
+        lines.append('There it takes `attn_implementation="eager"`: with others Transformers 4 does not cap attention.')
+    return [*lines, ""]
 
 
 def _method(name: str) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 
 from come.errors import ComeError
 from come.export.card import model_card
+from come.export.older_readers import write_for_older_readers
 from come.files import human_bytes
 from come.models.bundle import Bundle
 from come.models.depth import share
@@ -62,6 +63,7 @@ def save(
             with quiet():
                 model.save_pretrained(written)
             bundle.tokenizer.save_pretrained(written)
+            write_for_older_readers(written, bundle)
             if bundle.plan is not None:
                 bundle.plan.write(written / "plan.json")
             (written / "README.md").write_text(model_card(bundle, results), encoding="utf-8")
@@ -80,14 +82,17 @@ def save(
 
 
 def _cast(model: Any, dtype: Any) -> Any:
-    """The model in another dtype, on tensors of its own."""
+    """The model in another dtype, on tensors of its own; what was tied stays tied, and nothing else."""
     copy = share(model)
+    cast: dict[int, torch.nn.Parameter] = {}
     for module in copy.modules():
         for name, parameter in list(module._parameters.items()):
-            if parameter is not None:
-                module._parameters[name] = torch.nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad)
+            if parameter is None:
+                continue
+            if id(parameter) not in cast:
+                cast[id(parameter)] = torch.nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad)
+            module._parameters[name] = cast[id(parameter)]
     copy.config.dtype = dtype
-    copy.tie_weights()
     return copy
 
 
