@@ -14,6 +14,7 @@ from app.state import foreseen, session, visit
 from come.errors import ComeError
 from come.models import Facts
 from come.pruning import kept_units
+from come.report.metrics import number
 from come.runs import Run, reported
 from come.serving import limits
 from come.serving.limits import is_demo, without_paths
@@ -94,7 +95,7 @@ def _own_standing(run: Run | None) -> str:
     if state.status == "done":
         results = run.results()
         before, after = ((results.get(side) or {}).get("perplexity") for side in ("original", "pruned"))
-        return f"run: perplexity {before:.1f} → {after:.1f}" if before and after else "run: done"
+        return f"run: perplexity {number(before)} → {number(after)}" if before and after else "run: done"
     if state.status == "running":
         return f"running: {state.stage}, {reported.share(state):.0%}"
     return {"queued": "waiting to run"}.get(state.status, f"last run {state.status}")

@@ -16,13 +16,15 @@ from pydantic import (
 )
 
 from come.errors import ComeError
-from come.settings import expanded
+from come.settings import expanded, file_and_column
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Use = Literal["calibration", "recovery", "evaluation"]
 Split = Literal["calibration", "evaluation"]
+Bos = Literal["auto", "always", "never"]
 
 DEFAULT_TEXT = "python-docs"
+BEFORE_BOS: Bos = "never"  # what a file or a link means that knows no such setting
 SAMPLED = "self"  # as `come.text` calls it, which takes a second to import
 
 
@@ -51,10 +53,14 @@ class RunConfig(BaseModel):
 
     text: str = _told(
         DEFAULT_TEXT,
-        "Calibration text: python-docs, mix (of kinds), self (sampled from the model), a .txt, a .jsonl, a hub set.",
+        "Calibration text: python-docs, mix (of kinds), self (sampled from the model), a hub set, or your own .txt, "
+        ".jsonl, .json, .csv, .parquet: plain, chats or instructions; data.csv:body reads the column body.",
     )
     n_tokens: int = _told(4096, "How many calibration tokens.", ge=1)
     seq_len: int = _told(512, "Tokens in a sequence.", ge=2)
+    bos: Bos = _told(
+        "auto", "BOS before each sequence of any text: auto (where the tokenizer puts it before a text), always, never."
+    )
     seed: int = _told(0, "Draws the sequences, and whatever a method draws.", ge=0)
     batch_size: int | None = _told(None, "Sequences at a time (else about 2,048 tokens).", ge=1)
 
@@ -111,6 +117,15 @@ class RunConfig(BaseModel):
             return handler(values)
         except ValidationError as error:
             raise _sentence(error) from None
+
+    @classmethod
+    def stored(cls, values: dict[str, Any]) -> RunConfig:
+        """A request as a file holds it; those from before ``bos`` had none.
+
+        Raises:
+            ComeError: as for a request.
+        """
+        return cls.model_validate({"bos": BEFORE_BOS} | values)
 
     @property
     def evaluated_on(self) -> str:
@@ -187,12 +202,12 @@ def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
 
 def anchored(config: RunConfig) -> RunConfig:
     """The request with the user's paths made absolute, so that it means the same from any folder."""
-    evaluation_text = config.evaluation_text and anchored_path(config.evaluation_text)
-    recover_text = config.recover_text and anchored_path(config.recover_text)
+    evaluation_text = config.evaluation_text and anchored_text(config.evaluation_text)
+    recover_text = config.recover_text and anchored_text(config.recover_text)
     return config.model_copy(
         update={
             "model": anchored_path(config.model),
-            "text": anchored_path(config.text),
+            "text": anchored_text(config.text),
             "evaluation_text": evaluation_text,
             "recover_text": recover_text,
             "tasks": [anchored_path(task) for task in config.tasks],
@@ -206,6 +221,13 @@ def anchored_path(name: str) -> str:
     if name in _reserved_names() or not name.strip() or not os.path.exists(path):
         return name
     return str(path.resolve())
+
+
+def anchored_text(name: str) -> str:
+    """The same of a text, of which a column may be named behind its file."""
+    file, column = file_and_column(name)
+    path = anchored_path(file)
+    return f"{path}:{column}" if column else path
 
 
 def _reserved_names() -> set[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+_COLUMN = re.compile(r"(.+?\.(?:jsonl|json|csv|parquet)):(.+)", re.IGNORECASE | re.DOTALL)
 
 
 def home() -> Path:
@@ -25,3 +28,9 @@ def expanded(name: str | os.PathLike[str]) -> Path:
         return Path(os.path.expanduser(name))
     except ValueError:  # it names the home of somebody with a NUL character
         return Path(name)
+
+
+def file_and_column(text: str) -> tuple[str, str]:
+    """A text's file, and the column of it that was named behind a colon ("answers.csv:body"); "" where none was."""
+    found = None if os.path.exists(expanded(text)) else _COLUMN.fullmatch(text)
+    return (found[1], found[2]) if found else (text, "")

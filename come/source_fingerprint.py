@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from come.settings import expanded
+from come.settings import expanded, file_and_column
 
 _OF_A_MODEL = (".json", ".safetensors", ".model", ".jinja")  # a model card beside it changes nothing
 
@@ -14,7 +14,7 @@ def source_fingerprint(named: str) -> str:
 
     It is "" for what is no path, such as a name on the hub, and for what is not there.
     """
-    path = expanded(named)
+    path = expanded(file_and_column(named)[0])
     try:
         files = [each for each in sorted(path.iterdir()) if each.suffix in _OF_A_MODEL] if path.is_dir() else [path]
         seen = [(file.name, file.stat()) for file in files if file.is_file()]

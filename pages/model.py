@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
@@ -15,8 +14,9 @@ from app.state import session, visit
 from come.errors import ComeError
 from come.export.gguf_families import writable_families
 from come.models import FAMILIES, Facts, known_models
+from come.request import Bos
 from come.serving import limits, uploads
-from come.text import known_texts
+from come.text import ENDINGS, SUFFIXES, form_of_text, known_texts, short_name
 
 TOKENS = [1024, 2048, 4096, 8192, 16384, 32768, 65536]
 LENGTHS = [64, 128, 256, 512, 1024, 2048]
@@ -29,10 +29,22 @@ WHERE = f"""
 | a model on the Hugging Face hub | its id, such as `Qwen/Qwen3-0.6B` (needs a network once) |
 | a GGUF file | its path, such as `/data/model.gguf` |
 
-Paths are those of the machine that serves this page.
+Paths are those of the machine that serves this page. Of models that take pictures too (Gemma 3, Mistral 3, Qwen2.5-VL,
+Qwen3-VL) the text part is taken out.
 
 Families: {", ".join(family.title for family in FAMILIES.values())}. As GGUF files, those of them that Transformers
 reads (tested: {writable_families()}).
+"""
+
+FORMS = """Plain text, or rows of one of these forms:
+
+- `text`
+- `messages`: chats, through the model's chat template
+- `conversations`: the same, with `from` and `value`
+- `prompt` and `completion`
+- `instruction`, `input` and `output`
+
+Of other rows, one field or column is read: name it below.
 """
 
 
@@ -81,13 +93,15 @@ def _choose_text() -> None:
         list(dict.fromkeys([*known, choice.text])),
         key="text-source",
         accept_new_options=limits.current().own_files,
-        format_func=lambda name: known[name].title if name in known else Path(name).name,
+        format_func=lambda name: known[name].title if name in known else short_name(name),
         on_change=lambda: _choose(text=(session.value("text-source") or choice.text).strip()),
-        help="What the model reads while it is measured. Pick one, or type the path of a .txt or .jsonl.",
+        help="What the model reads while it is measured. Pick one, or type the path of a file.",
     )
     if choice.text in known:
         text = known[choice.text]
         st.caption(f"{text.note} From the hub: needs a network once." if text.where == "hub" else text.note)
+    elif limits.current().own_files:
+        _form(choice.text)
     session.put("token-count", choice.tokens)
     st.select_slider(
         "Tokens to read",
@@ -97,10 +111,21 @@ def _choose_text() -> None:
         on_change=lambda: _choose(tokens=session.value("token-count")),
         help="More tokens, steadier numbers, more time.",
     )
-    with st.expander("Own text, sequence length, seed"):
+    with st.expander("Own text, sequence length, seed, BOS"):
         if limits.current().own_files:
             st.file_uploader(
-                "Upload a .txt or .jsonl file", type=["txt", "jsonl"], key="text-upload", on_change=_take_upload
+                f"Upload a {ENDINGS} file",
+                type=[suffix.removeprefix(".") for suffix in SUFFIXES],
+                key="text-upload",
+                on_change=_take_upload,
+                help=FORMS,
+            )
+            st.text_input(
+                "Field or column of it to read",
+                key="text-column",
+                placeholder="as the file's form tells",
+                on_change=_take_upload,
+                help="Needed only where its fields have names of their own.",
             )
         session.put("sequence-length", choice.seq_len)
         st.selectbox(
@@ -117,9 +142,30 @@ def _choose_text() -> None:
             key="seed-number",
             on_change=lambda: _choose(seed=int(session.value("seed-number") or 0)),
         )
+        session.put("bos", choice.bos)
+        st.segmented_control(
+            "BOS before each sequence",
+            get_args(Bos),
+            key="bos",
+            required=True,
+            on_change=lambda: _choose(bos=session.value("bos")),
+            help="The token that tells a model where a text starts. Auto: where the model's tokenizer puts it before a "
+            "text. Some models (Gemma) are lost without it.",
+        )
     problem = session.take_problem()
     if problem:
         st.error(problem, icon=":material/error:")
+
+
+def _form(text: str) -> None:
+    """In which form the visitor's own file will be read, or why it cannot be."""
+    try:
+        form = form_of_text(text)
+    except ComeError as error:
+        st.warning(formats.sentence(str(error)), icon=":material/warning:")
+        return
+    if form:
+        st.caption(f"Read as {formats.literal(form)}.")
 
 
 def _choose(**changes: Any) -> None:
@@ -131,7 +177,7 @@ def _take_upload() -> None:
     if upload is None:
         return
     try:
-        _choose(text=str(uploads.keep_text(upload.name, upload.getvalue())))
+        _choose(text=uploads.keep_text(upload.name, upload.getvalue(), (session.value("text-column") or "").strip()))
     except ComeError as error:
         session.set_problem(str(error))
 
@@ -159,6 +205,8 @@ def _facts(facts: Facts) -> None:
         },
     }
     widgets.facts_grid(shown)
+    if facts.note:
+        st.caption(formats.literal(facts.note))
     widgets.chart(
         figures.parameters_by_part(facts.parameters_by_part, facts.layers),
         key="parts",

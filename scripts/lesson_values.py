@@ -36,7 +36,9 @@ def main() -> None:
         raise SystemExit("The shipped example has no analysis.")
     config, measured = run.config, Measurement.load(run.path / "analysis.safetensors")
     bundle = come.load(config.model, dtype="float32")
-    calibration = tokens(bundle, config.text, config.n_tokens, config.seq_len, "calibration", config.seed)
+    calibration = tokens(
+        bundle, config.text, config.n_tokens, config.seq_len, "calibration", config.seed, bos=config.bos
+    )
     layer = int(measured.skip_influence.argmin())
     loud = torch.cat(list(_activations(bundle, calibration, layer))).abs()
     reach = column_norms(bundle.family, bundle.layers[layer], bundle.family.ffn_output)
@@ -50,7 +52,9 @@ def main() -> None:
         metadata={"layer": str(layer), "words": json.dumps(words, ensure_ascii=False)},
     )
     subject = material.subject(run)
-    held_out = tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
+    held_out = tokens(
+        bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed, bos=subject.bos
+    )
     engine = what_if(bundle, held_out, measured)
     answers: dict[str, Any] = {"original": engine.answer(Question()).model_dump()}
     for first, last in material.pairs(measured):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -110,6 +111,15 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
+
+
+def tiny_tokenizer_with(start: str = "<s>") -> PreTrainedTokenizerFast:
+    """The same tokenizer, which puts special tokens before a text by itself, as Gemma's and Llama's do."""
+    tokenizer: PreTrainedTokenizerFast = copy.deepcopy(tiny_tokenizer())
+    backend = tokenizer.backend_tokenizer
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in start.split()]
+    backend.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=ids)
+    return tokenizer
 
 
 def tiny_bundle(family: str = "llama", layers: int = 6, seed: int = 0, **changes: Any) -> Bundle:

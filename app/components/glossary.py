@@ -5,7 +5,10 @@ from __future__ import annotations
 PERPLEXITY = r"""
 **Perplexity** says how surprised a model is by text that it has not seen: the exponential of its mean loss over $N$
 predicted tokens, $\exp\bigl(-\frac1N\sum_t \log p(x_t \mid x_{<t})\bigr)$. At 10 it is as unsure as if it had to choose
-among 10 equally likely tokens. Lower is better; numbers on different texts do not compare.
+among 10 equally likely tokens. Lower is better; numbers on different texts do not compare, nor with and without BOS.
+
+**BOS** is the token that many tokenizers put before a text. Each sequence begins with it where the model's own does so.
+It is only read; what is judged is the prediction of the tokens behind it. Some models (Gemma) are lost without it.
 """
 
 KL = r"""

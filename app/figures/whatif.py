@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from app import theme
+from come.numbers import perplexity_text
 from come.report.metrics import number
 from come.serving.whatif.answer import Answer
 
@@ -63,7 +64,9 @@ def _points(plans: Sequence[Answer], name: str, symbol: str, color: str) -> go.S
         mode="markers",
         name=name,
         marker={"symbol": symbol, "size": 11, "color": color, "line": {"width": 1.5, "color": color}},
-        customdata=[[plan.layers, error] for plan, error in zip(plans, errors, strict=True)],
+        customdata=[
+            [plan.layers, error, perplexity_text(plan.perplexity)] for plan, error in zip(plans, errors, strict=True)
+        ],
         hovertemplate="%{customdata[0]} layers, %{x:.1f} M parameters<br>"
-        "perplexity %{y:.2f} ± %{customdata[1]:.2f}<extra>%{fullData.name}</extra>",
+        "perplexity %{customdata[2]} ± %{customdata[1]:.2f}<extra>%{fullData.name}</extra>",
     )

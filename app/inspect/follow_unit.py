@@ -144,6 +144,7 @@ def top_contexts(config: RunConfig, layer: int, channel: int) -> list[Context]:
         dtype=config.dtype,
         text=config.text,
         seed=config.seed,
+        bos=config.bos,
         measured_tokens=config.n_tokens,
         measured_seq_len=config.seq_len,
     )

@@ -98,6 +98,7 @@ def measurement(config: RunConfig) -> Measurement | None:
             config.n_tokens,
             config.seq_len,
             config.seed,
+            bos=config.bos,
             dtype=dtype,
             also=[example_runs.FOLDER],
         )
@@ -126,7 +127,8 @@ def active_analysis(config: RunConfig) -> Run | None:
 
 def analysis_of(config: RunConfig) -> RunConfig:
     """The request of an analysis of the same model and text."""
-    return request.analysis(Choice(config.model, config.text, config.n_tokens, config.seq_len, config.seed))
+    chosen = Choice(config.model, config.text, config.n_tokens, config.seq_len, config.seed, config.bos)
+    return request.analysis(chosen)
 
 
 def _facts(source: str) -> Facts | None:

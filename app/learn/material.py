@@ -95,6 +95,7 @@ def subject(run: Run) -> Subject:
     return Subject(
         model=config.model,
         text=config.text,
+        bos=config.bos,
         analysis=str((Path(run.path) / "analysis.safetensors").resolve()),
     )
 

@@ -202,7 +202,7 @@ def _judged() -> dict[str, object]:
             format_func=lambda key: titles.get(key, key),
             accept_new_options=True,
             persist_state="session",
-            help="A known text, or the path of your own .txt or .jsonl. "
+            help="A known text, or the path of a file of your own: .txt, .jsonl, .json, .csv, .parquet. "
             "Calibration and evaluation parts never overlap.",
         )
         tokens = st.number_input(

@@ -11,6 +11,7 @@ from app.components import run_labels
 from app.run import sentences
 from app.state import session
 from come.report import comparison
+from come.report.metrics import number
 from come.runs import Run, reported
 
 
@@ -65,8 +66,9 @@ def everything(opened: Run | None) -> None:
         on_change=_open_chosen,
         args=(ids,),
     )
+    table = pd.DataFrame(rows).drop(columns="run").astype({"perplexity": float})
     st.dataframe(
-        pd.DataFrame(rows).drop(columns="run"),
+        table.style.format({"perplexity": number}, na_rep=""),
         hide_index=True,
         height="content" if len(rows) < 12 else 460,
         key="runs-table",
@@ -79,7 +81,7 @@ def everything(opened: Run | None) -> None:
             "method": "Method",
             "model": "Model",
             "layers": st.column_config.NumberColumn("Layers", format="%d", width="small"),
-            "perplexity": st.column_config.NumberColumn("Perplexity", format="%.1f", width="small"),
+            "perplexity": st.column_config.NumberColumn("Perplexity", width="small"),
             "seconds": st.column_config.NumberColumn("Time (s)", format="%.0f", width="small"),
             "queued": st.column_config.DatetimeColumn("Queued", format="D MMM, HH:mm"),
         },

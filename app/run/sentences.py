@@ -11,7 +11,7 @@ from app.state.choice import Choice, Draft
 from come.errors import ComeError
 from come.models import Facts
 from come.report.comparison import run_name
-from come.report.metrics import number
+from come.report.metrics import factor, number
 from come.request import RunConfig
 from come.runs import Run
 from come.runs.state import State
@@ -85,10 +85,10 @@ def result_sentence(run: Run) -> str:
     pruned = (results.get("unrecovered") or {}).get("perplexity")
     if pruned:
         return (
-            f"{size}; pruning took perplexity from {number(was)} to {number(pruned)} ({pruned / was:.2f} times the "
-            f"original's), recovery to {number(now)} ({now / was:.2f} times)."
+            f"{size}; pruning took perplexity from {number(was)} to {number(pruned)} ({factor(pruned / was)} times the "
+            f"original's), recovery to {number(now)} ({factor(now / was)} times)."
         )
-    return f"{size}; perplexity went from {number(was)} to {number(now)} ({now / was:.2f} times as high)."
+    return f"{size}; perplexity went from {number(was)} to {number(now)} ({factor(now / was)} times as high)."
 
 
 def stages(config: RunConfig, state: State) -> str:

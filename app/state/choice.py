@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from come.pruning.registry import method_for
+from come.request import Bos
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Choice:
     tokens: int = 4096
     seq_len: int = 512
     seed: int = 0
+    bos: Bos = "auto"
 
 
 @dataclass(frozen=True)

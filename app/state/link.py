@@ -7,18 +7,19 @@ tokens    n_tokens
 target    target_layers
 remove    sparsity
 windows, ratios, drop    options of those names: a plan by hand
-All others are called the same in both.
+All others are called the same in both. A link without bos is from before there was that setting, and means never.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Any
+from typing import Any, cast, get_args
 
 import come
 from app.state.choice import DIGITS, LARGEST, Choice, Draft, sparsity_text
 from come.errors import ComeError
 from come.pruning.registry import PAPER
+from come.request import BEFORE_BOS, Bos
 
 PARAMS = (
     "model",
@@ -26,6 +27,7 @@ PARAMS = (
     "tokens",
     "seq_len",
     "seed",
+    "bos",
     "method",
     "target",
     "remove",
@@ -44,6 +46,8 @@ def to_params(chosen: Choice, plan: Draft) -> dict[str, str]:
         query["seq_len"] = str(chosen.seq_len)
     if chosen.seed != Choice().seed:
         query["seed"] = str(chosen.seed)
+    if chosen.bos != BEFORE_BOS:
+        query["bos"] = chosen.bos
     if plan.target_layers is not None:
         query["target"] = str(plan.target_layers)
     if plan.sparsity is not None:
@@ -80,6 +84,7 @@ def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
         tokens=found.get("tokens", base.tokens),
         seq_len=found.get("seq_len", base.seq_len),
         seed=found.get("seed", base.seed),
+        bos=found.get("bos", BEFORE_BOS if query and "bos" not in query else base.bos),
     )
     dropped = found.get("drop", ())
     windows = found.get("windows", [] if dropped else None)
@@ -132,6 +137,12 @@ def _count(text: str) -> int:
     if number < 0:
         raise ValueError(text)
     return number
+
+
+def _bos(text: str) -> Bos:
+    if text not in get_args(Bos):
+        raise ValueError(text)
+    return cast(Bos, text)
 
 
 def _share(text: str) -> float:
@@ -191,6 +202,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "tokens": _count,
     "seq_len": _count,
     "seed": _count,
+    "bos": _bos,
     "target": _whole,
     "remove": _share,
     "windows": read_windows,

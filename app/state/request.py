@@ -20,6 +20,7 @@ _OF_A_PLAN = {
     "n_tokens",
     "seq_len",
     "seed",
+    "bos",
     "method",
     "target_layers",
     "sparsity",
@@ -49,6 +50,7 @@ def _chosen(choice: Choice) -> dict[str, Any]:
         "n_tokens": choice.tokens,
         "seq_len": choice.seq_len,
         "seed": choice.seed,
+        "bos": choice.bos,
     }
 
 
@@ -74,7 +76,7 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
             "This is the plan of a finished run, not a request.",
             "Use `come rebuild` on it, or upload a run's config.json.",
         )
-    request = RunConfig.model_validate(values)
+    request = RunConfig.stored(values)
     _check_drawable(request)
     options = dict(request.options)
     windows, ratios, dropped = (options.pop(name, None) for name in ("windows", "ratios", "drop"))
@@ -102,6 +104,7 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
         tokens=request.n_tokens,
         seq_len=request.seq_len,
         seed=request.seed,
+        bos=request.bos,
     )
     return choice, draft
 

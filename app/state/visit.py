@@ -16,8 +16,9 @@ from come.models import Facts
 from come.pruning import kept_units
 from come.pruning.kept_units import KeptByLayer
 from come.pruning.registry import PAPER
-from come.request import RunConfig, anchored_path
+from come.request import RunConfig, anchored_path, anchored_text
 from come.runs import Run
+from come.runs.analyses import begins_alike
 from come.serving import limits
 
 _RUNS_LOOKED_AT = 50
@@ -44,7 +45,7 @@ def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:
         come.ComeError: the model is unknown or cannot be read.
     """
     chosen, known = session.choice(), facts()
-    run = come.runs.analysis_for(chosen.model, chosen.text, chosen.tokens, chosen.seq_len, chosen.seed)
+    run = come.runs.analysis_for(chosen.model, chosen.text, chosen.tokens, chosen.seq_len, chosen.seed, bos=chosen.bos)
     run = run or example_runs.run_for(chosen.model)
     if run is None:
         return None, known, False, None
@@ -103,7 +104,7 @@ def _newest(kind: str, fits: Callable[[RunConfig], bool]) -> Run | None:
     chosen = session.choice()
     wanted = (
         anchored_path(chosen.model),
-        anchored_path(chosen.text),
+        anchored_text(chosen.text),
         chosen.tokens,
         chosen.seq_len,
         chosen.seed,
@@ -114,7 +115,8 @@ def _newest(kind: str, fits: Callable[[RunConfig], bool]) -> Run | None:
         except ComeError:
             continue  # a directory that holds no run of this version
         key = (config.model, config.text, config.n_tokens, config.seq_len, config.seed)
-        if config.kind == kind and key == wanted and fits(config) and run.sources_unchanged():
+        alike = config.kind == kind and key == wanted and fits(config) and begins_alike(run, config, chosen.bos)
+        if alike and run.sources_unchanged():
             return run
     return None
 

@@ -10,6 +10,7 @@ import typer
 from come.cli.request import DEVICE, asks_for, option_of, pieces
 from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json
+from come.numbers import perplexity_text
 from come.request import RunConfig
 
 if TYPE_CHECKING:
@@ -29,14 +30,17 @@ def add_to(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
-@asks_for("model", "seq_len", "seed", *DEVICE)
+@asks_for("model", "seq_len", "bos", "seed", *DEVICE)
 def evaluate(
     config: RunConfig,
     tasks: Annotated[str, option_of("tasks", help=_TASKS)] = "",
     limit: Annotated[int | None, option_of("task_limit", help="Only the first so many questions of a task.")] = None,
     text: Annotated[
         str | None,
-        option_of("text", help="Perplexity on its held-out part: python-docs, mix, a .txt or .jsonl, a hub set."),
+        option_of(
+            "text",
+            help="Perplexity on its held-out part: python-docs, mix, a hub set, or a file as `come run` takes it.",
+        ),
     ] = None,
     tokens: Annotated[int | None, option_of("n_tokens", help="On how many tokens (else 4,096).")] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Tokens a second and memory, too.")] = False,
@@ -125,10 +129,17 @@ def _measure(bundle: Bundle, original: Bundle | None, asked: RunConfig, on_progr
 
 def _predict(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _Found, on_progress: OnProgress) -> None:
     from come.evaluate import measure_divergence, measure_perplexity, perplexity_of_reference, reference
-    from come.text import tokens
+    from come.text import begins_with, describe_text, tokens
 
-    batch = tokens(bundle, asked.text, asked.n_tokens, asked.seq_len, "evaluation", asked.seed)
-    found.text = {"text": asked.text, "n_tokens": batch.numel(), "seq_len": asked.seq_len}
+    batch = tokens(bundle, asked.text, asked.n_tokens, asked.seq_len, "evaluation", asked.seed, bos=asked.bos)
+    form = describe_text(asked.text, "evaluation", bundle.tokenizer).get("form")
+    found.text = {
+        "text": asked.text,
+        **({"form": form} if form else {}),
+        "n_tokens": batch.numel(),
+        "seq_len": asked.seq_len,
+        "bos": begins_with(batch, bundle.tokenizer),
+    }
     if original is None:
         found.model |= measure_perplexity(bundle, batch, batch_size=asked.batch_size, on_progress=on_progress).metrics()
         return
@@ -149,11 +160,11 @@ def _answer(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _F
         )
 
     ours = scored(bundle, "Accuracy")
-    found.model["accuracy"] = {name: one.metrics for name, one in ours.items()}
+    found.model["accuracy"] = {name: one.to_results() for name, one in ours.items()}
     if original is None:
         return
     theirs = scored(original, "Accuracy of the original")
-    found.original["accuracy"] = {name: one.metrics for name, one in theirs.items()}
+    found.original["accuracy"] = {name: one.to_results() for name, one in theirs.items()}
     left = retained_by_task(theirs, ours)
     found.retention = {
         name: {"retention": value, "retention_stderr": stderr}
@@ -162,12 +173,17 @@ def _answer(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _F
 
 
 def _tell(found: _Found) -> None:
+    from come.text import short_name
+
+    text = short_name(found.text.get("text", ""))
+    if "form" in found.text:
+        show(f"{text} was read as {found.text['form']}.")
     for title, metrics in (("", found.model), ("original: ", found.original)):
         if "perplexity" in metrics:
-            told = f"{title}perplexity {metrics['perplexity']:.3f}"
+            told = f"{title}perplexity {perplexity_text(metrics['perplexity'], '.3f')}"
             told += f", {metrics['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in metrics else ""
             told += f", KL {metrics['kl']:.4f} nats per token from the original" if "kl" in metrics else ""
-            show(f"{told} on {found.text['n_tokens']:,} tokens of {found.text['text']}")
+            show(f"{told} on {found.text['n_tokens']:,} tokens of {text}")
         if "speed" in metrics:
             show_speed(title, metrics["speed"])
     if "accuracy" in found.model:

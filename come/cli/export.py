@@ -9,7 +9,6 @@ import typer
 
 from come.cli.request import Runs
 from come.cli.screen import AsJson, progress, show, show_json
-from come.errors import ComeError
 from come.events import emit
 from come.files import human_bytes
 from come.runs import Run, find
@@ -25,9 +24,7 @@ def add_to(app: typer.Typer) -> None:
 def export(
     model: Annotated[
         str,
-        typer.Argument(
-            help="A finished run, by its id or directory; or a folder that Transformers loads.", metavar="MODEL"
-        ),
+        typer.Argument(help="A finished run, by its id or directory; or a folder with a model.", metavar="MODEL"),
     ],
     gguf: Annotated[Path, typer.Option("--gguf", help="The file to write, such as model.gguf; it must be new.")],
     dtype: Annotated[
@@ -50,7 +47,8 @@ def export(
     kind = _SHORT.get(dtype.lower(), dtype.lower())
     with progress() as on_progress:
         path = Path(model).expanduser()
-        if _is_model(path):
+        is_run = (path / "state.json").is_file()
+        if path.is_dir() and not is_run:
             from come.export.gguf_write import write_gguf
             from come.models.facts import license_of
 
@@ -58,9 +56,6 @@ def export(
         else:
             from come.runs.materialize import write_gguf_of
 
-            is_run = (path / "state.json").is_file()
-            if path.is_dir() and not is_run:
-                raise ComeError(f"The folder {model} holds no model and no run.", "Name one with model.safetensors.")
             run = Run(path.resolve()) if is_run else find(model, runs)
             written = write_gguf_of(run, gguf, kind, lambda message: emit(on_progress, "export", 0, 1, message))
     size = written.stat().st_size
@@ -68,7 +63,3 @@ def export(
         show_json({"file": str(written.resolve()), "bytes": size, "dtype": kind})
     else:
         show(f"{human_bytes(size)} in {kind}: {written.resolve()}")
-
-
-def _is_model(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))

@@ -106,6 +106,7 @@ def list_models(
     come models Qwen/Qwen3-0.6B
     """
     from come.models import FAMILIES, describe, known_models
+    from come.models.text_tower import TOWERS
 
     if model is not None:
         facts = describe(model)
@@ -122,10 +123,11 @@ def list_models(
     show_table(("name", "model", ""), [(known.name, known.title, known.note) for known in known_models()])
     show(f"\nAny folder or hub id of these families works: {', '.join(families.values())}.")
     show("So does a .gguf file of those of them that Transformers reads.")
+    show(f"Of these multimodal models the text part is taken out: {', '.join(TOWERS)}.")
 
 
 _FACTS = (
-    "title", "model_type", "supported", "reason", "license", "layers", "hidden_size", "intermediate_size",
+    "title", "model_type", "supported", "reason", "note", "license", "layers", "hidden_size", "intermediate_size",
     "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings",
     "tied_embeddings", "dtype", "parameters", "layer_parameters",
 )  # fmt: skip

@@ -26,6 +26,7 @@ from come.files import human_bytes
 from come.request import RunConfig
 from come.runs import Run, create, execute, launch
 from come.runs.cluster_target import LOCAL
+from come.runs.reported import texts_read
 
 if TYPE_CHECKING:
     from come.estimation.cost import Estimate
@@ -125,6 +126,8 @@ def analyze(
         show_json({**summary(made), **arrays, "stability": measurement.window_stability()})
         return
     show_table(("layer", "block influence"), [(layer, f"{value:.4f}") for layer, value in enumerate(influence)])
+    for sentence in texts_read(made.results()):
+        show(f"\n{sentence}")
     first, last = measurement.window_stability()["best"]
     show(f"\nCoMe would merge layers {first} to {last} first.\n{made.path / 'analysis.safetensors'}")
 
@@ -165,6 +168,8 @@ def summary(run: Run) -> dict[str, Any]:
 
 def show_results(run: Run) -> None:
     """The two models side by side, and where the rest is."""
+    from come.runs.reported import DIVERGED, outcome  # which takes pandas along
+
     results = run.results()
     rows = [
         (
@@ -180,6 +185,11 @@ def show_results(run: Run) -> None:
     if rows:
         show_table(("model", "layers", "parameters", "size", "perplexity"), rows)
     _show_judged(results.get("original") or {}, results.get("pruned") or {})
+    for sentence in texts_read(results):
+        show(f"\n{sentence}")
+    for sentence in outcome(run.plan()):
+        if DIVERGED in sentence:
+            show(f"Recovery, {sentence}")
     show(f"\n{run.path}")
 
 

@@ -34,7 +34,7 @@ WRITTEN = {
 DEFAULTS = {"n_tokens": 8192}  # where it is not the request's
 
 # Fields that go together, each group under a heading of the help.
-CALIBRATION = ("text", "n_tokens", "seq_len")
+CALIBRATION = ("text", "n_tokens", "seq_len", "bos")
 DEVICE = ("batch_size", "dtype", "device")
 RECOVERY = ("recover", "recover_options", "recover_text", "recover_tokens")
 EVALUATION = ("evaluate", "tasks", "task_limit", "evaluation_text", "evaluation_tokens")

@@ -17,13 +17,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from come.events import Event, OnProgress
+from come.numbers import perplexity_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def show_json(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, indent=1, default=_plain))
+    plain = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)  # JSON has no word for NaN
+    print(json.dumps(plain, indent=1))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -69,7 +71,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:,.2f}"
+        return perplexity_text(value)  # nothing else in a table is so large that it would show
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -28,6 +28,7 @@ from come.request import RunConfig, checked
 from come.runs import ClusterTarget, Run, RunFault, Sweep, execute_all, launch, prepare
 from come.runs.cluster_target import LOCAL
 from come.runs.execute import FAULT
+from come.runs.reported import texts_read
 
 if TYPE_CHECKING:
     from come.estimation.sweep import SweepEstimate
@@ -209,6 +210,8 @@ def _show_table(made: Sequence[Run]) -> None:
             )
         )
     show_table(("method", "layers", "seed", "status", "perplexity", "KL", "retention"), rows)
+    for sentence in dict.fromkeys(sentence for run in made for sentence in texts_read(run.results())):
+        show(f"\n{sentence}")
     show(f"\n{made[0].config.sweep}: the compare page of `come app` draws it; `come runs show ID` tells one run.")
 
 

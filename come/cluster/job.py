@@ -24,6 +24,7 @@ from come.request import RunConfig
 from come.runs.cluster_target import ClusterTarget, cluster_target
 from come.runs.execute import RunFault, execute
 from come.runs.store import CANCEL_REQUEST, Run
+from come.settings import file_and_column
 
 BEAT = 2.0  # seconds between two times that what is new is carried to a URL
 ARRIVAL = 300.0  # seconds that files have to arrive
@@ -132,9 +133,10 @@ def missing_here(config: RunConfig) -> ComeError | None:
     named = [("model", config.model), *(("text", text) for text in sorted(texts))]
     named += [("task", task) for task in config.tasks if "acc" in config.evaluate]
     for what, name in named:
-        if Path(name).is_absolute() and not Path(name).exists():
+        path = Path(file_and_column(name)[0] if what == "text" else name)
+        if path.is_absolute() and not path.exists():
             return ComeError(
-                f"The worker {socket.gethostname()} does not have the run's {what} {name}.",
+                f"The worker {socket.gethostname()} does not have the run's {what} {path}.",
                 "Put it there at the same path or in a folder that all machines share, or name one of the hub.",
             )
     return None

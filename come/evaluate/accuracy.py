@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from come.errors import ComeError
 from come.evaluate.quiet import quiet, seeded
@@ -13,6 +18,7 @@ from come.evaluate.tasks import QuestionSet, load_tasks
 from come.events import OnProgress, emit
 from come.models import Bundle
 from come.models.depth import share
+from come.models.not_finite import why_not_finite
 from come.models.offload import input_device
 
 BATCH_SIZE = 16
@@ -32,6 +38,10 @@ class Accuracy:
 
     metrics: dict[str, float]
     hits: dict[str, list[int]] = field(default_factory=dict)
+
+    def to_results(self) -> dict[str, float]:
+        """What results hold of it, by name; an error that a single question does not have is left out."""
+        return {name: value for name, value in self.metrics.items() if math.isfinite(value)}
 
 
 def accuracy(
@@ -71,11 +81,13 @@ def measure_accuracy(
         message: what to say there, before the task's name.
 
     Raises:
-        ComeError: a task is unknown, malformed or out of reach, or the limit is below 1.
+        ComeError: a task is unknown, malformed or out of reach, the limit is below 1, the model's values are not
+            finite, or answers are to be written by a model whose tokenizer has no end of text.
     """
     if limit is not None and limit < 1:
         raise ComeError(f"{limit} questions are too few.", "Ask for at least 1, or leave the limit out.")
     sets = load_tasks(tasks)
+    _refuse_endless(bundle.tokenizer, sets)
     lm = _language_model(bundle, batch_size)
     found: dict[str, Accuracy] = {}
     for index, task in enumerate(sets):
@@ -84,7 +96,7 @@ def measure_accuracy(
             emit(on_progress, "accuracy", 100 * before + int(100 * share_done), 100 * len(sets), f"{message}: {name}")
 
         tell(0)
-        found |= _score(lm, task, limit, tell)
+        found |= _score(bundle, lm, task, limit, tell)
     return found
 
 
@@ -98,19 +110,41 @@ def _language_model(bundle: Bundle, batch_size: int) -> Any:
             tokenizer=copy.deepcopy(bundle.tokenizer),
             batch_size=batch_size,
             softmax_dtype="float32",
+            prefix_token_id=_before_a_text(bundle.tokenizer),
         )
     lm._device = input_device(bundle.model)  # lm-eval asks the model, whose weights accelerate may keep elsewhere
     return lm
 
 
-def _score(lm: Any, task: QuestionSet, limit: int | None, tell: Callable[[float], None]) -> dict[str, Accuracy]:
+def _before_a_text(tokenizer: Any) -> int:
+    """The token that stands before a continuation of nothing: the start or the end of text, else a line break."""
+    line_break = tokenizer.encode("\n", add_special_tokens=False)
+    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id, *line_break, 0)
+    return next(int(mark) for mark in marks if mark is not None)
+
+
+def _refuse_endless(tokenizer: Any, sets: Sequence[QuestionSet]) -> None:
+    """Refuse tasks whose answers end where the model ends them, of a tokenizer without an end."""
+    if tokenizer.eos_token_id is not None:
+        return
+    for task in sets:
+        if any(leaf.OUTPUT_TYPE == "generate_until" for leaf in task.loaded["tasks"].values()):
+            raise ComeError(
+                f"The task {task.name} has the model write until it ends, and its tokenizer has no end of text.",
+                "Choose tasks with answers to choose from, or give the tokenizer an eos_token.",
+            )
+
+
+def _score(
+    bundle: Bundle, lm: Any, task: QuestionSet, limit: int | None, tell: Callable[[float], None]
+) -> dict[str, Accuracy]:
     from lm_eval.evaluator import evaluate
 
     leaves = task.loaded["tasks"]
-    lm.set_cache_hook(_Answers(list(leaves.values()), tell))
+    lm.set_cache_hook(_Answers(bundle, list(leaves.values()), tell))
     # The errors of means have a formula. Those of other metrics would be bootstrapped, so there lm-eval gives none.
     by_formula = all(_has_formula(leaf) for leaf in leaves.values())
-    with quiet(), seeded():
+    with quiet(), seeded(), _numbers_only(bundle, lm.model):
         results = evaluate(lm=lm, task_dict=task.loaded, limit=limit, bootstrap_iters=int(by_formula))
     tell(1)
     by_leaf = {
@@ -122,19 +156,49 @@ def _score(lm: Any, task: QuestionSet, limit: int | None, tell: Callable[[float]
 
 
 class _Answers:
-    """lm-eval tells its cache of each answer; this one counts them."""
+    """lm-eval tells its cache of each answer; this one counts them, and refuses those that are no numbers."""
 
-    def __init__(self, tasks: list[Any], tell: Callable[[float], None]) -> None:
+    def __init__(self, bundle: Bundle, tasks: list[Any], tell: Callable[[float], None]) -> None:
+        self.bundle = bundle
         self.tasks = tasks
         self.tell = tell
         self.done = 0
 
-    def add_partial(self, *_: Any) -> None:
-        """One more request has been answered."""
+    def add_partial(self, _kind: str, request: tuple[Any, ...], answer: Any) -> None:
+        """One more request has been answered: by a log-likelihood, alone or with more, or by a text.
+
+        Raises:
+            ComeError: the log-likelihood is not finite.
+        """
+        score = answer[0] if isinstance(answer, tuple) else answer
+        if isinstance(score, float) and not math.isfinite(score):
+            text = "".join(part for part in request if isinstance(part, str))
+            raise why_not_finite(self.bundle, _read(self.bundle, text))
         requests = sum(len(task.instances) for task in self.tasks)
         self.done += 1
         if 100 * self.done // requests > 100 * (self.done - 1) // requests:
             self.tell(min(1.0, self.done / requests))
+
+
+@contextmanager
+def _numbers_only(bundle: Bundle, model: nn.Module) -> Iterator[None]:
+    """Within, a model that is asked for texts is stopped where it would write on from what is no number."""
+
+    def see(_module: nn.Module, _args: Any, given: dict[str, Any], output: Any) -> None:
+        if given.get("use_cache") and bool(output.logits[:, -1].isnan().any()):
+            raise why_not_finite(bundle, given["input_ids"])
+
+    handle = model.register_forward_hook(see, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _read(bundle: Bundle, text: str) -> Tensor:
+    """A text as the model reads it, int64 (1, tokens), as much of its end as it reads at once."""
+    ids = bundle.tokenizer(text, verbose=False)["input_ids"]
+    return torch.tensor([ids[-(getattr(bundle.model.config, "max_position_embeddings", None) or len(ids)) :]])
 
 
 def _has_formula(task: Any) -> bool:

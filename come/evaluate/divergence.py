@@ -12,9 +12,10 @@ from come.errors import ComeError
 from come.evaluate.perplexity import Perplexity, from_losses, mean_stderr
 from come.events import OnProgress
 from come.measurement.divergence import Reference, compare, reference
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import run_through, sequence_losses
 from come.models import Bundle
+from come.models.not_finite import why_not_finite
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,16 @@ def kl_divergence(
 
 @torch.inference_mode()
 def perplexity_of_reference(known: Reference) -> Perplexity:
-    """The original's own, as ``measure_perplexity`` gives it; only its head is run."""
-    losses = [sequence_losses(known.runner, states.to(known.device), batch.tokens) for batch, states in known.batches()]
+    """The original's own, as ``measure_perplexity`` gives it; only its head is run.
+
+    Raises:
+        ComeError: the original's values are not finite.
+    """
+    losses: list[Tensor] = []
+    for batch, states in known.batches():
+        losses.append(sequence_losses(known.runner, states.to(known.device), batch.tokens))
+        if not bool(losses[-1].isfinite().all()):
+            raise why_not_finite(known.bundle, batch.tokens)
     return from_losses(torch.cat(losses), known.tokens, known.bundle.tokenizer)
 
 
@@ -68,7 +77,7 @@ def measure_divergence(
     Logits are float32, of at most ``HEAD_POSITIONS`` tokens at a time.
 
     Raises:
-        ComeError: the two models have different vocabularies.
+        ComeError: the two models have different vocabularies, or values of one are not finite.
     """
     _require_one_vocabulary(bundle, known.bundle)
     runner = LayerRunner(bundle)
@@ -78,6 +87,9 @@ def measure_divergence(
     for batch, _ in todo:
         normed = run_through(runner, batch, len(todo), on_progress, message)
         loss, divergence = compare(runner, normed, batch.tokens, known.log_chances(batch.index))
+        check_finite(loss, runner)
+        if not bool(divergence.isfinite().all()):
+            raise why_not_finite(known.bundle, batch.tokens)
         losses.append(loss)
         divergences.append(divergence)
     perplexity = from_losses(torch.cat(losses), known.tokens, bundle.tokenizer)

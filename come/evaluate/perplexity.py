@@ -11,9 +11,10 @@ from torch import Tensor
 
 from come.events import OnProgress
 from come.measurement.calibrate import batches
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import run_through, sequence_losses
 from come.models import Bundle
+from come.numbers import LARGEST_PERPLEXITY
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Perplexity:
     """How well a text was predicted.
 
     Attributes:
-        value, stderr: the perplexity, and its standard error over sequences.
+        value, stderr: the perplexity, and its standard error over sequences. One above ``LARGEST_PERPLEXITY``, which
+            tells no more than that the model is lost, is given as that, without an error.
         tokens: how many tokens were predicted: all but the first of each sequence.
         bits_per_byte, bits_per_byte_stderr: the same surprise over the bytes of the text, which compares between
             tokenizers: nats of all predicted tokens / ln 2 / ``bytes``. Its error is over sequences too.
@@ -36,7 +38,7 @@ class Perplexity:
     bytes: int = 0
 
     def metrics(self) -> dict[str, float]:
-        """What results hold of it, by name. What is not finite (an overflow, one sequence's error) is left out."""
+        """What results hold of it, by name; an error that a single sequence does not have is left out."""
         named = {
             "perplexity": self.value,
             "perplexity_stderr": self.stderr,
@@ -70,13 +72,17 @@ def measure_perplexity(
         batch_size: sequences at a time; about 2,048 tokens by default.
         on_progress: told of each layer of each batch.
         message: what to say there.
+
+    Raises:
+        ComeError: the model's values are not finite.
     """
     runner = LayerRunner(bundle)
     todo = list(batches(tokens, batch_size))
-    losses = [
-        sequence_losses(runner, run_through(runner, batch, len(todo), on_progress, message), batch.tokens)
-        for batch in todo
-    ]
+    losses: list[Tensor] = []
+    for batch in todo:
+        normed = run_through(runner, batch, len(todo), on_progress, message)
+        losses.append(sequence_losses(runner, normed, batch.tokens))
+        check_finite(losses[-1], runner)
     return from_losses(torch.cat(losses), tokens, bundle.tokenizer)
 
 
@@ -92,15 +98,20 @@ def from_losses(losses: Tensor, tokens: Tensor, tokenizer: Any) -> Perplexity:
     lengths = torch.tensor(predicted_bytes(tokenizer, tokens), dtype=torch.float64)
     loss, length = float(losses.mean()), float(lengths.mean())
     nats_per_byte = float(nats.mean()) / length if length else math.nan
-    value = math.exp(loss) if loss < 700 else math.inf  # what float64 holds
+    value = perplexity_of(loss)
     return Perplexity(
         value=value,
-        stderr=value * mean_stderr(losses),
+        stderr=value * mean_stderr(losses) if value < LARGEST_PERPLEXITY else math.nan,
         tokens=count * predicted,
         bits_per_byte=nats_per_byte / math.log(2),
         bits_per_byte_stderr=mean_stderr(nats - nats_per_byte * lengths) / length / math.log(2) if length else math.nan,
         bytes=int(lengths.sum()),
     )
+
+
+def perplexity_of(loss: float) -> float:
+    """The perplexity of a mean loss, ``LARGEST_PERPLEXITY`` at most; nan for nan."""
+    return LARGEST_PERPLEXITY if loss >= math.log(LARGEST_PERPLEXITY) else math.exp(loss)
 
 
 def predicted_bytes(tokenizer: Any, tokens: Tensor) -> list[int]:

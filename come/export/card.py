@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
+from come.export.older_readers import TRIED
 from come.models.bundle import Bundle
+from come.numbers import perplexity_text
 
 
 def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
@@ -21,8 +24,10 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
     lines += ["tags:", "- come", "- layer-pruning", "---", ""]
     name = bundle.source.rstrip("/").rpartition("/")[2]
     layers = len(bundle.layers)
+    notes = [line for note in bundle.notes for line in (note, "")]
     if plan is None:
-        return "\n".join([*lines, f"# {name}", "", f"{layers} decoder layers, {bundle.parameters:,} parameters.", ""])
+        size = f"{layers} decoder layers, {bundle.parameters:,} parameters."
+        return "\n".join([*lines, f"# {name}", "", size, "", *notes, *_readers(bundle)]).rstrip("\n") + "\n"
     lines += [
         f"# {name}, pruned from {plan.base.layers} to {layers} layers",
         "",
@@ -31,6 +36,8 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         f"({1 - bundle.parameters / plan.base.parameters:.1%} removed). It is a plain checkpoint of the same "
         "architecture and loads in Transformers with no code of ours. The license of the base model applies.",
         "",
+        *notes,
+        *_readers(bundle),
         "## Base model",
         "",
         f"- source: `{name}`" + (f", revision `{plan.base.revision}`" if plan.base.revision else ""),
@@ -50,6 +57,17 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
     return "\n".join(lines)
 
 
+def _readers(bundle: Bundle) -> list[str]:
+    """What the folder was saved with, and which older readers were tried on models like it."""
+    lines = [
+        f"Saved with Transformers {version('transformers')} and PyTorch {version('torch')}. Models of all families "
+        f"saved like this one were tried with Transformers {TRIED} too, which computes the same logits.",
+    ]
+    if getattr(bundle.model.config, "attn_logit_softcapping", None) is not None:
+        lines.append('There it takes `attn_implementation="eager"`: with others Transformers 4 does not cap attention.')
+    return [*lines, ""]
+
+
 def _method(name: str) -> list[str]:
     """What made the plan; a plan by a method that is not among ours tells its name above."""
     from come.pruning.registry import methods  # it stands on the models
@@ -63,7 +81,12 @@ def _method(name: str) -> list[str]:
 
 def _calibration(results: dict[str, Any] | None, calibration: dict[str, Any]) -> list[str]:
     told = {**calibration, **((results or {}).get("calibration") or {})}
+    told = {key: _start(value) if key == "bos" else value for key, value in told.items()}
     return ["## Calibration text", "", *(f"- {key}: {value}" for key, value in told.items()), ""]
+
+
+def _start(bos: str | None) -> str:
+    return f"`{bos}` before each sequence" if bos else "none"
 
 
 def _results(results: dict[str, Any] | None) -> list[str]:
@@ -71,14 +94,17 @@ def _results(results: dict[str, Any] | None) -> list[str]:
     rows = [(name, row) for name, row in rows if row.get("perplexity") is not None]
     if not rows:
         return []
-    text = ((results or {}).get("evaluation") or {}).get("text", "held-out text")
+    text = (results or {}).get("evaluation") or {}
     return [
         "## Perplexity",
         "",
-        f"On held-out text ({text}):",
+        f"On held-out text ({text.get('text', 'held-out text')}; BOS: {_start(text.get('bos'))}):",
         "",
         "| model | layers | parameters | perplexity |",
         "|---|---|---|---|",
-        *(f"| {name} | {row['layers']} | {row['parameters']:,} | {row['perplexity']:.2f} |" for name, row in rows),
+        *(
+            f"| {name} | {row['layers']} | {row['parameters']:,} | {perplexity_text(row['perplexity'], '.2f')} |"
+            for name, row in rows
+        ),
         "",
     ]

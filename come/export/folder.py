@@ -13,11 +13,13 @@ import torch
 
 from come.errors import ComeError
 from come.export.card import model_card
+from come.export.older_readers import write_for_older_readers
 from come.files import human_bytes
 from come.models.bundle import Bundle
 from come.models.depth import share
 from come.models.load import torch_dtype
 from come.models.offload import is_offloaded
+from come.models.strict import refuse_another
 
 
 def save(
@@ -28,7 +30,8 @@ def save(
 ) -> Path:
     """Write a folder that plain Transformers loads: weights, config, tokenizer, plan.json where there is one, card.
 
-    The folder appears whole or not at all; the bundle is not changed.
+    The folder appears whole or not at all, and only after it was read again and compared with the model bit for bit;
+    the bundle is not changed.
 
     Args:
         bundle: the model to save.
@@ -37,7 +40,8 @@ def save(
         results: numbers for the card, as a run's results.json has them.
 
     Raises:
-        ComeError: the folder holds something already, or cannot be written (no space, no permission).
+        ComeError: the folder holds something already, or cannot be written (no space, no permission), or what was
+            written is not the model.
     """
     from come.models.auto import quiet
 
@@ -59,9 +63,12 @@ def save(
             with quiet():
                 model.save_pretrained(written)
             bundle.tokenizer.save_pretrained(written)
+            write_for_older_readers(written, bundle)
             if bundle.plan is not None:
                 bundle.plan.write(written / "plan.json")
             (written / "README.md").write_text(model_card(bundle, results), encoding="utf-8")
+            with quiet():
+                refuse_another(written, model)
             if folder.exists():
                 folder.rmdir()
             written.rename(folder)
@@ -75,14 +82,17 @@ def save(
 
 
 def _cast(model: Any, dtype: Any) -> Any:
-    """The model in another dtype, on tensors of its own."""
+    """The model in another dtype, on tensors of its own; what was tied stays tied, and nothing else."""
     copy = share(model)
+    cast: dict[int, torch.nn.Parameter] = {}
     for module in copy.modules():
         for name, parameter in list(module._parameters.items()):
-            if parameter is not None:
-                module._parameters[name] = torch.nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad)
+            if parameter is None:
+                continue
+            if id(parameter) not in cast:
+                cast[id(parameter)] = torch.nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad)
+            module._parameters[name] = cast[id(parameter)]
     copy.config.dtype = dtype
-    copy.tie_weights()
     return copy
 
 

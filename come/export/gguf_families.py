@@ -47,7 +47,7 @@ class Layout:
 
 _COMMON = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
+    "num_key_value_heads", "max_position_embeddings", "rms_norm_eps",
 )  # fmt: skip
 
 LAYOUTS: dict[str, Layout] = {
@@ -59,7 +59,7 @@ LAYOUTS: dict[str, Layout] = {
     "phi3": Layout("phi3", _COMMON),
     "gpt2": Layout(
         "gpt2",
-        ("vocab_size", "n_embd", "n_layer", "n_head", "layer_norm_epsilon", "tie_word_embeddings"),
+        ("vocab_size", "n_embd", "n_layer", "n_head", "layer_norm_epsilon"),
         transposed=("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
     ),
     "falcon": Layout(
@@ -68,12 +68,13 @@ LAYOUTS: dict[str, Layout] = {
     ),
 }
 
-# What changes nothing in what a loaded model computes, or is seen to elsewhere (windows, rotary positions, token ids).
+# What changes nothing in what a loaded model computes, or is seen to elsewhere: windows, rotary positions, token ids,
+# and whether the embeddings are the head, which they are where a file has none.
 _NO_MATTER = {
     "_name_or_path", "architectures", "chunk_size_feed_forward", "dtype", "id2label", "initializer_range", "label2id",
     "layer_types", "max_window_layers", "num_kv_heads", "original_max_position_embeddings", "output_attentions",
     "output_hidden_states", "pretraining_tp", "problem_type", "return_dict", "rope_parameters", "sliding_window",
-    "transformers_version", "use_bidirectional_attention", "use_cache", "use_sliding_window",
+    "tie_word_embeddings", "transformers_version", "use_bidirectional_attention", "use_cache", "use_sliding_window",
 }  # fmt: skip
 _NO_MATTER_ENDS = ("dropout", "pdrop", "_token_id")
 _NO_MATTER_STARTS = ("summary_",)

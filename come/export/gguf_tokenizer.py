@@ -12,6 +12,7 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKEN
 
 from come.errors import ComeError
 from come.export.gguf_families import FOLDER_INSTEAD
+from come.export.tokenizer_ends import adds_ends
 
 _SPACE = "\u2581"  # how SentencePiece spells a space
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -31,7 +32,7 @@ class Vocabulary:
         ids: those of the special tokens that there are: "bos", "eos", "unk", "pad".
         add_bos, add_eos: whether encoding adds them.
         prefix_space: whether a text is treated as if a space stood before it.
-        chat_template: in Jinja; "" where there is none.
+        chat_templates: in Jinja, by name; the one that is taken where none is named is "default".
     """
 
     model: str
@@ -44,7 +45,7 @@ class Vocabulary:
     add_bos: bool
     add_eos: bool
     prefix_space: bool
-    chat_template: str
+    chat_templates: dict[str, str]
 
 
 def vocabulary_of(tokenizer: Any, rows: int) -> Vocabulary:
@@ -84,7 +85,7 @@ def vocabulary_of(tokenizer: Any, rows: int) -> Vocabulary:
         )
     rank = {first + second: -float(place) for place, (first, second) in reversed(list(enumerate(merges)))}
     ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "unk", "pad")}
-    ends = tokenizer("a").input_ids
+    add_bos, add_eos = adds_ends(tokenizer)
     return Vocabulary(
         model="gpt2" if byte_level else "llama",
         pre=_name_of_split(document, pre_tokenizers) if byte_level else "default",
@@ -93,10 +94,10 @@ def vocabulary_of(tokenizer: Any, rows: int) -> Vocabulary:
         scores=[rank.get(tokens.get(row, ""), 0.0) for row in range(rows)],
         merges=merges,
         ids={name: int(index) for name, index in ids.items() if index is not None},
-        add_bos=len(ends) > 1 and ends[0] == ids["bos"],
-        add_eos=len(ends) > 1 and ends[-1] == ids["eos"],
+        add_bos=add_bos,
+        add_eos=add_eos,
         prefix_space=not byte_level and _prefixes(document, pre_tokenizers),
-        chat_template=tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else "",
+        chat_templates=_named_templates(tokenizer.chat_template),
     )
 
 
@@ -120,8 +121,13 @@ def describe_to(writer: Any, vocabulary: Vocabulary) -> None:
     writer.add_add_bos_token(vocabulary.add_bos)
     writer.add_add_eos_token(vocabulary.add_eos)
     writer.add_add_space_prefix(vocabulary.prefix_space)
-    if vocabulary.chat_template:
-        writer.add_chat_template(vocabulary.chat_template)
+    if templates := vocabulary.chat_templates:
+        writer.add_chat_template([{"name": name, "template": template} for name, template in templates.items()])
+
+
+def _named_templates(told: str | dict[str, str] | None) -> dict[str, str]:
+    """A tokenizer's chat templates, of which it has one, several with names, or none."""
+    return {"default": told} if isinstance(told, str) else dict(told or {})
 
 
 def _name_of_split(document: dict[str, Any], parts: list[dict[str, Any]]) -> str:

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from come.errors import ComeError
 from come.models import Bundle
 from come.models.depth import share
-from come.models.offload import weight_of
+from come.models.not_finite import why_not_finite
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -26,7 +25,8 @@ class LayerRunner:
     """A model's layers, ready to be run singly, on modules of its own over the model's weights."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.family, self.dtype = bundle.family, bundle.dtype
+        self.bundle, self.family = bundle, bundle.family
+        self.entered: Tensor | None = None  # the tokens that were entered last
         model = share(bundle.model)
         self.layers: list[nn.Module] = list(model.get_submodule(self.family.layers))
         self._trunk = model.get_submodule(self.family.trunk)
@@ -44,17 +44,10 @@ class LayerRunner:
     def __len__(self) -> int:
         return len(self.layers)
 
-    def weights(self) -> Iterator[Tensor]:
-        """All weights of the model, one at a time, fetched where they are elsewhere."""
-        for part in (self._trunk, *self.layers, self._model):
-            for module in part.modules():
-                for name in module._parameters:
-                    if (weight := weight_of(module, name)) is not None:
-                        yield weight
-
     def enter(self, tokens: Tensor) -> Tensor:
         """The hidden states that enter the first layer, (sequences, tokens, hidden_size)."""
         self._recorded.clear()
+        self.entered = tokens
         self._trunk(input_ids=tokens.to(self._device), use_cache=False)
         self._calls[tokens.shape] = [call for _, *call in self._recorded]  # type: ignore[misc]
         return self._recorded[0][0]  # type: ignore[return-value]
@@ -105,19 +98,13 @@ def check_finite(values: Tensor, runner: LayerRunner) -> None:
 
     Args:
         values: what something would be decided from, of any shape.
-        runner: the model that gave them.
+        runner: the model that gave them, on the tokens that it was entered with last.
 
     Raises:
-        ComeError: some value is infinite or not a number; says whether the weights or the dtype are to blame.
+        ComeError: some value is infinite or not a number; names the layer or the weights (``why_not_finite``).
     """
-    if bool(values.isfinite().all()):
-        return
-    again = "Fetch or convert the model again."
-    if any(bool(weight.isnan().any()) for weight in runner.weights()):
-        raise ComeError("Some of the model's weights are not numbers.", again)
-    hints = {torch.float16: "Use bfloat16 or float32.", torch.float32: again}
-    dtype = str(runner.dtype).removeprefix("torch.")
-    raise ComeError(f"The model's values overflow in {dtype}.", hints.get(runner.dtype, "Use float32."))
+    if not bool(values.isfinite().all()):
+        raise why_not_finite(runner.bundle, runner.entered)
 
 
 class _Recorder(nn.Module):

@@ -10,11 +10,12 @@ from torch import Tensor
 from come.errors import ComeError
 from come.events import OnProgress
 from come.measurement.calibrate import calibrate
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.measurement import Measurement
 from come.measurement.similarity import Similarities
 from come.measurement.statistics import Statistics, both_column_norms, empty_statistics
 from come.models import Bundle
+from come.text import begins_with
 
 __all__ = ["Measurement", "check_rules", "measure"]
 
@@ -64,6 +65,8 @@ def measure(
         whole = _arrays(bundle, statistics, norms, span, sbi_tokens)
         halves = [_arrays(bundle, statistics.half(which), norms, span, sbi_tokens) for which in (0, 1)]
         matrices = similarities.matrices()
+    for values in (*whole.values(), *matrices.values()):
+        check_finite(values, runner)
     names = ("block_influence", "skip_influence", "mlp_sensitivity", "kv_group_sensitivity")
     return Measurement(
         **whole,
@@ -75,6 +78,7 @@ def measure(
         n_tokens=tokens.numel(),
         seq_len=tokens.shape[1],
         cka_tokens=similarities.cka_tokens,
+        bos=begins_with(tokens, bundle.tokenizer),
     )
 
 

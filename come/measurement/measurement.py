@@ -34,6 +34,7 @@ class Measurement:
         span, sbi_tokens, last_state: how it was measured.
         n_tokens, seq_len: on how much text.
         cka_tokens: on how many of the tokens CKA was taken; 0 without it.
+        bos: what each sequence began with, as written; None for text alone.
     """
 
     block_influence: Tensor
@@ -53,6 +54,7 @@ class Measurement:
     n_tokens: int
     seq_len: int
     cka_tokens: int
+    bos: str | None = None
 
     @property
     def layers(self) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.models import Bundle
 
 
@@ -59,7 +59,7 @@ def top_contexts(
         on_progress: told of each batch.
 
     Raises:
-        ComeError: the model has no such layer or channel.
+        ComeError: the model has no such layer or channel, or its values are not finite.
     """
     shape = bundle.shape
     for name, asked, known in (("layer", layer, len(bundle.layers)), ("FFN channel", channel, shape.channels)):
@@ -79,6 +79,7 @@ def top_contexts(
         with runner.watching(layer, watched):
             runner.run(layer, hidden_states)
         values = seen.pop().flatten().abs().float().cpu()
+        check_finite(values, runner)
         here = torch.arange(begun, begun + len(values))
         # Stable and in order of the text, so that ties go to the earlier token whatever the batches are.
         values, order = torch.cat([best, values]).sort(descending=True, stable=True)

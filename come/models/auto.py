@@ -10,19 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers.utils import find_adapter_config_file, logging
 
-__all__ = ["AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "quiet"]
+__all__ = [
+    "AutoConfig",
+    "AutoModelForCausalLM",
+    "AutoTokenizer",
+    "PreTrainedConfig",
+    "find_adapter_config_file",
+    "quiet",
+]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within, Transformers draws no progress bars (progress here is events); afterwards it does as before."""
-    was_enabled = logging.is_progress_bar_enabled()
+    """Within, Transformers draws no progress bars (progress here is events) and warns of nothing; then as before."""
+    was_enabled, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if was_enabled:
             logging.enable_progress_bar()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from come.models.family import Family, Shape, shape_of
-from come.models.offload import weight_of
+from come.models.offload import saved_tensors
 from come.plan.plan import Plan
 
 
@@ -26,6 +26,7 @@ class Bundle:
         source: what it was loaded from, as the user named it.
         revision: the hub's commit, where it came from there.
         plan: how it was pruned, where it was.
+        notes: what else people should know of it: that it is a part of what was named, say.
     """
 
     model: Any
@@ -34,6 +35,7 @@ class Bundle:
     source: str
     revision: str | None = None
     plan: Plan | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -73,10 +75,7 @@ class Bundle:
 def weights_hash(model: nn.Module) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of all parameters and saved buffers, in order of name."""
     digest = hashlib.sha256()
-    for name in sorted(model.state_dict()):
-        module, _, own = name.rpartition(".")
-        tensor = weight_of(model.get_submodule(module), own)
-        assert tensor is not None
+    for name, tensor in saved_tensors(model):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -34,7 +35,7 @@ def with_layers(bundle: Bundle, layers: Sequence[nn.Module], origins: Sequence[i
     new_layers = nn.ModuleList(_placed(layer, index, model.config) for index, layer in enumerate(layers))
     model.set_submodule(bundle.family.layers, new_layers)
     _resize(model.config, len(old_layers), origins)
-    return Bundle(model, bundle.tokenizer, bundle.family, bundle.source, bundle.revision)
+    return replace(bundle, model=model, plan=None)
 
 
 def attention_kind(config: Any, layer: int) -> str:
@@ -86,8 +87,37 @@ def _copy(module: Any, memo: dict[int, Any]) -> Any:
 
 
 def _resize(config: Any, old: int, origins: Sequence[int]) -> None:
-    """Shorten everything in a config that has one entry a layer."""
+    """Have everything in a config that has one entry a layer, or counts layers, follow the depth."""
+    depth = len(origins)
     for name, value in list(vars(config).items()):
         if "layer" in name and isinstance(value, list | tuple) and len(value) == old:
             setattr(config, name, type(value)(value[origin] for origin in origins))
-    config.num_hidden_layers = len(origins)
+        elif name.endswith("layers") and type(value) is int and value == old:
+            setattr(config, name, depth)
+    config.num_hidden_layers = depth
+    if hasattr(config, "max_window_layers"):
+        config.max_window_layers = _layers_below_windows([attention_kind(config, layer) for layer in range(depth)])
+    for name, entries, usual in _EVERY:
+        every = _period([entry == usual for entry in getattr(config, entries, None) or ()])
+        if every is not None and hasattr(config, name):
+            setattr(config, name, every)
+
+
+# Entries that make every so manieth layer another one: the list that says the same layer by layer, and its usual entry.
+_EVERY = (
+    ("sliding_window_pattern", "layer_types", "sliding_attention"),
+    ("_sliding_window_pattern", "layer_types", "sliding_attention"),
+    ("no_rope_layer_interval", "no_rope_layers", 1),
+)
+
+
+def _layers_below_windows(kinds: list[str]) -> int:
+    """How many layers lie below the first with a window; all, where such a count cannot say which have one."""
+    below = kinds.index("sliding_attention") if "sliding_attention" in kinds else len(kinds)
+    return below if "full_attention" not in kinds[below:] else len(kinds)
+
+
+def _period(usual: list[bool]) -> int | None:
+    """n, where every nth layer and no other is unusual; None where there is none, or no layer is told of."""
+    every = usual.index(False) + 1 if False in usual else len(usual) + 1
+    return every if usual and usual == [(layer + 1) % every != 0 for layer in range(len(usual))] else None

@@ -8,15 +8,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from come.errors import ComeError
+from come.models.adapter import weights_of
 from come.models.catalogue import known
+from come.models.checkpoint import one_matrix_twice
 from come.models.families import family_of
 from come.models.family import Family, shape_of
 from come.models.gguf import converted_folder
-from come.models.source import Source, read_config, readable, resolve
+from come.models.gguf_header import read_gguf_config, refuse_unread
+from come.models.quantized import DTYPE as QUANTIZED_DTYPE
+from come.models.quantized import method_of
+from come.models.skeleton import empty_model, skeleton, tokenizer_of
+from come.models.source import Source, read_config, readable, resolve, to_read_from
+from come.models.text_tower import note, wrapper_at
 from come.settings import expanded
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -27,8 +33,9 @@ class Facts:
     """A model's shape and size.
 
     Attributes:
-        supported: whether its layers can be merged; ``reason`` says why not.
-        dtype: the dtype its weights are stored in (the bundled model's, once converted).
+        supported: whether it can be loaded and its layers merged; ``reason`` says why not.
+        note: what is done to it when it is loaded, or is odd about it; "" where there is nothing to say.
+        dtype: the dtype its weights are loaded in unless told otherwise.
         parameters: how many there are, tied ones counted once; ``parameters_by_part`` adds up to it.
         layer_parameters: how many one decoder layer has.
         converted: no slow preparation is needed before it can be loaded.
@@ -54,6 +61,7 @@ class Facts:
     layer_parameters: int
     parameters_by_part: dict[str, int]
     converted: bool
+    note: str
     config: dict[str, Any] = field(repr=False)
 
     def parameters_at(self, layers: int) -> int:
@@ -99,38 +107,60 @@ def describe(source: str | os.PathLike[str]) -> Facts:
     """
     name = os.fspath(source)
     origin = resolve(name)
-    converted = True
     if origin.kind == "gguf":
         folder = converted_folder(origin.path)
-        converted = (folder / "config.json").is_file()
-        config = read_config(Source("folder", str(folder))) if converted else _gguf_config(origin.where)
-    else:
-        config = read_config(origin)
-    return _facts(name, config, converted)
+        if not (folder / "config.json").is_file():
+            return _facts(name, origin, "", _gguf_config(origin.where, *_state(origin.where)))
+        origin = Source("folder", str(folder))
+    if origin.kind == "hub":
+        return _read(name, origin)
+    return _remembered(name, origin, *_state(origin.where), *_state(origin.adapter or origin.where))
+
+
+def _state(path: str) -> tuple[tuple[str, int, int], ...]:
+    """What tells whether a file, or one of a folder, was written anew."""
+    files = sorted(Path(path).iterdir()) if os.path.isdir(path) else [Path(path)]
+    return tuple((each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in files if each.exists())
+
+
+@lru_cache(maxsize=16)
+def _remembered(name: str, origin: Source, *state: object) -> Facts:
+    """The facts of a model in a folder: pages and requests ask for them time and again."""
+    del state  # part of the cache's key only
+    return _read(name, origin)
+
+
+def _read(name: str, origin: Source) -> Facts:
+    with readable(origin):
+        where = to_read_from(origin)
+    return _facts(name, origin, where, read_config(origin, where))
 
 
 @lru_cache(maxsize=8)
-def _gguf_config(path: str) -> Any:
-    from come.models.auto import AutoConfig
-
+def _gguf_config(path: str, *state: object) -> Any:
+    del state
     with readable(Source("gguf", path)):
-        return AutoConfig.from_pretrained(Path(path).parent, gguf_file=Path(path).name)
+        return read_gguf_config(Path(path))
 
 
-def _facts(name: str, config: Any, converted: bool) -> Facts:
-    try:
-        family: Family | None = family_of(config)
-        reason = ""
-    except ComeError as error:
-        family, reason = None, str(error)
+def _facts(name: str, origin: Source, where: str, config: Any) -> Facts:
+    """The facts of a model.
+
+    Args:
+        name: as the user calls it.
+        origin: its place; a .gguf file where it has not been converted yet.
+        where: what ``to_read_from`` says of it; "" for a .gguf file.
+        config: its Transformers config.
+    """
+    family, empty, reason = _looked_at(origin, where, config)
     shape = shape_of(config)
-    by_part, one_layer = _count(config, family) if family else ({}, 0)
-    entry = known(name)
+    by_part, one_layer = _count(empty, family) if family else ({}, 0)
+    entry, dtype = known(name), QUANTIZED_DTYPE if method_of(config) else None
     return Facts(
         source=name,
         title=entry.title if entry else Path(name).name,
         model_type=str(config.model_type),
-        supported=family is not None,
+        supported=not reason,
         reason=reason,
         layers=shape.layers,
         hidden_size=shape.hidden_size,
@@ -141,23 +171,53 @@ def _facts(name: str, config: Any, converted: bool) -> Facts:
         vocab_size=int(getattr(config, "vocab_size", 0) or 0),
         max_position_embeddings=int(getattr(config, "max_position_embeddings", 0) or 0),
         tied_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
-        dtype=str(getattr(config, "dtype", None) or "float32").removeprefix("torch."),
+        dtype=str(dtype or getattr(config, "dtype", None) or "float32").removeprefix("torch."),
         license=license_of(name),
         parameters=sum(by_part.values()),
         layer_parameters=one_layer,
         parameters_by_part=by_part,
-        converted=converted,
+        converted=bool(where),
+        note=_note(origin, where, config, family) if family and not reason else "",
         config=config.to_dict(),
     )
 
 
-def _count(config: Any, family: Family) -> tuple[dict[str, int], int]:
-    """Parameters by part, and those of one layer, counted on a model without storage."""
-    from come.models.auto import AutoModelForCausalLM
+def _looked_at(origin: Source, where: str, config: Any) -> tuple[Family | None, Any, str]:
+    """A model's family, the model without its weights, and why ``load`` refuses it; "" where it does not."""
+    try:
+        family = family_of(config)
+    except ComeError as error:
+        return None, None, str(error)
+    try:
+        if not where:
+            refuse_unread(origin.path, empty := empty_model(config))
+            return family, empty, ""
+        if origin.adapter:
+            weights_of(Path(origin.adapter))
+        empty = skeleton(origin, where, config, family)
+        if os.path.isdir(where):  # what is on the hub is not fetched for this
+            tokenizer_of(origin, where, config)
+        return family, empty, ""
+    except ComeError as error:
+        return family, empty_model(config), str(error)
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    model.tie_weights()
+
+def _note(origin: Source, where: str, config: Any, family: Family) -> str:
+    """What is done to a model when it is loaded, or is odd about it."""
+    if where and (wrapper := wrapper_at(where)):
+        return note(wrapper, config)
+    if origin.adapter:
+        return f"The adapter in {origin.adapter} is merged into {origin.where} when it is loaded."
+    if method := method_of(config):
+        return f"Its weights are quantized ({method}) and are unpacked when it is loaded."
+    head, embeddings = f"{family.head}.weight", f"{family.embeddings[0]}.weight"
+    if not config.tie_word_embeddings and os.path.isdir(where) and one_matrix_twice(Path(where), head, embeddings):
+        return "Its head is the matrix of its embeddings, rounded in another way: it is stored and counted twice."
+    return ""
+
+
+def _count(model: Any, family: Family) -> tuple[dict[str, int], int]:
+    """Parameters by part, and those of one layer, counted on a model without storage."""
     counted: set[int] = set()
 
     def count(module: nn.Module) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from come.errors import ComeError
 from come.models.family import Family, Fused
+from come.models.text_tower import TOWERS
 
 _GATE_UP = Fused("mlp.gate_up_proj", ("gate", "up"), "stacked")
 
@@ -123,6 +125,8 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
+_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+_RECURRENT = ("mamba_d_state", "ssm_state_size", "state_size", "conv_L_cache")  # where no kind of layer tells
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
@@ -139,14 +143,13 @@ def family_of(config: Any) -> Family:
             f"{model_type} is an encoder-decoder model; CoMe merges decoder layers only.", _known_families()
         )
     parts = [config, *(part for name in ("text_config", "llm_config") if (part := getattr(config, name, None)))]
-    if any(getattr(part, name, None) for part in parts for name in _EXPERTS):
-        raise ComeError(
-            f"{model_type} is a mixture-of-experts model, whose experts CoMe cannot merge.", _known_families()
-        )
+    if lacking := _lacking(model_type, parts):
+        raise ComeError(lacking, _known_families())
     if model_type not in FAMILIES and len(parts) > 1:
         text_type = str(getattr(parts[1], "model_type", "") or "")
         raise ComeError(
-            f"{model_type} is a multimodal model; CoMe merges the layers of plain language models.",
+            f"{model_type} is a multimodal model, and CoMe does not know how to take out its text part ({text_type}); "
+            f"it does of {', '.join(TOWERS)}.",
             f"Choose a text-only model of its family ({text_type})." if text_type in FAMILIES else _known_families(),
         )
     if model_type not in FAMILIES:
@@ -154,6 +157,23 @@ def family_of(config: Any) -> Family:
     if variant := _inexact_variant(model_type, config):
         raise ComeError(*variant)
     return FAMILIES[model_type]
+
+
+def _lacking(model_type: str, parts: Sequence[Any]) -> str:
+    """Which rules merging layers of a model would take that there are none of yet; "" where nothing is lacking."""
+    kinds = {kind for part in parts for kind in getattr(part, "layer_types", None) or () if isinstance(kind, str)}
+    others = ", ".join(sorted(kinds - _ATTENTION))
+    if not others and any(getattr(part, name, None) for part in parts for name in _RECURRENT):
+        others = "recurrent"
+    experts = any(getattr(part, name, None) for part in parts for name in _EXPERTS)
+    # Of layers CoMe joins KV groups and FFN channels; what else they have takes a rule of its own.
+    pairing = "for pairing the experts of two layers and their routers"
+    joining = f"for choosing and joining the channels of its {others} layers"
+    if experts and others:
+        return f"{model_type} is a mixture-of-experts and a hybrid model: CoMe has no rule {pairing}, nor {joining}."
+    if experts:
+        return f"{model_type} is a mixture-of-experts model: CoMe has no rule {pairing}."
+    return f"{model_type} is a hybrid model: CoMe has no rule {joining}." if others else ""
 
 
 def _inexact_variant(model_type: str, config: Any) -> tuple[str, str] | None:

@@ -19,12 +19,20 @@ from come import settings
 from come.errors import ComeError
 from come.events import OnProgress, emit
 from come.models.families import family_of
+from come.models.gguf_header import read_gguf_config, refuse_unread
+from come.models.quantized import plain
+from come.models.skeleton import empty_model
+from come.models.strict import read_model, refuse_another
+from come.models.tokenizer import read_tokenizer
+
+_FORM = "2"  # of what lies in COME_HOME; what was converted in the first one was not checked
 
 
 def converted_folder(gguf: Path) -> Path:
     """Where a .gguf file's converted form lies, or would lie: named for the file and its content."""
     stat = gguf.stat()
-    return settings.home() / "models" / f"{gguf.stem.lower()}-{_content(gguf, stat.st_size, stat.st_mtime_ns)[:12]}"
+    content = _content(gguf, stat.st_size, stat.st_mtime_ns)[:12]
+    return settings.home() / "models" / f"{gguf.stem.lower()}-{content}-{_FORM}"
 
 
 def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
@@ -48,9 +56,11 @@ def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
             with quiet():
                 model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
+            refuse_another(Path(temporary), model)
             Path(temporary).chmod(0o755)
             if not folder.exists():
                 shutil.move(temporary, folder)
+                shutil.rmtree(folder.with_name(folder.name.removesuffix(f"-{_FORM}")), ignore_errors=True)
                 Path(temporary).mkdir()  # the context manager wants something to remove
     except OSError as error:
         raise _unwritable(folder, error.strerror or str(error)) from error
@@ -69,13 +79,16 @@ def _unwritable(folder: Path, reason: str) -> ComeError:
 
 
 def _read(gguf: Path) -> tuple[Any, Any]:
-    from come.models.auto import AutoConfig, AutoModelForCausalLM, AutoTokenizer, quiet
+    """The model and the tokenizer in a .gguf file, in float32."""
+    from come.models.auto import quiet
 
     try:
-        family_of(AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name))
+        config = read_gguf_config(gguf)
+        family_of(config)
+        refuse_unread(gguf, empty_model(config))
+        tokenizer = read_tokenizer(gguf.parent, config.vocab_size, gguf.name, gguf_file=gguf.name)
         with quiet(), redirect_stderr(io.StringIO()):  # the conversion draws a bar that no switch turns off
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model = plain(read_model(gguf.parent, config, gguf.name, gguf_file=gguf.name, dtype=torch.float32))
     except ComeError:
         raise
     except Exception as error:
@@ -83,13 +96,9 @@ def _read(gguf: Path) -> tuple[Any, Any]:
             f"{gguf.name} cannot be read as a language model ({_first_line(error)}).",
             "Choose a .gguf file of a supported family that Transformers reads, such as Llama or Qwen2.",
         ) from error
-    # The weights are plain float32 now; while marked as quantized, save_pretrained refuses them.
-    for name in ("hf_quantizer", "quantization_method"):
-        if hasattr(model, name):
-            delattr(model, name)
-    model.is_quantized = False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+    if torch.equal(model.get_output_embeddings().weight, model.get_input_embeddings().weight):
+        model.config.tie_word_embeddings = True  # the file has the same matrix twice
+        model.tie_weights()
     return model, tokenizer
 
 

@@ -23,6 +23,15 @@ def weight_of(module: nn.Module, name: str) -> Tensor | None:
         return getattr(module, name).detach()  # type: ignore[no-any-return]
 
 
+def saved_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and saved buffers of a model, in order of name, each fetched when it is asked for."""
+    for name in sorted(model.state_dict()):
+        module, _, own = name.rpartition(".")
+        tensor = weight_of(model.get_submodule(module), own)
+        assert tensor is not None
+        yield name, tensor
+
+
 def is_offloaded(model: nn.Module) -> bool:
     """Whether some of a model's weights are not at hand."""
     return any(parameter.device.type == "meta" for parameter in model.parameters())

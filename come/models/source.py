@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -11,15 +12,28 @@ from typing import Any, Literal
 
 from come.errors import ComeError
 from come.models.catalogue import BUNDLED, BUNDLED_ON_HUB, bundled_gguf, known_models
+from come.models.checkpoint import INDEX, SINGLE
+from come.models.text_tower import text_part
 from come.settings import expanded
+
+ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model's place: ``kind`` says which of the three, ``where`` is a path or a hub id."""
+    """A model's place: ``kind`` says which of the three, ``where`` is a path or a hub id.
+
+    ``adapter`` is the folder of an adapter that is merged into it, "" where there is none.
+    """
 
     kind: Literal["folder", "gguf", "hub"]
     where: str
+    adapter: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the model is called in a sentence."""
+        return self.adapter or self.where
 
     @property
     def path(self) -> Path:
@@ -44,6 +58,8 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         return Source("gguf", str(bundled)) if bundled else Source("hub", BUNDLED_ON_HUB)
     path = expanded(text)
     if os.path.isdir(path):
+        if os.path.isfile(path / ADAPTER):
+            return _with_adapter(path)
         if not os.path.isfile(path / "config.json"):
             raise ComeError(
                 f"The folder {text} holds no model (no config.json).",
@@ -66,16 +82,66 @@ def resolve(name: str | os.PathLike[str]) -> Source:
     )
 
 
-def read_config(source: Source) -> Any:
-    """The Transformers config of a model in a folder or on the hub (its weights stay where they are).
+def _with_adapter(path: Path) -> Source:
+    """Where a folder with an adapter leads: to the adapter's base model, which may be in the same folder."""
+    try:
+        base = json.loads((path / ADAPTER).read_text("utf-8")).get("base_model_name_or_path") or ""
+    except (ValueError, AttributeError) as error:
+        raise ComeError(f"{path / ADAPTER} cannot be read.", "Save the adapter again, or remove the file.") from error
+    near = [each for each in (expanded(base), path / base) if base and os.path.isdir(each)]
+    if any(os.path.isfile(path / name) for name in (SINGLE, INDEX)):
+        if base and not any(os.path.samefile(each, path) for each in near):
+            raise ComeError(
+                f"{path} holds a whole model and an adapter of {base}, and does not say whether the adapter is merged.",
+                f"Remove {ADAPTER} if it is; else put the adapter into a folder of its own, and load that.",
+            )
+        return Source("folder", str(path), str(path))
+    for each in near:
+        if os.path.isfile(each / "config.json") and not os.path.isfile(each / ADAPTER):
+            return Source("folder", str(each), str(path))
+    if not near and _looks_like_hub_id(base) and not base.startswith("."):
+        return Source("hub", base, str(path))
+    there = "is no whole model" if near else "is not there" if base else "is not named"
+    raise ComeError(
+        f"{path} holds an adapter, and its base model {base} {there}.".replace("  ", " "),
+        f"Let base_model_name_or_path in {ADAPTER} name the folder of that model, or merge the adapter first.",
+    )
+
+
+def read_config(source: Source, where: str | None = None) -> Any:
+    """The Transformers config of a model in a folder or on the hub; of a multimodal one that of its text part.
+
+    Args:
+        source: the model's place.
+        where: what ``to_read_from`` says of it, where that is known already.
 
     Raises:
-        ComeError: it cannot be had; without a network, the sentence says so.
+        ComeError: it cannot be had; without a network, the sentence says so. Or what is on the hub is an adapter.
     """
-    from come.models.auto import AutoConfig
+    from come.models.auto import AutoConfig, find_adapter_config_file
 
     with readable(source):
-        return AutoConfig.from_pretrained(to_read_from(source))
+        where = where or to_read_from(source)
+        if source.kind == "hub" and find_adapter_config_file(where):
+            raise ComeError(
+                f"{source.where} is or has an adapter, and adapters are merged from folders only.",
+                "Download it (`hf download`), and name the folder.",
+            )
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+        if named := getattr(config, "transformers_weights", None):
+            raise ComeError(
+                f"The config of {source.where} names a file of weights of its own ({str(named)[:80]}).",
+                f"Rename that file to {SINGLE} and remove transformers_weights from config.json.",
+            )
+    return of_our_choice(text_part(config))
+
+
+def of_our_choice(config: Any) -> Any:
+    """The config without what chooses code: attention kernels, which Transformers may fetch and run, and fusions."""
+    config._attn_implementation = None
+    if hasattr(config, "fusion_config"):
+        del config.fusion_config
+    return config
 
 
 def to_read_from(source: Source) -> str:
@@ -108,6 +174,16 @@ class readable:
 
 def _sentence(source: Source, error: Exception) -> ComeError:
     text = f"{type(error).__name__}: {error}"
+    if "custom code" in text or "trust_remote_code" in text:
+        return ComeError(
+            f"{source.where} brings code of its own, which is not run.",
+            "Choose a model that Transformers knows without it (see `come models`).",
+        )
+    if source.adapter and source.kind == "hub":
+        return ComeError(
+            f"{source.adapter} holds an adapter of {source.where}, which could not be fetched from the hub.",
+            f"Let base_model_name_or_path in {ADAPTER} name a folder with that model, or merge the adapter first.",
+        )
     if isinstance(error, MemoryError) or "OutOfMemory" in text:
         return ComeError(
             f"There is not enough memory to load {source.where}.",
@@ -149,7 +225,7 @@ def _sentence(source: Source, error: Exception) -> ComeError:
             f"Transformers does not know the architecture of {source.where}.",
             "Choose a model of a supported family (see `come models`).",
         )
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(". ")
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(". :")
     return ComeError(f"{source.where} cannot be read as a model ({reason}).", "Check that the files are whole.")
 
 

@@ -21,6 +21,7 @@ from come.pruning.options import MethodOptions
 from come.pruning.registry import method
 from come.pruning.result import Result
 from come.pruning.windows import check_target
+from come.text import begins_with
 from come.transforms.rebuild import base_of, replay
 
 
@@ -67,11 +68,18 @@ def compress(
             "sequences": len(tokens),
             "seq_len": tokens.shape[1],
             "tokens_hash": hashlib.sha256(tokens.cpu().contiguous().numpy().tobytes()).hexdigest(),
+            "bos": begins_with(tokens, bundle.tokenizer),
         },
     )
     if done is not None:
-        # An older plan does not know newer options: it was made by their defaults. It stays as it was written.
-        known = done.model_copy(update={"options": {**canonical(chosen.defaults()), **done.options}})
+        # An older plan does not know newer options: it was made by their defaults. Nor does it tell of BOS, which its
+        # tokens' hash does. It stays as it was written.
+        known = done.model_copy(
+            update={
+                "options": {**canonical(chosen.defaults()), **done.options},
+                "calibration": {"bos": empty.calibration["bos"], **done.calibration},
+            }
+        )
         if not known.same_request(empty):
             raise ComeError(
                 "The plan to go on from was made by another request.",

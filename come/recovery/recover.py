@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from come.errors import ComeError
 from come.events import OnProgress
 from come.models import Bundle
+from come.models.not_finite import WIDER
 from come.models.offload import is_offloaded
 from come.plan.plan import Plan, Span, spans_of
 from come.plan.steps import Mask
@@ -55,7 +56,8 @@ def recover(
         The recovered model and its plan: the pruned model's with one more step, which puts what changed in place.
 
     Raises:
-        ComeError: there is nothing to recover, the models do not belong together, or the request is impossible.
+        ComeError: there is nothing to recover, the models do not belong together, the request is impossible, or values
+            of a model are not finite.
     """
     chosen = parse(how, options)
     plan = bundle.plan if bundle.plan is not None else Plan(base=base_of(bundle), dtype=_name(bundle.dtype), method="")
@@ -110,9 +112,19 @@ def _run(way: Way, options: Any, task: RecoverTask) -> Recovered:
 
 
 def _different(student: Bundle, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those tensors that differ from the student's own, in its dtype."""
+    """Those tensors that differ from the student's own, in its dtype.
+
+    Raises:
+        ComeError: one of them does not fit that.
+    """
     own = dict(student.model.named_parameters(remove_duplicate=False))
     cast = {name: value.detach().to(own[name].device, own[name].dtype) for name, value in tensors.items()}
+    for name, value in cast.items():
+        if not bool(value.isfinite().all()):
+            raise ComeError(
+                f"What the recovery gives {name} overflows in {_name(value.dtype)}.",
+                WIDER.get(value.dtype, "Lower the learning rate, or leave this recovery out."),
+            )
     return {name: value for name, value in cast.items() if not torch.equal(value, own[name])}
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.models import Bundle
+from come.models.not_finite import first_place, why_not_finite
 from come.options import Options
 from come.plan.plan import Span
 from come.training.trainer import TrainOptions
@@ -50,6 +52,11 @@ class RecoverTask:
         overall = (self.number + min(1.0, share)) / self.count
         if self.on_progress is not None:
             self.on_progress(Event("recover", round(1000 * overall), 1000, message, values))
+
+    def why_not_finite(self) -> ComeError:
+        """Where the original's values, else the pruned model's, are no numbers on the tokens."""
+        overflows = first_place(self.teacher, self.tokens) is not None
+        return why_not_finite(self.teacher if overflows else self.student, self.tokens)
 
     def checkpoint_of(self, part: str) -> Path | None:
         """The file for the state of one training."""

@@ -153,6 +153,7 @@ def train_whole(
             checkpoint=task.checkpoint_of(f"{name}-training"),
             report=lambda point: report(task, point),
             stop=task.stop,
+            why_not_finite=task.why_not_finite,
         )
 
 

@@ -152,21 +152,29 @@ def _compared_on(config: RunConfig, results: dict[str, Any]) -> tuple[tuple[Any,
         evaluation = {}
     text = str(evaluation.get("text", config.evaluated_on))
     tokens = int(evaluation.get("n_tokens", config.evaluation_tokens))
-    key = (config.model, evaluation.get("text_hash", text), tokens, evaluation.get("seq_len", config.seq_len))
-    return key, f"{model}, {tokens:,} tokens of {_short(text)}"
+    bos = evaluation.get("bos")  # older runs, which say nothing of it, had none
+    key = (config.model, evaluation.get("text_hash", text), tokens, evaluation.get("seq_len", config.seq_len), bos)
+    return key, f"{model}, {tokens:,} tokens of {_short(text)}{_with(bos)}"
 
 
 def _told_apart(items: list[Entry]) -> list[Entry]:
     """The same entries; runs calibrated on another text, or in another dtype, than most become series of their own."""
-    settings = [
-        (f"calibrated on {item.run.config.n_tokens:,} tokens of {_short(item.run.config.text)}", item.run.config.dtype)
-        for item in items
-    ]
+    settings = [(f"calibrated on {_calibration(item.run)}", item.run.config.dtype) for item in items]
     usual = [Counter(column).most_common(1)[0][0] for column in zip(*settings, strict=True)]
     return [
         _renamed(item, [word for word, common in zip(own, usual, strict=True) if word != common])
         for item, own in zip(items, settings, strict=True)
     ]
+
+
+def _calibration(run: Run) -> str:
+    config, told = run.config, run.results().get("calibration")
+    bos = told.get("bos") if isinstance(told, dict) else None
+    return f"{config.n_tokens:,} tokens of {_short(config.text)}{_with(bos)}"
+
+
+def _with(bos: str | None) -> str:
+    return " with BOS" if bos else ""
 
 
 def _renamed(item: Entry, words: list[str]) -> Entry:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from come.numbers import LARGEST_PERPLEXITY
 from come.report.measured import Result, Value
 
 MIB = 2**20
@@ -178,9 +180,16 @@ def ends(value: Value) -> tuple[float | None, float | None]:
     return value.value - value.stderr, value.value + value.stderr
 
 
+def factor(ratio: float) -> str:
+    """How many times as large one perplexity is as another: 1.234 -> "1.23"; 5476.3 -> "5,476"."""
+    return f"{ratio:.2f}" if ratio < 100 else number(ratio)
+
+
 def number(value: float) -> str:
-    """A perplexity in the fewest digits that still tell: 59.6, 207, 12,345, 1.2 × 10⁶."""
+    """A perplexity in the fewest digits that still tell: 59.6, 207, 12,345, 1.2 × 10⁶, > 10³⁰."""
     if value < 1e6:
         return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+    if value >= LARGEST_PERPLEXITY:
+        return f"> 10{str(round(math.log10(LARGEST_PERPLEXITY))).translate(SUPERSCRIPT)}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"

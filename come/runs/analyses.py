@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from come.errors import ComeError
-from come.request import anchored_path
+from come.request import BEFORE_BOS, RunConfig, anchored_path, anchored_text
 from come.runs.store import Run, list_runs
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def analysis_for(
     seq_len: int,
     seed: int = 0,
     *,
+    bos: str = "auto",
     dtype: str = "auto",
     span: int = 2,
     sbi_tokens: str = "all",
@@ -32,14 +33,14 @@ def analysis_for(
     """The newest finished analysis of that model on that text, or None. Of files as they are now, not as they were.
 
     Args:
-        model, text, n_tokens, seq_len, seed, dtype, span, sbi_tokens, last_state: as in ``RunConfig``.
+        model, text, n_tokens, seq_len, seed, bos, dtype, span, sbi_tokens, last_state: as in ``RunConfig``.
         runs: the folder of runs.
         also: more places to look in, after it: folders of runs, or single runs.
     """
     wanted = {
         "kind": "analyze",
         "model": anchored_path(model),
-        "text": anchored_path(text),
+        "text": anchored_text(text),
         "n_tokens": n_tokens,
         "seq_len": seq_len,
         "seed": seed,
@@ -52,7 +53,7 @@ def analysis_for(
     for place in also:
         candidates += [Run(place)] if (place / "config.json").is_file() else list_runs(place)
     for run in candidates:
-        if (run.path / "analysis.safetensors").is_file() and _asks_for(run, wanted) and run.sources_unchanged():
+        if (run.path / "analysis.safetensors").is_file() and _asks_for(run, wanted, bos) and run.sources_unchanged():
             return run
     return None
 
@@ -66,9 +67,20 @@ def newest_analysis(model: str, runs: Path | None = None) -> Measurement | None:
     return None
 
 
-def _asks_for(run: Run, wanted: dict[str, Any]) -> bool:
+def begins_alike(run: Run, config: RunConfig, bos: str) -> bool:
+    """Whether a run's calibration sequences begin as another's, which asks for that ``bos``: as far as the run tells.
+
+    What begins with no BOS by the tokenizer's own rule is what never to put one gives.
+    """
+    if config.bos == bos:
+        return True
+    told = run.results().get("calibration")
+    return bos == BEFORE_BOS and isinstance(told, dict) and told.get("bos") is None
+
+
+def _asks_for(run: Run, wanted: dict[str, Any], bos: str) -> bool:
     try:
         config = run.config  # read once: there may be hundreds of runs
     except ComeError:
         return False
-    return all(getattr(config, name) == value for name, value in wanted.items())
+    return all(getattr(config, name) == value for name, value in wanted.items()) and begins_alike(run, config, bos)

@@ -17,6 +17,7 @@ def command_line(request: RunConfig) -> str:
         words += ["--target-layers", str(request.target_layers)]
     words += ["--text", request.text, "--tokens", str(request.n_tokens), "--seq-len", str(request.seq_len)]
     words += ["--seed", str(request.seed)]
+    words += ["--bos", request.bos] if request.bos != RunConfig.model_fields["bos"].default else []
     for name, setting in request.options.items():
         words += ["--option", f"{name}={setting if isinstance(setting, str) else json.dumps(setting)}"]
     if request.evaluation_text:

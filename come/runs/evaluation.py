@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -62,7 +61,7 @@ def evaluate_predictions(
     if "ppl" not in config.evaluate or results.has(name, "perplexity"):
         return
     held_out = shared.tokens(original, config, "evaluation", on_progress)
-    results.note(evaluation=text_facts(config, "evaluation", held_out))
+    results.note(evaluation=text_facts(config, "evaluation", held_out, original.tokenizer))
     with results.timed("evaluate original"):
         known, perplexity = shared.reference(original, held_out, config.batch_size, on_progress)
         results.note(original=perplexity.metrics())
@@ -86,20 +85,13 @@ def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Re
         after = scored(pruned, "pruned")
     shares = retained_by_task(before, after)
     results.note(
-        original={"accuracy": _figures(before)},
+        original={"accuracy": {name: each.to_results() for name, each in before.items()}},
         pruned={
-            "accuracy": _figures(after),
+            "accuracy": {name: each.to_results() for name, each in after.items()},
             "retention": {name: _share(each) for name, each in shares.items() if each[0] is not None}
             | {"mean": _share(mean_retention(list(shares.values())))},
         },
     )
-
-
-def _figures(scored: dict[str, Accuracy]) -> dict[str, dict[str, float]]:
-    return {
-        name: {metric: value for metric, value in each.metrics.items() if math.isfinite(value)}
-        for name, each in scored.items()
-    }
 
 
 def _share(share: Share) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def work(run: Run, config: RunConfig, on_progress: OnProgress = None, shared: Sh
         device=str(bundle.model.device),
         dtype=_dtype(bundle),
         original=size_of(bundle),
-        calibration=text_facts(config, "calibration", calibration),
+        calibration=text_facts(config, "calibration", calibration, bundle.tokenizer),
     )
     if config.kind == "analyze":
         _analyze(job, bundle, calibration)
@@ -186,7 +186,7 @@ def _recover(job: Job, original: Bundle, pruned: Result) -> Result:
             **config.recover_options,
         )
     result.plan.write(job.run.path / "plan.json")
-    results.note(recovery={"how": config.recover, **text_facts(config, "recovery", tokens)})
+    results.note(recovery={"how": config.recover, **text_facts(config, "recovery", tokens, original.tokenizer)})
     shutil.rmtree(folder, ignore_errors=True)
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -50,11 +51,16 @@ def kept_reference(
     """An original's hidden states before the head, on tokens, int64 (sequences, tokens), and its perplexity there.
 
     They are read from the cache, or computed and, up to ``LARGEST``, kept.
+
+    Raises:
+        ComeError: the original's values are not finite.
     """
     text = hashlib.sha256(tokens.numpy().tobytes()).hexdigest(), tuple(tokens.shape)
     path = _path(("reference", *identity(original), text, batch_size), "safetensors")
     with suppress(OSError, SafetensorError):
-        return _read(path, original, tokens, batch_size)
+        known, perplexity = _read(path, original, tokens, batch_size)
+        if math.isfinite(perplexity.value):  # earlier versions kept those of models that overflow
+            return known, perplexity
     known = reference(original, tokens, batch_size=batch_size, on_progress=on_progress)
     perplexity = perplexity_of_reference(known)
     if sum(states.nbytes for states in known.states) <= LARGEST:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,6 +44,12 @@ def messages(events: Sequence[dict[str, Any]]) -> list[str]:
             lines.append(f"{datetime.fromtimestamp(event['time']):%H:%M:%S}  {words}")
             last = words
     return lines
+
+
+def texts_read(results: Mapping[str, Any]) -> list[str]:
+    """In which form each file of text was read, a sentence each, as results.json tells it."""
+    used = [told for use in ("calibration", "recovery", "evaluation") if isinstance(told := results.get(use), dict)]
+    return list(dict.fromkeys(f"{told['text']} was read as {told['form']}." for told in used if told.get("form")))
 
 
 def tail(log: str, lines: int = 400) -> str:
@@ -115,6 +121,9 @@ def held_out(losses: dict[str, pd.Series]) -> str:
         return ""
     newest = f"Held-out loss {held.iloc[-1]:.4g} after step {held.index[-1]}"
     return f"{newest}, the lowest {held.min():.4g} after step {held.idxmin()}." if len(held) > 1 else f"{newest}."
+
+
+DIVERGED = "diverged at step"  # in what a training says of itself
 
 
 def outcome(plan: Plan | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import time
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from typing import Any
 from torch import Tensor
 
 from come import __version__
+from come.errors import ComeError
 from come.files import replace
 from come.models import Bundle
 from come.request import RunConfig, Use
 from come.runs.store import Run
-from come.text import SELF, text_hash
+from come.text import SELF, begins_with, describe_text, short_name
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "lm-eval")
 
@@ -38,13 +40,17 @@ class Results:
         return metric in self.values.get(which, {})
 
     def note(self, **values: Any) -> None:
-        """Take in metrics beside those that are known (perplexities beside sizes), and write the file."""
+        """Take in metrics beside those that are known (perplexities beside sizes), and write the file.
+
+        Raises:
+            ComeError: one of them is infinite or not a number.
+        """
         for name, value in values.items():
             known = self.values.get(name)
             if isinstance(known, dict) and isinstance(value, dict):
                 value = {**known, **value}
             self.values[name] = value
-        replace(self.path, json.dumps(self.values, indent=1))
+        replace(self.path, as_json(self.values))
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -60,22 +66,51 @@ class Results:
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
 
 
-def text_facts(config: RunConfig, use: Use, drawn: Tensor) -> dict[str, Any]:
-    """What is told of a text beside the metrics taken on it: a file's name, but not where on the machine it lies.
+def as_json(values: dict[str, Any]) -> str:
+    """Results as a JSON document.
+
+    Raises:
+        ComeError: one of them is infinite or not a number, which JSON has no word for; names it.
+    """
+    try:
+        return json.dumps(values, indent=1, allow_nan=False)
+    except ValueError as error:
+        metric = " of ".join(reversed(_not_finite(values)))
+        raise ComeError(f"What was measured is not a number: {metric}.", "Use float32, or leave it out.") from error
+
+
+def _not_finite(values: Any) -> list[str]:
+    """Where in nested values the first float is that is not finite; empty where there is none."""
+    inside = dict(enumerate(values)) if isinstance(values, list | tuple) else values
+    for name, value in inside.items() if isinstance(inside, dict) else ():
+        if isinstance(value, float) and not math.isfinite(value):
+            return [str(name)]
+        if inner := _not_finite(value):
+            return [str(name), *inner]
+    return []
+
+
+def text_facts(config: RunConfig, use: Use, drawn: Tensor, tokenizer: Any) -> dict[str, Any]:
+    """What is told of a text beside the metrics taken on it: a file's name and form, but not where it lies.
 
     Args:
         config: the request.
         use: what the text is taken for.
         drawn: the tokens of it, int64 (sequences, tokens), by which a text is known that the model said itself.
+        tokenizer: made them; says what each sequence begins with.
     """
     text, n_tokens, split, seed = config.text_of(use)
+    said_itself = {"hash": hashlib.sha256(drawn.numpy().tobytes()).hexdigest()}
+    about = said_itself if text == SELF else describe_text(text, split, tokenizer)
     return {
-        "text": Path(text).name if Path(text).is_absolute() else text,
-        "text_hash": hashlib.sha256(drawn.numpy().tobytes()).hexdigest() if text == SELF else text_hash(text, split),
+        "text": short_name(text),
+        **({"form": about["form"]} if "form" in about else {}),
+        "text_hash": about["hash"],
         "split": split,
         "n_tokens": n_tokens // config.seq_len * config.seq_len,
         "seq_len": config.seq_len,
         "seed": seed,
+        "bos": begins_with(drawn, tokenizer),
     }
 
 

@@ -15,7 +15,7 @@ from come.models import Bundle, load
 from come.plan.plan import Plan
 from come.request import RunConfig, Use
 from come.runs.reference_cache import kept_reference
-from come.text import tokens
+from come.text import short_name, tokens
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,12 @@ class Shared:
     def tokens(self, bundle: Bundle, config: RunConfig, use: Use, on_progress: OnProgress = None) -> Tensor:
         """The tokens that a run takes for a use, int64 (sequences, tokens)."""
         text, count, split, seed = config.text_of(use)
-        key = text, count, config.seq_len, split, seed
+        key = text, count, config.seq_len, split, seed, config.bos
         if key not in self._tokens:
-            emit(on_progress, "text", 0, 1, f"Reading {text}")
-            self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, seed, on_progress)
-            emit(on_progress, "text", 1, 1, f"{self._tokens[key].numel():,} tokens of {text}")
+            named = short_name(text)
+            emit(on_progress, "text", 0, 1, f"Reading {named}")
+            self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, seed, on_progress, config.bos)
+            emit(on_progress, "text", 1, 1, f"{self._tokens[key].numel():,} tokens of {named}")
         return self._tokens[key]
 
     def reference(
@@ -90,4 +91,5 @@ class Shared:
 
 
 def _chain_key(config: RunConfig, options: dict[str, Any]) -> str:
-    return json.dumps([config.method, options, config.text, config.n_tokens, config.seq_len, config.seed])
+    asked = [config.text, config.n_tokens, config.seq_len, config.seed, config.bos]
+    return json.dumps([config.method, options, *asked])

@@ -51,8 +51,8 @@ class Run:
             ComeError: the directory holds no request that this version reads.
         """
         try:
-            return RunConfig.model_validate_json((self.path / "config.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            return RunConfig.stored(dict(json.loads((self.path / "config.json").read_text("utf-8"))))
+        except (OSError, ValueError, TypeError) as error:
             raise ComeError(f"{self.path} holds no run.") from error
 
     @property
@@ -114,7 +114,9 @@ class Run:
     def results(self) -> dict[str, Any]:
         """What is known so far: ``results.json``, empty before there is any."""
         try:
-            return dict(json.loads((self.path / "results.json").read_text("utf-8")))
+            text = (self.path / "results.json").read_text("utf-8")
+            # Earlier versions wrote NaN, which tells nothing.
+            return dict(json.loads(text, parse_constant=lambda _: None))
         except (OSError, ValueError):
             return {}
 

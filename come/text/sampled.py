@@ -19,6 +19,7 @@ from come.events import OnProgress, emit
 from come.files import written_whole
 from come.models import Bundle
 from come.models.identity import identity
+from come.models.not_finite import why_not_finite
 from come.models.offload import input_device, is_offloaded
 from come.text.mix import pieces
 
@@ -33,13 +34,18 @@ FREE = -1  # in a plan of sequences: a token to be sampled
 
 
 def sampled(
-    bundle: Bundle | Any, sequences: int, seq_len: int, seed: int = 0, on_progress: OnProgress = None
+    bundle: Bundle | Any,
+    sequences: int,
+    seq_len: int,
+    seed: int = 0,
+    on_progress: OnProgress = None,
+    start: Sequence[int] = (),
 ) -> Tensor:
     """Sequences that a model writes, int64 (sequences, seq_len), on the CPU; kept in ``COME_HOME`` for another time.
 
-    Each begins with the model's start of text (its tokenizer's BOS token; where that has none, the EOS token, which
-    parts documents; where that is missing too, a prompt alone). Every other one goes on with a prompt: the first tokens
-    of a piece of `mix`. All further tokens are drawn from the model's predictions as they are: temperature 1, no
+    Each begins with a start of text: the one given, else the tokenizer's BOS token; where that has none, the EOS token,
+    which parts documents; where that is missing too, a prompt alone. Every other one goes on with a prompt: the first
+    tokens of a piece of `mix`. All further tokens are drawn from the model's predictions as they are: temperature 1, no
     top-k, no top-p. A sequence goes on behind an end of text, as the packed text that models are trained on does.
 
     The same model, dtype and seed give the same tokens; another seed gives other text, not other parts of one.
@@ -49,12 +55,13 @@ def sampled(
         sequences, seq_len: how much to write; the first ones of more are as these, but for rounding.
         seed: draws the prompts and the tokens.
         on_progress: told of every few tokens, so that it can be cancelled.
+        start: the tokens that each begins with; none for those above.
 
     Raises:
         ComeError: there is no model, it lies partly outside of memory, or its predictions are no numbers.
     """
     _check(bundle)
-    plan, draws = _planned(bundle.tokenizer, sequences, seq_len, seed)
+    plan, draws = _planned(bundle.tokenizer, sequences, seq_len, seed, start)
     key = repr((*identity(bundle), plan.tolist(), seq_len, seed, AT_ONCE, CACHE_BYTES))
     path = settings.home() / "sampled" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
     with suppress(OSError, SafetensorError, KeyError):
@@ -84,22 +91,26 @@ def _check(bundle: Any) -> None:
         )
 
 
-def _planned(tokenizer: Any, sequences: int, seq_len: int, seed: int) -> tuple[Tensor, Tensor]:
+def _planned(
+    tokenizer: Any, sequences: int, seq_len: int, seed: int, start: Sequence[int] = ()
+) -> tuple[Tensor, Tensor]:
     """How each sequence begins, and a draw for each of its tokens; of more sequences, the first ones are the same.
 
     Returns:
-        int64 (sequences, at most 1 + PROMPT_TOKENS), given tokens and then ``FREE`` ones; float64 (sequences, seq_len).
+        int64 (sequences, at most the start's and PROMPT_TOKENS), given tokens and then ``FREE`` ones; float64
+        (sequences, seq_len).
     """
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    known = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    begin = [*start] or ([] if known is None else [known])
     generator = torch.Generator().manual_seed(seed)
     prompts = [piece for _, piece in pieces("calibration")]
-    plan = torch.full((sequences, 1 + PROMPT_TOKENS), FREE)
+    plan = torch.full((sequences, max(1, len(begin)) + PROMPT_TOKENS), FREE)
     draws = torch.empty(sequences, seq_len, dtype=torch.float64)
     for place in range(sequences):
         drawn = int(torch.randint(len(prompts), (), generator=generator))
         draws[place] = torch.rand(seq_len, dtype=torch.float64, generator=generator)
-        given = [] if start is None else [start]
-        if place % 2 or start is None:
+        given = list(begin)
+        if place % 2 or not begin:
             given += _first_tokens(tokenizer, prompts[drawn])
         plan[place, : max(1, len(given))] = torch.tensor(given or [0])
     return plan[:, :seq_len], draws
@@ -134,17 +145,25 @@ def _side_by_side(bundle: Bundle, plan: Tensor, draws: Tensor) -> Iterator[Tenso
         bundle: the model.
         plan: how they begin, (sequences, positions); at least their first tokens.
         draws: a number from 0 to 1 for every token, (sequences, tokens).
+
+    Raises:
+        ComeError: the model's values are not finite.
     """
     device, known, cache = input_device(bundle.model), len(bundle.tokenizer), None
     tokens = plan[:, 0]
+    said = [tokens]
     yield tokens
     for position in range(1, draws.shape[1]):
         with torch.no_grad():  # not inference_mode: a recovery trains on these tokens
             output = bundle.model(tokens[:, None].to(device), past_key_values=cache, use_cache=True)
         cache = output.past_key_values
-        tokens = _drawn(output.logits[:, -1, :known], draws[:, position])
+        logits = output.logits[:, -1, :known]
+        if bool(logits.isnan().any()):
+            raise why_not_finite(bundle, torch.stack(said, 1))
+        tokens = _drawn(logits, draws[:, position])
         if position < plan.shape[1]:
             tokens = torch.where(plan[:, position] == FREE, tokens, plan[:, position])
+        said.append(tokens)
         yield tokens
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from come.errors import ComeError
-from come.settings import expanded
+from come.settings import file_and_column
 from come.text import hub
-from come.text.documents import MAX_CHARACTERS, Split, join
+from come.text.documents import Content, Split
 from come.text.mix import mix
+from come.text.own_text import ENDINGS, SUFFIXES, form_of_file, read_file
 from come.text.python_docs import python_docs
 
 PYTHON_DOCS, MIX = "python-docs", "mix"
 SELF = "self"  # not a text, but what a model says: `tokens` samples it
-SUFFIXES = (".txt", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -68,22 +66,41 @@ def known_texts() -> list[TextSource]:
     return [*_BUNDLED, *(TextSource(entry.name, entry.title, "hub", entry.note) for entry in hub.SETS.values())]
 
 
-def describe_text(text: str | os.PathLike[str]) -> dict[str, str | int]:
-    """Name, title, hash and length in characters of a text, as results record them.
+def describe_text(
+    text: str | os.PathLike[str], split: Split = "calibration", tokenizer: Any = None
+) -> dict[str, str | int]:
+    """Name, title, hash and length in characters of a text, as results record them; of a file with rows its form, too.
+
+    Args:
+        text, split, tokenizer: as in ``content``.
 
     Raises:
         ComeError: the text is unknown or cannot be read.
     """
-    name = os.fspath(text)
+    name, found = os.fspath(text), content(text, split, tokenizer)
     titles = {source.name: source.title for source in known_texts()}
-    content = read(text)
-    title = titles.get(name, Path(name).name)
-    return {"name": name, "title": title, "hash": _sha256(content), "characters": len(content)}
+    told = {"name": name, "title": titles.get(name, short_name(name)), "hash": _sha256(found.characters)}
+    return {**told, "characters": len(found.characters), **({"form": found.form} if found.form else {})}
 
 
-def text_hash(text: str | os.PathLike[str], split: Split = "calibration") -> str:
+def short_name(text: str) -> str:
+    """A text as people read it: a known one's name, or a file's without its folder."""
+    file, column = file_and_column(text)
+    return f"{Path(file).name}:{column}" if column else Path(file).name
+
+
+def form_of_text(text: str | os.PathLike[str]) -> str:
+    """In which form a file will be read, in words, told by its first row; "" for other texts and for plain ones.
+
+    Raises:
+        ComeError: it is a file that cannot be read.
+    """
+    return form_of_file(os.fspath(text)) if _is_file(text) else ""
+
+
+def text_hash(text: str | os.PathLike[str], split: Split = "calibration", tokenizer: Any = None) -> str:
     """SHA-256 (hex) of what ``read`` returns, in UTF-8."""
-    return _sha256(read(text, split))
+    return _sha256(read(text, split, tokenizer))
 
 
 def has_own_splits(text: str | os.PathLike[str]) -> bool:
@@ -92,33 +109,40 @@ def has_own_splits(text: str | os.PathLike[str]) -> bool:
     return os.fspath(text) == MIX or (entry is not None and entry.evaluation is not None)
 
 
-def read(text: str | os.PathLike[str], split: Split = "calibration") -> str:
-    """The characters of a text, cut at ``documents.MAX_CHARACTERS``.
+def read(text: str | os.PathLike[str], split: Split = "calibration", tokenizer: Any = None) -> str:
+    """The characters of a text: ``content`` says more."""
+    return content(text, split, tokenizer).characters
+
+
+def content(text: str | os.PathLike[str], split: Split = "calibration", tokenizer: Any = None) -> Content:
+    """What a text holds, cut at ``documents.MAX_CHARACTERS``.
 
     Args:
-        text: a name of ``known_texts()``, or the path of a file: .txt is taken as it is, .jsonl gives the
-            field "text" of each line, joined by empty lines.
+        text: a name of ``known_texts()``, or the path of a file: .txt is taken as it is; the rows of .jsonl, .json,
+            .csv and .parquet are documents of one of the forms in ``come.text.forms``, or "data.csv:body" names the
+            column that is to be read.
         split: for a text that has parts of its own (`mix`, some hub sets), which to read; any other is read whole.
+        tokenizer: the model's, whose chat template conversations go through; without one they are written plainly.
 
     Raises:
         ComeError: the text is unknown, missing, unreadable, not UTF-8, malformed, empty, or out of reach.
     """
     name = os.fspath(text)
     if name == PYTHON_DOCS:
-        content = python_docs()
+        found = Content(python_docs())
     elif name == MIX:
-        content = mix(split)
+        found = Content(mix(split))
     elif name == SELF:
         raise _only_said(split)
     elif name in hub.SETS:
-        content = hub.fetch(name, split)
-    elif isinstance(text, os.PathLike) or _looks_like_path(name):
-        content = _read_file(expanded(name))
+        found = Content(hub.fetch(name, split))
+    elif _is_file(text):
+        found = read_file(name, tokenizer)
     else:
         raise _unknown(name)
-    if not content.strip():
+    if not found.characters.strip():
         raise ComeError(f"The text '{name}' is empty.", "Choose one that holds some text.")
-    return content
+    return found
 
 
 def _only_said(split: Split) -> ComeError:
@@ -132,58 +156,20 @@ def _only_said(split: Split) -> ComeError:
     )
 
 
-def _looks_like_path(name: str) -> bool:
-    return name.endswith(SUFFIXES) or os.sep in name or "/" in name or os.path.exists(name)
+def _is_file(text: str | os.PathLike[str]) -> bool:
+    """Whether a text is no known one, and looks like a path."""
+    name, named = os.fspath(text), file_and_column(os.fspath(text))[0]
+    if name in {source.name for source in known_texts()}:
+        return False
+    looks_like_one = named.lower().endswith(SUFFIXES) or os.sep in name or "/" in name or os.path.exists(name)
+    return isinstance(text, os.PathLike) or looks_like_one
 
 
 def _unknown(name: str) -> ComeError:
     known = [source.name for source in known_texts()]
     near = get_close_matches(name.lower(), known, n=2, cutoff=0.5)
-    others = f"Name a .txt or .jsonl file, or one of: {', '.join(known)}."
+    others = f"Name a {ENDINGS} file, or one of: {', '.join(known)}."
     return ComeError(f"There is no text named '{name}'.", f"Did you mean {' or '.join(near)}?" if near else others)
-
-
-def _read_file(path: Path) -> str:
-    if os.path.isdir(path):
-        raise ComeError(f"{path} is a folder.", "Name a .txt or .jsonl file in it.")
-    if not os.path.exists(path):
-        raise ComeError(f"There is no file {path}.", "Check the path of the text.")
-    if not os.path.isfile(path) or path.suffix not in SUFFIXES:
-        raise ComeError(f"{path} is not a text that can be read.", "Name a file that ends in .txt or .jsonl.")
-    try:
-        # newline="": line ends are taken as they are. "utf-8-sig": a byte order mark is not text.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            content = join(_documents(file, path)) if path.suffix == ".jsonl" else file.read(MAX_CHARACTERS)
-    except UnicodeDecodeError as error:
-        raise ComeError(f"{path} is not UTF-8 text.", "Convert it to UTF-8, or name another file.") from error
-    except OSError as error:
-        raise ComeError(f"{path} cannot be read: {error.strerror}.", "Check that you may read it.") from error
-    if "\0" in content:
-        raise ComeError(f"{path} is not text: it holds NUL characters.", "Name a file of plain text.")
-    return content
-
-
-def _documents(lines: Iterable[str], path: Path) -> Iterator[str]:
-    """The field "text" of each line that is not blank."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ComeError(f"Line {number} of {path} is not JSON.", "Write one JSON object a line.") from error
-        value = row.get("text") if isinstance(row, dict) else None
-        if not isinstance(value, str) or not _is_unicode(value):
-            raise ComeError(
-                f'Line {number} of {path} has no field "text" that holds a string.',
-                'Write lines like {"text": "..."}.',
-            )
-        yield value
-
-
-def _is_unicode(value: str) -> bool:
-    """False where JSON escapes left half of a surrogate pair, which no tokenizer takes."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _sha256(content: str) -> str:

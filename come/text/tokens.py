@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
-from come.events import OnProgress
+from come.events import OnProgress, emit
 from come.text.documents import Split
 from come.text.sampled import sampled
-from come.text.sources import SELF, has_own_splits, read
+from come.text.sources import SELF, content, has_own_splits, short_name
+from come.text.start import start_of_text
 
 if TYPE_CHECKING:
     from come.models import Bundle
@@ -28,46 +29,57 @@ def tokens(
     split: Split = "calibration",
     seed: int = 0,
     on_progress: OnProgress = None,
+    bos: str = "auto",
 ) -> Tensor:
     """Sequences drawn at random from one part of a text, without overlap.
 
     The first 80% of a text's tokens are its calibration part and the rest its evaluation part; `mix`, and a hub set
-    that comes with a train and a test split, have parts of their own instead. A part is cut into blocks of
-    ``seq_len`` tokens, and the blocks are drawn in an order that ``seed`` sets: packed, without padding or special
-    tokens.
+    that comes with a train and a test split, have parts of their own instead. A part is cut into blocks, and the blocks
+    are drawn in an order that ``seed`` sets: packed, without padding.
+
+    Each sequence of ``seq_len`` tokens begins as the model's tokenizer begins a text, with BOS for many models (``bos``
+    says otherwise); the block behind it is as much shorter. No other special token is put.
 
     The text `self` is not drawn but sampled from the model (``come.text.sampled`` says how), its start of text and all
-    that it says: another seed has it say something else.
+    that it says: another seed has it say something else. It begins with a start of text in any case.
 
     Args:
         bundle: a loaded model, or a tokenizer alone (not for `self`).
-        text: a name of ``come.text.known_texts()``, or the path of a .txt or .jsonl file.
+        text: a name of ``come.text.known_texts()``, or the path of a file (``come.text.content`` says of which kinds).
         n_tokens: how many tokens; rounded down to whole sequences.
         seq_len: tokens a sequence, at most what the model can read at once.
         split: "calibration" or "evaluation"; they never overlap. `self` has the first only.
         seed: draws the sequences.
-        on_progress: told of the sampling of `self`.
+        on_progress: told of the sampling of `self`, and in which form a file is read.
+        bos: "auto": what the tokenizer puts before a text by itself; "always": its BOS token even where it puts none;
+            "never": nothing.
 
     Returns:
         int64 (sequences, seq_len), on the CPU.
 
     Raises:
-        ComeError: the text cannot be read or is too short, or a number is out of range.
+        ComeError: the text cannot be read or is too short, a number is out of range, or there is no BOS token.
     """
     tokenizer, longest = _tokenizer_and_limit(bundle)
-    _check(n_tokens, seq_len, split, longest)
+    start = start_of_text(tokenizer, bos)
+    _check(n_tokens, seq_len, split, longest, len(start))
     if os.fspath(text) == SELF and split == "calibration":
-        return sampled(bundle, n_tokens // seq_len, seq_len, seed, on_progress)
+        return sampled(bundle, n_tokens // seq_len, seq_len, seed, on_progress, start)
 
-    encoded = tokenizer(read(text, split), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    found = content(text, split, tokenizer)
+    if found.form:
+        emit(on_progress, "text", 0, 1, f"{short_name(os.fspath(text))} is read as {found.form}")
+    encoded = tokenizer(found.characters, add_special_tokens=False, return_attention_mask=False, verbose=False)
     ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
     part = ids if has_own_splits(text) else _part(ids, split)
 
-    blocks, wanted = len(part) // seq_len, n_tokens // seq_len
+    size = seq_len - len(start)
+    blocks, wanted = len(part) // size, n_tokens // seq_len
     if blocks < wanted:
         raise _too_short(text, split, held=len(part), usable=blocks * seq_len, asked=n_tokens, seq_len=seq_len)
     drawn = torch.randperm(blocks, generator=torch.Generator().manual_seed(seed))[:wanted]
-    return part[: blocks * seq_len].view(blocks, seq_len)[drawn]
+    text_alone = part[: blocks * size].view(blocks, size)[drawn]
+    return torch.cat([torch.tensor(start, dtype=torch.int64).expand(wanted, -1), text_alone], 1)
 
 
 def _tokenizer_and_limit(bundle: Any) -> tuple[Any, int | None]:
@@ -78,11 +90,16 @@ def _tokenizer_and_limit(bundle: Any) -> tuple[Any, int | None]:
     return bundle.tokenizer, getattr(config, "max_position_embeddings", None)
 
 
-def _check(n_tokens: int, seq_len: int, split: str, longest: int | None) -> None:
+def _check(n_tokens: int, seq_len: int, split: str, longest: int | None, start: int) -> None:
     if split not in SPLITS:
         raise ComeError(f"There is no part named '{split}'.", f"The parts of a text are {' and '.join(SPLITS)}.")
     if seq_len < 2:
         raise ComeError(f"A sequence needs at least 2 tokens, not {seq_len}.", "512 is a good length.")
+    if seq_len <= start:
+        raise ComeError(
+            f"A sequence of {seq_len} tokens has no room for text: it begins with {start} that are none.",
+            "512 is a good length.",
+        )
     if longest is not None and seq_len > longest:
         raise ComeError(
             f"Sequences of {seq_len:,} tokens are longer than the {longest:,} that this model reads at once.",

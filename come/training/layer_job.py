@@ -12,8 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from come.errors import ComeError
 from come.measurement.layer_runner import Call, LayerRunner
 from come.models import Family
+from come.models.not_finite import FIRST, OTHERWISE
 from come.training.losses import LOSSES, Loss
 from come.training.low_rank import add_low_rank, folded
 from come.training.precision import arithmetic
@@ -82,7 +84,15 @@ def train_layer(job: LayerJob, report: Report | None = None, stop: Callable[[], 
     """Do a job, on as many threads as it says."""
     with threads(job.threads):
         problem = LayerProblem(job)
-        outcome = train(problem, job.options, checkpoint=job.checkpoint, report=report, stop=stop)
+        what = f"The loss of layer {job.layer}{FIRST} of the pruned model is no number before it is trained."
+        outcome = train(
+            problem,
+            job.options,
+            checkpoint=job.checkpoint,
+            report=report,
+            stop=stop,
+            why_not_finite=lambda: ComeError(what, OTHERWISE),
+        )
         return TrainedLayer(job.layer, problem.trained(), outcome)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def trainable_bundle(bundle: Bundle, trained: Callable[[str], bool]) -> tuple[Bu
     """A model in float32 of which some parameters are copies to be trained (see ``trainable_copy``)."""
     model, parameters = trainable_copy(bundle.model, trained)
     model.config.dtype = torch.float32
-    copy = Bundle(model, bundle.tokenizer, bundle.family, bundle.source, bundle.revision, bundle.plan)
+    copy = replace(bundle, model=model)
     for layer in copy.layers:
         keep_silenced(layer, bundle.family, parameters.values())
     return copy, parameters

@@ -18,12 +18,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from come.errors import ComeError
 from come.options import Options
 from come.training.checkpoint import keep_training, restore_training
 from come.training.precision import Precision
 
 BETAS = (0.9, 0.95)
 BACK = 3  # what a step's forward and backward take, in forwards
+NOT_FINITE = ComeError("The loss is no number before the first step of a training.", "Look at the models' own losses.")
 DIVERGED = 3.0  # times the held-out loss at the start
 
 
@@ -132,6 +134,7 @@ def train(
     checkpoint: Path | None = None,
     report: Report | None = None,
     stop: Callable[[], bool] | None = None,
+    why_not_finite: Callable[[], ComeError] = lambda: NOT_FINITE,
 ) -> Outcome:
     """Train a problem's parameters; at the end they are the best that held-out tokens have seen, the start included.
 
@@ -141,6 +144,10 @@ def train(
         checkpoint: a file; what it holds is gone on from, and it is written every few minutes.
         report: told of each step.
         stop: asked before each step whether to stop here and keep the best.
+        why_not_finite: asked what to tell where the loss is no number before the first step.
+
+    Raises:
+        ComeError: the loss is no number before the first step. (A training that diverges ends, and keeps the best.)
     """
     parameters = problem.parameters
     optimizer = _optimizer(parameters, options)
@@ -152,6 +159,8 @@ def train(
     else:
         began = time.perf_counter()
         outcome = Outcome(start_loss=problem.held_out())
+        if not math.isfinite(outcome.start_loss):
+            raise why_not_finite()
         outcome.best_loss = outcome.start_loss
         outcome.steps = _steps(problem, options, size, time.perf_counter() - began)
     written = time.monotonic()
@@ -249,6 +258,7 @@ def _step(
     if last or outcome.step % options.check_every == 0:
         held_out = problem.held_out()
         _judge(held_out, problem, options, outcome, best)
+        held_out = held_out if math.isfinite(held_out) else None
     outcome.finished = outcome.finished or last
     outcome.curve.append([outcome.step, loss, held_out, rate])
     return TrainingStep(outcome.step, outcome.steps, loss, held_out, rate)

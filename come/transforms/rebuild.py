@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ def replay(bundle: Bundle, plan: Plan, on_progress: OnProgress = None) -> Bundle
 
 def with_plan(bundle: Bundle, plan: Plan) -> Bundle:
     """The same model, saying how it was made."""
-    return Bundle(bundle.model, bundle.tokenizer, bundle.family, bundle.source, bundle.revision, plan)
+    return replace(bundle, plan=plan)
 
 
 def rebuild(

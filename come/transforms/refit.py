@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.hidden_state_cache import HiddenStateCache
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import states_at
 from come.models import Bundle
 from come.options import Options
@@ -87,6 +87,9 @@ def refit_layer(runner: LayerRunner, layer: int, states: StateBatches, rules: Re
         states: the tokens that are solved for, and those held out: on these the ridge strength is chosen, and they
             decide whether the solution is taken.
         rules: how.
+
+    Raises:
+        ComeError: what the layer gives is not finite.
     """
     family, module = runner.family, runner.layers[layer]
     before = error = 0.0
@@ -96,6 +99,7 @@ def refit_layer(runner: LayerRunner, layer: int, states: StateBatches, rules: Re
     for path in paths:
         equations = accumulate_normal_equations(runner, layer, path, states, rules.token_weight)
         error = equations.error
+        check_finite(torch.tensor(error), runner)  # of the model as it is, or of what it is held to
         before = before if path != paths[0] else error
         if error == 0:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -43,4 +44,4 @@ def replace_weights(bundle: Bundle, tensors: Mapping[str, Tensor]) -> Bundle:
         new = nn.Parameter(value.to(old.device, old.dtype), requires_grad=old.requires_grad)
         for module, own in homes[id(old)]:
             setattr(module, own, new)
-    return Bundle(model, bundle.tokenizer, bundle.family, bundle.source, bundle.revision)
+    return dataclasses.replace(bundle, model=model, plan=None)

@@ -1,6 +1,8 @@
 """The model, channels and layers pages, each opened first, and what a visitor does there."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -11,7 +13,7 @@ from app.figures import channels
 from come import settings
 from come.errors import ComeError
 from come.serving import uploads
-from come.text import TextSource, known_texts
+from come.text import TextSource, known_texts, read
 from tests.app.conftest import Lab, the_app
 
 Visit = Callable[..., AppTest]
@@ -206,9 +208,20 @@ def test_a_click_tells_its_layer_and_channels() -> None:
 
 
 def test_an_uploaded_text_is_kept_by_its_content(lab: Lab) -> None:
-    first = uploads.keep_text("mine.txt", b"One text of mine.")
-    assert first == uploads.keep_text("renamed.TXT", b"One text of mine.")
+    first = Path(uploads.keep_text("mine.txt", b"One text of mine."))
+    assert str(first) == uploads.keep_text("mine.txt", b"One text of mine.")
     assert first.read_bytes() == b"One text of mine."
+    assert first.name == "mine.txt"
+    assert Path(uploads.keep_text("../my: text\0.TXT", b"One text of mine.")).name == "my text.txt"
+
+
+def test_an_uploaded_table_is_kept_with_the_column_to_read(lab: Lab) -> None:
+    table = b"id,body\n1,one text\n2,another\n"
+    with pytest.raises(ComeError, match='has the fields "id", "body"'):
+        uploads.keep_text("notes.csv", table)
+    assert not list((settings.home() / "texts").glob("*"))
+    text = uploads.keep_text("notes.csv", table, "body")
+    assert text.endswith("/notes.csv:body") and read(text) == "one text\n\nanother"
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe\x00binary", b"   "])
@@ -216,3 +229,32 @@ def test_an_upload_that_is_no_text_leaves_nothing_behind(lab: Lab, content: byte
     with pytest.raises(ComeError):
         uploads.keep_text("mine.txt", content)
     assert not list((settings.home() / "texts").glob("*"))
+
+
+def test_an_upload_of_chats_says_how_it_is_read_and_keeps_its_name(visit: Visit) -> None:
+    at = fine(visit("model"))
+    rows = [
+        {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "!"}]} for n in range(9)
+    ]
+    written = "\n".join(map(json.dumps, rows)).encode()
+    fine(at.file_uploader(key="text-upload").upload("my chats.jsonl", written, "application/jsonl").run())
+    assert at.selectbox(key="text-source").value.endswith("/my chats.jsonl")
+    assert "Read as messages, through the model's chat template, where it has one." in [
+        each.value for each in at.caption
+    ]
+
+
+def test_an_upload_of_unknown_fields_asks_for_the_one_to_read(visit: Visit) -> None:
+    at = fine(visit("model"))
+    before = at.selectbox(key="text-source").value
+    at.file_uploader(key="text-upload").upload("notes.csv", b"id,body\n1,one text\n2,another\n", "text/csv").run()
+    assert 'has the fields "id", "body"' in at.error[0].value and at.selectbox(key="text-source").value == before
+    fine(at.text_input(key="text-column").set_value("body").run())
+    assert at.selectbox(key="text-source").value.endswith("/notes.csv:body")
+    assert 'Read as column "body".' in [each.value for each in at.caption]
+
+
+def test_a_text_that_cannot_be_read_is_told_where_it_is_chosen(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "odd.jsonl").write_text('{"question": "?"}')
+    at = visit("model", text=str(tmp_path / "odd.jsonl"))
+    assert not at.exception and 'has the fields "question"' in at.warning[0].value

@@ -50,7 +50,7 @@ def test_only_what_is_asked_for_is_measured(
     short = ("--tokens", "256", "--seq-len", "64")
     on_text = told(capsys, "-m", model, "--text", text, *short)
     assert on_text.keys() == {
-        "model", "text", "n_tokens", "seq_len",
+        "model", "text", "n_tokens", "seq_len", "bos",
         "perplexity", "perplexity_stderr", "bits_per_byte", "bits_per_byte_stderr",
     }  # fmt: skip
     answered = told(capsys, "-m", model, "--tasks", questions, "--limit", "3")

@@ -64,5 +64,5 @@ def test_bytes_are_those_of_the_text_without_its_first_token() -> None:
 def test_what_is_not_a_number_is_not_told() -> None:
     bundle = tiny_bundle()
     assert set(measure_perplexity(bundle, tiny_tokens(1, 20)).metrics()) == {"perplexity", "bits_per_byte"}
-    overflow = from_losses(torch.tensor([1e4, 1e4]), tiny_tokens(2, 5), bundle.tokenizer)
-    assert set(overflow.metrics()) == {"bits_per_byte", "bits_per_byte_stderr"}
+    lost = from_losses(torch.tensor([1e4, 1e4]), tiny_tokens(2, 5), bundle.tokenizer)
+    assert set(lost.metrics()) == {"perplexity", "bits_per_byte", "bits_per_byte_stderr"}

@@ -9,6 +9,7 @@ import come
 from come.errors import ComeError
 from come.measurement.similarity import _cosines
 from come.measurement.statistics import cosine
+from come.measurement.top_contexts import top_contexts
 from come.models import Bundle
 from come.pruning.registry import methods
 from tests.tiny import tiny_bundle, tiny_tokens
@@ -37,7 +38,7 @@ def test_a_model_that_overflows_gets_no_plan(method: str, layer: int) -> None:
 def test_weights_that_are_no_numbers_are_named(method: str) -> None:
     bundle = tiny_bundle()
     bundle.layers[4].mlp.down_proj.weight.data[0, 0] = torch.nan  # type: ignore[union-attr, index]
-    with pytest.raises(ComeError, match="weights are not numbers"):
+    with pytest.raises(ComeError, match=r"weights are not numbers, first of all in model\.layers\.4\.mlp\.down_proj"):
         come.compress(bundle, TOKENS, method, target_layers=4, **OPTIONS.get(method, {}))
 
 
@@ -51,6 +52,25 @@ def test_an_overflow_names_the_dtype(dtype: torch.dtype) -> None:
     with pytest.raises(ComeError, match=f"overflow in {name}") as caught:
         come.measure(bundle, TOKENS)
     assert ("Use float32" in caught.value.hint) == (dtype == torch.bfloat16)
+
+
+def too_large_to_square(layer: int) -> Bundle:
+    """A float32 model whose values are finite, but whose squares are not from a layer on."""
+    bundle = tiny_bundle()
+    bundle.layers[layer].mlp.down_proj.weight.data *= 1e30  # type: ignore[union-attr, operator]
+    return bundle
+
+
+@pytest.mark.parametrize("layer", [1, 4])
+def test_statistics_that_overflow_name_their_layer(layer: int) -> None:
+    for look in (come.measure, lambda model, tokens: come.compress(model, tokens, "shortgpt", target_layers=4)):
+        with pytest.raises(ComeError, match=rf"In layer {layer} \(the first is 0\).* overflow in float32"):
+            look(too_large_to_square(layer), TOKENS)
+
+
+def test_what_excites_a_channel_is_not_said_of_a_model_that_overflows_below_it() -> None:
+    with pytest.raises(ComeError, match=r"layers\.1\.mlp\.down_proj\.weight, overflow in float16"):
+        top_contexts(overflowing(1), TOKENS, layer=3, channel=2)
 
 
 def test_a_measurement_by_hand_is_refused_too() -> None:

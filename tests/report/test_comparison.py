@@ -114,6 +114,30 @@ def test_a_series_is_named_by_what_is_not_usual(options: dict, name: str) -> Non
     assert comparison.series(RunConfig(method="come", options=options)) == name
 
 
+def told(run: Run, **results: object) -> None:
+    """Write more into a run's results."""
+    (run.path / "results.json").write_text(json.dumps(run.results() | results))
+
+
+def test_runs_judged_with_and_without_bos_do_not_compare(runs: Path) -> None:
+    made = synthetic.sweep(runs, ["come"], [27, 24, 21])
+    for run, bos in ((made[0], "<s>"), (made[1], None)):
+        told(run, evaluation=run.results()["evaluation"] | {"bos": bos}, calibration={"bos": bos})
+    items = [item for item in map(comparison.entry, map(Run, (run.path for run in made))) if item]
+    groups = comparison.groups(items)
+    assert sorted(len(group) for group in groups.values()) == [1, 2], "what tells nothing of it had none"
+    assert [item.title.endswith(" with BOS") for item in items] == [True, False, False]
+
+
+def test_runs_calibrated_with_bos_are_a_series_of_their_own(runs: Path) -> None:
+    made = synthetic.sweep(runs, ["come"], [27, 24, 21])
+    told(made[0], calibration={"bos": "<s>"})
+    items = [item for item in map(comparison.entry, map(Run, (run.path for run in made))) if item]
+    (group,) = comparison.groups(items).values()
+    series = [item.pruned.series for item in group if item.pruned]
+    assert series == ["CoMe, calibrated on 4,096 tokens of python-docs with BOS", "CoMe", "CoMe"]
+
+
 def test_runs_calibrated_otherwise_are_a_series_of_their_own(runs: Path) -> None:
     made = synthetic.sweep(runs, ["come"], [27, 24, 21])
     change(made[0], n_tokens=8192)

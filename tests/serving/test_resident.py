@@ -46,7 +46,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 def evaluated(subject: Subject, plan: Plan) -> dict[str, float]:
     """What this process finds of a plan on the subject's tokens."""
     bundle = come.load(subject.model, device="cpu")
-    held_out = come.tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation")
+    held_out = come.tokens(bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", bos=subject.bos)
     text, divergence = measure_divergence(replay(bundle, plan), reference(bundle, held_out))
     return {"perplexity": text.value, "kl": divergence.value, "bits_per_byte": text.bits_per_byte}
 
@@ -78,6 +78,19 @@ def test_two_visitors_with_two_models_do_not_mix(subjects: dict[str, Subject]) -
     status = client.status()
     assert status is not None
     assert sorted(Path(each["model"]).name for each in status["models"]) == ["tiny-gpt2", "tiny-llama"]
+
+
+def test_a_question_is_answered_on_sequences_that_begin_as_it_says(subjects: dict[str, Subject]) -> None:
+    answers = {}
+    for bos in ("always", "never"):
+        subject = subjects["llama"].model_copy(update={"bos": bos})
+        answers[bos] = client.whatif(subject, EDITS)
+        found = evaluated(subject, Plan.model_validate(client.plan(subject, EDITS)))
+        assert answers[bos].perplexity == pytest.approx(found["perplexity"], rel=1e-6)
+    assert client.whatif(subjects["llama"], EDITS).losses == answers["never"].losses, "its tokenizer puts none"
+    assert answers["always"].losses != answers["never"].losses
+    contexts = client.contexts(subjects["llama"].model_copy(update={"bos": "always"}), layer=2, channel=5)
+    assert contexts != client.contexts(subjects["llama"], layer=2, channel=5)
 
 
 def test_visitors_of_one_model_share_it_and_one_process(subjects: dict[str, Subject]) -> None:

@@ -40,7 +40,6 @@ def test_jsonl_gives_its_field_text(tmp_path: Path):
 
 
 def test_long_files_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("come.text.sources.MAX_CHARACTERS", 10)
     monkeypatch.setattr(documents, "MAX_CHARACTERS", 10)
     (tmp_path / "a.txt").write_text("0123456789abc")
     (tmp_path / "a.jsonl").write_text('{"text": "01234"}\n{"text": "abcdefgh"}\nnever read')
@@ -62,7 +61,10 @@ def test_a_text_is_known_by_its_hash(tmp_path: Path):
     [
         ("wikitext", "no text named 'wikitext'. Did you mean wikitext2?"),
         ("Python-Docs", "Did you mean python-docs?"),
-        ("", "no text named ''. Name a .txt or .jsonl file, or one of: python-docs, mix, self, wikitext2"),
+        (
+            "",
+            "no text named ''. Name a .txt, .jsonl, .json, .csv or .parquet file, or one of: python-docs, mix, self",
+        ),
         ("zzzz", "or one of: python-docs"),
         ("nowhere.txt", "There is no file nowhere.txt."),
         ("no/where", "There is no file no/where."),
@@ -85,7 +87,7 @@ def test_unknown_names(name: str, says: str):
         ("a.txt", b"caf\xe9 in latin-1", "not UTF-8"),
         ("a.txt", b"\x89PNG\r\n\x1a\n\0\0", "not UTF-8"),
         ("a.txt", b"text\0binary", "NUL"),
-        ("a.md", b"# text", "ends in .txt or .jsonl"),
+        ("a.md", b"# text", "ends in .txt, .jsonl, .json, .csv or .parquet"),
         ("a.jsonl", b"", "is empty"),
         ("a.jsonl", b'{"text": "one"}\n{"text": ', "Line 2 of .* is not JSON"),
         ("a.jsonl", b"[" * 200_000, "Line 1 of .* is not JSON"),

@@ -19,7 +19,7 @@ from come.models import Facts
 from come.models.catalogue import BUNDLED
 from come.models.facts import BYTES
 from come.pruning.forecast import Forecast
-from come.request import anchored_path
+from come.request import anchored_path, anchored_text
 from come.runs import Run
 from come.serving.cancellation import Cancelled
 from come.serving.resident import client
@@ -95,8 +95,9 @@ def subject(choice: Choice, analysis: Run | None) -> Subject:
     """
     return Subject(
         model=anchored_path(choice.model),
-        text=anchored_path(choice.text),
+        text=anchored_text(choice.text),
         seed=choice.seed,
+        bos=choice.bos,
         analysis=None if analysis is None else str((Path(analysis.path) / "analysis.safetensors").absolute()),
         measured_tokens=max(min(choice.tokens, MEASURED_TOKENS), 2),
         measured_seq_len=max(choice.seq_len, 2),

@@ -11,7 +11,7 @@ from app.components import glossary
 from app.formats import human_bytes, human_count, percent
 from app.plan.whatif.ask import Predicted
 from come.events import Event
-from come.report.metrics import number
+from come.report.metrics import factor, number
 from come.serving.whatif.answer import Change, Suggestion, change
 
 CLEAR = 2.0  # a change of fewer standard errors than this is not told as one
@@ -231,11 +231,6 @@ def with_error(value: float, stderr: float, places: int | None = None) -> str:
 def times(ratio: float) -> str:
     """1.234 -> "1.23 ×"."""
     return f"{factor(ratio)} ×"
-
-
-def factor(ratio: float) -> str:
-    """1.234 -> "1.23"; 5476.3 -> "5,476"."""
-    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def signed(value: float, places: int) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from come.events import OnProgress, emit
 from come.measurement.calibrate import batches
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import each_border
 from come.models import Bundle
 from come.pruning.forecast import Forecast, Known, doubts
@@ -82,6 +82,9 @@ def angular_distances(
     """The mean of arccos(cos(H^(l), H^(l + block))) / pi for every l, (layers - block + 1,), float32, in [0, 1].
 
     Unlike SBI, negative cosines are taken as they are.
+
+    Raises:
+        ComeError: hidden states or their distances are not finite.
     """
     runner, todo = LayerRunner(bundle), list(batches(tokens, options.batch_size))
     layers = len(runner)
@@ -97,4 +100,5 @@ def angular_distances(
                 sums[border - block] += float(torch.arccos(cosines).sum()) / math.pi
             done = round(1000 * (batch.index * layers + border) / (len(todo) * layers))
             emit(on_progress, "compress", done, 1000, f"Running layer {border} of {layers}")
+    check_finite(sums, runner)
     return sums / (tokens.numel() if options.distance_tokens == "all" else len(tokens))

@@ -108,6 +108,8 @@ def _job(
     leaving: States,
     threads: int,
 ) -> LayerJob:
+    if not all(bool(states.tensor.isfinite().all()) for states in (entering, leaving)):
+        raise task.why_not_finite()
     layer = student.layers[span.layer]
     return LayerJob(
         layer=span.layer,

@@ -11,6 +11,7 @@ from come.errors import ComeError
 from come.measurement.divergence import HEAD_POSITIONS
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
+from come.models.not_finite import why_not_finite
 from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.playground import Pieces, check_length, likeliest
 from come.serving.playground.speech import Along, Top
@@ -35,7 +36,7 @@ def along(
         cancelled: asked between layers.
 
     Raises:
-        ComeError: the text is empty or too long, or ``at`` lies outside of it.
+        ComeError: the text is empty or too long, ``at`` lies outside of it, or a model's values are not finite.
         Cancelled: it was wanted.
     """
     if not tokens:
@@ -58,6 +59,8 @@ def along(
         for name, runner in runners.items():
             stop_if(cancelled)
             log_chances = runner.logits(states[name][piece]).log_softmax(-1).cpu()
+            if bool(log_chances[:, 0].isnan().any()):  # then all of its row is
+                raise why_not_finite(models[name], row)
             if start <= at < start + len(log_chances):
                 tops[name] = likeliest(models[name].tokenizer, log_chances[at - start].exp(), top)
             chances[name] += log_chances[: len(targets)].gather(-1, targets)[:, 0].exp().tolist()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from come.errors import ComeError
 from come.models import Bundle
+from come.models.not_finite import why_not_finite
 from come.models.offload import input_device
 from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.speech import End, Parting, Said, Sampling, Start, Top, Word
@@ -36,7 +37,7 @@ def generate(
         cancelled: asked before every token.
 
     Raises:
-        ComeError: the prompt is empty or too long, or there is no chat template.
+        ComeError: the prompt is empty or too long, there is no chat template, or a model's values are not finite.
         Cancelled: it was wanted.
     """
     sampling = sampling or Sampling()
@@ -142,6 +143,7 @@ class _Speaker:
         self._sampling = sampling
         self._generator = torch.Generator().manual_seed(sampling.seed)
         self._device = input_device(bundle.model)
+        self._prompt = prompt
         self._next = torch.tensor([prompt], device=self._device)
         self._cache: Any = None
         self._written: list[int] = []
@@ -163,6 +165,9 @@ class _Speaker:
         output = self._bundle.model(self._next, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
         self._cache = output.past_key_values
         logits: Tensor = output.logits[0, -1].float().cpu()
+        chances = logits.softmax(-1)
+        if not bool(chances.isfinite().all()):
+            raise why_not_finite(self._bundle, torch.tensor([[*self._prompt, *self._written]]))
         token = choose(logits, self._sampling, self._generator)
         self._next = torch.tensor([[token]], device=self._device)
         seconds = time.perf_counter() - began
@@ -171,7 +176,6 @@ class _Speaker:
         else:
             self._first_seconds = seconds
         self._written.append(token)
-        chances = logits.softmax(-1)
         return Word(
             model=self.name,
             position=len(self._written) - 1,

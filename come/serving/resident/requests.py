@@ -184,7 +184,7 @@ class RequestHandler:
     def _observed(self, call: Call, loaded: Loaded, subject: Subject) -> Original:
         bundle, limits = loaded.bundle, self.limits
         text = judged_on(subject.text)
-        held_out = tokens(bundle, text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed)
+        held_out = tokens(bundle, text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed, bos=subject.bos)
         on_progress = self._giving_way(call, loaded)
         return self.worker.do(
             lambda: observe(
@@ -206,10 +206,10 @@ class RequestHandler:
     def _calibration(self, call: Call, loaded: Loaded, subject: Subject) -> Tensor:
         """What a model is measured on, int64 (sequences, tokens); where it says that itself, in its turn."""
         on_progress = self._giving_way(call, loaded)
-        count, seq_len, seed = subject.measured_tokens, subject.measured_seq_len, subject.seed
+        count, seq_len, seed, bos = subject.measured_tokens, subject.measured_seq_len, subject.seed, subject.bos
 
         def drawn() -> Tensor:
-            return tokens(loaded.bundle, subject.text, count, seq_len, "calibration", seed, on_progress)
+            return tokens(loaded.bundle, subject.text, count, seq_len, "calibration", seed, on_progress, bos)
 
         return self.worker.do(drawn) if subject.text == SELF else drawn()
 
@@ -262,7 +262,8 @@ def _subject(call: Call) -> Subject:
 
 
 def _text_key(subject: Subject) -> Hashable:
-    return subject.text, source_fingerprint(subject.text), subject.n_tokens, subject.seq_len, subject.seed
+    drawn = subject.n_tokens, subject.seq_len, subject.seed, subject.bos
+    return subject.text, source_fingerprint(subject.text), *drawn
 
 
 def _measured_key(subject: Subject) -> Hashable:
@@ -274,6 +275,7 @@ def _measured_key(subject: Subject) -> Hashable:
         subject.measured_tokens,
         subject.measured_seq_len,
         subject.seed,
+        subject.bos,
     )
 
 

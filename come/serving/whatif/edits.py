@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor
 
@@ -44,7 +45,7 @@ def plan_of(
         dtype=str(bundle.dtype).removeprefix("torch."),
         method=METHOD,
         options=canonical(question.model_dump()),
-        calibration={"tokens": measurement.n_tokens, "seq_len": measurement.seq_len} if measurement else {},
+        calibration=_text_facts(measurement) if measurement else {},
         steps=steps_of(question, bundle, measurement, fits),
     )
     if fits:
@@ -53,6 +54,10 @@ def plan_of(
         note = note_for_window(bundle, merge.first, merge.last) if isinstance(step, Concatenate) else None
         plan = plan.with_note(note) if note else plan
     return plan
+
+
+def _text_facts(measurement: Measurement) -> dict[str, Any]:
+    return {"tokens": measurement.n_tokens, "seq_len": measurement.seq_len, "bos": measurement.bos}
 
 
 def steps_of(

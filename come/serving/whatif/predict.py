@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from come.measurement.divergence import compare
-from come.measurement.layer_runner import LayerRunner
+from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import states_at
 from come.models import Bundle
 from come.serving.cancellation import Cancel, never, stop_if
@@ -29,6 +29,7 @@ def predict(bundle: Bundle, original: Original, start: int, cancelled: Cancel = 
         cancelled: asked between layers and pieces.
 
     Raises:
+        ComeError: the edited model's values are not finite.
         Cancelled: it was wanted.
     """
     runner = LayerRunner(bundle)
@@ -41,6 +42,7 @@ def predict(bundle: Bundle, original: Original, start: int, cancelled: Cancel = 
             hidden_states = runner.run(layer, hidden_states)
         theirs = _unless(cancelled, original.log_chances_of(batch.index))
         loss, divergence = compare(runner, runner.norm(hidden_states), batch.tokens, theirs)
+        check_finite(torch.stack([loss, divergence]), runner)
         losses.append(loss)
         divergences.append(divergence)
     return torch.cat(losses), torch.cat(divergences)

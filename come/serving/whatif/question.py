@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from come.errors import ComeError
+from come.request import Bos
 
 
 class Document(BaseModel):
@@ -79,6 +80,7 @@ class Subject(Document):
             text's.
         n_tokens, seq_len, seed: how many tokens of it, in sequences of how many, drawn how. The standard errors are
             over sequences, so many short ones say more than few long ones.
+        bos: what each sequence of the text begins with, as ``come.tokens`` takes it.
         analysis: the analysis.safetensors of a run, for the sensitivities that edits are made by; None to measure
             ``measured_tokens`` of the text's calibration part, once. Fits are made on these.
     """
@@ -90,6 +92,7 @@ class Subject(Document):
     n_tokens: int = Field(default=1024, ge=2)
     seq_len: int = Field(default=128, ge=2)
     seed: int = Field(default=0, ge=0)
+    bos: Bos = "auto"
     analysis: str | None = None
     measured_tokens: int = Field(default=4096, ge=2)
     measured_seq_len: int = Field(default=512, ge=2)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 from cachetools import LRUCache
 from torch import Tensor
 
 from come.errors import ComeError
-from come.evaluate.perplexity import from_losses, mean_stderr
+from come.evaluate.perplexity import from_losses, mean_stderr, perplexity_of
 from come.events import OnProgress
 from come.measurement.measurement import Measurement
 from come.models import Bundle
@@ -147,7 +146,7 @@ class WhatIf:
             kl_stderr=mean_stderr(by_sequence),
             losses=tuple(losses.tolist()),
             divergences=tuple(divergences.tolist()),
-            perplexity_halves=(_exp(lower), _exp(upper)),
+            perplexity_halves=(perplexity_of(lower), perplexity_of(upper)),
             kl_halves=halves(by_sequence.tolist()),
             tokens=text.tokens,
             start=start,
@@ -160,7 +159,3 @@ def multiplied(bundle: Bundle) -> int:
     head = bundle.model.get_submodule(bundle.family.head)
     weights: int = sum(parameter.numel() for part in (bundle.layers, head) for parameter in part.parameters())
     return weights
-
-
-def _exp(loss: float) -> float:
-    return math.inf if loss > 700 else math.exp(loss)  # what float64 holds

@@ -1,15 +1,19 @@
 """What the URL says is what was chosen, and undo goes back."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from app.plan import edits
+from app.state import request
 from app.state.choice import Choice, Draft, comparable, plan_fields
 from app.state.link import from_params, to_params
 from come.pruning.allocate import check_ratio
 
+CHOICES = [Choice(), Choice("/a/b c.gguf", "/t.txt", 8192, 64, 7, "always"), Choice(bos="never")]
 PLANS = [
     Draft(),
     Draft(target_layers=24),
@@ -25,9 +29,28 @@ PLANS = [
 
 
 @pytest.mark.parametrize("plan", PLANS)
-@pytest.mark.parametrize("choice", [Choice(), Choice("/a/b c.gguf", "/t.txt", 8192, 64, 7)])
+@pytest.mark.parametrize(
+    "choice", [Choice(), Choice("/a/b c.gguf", "/t.txt", 8192, 64, 7, "always"), Choice(bos="never")]
+)
 def test_the_url_brings_back_choice_and_plan(choice: Choice, plan: Draft) -> None:
     assert from_params(to_params(choice, plan)) == (choice, plan, [])
+
+
+def test_a_link_from_before_there_was_a_choice_of_bos_means_none() -> None:
+    old = {"model": "smollm2-135m", "text": "python-docs", "tokens": "4096", "target": "24"}
+    assert from_params(old)[0] == Choice(bos="never")
+    assert from_params({"target": "24"})[0].bos == "never"
+    assert from_params(old | {"bos": "auto"})[0].bos == to_params(Choice(), Draft())["bos"] == "auto"
+    choice, _, misread = from_params(old | {"bos": "perhaps"})
+    assert choice.bos == "auto" and misread == ["bos=perhaps"]
+
+
+def test_a_document_from_before_there_was_a_choice_of_bos_means_none() -> None:
+    document = request.to_json(request.config(Choice(bos="always"), Draft(target_layers=24)))
+    assert request.from_json(document)[0].bos == "always"
+    old = json.loads(document)
+    del old["bos"]
+    assert request.from_json(json.dumps(old))[0].bos == "never"
 
 
 def test_shares_rounded_in_the_url_sum_to_one() -> None:

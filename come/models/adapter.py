@@ -1,0 +1,82 @@
+"""Adapters, such as LoRA, as peft saves them: merged into their base model when that is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from come.errors import ComeError
+from come.models.checkpoint import count, in_order
+from come.models.offload import is_offloaded
+
+_WEIGHTS = "adapter_model.safetensors"
+_MERGE = "Merge it where it was trained, with peft's merge_and_unload, and load what that saves."
+
+
+def merged(model: Any, folder: Path) -> Any:
+    """The model with an adapter merged into its weights: plain, of the same class.
+
+    Args:
+        model: the adapter's base model; it is changed.
+        folder: the adapter's.
+
+    Raises:
+        ComeError: peft cannot read or merge the adapter, or its weights are not those of an adapter of this model.
+    """
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    file = weights_of(folder)
+    if is_offloaded(model):
+        raise ComeError(
+            f"The adapter {folder} cannot be merged into a model that lies partly outside of memory.", _MERGE
+        )
+    try:
+        weights = load_file(file)
+        adapted = get_peft_model(model, PeftConfig.from_pretrained(str(folder)))
+        wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        report: Any = set_peft_model_state_dict(adapted, weights)
+    except Exception as error:  # of a kind that depends on what is wrong with the adapter
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(". :")
+        raise ComeError(
+            f"The adapter {folder} does not fit its base model ({reason}).",
+            "Let base_model_name_or_path in its adapter_config.json name the model that it was trained on.",
+        ) from error
+    if not hasattr(adapted, "merge_and_unload"):
+        kind = adapted.active_peft_config.peft_type.value
+        raise ComeError(f"The adapter {folder} is of the kind {kind}, which is no change of weights.", "Load its base.")
+    if missing := in_order({*wanted} - {*weights}):
+        raise ComeError(f"The adapter {folder} lacks {count(missing)}, the first: {missing[0]}.", _MERGE)
+    if unexpected := in_order(report.unexpected_keys):
+        raise ComeError(
+            f"The adapter {folder} holds {count(unexpected)} that its base model has no place for, the first: "
+            f"{unexpected[0]}.",
+            _MERGE,
+        )
+    if shared := _changes_what_is_shared(model, weights):
+        raise ComeError(
+            f"The adapter {folder} changes {shared}, whose matrix its base model uses twice (tied embeddings).", _MERGE
+        )
+    plain = adapted.merge_and_unload()
+    return plain.requires_grad_(True).eval()
+
+
+def weights_of(folder: Path) -> Path:
+    """The file of an adapter's weights.
+
+    Raises:
+        ComeError: there is none.
+    """
+    if not (folder / _WEIGHTS).is_file():
+        raise ComeError(
+            f"The adapter {folder} has no {_WEIGHTS}, and pickled weights are not loaded.",
+            "Save it again with peft's save_pretrained.",
+        )
+    return folder / _WEIGHTS
+
+
+def _changes_what_is_shared(model: Any, weights: dict[str, Any]) -> str:
+    """The module among those that share a matrix which an adapter changes; "" where it leaves them alone."""
+    tied = [name for pair in model.all_tied_weights_keys.items() for name in pair]
+    modules = [name.rpartition(".")[0] for name in tied]
+    return next((module for module in modules if any(f".{module}." in name for name in weights)), "")

@@ -1,0 +1,151 @@
+"""The safetensors files of a model's folder, by the rule that Transformers reads them by. No weights are loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sized
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from come.errors import ComeError
+from come.models.text_tower import plain_name
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+AGAIN = "Fetch or copy the model again, whole."
+
+_OF_MANY_MACHINES = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+_POINTER = b"version https://git-lfs"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a folder's weights are in: model.safetensors, else those that its index names.
+
+    Raises:
+        ComeError: there are none, one is not there, or the index names anything but .safetensors files of the folder.
+    """
+    if any(_OF_MANY_MACHINES.fullmatch(path.name) for path in folder.iterdir()):
+        raise ComeError(
+            f"{folder} holds a checkpoint in pieces of several machines (shard-...-model-...), which is not read.",
+            "Save it as one model with save_pretrained.",
+        )
+    if (folder / SINGLE).is_file():
+        return [_whole(folder / SINGLE)]
+    if not (folder / INDEX).is_file():
+        raise ComeError(
+            f"{folder} has no safetensors weights, and pickled ones are not loaded.",
+            "Save it again with save_pretrained.",
+        )
+    return [_whole(folder / name) for name in _indexed(folder)]
+
+
+def _indexed(folder: Path) -> list[str]:
+    """The names of the files that a folder's index names, each once."""
+    try:
+        names = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ComeError(f"{folder / INDEX} is no index of weights.", AGAIN) from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise ComeError(
+                f"The index of {folder} names {str(name)[:100]!r}, which is no .safetensors file of that folder.",
+                "Do not trust this model; or save it again with save_pretrained.",
+            )
+    if missing := sorted(name for name in names if not (folder / name).is_file()):
+        raise ComeError(
+            f"{folder} lacks {len(missing)} of the {len(names)} files that its index names, the first: {missing[0]}.",
+            AGAIN,
+        )
+    return sorted(names)
+
+
+def _whole(path: Path) -> Path:
+    """A file of weights, seen to be one."""
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise ComeError(
+                f"{path} is a pointer of git-lfs, not the weights themselves.", "Run `git lfs pull` in its folder."
+            )
+    try:
+        with safe_open(path, "pt"):
+            return path
+    except SafetensorError as error:
+        raise ComeError(f"{path} cannot be read: it is cut short or damaged.", AGAIN) from error
+
+
+def places_of(folder: Path) -> dict[str, Path]:
+    """The file that each weight of a folder is in, by its name there.
+
+    Raises:
+        ComeError: as ``weight_files``.
+    """
+    found: dict[str, Path] = {}
+    for path in weight_files(folder):
+        with safe_open(path, "pt") as file:
+            found |= dict.fromkeys(file.keys(), path)
+    return found
+
+
+def stored(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The dtype, as safetensors spells it ("BF16"), and the shape of each weight of a folder, by its name there.
+
+    Raises:
+        ComeError: as ``weight_files``.
+    """
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for path in weight_files(folder):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                part = file.get_slice(name)
+                found[name] = (part.get_dtype(), tuple(part.get_shape()))
+    return found
+
+
+def plain_places_of(folder: Path) -> dict[str, tuple[Path, str]]:
+    """The file that each weight of a folder is in, and its name there, by its name in a plain language model.
+
+    Raises:
+        ComeError: as ``weight_files``.
+    """
+    return {plain_name(name): (path, name) for name, path in places_of(folder).items()}
+
+
+def read_tensor(path: Path, name: str) -> Tensor:
+    """One weight of a file of weights."""
+    with safe_open(path, "pt") as file:
+        return file.get_tensor(name)  # type: ignore[no-any-return]
+
+
+def hold_apart(folder: Path, first: str, second: str) -> bool:
+    """Whether a folder's files hold both of two weights, and not the same values in them."""
+    places = plain_places_of(folder)
+    if first not in places or second not in places:
+        return False
+    return not torch.equal(read_tensor(*places[first]), read_tensor(*places[second]))
+
+
+def one_matrix_twice(folder: Path, first: str, second: str) -> bool:
+    """Whether two weights of a folder are one matrix that was rounded in two ways: going by their first rows."""
+    places, rows = plain_places_of(folder), []
+    for name in (first, second):
+        if name not in places:
+            return False
+        path, there = places[name]
+        with safe_open(path, "pt") as file:
+            rows.append(file.get_slice(there)[:64].float())
+    if rows[0].shape != rows[1].shape or torch.equal(*rows):
+        return False
+    return bool((torch.cosine_similarity(rows[0], rows[1], dim=-1) > 0.99).all())
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of weights, layer 2 before layer 10."""
+    return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+
+
+def count(names: Sized) -> str:
+    """So many weights, in words."""
+    return f"{len(names)} weight{'s' if len(names) > 1 else ''}"

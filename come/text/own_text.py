@@ -1,0 +1,211 @@
+"""A text that is somebody's own file: plain, or documents in the rows of a table or of JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from come.errors import ComeError
+from come.settings import expanded, file_and_column
+from come.text import documents
+from come.text.chat import Conversation, plainly, template_of
+from come.text.documents import Content, join
+from come.text.forms import FIELDS, KNOWN, TEXT, Form, Unfit, column, form_of
+from come.text.rows import SUFFIXES as OF_ROWS
+from come.text.rows import Row, rows
+
+SUFFIXES = (".txt", *OF_ROWS)
+ENDINGS = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+
+
+@dataclass
+class _Tally:
+    """What the rows of a file turned out to be.
+
+    Attributes:
+        conversations: how many are conversations; ``plain`` of them are written without the chat template.
+        reason: why the template refused the first of these.
+        empty: how many hold nothing. left_out: how many parts of conversations are no text.
+    """
+
+    conversations: int = 0
+    plain: int = 0
+    reason: str = ""
+    empty: int = 0
+    left_out: int = 0
+
+
+def read_file(name: str, tokenizer: Any = None) -> Content:
+    """The text of a file.
+
+    Args:
+        name: its path, with the column to read behind a colon where its fields are of no known form.
+        tokenizer: the model's, whose chat template conversations go through; without one they are written plainly.
+
+    Raises:
+        ComeError: it is missing, unreadable, not UTF-8, of an unknown form, or no text.
+    """
+    path, wanted = _found(name)
+    with _in_sentences(path):
+        if path.suffix.lower() in OF_ROWS:
+            content = _of_rows(path, wanted, tokenizer)
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                text = file.read(documents.MAX_CHARACTERS)
+                content = Content(text, f"plain text; {_cut()}" if file.read(1) else "")
+    if "\0" in content.characters:
+        raise ComeError(f"{path} is not text: it holds NUL characters.", "Name a file of plain text.")
+    return content
+
+
+def form_of_file(name: str) -> str:
+    """In which form a file will be read, by its first row alone; "" for plain text.
+
+    Raises:
+        ComeError: as ``read_file`` does.
+    """
+    path, wanted = _found(name)
+    with _in_sentences(path):
+        if path.suffix.lower() not in OF_ROWS:
+            return ""
+        first = next(_rows(path, wanted), None)
+        if first is None:
+            return ""
+        form = _form(first, wanted, path)
+        tally = _Tally(conversations=isinstance(_document(first, form, path), Conversation))
+        return _told(form, tally, None, False)
+
+
+def _found(name: str) -> tuple[Path, str]:
+    """The file that a name means, and its column."""
+    file, wanted = file_and_column(name)
+    path = expanded(file)
+    if os.path.isdir(path):
+        raise ComeError(f"{path} is a folder.", f"Name a {ENDINGS} file in it.")
+    if not os.path.exists(path):
+        raise ComeError(f"There is no file {path}.", "Check the path of the text.")
+    if not os.path.isfile(path) or path.suffix.lower() not in SUFFIXES:
+        raise ComeError(f"{path} is not a text that can be read.", f"Name a file that ends in {ENDINGS}.")
+    return path, wanted
+
+
+def _of_rows(path: Path, wanted: str, tokenizer: Any) -> Content:
+    found = _rows(path, wanted)
+    first = next(found, None)
+    if first is None:
+        return Content("")
+    form, write, tally = _form(first, wanted, path), template_of(tokenizer), _Tally()
+    texts = _texts(chain([first], found), form, path, write, tally)
+    begun = next(texts, "")
+    # A chat template sets its own marks between conversations; other documents have an empty line between them.
+    templated = write is not None and tally.conversations > 0
+    text = join(chain([begun], texts), between="") if templated else join(chain([begun], texts))
+    is_cut = len(text) >= documents.MAX_CHARACTERS or next(texts, None) is not None
+    told = _told(form, tally, tokenizer, write is not None)
+    return Content(text, f"{told}; {_cut()}" if is_cut else told)
+
+
+def _rows(path: Path, wanted: str) -> Iterator[Row]:
+    return rows(path, {wanted} if wanted else FIELDS)
+
+
+def _form(first: Row, wanted: str, path: Path) -> Form:
+    """The form that the first row of a file tells, or that of the column that was asked for."""
+    there = list(first.values)
+    named = ", ".join(f'"{name}"' for name in there[:12]) + (" and more" if len(there) > 12 else "") or "none"
+    if wanted and wanted not in there:
+        near = get_close_matches(wanted, there, n=1)
+        hint = f'Did you mean "{near[0]}"?' if near else f"Its fields are: {named}."
+        raise ComeError(f'{path} has no column "{wanted}".', hint)
+    form = column(wanted) if wanted else form_of(first.values)
+    if form is None:
+        raise ComeError(
+            f"{path} has the fields {named}, which make none of the known forms: {KNOWN}.",
+            f"Name the one to read behind a colon, such as {path.name}:{there[0] if there else 'text'}.",
+        )
+    return form
+
+
+def _texts(
+    found: Iterable[Row], form: Form, path: Path, write: Callable[[Conversation], str] | None, tally: _Tally
+) -> Iterator[str]:
+    """The documents of rows as texts; what is noteworthy of them is counted."""
+    for row in found:
+        document = _document(row, form, path)
+        if isinstance(document, Conversation):
+            tally.left_out += document.left_out
+            text = _written(document, write, tally) if document.turns else ""
+        else:
+            text = document or ""
+        if not text.strip() and (document is None or form is not TEXT):
+            tally.empty += 1
+            continue
+        if any("\ud800" <= character <= "\udfff" for character in text):  # which no tokenizer takes
+            raise _unfit(row, f'has no field "{form.fields[0]}" that holds a string of whole characters', path)
+        yield text
+
+
+def _document(row: Row, form: Form, path: Path) -> str | Conversation | None:
+    try:
+        return form.document(row.values)
+    except Unfit as error:
+        raise _unfit(row, str(error), path) from error
+
+
+def _unfit(row: Row, what: str, path: Path) -> ComeError:
+    hint = f'Mend it: {{"text": "..."}} is the simplest form; or name a column to read, such as {path.name}:body.'
+    return ComeError(f"{row.place} {what}.", hint)
+
+
+def _written(asked: Conversation, write: Callable[[Conversation], str] | None, tally: _Tally) -> str:
+    tally.conversations += 1
+    if write is None:
+        return plainly(asked)
+    try:
+        return write(asked)
+    except Exception as error:  # a template may raise anything on what it was not made for
+        tally.plain += 1
+        tally.reason = tally.reason or (str(error).strip().splitlines() or [type(error).__name__])[0][:100].rstrip(".")
+        return f"{plainly(asked)}\n\n"
+
+
+def _told(form: Form, tally: _Tally, tokenizer: Any, has_template: bool) -> str:
+    """In which form a file was read, in words."""
+    plain = 'a line a turn, such as "user: ..."'
+    if not tally.conversations:
+        how = ""
+    elif tokenizer is None:
+        how = ", through the model's chat template, where it has one"
+    elif not has_template:
+        how = f", {plain}, because the model has no chat template"
+    elif tally.plain == tally.conversations:
+        how = f", {plain}, because the model's chat template refuses them ({tally.reason})"
+    elif tally.plain:
+        some = f"{tally.plain:,} of {tally.conversations:,}"
+        how = f", through the model's chat template, but {some}, which it refuses ({tally.reason}), {plain}"
+    else:
+        how = ", through the model's chat template"
+    empty = f"; {tally.empty:,} empty rows left out" if tally.empty else ""
+    left_out = f"; {tally.left_out:,} parts that are no text left out" if tally.left_out else ""
+    return f"{form.name}{how}{empty}{left_out}"
+
+
+def _cut() -> str:
+    return f"its first {documents.MAX_CHARACTERS:,} characters"
+
+
+@contextmanager
+def _in_sentences(path: Path) -> Iterator[None]:
+    """Turns what reading a file raises into one sentence."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ComeError(f"{path} is not UTF-8 text.", "Convert it to UTF-8, or name another file.") from error
+    except OSError as error:
+        raise ComeError(f"{path} cannot be read: {error.strerror}.", "Check that you may read it.") from error

@@ -1,0 +1,176 @@
+"""The rows of a .jsonl, .json, .csv or .parquet file, one after the other: no more of it is read than is asked for."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from come.errors import ComeError
+
+LONGEST = 8_000_000  # characters of one row: as many as are read of a whole text
+_PIECE = 1 << 16
+_DELIMITERS = (",", ";", "\t", "|")
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a file: where it stands, for sentences such as "Line 3 of a.jsonl ...", and what its fields hold."""
+
+    place: str
+    values: dict[str, Any]
+
+
+def rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Row]:
+    """The rows of a file that ends in one of ``READERS``.
+
+    Args:
+        path: the file.
+        columns: of a .parquet file, the columns to read where it has some of them: others may hold pictures.
+
+    Raises:
+        ComeError: it is not what its ending says, or a row of it is too long.
+        OSError: it cannot be read. UnicodeDecodeError: it is not UTF-8.
+    """
+    if path.suffix.lower() == ".parquet":
+        yield from _parquet(path, columns)
+        return
+    # newline="": line ends are taken as they are. "utf-8-sig": a byte order mark is not text.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        yield from READERS[path.suffix.lower()](file, path)
+
+
+def _jsonl(file: TextIO, path: Path) -> Iterator[Row]:
+    for number, line in enumerate(_lines(file, path), start=1):
+        if not line.strip():
+            continue
+        place = f"Line {number} of {path}"
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ComeError(f"{place} is not JSON.", "Write one JSON object a line.") from error
+        yield _row(place, values)
+
+
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    number = 0
+    while line := file.readline(LONGEST + 1):
+        number += 1
+        if len(line) > LONGEST:
+            raise _too_long(f"Line {number} of {path}")
+        yield line
+
+
+def _json(file: TextIO, path: Path) -> Iterator[Row]:
+    """The entries of a JSON list, or JSON objects one after the other, decoded one at a time."""
+    decode, text, at, ended = json.JSONDecoder().raw_decode, "", 0, False
+    in_list, number = False, 0
+    while True:
+        blank = _BLANK.match(text, at)
+        at = blank.end() if blank else at
+        sign, begins = text[at : at + 1], not in_list and number == 0
+        if (sign == "[" and begins) or (sign == "," and in_list and number > 0):
+            in_list, at = True, at + 1
+            continue
+        if sign == "]" and in_list:
+            return
+        place = f"Entry {number + 1} of {path}"
+        try:
+            values, end = decode(text, at)
+            whole = ended or end < len(text)  # a number at the end of what was read so far may go on
+        except json.JSONDecodeError as error:
+            # What was cut off fails at its very end, or says that a string does not end.
+            cut_off = error.pos > len(text) - len("\\uXXXX") - 2 or error.msg.startswith("Unterminated string")
+            if not cut_off:
+                raise _not_json(place) from error
+            whole = False
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or lists in lists in lists
+            raise _not_json(place) from error
+        if whole:
+            number, at = number + 1, end
+            yield _row(place, values)
+            continue
+        text, at = text[at:], 0
+        if ended and text:
+            raise _not_json(place)
+        if ended and in_list:
+            raise ComeError(f"{path} ends within its list.", "Check that the file is whole.")
+        if ended:
+            return
+        if len(text) > LONGEST:
+            raise _too_long(place)
+        # Much more each time, so that a long entry is not tried often.
+        piece = file.read(min(max(_PIECE, 7 * len(text)), LONGEST + 1 - len(text)))
+        ended, text = not piece, text + piece
+
+
+def _not_json(place: str) -> ComeError:
+    return ComeError(f"{place} is not JSON.", "Write a list of JSON objects.")
+
+
+def _csv(file: TextIO, path: Path) -> Iterator[Row]:
+    """The rows below a line of names, which tells by what they are divided."""
+    first = file.readline(LONGEST)
+    file.seek(0)
+    delimiter = max(_DELIMITERS, key=first.count)
+    csv.field_size_limit(LONGEST)
+    reader = csv.reader(_lines(file, path), delimiter=delimiter, strict=True)
+    try:
+        names = next(reader, [])
+        for fields in reader:
+            place = f"Line {reader.line_num} of {path}"
+            if not fields:
+                continue
+            if len(fields) != len(names):
+                raise ComeError(
+                    f"{place} has {len(fields)} fields, and the first line names {len(names)}.",
+                    "Put fields that hold the delimiter or a line end between double quotes.",
+                )
+            yield Row(place, dict(zip(names, fields, strict=True)))
+    except csv.Error as error:
+        raise ComeError(
+            f"Line {reader.line_num} of {path} cannot be read as CSV ({error}).",
+            "Put fields that hold the delimiter or a line end between double quotes.",
+        ) from error
+
+
+def _parquet(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path, memory_map=True) as file:
+            there = file.schema_arrow.names
+            wanted = [name for name in there if columns is None or name in columns] or there
+            number = 0
+            for batch in file.iter_batches(batch_size=64, columns=wanted):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(f"Row {number} of {path}", values)
+    except (ArrowException, OSError, ValueError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ComeError(f"{path} is not a Parquet file that can be read.", "Check that the file is whole.") from error
+
+
+def _row(place: str, values: Any) -> Row:
+    if not isinstance(values, dict):
+        kind = {list: "list", str: "string", bool: "truth value", type(None): "null"}.get(type(values), "number")
+        raise ComeError(
+            f"{place} is a JSON {kind}, not an object with a field that holds a string.",
+            'Write objects like {"text": "..."}.',
+        )
+    return Row(place, values)
+
+
+def _too_long(place: str) -> ComeError:
+    return ComeError(f"{place} has more than {LONGEST:,} characters.", "Divide it into several rows.")
+
+
+READERS: dict[str, Callable[[TextIO, Path], Iterator[Row]]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}
+SUFFIXES = (*READERS, ".parquet")
