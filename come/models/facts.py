@@ -204,16 +204,17 @@ def _looked_at(origin: Source, where: str, config: Any) -> tuple[Family | None, 
 
 def _note(origin: Source, where: str, config: Any, family: Family) -> str:
     """What is done to a model when it is loaded, or is odd about it."""
-    if where and (wrapper := wrapper_at(where)):
-        return note(wrapper, config)
+    wrapper, told = wrapper_at(where) if where else "", []
+    if wrapper:
+        told.append(note(wrapper, config))
     if origin.adapter:
-        return f"The adapter in {origin.adapter} is merged into {origin.where} when it is loaded."
+        told.append(f"The adapter in {origin.adapter} is merged into {origin.where} when it is loaded.")
     if method := method_of(config):
-        return f"Its weights are quantized ({method}) and are unpacked when it is loaded."
+        told.append(f"Its weights are quantized ({method}) and are unpacked when it is loaded.")
     head, embeddings = f"{family.head}.weight", f"{family.embeddings[0]}.weight"
     if not config.tie_word_embeddings and os.path.isdir(where) and one_matrix_twice(Path(where), head, embeddings):
-        return "Its head is the matrix of its embeddings, rounded in another way: it is stored and counted twice."
-    return ""
+        told.append("Its head is the matrix of its embeddings, rounded in another way: it is stored and counted twice.")
+    return " ".join(told)
 
 
 def _count(model: Any, family: Family) -> tuple[dict[str, int], int]:

@@ -19,6 +19,7 @@ from come.errors import ComeError
 from come.models import FAMILIES, describe
 from come.models.offload import is_offloaded
 from come.models.text_tower import TOWERS, is_of_another_part, plain_name, text_part
+from tests.folders import as_fp8, edit_json, edit_weights
 from tests.tiny import tiny_tokenizer, tiny_tokens
 
 TEXT = {
@@ -217,3 +218,53 @@ def test_it_may_lie_partly_outside_of_memory(kind: str, tmp_path: Path, monkeypa
     assert (
         come.load(out).fingerprint == come.compress(inside, tiny_tokens(), "come", target_layers=4).bundle.fingerprint
     )
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_what_lacks_or_is_too_much_in_the_text_part_is_refused(kind: str, tmp_path: Path) -> None:
+    folder = saved(wrapper(kind), tmp_path / kind)
+    state = load_file(folder / "model.safetensors")
+    some = next(name for name in state if name.endswith("layers.4.mlp.up_proj.weight") and not is_of_another_part(name))
+    edit_weights(folder, lambda weights: weights.pop(some))
+    with pytest.raises(ComeError, match=r"lacks 1 weight .* the first: model\.layers\.4\.mlp\.up_proj\.weight"):
+        come.load(folder)
+    assert "lacks 1 weight" in describe(folder).reason
+    edit_weights(
+        folder, lambda weights: weights.update({some: state[some], some.replace("weight", "bias"): torch.ones(48)})
+    )
+    with pytest.raises(ComeError, match="holds 1 weight that its config has no place for"):
+        come.load(folder)
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_a_head_of_its_own_is_kept_whatever_the_config_says(kind: str, tmp_path: Path) -> None:
+    whole, tokens = wrapper(kind, tie_word_embeddings=False), tiny_tokens()
+    folder = saved(whole, tmp_path / kind)
+    edit_json(folder / "config.json", tie_word_embeddings=True)
+    bundle = come.load(folder)
+    assert torch.equal(logits(bundle.model, tokens), logits(whole, tokens))
+    assert describe(folder).parameters == bundle.parameters and not describe(folder).tied_embeddings
+    model = AutoModelForCausalLM.from_pretrained(come.save(bundle, tmp_path / "out"))
+    assert torch.equal(logits(model, tokens), logits(whole, tokens))
+
+
+@pytest.mark.parametrize("kind", ["mistral3", "qwen3_vl"])
+def test_8_bit_floats_of_a_text_part_are_unpacked(kind: str, tmp_path: Path) -> None:
+    folder = saved(wrapper(kind).bfloat16(), tmp_path / kind)
+    edit_weights(folder, as_fp8)
+    packed = load_file(folder / "model.safetensors")
+    fp8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [16, 16]}
+    edit_json(folder / "config.json", quantization_config=fp8)
+    bundle, facts = come.load(folder), describe(folder)
+    assert facts.supported and "(fp8)" in facts.note and facts.note.startswith("This is a multimodal model")
+    assert {each.dtype for each in bundle.model.parameters()} == {torch.bfloat16}
+    loaded, seen = bundle.model.state_dict(), 0
+    for name in (each for each in packed if f"{each}_scale_inv" in packed and not is_of_another_part(each)):
+        scales = packed[f"{name}_scale_inv"].repeat_interleave(16, 0).repeat_interleave(16, 1)
+        torch.testing.assert_close(loaded[plain_name(name)], (packed[name].float() * scales).bfloat16())
+        seen += 1
+    assert seen == 6 * 7
+    out = come.save(bundle, tmp_path / "out")
+    assert "quantization_config" not in (out / "config.json").read_text()
+    plain = AutoModelForCausalLM.from_pretrained(out)
+    assert torch.equal(logits(plain, tiny_tokens()), logits(bundle.model, tiny_tokens()))
