@@ -28,6 +28,7 @@ WHERE = f"""
 | a folder that Transformers wrote | its path, such as `/data/my-model` (it holds `config.json`) |
 | a model on the Hugging Face hub | its id, such as `Qwen/Qwen3-0.6B` (needs a network once) |
 | a GGUF file | its path, such as `/data/model.gguf` |
+| an adapter (LoRA) | its folder; it is merged into the base model that its `adapter_config.json` names |
 
 Paths are those of the machine that serves this page. Of models that take pictures too (Gemma 3, Mistral 3, Qwen2.5-VL,
 Qwen3-VL) the text part is taken out.

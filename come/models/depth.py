@@ -92,7 +92,7 @@ def _resize(config: Any, old: int, origins: Sequence[int]) -> None:
     for name, value in list(vars(config).items()):
         if "layer" in name and isinstance(value, list | tuple) and len(value) == old:
             setattr(config, name, type(value)(value[origin] for origin in origins))
-        elif name.endswith("layers") and type(value) is int and value == old:
+        elif name.endswith(("layers", "n_layer")) and type(value) is int and value == old:
             setattr(config, name, depth)
     config.num_hidden_layers = depth
     if hasattr(config, "max_window_layers"):

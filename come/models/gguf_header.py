@@ -14,6 +14,7 @@ from come.models.source import of_our_choice
 from come.models.strict import refuse_gaps
 
 _FACTORS = "rope_freqs.weight"
+_WIDE = {("gemma2", 46), ("gemma3_text", 62)}  # the 27B models scale attention by d / heads; a file does not say so
 _FOLDER_INSTEAD = "Take the model as a Transformers folder."
 
 
@@ -34,6 +35,8 @@ def read_gguf_config(gguf: Path) -> Any:
         raise ComeError(
             f"{gguf.name} stretches its positions ({kind}), which is not read from .gguf files.", _FOLDER_INSTEAD
         )
+    if (config.model_type, config.num_hidden_layers) in _WIDE:
+        config.query_pre_attn_scalar = config.hidden_size // config.num_attention_heads
     if _FACTORS in tensors:
         config.rope_parameters = _stretched(gguf, dict(config.rope_parameters))
     return config

@@ -28,21 +28,17 @@ def method_of(config: Any) -> str:
     return str(getattr(told.get("quant_method"), "value", told.get("quant_method")) or "unnamed") if told else ""
 
 
-def unpack_at_load(config: Any) -> bool:
-    """Have a quantized model's config say that its weights are unpacked as they are read.
+def ask_for_full_weights(config: Any) -> None:
+    """Have a quantized model's config, which is changed, say that its weights are unpacked as they are read.
 
-    Args:
-        config: a Transformers config; changed in place where the method can do that.
-
-    Returns:
-        Whether it does. Where it does not, nothing was quantized, or ``unpack`` has to be called afterwards.
+    Some methods unpack only what has been read: ``unpack`` sees to both.
 
     Raises:
         ComeError: Transformers cannot give the model's weights in full, at all or on this machine.
     """
     method = method_of(config)
     if not method:
-        return False
+        return
     from transformers.quantizers.auto import (
         AUTO_QUANTIZATION_CONFIG_MAPPING,
         AUTO_QUANTIZER_MAPPING,
@@ -58,7 +54,7 @@ def unpack_at_load(config: Any) -> bool:
     afterwards = AUTO_QUANTIZER_MAPPING[key]._dequantize is not HfQuantizer._dequantize
     if not (at_load or afterwards):
         raise ComeError(
-            f"The model is quantized ({method}), and Transformers cannot give such weights in full, as CoMe needs.",
+            f"The model is quantized ({method}), and Transformers cannot give its weights in full.",
             _INSTEAD,
         )
     wanted = {**told, "dequantize": True} if at_load else told
@@ -73,7 +69,6 @@ def unpack_at_load(config: Any) -> bool:
             _INSTEAD,
         ) from error
     config.quantization_config = wanted
-    return at_load
 
 
 def refuse_unreadable(folder: Path, config: Any, name: str) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from come.models.checkpoint import hold_apart
 from come.models.family import Family
-from come.models.quantized import method_of, refuse_unreadable, unpack_at_load
+from come.models.quantized import ask_for_full_weights, method_of, refuse_unreadable
 from come.models.source import Source, readable
 from come.models.strict import read_model
 from come.models.tokenizer import read_tokenizer
@@ -32,8 +32,8 @@ def skeleton(origin: Source, where: str, config: Any, family: Family) -> Any:
     """
     from come.models.auto import quiet
 
-    at_load = unpack_at_load(config)
-    if not os.path.isdir(where) or (method_of(config) and not at_load):
+    ask_for_full_weights(config)
+    if not os.path.isdir(where) or method_of(config) not in ("", "fp8"):  # others' headers do not tell the shapes
         return empty_model(config)
     with readable(origin), quiet():
         refuse_unreadable(Path(where), config, origin.name)

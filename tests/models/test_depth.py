@@ -105,3 +105,12 @@ def test_an_entry_that_makes_every_nth_layer_another_follows(
     assert getattr(config, name) == every
     for entries, values in told.items():
         assert getattr(config, entries) == [values[layer] for layer in stay]
+
+
+@pytest.mark.parametrize(("family", "name"), [("llama", "n_layers"), ("falcon", "n_layer"), ("gpt2", "n_layer")])
+def test_a_count_that_a_config_gives_twice_follows_twice(family: str, name: str) -> None:
+    bundle = tiny_bundle(family, layers=6)
+    setattr(bundle.model.config, name, 6)
+    bundle.model.config.n_groups = 6
+    config = with_layers(bundle, [bundle.layers[layer] for layer in (0, 5)], [0, 5]).model.config
+    assert (getattr(config, name), config.num_hidden_layers, config.n_groups) == (2, 2, 6)

@@ -120,7 +120,7 @@ def test_blocks_that_end_beyond_a_weight_are_refused(family: str, tmp_path: Path
 def test_what_transformers_cannot_unpack_is_refused(method: str, family: str, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path, family)
     edit_json(folder / "config.json", quantization_config={"quant_method": method, "bits": 4, "group_size": 32})
-    reason = refused(folder, rf"is quantized \({method}\), and Transformers cannot give such weights in full")
+    reason = refused(folder, rf"is quantized \({method}\), and Transformers cannot give its weights in full")
     assert reason.endswith("Choose the model that it was made from, in bfloat16 or float16.")
 
 
