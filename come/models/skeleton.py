@@ -33,10 +33,12 @@ def skeleton(origin: Source, where: str, config: Any, family: Family) -> Any:
     from come.models.auto import quiet
 
     ask_for_full_weights(config)
-    if not os.path.isdir(where) or method_of(config) not in ("", "fp8"):  # others' headers do not tell the shapes
+    if not os.path.isdir(where):
         return empty_model(config)
     with readable(origin), quiet():
         refuse_unreadable(Path(where), config, origin.name)
+        if method_of(config) not in ("", "fp8"):  # whose headers do not tell the shapes
+            return empty_model(config)
         if config.tie_word_embeddings:
             apart = hold_apart(Path(where), f"{family.embeddings[0]}.weight", f"{family.head}.weight")
             config.tie_word_embeddings = not apart

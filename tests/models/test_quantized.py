@@ -148,6 +148,15 @@ def test_compressed_tensors_says_what_is_missing_here(family: str, tmp_path: Pat
     refused(folder, r"\(compressed-tensors\), and its weights cannot be unpacked .*`pip install compressed-tensors")
 
 
+@pytest.mark.parametrize("told", [{"quant_method": "fp8"}, {"quant_method": "gptq", "bits": 4}])
+def test_an_index_of_a_quantized_model_is_held_to_its_folder_as_well(told: dict[str, Any], tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    shard(folder)
+    edit_json(folder / "config.json", quantization_config=told)
+    edit_json(folder / "model.safetensors.index.json", weight_map={"lm_head.weight": "../model.safetensors"})
+    refused(folder, "which is no .safetensors file of that folder|cannot give its weights in full")
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_bitsandbytes_weights_are_unpacked_where_it_is_installed(family: str, bits: int, tmp_path: Path) -> None:
