@@ -20,6 +20,7 @@ from come.models import Bundle
 from come.models.depth import share
 from come.models.not_finite import why_not_finite
 from come.models.offload import input_device
+from come.numbers import LARGEST_PERPLEXITY
 
 BATCH_SIZE = 16
 _BY_CHOICE: tuple[str, ...] = ("acc", "acc_norm")
@@ -40,8 +41,20 @@ class Accuracy:
     hits: dict[str, list[int]] = field(default_factory=dict)
 
     def to_results(self) -> dict[str, float]:
-        """What results hold of it, by name; an error that a single question does not have is left out."""
-        return {name: value for name, value in self.metrics.items() if math.isfinite(value)}
+        """What results hold of it, by name; an error that a single question does not have is left out.
+
+        Raises:
+            ComeError: another metric is no number.
+        """
+        found = {}
+        for name, value in self.metrics.items():
+            if "perplexity" in name and value > LARGEST_PERPLEXITY:
+                found[name] = LARGEST_PERPLEXITY
+            elif math.isfinite(value):
+                found[name] = value
+            elif not name.partition(",")[0].endswith("_stderr"):
+                raise ComeError(f"The metric {name} came out as no number.", "Leave its task out, or use float32.")
+        return found
 
 
 def accuracy(
@@ -145,7 +158,10 @@ def _score(
     # The errors of means have a formula. Those of other metrics would be bootstrapped, so there lm-eval gives none.
     by_formula = all(_has_formula(leaf) for leaf in leaves.values())
     with quiet(), seeded(), _numbers_only(bundle, lm.model):
-        results = evaluate(lm=lm, task_dict=task.loaded, limit=limit, bootstrap_iters=int(by_formula))
+        try:
+            results = evaluate(lm=lm, task_dict=task.loaded, limit=limit, bootstrap_iters=int(by_formula))
+        except OverflowError as error:  # lm-eval's exp of a mean loss
+            raise ComeError(f"A perplexity on {task.name} is too large to hold.", "Leave that task out.") from error
     tell(1)
     by_leaf = {
         name: _accuracy(results["results"][name], leaf, results["samples"][name]) for name, leaf in leaves.items()

@@ -158,7 +158,7 @@ def _side_by_side(bundle: Bundle, plan: Tensor, draws: Tensor) -> Iterator[Tenso
             output = bundle.model(tokens[:, None].to(device), past_key_values=cache, use_cache=True)
         cache = output.past_key_values
         logits = output.logits[:, -1, :known]
-        if bool(logits.isnan().any()):
+        if not bool((logits < torch.inf).all()):  # a chance of none, -inf, is one
             raise why_not_finite(bundle, torch.stack(said, 1))
         tokens = _drawn(logits, draws[:, position])
         if position < plan.shape[1]:
@@ -170,13 +170,12 @@ def _side_by_side(bundle: Bundle, plan: Tensor, draws: Tensor) -> Iterator[Tenso
 def _drawn(logits: Tensor, draws: Tensor) -> Tensor:
     """The token of each row at which the sum of the chances before passes the draw, int64 (rows,), on the CPU.
 
-    Raises:
-        ComeError: the logits, (rows, vocabulary), are no numbers.
+    Args:
+        logits: (rows, vocabulary), finite or -inf.
+        draws: (rows,), float64, from 0 to 1.
     """
     logits = (logits if logits.is_cuda else logits.cpu()).double()
     sums = logits.softmax(-1).cumsum(-1)
-    if not bool(sums.isfinite().all()):
-        raise ComeError("The model's predictions are no numbers.", "Load it in float32 or bfloat16.")
     wanted = draws.to(sums.device)[:, None] * sums[:, -1:]
     return torch.searchsorted(sums, wanted, right=True)[:, 0].clamp(max=sums.shape[1] - 1).cpu()
 

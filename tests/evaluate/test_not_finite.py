@@ -13,7 +13,7 @@ import torch
 
 import come
 from come.errors import ComeError
-from come.evaluate import measure_divergence, perplexity_of_reference, reference
+from come.evaluate import Accuracy, measure_divergence, perplexity_of_reference, reference
 from come.evaluate.perplexity import from_losses, perplexity_of
 from come.models import Bundle
 from come.numbers import LARGEST_PERPLEXITY, perplexity_text
@@ -105,6 +105,14 @@ def test_an_edited_model_that_overflows_is_told_of_by_its_own_layer() -> None:
     answers.build = lambda *_: edited  # type: ignore[method-assign]
     with pytest.raises(ComeError, match="layer 2"):
         answers.answer(Question(dropped=(5,)))
+
+
+def test_of_a_task_only_an_error_may_be_missing() -> None:
+    told = {"acc": 0.5, "acc_stderr": math.nan, "exact_match_stderr,strict": math.nan, "word_perplexity": math.inf}
+    assert Accuracy(told).to_results() == {"acc": 0.5, "word_perplexity": LARGEST_PERPLEXITY}
+    for metric in ("acc", "bleu", "exact_match,strict"):
+        with pytest.raises(ComeError, match=f"The metric {metric} came out as no number"):
+            Accuracy({metric: math.nan}).to_results()
 
 
 @pytest.mark.parametrize("loss", [69.1, 1e3, 1e30])

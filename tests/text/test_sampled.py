@@ -141,7 +141,10 @@ def test_its_progress_is_told_and_can_be_broken_off(home: Path) -> None:
 def test_predictions_that_are_no_numbers_are_refused() -> None:
     bundle = tiny_bundle()
     bundle.model.lm_head.weight.data[:] = torch.nan
-    with pytest.raises(ComeError, match="not numbers"):
+    with pytest.raises(ComeError, match=r"weights are not numbers, first of all in lm_head\.weight"):
+        said(bundle)
+    bundle.model.lm_head.weight.data[:] = torch.inf
+    with pytest.raises(ComeError, match=r"first of all in lm_head\.weight, overflow in float32"):
         said(bundle)
 
 
