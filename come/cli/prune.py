@@ -26,7 +26,6 @@ from come.files import human_bytes
 from come.request import RunConfig
 from come.runs import Run, create, execute, launch
 from come.runs.cluster_target import LOCAL
-from come.runs.reported import texts_read
 
 if TYPE_CHECKING:
     from come.estimation.cost import Estimate
@@ -114,6 +113,8 @@ def analyze(
 
     Your model, into a directory of its own:  come analyze --model ./my-llama --text notes.txt --out analysis
     """
+    from come.runs.reported import texts_read
+
     check_device(config.device)
     made = create(config.model_copy(update={"kind": "analyze"}), runs, out)
     with progress() as on_progress:
@@ -168,7 +169,7 @@ def summary(run: Run) -> dict[str, Any]:
 
 def show_results(run: Run) -> None:
     """The two models side by side, and where the rest is."""
-    from come.runs.reported import DIVERGED, outcome  # which takes pandas along
+    from come.runs.reported import DIVERGED, outcome, texts_read  # which takes pandas along
 
     results = run.results()
     rows = [

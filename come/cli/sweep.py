@@ -28,7 +28,6 @@ from come.request import RunConfig, checked
 from come.runs import ClusterTarget, Run, RunFault, Sweep, execute_all, launch, prepare
 from come.runs.cluster_target import LOCAL
 from come.runs.execute import FAULT
-from come.runs.reported import texts_read
 
 if TYPE_CHECKING:
     from come.estimation.sweep import SweepEstimate
@@ -194,6 +193,8 @@ def _options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, 
 
 def _show_table(made: Sequence[Run]) -> None:
     """One line a cell; where the rest is."""
+    from come.runs.reported import texts_read
+
     rows = []
     for run in made:
         state, pruned = run.state(), run.results().get("pruned") or {}

@@ -261,10 +261,8 @@ def test_a_small_budget_means_layers_run_again_but_less_memory(facts: Facts) -> 
     assert roomy.memory_by_part["hidden states"] == kept
 
 
-def test_an_analysis_tells_where_windows_will_lie() -> None:
-    bundle = tiny_bundle(layers=8)
-    seen = measure(bundle, tiny_tokens(), similarity=())
-    facts = _facts_like(bundle)
+def test_an_analysis_tells_where_windows_will_lie(facts: Facts) -> None:
+    seen = measure(tiny_bundle(layers=8), tiny_tokens(), similarity=())
     taken = {}
     for first in (0, 6):
         influence = torch.full((7,), 0.4)
@@ -275,12 +273,6 @@ def test_an_analysis_tells_where_windows_will_lie() -> None:
         assert any("analysis" in sentence for sentence in told.assumptions)
     assert taken[6] < taken[0]
     assert taken[6] < compressing(facts, n_tokens=65536, target_layers=6)
-
-
-def _facts_like(bundle: come.Bundle) -> Facts:
-    from come.models.facts import _facts
-
-    return _facts(bundle.source, bundle.model.config, True)
 
 
 def test_what_does_not_fit_is_warned_of(facts: Facts) -> None:
