@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ import yaml
 import come
 from come.errors import ComeError
 from come.evaluate import measure_accuracy, retained
+from come.evaluate.tasks.load import QuestionSet
 from come.evaluate.tasks.questions import read_questions
 from come.events import Event
 from come.models.bundle import weights_hash
@@ -211,3 +214,15 @@ def test_it_equals_what_lm_evals_command_line_prints_of_a_pruned_model(questions
     ours = come.accuracy(pruned, [str(questions)])["mine.jsonl"]
     for figure in ("acc", "acc_stderr", "acc_norm", "acc_norm_stderr"):
         assert ours[figure] == theirs[f"{figure},none"]
+
+
+def test_an_answer_that_the_model_ends_needs_an_end_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tiny_bundle()
+    written = QuestionSet("gsm8k", {"tasks": {"gsm8k": SimpleNamespace(OUTPUT_TYPE="generate_until")}})
+    monkeypatch.setattr(sys.modules[measure_accuracy.__module__], "load_tasks", lambda _: [written])
+    bundle.tokenizer = copy.deepcopy(bundle.tokenizer)
+    bundle.tokenizer.eos_token = None
+    with pytest.raises(
+        ComeError, match="gsm8k has the model write until it ends, and its tokenizer has no end of text"
+    ):
+        come.accuracy(bundle, tasks="gsm8k")
