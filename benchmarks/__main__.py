@@ -12,6 +12,7 @@ TABLES = {
     "measuring": "measure() against a plain forward",
     "progressive": "the progressive loop against its necessary work and the straightforward way",
     "search": "CoMe-P's candidates against scoring copies of the model",
+    "joint": "the whole of CoMe-Joint in passes of the trunk",
     "whatif": "an answer to a what-if question against the layers from the lowest change on and the head",
     "pages": "how soon figures of a 7B model and page switches are drawn in Chromium",
     "arriving": "how much a page jumps while it loads, against Streamlit's own document",

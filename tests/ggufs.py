@@ -17,6 +17,17 @@ from tests.tiny import tiny_model
 ROWS = 640  # of the embeddings: more than any of these tokenizers has tokens
 TEXT = "The 12 quick foxes won't jump  over\n\nthe 3456 lazy dogs; élan, 東京! <|im_start|>user <b>x</b>"
 TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+# Families that Transformers reads GGUF files of, each with a tokenizer that goes with it.
+READABLE = [
+    ("llama", "gpt-2"),
+    ("mistral", "llama"),
+    ("qwen2", "qwen2"),
+    ("qwen3", "qwen2"),
+    ("gemma2", "gemma"),
+    ("phi3", "phi3"),
+    ("gpt2", "gpt-2"),
+    ("falcon:multi-query", "gpt-2"),
+]
 _LEARNT = [f"The {n} quick foxes jump over the {n * n} lazy dogs, and they won't stop." for n in range(80)]
 # What readers take for granted of a family, where the tiny models of the other tests choose something else.
 _AS_READ: dict[str, dict[str, Any]] = {

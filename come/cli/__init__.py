@@ -56,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"{error.format_message().rstrip('.')}. {_help_for(error)}", USER_ERROR)
     except RunFault as error:
         return _say(str(error), FAULT)
-    except (BrokenPipeError, SystemExit):  # the reader of our output has had enough; typer makes an exit of that
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return _let_go()
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, BrokenPipeError):  # which typer makes an exit of
+            raise
+        return _let_go()
     except Exception as error:
         if "--debug" in given:
             traceback.print_exc()
@@ -72,11 +75,17 @@ def _help_for(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     if context is None:
         return ""
-    word = next(iter(re.findall(r"^No such command '(\w+)'", error.format_message())), None)
-    if word in {each.name or each.callback.__name__ for each in runs.app.registered_commands if each.callback}:
-        return f"Did you mean `come runs {word}`?"
-    model = " A model is named with --model." if "unexpected extra argument" in error.format_message() else ""
-    return f"{model} `{context.command_path} --help` tells what it takes.".strip()
+    unknown = re.match(r"No such command '(\w+)'", error.format_message())
+    if unknown and unknown[1] in {each.name for each in runs.app.registered_commands}:
+        return f"Did you mean `come runs {unknown[1]}`?"
+    model = "A model is named with --model. " if "unexpected extra argument" in error.format_message() else ""
+    return f"{model}`{context.command_path} --help` tells what it takes."
+
+
+def _let_go() -> int:
+    """The reader of our output has had enough, which is no fault."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _say(sentence: str, status: int) -> int:

@@ -86,7 +86,8 @@ def option_of(field: str, help: str = "") -> Any:
 def with_options(sentence: str) -> str:
     """A sentence that names fields of a request by their options, as they are written here."""
     fields = "|".join(field for field in RunConfig.model_fields if "_" in field)
-    return re.sub(rf"\b({fields})\b", lambda found: _written(found[0])[0], sentence)
+    # Not in a path or a name in quotes, which are somebody's own.
+    return re.sub(rf"(?<![\w/.'-])({fields})(?![\w/'-])", lambda found: _written(found[0])[0], sentence)
 
 
 def _written(field: str) -> tuple[str, ...]:

@@ -23,20 +23,10 @@ from come.export.gguf_tokenizer import vocabulary_of
 from come.export.gguf_write import write_gguf
 from come.models import FAMILIES, Bundle
 from come.models.gguf import converted_folder
-from tests.ggufs import ROWS, TEMPLATE, TEXT, gguf_folder, tokenizer_of
+from tests.ggufs import READABLE, ROWS, TEMPLATE, TEXT, gguf_folder, tokenizer_of
 from tests.tiny import tiny_folder, tiny_model, tiny_tokens
 
-FAMILIES_WITH_TOKENIZER = [
-    ("llama", "gpt-2"),
-    ("llama", "llama"),
-    ("mistral", "llama"),
-    ("qwen2", "qwen2"),
-    ("qwen3", "qwen2"),
-    ("gemma2", "gemma"),
-    ("phi3", "phi3"),
-    ("gpt2", "gpt-2"),
-    ("falcon:multi-query", "gpt-2"),
-]
+FAMILIES_WITH_TOKENIZER = [*READABLE, ("llama", "llama")]
 SPLITS = ("gpt-2", "smollm", "llama-bpe", "dbrx", "qwen2", "tekken", "gpt-4o")
 NAMED = gguf.GGMLQuantizationType
 

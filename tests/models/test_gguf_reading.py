@@ -18,20 +18,10 @@ from come.export.gguf_write import write_gguf
 from come.models import describe
 from come.models.gguf import converted_folder
 from tests.folders import edit_gguf, edit_weights
-from tests.ggufs import gguf_folder
+from tests.ggufs import READABLE, gguf_folder
 from tests.tiny import tiny_tokens
 
 Tensors = dict[str, np.ndarray]
-READABLE = [
-    ("llama", "gpt-2"),
-    ("mistral", "llama"),
-    ("qwen2", "qwen2"),
-    ("qwen3", "qwen2"),
-    ("gemma2", "gemma"),
-    ("phi3", "phi3"),
-    ("gpt2", "gpt-2"),
-    ("falcon:multi-query", "gpt-2"),
-]
 
 
 @pytest.fixture(autouse=True)
