@@ -19,12 +19,13 @@ from come.cli.request import (
     check_device,
     execute_at,
     target_of,
+    window_sizes_of,
 )
-from come.cli.scores import show_accuracy, show_speed
+from come.cli.scores import show_accuracy, show_speed, show_window_costs
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.files import human_bytes
 from come.request import RunConfig
-from come.runs import Run, create, execute, launch
+from come.runs import Run, create, execute, launch, window_costs
 from come.runs.cluster_target import LOCAL
 
 if TYPE_CHECKING:
@@ -100,6 +101,13 @@ def analyze(
         Path | None,
         typer.Option("--out", help="A directory for this analysis alone (else in the folder of runs)."),
     ] = None,
+    windows: Annotated[
+        str, typer.Option("--windows", help="Also what merging windows of so many layers costs: 2, or 2,7.")
+    ] = "",
+    window_seconds: Annotated[
+        float | None,
+        typer.Option("--window-seconds", min=0, help="How long for that, the likeliest windows first (else all)."),
+    ] = None,
     runs: Runs = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,21 +120,31 @@ def analyze(
     The bundled model, with the page's charts in mind:  come analyze
 
     Your model, into a directory of its own:  come analyze --model ./my-llama --text notes.txt --out analysis
+
+    What merging each pair costs, for a minute:  come analyze --windows 2 --window-seconds 60
     """
     from come.runs.reported import texts_read
 
     check_device(config.device)
+    sizes = window_sizes_of(windows)
     made = create(config.model_copy(update={"kind": "analyze"}), runs, out)
     with progress() as on_progress:
         execute(made, on_progress)
+        if sizes:
+            window_costs.measure(made, sizes, seconds=window_seconds, on_progress=on_progress)
+    costs = window_costs.read(made)
     measurement = made.measurement()
     assert measurement is not None
     influence = measurement.block_influence.tolist()
     if as_json:
         arrays = {"block_influence": influence, "skip_influence": measurement.skip_influence.tolist()}
-        show_json({**summary(made), **arrays, "stability": measurement.window_stability()})
+        measured = {"window_costs": costs} if sizes else {}
+        show_json({**summary(made), **arrays, "stability": measurement.window_stability(), **measured})
         return
     show_table(("layer", "block influence"), [(layer, f"{value:.4f}") for layer, value in enumerate(influence)])
+    if costs:
+        show("")
+        show_window_costs(costs)
     for sentence in texts_read(made.results()):
         show(f"\n{sentence}")
     first, last = measurement.window_stability()["best"]

@@ -148,6 +148,21 @@ def pieces(text: str) -> list[str]:
     return [piece.strip() for piece in text.split(",") if piece.strip()]
 
 
+def window_sizes_of(written: str) -> list[int]:
+    """How many layers windows have, from numbers with commas between them.
+
+    Raises:
+        ComeError: one is no number, or less than 2.
+    """
+    try:
+        sizes = [int(piece) for piece in pieces(written)]
+    except ValueError:
+        sizes = [0]
+    if any(size < 2 for size in sizes):
+        raise ComeError(f"{written!r} says not how many layers windows have.", "Give numbers from 2 on, such as 2,7.")
+    return sizes
+
+
 def _recovery_options(names: list[str], pairs: list[str]) -> dict[str, Any]:
     """Options of ways from "key=value" or "way.key=value", by the types of the first way that has the key."""
     from come.recovery.registry import ways

@@ -1,12 +1,15 @@
-"""Accuracy, what is left of it, and speed, as every command shows them."""
+"""Accuracy, what is left of it, speed, and what merging windows costs, as every command shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from come.cli.screen import show, show_table
 from come.files import human_bytes
+
+if TYPE_CHECKING:
+    from come.pruning.windows import WindowCost
 
 Metrics = Mapping[str, Any]
 Left = tuple[float | None, float | None]
@@ -39,6 +42,25 @@ def show_accuracy(ours: Mapping[str, Metrics], theirs: Mapping[str, Metrics], le
             row += [*_scores(theirs[row[0]])[2:], _left(left.get(row[0]))]
         rows.append(["mean of what is left", *[None] * 6, _left(left.get("mean"))])
     show_table(columns, rows)
+
+
+def show_window_costs(costs: Sequence[WindowCost]) -> None:
+    """A line a window, the cheapest merge first."""
+    columns = ("layers", "merged", "parallel error", "unit error", "all but one removed", "and that one refitted")
+    rows = [
+        (f"{cost.first} to {cost.last}", *map(_nats, _parts(cost)))
+        for cost in sorted(costs, key=lambda each: each.merged)
+    ]
+    show_table(columns, rows)
+    show("KL to the original in nats a token, on tokens that nothing is fitted on; merged as come-joint merges.")
+
+
+def _parts(cost: WindowCost) -> tuple[float, ...]:
+    return cost.merged, cost.parallel, cost.unit_error, cost.removal, cost.removal_refitted
+
+
+def _nats(value: float) -> str:
+    return f"{value:.4f}"
 
 
 def _scores(metrics: Metrics) -> list[Any]:

@@ -47,23 +47,42 @@ def by_hand(
     given = dict(zip([tuple(window) for window in options.windows], ratios, strict=True)) if ratios else {}
     steps = len(windows) + bool(dropped)
     bundle, plan, history = _merged(task, options, make_step, windows, given, steps)
-    if dropped and not any(isinstance(step, Remove) for step in plan.steps):
-        began, step = time.perf_counter(), removal(dropped, windows)
-        bundle, plan = apply_step(bundle, step), plan.with_step(step)
-        # Nothing that was measured chose these layers.
-        history += [StepRecord((layer, layer)) for layer in step.layers[:-1]]
-        history.append(StepRecord((step.layers[-1],) * 2, seconds=time.perf_counter() - began))
-        task.done(plan)
-        emit(
-            task.on_progress,
-            "compress",
-            1000,
-            1000,
-            f"Step {steps} of {steps}: dropped {_named(dropped)}; {len(bundle.layers)} layers",
-            dropped=dropped,
-            layers=len(bundle.layers),
-        )
+    bundle, plan, removals = take_out(task, bundle, plan, dropped, windows)
+    history += removals
     return Result(with_plan(bundle, plan), plan, history)
+
+
+def take_out(
+    task: Task, bundle: Bundle, plan: Plan, dropped: Sequence[int], windows: Sequence[Window], at: int = 1000
+) -> tuple[Bundle, Plan, list[StepRecord]]:
+    """The model and the plan once named layers are taken out, after the merges; as they are where that is done already.
+
+    Args:
+        task: whose steps these are.
+        bundle, plan: after the merges.
+        dropped: original layers, ascending, in no window.
+        windows: those that were merged.
+        at: how far the whole is after it, of a thousand.
+    """
+    if not dropped or any(isinstance(step, Remove) for step in plan.steps):
+        return bundle, plan, []
+    began, step = time.perf_counter(), removal(dropped, windows)
+    bundle, plan = apply_step(bundle, step), plan.with_step(step)
+    # Nothing that was measured chose these layers.
+    history = [StepRecord((layer, layer)) for layer in step.layers[:-1]]
+    history.append(StepRecord((step.layers[-1],) * 2, seconds=time.perf_counter() - began))
+    task.done(plan)
+    steps = len(windows) + 1
+    emit(
+        task.on_progress,
+        "compress",
+        at,
+        1000,
+        f"Step {steps} of {steps}: dropped {_named(dropped)}; {len(bundle.layers)} layers",
+        dropped=list(dropped),
+        layers=len(bundle.layers),
+    )
+    return bundle, plan, history
 
 
 def removal(dropped: Sequence[int], windows: Sequence[Window]) -> Remove:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,8 @@ from come.plan.steps import Remove
 from come.pruning.common import lowest
 from come.pruning.joint import MADE_BY, Candidate, JointRules, joint_candidates
 from come.pruning.scoring import Scorer
-from come.pruning.windows import Window, besides_dearest
-from come.transforms.compatible import mixable, note_for_step
+from come.pruning.windows import Window, dearest, windows_by_cost
+from come.transforms.compatible import note_for_step
 from come.transforms.folding import note_of_folding
 from come.transforms.rebuild import apply_step
 from come.transforms.replace import replace_weights
@@ -125,46 +124,50 @@ def cheapest_change(
         if tell is not None:
             tell(done + 1, work, f"Without layer {layer} of {layers}")
 
-    def scored(window: Window, candidate: Candidate, by: Scorer) -> Change:
-        above = [candidate.origin, *range(window[1] + 1, layers)]
-        return Change(by.changed(runner, window[0], above, {candidate.origin: candidate.module}), window, candidate)
-
     def try_window(window: Window, choices: Sequence[int | None], by: Scorer) -> None:
-        states = entering_window(runner, tokens, window[0], borders, batch_size)
-        for each in joint_candidates(bundle, runner, window, states, rules, choices):
-            changes.append(scored(window, each, by))
+        changes.extend(fitted_changes(bundle, runner, by, tokens, borders, window, rules, choices, batch_size))
 
     windows_by = scorer if smallest == 2 or chooser is None else chooser
-    for done, window in enumerate(_likely_windows(bundle, costs, smallest, largest)[:windows_tried]):
-        try_window(window, (None, _dearest(costs, window)) if smallest == 2 else (None,), windows_by)
+    for done, window in enumerate(windows_by_cost(bundle, costs, smallest, largest)[:windows_tried]):
+        try_window(window, (None, dearest(costs, window)) if smallest == 2 else (None,), windows_by)
         if tell is not None:
             tell(len(low) + done + 1, work, f"Merging layers {window[0]} to {window[1]} of {layers}")
     if smallest > 2:
         window = min(changes, key=lambda change: change.score).window
         fitted = [change.candidate for change in changes if change.window == window and change.candidate is not None]
-        changes = [scored(window, each, scorer) for each in fitted]
-        try_window(window, (_dearest(costs, window),), scorer)
+        changes = [_scored(runner, scorer, window, each) for each in fitted]
+        try_window(window, (dearest(costs, window),), scorer)
     best = min(changes, key=lambda change: (change.score - now) / change.goes)
     check_finite(torch.tensor(best.score), runner)
     return best
 
 
-def _likely_windows(bundle: Bundle, costs: Tensor, smallest: int, largest: int) -> list[Window]:
-    """The windows that can be merged, by what all but their dearest layer cost.
+def fitted_changes(
+    bundle: Bundle,
+    runner: LayerRunner,
+    scorer: Scorer,
+    tokens: Tensor,
+    borders: HiddenStateCache,
+    window: Window,
+    rules: JointRules,
+    choices: Sequence[int | None] = (None,),
+    batch_size: int | None = None,
+) -> list[Change]:
+    """What a window could become, each fitted and scored: for each choice, one a ridge strength.
 
     Args:
-        bundle: the model.
-        costs: of each layer's removal, (layers,), or its block influence; infinite where it is not known.
-        smallest, largest: layers in a window.
+        bundle: the model, and ``runner``: it.
+        scorer, tokens, borders, rules, batch_size: as for ``cheapest_change``.
+        window: (first, last).
+        choices: as for ``joint_candidates``.
     """
-    found: list[tuple[float, Window]] = []
-    for size in range(smallest, largest + 1):
-        for first in range(len(costs) - size + 1):
-            cost = besides_dearest(costs, (first, first + size - 1))
-            if math.isfinite(cost) and mixable(bundle, first, first + size - 1) is None:
-                found.append((cost, (first, first + size - 1)))
-    return [window for _, window in sorted(found)]
+    states = entering_window(runner, tokens, window[0], borders, batch_size)
+    found = joint_candidates(bundle, runner, window, states, rules, choices)
+    return [_scored(runner, scorer, window, each) for each in found]
 
 
-def _dearest(costs: Tensor, window: Window) -> int:
-    return window[0] + int(costs[window[0] : window[1] + 1].argmax())
+def _scored(runner: LayerRunner, scorer: Scorer, window: Window, candidate: Candidate) -> Change:
+    """The change that a candidate for a window is, with its score."""
+    above = [candidate.origin, *range(window[1] + 1, len(runner))]
+    score = scorer.changed(runner, window[0], above, {candidate.origin: candidate.module})
+    return Change(score, window, candidate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +20,7 @@ from come.pruning.method import Method, Task
 from come.pruning.options import MethodOptions
 from come.pruning.registry import method
 from come.pruning.result import Result
-from come.pruning.windows import check_target
+from come.pruning.windows import WindowCost, check_target
 from come.text import begins_with
 from come.transforms.rebuild import base_of, replay
 
@@ -161,10 +161,17 @@ def forecast(
     target_layers: int,
     model: Facts,
     measurement: Measurement | None = None,
+    costs: Sequence[WindowCost] = (),
 ) -> Forecast | None:
     """What the method of that name would do; None where only a run tells, or a measurement that is not there.
 
     ``methods()[name].forecast`` is None where only a run tells.
+
+    Args:
+        name, options, target_layers: the request.
+        model: what kind of model it is.
+        measurement: of it, where there is one.
+        costs: what merging windows of it was measured to cost, on the measurement's tokens.
 
     Raises:
         ComeError: there is no such method or option, or the target is out of range.
@@ -175,7 +182,7 @@ def forecast(
     parsed.check(model, model.layers, target_layers)
     if chosen.forecast is None:
         return None
-    return chosen.forecast(Known(model, target_layers, measurement), parsed)
+    return chosen.forecast(Known(model, target_layers, measurement, costs), parsed)
 
 
 def _parse(

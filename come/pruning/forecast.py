@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.draft import DraftWindow, draft, most_sensitive_of
 from come.pruning.options import SelectionOptions, WindowOptions
-from come.pruning.windows import besides_dearest
-from come.transforms.compatible import mixable
+from come.pruning.windows import Window, WindowCost, windows_by_cost
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,13 @@ class Known:
         model: what kind of model it is; no weights are needed.
         target_layers: how many layers to leave.
         measurement: of the original model, where there is one.
+        costs: what merging windows of it costs, as far as that was measured.
     """
 
     model: Facts
     target_layers: int
     measurement: Measurement | None = None
+    costs: Sequence[WindowCost] = ()
 
     @property
     def layers(self) -> int:
@@ -48,12 +50,14 @@ class Forecast:
         doubt: why a run on the same tokens may decide otherwise, as half a sentence; empty where it will not.
         fitted: whether the windows' units are chosen together and maps are moved, as CoMe-Joint does; what is told here
             of the units that stay is then a guess by their sensitivity.
+        by: what the windows were chosen by, where a run tries several: "influence", or the "cost" that was measured.
     """
 
     windows: list[DraftWindow] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
     doubt: str = ""
     fitted: bool = False
+    by: Literal["", "influence", "cost"] = ""
 
 
 def doubts(last_state: str, measurement: Measurement, *others: str) -> str:
@@ -72,32 +76,72 @@ def selection_doubts(options: SelectionOptions, doubt: str) -> str:
     return "; ".join([doubt] * bool(doubt) + others)
 
 
-def fitting(known: Known, sizes: Sequence[int], doubt: str) -> Forecast | None:
-    """What a method that fits windows would do: those of least block influence in sum, but for one layer's.
+def fitting(known: Known, sizes: Sequence[int], doubt: str, tried: int) -> Forecast | None:
+    """What a method that fits windows would do.
+
+    By block influence, it merges the windows where that is least in sum, but for one layer's. Once all windows that the
+    run would try are among those whose cost was measured, it merges the cheapest of all these.
 
     Args:
         known: what is known.
         sizes: how many layers each merge takes.
-        doubt: why the run may decide otherwise.
+        doubt: why a run may decide otherwise; where costs decide, there is none of that kind.
+        tried: how many windows a run tries, those of least such sums.
     """
     if not sizes:
         return Forecast(fitted=True)
     if (measurement := known.measurement) is None:
         return None
+    costs = {(each.first, each.last): each for each in known.costs}
+    by: set[Literal["influence", "cost"]] = set()
     found: list[DraftWindow] = []
     taken: set[int] = set()
     for size in sorted(sizes, reverse=True):
-        windows = [
-            (first, first + size - 1)
-            for first in range(known.layers - size + 1)
-            if not taken & set(range(first, first + size)) and mixable(known.model, first, first + size - 1) is None
-        ]
+        likely = windows_by_cost(known.model, measurement.block_influence, size, size)
+        windows = [each for each in likely if not taken & set(range(each[0], each[1] + 1))]
         if not windows:
             return None
-        window = min(windows, key=lambda each: besides_dearest(measurement.block_influence, each))
+        window = cheapest_measured(costs, windows, tried)
+        by.add("influence" if window is None else "cost")
+        window = window or windows[0]
         taken |= set(range(window[0], window[1] + 1))
         found.append(most_sensitive_of(measurement, *window))
-    return Forecast(sorted(found, key=lambda each: each.first), fitted=True, doubt=doubt)
+    found.sort(key=lambda each: each.first)
+    if by == {"cost"}:
+        return Forecast(found, fitted=True, doubt=UNITS, by="cost")
+    return Forecast(found, fitted=True, doubt=f"{doubt}; {UNITS}", by="influence")
+
+
+UNITS = "which units are kept is solved for in the run, not told by their sensitivity"
+
+
+def cheapest_measured(costs: Mapping[Window, WindowCost], windows: Sequence[Window], tried: int) -> Window | None:
+    """The window whose merge was measured to cost least.
+
+    Args:
+        costs: what was measured.
+        windows: those in question, the likeliest first.
+        tried: how many of them have to be among what was measured.
+
+    Returns:
+        None where they are not all, or where to remove layers was cheaper still: a run finds that itself.
+    """
+    if not all(window in costs for window in windows[:tried]):
+        return None
+    found = [costs[window] for window in windows if window in costs]
+    best = min(found, key=lambda each: each.merged)
+    return best.window if best.merged <= min(each.removal_refitted for each in found) else None
+
+
+def named(known: Known, windows: Sequence[Window], removed: Sequence[int], doubt: str) -> Forecast | None:
+    """What a method that fits windows does with those that are named, and with layers that go beside them."""
+    gone = sorted(removed)
+    if not windows:
+        return Forecast(removed=gone, fitted=True)
+    if (measurement := known.measurement) is None:
+        return None
+    found = [most_sensitive_of(measurement, first, last) for first, last in sorted(windows)]
+    return Forecast(found, gone, doubt, fitted=True)
 
 
 def merging(

@@ -11,7 +11,7 @@ from come.errors import ComeError
 from come.measurement.measure import check_rules
 from come.options import Options
 from come.pruning.scoring import Measure
-from come.pruning.windows import Window, check_windows, merged_away
+from come.pruning.windows import Window, check_dropped, check_windows, merged_away
 from come.transforms.compatible import check_mixable, check_reach
 
 
@@ -165,7 +165,44 @@ class RemovalOptions(MethodOptions):
         return removed
 
 
-class WindowOptions(MethodOptions):
+class NamedWindowsOptions(MethodOptions):
+    """Windows by hand, in the place of a target."""
+
+    windows: list[Window] | None = Field(
+        None, description="Merge these windows of original layers, first and last, instead of choosing."
+    )
+
+    @property
+    def instead_of_target(self) -> str | None:
+        """Windows by hand."""
+        return "windows" if self.windows is not None else None
+
+    def target(self, model: Any, layers: int) -> int:
+        """What windows by hand leave."""
+        windows = check_windows(self.windows or [], layers)
+        check_mixable(model, windows)
+        return layers - merged_away(windows)
+
+
+class ByHandOptions(NamedWindowsOptions):
+    """Windows by hand, and layers that are taken out beside them."""
+
+    drop: list[int] | None = Field(
+        None, description="With windows by hand, original layers that are taken out after the merges."
+    )
+
+    @model_validator(mode="after")
+    def _drop_goes_with_windows(self) -> Self:
+        if self.windows is None and self.drop is not None:
+            raise ComeError("Dropped layers go with windows by hand.", "Give windows as well, [] for none.")
+        return self
+
+    def target(self, model: Any, layers: int) -> int:
+        """What windows by hand and dropped layers leave."""
+        return super().target(model, layers) - len(check_dropped(self.drop or [], self.windows or [], layers))
+
+
+class WindowOptions(NamedWindowsOptions):
     """How windows of layers are chosen, or which they are."""
 
     span: int = Field(2, ge=2, description="How many adjacent layers one step merges (m).")
@@ -178,25 +215,11 @@ class WindowOptions(MethodOptions):
     last_state: Literal["normed", "raw"] = Field(
         "normed", description="The last hidden state with or without the final norm."
     )
-    windows: list[Window] | None = Field(
-        None, description="Merge these windows of original layers, first and last, instead of choosing."
-    )
-
-    @property
-    def instead_of_target(self) -> str | None:
-        """Windows by hand."""
-        return "windows" if self.windows is not None else None
 
     @property
     def one_by_one(self) -> bool:
         """Longer windows may be shortened to meet a target."""
         return self.span == 2 and self.windows is None
-
-    def target(self, model: Any, layers: int) -> int:
-        """What windows by hand leave."""
-        windows = check_windows(self.windows or [], layers)
-        check_mixable(model, windows)
-        return layers - merged_away(windows)
 
     def check(self, model: Any, layers: int, target: int) -> None:
         """Refuse a span that does not fit the model, and what windows of such layers cannot reach."""

@@ -11,12 +11,12 @@ from typing import Any, Literal
 from come.errors import ComeError
 from come.pruning.forecast import Forecast, Known
 from come.pruning.method import Kind, Method, Task
-from come.pruning.options import MethodOptions
+from come.pruning.options import ByHandOptions, MethodOptions
 from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule
 
 FOLDER = "come.pruning.methods"
-PAPER = "come"  # the method of the paper, which takes plans by hand
+PAPER = "come"  # the method of the paper
 _METHODS: dict[str, Method] = {}
 
 
@@ -78,9 +78,24 @@ def methods() -> dict[str, Method]:
 
 
 def method_for(options: Iterable[str]) -> str:
-    """The name of the method of a request that names none: that to begin with, or CoMe where only that has all."""
+    """The name of the method of a request that names none: that to begin with, or CoMe where only that has all.
+
+    Windows by hand are CoMe's: requests that name them meant that before another method took them.
+    """
     given, begin = set(options), next(each for each in methods().values() if each.begins)
-    return begin.name if given <= set(begin.defaults()) or not given <= set(method(PAPER).defaults()) else PAPER
+    of_begin = given <= set(begin.defaults()) - {"windows", "drop"}
+    return begin.name if of_begin or not given <= set(method(PAPER).defaults()) else PAPER
+
+
+def takes_windows(name: str) -> bool:
+    """Whether the method of that name takes windows by hand, and layers to drop beside them."""
+    known = methods().get(name)
+    return known is not None and issubclass(known.options, ByHandOptions)
+
+
+def fits_windows(name: str) -> bool:
+    """Whether the method of that name fits the windows that it is given: their units together, and output maps."""
+    return takes_windows(name) and methods()[name].options().moves_weights
 
 
 def method(name: str) -> Method:

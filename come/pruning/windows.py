@@ -1,17 +1,53 @@
-"""Windows of layers: how long they are, which to merge next, and whether a choice by hand makes sense."""
+"""Windows of layers: how long they are, what one costs, which to merge next, whether a choice by hand makes sense."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from come.errors import ComeError
+from come.transforms.compatible import Model, mixable
 
 Window = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class WindowCost:
+    """What merging a window costs: KL(original || changed) on tokens that nothing is fitted on, in nats a token.
+
+    Attributes:
+        first, last: the window.
+        parallel: its layers side by side instead, all of them whole (the *parallel error*).
+        merged: the merge, as CoMe-Joint makes it.
+        removal: all of its layers but one gone instead, nothing else changed; of a pair the cheaper of both.
+        removal_refitted: the same with both output maps of the layer that stays moved as those of a merge are.
+        stays: that layer.
+        seconds: how long it took to find out.
+    """
+
+    first: int
+    last: int
+    parallel: float
+    merged: float
+    removal: float
+    removal_refitted: float
+    stays: int
+    seconds: float = 0.0
+
+    @property
+    def window(self) -> Window:
+        """(first, last)."""
+        return self.first, self.last
+
+    @property
+    def unit_error(self) -> float:
+        """What the merge costs beyond the parallel error: its units are fewer, its maps moved; it may be below zero."""
+        return self.merged - self.parallel
 
 
 def window_size(span: int, layers: int, target_layers: int) -> int:
@@ -177,3 +213,25 @@ def check_windows(windows: Sequence[Window], layers: int) -> list[Window]:
 def besides_dearest(costs: Tensor, window: Window) -> float:
     """What the layers of a window but the dearest cost on average; costs by layer, (layers,), infinite if unknown."""
     return float(costs[window[0] : window[1] + 1].sort().values[:-1].mean())
+
+
+def windows_by_cost(model: Model, costs: Tensor, smallest: int, largest: int) -> list[Window]:
+    """The windows that can be merged, by what all but their dearest layer cost.
+
+    Args:
+        model: the model, its facts or its config.
+        costs: of each layer's removal, (layers,), or its block influence; infinite where it is not known.
+        smallest, largest: layers in a window.
+    """
+    found: list[tuple[float, Window]] = []
+    for size in range(smallest, largest + 1):
+        for first in range(len(costs) - size + 1):
+            cost = besides_dearest(costs, (first, first + size - 1))
+            if math.isfinite(cost) and mixable(model, first, first + size - 1) is None:
+                found.append((cost, (first, first + size - 1)))
+    return [window for _, window in sorted(found)]
+
+
+def dearest(costs: Tensor, window: Window) -> int:
+    """The layer of a window that costs most, by what each layer does, (layers,)."""
+    return window[0] + int(costs[window[0] : window[1] + 1].argmax())

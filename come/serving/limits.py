@@ -47,6 +47,7 @@ class Limits:
         prompt_tokens, new_tokens: of the playground. text_tokens: of a text that models are compared along.
         pruned_models: how many speak beside the original.
         suggestions: how many are made at once.
+        window_seconds: how long windows of an analysed model are measured in the background.
         idle_seconds: the resident process ends when nobody asked anything for so long.
     """
 
@@ -73,6 +74,7 @@ class Limits:
     measured_tokens: int = 65_536
     prompt_tokens: int = 2_048
     new_tokens: int = 1_024
+    window_seconds: float = 120.0
     text_tokens: int = 2_048
     pruned_models: int = 3
     suggestions: int = 5
@@ -215,6 +217,7 @@ DEMO = Limits(
     new_tokens=128,
     text_tokens=512,
     suggestions=3,
+    window_seconds=60.0,
 )
 
 

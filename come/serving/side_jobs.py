@@ -79,20 +79,21 @@ def start(run: Run, module: str, file: Path, *arguments: str) -> None:
         _write(file, "working", identity(child.pid), message="Starting")
 
 
-def work(run: Run, file: Path, job: Callable[[Callable[[str], None]], dict[str, Any]]) -> None:
+def work(run: Run, file: Path, job: Callable[[Callable[[str], None]], dict[str, Any]], queue: str = QUEUE) -> None:
     """Do a job in this process and tell of it in the file.
 
     Args:
         run: the run that it is for; the traceback of a fault of ours goes to its log.
         file: where to tell how it stands.
         job: given a function that tells what is being done, it gives what was found.
+        queue: jobs of one queue are done one after the other.
     """
     me = identity(os.getpid())
     with files.locked(run.path / ".aside"):  # whoever started this has written its file
         _write(file, "working", me, message="Waiting for its turn")
     began = time.time()
     try:
-        with files.locked(run.path.parent / QUEUE):  # each may hold a model in memory: one after the other
+        with files.locked(run.path.parent / queue):  # each may hold a model in memory: one after the other
             values = job(lambda message: _write(file, "working", me, message=message))
         _write(file, "done", me, values={**values, "seconds": round(time.time() - began, 1), "time": time.time()})
     except ComeError as error:

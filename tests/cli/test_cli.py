@@ -84,6 +84,20 @@ def test_analyze_into_a_directory(model: str, text: str, capsys: pytest.CaptureF
     assert not (tmp_path / "runs").exists()
 
 
+def test_analyze_tells_what_merging_windows_costs(model: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    what = ("analyze", "--model", model, "--text", text, *SMALL)
+    made = told(capsys, *what, "--windows", "2,4")
+    windows = [(cost["first"], cost["last"]) for cost in made["window_costs"]]
+    assert sorted(windows) == [(0, 1), (0, 3), (1, 2), (1, 4), (2, 3), (2, 5), (3, 4), (4, 5)]
+    assert main([*what, "--windows", "2", "--window-seconds", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "parallel error" in out and "unit error" in out and out.count(" to ") >= 1
+    assert "window_costs" not in told(capsys, *what)
+    for wrong in ("1", "two"):
+        assert main([*what, "--windows", wrong]) == 2
+        assert "how many layers" in capsys.readouterr().err
+
+
 def test_tables_for_people(model: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     windows = "windows=[[1, 2], [3, 5]]"
     what = ("--model", model, "--text", text, "--option", windows, "--evaluate", "none", "--plan-only")

@@ -19,6 +19,7 @@ from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
 from come.pruning.cheapest import Change
 from come.pruning.joint import JointRules, joint_candidates
+from come.pruning.registry import method_for
 from come.pruning.sweep import is_swept
 from come.transforms.rebuild import apply_step, replay
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
@@ -147,3 +148,55 @@ def test_the_model_is_left_as_it_was() -> None:
     assert weights_hash(bundle.model) == before
     assert all(parameter.grad is None for parameter in bundle.model.parameters())
     assert torch.isfinite(bundle.model(tokens).logits).all()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "smollm3"])
+def test_windows_by_hand_are_fitted_and_layers_beside_them_dropped(family: str, tmp_path: Path) -> None:
+    bundle, tokens = tiny_bundle(family, layers=8), tiny_tokens(8, 32)
+    plans: list[Plan] = []
+    by_hand = {"windows": [(4, 5), (0, 2)], "drop": [7]}
+    result = come.compress(bundle, tokens, "come-joint", on_step=plans.append, **by_hand)
+    assert result.plan.groups() == [[0, 1, 2], [3], [4, 5], [6]]
+    assert [record.window for record in result.history] == [(0, 2), (2, 3), (4, 4)]
+    result.plan.write(tmp_path / "plan.json")
+    again = replay(bundle, Plan.read(tmp_path / "plan.json"))
+    assert weights_hash(again.model) == weights_hash(result.bundle.model)
+    for stopped in plans:
+        resumed = come.compress(bundle, tokens, "come-joint", done=stopped, **by_hand)
+        assert resumed.plan.model_dump_json() == result.plan.model_dump_json()
+
+
+def test_a_window_by_hand_is_what_a_run_of_that_target_merges() -> None:
+    bundle, tokens = tiny_bundle(layers=8), tiny_tokens(8, 32)
+    plain = come.compress(bundle, tokens, "come-joint", target_layers=5, **QUICK | {"windows_tried": 5})
+    step = plain.plan.steps[0]
+    assert isinstance(step, Concatenate)
+    named = come.compress(bundle, tokens, "come-joint", windows=[step.window])
+    if sum(map(bool, step.channels)) > 1:  # else a removal with a refit was cheaper
+        assert named.plan.steps == plain.plan.steps
+    assert len(named.bundle.layers) == 5
+
+
+def test_what_does_not_go_with_windows_by_hand_is_refused() -> None:
+    bundle, tokens = tiny_bundle(), tiny_tokens(8, 32)
+    for options, words in (
+        ({"windows": [(1, 2)], "span": 2}, "A span makes no sense"),
+        ({"windows": [(1, 2)], "target_layers": 5}, "cannot be given together"),
+        ({"windows": [(1, 2), (2, 3)]}, "overlap"),
+        ({"windows": [(1, 2)], "drop": [2]}, "dropped and merged"),
+        ({"drop": [2], "target_layers": 5}, "go with windows"),
+    ):
+        with pytest.raises(ComeError, match=words):
+            come.compress(bundle, tokens, "come-joint", **options)
+
+
+def test_nothing_to_do_leaves_the_model_as_it_is() -> None:
+    bundle, tokens = tiny_bundle(), tiny_tokens(8, 32)
+    for asked in ({"target_layers": 6}, {"windows": []}):
+        result = come.compress(bundle, tokens, "come-joint", **asked)
+        assert not result.plan.steps and weights_hash(result.bundle.model) == weights_hash(bundle.model)
+
+
+def test_requests_that_name_no_method_mean_come_where_windows_are_named() -> None:
+    assert method_for([]) == method_for(["windows_tried"]) == "come-joint"
+    assert method_for(["windows"]) == method_for(["windows", "drop"]) == method_for(["exponent"]) == "come"

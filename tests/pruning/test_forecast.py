@@ -13,6 +13,7 @@ from come.measurement.measurement import Measurement
 from come.models import Bundle, Facts, describe
 from come.pruning.compress import forecast
 from come.pruning.registry import methods
+from come.pruning.windows import WindowCost, windows_by_cost
 from tests.tiny import tiny_folder, tiny_tokens
 
 TOKENS = tiny_tokens(4, 12)
@@ -128,3 +129,45 @@ def test_a_method_that_only_a_run_tells_of_and_what_cannot_be(model: tuple[Bundl
     for target in (0, facts.layers + 1):
         with pytest.raises(ComeError):
             forecast("skip", {}, target, facts, measured)
+
+
+def costing(merged: dict[tuple[int, int], float], refitted: float = 9.0) -> list[WindowCost]:
+    """What merging windows costs, made up."""
+    return [
+        WindowCost(first, last, parallel=0.1, merged=each, removal=9.0, removal_refitted=refitted, stays=first)
+        for (first, last), each in merged.items()
+    ]
+
+
+def test_measured_costs_decide_once_all_are_known_that_a_run_tries(model: tuple[Bundle, Facts, Measurement]) -> None:
+    _, facts, measured = model
+
+    def told(costs: list[WindowCost], **options: Any) -> tuple[list[tuple[int, int]], str]:
+        found = forecast("come-joint", options, 4, facts, measured, costs)
+        assert found is not None and found.fitted
+        return [(window.first, window.last) for window in found.windows], found.by
+
+    threes = windows_by_cost(facts, measured.block_influence, 3, 3)
+    assert told([]) == ([threes[0]], "influence")
+    worst_last = {window: 0.5 + place for place, window in enumerate(reversed(threes))}
+    assert told(costing(worst_last)) == ([threes[-1]], "cost")
+    tried = {window: worst_last[window] for window in threes[:2]}
+    assert told(costing(tried)) == ([threes[0]], "influence")
+    assert told(costing(tried), windows_tried=2) == ([threes[1]], "cost")
+    # What a run would find cheaper, or was measured otherwise than it merges, is left to it.
+    assert told(costing(worst_last, refitted=0.1)) == ([threes[0]], "influence")
+    for options in ({"score": "loss"}, {"lookahead": 0.5}, {"strengths": [1.0]}):
+        assert told(costing(worst_last), **options) == ([threes[0]], "influence")
+    assert told(costing(worst_last), span=2)[1] == "influence"
+
+
+def test_windows_by_hand_of_a_method_that_fits_them_are_told_with_a_doubt(
+    model: tuple[Bundle, Facts, Measurement],
+) -> None:
+    _, facts, measured = model
+    options = {"windows": [(3, 5), (0, 1)], "drop": [2]}
+    found = forecast("come-joint", options, 2, facts, measured)
+    assert found is not None and found.fitted and found.by == ""
+    assert [(window.first, window.last) for window in found.windows] == [(0, 1), (3, 5)]
+    assert found.removed == [2] and "solved for" in found.doubt
+    assert forecast("come-joint", options, 2, facts) is None

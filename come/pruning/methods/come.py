@@ -14,16 +14,16 @@ from come.pruning.chooser import Scoring
 from come.pruning.forecast import Forecast, Known, merging, selection_doubts
 from come.pruning.merging import Choice
 from come.pruning.method import Task
-from come.pruning.options import SelectionOptions
+from come.pruning.options import ByHandOptions, SelectionOptions
 from come.pruning.progressive import progressive
 from come.pruning.registry import register
 from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule, merging_schedule
 from come.pruning.window_choice import parted
-from come.pruning.windows import check_dropped, merges_a_pass
+from come.pruning.windows import merges_a_pass
 
 
-class ComeOptions(SelectionOptions):
+class ComeOptions(ByHandOptions, SelectionOptions):
     """How CoMe chooses windows (``SelectionOptions``) and ratios."""
 
     exponent: float = Field(
@@ -45,16 +45,11 @@ class ComeOptions(SelectionOptions):
         ge=1,
         description="Over how many measuring passes the merges are spread; empty for a pass before every merge.",
     )
-    drop: list[int] | None = Field(
-        None, description="With windows by hand, original layers that are taken out after the merges."
-    )
 
     @model_validator(mode="after")
     def _go_with_windows(self) -> ComeOptions:
         if self.windows is None and self.ratios is not None:
             raise ComeError("Ratios go with windows.", "Give windows as well, one ratio each.")
-        if self.windows is None and self.drop is not None:
-            raise ComeError("Dropped layers go with windows by hand.", "Give windows as well, [] for none.")
         if self.windows is not None and self.passes is not None:
             raise ComeError(
                 "The number of measuring passes makes no sense here.",
@@ -68,7 +63,7 @@ class ComeOptions(SelectionOptions):
         return super().one_by_one and self.passes is None
 
     def target(self, model: Any, layers: int) -> int:
-        """What windows by hand and dropped layers leave."""
+        """What windows by hand and dropped layers leave; refuses ratios that do not fit, too."""
         left, windows = super().target(model, layers), self.windows or []
         if self.ratios is not None:
             if len(self.ratios) != len(windows):
@@ -79,7 +74,7 @@ class ComeOptions(SelectionOptions):
             for (first, last), ratio in zip(windows, self.ratios, strict=True):
                 if ratio is not None:
                     check_ratio(ratio, last - first + 1)
-        return left - len(check_dropped(self.drop or [], windows, layers))
+        return left
 
     def check(self, model: Any, layers: int, target: int) -> None:
         """Refuse more measuring passes than merges, too."""

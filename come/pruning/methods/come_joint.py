@@ -7,21 +7,29 @@ its dearest layer are removed with the same refit, where that scores better on t
 With a span, windows are no longer than that, and one is merged after the other. Around the layers that cost least when
 they are left out in turn, windows of all sizes are tried, and plain removals are among the candidates: no step is worse
 on the scoring tokens than the removal of any layer that was looked at. All scores are taken anew after each step.
+
+With windows by hand, each is fitted likewise, the lowest first, and nothing else is tried.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from torch import Tensor
 
+from come.errors import ComeError
 from come.events import emit
 from come.measurement.hidden_state_cache import HiddenStateCache
+from come.models import Bundle
+from come.plan.plan import Plan
 from come.pruning.cheapest import cheapest_change
-from come.pruning.forecast import Forecast, Known, fitting
+from come.pruning.forecast import UNITS, Forecast, Known, fitting, named
 from come.pruning.joint import JointRules, fit_products
+from come.pruning.joint_by_hand import fitted_by_hand
 from come.pruning.method import Task
-from come.pruning.options import ScoredOptions
+from come.pruning.options import ByHandOptions, ScoredOptions
 from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
@@ -34,8 +42,8 @@ from come.transforms.rebuild import with_plan
 SWEEP_SHARE = 50  # of a thousand
 
 
-class ComeJointOptions(ScoredOptions):
-    """How many windows are tried, and how they are merged and scored."""
+class ComeJointOptions(ByHandOptions, ScoredOptions):
+    """How many windows are tried, or which are merged, and how they are merged and scored."""
 
     span: int | None = Field(
         None,
@@ -67,13 +75,27 @@ class ComeJointOptions(ScoredOptions):
         "the states as they are; 0 for no prediction.",
     )
 
+    @model_validator(mode="after")
+    def _span_goes_without_windows(self) -> ComeJointOptions:
+        if self.windows is not None and self.span is not None:
+            raise ComeError("A span makes no sense with windows by hand.", "Leave one of them out.")
+        return self
+
     def rules(self) -> JointRules:
         """How windows are fitted."""
         return JointRules(self.strengths, lookahead=self.lookahead)
 
     def chooses(self, layers: int, target: int) -> bool:
         """Whether one window of more than two layers is chosen out of several."""
-        return self.span is None and layers - target > 1 and self.windows_tried > 1
+        several = self.windows is None and self.windows_tried > 1
+        return several and self.span is None and layers - target > 1
+
+    @property
+    def scores_as_measured(self) -> bool:
+        """Whether a window's merge scores as ``come.pruning.window_costs`` says, with what these options have."""
+        usual = type(self)()
+        names = ("score", "scoring_tokens", "strengths", "lookahead", "span")
+        return all(getattr(self, name) == getattr(usual, name) for name in names)
 
     @property
     def one_by_one(self) -> bool:
@@ -83,9 +105,11 @@ class ComeJointOptions(ScoredOptions):
 
 def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedule:
     """Every step: candidates on the scoring tokens, and windows run for their fits; both lie in the middle."""
-    span = options.span or known.layers
-    facts, sizes = known.model, window_sizes(known.layers, known.target_layers, span)
-    rules = options.rules()
+    facts, rules, by_hand = known.model, options.rules(), options.windows
+    sizes = window_sizes(known.layers, known.target_layers, options.span or known.layers)
+    windows = options.windows_tried if by_hand is None else 1
+    if by_hand is not None:
+        sizes = [last - first + 1 for first, last in by_hand]
     held = options.held_out(tokens.n_tokens // tokens.seq_len, tokens.seq_len) * tokens.seq_len
     left, candidates, run, products = known.layers, list[tuple[int, float]](), 0.0, 0.0
     heads, chooses = 0.0, options.chooses(known.layers, known.target_layers)
@@ -94,13 +118,15 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
         heads += 1 + 2 * options.windows_tried
     for number, size in enumerate(sizes):
         pairs = options.span is not None or size == 2
-        alone, removals = (min(options.layers_tried, left), options.windows_tried) if pairs else (0, 1)
-        tried = alone + 1 + (1 if chooses else options.windows_tried) * len(options.strengths)
+        alone, removals = (min(options.layers_tried, left), windows) if pairs else (0, 1)
+        tried = alone + 1 + (1 if chooses else windows) * len(options.strengths)
         tried += removals * len(options.strengths)
+        if by_hand is not None:
+            tried = len(options.strengths)
         candidates.append((tried, left / 2))
         # What enters the windows; then a window twice in a row, its attentions side by side, and its FFNs.
-        run += (left if number == 0 else left / 2) + options.windows_tried * (2 * size + (size - 1) + 2)
-        products += options.windows_tried * fit_products(facts, size, tokens.n_tokens - held, rules)
+        run += (left if number == 0 else left / 2) + windows * (2 * size + (size - 1) + 2)
+        products += windows * fit_products(facts, size, tokens.n_tokens - held, rules)
         left -= size - 1
     if options.sweep:
         # Both models, and each layer once for either map and once more to see what came of it.
@@ -118,14 +144,18 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
 
 
 def forecast(known: Known, options: ComeJointOptions) -> Forecast | None:
-    """The windows of least block influence but for one layer's, where the run scores several."""
+    """The windows by hand; or those of least block influence but for one layer's, or of least measured cost."""
+    if options.windows is not None:
+        return named(known, options.windows, options.drop or (), UNITS)
+    if not options.scores_as_measured:
+        known = replace(known, costs=())
     sizes, left = [], known.layers
     while left > known.target_layers:
         size = window_size(options.span or left, left, known.target_layers)
         sizes.append(longest_window(known.model, known.layers, size))
         left -= sizes[-1] - 1
-    tries = f"the run fits {options.windows_tried} windows and takes the one that scores best"
-    return fitting(known, sizes, f"{tries}; which units it keeps is solved for, not told by their sensitivity")
+    doubt = f"the run fits {options.windows_tried} windows and takes the one that scores best"
+    return fitting(known, sizes, doubt, options.windows_tried)
 
 
 @register(
@@ -146,17 +176,58 @@ def forecast(known: Known, options: ComeJointOptions) -> Forecast | None:
 )
 def come_joint(task: Task, options: ComeJointOptions) -> Result:
     """Merge one window, or with a span one after the other, by what scores best."""
+    if task.target_layers == len(task.original.layers):
+        return Result(task.current, task.plan)
     fitted, scoring = options.split(task.tokens)
-    bundle, plan = task.current, task.plan
     scorer = Scorer(task.original, scoring, options.score, options.batch_size, options.memory_budget)
+    before_sweep = 1000 - SWEEP_SHARE * options.sweep
+    if options.windows is not None:
+        bundle, plan, history = fitted_by_hand(
+            task,
+            options.windows,
+            options.drop or (),
+            options.rules(),
+            fitted,
+            scorer,
+            at_end=before_sweep,
+            **options.running(),
+        )
+    else:
+        bundle, plan, history = _by_score(task, options, fitted, scorer, before_sweep)
+    if options.sweep and not is_swept(plan):
+
+        def report(done: int) -> None:
+            left = task.target_layers
+            at = before_sweep + SWEEP_SHARE * done // left
+            emit(task.on_progress, "compress", at, 1000, f"Output maps of layer {done} of {left}")
+
+        score, bundle, plan = swept(
+            task.original, bundle, plan, task.tokens, scorer, report=report, **options.running()
+        )
+        if is_swept(plan):
+            task.done(plan)
+        emit(task.on_progress, "compress", 1000, 1000, f"All output maps: score {score:.4f}", score=score)
+    return Result(with_plan(bundle, plan), plan, history)
+
+
+def _by_score(
+    task: Task, options: ComeJointOptions, tokens: Tensor, scorer: Scorer, at_end: int
+) -> tuple[Bundle, Plan, list[StepRecord]]:
+    """The model and the plan once the cheapest changes have brought it to the target.
+
+    Args:
+        task, options: as given to the method.
+        tokens: int64 (sequences, tokens), on which windows are fitted.
+        scorer: scores changes.
+        at_end: how far the whole is after it, of a thousand.
+    """
+    bundle, plan, history = task.current, task.plan, list[StepRecord]()
     chooser = None
     if options.chooses(len(bundle.layers), task.target_layers):
         how = (options.score, options.batch_size, options.memory_budget)
         chooser = Scorer(task.original, task.tokens, *how, keep=False)
-    borders = HiddenStateCache.of(bundle, fitted, options.memory_budget)
-    steps = len(task.original.layers) - task.target_layers
-    history: list[StepRecord] = []
-    share = (1000 - SWEEP_SHARE * options.sweep) / steps  # of a layer that goes
+    borders = HiddenStateCache.of(bundle, tokens, options.memory_budget)
+    share = at_end / (len(task.original.layers) - task.target_layers)  # of a layer that goes
 
     def tell(done: int, of: int, message: str) -> None:
         """Where the search for the next change is: in the share of the layers that it takes at most."""
@@ -171,7 +242,7 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
         best = cheapest_change(
             bundle,
             scorer,
-            fitted,
+            tokens,
             borders,
             rules=options.rules(),
             smallest=largest if options.span is None else 2,
@@ -200,17 +271,4 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
             layers=len(bundle.layers),
             score=best.score,
         )
-    if options.sweep and not is_swept(plan):
-
-        def report(done: int) -> None:
-            left = task.target_layers
-            at = 1000 - SWEEP_SHARE + SWEEP_SHARE * done // left
-            emit(task.on_progress, "compress", at, 1000, f"Output maps of layer {done} of {left}")
-
-        score, bundle, plan = swept(
-            task.original, bundle, plan, task.tokens, scorer, report=report, **options.running()
-        )
-        if is_swept(plan):
-            task.done(plan)
-        emit(task.on_progress, "compress", 1000, 1000, f"All output maps: score {score:.4f}", score=score)
-    return Result(with_plan(bundle, plan), plan, history)
+    return bundle, plan, history

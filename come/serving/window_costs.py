@@ -1,0 +1,69 @@
+"""What merging windows costs, found out in the background: a side job of an analysis, within so many seconds."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from come.events import Event
+from come.runs import window_costs
+from come.runs.store import Run, active_requests
+from come.serving import side_jobs
+from come.serving.side_jobs import SideJob
+
+STATE = "window_costs.json"
+STOP = "window_costs.stop"  # in a run: somebody asked for the job to end
+QUEUE = ".aside-windows"  # apart from jobs that somebody waits for
+NICE = 10  # what people wait for comes first
+LOOK_AGAIN = 1.0  # seconds
+
+
+def start(run: Run, sizes: Sequence[int], seconds: float) -> None:
+    """Start measuring windows of these sizes, for so long at most; one that is at work already is left to it.
+
+    Raises:
+        ComeError: the analysis has not ended well, or its folder cannot be written.
+    """
+    (run.path / STOP).unlink(missing_ok=True)
+    side_jobs.start(run, "come.serving.window_costs", run.path / STATE, ",".join(map(str, sizes)), str(seconds))
+
+
+def measuring(run: Run) -> SideJob:
+    """How the job stands; what it has found is read by ``come.runs.window_costs.read`` at any time."""
+    return side_jobs.read(run.path / STATE)
+
+
+def stop(run: Run) -> None:
+    """Ask the job to end after the window that it is at."""
+    (run.path / STOP).touch()
+
+
+def _job(run: Run, sizes: Sequence[int], seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
+    asked_to_end = run.path / STOP
+
+    def go_on() -> bool:
+        while active_requests(run.path.parent) and not asked_to_end.exists():
+            tell("Waiting for the run at work")
+            time.sleep(LOOK_AGAIN)
+        return not asked_to_end.exists()
+
+    def told(event: Event) -> None:
+        tell(event.message or event.stage)
+
+    return {"windows": window_costs.measure(run, sizes, seconds=seconds, on_progress=told, go_on=go_on)}
+
+
+def main() -> None:
+    """``python -m come.serving.window_costs RUN SIZES SECONDS``."""
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    run, sizes = Run(Path(sys.argv[1])), [int(size) for size in sys.argv[2].split(",")]
+    side_jobs.work(run, run.path / STATE, lambda tell: _job(run, sizes, float(sys.argv[3]), tell), QUEUE)
+
+
+if __name__ == "__main__":
+    main()
