@@ -9,15 +9,17 @@ import streamlit as st
 
 import come
 from app import formats
-from app.components import widgets
+from app.components import poll, widgets
 from app.figures import layers as figures
 from app.figures.similarity import KINDS, similarity
-from app.state import session, visit, widget_state
+from app.layers import costs
+from app.state import foreseen, session, visit, widget_state
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.pruning.registry import fits_windows
 
-LONGEST = 8  # layers a window, at most
+LONGEST = 16  # layers a window, at most
 
 FORMULAS = r"""
 $H^{(l)}$ is the hidden state that enters layer $l$; $H^{(L)}$ leaves the model.
@@ -30,13 +32,14 @@ $$\mathrm{BI}_l = \operatorname{mean}_t\,\bigl(1 - \cos(H^{(l)}_t, H^{(l+1)}_t)\
 
 $$\mathrm{SBI}_{l,m} = \operatorname{mean}_t \arccos\bigl(\cos(H^{(l)}_t, H^{(l+m)}_t)\bigr) / \pi$$
 
-CoMe merges the window of lowest SBI, and takes from each of its layers a share in proportion to BI.
+CoMe merges the window of lowest SBI, and takes from each of its layers a share in proportion to BI. How far a window
+turns the state is not what merging it costs: that is measured further down, and CoMe-Joint goes by it.
 """
 
 
 def page() -> None:
     st.title("Layers")
-    measured, facts, _, run = visit.analysis()
+    measured, facts, is_example, run = visit.analysis()
     if measured is None or run is None:
         widgets.no_analysis()
         return
@@ -59,7 +62,20 @@ def page() -> None:
         _stability(measured, stability)
     with card:
         _card(measured, facts)
+    follow = costs.draw(run, facts, is_example, _sizes(measured, facts), planned)
     widgets.next_step("plan", "Next: the plan")
+    poll.follow(follow)
+
+
+def _sizes(measured: Measurement, facts: Facts) -> list[int]:
+    """How many layers the windows have whose merges matter: pairs, and what an automatic plan takes."""
+    if not fits_windows(session.draft().method):
+        return [2]
+    try:
+        found = foreseen.forecast(session.draft(), measured, facts)
+    except ComeError:  # the plan page and the strip say what is wrong with it
+        return [2]
+    return list(dict.fromkeys([2, *(window.last - window.first + 1 for window in (found.windows if found else []))]))
 
 
 def _row(measured: Measurement, planned: list[tuple[int, int]], window: tuple[int, int]) -> None:
@@ -113,7 +129,7 @@ def _matrix(
     tokens = measured.cka_tokens if kind == "cka" else measured.n_tokens
     st.caption(
         f"{KINDS[kind][1][0].upper()}{KINDS[kind][1][1:]}, over {tokens:,} tokens. "
-        "Red: the best window; black: the open one; dotted: your plan. Click a cell to open its window."
+        "Red: the window of lowest SBI; black: the open one; dotted: your plan. Click a cell to open its window."
     )
 
 

@@ -34,7 +34,7 @@ def page() -> None:
             st.error(problem, icon=":material/error:")
         if not fault:
             preview.sizes(facts)
-            wanted = request.config(session.choice(), session.draft())
+            wanted = request.config(session.choice(), visit.planned())
             open_questions = panel.draw(facts, analysis, found, cost_line.cost([wanted], facts, measured))
             preview.kept(measured, facts, is_example, found)
         actions.go_on(fault)
@@ -46,7 +46,7 @@ def page() -> None:
 def _foreseen(measured: Measurement | None, facts: Facts) -> tuple[Forecast | None, str]:
     """What the plan would do, as far as that is known before it runs; and the sentence if the plan cannot be."""
     try:
-        return foreseen.forecast(session.draft(), measured, facts, session.choice().seed), ""
+        return foreseen.forecast(session.draft(), measured, facts, session.choice().seed, visit.costs()), ""
     except ComeError as error:
         return None, str(error)
 

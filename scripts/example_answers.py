@@ -19,6 +19,7 @@ from app.state import foreseen
 from app.state.choice import Choice, Draft
 from come.measurement.measurement import Measurement
 from come.models import describe
+from come.runs import window_costs
 from come.serving.playground.speech import Sampling
 from come.serving.resident import client
 from come.serving.whatif.question import Question
@@ -38,7 +39,7 @@ def predict() -> None:
     run = example_runs.run_for(Choice().model)
     assert run is not None
     measured = Measurement.load(run.path / "analysis.safetensors")
-    found = foreseen.forecast(Draft(), measured, describe(Choice().model))
+    found = foreseen.forecast(Draft(), measured, describe(Choice().model), costs=window_costs.read(run))
     subject, question = ask.subject(Choice(), run), ask.question(Draft(), found)
     original, answer = (client.whatif(subject, each) for each in (Question(), question))
     example.record(subject, question, Predicted(original, answer))

@@ -1,6 +1,6 @@
 """Makes app/example anew: real runs on the bundled model, without weights, so that no page opens empty.
 
-Run it from the project's root with .venv/bin/python -m scripts.make_example; it takes a quarter of an hour on two
+Run it from the project's root with .venv/bin/python -m scripts.make_example; it takes half an hour on two
 cores. Then scripts.example_answers and scripts.lesson_values, which record what is shown of these runs.
 """
 
@@ -11,11 +11,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from app.state.choice import DEFAULT_SPARSITY
 from come import runs
+from come.models import describe
 from come.request import RunConfig
+from come.runs import window_costs
 
 EXAMPLE = Path("app/example")
-KEPT = ("config.json", "results.json", "plan.json", "analysis.safetensors")
+KEPT = ("config.json", "results.json", "plan.json", "analysis.safetensors", window_costs.FILE)
 # Which machine and process it was is nobody's business.
 NOBODY = {"pid": None, "process_start_id": "", "process_started": None, "host": ""}
 REQUESTS = [
@@ -39,6 +42,8 @@ def main() -> None:
             state = run.state()
             assert state.status == "done", state.error
             made.append(run)
+            if request.kind == "analyze":
+                window_costs.measure(run, _sizes(request))
         shutil.rmtree(EXAMPLE, ignore_errors=True)
         for run in made:
             folder = EXAMPLE / run.id
@@ -48,6 +53,12 @@ def main() -> None:
                     shutil.copy(run.path / name, folder / name)
             anonymous = run.written_state().model_copy(update=NOBODY)
             (folder / "state.json").write_text(anonymous.model_dump_json(indent=1))
+
+
+def _sizes(request: RunConfig) -> list[int]:
+    """How many layers the windows have whose costs are shown: pairs, and the window of the plan to begin with."""
+    facts = describe(request.model)
+    return [2, facts.layers - facts.layers_for_sparsity(DEFAULT_SPARSITY) + 1]
 
 
 if __name__ == "__main__":

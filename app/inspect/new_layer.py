@@ -142,7 +142,8 @@ def curves(inspected: Inspected, part: Part) -> None:
     )
     st.caption(
         "Solid where most are kept, dotted where most are not. The red mark is the cut: as many were kept as lie left "
-        "of it. S is that of the original model; a run measures again after each merge, so it need not keep just these."
+        "of it. S is that of the original model. CoMe measures again after each merge, and CoMe-Joint solves for the "
+        "units to keep, so neither need keep just these."
     )
 
 

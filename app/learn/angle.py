@@ -62,7 +62,8 @@ def draw(material: Material) -> None:
     widgets.facts_grid(shown | {f"Rank of {len(angles)}": f"{rank}"})
     st.caption(
         f"Means over {material.measured.n_tokens:,} tokens; the state has many dimensions, the drawing two, but the "
-        "angle between two vectors is the same. Faint marks: all other windows of this length."
+        "angle between two vectors is the same. Faint marks: all other windows of this length. How far a window turns "
+        "the state is not what merging it costs: step 6 has that, measured."
     )
 
 

@@ -8,20 +8,69 @@ import numpy as np
 import streamlit as st
 
 from app.components import widgets
-from app.figures import lesson_loop
+from app.figures import lesson_loop, window_costs
 from app.learn import frame
+from app.learn.angle import degrees, ordinal
 from app.learn.material import Material
 from app.state import session, widget_state
 
 TITLE = "Merge, measure, merge again"
 IDEA = (
     "Every merge changes what the layers above it are given, so CoMe measures the changed model before it chooses the "
-    "next window: the **progressive loop**."
+    "next window: the **progressive loop**. CoMe-Joint, which the plan page begins with, merges **one long window** "
+    "instead, and goes by what a merge costs."
 )
+WAYS = {"loop": "CoMe's loop", "window": "One window"}
 
 
 def draw(of: Material) -> None:
-    """The example's run, merge by merge."""
+    """The example's run, merge by merge; or what merging windows at once was measured to cost."""
+    sizes = sorted({cost.last - cost.first + 1 for cost in of.costs})
+    if not sizes:
+        _loop(of)
+        return
+    widget_state.keep_among("merge-way", list(WAYS), "loop")
+    st.segmented_control("Way", list(WAYS), key="merge-way", required=True, format_func=WAYS.__getitem__)
+    if session.value("merge-way") == "loop":
+        _loop(of)
+    else:
+        _one_window(of, sizes)
+
+
+def _one_window(of: Material, sizes: list[int]) -> None:
+    """What merging each window costs, and how far one long merge goes beside many short ones."""
+    widget_state.keep_among("merge-size", sizes, sizes[-1])
+    frame.todo("Find the window whose merge costs least. Is it the one of lowest SBI?")
+    st.segmented_control("Layers in a window", sizes, key="merge-size", required=True)
+    size = session.value("merge-size")
+    costs = [cost for cost in of.costs if cost.last - cost.first + 1 == size]
+    frame.chart(
+        window_costs.costs(costs, of.layers),
+        key="lesson-costs",
+        alt=f"What merging each window of {size} layers costs",
+    )
+    widgets.facts_grid(compared(of))
+    turns = degrees(of, size)
+    ranks = np.argsort(np.argsort([turns[cost.first] for cost in costs], kind="stable"), kind="stable")
+    cheapest = min(range(len(costs)), key=lambda place: costs[place].merged)
+    st.caption(
+        f"Measured on the example's tokens, apart from those that a merge is fitted on. By the angle, the cheapest "
+        f"of these windows is the {ordinal(int(ranks[cheapest]) + 1)} of {len(costs)}: turning least is not costing "
+        "least. A merge here is CoMe-Joint's: units of all its layers are chosen together, output maps are moved."
+    )
+
+
+def compared(of: Material) -> dict[str, str]:
+    """Perplexities of the loop and of one window at the sizes that the example has both of, the smallest last."""
+    both = sorted(set(of.perplexities) & set(of.one_window), reverse=True)
+    return {
+        f"Perplexity at {layers}: {name}": f"{found[layers][0]:.1f} ± {found[layers][1]:.1f}"
+        for layers in both
+        for name, found in (("loop", of.perplexities), ("one window", of.one_window))
+    }
+
+
+def _loop(of: Material) -> None:
     last = len(of.history)
     widget_state.keep_among("merge-step", list(range(last + 1)), 0)
     frame.todo("Take one merge after the other, as the example's run did.")

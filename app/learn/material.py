@@ -16,10 +16,13 @@ from safetensors import safe_open
 
 from app import example_runs
 from app.state import cached
+from app.state.choice import Draft
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.plan.plan import Plan
+from come.pruning.registry import PAPER
+from come.pruning.windows import WindowCost
 from come.runs import Run
 from come.serving.whatif.answer import Answer
 from come.serving.whatif.question import Subject
@@ -58,6 +61,8 @@ class Material:
         plan, history: of the run, one entry a merge.
         perplexities: by count of layers, (perplexity, standard error) of the example's runs of CoMe whose merges are
             the same as far as they go, and of the original.
+        one_window: the same of its runs of CoMe-Joint, each of a single merge.
+        costs: what merging windows was measured to cost.
         activations, answers: measured for the lesson; answers by "original" and by "<how> <first>-<last>".
     """
 
@@ -66,6 +71,8 @@ class Material:
     plan: Plan
     history: list[dict[str, Any]]
     perplexities: dict[int, tuple[float, float]]
+    one_window: dict[int, tuple[float, float]]
+    costs: tuple[WindowCost, ...]
     activations: Activations
     answers: dict[str, Answer]
 
@@ -129,13 +136,15 @@ def _load(analysis: Path, longest: Path) -> Material:
         plan,
         history,
         _perplexities(history, run.config.model),
+        _one_window(run.config.model),
+        cached.window_costs(run),
         _activations(),
         {name: Answer(**answer) for name, answer in answers.items()},
     )
 
 
-def _come_runs(model: str) -> list[Run]:
-    return [run for run in example_runs.runs() if run.config.method == "come" and _finished(run, model)]
+def _runs_of(method: str, model: str) -> list[Run]:
+    return [run for run in example_runs.runs() if run.config.method == method and _finished(run, model)]
 
 
 def _finished(run: Run, model: str) -> bool:
@@ -143,13 +152,13 @@ def _finished(run: Run, model: str) -> bool:
 
 
 def _longest(model: str) -> Run | None:
-    return max(_come_runs(model), key=lambda run: len(run.results().get("history", [])), default=None)
+    return max(_runs_of(PAPER, model), key=lambda run: len(run.results().get("history", [])), default=None)
 
 
 def _perplexities(history: list[dict[str, Any]], model: str) -> dict[int, tuple[float, float]]:
     windows = [step["window"] for step in history]
     found: dict[int, tuple[float, float]] = {}
-    for run in _come_runs(model):
+    for run in _runs_of(PAPER, model):
         results = run.results()
         own = [step["window"] for step in results["history"]]
         if own == windows[: len(own)]:
@@ -158,6 +167,11 @@ def _perplexities(history: list[dict[str, Any]], model: str) -> dict[int, tuple[
                 if "perplexity" in metrics:
                     found[metrics["layers"]] = (metrics["perplexity"], metrics["perplexity_stderr"])
     return found
+
+
+def _one_window(model: str) -> dict[int, tuple[float, float]]:
+    sides = [run.results()["pruned"] for run in _runs_of(Draft().method, model)]
+    return {side["layers"]: (side["perplexity"], side["perplexity_stderr"]) for side in sides if "perplexity" in side}
 
 
 def _activations() -> Activations:

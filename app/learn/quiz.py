@@ -132,7 +132,7 @@ def _untouched(of: Material, rng: np.random.Generator) -> Asked:
         tuple(map(str, options)),
         options.index(answer),
         6,
-        {"merge-step": merges},
+        {"merge-way": "loop", "merge-step": merges},
         f"{left} layers are left: {answer} as they were, and {len(merged)} made of the other {taken}",
     )
 

@@ -8,7 +8,7 @@ import come
 import come.models
 from app.components import widgets
 from app.plan import edits, saved_plans
-from app.state import foreseen, request, session
+from app.state import foreseen, request, session, visit
 from app.state.choice import plan_fields
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
@@ -52,7 +52,7 @@ def start_from(measured: Measurement | None, facts: Facts) -> None:
 
 def _apply(preset: edits.Preset, measured: Measurement | None, facts: Facts) -> None:
     try:
-        session.set_draft(edits.apply(preset, session.draft(), measured, facts))
+        session.set_draft(edits.apply(preset, session.draft(), measured, facts, visit.costs()))
     except ComeError as error:
         session.set_problem(str(error))
 
@@ -66,7 +66,7 @@ def go_on(fault: str) -> None:
             session.open_run(None)
             st.switch_page(widgets.PAGES / "run.py")
         if ready:
-            document = request.to_json(request.config(session.choice(), session.draft()))
+            document = request.to_json(request.config(session.choice(), visit.planned()))
             st.download_button(
                 "Download the plan",
                 document,

@@ -11,11 +11,11 @@ import come
 from app.components import method_options
 from app.plan import edits, window_editor
 from app.state import foreseen, session, visit
-from app.state.choice import DEFAULT_SPARSITY, Draft
+from app.state.choice import DEFAULT_SPARSITY, OF_A_CHOICE, Draft, by_hand
 from come.errors import ComeError
 from come.models import Facts
 from come.pruning.forecast import Forecast
-from come.pruning.registry import PAPER
+from come.pruning.registry import takes_windows
 
 AIMS = {"layers": "Layers", "share": "Parameters", "hand": "By hand"}
 
@@ -48,6 +48,9 @@ def _method() -> None:
 
 
 def _with_method(draft: Draft, method: str) -> Draft:
+    if draft.windows is not None and takes_windows(method):
+        ratios = draft.ratios if "ratios" in come.methods()[method].defaults() else None
+        return Draft(method=method, windows=draft.windows, ratios=ratios, dropped=draft.dropped)
     layers = foreseen.layers_left(draft, visit.facts()) if draft.windows is not None else draft.target_layers
     return Draft(method=method, target_layers=layers, sparsity=draft.sparsity)
 
@@ -56,7 +59,7 @@ def _aim(facts: Facts, found: Forecast | None) -> None:
     draft = session.draft()
     aim = "hand" if draft.windows is not None else "layers" if draft.target_layers is not None else "share"
     # What is foreseen of a method can be gone on with by hand.
-    aims = [name for name in AIMS if name != "hand" or draft.method == PAPER or found]
+    aims = [name for name in AIMS if name != "hand" or takes_windows(draft.method) or found]
     session.put("aim", aim)
     st.segmented_control(
         "Decide by",
@@ -99,7 +102,7 @@ def _set_aim(facts: Facts, found: Forecast | None) -> None:
     draft, aim = session.draft(), session.value("aim")
     if aim == "hand":
         found = found or Forecast()
-        session.set_draft(edits.by_hand(draft, edits.chosen(found), dropped=found.removed))
+        session.set_draft(by_hand(draft, edits.chosen(found), dropped=found.removed))
         return
     blank = replace(draft, windows=None, ratios=None, dropped=(), target_layers=None, sparsity=None)
     try:
@@ -115,7 +118,7 @@ def _set_aim(facts: Facts, found: Forecast | None) -> None:
 def _settings() -> None:
     draft = session.draft()
     kind = come.methods()[draft.method].options
-    skip = ("windows", "ratios") + (("span", "no_repeat", "select") if draft.windows is not None else ())
+    skip = OF_A_CHOICE if draft.windows is not None else ()
     if not [option for option in method_options.drawn(kind) if option.name not in skip]:
         return
 

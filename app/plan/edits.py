@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from app.state import foreseen
-from app.state.choice import Draft
+from app.state.choice import Draft, by_hand
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.forecast import Forecast
-from come.pruning.registry import PAPER
+from come.pruning.registry import PAPER, fits_windows
+from come.pruning.windows import WindowCost
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A plan in one click: a `share` of the parameters, automatic, or the best `pairs` as windows by hand."""
+    """A plan in one click: a `share` of the parameters, automatic, or so many `pairs` as windows by hand."""
 
     label: str
     help: str
@@ -24,17 +25,20 @@ class Preset:
     pairs: int | None = None
 
 
+_BY = "that CoMe would begin with; with CoMe-Joint, of least measured cost once costs of pairs are measured"
 PRESETS = (
     Preset("10%", "Remove at least 10% of the parameters, chosen automatically.", share=0.1),
     Preset("20%", "Remove at least 20% of the parameters, chosen automatically.", share=0.2),
     Preset("30%", "Remove at least 30% of the parameters, chosen automatically.", share=0.3),
-    Preset("Best pair", "Merge the pair of layers that changes the hidden state least.", pairs=1),
-    Preset("Best three pairs", "Merge the three pairs that an automatic plan would begin with.", pairs=3),
+    Preset("One pair", f"Merge the pair of layers {_BY}.", pairs=1),
+    Preset("Three pairs", f"Merge the three pairs {_BY}.", pairs=3),
 )
 
 
-def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Facts) -> Draft:
-    """The plan of a preset, with the method's options kept.
+def apply(
+    preset: Preset, draft: Draft, measured: Measurement | None, facts: Facts, costs: Sequence[WindowCost] = ()
+) -> Draft:
+    """The plan of a preset, with the method's options kept; `costs` is what merging windows was measured to cost.
 
     Raises:
         ComeError: the model is too small for it.
@@ -43,6 +47,8 @@ def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Fac
         facts.layers_for_sparsity(preset.share)
         return replace(draft, target_layers=None, sparsity=preset.share, windows=None, ratios=None, dropped=())
     assert preset.pairs is not None and measured is not None
+    if fits_windows(draft.method) and (cheapest := foreseen.pairs(preset.pairs, measured, facts, costs)):
+        return by_hand(draft, cheapest)
     found = foreseen.forecast(Draft(PAPER, target_layers=facts.layers - preset.pairs), measured, facts)
     assert found is not None
     return by_hand(draft, chosen(found))
@@ -51,26 +57,6 @@ def apply(preset: Preset, draft: Draft, measured: Measurement | None, facts: Fac
 def chosen(found: Forecast) -> list[tuple[int, int]]:
     """The windows of a forecast, (first, last)."""
     return [(window.first, window.last) for window in found.windows]
-
-
-def by_hand(
-    draft: Draft,
-    windows: Sequence[tuple[int, int]],
-    ratios: Sequence[tuple[float, ...]] | None = None,
-    dropped: Sequence[int] = (),
-) -> Draft:
-    """The plan with these windows and dropped layers chosen by hand, as they are given."""
-    options = {name: value for name, value in draft.options.items() if name not in ("span", "no_repeat", "select")}
-    return replace(
-        draft,
-        method=PAPER,
-        target_layers=None,
-        sparsity=None,
-        windows=list(windows),
-        ratios=None if ratios is None else list(ratios),
-        dropped=tuple(dropped),
-        options=options if draft.method == PAPER else {},
-    )
 
 
 def next_window(draft: Draft, facts: Facts) -> tuple[int, int] | None:

@@ -14,11 +14,12 @@ from app import example_runs, formats
 from app.components import widgets
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
-from app.state import foreseen, session
+from app.state import foreseen, session, visit
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.draft import DraftWindow
 from come.pruning.forecast import Forecast
+from come.pruning.windows import WindowCost
 from come.report import comparison
 
 HOW = r"""
@@ -34,10 +35,11 @@ $$S_j = \operatorname{mean}_t |x_{tj}| \cdot \textstyle\sum_i |W_{ij}|$$
 """
 
 HOW_FITTED = r"""
-**Which layers.** The windows of that many layers whose block influence is least in sum, but for one layer's:
+**Which layers.** Where it was measured what merging windows of that many layers costs, the cheapest of them: the run
+is told to merge it. Until then those whose block influence is least in sum, but for one layer's:
 $$\sum_l \mathrm{BI}_l - \max_l \mathrm{BI}_l,\qquad
 \mathrm{BI}_l = \operatorname{mean}_t\,\bigl(1 - \cos(H^{(l)}_t, H^{(l+1)}_t)\bigr)$$
-The run fits several and takes the one whose model is nearest to the original on tokens that nothing is fitted on.
+The run then fits several and takes the one whose model is nearest to the original on tokens that nothing is fitted on.
 
 **Which channels.** All key/value groups and FFN channels of the window are run on what enters it; what later layers
 would have read is predicted linearly from that. The fewest that are needed to give what the window gave are found by
@@ -81,6 +83,10 @@ def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Fo
         )
         return
     final = _pieces(found, facts)
+    if words := chosen_by(found, visit.costs()):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="chosen-by"):
+            st.caption(words, width="content")
+            widgets.next_step("layers", "What each window costs")
     figure = plan_figures.strips(facts.layers, facts.intermediate_size, facts.num_key_value_heads, final)
     widgets.chart(figure, key="strips", alt="The layers before and after; the numbers are told below it.")
     sure = _how_sure(measured, is_example, found, by_text=bool(method.needs))
@@ -90,6 +96,23 @@ def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Fo
         widgets.info("How this is decided", HOW_FITTED if found.fitted else HOW)
     elif found.removed:
         st.markdown(f"Removed whole: layer{'' if len(found.removed) == 1 else 's'} {ranges(found.removed)}.")
+
+
+def chosen_by(found: Forecast, costs: Sequence[WindowCost]) -> str:
+    """What an automatic plan's windows were chosen by, in one sentence (markdown); empty where there was no choice."""
+    if not found.by:
+        return ""
+    sizes = sorted({window.last - window.first + 1 for window in found.windows})
+    of = f"windows of {' and '.join(map(str, sizes))} layers"
+    if found.by == "influence":
+        return f":material/balance: **By block influence**, until merging {of} is measured."
+    merged = {cost.window: cost.merged for cost in costs}
+    asked = sum(cost.last - cost.first + 1 in sizes for cost in costs)
+    ends = [(window.first, window.last) for window in found.windows]
+    names = " and ".join(f"{first}–{last}" for first, last in ends)
+    least = " and ".join(f"{merged[each]:.3f}" for each in ends)
+    verb = "costs" if len(ends) == 1 else "cost"
+    return f":material/balance: **By measured costs**: of {asked} {of}, {names} {verb} least ({least} nats per token)."
 
 
 def _pieces(found: Forecast, facts: Facts) -> list[list[plan_figures.Piece]]:

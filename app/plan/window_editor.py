@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+import come
 from app.plan import edits, tiles
 from app.state import session, visit
 from app.state.choice import Draft
@@ -28,7 +29,7 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
     chosen = draft.windows or []
     if draft.is_empty:
         st.info("Nothing is merged or dropped yet. Choose layers above, or a cell of the matrix on the layers page.")
-    if chosen:
+    if chosen and "ratios" in come.methods()[draft.method].defaults():
         session.put("own-ratios", draft.ratios is not None)
         st.toggle(
             "Choose the ratios",

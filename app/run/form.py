@@ -9,7 +9,7 @@ import streamlit as st
 
 import come
 from app import formats
-from app.state import request, session
+from app.state import request, session, visit
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
@@ -49,7 +49,7 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
             _where()
     try:
         fields = recovered | judged | kept
-        first = request.config(session.choice(), session.draft(), name=name or "", **fields)
+        first = request.config(session.choice(), visit.planned(), name=name or "", **fields)
         asked = [first]
         for seed in (first.seed + number for number in range(seeds)):
             for method in (own, *methods):

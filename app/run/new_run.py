@@ -22,7 +22,7 @@ def draw() -> None:
     if not facts.supported:
         widgets.empty_state("This model cannot be pruned here", facts.reason, "model", "Choose another model")
         return
-    draft = session.draft()
+    draft = visit.planned()
     try:
         layers = foreseen.target_layers(draft, facts)
     except ComeError as error:

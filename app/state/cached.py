@@ -11,7 +11,9 @@ from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.plan.plan import Plan
+from come.pruning.windows import WindowCost
 from come.runs import Run
+from come.runs import window_costs as kept_costs
 from come.source_fingerprint import source_fingerprint
 
 
@@ -31,6 +33,15 @@ def measurement(run: Run) -> Measurement:
     """What a finished analysis measured."""
     path = run.path / "analysis.safetensors"
     return _measurement(str(path), path.stat().st_mtime_ns)
+
+
+def window_costs(run: Run) -> tuple[WindowCost, ...]:
+    """What merging windows of an analysed model costs, as far as that is measured."""
+    try:
+        known = (run.path / kept_costs.FILE).stat()
+    except OSError:
+        return ()
+    return _window_costs(str(run.path), known.st_mtime_ns, known.st_size)
 
 
 def plan_stamp(run: Run) -> tuple[str, int]:
@@ -63,6 +74,12 @@ def _facts(source: str, fingerprint: str) -> Facts | tuple[str, str]:
 def _measurement(path: str, mtime_ns: int) -> Measurement:
     del mtime_ns
     return Measurement.load(path)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _window_costs(path: str, mtime_ns: int, size: int) -> tuple[WindowCost, ...]:
+    del mtime_ns, size
+    return kept_costs.read(Run(Path(path)))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from come.pruning.registry import method_for
+from come.pruning.registry import PAPER, method_for, takes_windows
 from come.request import Bos
 
 
@@ -54,6 +54,30 @@ class Draft:
     def is_empty(self) -> bool:
         """Whether it is a plan by hand that leaves every layer as it is."""
         return self.windows == [] and not self.dropped
+
+
+OF_A_CHOICE = ("span", "no_repeat", "select", "windows_tried", "layers_tried")  # options that choose windows
+
+
+def by_hand(
+    draft: Draft,
+    windows: Sequence[tuple[int, int]],
+    ratios: Sequence[tuple[float, ...]] | None = None,
+    dropped: Sequence[int] = (),
+) -> Draft:
+    """The plan with these windows and dropped layers chosen by hand, as they are given.
+
+    The method stays where it takes windows by hand; from any other one goes on with CoMe.
+    """
+    method = draft.method if takes_windows(draft.method) else PAPER
+    options = {name: value for name, value in draft.options.items() if name not in OF_A_CHOICE}
+    return Draft(
+        method=method,
+        windows=list(windows),
+        ratios=None if ratios is None else list(ratios),
+        dropped=tuple(dropped),
+        options=options if draft.method == method else {},
+    )
 
 
 DEFAULT_SPARSITY = 0.2

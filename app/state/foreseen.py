@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 import come
-from app.state.choice import DEFAULT_SPARSITY, Draft, plan_fields
+from app.state.choice import DEFAULT_SPARSITY, Draft, by_hand, plan_fields
+from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning import kept_units
 from come.pruning.compress import check_request
 from come.pruning.compress import forecast as foretold
-from come.pruning.forecast import Forecast
+from come.pruning.forecast import Forecast, Known, fitting
 from come.pruning.kept_units import KeptByLayer
+from come.pruning.windows import Window, WindowCost
+
+PAIRS_TRIED = 4  # that have to be measured before measured pairs are gone by: as many windows as CoMe-Joint tries
 
 
 def layers_left(draft: Draft, facts: Facts) -> int:
@@ -38,10 +44,12 @@ def target_layers(draft: Draft, facts: Facts) -> int:
     return check_request(facts, draft.method, fields["target_layers"], fields["sparsity"], fields["options"])
 
 
-def forecast(draft: Draft, measured: Measurement | None, facts: Facts, seed: int = 0) -> Forecast | None:
+def forecast(
+    draft: Draft, measured: Measurement | None, facts: Facts, seed: int = 0, costs: Sequence[WindowCost] = ()
+) -> Forecast | None:
     """What the plan would do; None where only a run tells, or a measurement that is not there.
 
-    `seed` is a run's, for methods that draw by chance.
+    `seed` is a run's, for methods that draw by chance; `costs` is what merging windows was measured to cost.
 
     Raises:
         ComeError: the draft contradicts itself or is out of range; one sentence.
@@ -50,7 +58,31 @@ def forecast(draft: Draft, measured: Measurement | None, facts: Facts, seed: int
         return Forecast()
     layers = target_layers(draft, facts)
     seeded = {"seed": seed} if "seed" in come.methods()[draft.method].defaults() else {}
-    return foretold(draft.method, seeded | plan_fields(draft)["options"], layers, facts, measured)
+    return foretold(draft.method, seeded | plan_fields(draft)["options"], layers, facts, measured, costs)
+
+
+def settled(draft: Draft, measured: Measurement | None, facts: Facts, costs: Sequence[WindowCost]) -> Draft:
+    """The draft as it is run: with the windows of an automatic one that were measured to cost least, if they were.
+
+    A run that was given a target alone would try fewer windows than are measured.
+    """
+    if draft.windows is not None or not costs:
+        return draft
+    try:
+        found = forecast(draft, measured, facts, costs=costs)
+    except ComeError:
+        return draft  # the plan page and the strip say what is wrong with it
+    if found is None or found.by != "cost":
+        return draft
+    return by_hand(draft, [(window.first, window.last) for window in found.windows])
+
+
+def pairs(count: int, measured: Measurement, facts: Facts, costs: Sequence[WindowCost]) -> list[Window] | None:
+    """The pairs whose merges were measured to cost least, lowest first; None where too few were measured."""
+    found = fitting(Known(facts, facts.layers - count, measured, costs), [2] * count, "", PAIRS_TRIED)
+    if found is None or found.by != "cost":
+        return None
+    return [(window.first, window.last) for window in found.windows]
 
 
 # The strip and the page below it ask the same.
@@ -62,7 +94,9 @@ def forecast(draft: Draft, measured: Measurement | None, facts: Facts, seed: int
         Facts: lambda each: (each.source, each.layers, each.parameters),
     },
 )
-def units_kept(draft: Draft, measured: Measurement | None, facts: Facts, seed: int) -> KeptByLayer | None:
+def units_kept(
+    draft: Draft, measured: Measurement | None, facts: Facts, seed: int, costs: tuple[WindowCost, ...] = ()
+) -> KeptByLayer | None:
     """Which units would stay; None where that cannot be told. Raises what `forecast` raises."""
-    found = forecast(draft, measured, facts, seed)
+    found = forecast(draft, measured, facts, seed, costs)
     return None if found is None else kept_units.of_windows(found.windows, facts, found.removed)

@@ -93,6 +93,9 @@ def from_params(query: dict[str, str]) -> tuple[Choice, Draft, list[str]]:
         misread.append(f"ratios={query['ratios']}")
         ratios = None
     method = found.get("method") or _meant(found)
+    if ratios is not None and method in come.methods() and "ratios" not in come.methods()[method].defaults():
+        misread.append(f"ratios={query['ratios']}")
+        ratios = None
     options = found.get("options", {})
     strange = _strange(method, options)
     misread += [f"options={name}:{options[name]}" for name in strange]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import come
 import come.runs
 from app import example_runs
 from app.state import cached, foreseen, session
-from app.state.choice import comparable, plan_fields
+from app.state.choice import Draft, by_hand, comparable, plan_fields
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning import kept_units
 from come.pruning.kept_units import KeptByLayer
-from come.pruning.registry import PAPER
+from come.pruning.windows import WindowCost
 from come.request import RunConfig, anchored_path, anchored_text
 from come.runs import Run
 from come.runs.analyses import begins_alike
@@ -60,6 +59,26 @@ def measurement() -> Measurement | None:
     return analysis()[0]
 
 
+def costs() -> tuple[WindowCost, ...]:
+    """What merging windows was measured to cost on the chosen tokens; nothing where the analysis is of others."""
+    chosen, run = session.choice(), analysis()[3]
+    if run is None:
+        return ()
+    config = run.config
+    wanted = (anchored_text(chosen.text), chosen.tokens, chosen.seq_len, chosen.seed)
+    if (config.text, config.n_tokens, config.seq_len, config.seed) != wanted:
+        return ()
+    if not begins_alike(run, config, chosen.bos):
+        return ()
+    return cached.window_costs(run)
+
+
+def planned() -> Draft:
+    """The visitor's plan as it is run: see `foreseen.settled`."""
+    measured, known, *_ = analysis()
+    return foreseen.settled(session.draft(), measured, known, costs())
+
+
 def analysis_run() -> Run | None:
     """The analysis of the choice that is waiting or running now, if there is one."""
     run = last_analysis()
@@ -84,7 +103,7 @@ def start_analysis(config: RunConfig) -> None:
 
 def run_of_draft() -> Run | None:
     """The newest pruning run that was asked for exactly this choice and this plan."""
-    wanted = plan_fields(session.draft())
+    wanted = plan_fields(planned())
     return _newest(
         "compress",
         lambda config: (
@@ -129,7 +148,7 @@ def units_kept(measured: Measurement | None, facts: Facts) -> KeptByLayer | None
         if plan is not None and plan.base.layers == facts.layers:
             return kept_units.of_plan(plan, facts)
     try:
-        return foreseen.units_kept(session.draft(), measured, facts, session.choice().seed)
+        return foreseen.units_kept(session.draft(), measured, facts, session.choice().seed, costs())
     except ComeError:
         return None  # the plan page and the strip say what is wrong with it
 
@@ -148,15 +167,11 @@ def add_window(first: int, last: int) -> None:
         ratios = [old.ratios[i] for i in kept] + [_automatic_ratio(first, last)]
     order = sorted(range(len(chosen)), key=chosen.__getitem__)
     session.set_draft(
-        replace(
+        by_hand(
             old,
-            method=PAPER,
-            options=old.options if old.method == PAPER else {},
-            target_layers=None,
-            sparsity=None,
-            windows=[chosen[i] for i in order],
-            ratios=[ratios[i] for i in order] if ratios is not None else None,
-            dropped=tuple(layer for layer in old.dropped if not first <= layer <= last),
+            [chosen[i] for i in order],
+            [ratios[i] for i in order] if ratios is not None else None,
+            [layer for layer in old.dropped if not first <= layer <= last],
         )
     )
 

@@ -50,7 +50,7 @@ def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: 
     page.get_by_text("Against the last plan answered (4 layers)").wait_for()
     assert finding.inner_text() == first
 
-    # The best next window, taken.
+    # The next window by SBI, taken.
     page.get_by_role("button", name="Suggest the next window").click()
     page.get_by_role("button", name="Take it").click()
     page.get_by_text("6 → 4 layers").wait_for()

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from app.components.background_job import Job
 from app.plan import edits
 from app.state import request
-from app.state.choice import Choice, Draft
+from app.state.choice import Choice, Draft, by_hand
 from come.errors import ComeError
 from come.estimation.cost import estimate
 from come.estimation.device import known_device
@@ -19,6 +19,7 @@ from come.models import Facts
 from come.models.catalogue import BUNDLED
 from come.models.facts import BYTES
 from come.pruning.forecast import Forecast
+from come.pruning.registry import fits_windows
 from come.request import anchored_path, anchored_text
 from come.runs import Run
 from come.serving.cancellation import Cancelled
@@ -68,8 +69,9 @@ def _dropped(draft: Draft, found: Forecast | None) -> tuple[int, ...]:
 def _merges(draft: Draft, found: Forecast | None) -> tuple[Merge, ...]:
     if draft.windows is not None:
         ratios: Sequence[tuple[float, ...] | None] = draft.ratios or [None] * len(draft.windows)
+        how: Literal["fit", "concatenate"] = "fit" if fits_windows(draft.method) else "concatenate"
         return tuple(
-            Merge(first=first, last=last, ratio=ratio)
+            Merge(first=first, last=last, ratio=ratio, how=how)
             for (first, last), ratio in zip(draft.windows, ratios, strict=True)
         )
     if found is not None and found.fitted:
@@ -124,7 +126,7 @@ def with_window(draft: Draft, found: Forecast | None, first: int, last: int) -> 
     together = [*chosen, (first, last)]
     order = sorted(range(len(together)), key=together.__getitem__)
     in_order = None if ratios is None else [ratios[i] for i in order]
-    return edits.by_hand(draft, [together[i] for i in order], in_order, _dropped(draft, found))
+    return by_hand(draft, [together[i] for i in order], in_order, _dropped(draft, found))
 
 
 # --- asking ------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def predict(about: Subject, asked: Question, visitor: str, key: str) -> Job:
 
 
 def suggest(about: Subject, asked: Question, visitor: str, key: str) -> Job:
-    """Ask for the best next window; ``job.outcome`` becomes a ``Suggestion``."""
+    """Ask for the next window by SBI; ``job.outcome`` becomes a ``Suggestion``."""
     job = Job(key)
 
     def best() -> Suggestion:

@@ -1,4 +1,4 @@
-"""The best next window: asked for by a button, told with its cost and stability, taken by another."""
+"""The next window by SBI: asked for by a button, told with its cost and stability, taken by another."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _ask(held: Memory, subject: Subject, question: Question, key: str) -> None:
 
 def _waiting(job: Job, measuring: float | None) -> str:
     doing = words.status(job.event, measuring, time.monotonic() - job.began)
-    return f":material/lightbulb: Looking for the best next window. {doing}"
+    return f":material/lightbulb: Looking for the next window. {doing}"
 
 
 def _told(hint: Suggestion, found: Forecast | None, now: Predicted | None) -> None:

@@ -130,12 +130,12 @@ def judged_on(found: Predicted) -> str:
 
 
 def next_window(hint: Suggestion, now: Predicted | None) -> str:
-    """What the best next window would cost (markdown)."""
+    """What the next window by SBI would cost (markdown)."""
     cost = f"perplexity {with_error(hint.answer.perplexity, hint.answer.perplexity_stderr)}"
     if now is not None:
         cost += f", {times(change(now.answer, hint.answer).ratio)} this plan's"
     return (
-        f"**Best next window: layers {hint.first}–{hint.last}** (SBI {hint.skip_influence:.4f}). With it: {cost}; "
+        f"**Next by SBI: layers {hint.first}–{hint.last}** ({hint.skip_influence:.4f}). With them merged: {cost}; "
         f"KL {with_error(hint.answer.kl, hint.answer.kl_stderr, places=3)} nats per token; "
         f"{hint.answer.layers} layers left."
     )

@@ -148,6 +148,21 @@ def test_without_the_example_there_is_a_way_on(visit: Visit, lab: Lab, monkeypat
     assert "example is not here" in said(at)
 
 
+def test_step_six_shows_the_loop_or_what_one_window_costs(visit: Visit, of: Material) -> None:
+    at = fine(visit("learn", step="6"))
+    assert "SBI" in findings(at)[0] and at.button(key="merge-next")
+    at = fine(visit("learn", step="6", **{"merge-way": "window"}))
+    size = max(cost.last - cost.first + 1 for cost in of.costs)
+    best = min((cost for cost in of.costs if cost.last - cost.first + 1 == size), key=lambda cost: cost.merged)
+    assert f"merging layers {best.first} to {best.last} costs least: {best.merged:.3f}" in findings(at)[0]
+    assert "turning least is not costing least" in said(at)
+    compared = looping.compared(of)
+    assert compared and all(name.startswith("Perplexity at ") for name in compared)
+    assert [name for name in compared if name.endswith("one window")] == [
+        f"Perplexity at {layers}: one window" for layers in sorted(of.one_window, reverse=True)
+    ]
+
+
 # --- measuring ----------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -18,6 +19,8 @@ from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import describe
 from come.pruning import kept_units
+from come.pruning.windows import WindowCost
+from come.runs.window_costs import FILE, VERSION
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]
@@ -97,7 +100,7 @@ def test_windows_by_hand_can_be_added_moved_and_taken_out(visit: Visit) -> None:
     at = visit("plan", target="4")
     at.get_by_key("aim").set_value("hand").run()
     assert not at.error
-    at.button(key="preset-Best pair").click().run()
+    at.button(key="preset-One pair").click().run()
     first = at.number_input(key="first-0").value
     at.number_input(key="first-0").set_value(first - 1 if first else first).run()
     at.button(key="add-window").click().run()
@@ -163,7 +166,7 @@ def test_dropping_alone_needs_no_analysis(visit: Visit) -> None:
 
 
 def test_a_ready_made_plan_keeps_no_dropped_layer(visit: Visit) -> None:
-    for preset in ("30%", "Best pair"):
+    for preset in ("30%", "One pair"):
         at = visit("plan", windows="1-2", drop="4")
         at.button(key=f"preset-{preset}").click().run()
         assert not at.error and "drop" not in at.query_params
@@ -377,3 +380,67 @@ def test_an_uploaded_plan_tells_nothing_of_what_lies_on_a_demonstrations_server(
     (error,) = [each.value for each in at.error]
     assert f"{model.rpartition('/')[2]} is not offered here" in error
     assert at.query_params.get("model", ["smollm2-135m"]) in ("smollm2-135m", ["smollm2-135m"])
+
+
+def measured_costs(lab: Lab, size: int, cheapest: int) -> None:
+    """What merging windows of so many layers was measured to cost, made up: the one from `cheapest` on least."""
+    (run,) = [run for run in come.runs.list_runs(lab.runs) if run.config.kind == "analyze"]
+    lines = [
+        {"version": VERSION, **asdict(WindowCost(first, first + size - 1, 0.5, 0.3 + (first != cheapest), 9, 9, first))}
+        for first in range(6 - size + 1)
+    ]
+    (run.path / FILE).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def test_an_automatic_plan_goes_by_measured_costs_where_there_are_any(visit: Visit, lab: Lab) -> None:
+    at = visit("plan", method="come-joint", target="3")
+    assert any("**By block influence**" in caption.value for caption in at.caption)
+    measured_costs(lab, 4, cheapest=0)
+    at = visit("plan", method="come-joint", target="3")
+    assert not at.exception and not at.error
+    (words,) = [caption.value for caption in at.caption if "**By measured costs**" in caption.value]
+    assert "of 3 windows of 4 layers, 0–3 costs least (0.300" in words
+    assert list(at.dataframe[0].value["Layers"]) == ["0–3"]
+    assert (chosen(at, "target"), chosen(at, "windows")) == ("3", "")  # the link says what was asked for
+    # The run is told to merge just these, and is found again by that.
+    at.button(key="go-to-run").click().run()
+    assert any("merging 0–3" in each.value for each in at.markdown)
+    (command,) = [code.value for code in at.code if code.value.startswith("come run")][:1]
+    assert "--method come-joint" in command and "windows=[[0,3]]" in command.replace(" ", "")
+    at = visit("plan", method="come-joint", target="3", text="python-docs", tokens="512")
+    assert not [caption for caption in at.caption if "**By measured costs**" in caption.value]
+
+
+def test_costs_of_another_size_or_of_another_merge_decide_nothing(visit: Visit, lab: Lab) -> None:
+    measured_costs(lab, 4, cheapest=0)
+    for params in ({"target": "4"}, {"target": "3", "options": "score:loss"}):
+        at = visit("plan", method="come-joint", **params)
+        assert any("**By block influence**" in caption.value for caption in at.caption)
+    at = visit("plan", method="come", target="3")
+    assert not [caption for caption in at.caption if "**By " in caption.value]
+
+
+def test_ready_made_pairs_are_the_cheapest_that_were_measured(visit: Visit, lab: Lab) -> None:
+    measured_costs(lab, 2, cheapest=4)
+    at = visit("plan", method="come-joint", target="3")
+    at.button(key="preset-One pair").click().run()
+    assert (chosen(at, "method"), chosen(at, "windows")) == ("come-joint", "4-5")
+    at = visit("plan", method="come", target="3")
+    at.button(key="preset-One pair").click().run()
+    assert chosen(at, "method") == ""  # CoMe's own, by SBI
+
+
+def test_windows_of_a_method_that_fits_them_stay_its_own(visit: Visit, lab: Lab) -> None:
+    at = visit("plan", method="come-joint", windows="1-2")
+    assert not at.exception and not at.error
+    assert not [toggle for toggle in at.toggle if toggle.key == "own-ratios"]  # they are an outcome
+    assert "solved for" in " ".join(caption.value for caption in at.caption)
+    at.get_by_key("layer-tiles").set_value([4]).run()
+    at.button(key="tiles-drop").click().run()
+    assert (chosen(at, "method"), chosen(at, "windows"), chosen(at, "drop")) == ("come-joint", "1-2", "4")
+    at.selectbox(key="method-choice").set_value("come").run()  # which takes windows, too
+    assert (chosen(at, "method"), chosen(at, "windows"), chosen(at, "drop")) == ("", "1-2", "4")
+    at.selectbox(key="method-choice").set_value("shortgpt").run()
+    assert (chosen(at, "target"), chosen(at, "windows")) == ("4", "")
+    at = visit("plan", method="come-joint", windows="1-2", ratios="0.3-0.7")
+    assert any("ratios=0.3-0.7" in each.value for each in at.warning)

@@ -137,7 +137,7 @@ def test_a_dropped_layer_is_predicted_and_survives_a_suggestion(visit: Visit, re
     until(at, "Predicted perplexity 8.6 → 9.5")
     assert resident.asked[-1] == Question(dropped=(3,))
     at.button(key="whatif-suggest").click().run()
-    until(at, "Best next window: layers 0–1")
+    until(at, "Next by SBI: layers 0–1")
     at.button(key="whatif-take").click().run()
     until(at, "Against the last plan answered (5 layers)")
     assert resident.asked[-1] == Question(merges=(Merge(first=0, last=1),), dropped=(3,))
@@ -238,7 +238,7 @@ def test_the_suggestion_is_taken(visit: Visit, resident: Resident) -> None:
     at = visit("plan", windows="2-3")
     until(at, "Predicted perplexity")
     at.button(key="whatif-suggest").click().run()
-    words = until(at, "Best next window: layers 0–1")
+    words = until(at, "Next by SBI: layers 0–1")
     assert "Not stable: of 3 free windows" in words and "the other 2nd" in words
     at.button(key="whatif-take").click().run()
     assert at.query_params["windows"] in ("0-1,2-3", ["0-1,2-3"])
@@ -253,7 +253,7 @@ def test_no_window_yet_can_begin_with_a_suggestion(visit: Visit, resident: Resid
     at.button(key="remove-0").click().run()
     assert "Nothing is merged or dropped yet" in said(at)
     at.button(key="whatif-suggest").click().run()
-    until(at, "Best next window")
+    until(at, "Next by SBI")
     at.button(key="whatif-take").click().run()
     assert at.query_params["windows"] in ("0-1", ["0-1"])
 

@@ -11,11 +11,11 @@ import pytest
 
 import come.runs
 from app.figures import whatif as figures
-from app.plan import edits, saved_plans
+from app.plan import saved_plans
 from app.plan.whatif import ask, words
 from app.plan.whatif.ask import Predicted
 from app.plan.whatif.memory import Memory, key_of
-from app.state.choice import Choice, Draft
+from app.state.choice import Choice, Draft, by_hand
 from come.errors import ComeError
 from come.events import Event
 from come.models import describe
@@ -75,7 +75,10 @@ def test_a_question_of_another_method_holds_the_layers_that_it_would_remove() ->
 
 def test_taking_a_window_keeps_the_others() -> None:
     drafted = Forecast([window(4, 5, (0.4, 0.6))])
-    assert ask.with_window(Draft(target_layers=5), drafted, 1, 2) == Draft(windows=[(1, 2), (4, 5)])
+    assert ask.with_window(Draft("come", target_layers=5), drafted, 1, 2) == Draft(windows=[(1, 2), (4, 5)])
+    fitted = Draft("come-joint", windows=[(1, 2), (4, 5)])
+    assert ask.with_window(Draft("come-joint", target_layers=5), drafted, 1, 2) == fitted
+    assert {merge.how for merge in ask.question(fitted, None).merges} == {"fit"}
     own = Draft(windows=[(4, 5)], ratios=[(0.1, 0.9)])
     assert ask.with_window(own, None, 1, 2).ratios == [(0.5, 0.5), (0.1, 0.9)]
 
@@ -209,4 +212,4 @@ def test_named_plans_survive_and_bad_files_are_passed_over(tmp_path: Path, monke
 
 def test_a_plan_by_hand_takes_no_choice_of_windows_along() -> None:
     draft = Draft(target_layers=20, options={"exponent": 0.5, "span": 3, "select": "kl", "sensitivity": "fisher"})
-    assert edits.by_hand(draft, [(4, 5)]).options == {"exponent": 0.5, "sensitivity": "fisher"}
+    assert by_hand(draft, [(4, 5)]).options == {"exponent": 0.5, "sensitivity": "fisher"}

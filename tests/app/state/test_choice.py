@@ -168,10 +168,14 @@ def test_a_window_by_hand_replaces_what_it_overlaps() -> None:
         session.remove_window(9, 11)
         st.text(session.draft().windows)
         st.text(session.draft().dropped)
-        session.set_draft(Draft("come-joint", options={"lookahead": 0.5}))  # another method's options do not go along
+        session.set_draft(Draft("come-p", options={"granularity": 5}))  # another method's options do not go along
+        visit.add_window(4, 5)
+        st.text(f"{session.draft().method} {session.draft().options}")
+        # CoMe-Joint takes windows itself; what chooses them is of no use then.
+        session.set_draft(Draft("come-joint", options={"lookahead": 0.5, "span": 3}))
         visit.add_window(4, 5)
         st.text(f"{session.draft().method} {session.draft().options}")
 
     at = AppTest.from_function(script).run()
     windows = ["[(1, 2), (5, 7), (9, 11)]", "[(1, 2), (5, 7)]", "(0,)"]
-    assert [text.value for text in at.text] == [*windows, "come {}"]
+    assert [text.value for text in at.text] == [*windows, "come {}", "come-joint {'lookahead': 0.5}"]

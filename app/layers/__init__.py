@@ -1,0 +1,1 @@
+"""The layers page's parts."""

@@ -1,0 +1,216 @@
+"""The layers page's table of what merging each window costs: measured in the background, shown as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import streamlit as st
+
+from app import formats
+from app.components import widgets
+from app.components.packing import NOT_YOURS, begin
+from app.components.poll import Look
+from app.figures import window_costs as figures
+from app.state import cached, session, visit, widget_state
+from come.models import Facts
+from come.pruning.windows import Window, WindowCost
+from come.runs import Run, window_costs
+from come.serving import limits
+from come.serving import window_costs as background
+from come.serving.side_jobs import SideJob
+
+LARGE = 1.5e9  # parameters; windows of a larger model are measured only when the visitor says so
+FIRST = 6  # windows that are listed at once
+NEW = 4  # windows, after which the chart is drawn anew while more are measured
+LOOKS = 4  # of a page that follows the job, after which its files are read again
+
+WHAT = r"""
+Every number is $\mathrm{KL}(\text{original}\,\|\,\text{changed})$ in nats per token, on the last quarter of the
+calibration tokens at most, on which nothing is fitted.
+
+**Merged**: the window becomes one layer as CoMe-Joint makes it. That is the sum of the next two.
+
+**Parallel error**: all layers of the window, whole, run side by side on what enters it, and what they add is added
+together. It is what joining them costs before a single unit is dropped.
+
+**Unit error**: what comes on top when only one layer's worth of units stays and output maps are refitted. Looking ahead
+and moved maps may give back more than that costs; it is below zero then, and hatched in the chart.
+
+**Removed instead**: one layer of the window stays and the others go, of a pair whichever is cheaper; *refitted*, when
+both output maps of the layer that stays are moved as those of a merge are.
+"""
+
+_STYLE = """<style>
+.come-cost { display: grid; grid-template-columns: 3.4rem repeat(4, minmax(0, 1fr)); gap: .5rem; width: 100%;
+  font-size: .875rem; font-variant-numeric: tabular-nums; text-align: right; align-items: baseline; }
+.come-cost > :first-child { text-align: left; white-space: nowrap; }
+.come-cost.head { font-size: .75rem; opacity: .78; line-height: 1.2; }
+.come-cost b { font-weight: 600; }
+[class*=st-key-cost-row] { border-top: 1px solid var(--come-line); padding: .1rem 0; flex-wrap: nowrap !important; }
+[class*=st-key-cost-row] button { min-height: 1.9rem; padding: 0 .5rem; }
+</style>"""
+
+
+def draw(run: Run, facts: Facts, is_example: bool, sizes: Sequence[int], planned: Sequence[Window]) -> list[Look]:
+    """The section; what the page is to follow while windows are measured.
+
+    Args:
+        run: the analysis.
+        facts: of its model.
+        is_example: it is the shipped one, beside which nothing is measured.
+        sizes: how many layers the windows have that are wanted: pairs, and those of the plan.
+        planned: windows of the plan.
+    """
+    st.header("What merging each window costs")
+    job = background.measuring(run)
+    if not is_example and _by_itself(run, facts, job, sizes):
+        begin(background.start, run, sizes, limits.current().window_seconds)
+        job = background.measuring(run)
+    found = cached.window_costs(run)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        size = _size(sorted({*sizes, *(each.last - each.first + 1 for each in found)}))
+        widgets.info("What is measured?", WHAT, key="formula-costs")
+    shown = [each for each in found if each.last - each.first + 1 == size]
+    if shown:
+        _shown(shown, facts, planned)
+    follow = _standing(run, facts, job, is_example, sizes, size, bool(shown))
+    return follow
+
+
+def _size(sizes: list[int]) -> int:
+    widget_state.keep_among("cost-size", sizes, sizes[0])
+    st.segmented_control(
+        "Layers in a window", sizes, key="cost-size", required=True, format_func=lambda size: f"{size}"
+    )
+    return int(session.value("cost-size"))
+
+
+def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window]) -> None:
+    """The chart, and beside it the windows with a button each, the cheapest first."""
+    window = (session.value("first"), session.value("last"))
+    chart, table = st.columns([1.45, 1], gap="large")
+    with chart:
+        widgets.chart(
+            figures.costs(shown, facts.layers, planned=planned, selected=window),
+            key="window-costs",
+            on_select=_open_clicked,
+            alt="What merging each window costs; the numbers are in the list beside it",
+        )
+        st.caption("Click a bar to open its window above. Red foot: a merge of your plan.")
+    with table:
+        st.html(_STYLE)
+        ranked = sorted(shown, key=lambda each: each.merged)
+        head = "".join(
+            f"<span>{word}</span>"
+            for word in ("Layers", "Merged", "Parallel error", "Unit error", "Removed instead, refitted")
+        )
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="cost-rows-head"):
+            st.html(f"<div class='come-cost head'>{head}</div>")
+            st.space(38)
+        more = len(ranked) > FIRST and session.value("all-costs")
+        for cost in ranked if more else ranked[:FIRST]:
+            _row(cost)
+        if len(ranked) > FIRST:
+            st.toggle(f"Show all {len(ranked)}", key="all-costs")
+
+
+def _row(cost: WindowCost) -> None:
+    numbers = (f"{cost.parallel:.3f}", f"{cost.unit_error:.3f}".replace("-", "−"), f"{cost.removal_refitted:.3f}")
+    cells = f"<span>{cost.first}–{cost.last}</span><b>{cost.merged:.3f}</b>"
+    cells += "".join(f"<span>{escape(each)}</span>" for each in numbers)
+    name = f"{cost.first}–{cost.last}"
+    with st.container(
+        horizontal=True, vertical_alignment="center", gap="small", key=f"cost-row-{cost.first}-{cost.last}"
+    ):
+        st.html(f"<div class='come-cost'>{cells}</div>")
+        inside = (cost.first, cost.last) in (session.draft().windows or [])
+        st.button(
+            "",
+            key=f"add-{cost.first}-{cost.last}",
+            icon=":material/check:" if inside else ":material/add:",
+            help=f"{name} is in the plan" if inside else f"Add {name} to the plan",
+            disabled=inside,
+            on_click=visit.add_window,
+            args=(cost.first, cost.last),
+        )
+
+
+def _open_clicked() -> None:
+    points = session.clicked("window-costs")
+    if points:
+        first, last = (int(number) for number in points[0]["customdata"][:2])
+        session.put("first", first)
+        session.put("last", last)
+
+
+# --- measuring in the background ---------------------------------------------------------------------
+
+
+def _by_itself(run: Run, facts: Facts, job: SideJob, sizes: Sequence[int]) -> bool:
+    """Whether measuring is to begin without being asked: once for each size, of a model that is small enough."""
+    known = {each.last - each.first + 1 for each in cached.window_costs(run)}
+    fresh = job.status == "none" or (job.status == "done" and not set(sizes) <= known and _left(run, sizes, known))
+    stopped = (run.path / background.STOP).exists()
+    return fresh and not stopped and facts.parameters <= LARGE and session.owns(run)
+
+
+def _left(run: Run, sizes: Sequence[int], known: set[int]) -> bool:
+    return bool(window_costs.missing(run, [size for size in sizes if size not in known]))
+
+
+def _standing(
+    run: Run, facts: Facts, job: SideJob, is_example: bool, sizes: Sequence[int], size: int, any_shown: bool
+) -> list[Look]:
+    """How far measuring is, with a button to stop it or to go on."""
+    if is_example:
+        words = "Measured for the shipped example." if any_shown else f"The example has no windows of {size} layers."
+        st.caption(f":material/bookmark: {words} Analyse the model yourself to have others measured.")
+        widgets.next_step("model", "Analyse the model")
+        return []
+    left = len(window_costs.missing(run, sizes))
+    if job.status == "working":
+        return [_followed(run, left)]
+    if job.status == "failed":
+        st.error(formats.sentence(f"{job.error} {job.hint}"), icon=":material/error:")
+    if left:
+        seconds = limits.current().window_seconds
+        st.button(
+            f"Measure {left} more, up to {formats.duration(seconds)}",
+            key="measure-windows",
+            icon=":material/timer:",
+            on_click=begin,
+            args=(background.start, run, sizes, seconds),
+            disabled=not session.owns(run),
+            help="In the background; the likeliest windows come first, and what is measured stays."
+            if session.owns(run)
+            else NOT_YOURS,
+        )
+    return []
+
+
+def _followed(run: Run, left: int) -> Look:
+    """Tells how far the job is, with a button to stop it; and when the page is to be drawn anew."""
+    seconds = formats.duration(limits.current().window_seconds)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        place = st.empty()
+        if session.owns(run):
+            st.button("Stop", key="stop-windows", icon=":material/stop_circle:", on_click=background.stop, args=(run,))
+    known, looks = len(cached.window_costs(run)), 0
+
+    def look() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks % LOOKS != 1:
+            return False
+        job = background.measuring(run)
+        now = len(cached.window_costs(run))
+        doing = formats.sentence(job.message) or "At work"
+        place.caption(
+            f":material/progress_activity: {doing} … {now - known + 1} of {left} left, for up to {seconds}. "
+            "You may leave this page."
+        )
+        return job.status != "working" or now >= known + (NEW if known else 1)
+
+    look()
+    return look

@@ -1,0 +1,178 @@
+"""The layers page's table of what merging each window costs: what is known, added to the plan, measured meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import come.runs
+from app.figures import window_costs as figures
+from app.layers import costs
+from app.state import session
+from come.models import describe
+from come.pruning.windows import WindowCost
+from come.runs import Run
+from come.runs.state import identity
+from come.runs.window_costs import FILE, VERSION
+from come.serving import window_costs as background
+from tests.app.conftest import Lab
+
+Visit = Callable[..., AppTest]
+MERGED = {(0, 1): 0.9, (1, 2): 0.3, (2, 3): 0.2, (3, 4): 0.4, (4, 5): 0.5}
+
+
+def known(size: int, merged: dict[tuple[int, int], float]) -> list[WindowCost]:
+    return [
+        WindowCost(first, last, each - 0.05, each, 2 * each, 1.5 * each, first)
+        for (first, last), each in merged.items()
+        if last - first + 1 == size
+    ]
+
+
+def analysis() -> Run:
+    return next(run for run in come.runs.list_runs() if run.config.kind == "analyze")
+
+
+def keep(found: list[WindowCost]) -> None:
+    lines = (json.dumps({"version": VERSION, **asdict(each)}) for each in found)
+    (analysis().path / FILE).write_text("".join(f"{line}\n" for line in lines))
+
+
+def said(at: AppTest) -> str:
+    html = [element.proto.body for element in at.get("html")]
+    return " ".join([*html, *(element.value for kind in (at.markdown, at.caption, at.error) for element in kind)])
+
+
+def fine(at: AppTest) -> AppTest:
+    assert not at.exception and not at.error
+    return at
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What was asked to be measured; nothing is."""
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(background, "start", lambda *arguments: asked.append(arguments))
+    return asked
+
+
+def test_windows_are_listed_by_what_their_merge_costs(visit: Visit, lab: Lab) -> None:
+    keep(known(2, MERGED))
+    at = fine(visit("layers"))
+    assert "Of 5 measured, merging layers 2 to 3 costs least: 0.200, removing one of them 0.300" in said(at)
+    _, *rows = said(at).split("<div class='come-cost'>")
+    assert [row.split("</span>")[0].removeprefix("<span>") for row in rows] == ["2–3", "1–2", "3–4", "4–5", "0–1"]
+    assert "<b>0.200</b><span>0.150</span><span>0.050</span><span>0.300</span>" in rows[0]
+
+
+def test_a_row_is_added_to_the_plan_which_its_method_merges(visit: Visit, lab: Lab) -> None:
+    keep(known(2, MERGED))
+    at = fine(visit("layers"))
+    at.button(key="add-2-3").click().run()
+    fine(at)
+    assert at.button(key="add-2-3").disabled
+    linked = {name: at.query_params[name] for name in ("method", "windows")}
+    assert linked in ({"method": "come-joint", "windows": "2-3"}, {"method": ["come-joint"], "windows": ["2-3"]})
+
+
+def test_a_bar_opens_its_window() -> None:
+    def script() -> None:
+        import streamlit as st
+
+        from app.layers import costs
+        from app.state import session
+
+        st.session_state["window-costs"] = {"selection": {"points": [{"customdata": {"0": 3, "1": 4}}]}}
+        costs._open_clicked()
+        st.text(f"{session.value('first')} {session.value('last')}")
+
+    assert AppTest.from_function(script).run().text[0].value == "3 4"
+
+
+def test_what_is_missing_is_measured_when_it_is_asked_for(
+    visit: Visit, lab: Lab, started: list[tuple[Any, ...]]
+) -> None:
+    keep(known(2, {window: MERGED[window] for window in ((1, 2), (2, 3))}))
+    at = fine(visit("layers"))
+    size = 6 - describe(str(lab.model)).layers_for_sparsity(0.2) + 1
+    sizes = [2] if size == 2 else [2, size]
+    assert not started
+    at.button(key="measure-windows").click().run()
+    ((run, asked, seconds),) = started
+    assert run.id == analysis().id and asked == sizes and seconds == 120.0
+    assert "up to 2 min" in at.button(key="measure-windows").label
+
+
+def test_it_begins_by_itself_once(
+    visit: Visit, lab: Lab, started: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "LARGE", 1e12)
+    fine(visit("layers"))
+    assert len(started) == 1
+    (analysis().path / background.STATE).write_text(json.dumps({"status": "done"}))
+    keep([*known(2, MERGED), WindowCost(0, 2, 0.1, 0.2, 0.3, 0.3, 1)])
+    fine(visit("layers", method="come"))  # of which pairs alone matter
+    assert len(started) == 1
+    (analysis().path / FILE).unlink()
+    (analysis().path / background.STOP).touch()  # somebody ended it
+    fine(visit("layers"))
+    assert len(started) == 1
+
+
+def test_while_it_is_measured_the_page_says_how_far_and_can_end_it(visit: Visit, lab: Lab) -> None:
+    keep(known(2, {(1, 2): 0.3}))
+    told = {"status": "working", "message": "Merging layers 2 to 3", **identity(os.getpid())}
+    (analysis().path / background.STATE).write_text(json.dumps(told))
+    at = fine(visit("layers"))
+    assert "Merging layers 2 to 3" in said(at) and "for up to 2 min" in said(at)
+    at.button(key="stop-windows").click().run()
+    assert (analysis().path / background.STOP).exists()
+    (analysis().path / background.STATE).write_text(json.dumps({"status": "failed", "error": "No room.", "hint": "X."}))
+    at = visit("layers")
+    assert not at.exception and "No room. X." in said(at)
+
+
+def test_the_example_has_its_own_and_nothing_is_measured_beside_it(
+    visit: Visit, started: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "LARGE", 1e12)
+    at = fine(visit("layers", model="smollm2-135m", text="python-docs", tokens="4096", seq_len="512"))
+    assert not started and "Measured for the shipped example" in said(at)
+    assert not [button for button in at.button if button.key == "measure-windows"]
+
+
+def test_in_a_demonstration_only_ones_own_analysis_is_measured(
+    visit: Visit, lab: Lab, started: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "LARGE", 1e12)
+    monkeypatch.setattr(session, "owns", lambda run: False)
+    at = fine(visit("layers"))
+    assert not started and at.button(key="measure-windows").disabled
+
+
+# --- the chart ----------------------------------------------------------------------------------------
+
+
+def test_a_bar_is_as_high_as_the_merge_and_says_what_was_won_back() -> None:
+    found = [
+        WindowCost(0, 1, 0.1, 0.25, 0.5, 0.4, 0),
+        WindowCost(1, 2, 0.4, 0.15, 0.5, 0.4, 1),
+        WindowCost(2, 3, 0.1, 9.0, 9.5, 9.4, 2),
+        WindowCost(3, 4, float("inf"), float("inf"), 0.5, 0.4, 3),
+    ]
+    figure = figures.costs(found, 5, planned=[(1, 2)], selected=(0, 1))
+    bars = {trace.name: list(trace.y) for trace in figure.data if trace.type == "bar"}
+    assert bars["parallel error"] == pytest.approx([0.1, 0.15, 0.1])
+    assert bars["unit error"] == pytest.approx([0.15, 0.0, 8.9])
+    assert bars["won back by the fit"] == pytest.approx([0.0, 0.25, 0.0])
+    assert "merging layers 1 to 2 costs least: 0.150" in figure.layout.title.text
+    assert figure.layout.yaxis.range[1] < 2  # the dearest is cut off, and its height told
+    assert [note.text for note in figure.layout.annotations] == ["9 →"]
+    assert list(figure.data[0].customdata[1]) == [1, 2] and list(figure.data[0].x) == [0.5, 1.5, 2.5]
+    assert len(figure.layout.shapes) == 2
