@@ -19,7 +19,7 @@ from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.registry import fits_windows
 
-LONGEST = 16  # layers a window, at most
+LONGEST = 32  # layers a window, at most
 
 FORMULAS = r"""
 $H^{(l)}$ is the hidden state that enters layer $l$; $H^{(L)}$ leaves the model.
@@ -62,7 +62,7 @@ def page() -> None:
         _stability(measured, stability)
     with card:
         _card(measured, facts)
-    follow = costs.draw(run, facts, is_example, _sizes(measured, facts), planned)
+    follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned)
     widgets.next_step("plan", "Next: the plan")
     poll.follow(follow)
 

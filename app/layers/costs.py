@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 import streamlit as st
 
@@ -13,9 +12,11 @@ from app.components.packing import NOT_YOURS, begin
 from app.components.poll import Look
 from app.figures import window_costs as figures
 from app.state import cached, session, visit, widget_state
+from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.pruning.window_costs import likely_first
 from come.pruning.windows import Window, WindowCost
-from come.runs import Run, window_costs
+from come.runs import Run
 from come.serving import limits
 from come.serving import window_costs as background
 from come.serving.side_jobs import SideJob
@@ -49,33 +50,50 @@ _STYLE = """<style>
 .come-cost b { font-weight: 600; }
 [class*=st-key-cost-row] { border-top: 1px solid var(--come-line); padding: .1rem 0; flex-wrap: nowrap !important; }
 [class*=st-key-cost-row] button { min-height: 1.9rem; padding: 0 .5rem; }
+/* Buttons are icons; their words are for those who hear the page. */
+[class*=st-key-cost-row] button [data-testid=stMarkdownContainer] {
+  position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+}
 </style>"""
 
 
-def draw(run: Run, facts: Facts, is_example: bool, sizes: Sequence[int], planned: Sequence[Window]) -> list[Look]:
+def draw(
+    run: Run,
+    measured: Measurement,
+    facts: Facts,
+    is_example: bool,
+    sizes: Sequence[int],
+    planned: Sequence[Window],
+) -> list[Look]:
     """The section; what the page is to follow while windows are measured.
 
     Args:
-        run: the analysis.
+        run: the analysis, and ``measured``: what it found.
         facts: of its model.
         is_example: it is the shipped one, beside which nothing is measured.
         sizes: how many layers the windows have that are wanted: pairs, and those of the plan.
         planned: windows of the plan.
     """
     st.header("What merging each window costs")
-    job = background.measuring(run)
-    if not is_example and _by_itself(run, facts, job, sizes):
+    job, found = background.measuring(run), cached.window_costs(run)
+    left = [] if is_example else _left(found, measured, facts, sizes)
+    if left and _by_itself(run, facts, job, found, sizes):
         begin(background.start, run, sizes, limits.current().window_seconds)
         job = background.measuring(run)
-    found = cached.window_costs(run)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        size = _size(sorted({*sizes, *(each.last - each.first + 1 for each in found)}))
+        size = _size(sorted({*sizes, *map(_layers, found)}))
         widgets.info("What is measured?", WHAT, key="formula-costs")
-    shown = [each for each in found if each.last - each.first + 1 == size]
+    shown = [each for each in found if _layers(each) == size]
     if shown:
         _shown(shown, facts, planned)
-    follow = _standing(run, facts, job, is_example, sizes, size, bool(shown))
-    return follow
+    if is_example:
+        _of_example(size, bool(shown))
+        return []
+    return _standing(run, job, sizes, len(left))
+
+
+def _layers(cost: WindowCost) -> int:
+    return cost.last - cost.first + 1
 
 
 def _size(sizes: list[int]) -> int:
@@ -117,19 +135,17 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
 
 def _row(cost: WindowCost) -> None:
     numbers = (f"{cost.parallel:.3f}", f"{cost.unit_error:.3f}".replace("-", "−"), f"{cost.removal_refitted:.3f}")
-    cells = f"<span>{cost.first}–{cost.last}</span><b>{cost.merged:.3f}</b>"
-    cells += "".join(f"<span>{escape(each)}</span>" for each in numbers)
     name = f"{cost.first}–{cost.last}"
-    with st.container(
-        horizontal=True, vertical_alignment="center", gap="small", key=f"cost-row-{cost.first}-{cost.last}"
-    ):
+    cells = f"<span>{name}</span><b>{cost.merged:.3f}</b>" + "".join(f"<span>{each}</span>" for each in numbers)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"cost-row-{name}"):
         st.html(f"<div class='come-cost'>{cells}</div>")
-        inside = (cost.first, cost.last) in (session.draft().windows or [])
+        inside = cost.window in (session.draft().windows or [])
+        label = f"{name} is in the plan" if inside else f"Add {name} to the plan"
         st.button(
-            "",
-            key=f"add-{cost.first}-{cost.last}",
+            label,
+            key=f"add-{name}",
             icon=":material/check:" if inside else ":material/add:",
-            help=f"{name} is in the plan" if inside else f"Add {name} to the plan",
+            help=label,
             disabled=inside,
             on_click=visit.add_window,
             args=(cost.first, cost.last),
@@ -147,28 +163,27 @@ def _open_clicked() -> None:
 # --- measuring in the background ---------------------------------------------------------------------
 
 
-def _by_itself(run: Run, facts: Facts, job: SideJob, sizes: Sequence[int]) -> bool:
+def _left(found: Sequence[WindowCost], measured: Measurement, facts: Facts, sizes: Sequence[int]) -> list[Window]:
+    """The windows that are not measured yet."""
+    known = {each.window for each in found}
+    return [window for window in likely_first(facts, measured.block_influence, sizes) if window not in known]
+
+
+def _by_itself(run: Run, facts: Facts, job: SideJob, found: Sequence[WindowCost], sizes: Sequence[int]) -> bool:
     """Whether measuring is to begin without being asked: once for each size, of a model that is small enough."""
-    known = {each.last - each.first + 1 for each in cached.window_costs(run)}
-    fresh = job.status == "none" or (job.status == "done" and not set(sizes) <= known and _left(run, sizes, known))
+    fresh = job.status == "none" or (job.status == "done" and not set(sizes) <= set(map(_layers, found)))
     stopped = (run.path / background.STOP).exists()
     return fresh and not stopped and facts.parameters <= LARGE and session.owns(run)
 
 
-def _left(run: Run, sizes: Sequence[int], known: set[int]) -> bool:
-    return bool(window_costs.missing(run, [size for size in sizes if size not in known]))
+def _of_example(size: int, any_shown: bool) -> None:
+    words = "Measured for the shipped example." if any_shown else f"The example has no windows of {size} layers."
+    st.caption(f":material/bookmark: {words} Analyse the model yourself to have others measured.")
+    widgets.next_step("model", "Analyse the model")
 
 
-def _standing(
-    run: Run, facts: Facts, job: SideJob, is_example: bool, sizes: Sequence[int], size: int, any_shown: bool
-) -> list[Look]:
+def _standing(run: Run, job: SideJob, sizes: Sequence[int], left: int) -> list[Look]:
     """How far measuring is, with a button to stop it or to go on."""
-    if is_example:
-        words = "Measured for the shipped example." if any_shown else f"The example has no windows of {size} layers."
-        st.caption(f":material/bookmark: {words} Analyse the model yourself to have others measured.")
-        widgets.next_step("model", "Analyse the model")
-        return []
-    left = len(window_costs.missing(run, sizes))
     if job.status == "working":
         return [_followed(run, left)]
     if job.status == "failed":

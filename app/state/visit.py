@@ -14,6 +14,7 @@ from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning import kept_units
 from come.pruning.kept_units import KeptByLayer
+from come.pruning.registry import fits_windows
 from come.pruning.windows import WindowCost
 from come.request import RunConfig, anchored_path, anchored_text
 from come.runs import Run
@@ -61,10 +62,13 @@ def measurement() -> Measurement | None:
 
 def costs() -> tuple[WindowCost, ...]:
     """What merging windows was measured to cost on the chosen tokens; nothing where the analysis is of others."""
-    chosen, run = session.choice(), analysis()[3]
+    return _costs(analysis()[3])
+
+
+def _costs(run: Run | None) -> tuple[WindowCost, ...]:
     if run is None:
         return ()
-    config = run.config
+    chosen, config = session.choice(), run.config
     wanted = (anchored_text(chosen.text), chosen.tokens, chosen.seq_len, chosen.seed)
     if (config.text, config.n_tokens, config.seq_len, config.seed) != wanted:
         return ()
@@ -75,8 +79,11 @@ def costs() -> tuple[WindowCost, ...]:
 
 def planned() -> Draft:
     """The visitor's plan as it is run: see `foreseen.settled`."""
-    measured, known, *_ = analysis()
-    return foreseen.settled(session.draft(), measured, known, costs())
+    draft = session.draft()
+    if draft.windows is not None or not fits_windows(draft.method):
+        return draft
+    measured, known, _, run = analysis()
+    return foreseen.settled(draft, measured, known, _costs(run))
 
 
 def analysis_run() -> Run | None:

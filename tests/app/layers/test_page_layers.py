@@ -74,9 +74,9 @@ def test_windows_are_listed_by_what_their_merge_costs(visit: Visit, lab: Lab) ->
 def test_a_row_is_added_to_the_plan_which_its_method_merges(visit: Visit, lab: Lab) -> None:
     keep(known(2, MERGED))
     at = fine(visit("layers"))
-    at.button(key="add-2-3").click().run()
+    at.button(key="add-2–3").click().run()
     fine(at)
-    assert at.button(key="add-2-3").disabled
+    assert at.button(key="add-2–3").disabled
     linked = {name: at.query_params[name] for name in ("method", "windows")}
     assert linked in ({"method": "come-joint", "windows": "2-3"}, {"method": ["come-joint"], "windows": ["2-3"]})
 
