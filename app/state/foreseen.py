@@ -18,8 +18,6 @@ from come.pruning.forecast import Forecast, Known, fitting
 from come.pruning.kept_units import KeptByLayer
 from come.pruning.windows import Window, WindowCost
 
-PAIRS_TRIED = 4  # that have to be measured before measured pairs are gone by: as many windows as CoMe-Joint tries
-
 
 def layers_left(draft: Draft, facts: Facts) -> int:
     """How many layers a draft leaves, whether or not it can run.
@@ -78,8 +76,12 @@ def settled(draft: Draft, measured: Measurement | None, facts: Facts, costs: Seq
 
 
 def pairs(count: int, measured: Measurement, facts: Facts, costs: Sequence[WindowCost]) -> list[Window] | None:
-    """The pairs whose merges were measured to cost least, lowest first; None where too few were measured."""
-    found = fitting(Known(facts, facts.layers - count, measured, costs), [2] * count, "", PAIRS_TRIED)
+    """The pairs whose merges were measured to cost least, lowest first.
+
+    None where not even those are measured that the method to begin with would try.
+    """
+    tried = come.methods()[Draft().method].defaults()["windows_tried"]
+    found = fitting(Known(facts, facts.layers - count, measured, costs), [2] * count, "", tried)
     if found is None or found.by != "cost":
         return None
     return [(window.first, window.last) for window in found.windows]

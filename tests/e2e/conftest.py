@@ -19,6 +19,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from tests.tiny import tiny_folder
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -205,3 +207,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with suppress(psutil.NoSuchProcess):
             member.kill()
     process.wait()
+
+
+@pytest.fixture
+def tiny_choice(tmp_path: Path) -> dict[str, str]:
+    """The URL's parameters that choose a tiny model and a small text."""
+    text = tmp_path / "lines.txt"
+    text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(600)))
+    return {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
 
 from tests.e2e.conftest import Server, in_every_look
-from tests.tiny import tiny_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -18,14 +16,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 PATIENCE = 90_000
-
-
-@pytest.fixture
-def tiny_choice(tmp_path: Path) -> dict[str, str]:
-    """The URL's parameters that choose a tiny model and a small text."""
-    text = tmp_path / "lines.txt"
-    text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(600)))
-    return {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}
 
 
 @in_every_look

@@ -1,0 +1,49 @@
+"""What merging each window costs, in a real browser: measured in the background, opened by a click, planned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import pytest
+
+import come.runs
+from come.runs.window_costs import read
+from tests.e2e.conftest import Server, click_figure, in_every_look
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 90_000
+
+
+@in_every_look
+def test_a_window_is_chosen_by_what_its_merge_costs(
+    server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]
+) -> None:
+    page.set_default_timeout(PATIENCE)
+    serving = server()
+    page.goto(f"{serving.url}/layers?{urlencode(tiny_choice)}")
+    page.get_by_role("button", name="Prepare and analyse").click()
+
+    # The table fills by itself.
+    page.get_by_text("Of 5 measured").wait_for()
+    (analysis,) = come.runs.list_runs(serving.runs)
+    costs = {cost.window: cost for cost in read(analysis) if cost.last - cost.first == 1}
+    ranked = sorted(costs.values(), key=lambda cost: cost.merged)
+    page.get_by_text(f"merging layers {ranked[0].first} to {ranked[0].last} costs least").wait_for()
+
+    # A click on a bar opens its window in the card above.
+    other = ranked[1]
+    click_figure(page, "window-costs", other.first + 0.5, min(other.merged, other.parallel) / 2)
+    page.wait_for_function("window => location.search.includes(window)", arg=f"first={other.first}")
+
+    # A row goes into the plan, and is predicted as it was measured: fitted.
+    page.get_by_role("button", name=f"Add {other.first}–{other.last} to the plan").click()
+    page.get_by_text("6 → 5 layers").wait_for()
+    assert "method=come-joint" in page.url and f"windows={other.first}-{other.last}" in page.url
+    page.get_by_role("link", name="Next: the plan").click()
+    page.locator("p.come-finding", has_text="Predicted perplexity").wait_for()
