@@ -27,8 +27,9 @@ NEW = 4  # windows, after which the chart is drawn anew while more are measured
 LOOKS = 4  # of a page that follows the job, after which its files are read again
 
 WHAT = r"""
-Every number is $\mathrm{KL}(\text{original}\,\|\,\text{changed})$ in nats per token, on the last quarter of the
-calibration tokens at most, on which nothing is fitted.
+Every number is $\mathrm{KL}(\text{original}\,\|\,\text{changed})$ in nats per token, on tokens on which nothing is
+fitted: the last of the calibration's, a quarter of them at most, and as many of *mix*, which holds several kinds of
+text. What is cheap on one kind alone may be dear on others.
 
 **Merged**: the window becomes one layer as CoMe-Joint makes it. That is the sum of the next two.
 

@@ -54,8 +54,8 @@ def _one_window(of: Material, sizes: list[int]) -> None:
     ranks = np.argsort(np.argsort([turns[cost.first] for cost in costs], kind="stable"), kind="stable")
     cheapest = min(range(len(costs)), key=lambda place: costs[place].merged)
     st.caption(
-        f"Measured on the example's tokens, apart from those that a merge is fitted on. By the angle, the cheapest "
-        f"of these windows is the {ordinal(int(ranks[cheapest]) + 1)} of {len(costs)}: turning least is not costing "
+        "Measured on tokens that no merge is fitted on, of the example's text and of several kinds beside it. By the "
+        f"angle, the cheapest of these windows is the {ordinal(int(ranks[cheapest]) + 1)} of {len(costs)}: turning least is not costing "
         "least. A merge here is CoMe-Joint's: units of all its layers are chosen together, output maps are moved."
     )
 

@@ -52,7 +52,7 @@ def show_window_costs(costs: Sequence[WindowCost]) -> None:
         for cost in sorted(costs, key=lambda each: each.merged)
     ]
     show_table(columns, rows)
-    show("KL to the original in nats a token, on tokens that nothing is fitted on; merged as come-joint merges.")
+    show("KL to the original in nats a token, on tokens apart of this text and of mix; merged as come-joint merges.")
 
 
 def _parts(cost: WindowCost) -> tuple[float, ...]:

@@ -48,17 +48,20 @@ def window_costs(
     tokens: Tensor,
     windows: Sequence[Window],
     *,
+    also: Tensor | None = None,
     batch_size: int | None = None,
     memory_budget: int | None = None,
 ) -> Iterator[WindowCost]:
     """What each window costs, in their order, found out when it is asked for.
 
-    Merges are fitted and scored as a run of CoMe-Joint on these tokens does by default: the last of them only score.
+    Merges are fitted as a run of CoMe-Joint on these tokens does by default; the last of them only score, as there.
 
     Args:
         bundle: the model; it is left as it was.
         tokens: calibration tokens, int64 (sequences, tokens).
         windows: (first, last) each; they may overlap.
+        also: tokens that score beside these, int64 (sequences, tokens of the same number), such as of other kinds of
+            text: what is cheap on one kind alone may be dear on others.
         batch_size: sequences at a time.
         memory_budget: bytes for hidden states at layer borders.
 
@@ -75,6 +78,8 @@ def window_costs(
             "Use a machine on which the model fits in memory.",
         )
     fitted, scoring = options.split(tokens)
+    if also is not None:
+        scoring = torch.cat([scoring, also])
     runner = LayerRunner(bundle)
     layers = len(runner)
     borders = HiddenStateCache.of(bundle, fitted, memory_budget)

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 from come import files
 from come.errors import ComeError
 from come.events import OnProgress, emit
+from come.request import RunConfig
 from come.runs.store import Run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from come.models import Bundle
     from come.pruning.windows import Window, WindowCost
 
 FILE = "window_costs.jsonl"
@@ -60,8 +64,10 @@ def measure(
 ) -> int:
     """Find out what is missing, a window at a time, each kept at once; returns how many were measured.
 
+    Merges are fitted on the analysis's calibration tokens. They are scored on the last of these and as many of `mix`.
+
     Args:
-        run: a finished analysis; its model and its calibration tokens are taken.
+        run: a finished analysis.
         sizes: how many layers windows have.
         seconds: how long; no window is begun that would probably end later, but one always is.
         on_progress: told of each window.
@@ -79,7 +85,8 @@ def measure(
     config, shared = run.config, Shared()
     bundle = shared.bundle(config, on_progress)
     tokens = shared.tokens(bundle, config, "calibration", on_progress)
-    costs = window_costs(bundle, tokens, windows, batch_size=config.batch_size)
+    also = _other_kinds(bundle, tokens, config)
+    costs = window_costs(bundle, tokens, windows, also=also, batch_size=config.batch_size)
     files.end_line(run.path / FILE)
     spent = longest = 0.0
     for done, (first, last) in enumerate(windows):
@@ -94,3 +101,15 @@ def measure(
         files.append_line(run.path / FILE, {"version": VERSION, **asdict(cost)})
     emit(on_progress, "windows", len(windows), len(windows), "All windows are measured")
     return len(windows)
+
+
+def _other_kinds(bundle: Bundle, tokens: Tensor, config: RunConfig) -> Tensor | None:
+    """As many tokens of `mix` as score of the calibration tokens; None where these are of it."""
+    from come.pruning.options import ScoredOptions
+    from come.text import tokens as drawn
+    from come.text.sources import MIX
+
+    if config.text == MIX or len(tokens) < 2:
+        return None
+    count = ScoredOptions().held_out(*tokens.shape) * config.seq_len
+    return drawn(bundle, MIX, count, config.seq_len, "calibration", config.seed)

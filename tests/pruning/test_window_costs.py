@@ -85,6 +85,15 @@ def test_the_whole_is_what_the_merge_of_a_run_costs(family: str) -> None:
         assert come.kl_divergence(result.bundle, bundle, tokens[-SCORED:]) == pytest.approx(cost.merged, rel=1e-4)
 
 
+def test_other_tokens_score_beside_the_last_ones() -> None:
+    bundle, tokens, also = tiny_bundle(), tiny_tokens(SEQUENCES, 32), tiny_tokens(SCORED, 32, seed=9)
+    (alone,), (both,) = (window_costs(bundle, tokens, [(2, 3)], also=each) for each in (None, also))
+    merged = come.compress(bundle, tokens, "come-joint", windows=[(2, 3)], sweep=False).bundle
+    beside = come.kl_divergence(merged, bundle, also)
+    assert both.merged == pytest.approx((alone.merged + beside) / 2, rel=1e-4)
+    assert beside != pytest.approx(alone.merged, rel=1e-3)
+
+
 def test_removals_are_those_of_all_layers_but_one() -> None:
     bundle, tokens = tiny_bundle(), tiny_tokens(SEQUENCES, 32)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+import come
 from come.errors import ComeError
 from come.events import Event
 from come.pruning.windows import besides_dearest
@@ -29,6 +31,22 @@ def test_windows_are_measured_once_and_kept(new_run: Create) -> None:
     assert len(missing(run, [2, 3])) == 4
     assert measure(run, [2, 3]) == 4
     assert len(read(run)) == 9
+
+
+def test_windows_are_scored_on_several_kinds_of_text(new_run: Create) -> None:
+    run = new_run(kind="analyze")
+    execute(run)
+    measure(run, [2], seconds=0)
+    (found,) = read(run)
+    config = run.config
+    bundle = come.load(config.model)
+    own, other = (
+        come.tokens(bundle, text, n, config.seq_len) for text, n in ((config.text, config.n_tokens), ("mix", 128))
+    )
+    assert len(other) == len(own) // 4
+    scored = torch.cat([own[-len(other) :], other])
+    merged = come.compress(bundle, own, "come-joint", windows=[found.window], sweep=False).bundle
+    assert come.kl_divergence(merged, bundle, scored) == pytest.approx(found.merged, rel=1e-4)
 
 
 def test_what_was_begun_is_gone_on_with(new_run: Create) -> None:
