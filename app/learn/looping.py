@@ -53,10 +53,12 @@ def _one_window(of: Material, sizes: list[int]) -> None:
     turns = degrees(of, size)
     ranks = np.argsort(np.argsort([turns[cost.first] for cost in costs], kind="stable"), kind="stable")
     cheapest = min(range(len(costs)), key=lambda place: costs[place].merged)
+    rank = int(ranks[cheapest]) + 1
+    lesson = "turning least is not costing least" if rank > 1 else "here the same window turns least and costs least"
     st.caption(
         "Measured on tokens that no merge is fitted on, of the example's text and of several kinds beside it. By the "
-        f"angle, the cheapest of these windows is the {ordinal(int(ranks[cheapest]) + 1)} of {len(costs)}: turning least is not costing "
-        "least. A merge here is CoMe-Joint's: units of all its layers are chosen together, output maps are moved."
+        f"angle, the cheapest of these windows is the {ordinal(rank)} of {len(costs)}: {lesson}. A merge here is "
+        "CoMe-Joint's: units of all its layers are chosen together, output maps are moved."
     )
 
 

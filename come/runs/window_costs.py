@@ -112,4 +112,4 @@ def _other_kinds(bundle: Bundle, tokens: Tensor, config: RunConfig) -> Tensor | 
     if config.text == MIX or len(tokens) < 2:
         return None
     count = ScoredOptions().held_out(*tokens.shape) * config.seq_len
-    return drawn(bundle, MIX, count, config.seq_len, "calibration", config.seed)
+    return drawn(bundle, MIX, count, config.seq_len, "calibration", config.seed, bos=config.bos)
