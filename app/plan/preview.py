@@ -35,8 +35,9 @@ $$S_j = \operatorname{mean}_t |x_{tj}| \cdot \textstyle\sum_i |W_{ij}|$$
 """
 
 HOW_FITTED = r"""
-**Which layers.** Where it was measured what merging windows of that many layers costs, the cheapest of them: the run
-is told to merge it. Until then those whose block influence is least in sum, but for one layer's:
+**Which layers.** Where it was measured what merging windows of that many layers costs, the cheapest of them, if that is
+clear: by more than two standard errors, on this text and on others. Else the cheapest of those that a run would try.
+The run is told to merge it. Until that is measured, those whose block influence is least in sum, but for one layer's:
 $$\sum_l \mathrm{BI}_l - \max_l \mathrm{BI}_l,\qquad
 \mathrm{BI}_l = \operatorname{mean}_t\,\bigl(1 - \cos(H^{(l)}_t, H^{(l+1)}_t)\bigr)$$
 The run then fits several and takes the one whose model is nearest to the original on tokens that nothing is fitted on.
@@ -110,9 +111,9 @@ def chosen_by(found: Forecast, costs: Sequence[WindowCost]) -> str:
     asked = sum(cost.last - cost.first + 1 in sizes for cost in costs)
     ends = [(window.first, window.last) for window in found.windows]
     names = " and ".join(f"{first}–{last}" for first, last in ends)
-    least = " and ".join(f"{merged[each]:.3f}" for each in ends)
-    verb = "costs" if len(ends) == 1 else "cost"
-    return f":material/balance: **By measured costs**: of {asked} {of}, {names} {verb} least ({least} nats per token)."
+    cost = " and ".join(f"{merged[each]:.3f}" for each in ends)
+    told = f"of {asked} {of}, none costs clearly less than {names} ({cost} nats per token)"
+    return f":material/balance: **By measured costs**: {told}."
 
 
 def _pieces(found: Forecast, facts: Facts) -> list[list[plan_figures.Piece]]:

@@ -80,7 +80,7 @@ def fitting(known: Known, sizes: Sequence[int], doubt: str, tried: int) -> Forec
     """What a method that fits windows would do.
 
     By block influence, it merges the windows where that is least in sum, but for one layer's. Once all windows that the
-    run would try are among those whose cost was measured, it merges the cheapest of all these.
+    run would try are among those whose cost was measured, it goes by that (``cheapest_measured``).
 
     Args:
         known: what is known.
@@ -116,20 +116,27 @@ UNITS = "which units are kept is solved for in the run, not told by their sensit
 
 
 def cheapest_measured(costs: Mapping[Window, WindowCost], windows: Sequence[Window], tried: int) -> Window | None:
-    """The window whose merge was measured to cost least.
+    """The window whose merge was measured to cost least, where it is clear; else the cheapest that a run would try.
+
+    What is the cheapest of many by little on few tokens need not be so on others.
 
     Args:
         costs: what was measured.
         windows: those in question, the likeliest first.
-        tried: how many of them have to be among what was measured.
+        tried: how many of them a run would try; these have to be among what was measured.
 
     Returns:
         None where they are not all, or where to remove layers was cheaper still: a run finds that itself.
     """
     if not all(window in costs for window in windows[:tried]):
         return None
+
+    def merged(cost: WindowCost) -> float:
+        return cost.merged
+
     found = [costs[window] for window in windows if window in costs]
-    best = min(found, key=lambda each: each.merged)
+    usual = min(found[:tried], key=merged)
+    best = min((cost for cost in found if cost.clearly_below(usual)), key=merged, default=usual)
     return best.window if best.merged <= min(each.removal_refitted for each in found) else None
 
 

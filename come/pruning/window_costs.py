@@ -8,6 +8,7 @@ more than dropped units cost; in long windows it mostly is.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,11 +20,10 @@ from come.errors import ComeError
 from come.measurement.calibrate import batches
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
-from come.measurement.suffix import each_border
+from come.measurement.suffix import each_border, entering_window
 from come.models import Bundle
 from come.models.offload import is_offloaded
-from come.pruning.cheapest import fitted_changes
-from come.pruning.joint import JointRules
+from come.pruning.joint import JointRules, joint_candidates
 from come.pruning.options import ScoredOptions
 from come.pruning.scoring import Scorer
 from come.pruning.windows import Window, WindowCost, dearest, windows_by_cost
@@ -104,11 +104,28 @@ def window_costs(
         else:
             stays = dearest(influence, window)
             removal = scorer.changed(runner, first, [stays, *above])
-        merged, refitted = fitted_changes(
-            bundle, runner, scorer, fitted, borders, window, rules, (None, stays), batch_size
+        states = entering_window(runner, fitted, first, borders, batch_size)
+        merged, refitted = (
+            scorer.by_sequence(runner, first, [each.origin, *above], {each.origin: each.module})
+            for each in joint_candidates(bundle, runner, window, states, rules, (None, stays))
         )
-        seconds = time.perf_counter() - began
-        yield WindowCost(first, last, parallel, merged.score, removal, refitted.score, stays, seconds)
+        yield WindowCost(
+            first,
+            last,
+            parallel,
+            _mean(merged),
+            removal,
+            _mean(refitted),
+            stays,
+            tuple(merged.tolist()),
+            time.perf_counter() - began,
+        )
+
+
+def _mean(scores: Tensor) -> float:
+    """Infinite where the model overflows."""
+    mean = float(scores.mean())
+    return mean if math.isfinite(mean) else math.inf
 
 
 class _SideBySide(nn.Module):

@@ -14,6 +14,7 @@ from come.errors import ComeError
 from come.transforms.compatible import Model, mixable
 
 Window = tuple[int, int]
+SEQUENCES_FOR_AN_ERROR = 3  # fewer say nothing of how sure a difference is
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class WindowCost:
         removal: all of its layers but one gone instead, nothing else changed; of a pair the cheaper of both.
         removal_refitted: the same with both output maps of the layer that stays moved as those of a merge are.
         stays: that layer.
+        by_sequence: ``merged`` of each sequence that scores, of as many tokens each.
         seconds: how long it took to find out.
     """
 
@@ -37,6 +39,7 @@ class WindowCost:
     removal: float
     removal_refitted: float
     stays: int
+    by_sequence: tuple[float, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -48,6 +51,18 @@ class WindowCost:
     def unit_error(self) -> float:
         """What the merge costs beyond the parallel error: its units are fewer, its maps moved; it may be below zero."""
         return self.merged - self.parallel
+
+    def clearly_below(self, other: WindowCost) -> bool:
+        """Whether its merge costs less than another's: by two standard errors over sequences, in either half of them.
+
+        The second half of what is measured beside an analysis is of other kinds of text.
+        """
+        ours, theirs = torch.tensor(self.by_sequence), torch.tensor(other.by_sequence)
+        if len(ours) != len(theirs) or len(ours) < SEQUENCES_FOR_AN_ERROR:
+            return False
+        saved = theirs - ours
+        both = all(float(half.mean()) > 0 for half in saved.tensor_split(2))
+        return both and float(saved.mean()) > 2 * float(saved.std()) / math.sqrt(len(saved))
 
 
 def window_size(span: int, layers: int, target_layers: int) -> int:

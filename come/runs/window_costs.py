@@ -30,9 +30,9 @@ def read(run: Run) -> tuple[WindowCost, ...]:
 
     found: dict[Window, WindowCost] = {}
     for line in files.read_lines(run.path / FILE):
-        with suppress(TypeError):  # a line that says something else
+        with suppress(TypeError, KeyError):  # a line that says something else
             if line.pop("version", None) == VERSION:
-                cost = WindowCost(**line)
+                cost = WindowCost(**line | {"by_sequence": tuple(line["by_sequence"])})
                 found[cost.window] = cost
     return tuple(found.values())
 
@@ -104,12 +104,13 @@ def measure(
 
 
 def _other_kinds(bundle: Bundle, tokens: Tensor, config: RunConfig) -> Tensor | None:
-    """As many tokens of `mix` as score of the calibration tokens; None where these are of it."""
+    """As many tokens of `mix` as score of the calibration tokens; others, where these are of it."""
     from come.pruning.options import ScoredOptions
     from come.text import tokens as drawn
     from come.text.sources import MIX
 
-    if config.text == MIX or len(tokens) < 2:
+    if len(tokens) < 2:  # which is refused
         return None
     count = ScoredOptions().held_out(*tokens.shape) * config.seq_len
-    return drawn(bundle, MIX, count, config.seq_len, "calibration", config.seed, bos=config.bos)
+    seed = config.seed + (config.text == MIX)
+    return drawn(bundle, MIX, count, config.seq_len, "calibration", seed, bos=config.bos)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_a_method_that_only_a_run_tells_of_and_what_cannot_be(model: tuple[Bundl
 def costing(merged: dict[tuple[int, int], float], refitted: float = 9.0) -> list[WindowCost]:
     """What merging windows costs, made up."""
     return [
-        WindowCost(first, last, parallel=0.1, merged=each, removal=9.0, removal_refitted=refitted, stays=first)
+        WindowCost(first, last, 0.1, each, 9.0, removal_refitted=refitted, stays=first, by_sequence=(each,) * 4)
         for (first, last), each in merged.items()
     ]
 
@@ -154,6 +155,11 @@ def test_measured_costs_decide_once_all_are_known_that_a_run_tries(model: tuple[
     tried = {window: worst_last[window] for window in threes[:2]}
     assert told(costing(tried), windows_tried=3) == ([threes[0]], "influence")
     assert told(costing(tried), windows_tried=2) == ([threes[1]], "cost")
+    # Where what is cheapest is so by chance, or on one kind of text alone, the best that a run would try is taken.
+    (best,) = costing({threes[-1]: 0.5})
+    for by_sequence in ((9.0, 0.1, 0.1, 0.1), (0.1, 0.1, 3.9, 3.9), (0.5, 0.5)):
+        doubtful = replace(best, by_sequence=by_sequence)
+        assert told([doubtful, *costing(dict.fromkeys(threes[:-1], 3.0))]) == ([threes[0]], "cost")
     # What a run would find cheaper, or was measured otherwise than it merges, is left to it.
     assert told(costing(worst_last, refitted=0.1)) == ([threes[0]], "influence")
     for options in ({"score": "loss"}, {"lookahead": 0.5}, {"strengths": [1.0]}):

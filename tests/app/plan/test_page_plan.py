@@ -385,10 +385,12 @@ def test_an_uploaded_plan_tells_nothing_of_what_lies_on_a_demonstrations_server(
 def measured_costs(lab: Lab, size: int, cheapest: int) -> None:
     """What merging windows of so many layers was measured to cost, made up: the one from `cheapest` on least."""
     (run,) = [run for run in come.runs.list_runs(lab.runs) if run.config.kind == "analyze"]
-    lines = [
-        {"version": VERSION, **asdict(WindowCost(first, first + size - 1, 0.5, 0.3 + (first != cheapest), 9, 9, first))}
-        for first in range(6 - size + 1)
+    merged = [0.3 + (first != cheapest) for first in range(6 - size + 1)]
+    found = [
+        WindowCost(first, first + size - 1, 0.5, each, 9.0, 9.0, first, (each,) * 4)
+        for first, each in enumerate(merged)
     ]
+    lines = [{"version": VERSION, **asdict(each)} for each in found]
     (run.path / FILE).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
@@ -399,7 +401,7 @@ def test_an_automatic_plan_goes_by_measured_costs_where_there_are_any(visit: Vis
     at = visit("plan", method="come-joint", target="3")
     assert not at.exception and not at.error
     (words,) = [caption.value for caption in at.caption if "**By measured costs**" in caption.value]
-    assert "of 3 windows of 4 layers, 0–3 costs least (0.300" in words
+    assert "of 3 windows of 4 layers, none costs clearly less than 0–3 (0.300 nats" in words
     assert list(at.dataframe[0].value["Layers"]) == ["0–3"]
     assert (chosen(at, "target"), chosen(at, "windows")) == ("3", "")  # the link says what was asked for
     # The run is told to merge just these, and is found again by that.
