@@ -8,8 +8,6 @@ perplexity on tokens of every text that calibration did not see; errors are over
 from __future__ import annotations
 
 import gc
-import json
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +17,8 @@ import torch
 import typer
 
 import come
+from benchmarks.judging import ORIGINAL, cell, divergence, judged_on, keep_row, references, rows
 from benchmarks.timing import MODEL, machine, markdown
-from come.evaluate.divergence import compare
-from come.measurement.divergence import Reference, reference
-from come.measurement.layer_runner import LayerRunner
-from come.measurement.suffix import run_through
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.pruning.scoring import Scorer
@@ -58,7 +53,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "come-p, refit": ("come-p", QUICK | REFIT),
     "auto": ("auto", {}),
 }
-ORIGINAL, SWEEP = "original", "sweep"
+SWEEP = "sweep"
 SCORING = 2  # sequences, the last of the calibration's
 
 
@@ -91,19 +86,6 @@ def plans(bundle: Bundle, tokens: torch.Tensor, case: str, targets: list[int]) -
         yield target, finished(plan), seconds + time.perf_counter() - began
 
 
-@torch.inference_mode()
-def judged(bundle: Bundle, known: Reference) -> dict[str, Any]:
-    """Perplexity of a model, and its divergence from the original on each sequence."""
-    runner, todo = LayerRunner(bundle), known.batches()
-    losses, divergences = [], []
-    for batch, _ in todo:
-        normed = run_through(runner, batch, len(todo), None, "")
-        loss, divergence = compare(runner, normed, batch.tokens, known.log_chances(batch.index))
-        losses.append(loss)
-        divergences.append(divergence)
-    return {"perplexity": math.exp(float(torch.cat(losses).mean())), "kl": torch.cat(divergences).tolist()}
-
-
 def measure(
     keep: Path,
     model: str,
@@ -118,16 +100,13 @@ def measure(
     """Add to the file what it lacks."""
     bundle = come.load(model, dtype=dtype)
     tokens = come.tokens(bundle, calibrate, n_tokens, 512, "calibration", seed)
-    known = {text: reference(bundle, come.tokens(bundle, text, 4096, 512, "evaluation")) for text in texts}
+    known = references(bundle, texts)
     here = {"seed": seed, "tokens": n_tokens, "calibrate": Path(calibrate).name, "model": Path(model).name}
     done = {(row["case"], row["layers"], *(row[name] for name in here)) for row in rows(keep)}
 
     def write(case: str, layers: int, pruned: Bundle, seconds: float) -> None:
-        texts = {Path(text).name: judged(pruned, each) for text, each in known.items()}
-        row = {"case": case, "layers": layers, **here, "seconds": seconds, "texts": texts, "dtype": dtype}
-        with keep.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(case, layers, {text: round(found["perplexity"], 2) for text, found in texts.items()}, flush=True)
+        texts = judged_on(pruned, known)
+        keep_row(keep, {"case": case, "layers": layers, **here, "seconds": seconds, "texts": texts, "dtype": dtype})
 
     if (ORIGINAL, len(bundle.layers), *here.values()) not in done:
         write(ORIGINAL, len(bundle.layers), bundle, 0.0)
@@ -138,11 +117,6 @@ def measure(
             gc.collect()
 
 
-def rows(keep: Path) -> list[dict[str, Any]]:
-    """What was measured so far."""
-    return [json.loads(line) for line in keep.read_text().splitlines()] if keep.exists() else []
-
-
 def table(found: list[dict[str, Any]]) -> str:
     """A row a case and size, best first by the mean divergence over texts; means over seeds."""
     texts = list(found[0]["texts"])
@@ -151,18 +125,11 @@ def table(found: list[dict[str, Any]]) -> str:
         key = row["model"], row["calibrate"], row["tokens"], row["layers"], row["case"]
         groups.setdefault(key, []).append(row)
 
-    def divergence(same: list[dict[str, Any]], text: str) -> torch.Tensor:
-        return torch.tensor([row["texts"][text]["kl"] for row in same]).mean(0)
-
     lines = []
     for (model, calibrate, tokens, layers, case), same in groups.items():
-        cells, total = [], 0.0
-        for text in texts:
-            kl = divergence(same, text)
-            total += float(kl.mean())
-            perplexity = sum(row["texts"][text]["perplexity"] for row in same) / len(same)
-            cells.append(f"{perplexity:.1f}; {kl.mean():.3f} ± {kl.std() / len(kl) ** 0.5:.3f}")
+        total = sum(float(divergence(same, text).mean()) for text in texts)
         where = model, calibrate, tokens
+        cells = (cell(same, text) for text in texts)
         lines.append(((*where, -layers, total), (*where, layers, case, len(same), *cells)))
     columns = (
         "model",

@@ -1,198 +1,239 @@
-"""Recovery on the bundled model: what each way gives back for its time, in the text's domain and out of it.
+"""Recovery at equal time: what each way gives back in so many seconds, in the text's domain and out of it.
 
-``python -m benchmarks.recovery wiki.txt --keep found.jsonl come-p-24-full ...`` measures the cases that are named, or
-all of them; what lies in the file already is not measured again. Each case is pruned on 8,192 tokens of the text or
-fewer, trained on its calibration part, and judged on 8,192 tokens of its evaluation part and of the bundled text.
+``python -m benchmarks.recovery found.jsonl --judge mix --judge wiki.txt --seconds 240`` adds to the file what it lacks;
+``--only-table`` prints what lies there. A few steps of a way are timed first, then it is given as many as fit. The time
+is of everything that the recovery does, but for text ``self``, which is sampled once a model and told apart.
 """
 
 from __future__ import annotations
 
 import gc
-import json
-import statistics
-import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from torch import Tensor
 
 import come
-from benchmarks.timing import MODEL, TEXT, forward, in_turn, machine
-from come.evaluate import Accuracy, measure_accuracy
-from come.evaluate.divergence import measure_divergence, perplexity_of_reference
-from come.evaluate.retention import mean_retention, retained_by_task
-from come.measurement.divergence import Reference, reference
+from benchmarks.judging import ORIGINAL, Row, cell, divergence, judged_on, keep_row, references, rows, with_error
+from benchmarks.merging import plans
+from benchmarks.pacing import CLOCKS, TAKEN, Clock, Pace, Stopwatch, timed
+from benchmarks.timing import MODEL, machine, markdown
 from come.models import Bundle
+from come.recovery.registry import parse
+from come.text import SELF
+from come.training.trainer import held_out_sequences
+from come.transforms.rebuild import replay
 
-BUDGET = 60.0  # times a pass of the float32 trunk over CALIBRATION tokens: what a recovery may take
-CALIBRATION, EVALUATION, SEQ_LEN = 8192, 8192, 512
-TASKS, LIMIT = ["bundled"], 100
-ORIGINAL = "original"
-QUICK = {"search": "coarse-to-fine"}
+NOTHING, DEFAULT = "nothing", "default"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way to prune and to recover.
+    """A recovery: its ways, the last of which is given the time, their options, and whether it learns from `self`."""
 
-    Attributes:
-        method, layers: how to prune, and to how many layers; "original" prunes nothing (a control).
-        merge: options of the method.
-        calibration: tokens to prune on.
-        how, options: ways of recovery and their options.
-        tokens: to recover on; all that there are by default.
-        share: of the budget, for the way that trains.
-        tasks: whether to answer the bundled tasks too.
-    """
-
-    method: str
-    layers: int
-    how: tuple[str, ...] = ()
+    how: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
-    merge: dict[str, Any] = field(default_factory=dict)
-    calibration: int = CALIBRATION
-    tokens: int | None = None
-    share: float | None = None
-    tasks: bool = False
+    own_text: bool = False
 
 
-def _trained(method: str, layers: int, how: tuple[str, ...], **options: Any) -> Case:
-    """A case of the ablation: a share of the budget."""
-    return Case(method, layers, how, {f"{how[-1]}.{name}": value for name, value in options.items()}, share=0.15)
-
-
+SPARSE_CHECKS = {
+    "distill-sp.held_out_tokens": 2048,
+    "distill-sp.check_every": 16,
+}  # as ways that train a whole model have them
 CASES = {
-    "original": Case(ORIGINAL, 30, tasks=True),
-    "come-24": Case("come", 24, tasks=True),
-    "come-24-refit": Case("come", 24, ("refit",), tokens=CALIBRATION, tasks=True),
-    "shortgpt-24": Case("shortgpt", 24),
-    "shortgpt-24-refit": Case("shortgpt", 24, ("refit",), tokens=CALIBRATION),
-    "come-24-mse": Case("come", 24, ("refit", "distill-mp"), {"loss": "mse"}, share=0.15),
-    "come-24-cosine": Case("come", 24, ("refit", "distill-mp"), {"loss": "cosine"}, share=0.15),
-    "come-24-kl": Case("come", 24, ("refit", "distill-mp"), {"loss": "kl"}, share=0.15),
-    "come-24-sp": Case("come", 24, ("refit", "distill-sp"), {"loss": "mse"}, share=0.15),
-    "come-24-logits-alone": _trained("come", 24, ("logits",)),
-    "come-24-logits": _trained("come", 24, ("refit", "logits")),
-    "come-24-logits-kl": _trained("come", 24, ("refit", "logits"), text=0.0),
-    "come-24-lora": _trained("come", 24, ("refit", "lora")),
-    "come-24-partial": _trained("come", 24, ("refit", "partial")),
-    "shortgpt-24-logits": _trained("shortgpt", 24, ("refit", "logits")),
-    "come-p-24-logits": _trained("come-p", 24, ("refit", "logits"), merge=QUICK, calibration=4096),
-    "original-logits": _trained(ORIGINAL, 30, ("logits",)),
-    "original-full": Case(ORIGINAL, 30, ("logits",), share=0.92, tasks=True),
-    "come-p-24-full": Case("come-p", 24, ("refit", "logits"), merge=QUICK, calibration=4096, share=0.92, tasks=True),
-    "come-p-21-full": Case("come-p", 21, ("refit", "logits"), merge=QUICK, calibration=4096, share=0.92, tasks=True),
-    "come-24-full": Case("come", 24, ("refit", "logits"), share=0.92, tasks=True),
-    "come-21-full": Case("come", 21, ("refit", "logits"), share=0.92, tasks=True),
-    "shortgpt-24-full": Case("shortgpt", 24, ("refit", "logits"), share=0.92, tasks=True),
-    "shortgpt-21-full": Case("shortgpt", 21, ("refit", "logits"), share=0.92, tasks=True),
+    DEFAULT: Case(("default",)),
+    "default, text self": Case(("default",), own_text=True),
+    "logits alone": Case(("logits",)),
+    "logits on KL alone": Case(("refit", "logits"), {"text": 0.0}),
+    "merged layers alone": Case(("refit", "logits"), {"trains": "merged"}),
+    "distill-sp": Case(("refit", "distill-sp"), SPARSE_CHECKS),
+    "distill-sp, predictions": Case(("refit", "distill-sp"), {"output": "model", **SPARSE_CHECKS}),
+    "on-policy": Case(("refit", "on-policy")),
+    "on-policy, merged layers alone": Case(("refit", "on-policy"), {"trains": "merged"}),
 }
-UNRECOVERED = ("come-p", "deeper", "fisher", "sleb", "streamline", "taylor")  # those that lose least without recovery
-for _layers in (27, 24, 21):
-    for _method in UNRECOVERED:
-        _merge = QUICK if _method == "come-p" else {}
-        CASES[f"{_method}-{_layers}"] = Case(_method, _layers, merge=_merge, calibration=4096)
-    CASES[f"come-p-{_layers}-refit"] = Case(
-        "come-p", _layers, ("refit",), merge=QUICK, calibration=4096, tokens=CALIBRATION
-    )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Bench:
-    """The original with its text, its predictions in the two domains and, once asked for, its answers."""
+    """An original, the tokens to learn from, those that it says itself (text `self`), and what time is told by."""
 
-    text: str
     bundle: Bundle
-    known: dict[str, Reference]
-    trunk_seconds: float
-    answers: dict[str, Accuracy] = field(default_factory=dict)
+    learned: Tensor
+    said: Tensor | None = None
+    clock: Clock = CLOCKS["wall"]
+    paces: dict[str, Pace] = field(default_factory=dict)  # of ways that cost the same whatever was pruned
+
+    def tokens(self, case: Case) -> Tensor:
+        """What a recovery learns from, int64 (sequences, tokens)."""
+        if not case.own_text:
+            return self.learned
+        assert self.said is not None
+        return self.said
 
 
-def prepared(text: str) -> Bench:
-    """Load the original, run it over both texts and time its trunk in float32."""
-    bundle = come.load(MODEL, device="cpu", dtype="bfloat16")
-    known = {
-        name: reference(bundle, come.tokens(bundle, source, EVALUATION, SEQ_LEN, split="evaluation"))
-        for name, source in (("in", text), ("out", TEXT))
-    }
-    exact = come.load(MODEL, device="cpu", dtype="float32")
-    tokens = come.tokens(exact, text, CALIBRATION, SEQ_LEN)
-    times = in_turn([lambda: forward(exact, tokens, 4)], 3)[0]
-    return Bench(text, bundle, known, statistics.median(times))
+def recovered(bench: Bench, pruned: Bundle, recovery: str, seconds: float) -> tuple[Bundle, Row]:
+    """A pruned model after a recovery of about so many seconds, and what it took."""
+    case = CASES[recovery]
+    way, options = parse(case.how, case.options)[-1]
+    tokens = bench.tokens(case)
+    training = tokens[: -held_out_sequences(tokens, options)].numel()
+    epoch = -(-training // options.batch_tokens)
+    steps, pace, everything = epoch, bench.paces.get(recovery), getattr(options, "trains", "merged") != "merged"
+    for _ in range(2 if pace is None else 0):
+        again = steps > epoch  # what is known of tokens that are taken again is kept: a step then takes less
+        pace = _paced(bench, pruned, case, way.name, steps)
+        steps = pace.steps(seconds, options.check_every)
+        if again == (steps > epoch):
+            break
+    assert pace is not None
+    if everything:
+        bench.paces[recovery] = pace
+    steps = pace.steps(seconds, options.check_every)
+    asked = case.options | {f"{way.name}.steps": steps}
+    result, taken = timed(lambda: come.recover(pruned, bench.bundle, tokens, case.how, **asked), bench.clock)
+    told = {"steps": steps, "tokens_taken": steps * options.batch_tokens, "tokens_to_learn_from": tokens.numel()}
+    expected = pace.seconds(steps, options.check_every)
+    return result.bundle, {"seconds": taken, "expected_seconds": expected, **told, "notes": result.plan.notes[-3:]}
 
 
-def measured(bench: Bench, case: Case) -> dict[str, Any]:
-    """Prune, recover and judge."""
-    row: dict[str, Any] = {"trunk_seconds": bench.trunk_seconds}
-    student = bench.bundle
-    if case.method != ORIGINAL:
-        tokens = come.tokens(bench.bundle, bench.text, case.calibration, SEQ_LEN)
-        began = time.perf_counter()
-        student = come.compress(bench.bundle, tokens, case.method, target_layers=case.layers, **case.merge).bundle
-        row["prune_seconds"] = time.perf_counter() - began
-    if case.how:
-        options = dict(case.options)
-        if case.share is not None:
-            options[f"{case.how[-1]}.minutes"] = case.share * BUDGET * bench.trunk_seconds / 60
-        curve: list[Any] = []
+def _paced(bench: Bench, pruned: Bundle, case: Case, way: str, steps: int) -> Pace:
+    """How long the parts of a recovery take where it is asked for so many steps: it is stopped after a few."""
+    watch = Stopwatch(bench.clock)
+    options = case.options | {f"{way}.steps": max(steps, 2 * TAKEN), f"{way}.check_every": TAKEN}
+    come.recover(pruned, bench.bundle, bench.tokens(case), case.how, on_progress=watch, stop=watch.enough, **options)
+    chosen = parse(case.how, options)[-1][1]
+    return watch.pace(max(1, getattr(chosen, "round_tokens", 0) // chosen.batch_tokens))
 
-        def note(event: come.Event) -> None:
-            if event.values.get("held_out_loss") is not None:
-                values = (event.values.get(name) for name in ("layer", "step", "steps", "train_loss", "held_out_loss"))
-                curve.append([round(time.perf_counter() - began, 1), *values])
 
-        tokens = _training_tokens(bench, case.tokens)
-        began = time.perf_counter()
-        result = come.recover(
-            student, bench.bundle, tokens, case.how, control=case.method == ORIGINAL, on_progress=note, **options
+def measure(
+    keep: Path,
+    model: str,
+    dtype: str,
+    calibrate: str,
+    texts: list[str],
+    pruned_by: list[str],
+    cases: list[str],
+    layers: int,
+    seconds: float,
+    clock: str,
+    seed: int,
+    n_tokens: int,
+    learn_tokens: int,
+    judge_tokens: int,
+    seq_len: int,
+) -> None:
+    """Add to the file what it lacks."""
+    bundle = come.load(model, dtype=dtype)
+    tokens = come.tokens(bundle, calibrate, n_tokens, seq_len, "calibration", seed)
+    known = references(bundle, texts, judge_tokens, seq_len)
+    here = {
+        "layers": layers, "budget": seconds, "clock": clock, "seed": seed, "calibrate": Path(calibrate).name,
+        "model": Path(model).name, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    done = {(row["case"], row["recovery"], *(row.get(name) for name in here)) for row in rows(keep)}
+
+    def write(case: str, recovery: str, changed: Bundle, **more: Any) -> None:
+        texts = judged_on(changed, known)
+        keep_row(keep, {"case": case, "recovery": recovery, **here, **more, "texts": texts, "machine": machine()})
+        gc.collect()
+
+    bench = Bench(
+        bundle, come.tokens(bundle, calibrate, learn_tokens, seq_len, "calibration", seed), clock=CLOCKS[clock]
+    )
+    if any(CASES[name].own_text for name in cases):
+        said, spent = timed(lambda: come.tokens(bundle, SELF, learn_tokens, seq_len, seed=seed), bench.clock)
+        print(f"{learn_tokens:,} tokens of self: {spent:.0f} s, or read back", flush=True)
+        bench = replace(bench, said=said)
+    if (ORIGINAL, NOTHING, *here.values()) not in done:
+        write(ORIGINAL, NOTHING, bundle)
+    pruned: dict[str, tuple[Bundle, float]] = {}
+    for recovery in (NOTHING, *cases):
+        for name in pruned_by:
+            if (name, recovery, *here.values()) in done:
+                continue
+            if name not in pruned:
+                ((_, plan, spent),) = plans(bundle, tokens, name, [layers])
+                pruned[name] = replay(bundle, plan), spent
+            if recovery == NOTHING:
+                write(name, NOTHING, pruned[name][0], plan_seconds=pruned[name][1])
+                continue
+            changed, told = recovered(bench, pruned[name][0], recovery, seconds)
+            write(name, recovery, changed, **told)
+
+
+def grouped(found: Sequence[Row]) -> dict[tuple[str, int, str], list[Row]]:
+    """The rows of each plan, size and recovery: one a seed."""
+    groups: dict[tuple[str, int, str], list[Row]] = {}
+    for row in found:
+        groups.setdefault((row["case"], row["layers"], row["recovery"]), []).append(row)
+    return groups
+
+
+def table(found: Sequence[Row]) -> str:
+    """A row a recovery, best first for each plan by the mean divergence over texts; means over seeds."""
+    texts, lines = list(found[0]["texts"]), []
+    for (case, layers, recovery), same in grouped(found).items():
+        total = sum(float(divergence(same, text).mean()) for text in texts)
+        steps, seconds = (sum(row.get(name, 0) for row in same) / len(same) for name in ("steps", "seconds"))
+        cells = (cell(same, text) for text in texts)
+        lines.append(
+            ((-layers, case, total), (case, layers, recovery, len(same), f"{steps:.0f}", f"{seconds:.0f}", *cells))
         )
-        row |= {"recover_seconds": time.perf_counter() - began, "tokens": tokens.numel(), "curve": curve}
-        row["notes"] = result.plan.notes[-3:]
-        student = result.bundle
-    for name, known in bench.known.items():
-        before = perplexity_of_reference(known)
-        after, divergence = measure_divergence(student, known)
-        row[name] = {
-            "original": before.value, "perplexity": after.value, "stderr": after.stderr, "kl": divergence.value,
-        }  # fmt: skip
-    if case.tasks:
-        bench.answers = bench.answers or measure_accuracy(bench.bundle, TASKS, LIMIT)
-        after_tasks = measure_accuracy(student, TASKS, LIMIT)
-        shares = retained_by_task(bench.answers, after_tasks)
-        row["accuracy"] = {task: each.metrics["acc"] for task, each in after_tasks.items()}
-        row["retention"] = mean_retention(list(shares.values()))
-        row["retention_by_task"] = shares
-    return row
+    columns = ("pruned by", "layers", "recovery", "seeds", "steps", "seconds")
+    return markdown((*columns, *(f"{text}: perplexity; KL" for text in texts)), [cells for _, cells in sorted(lines)])
 
 
-def _training_tokens(bench: Bench, n_tokens: int | None) -> torch.Tensor:
-    if n_tokens is not None:
-        return come.tokens(bench.bundle, bench.text, n_tokens, SEQ_LEN)
-    usable = len(bench.bundle.tokenizer(Path(bench.text).read_text(), add_special_tokens=False)["input_ids"]) * 4 // 5
-    return come.tokens(bench.bundle, bench.text, usable // SEQ_LEN * SEQ_LEN, SEQ_LEN)
+def differences(found: Sequence[Row]) -> str:
+    """By how much each recovery's divergence lies above the default's, and each plan's above that of the first one."""
+    texts, lines = list(found[0]["texts"]), []
+    groups = {key: same for key, same in grouped(found).items() if key[0] != ORIGINAL}
+    first = next(iter(groups), ("", 0, ""))[0]
+    for (case, layers, recovery), same in groups.items():
+        for other in ((case, layers, DEFAULT), (first, layers, recovery)):
+            if other in groups and other != (case, layers, recovery):
+                apart = (divergence(same, text) - divergence(groups[other], text) for text in texts)
+                name, against = f"{case}, {recovery}", f"{other[0]}, {other[2]}"
+                lines.append((name, against, layers, *(with_error(each) for each in apart)))
+    return markdown(("pruned and recovered by", "less that of", "layers", *texts), lines)
 
 
 def main(
-    text: Annotated[str, typer.Argument(help="WikiText-2's validation split, as a .txt file.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Cases; all by default.")] = None,
-    keep: Annotated[Path, typer.Option(help="Where rows are kept, one a line.")] = Path("recovery.jsonl"),
+    keep: Path,
+    model: str = MODEL,
+    dtype: str = "bfloat16",
+    calibrate: Annotated[str, typer.Option(help="The text to prune on and to learn from.")] = "mix",
+    judge: Annotated[list[str] | None, typer.Option(help="Texts to judge on.")] = None,
+    plan: Annotated[list[str] | None, typer.Option(help="Cases of benchmarks.merging.")] = None,
+    case: Annotated[list[str] | None, typer.Option(help=f"Any of: {'; '.join(CASES)}.")] = None,
+    layers: int = 24,
+    seconds: float = 240.0,
+    clock: Annotated[str, typer.Option(help=f"What seconds are: {' or '.join(CLOCKS)}.")] = "wall",
+    seed: int = 0,
+    tokens: Annotated[int, typer.Option(help="To prune on.")] = 8192,
+    learn_tokens: int = 65536,
+    judge_tokens: int = 4096,
+    seq_len: int = 512,
+    only_table: bool = False,
 ) -> None:
-    """Measure cases of recovery, and keep what was found."""
-    found = [json.loads(line)["case"] for line in keep.read_text().splitlines()] if keep.exists() else []
-    todo = [name for name in names or CASES if name not in found]
-    unknown = [name for name in todo if name not in CASES]
+    """Measure, and print the tables of the file."""
+    cases, plans = case or list(CASES), plan or ["come-joint", "shortgpt", "sleb", "come-p"]
+    unknown = [name for name in cases if name not in CASES]
     if unknown:
-        raise typer.BadParameter(f"There is no case {unknown[0]!r}. Choose from: {', '.join(CASES)}.")
-    bench = prepared(text)
-    print(f"{machine()}; a pass of the float32 trunk over {CALIBRATION:,} tokens: {bench.trunk_seconds:.1f} s")
-    for name in todo:
-        row = {"case": name, "machine": machine()} | measured(bench, CASES[name])
-        with keep.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(name, {key: value for key, value in row.items() if key not in ("case", "machine", "curve")}, flush=True)
-        gc.collect()
+        raise typer.BadParameter(f"There is no case {unknown[0]!r}. Choose from: {'; '.join(CASES)}.")
+    if clock not in CLOCKS:
+        raise typer.BadParameter(f"There is no clock {clock!r}. Choose from: {', '.join(CLOCKS)}.")
+    if not only_table:
+        measure(
+            keep, model, dtype, calibrate, judge or ["mix", "python-docs"], plans, cases, layers, seconds, clock, seed,
+            tokens, learn_tokens, judge_tokens, seq_len,
+        )  # fmt: skip
+    print(machine(), "\n")
+    print(table(rows(keep)), "\n")
+    print(differences(rows(keep)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from come.estimation.device import Device
@@ -124,5 +125,14 @@ def recovery_seconds(config: RunConfig, clock: Clock, layers: int) -> float:
         + work.heads * clock.head(work.tokens)
         + clock.refit(work.tokens, work.refitted)
         + clock.layers(clock.facts.layers, work.teacher_tokens)
+        + _writing_seconds(work, clock, layers)
         for work in recovery_work(config, clock.facts.layers, layers)
     )
+
+
+def _writing_seconds(work: Work, clock: Clock, layers: int) -> float:
+    """Seconds for a pruned model of so many layers to write what it is trained on, round after round."""
+    if not work.written:
+        return 0.0
+    at_once = max(clock.seq_len, min(work.written, work.at_once))
+    return math.ceil(work.written / at_once) * clock.sampling(at_once, layers)

@@ -119,12 +119,15 @@ class Clock:
         weights = self.facts.bytes_at(layers, self.dtype)
         return n_tokens * (weights / self.device.bandwidth + layers * LAYER_CALL)
 
-    def sampling(self, n_tokens: int) -> float:
-        """Seconds for the model to write text of its own, several sequences a step: each reads all weights once."""
-        facts, sequences = self.facts, n_tokens // self.seq_len
-        kept = (facts.layers, facts.num_key_value_heads, facts.head_dim, self.seq_len, BYTES[self.dtype])
+    def sampling(self, n_tokens: int, layers: int | None = None) -> float:
+        """Seconds for a model of so many layers (all) to write text, several sequences a step: each reads all weights.
+
+        So many tokens are written at once.
+        """
+        facts, sequences, layers = self.facts, n_tokens // self.seq_len, layers or self.facts.layers
+        kept = (layers, facts.num_key_value_heads, facts.head_dim, self.seq_len, BYTES[self.dtype])
         steps = -(-sequences // at_once(*kept)) * self.seq_len
-        return self.decoding(steps, facts.layers) + self.layers(facts.layers, n_tokens) + self.head(n_tokens)
+        return self.decoding(steps, layers) + self.layers(layers, n_tokens) + self.head(n_tokens)
 
     def similarities(self, kinds: Sequence[str], n_tokens: int) -> float:
         """Seconds for the similarity matrices of an analysis."""

@@ -103,6 +103,7 @@ class Work:
         refitted: layers whose FFN output map is solved for by least squares.
         seconds: how long is trained, where that is given instead.
         teacher_tokens: over how many the original is run before anything is trained.
+        written: how many tokens the pruned model writes to be trained on, so many of them ``at_once``.
     """
 
     tokens: int = 0
@@ -111,6 +112,8 @@ class Work:
     refitted: int = 0
     seconds: float = 0.0
     teacher_tokens: int = 0
+    written: int = 0
+    at_once: int = 1
 
 
 def training_work(

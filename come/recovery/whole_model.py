@@ -1,9 +1,10 @@
-"""Training a whole model on its next-token distributions: what ``logits``, ``lora`` and ``partial`` have in common."""
+"""Training a model on its next-token distributions: what the ways that do so have in common."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,10 +14,19 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
-from come.recovery.way import Recovered, RecoverTask
+from come.recovery.way import Recovered, RecoverTask, RecoverySize, Work, training_work
 from come.training.precision import arithmetic
-from come.training.states import StateStore
-from come.training.trainer import Outcome, TrainingStep, TrainOptions, held_out_sequences, sequences_a_batch, train
+from come.training.states import States, StateStore, advance, embed
+from come.training.student import embedding_names, layer_names, trainable_bundle
+from come.training.trainer import (
+    BACK,
+    Outcome,
+    TrainingStep,
+    TrainOptions,
+    held_out_sequences,
+    sequences_a_batch,
+    train,
+)
 from come.training.vocabulary_loss import VocabularyLoss, head_gradients, head_loss
 
 
@@ -35,6 +45,13 @@ class WholeModelOptions(TrainOptions):
         description="Keeps only what enters each layer and runs it again on the way back: less memory, a third more "
         "time.",
     )
+
+
+Trains = Literal["no-embeddings", "layers", "merged", "all"]
+TRAINS = (
+    "Which weights: all but the embeddings and a head tied to them, those of the layers, those of the layers that "
+    "lost something (merged), or all."
+)
 
 
 class Teacher:
@@ -76,7 +93,10 @@ class Teacher:
 
 
 class WholeModel:
-    """A model that is trained from its tokens to its next-token distributions (a ``train.Problem``)."""
+    """A model that is trained from its tokens to its next-token distributions (a ``train.Problem``).
+
+    Where what enters a layer is given, only the layers from there on are run.
+    """
 
     def __init__(
         self,
@@ -86,7 +106,10 @@ class WholeModel:
         tokens: Tensor,
         loss: VocabularyLoss,
         options: WholeModelOptions,
+        entering: tuple[int, States] | None = None,
     ) -> None:
+        self.first = entering[0] if entering is not None else 0
+        self.entering = entering[1] if entering is not None else None
         self.runner, self.parameters, self.teacher = LayerRunner(student), parameters, teacher
         self.tokens, self.loss, self.options = tokens, loss, options
         self.sequences, self.seq_len = len(tokens) - held_out_sequences(tokens, options), tokens.shape[1]
@@ -100,7 +123,7 @@ class WholeModel:
             tokens = self.tokens[part]
             taught = self.teacher.of(part) if self.teacher is not None else None
             with arithmetic(self.device, self.options.precision):
-                normed = normed_states(self.runner, tokens, self.options.gradient_checkpointing)
+                normed = self._run(part, self.options.gradient_checkpointing)
                 share = len(part) / len(sequences)
                 loss, gradient = head_gradients(self.runner, normed, taught, tokens, self.loss, share)
             if normed.requires_grad:
@@ -117,9 +140,13 @@ class WholeModel:
             tokens = self.tokens[part]
             taught = self.teacher.of(part) if self.teacher is not None else None
             with arithmetic(self.device, self.options.precision):
-                normed = normed_states(self.runner, tokens)
+                normed = self._run(part)
                 whole += head_loss(self.runner, normed, taught, tokens, self.loss) * len(part)
         return whole / len(numbers)
+
+    def _run(self, sequences: Tensor, recompute: bool = False) -> Tensor:
+        entering = self.entering[sequences] if self.entering is not None else None
+        return normed_states(self.runner, self.tokens[sequences], recompute, self.first, entering)
 
 
 def train_whole(
@@ -129,6 +156,7 @@ def train_whole(
     loss: VocabularyLoss,
     options: WholeModelOptions,
     name: str,
+    lowest: int = 0,
 ) -> Outcome:
     """Train some parameters of a model of one's own, in place.
 
@@ -139,14 +167,17 @@ def train_whole(
         loss: what to train it to.
         options: how.
         name: of the way, for its checkpoint.
+        lowest: the layer below which nothing is trained; where steps take sequences again, what enters it is kept.
     """
     tokens = task.tokens
     first = _first_to_keep(tokens, options)
+    below = lowest > 0 and first == 0
     with StateStore(
-        tokens[first:], task.teacher.shape.hidden_size, task.teacher.dtype, 1, options.memory_budget
+        tokens[first:], task.teacher.shape.hidden_size, task.teacher.dtype, 1 + below, options.memory_budget
     ) as store:
         teacher = Teacher(task.teacher, tokens, options, first, store) if loss.teacher else None
-        problem = WholeModel(student, parameters, teacher, tokens, loss, options)
+        entering = (lowest, _entering(student, tokens, lowest, options, store)) if below else None
+        problem = WholeModel(student, parameters, teacher, tokens, loss, options, entering)
         return train(
             problem,
             options,
@@ -157,12 +188,45 @@ def train_whole(
         )
 
 
+def _entering(student: Bundle, tokens: Tensor, layer: int, options: WholeModelOptions, store: StateStore) -> States:
+    """What enters a layer of a student, of all sequences."""
+    runner = LayerRunner(student)
+    with arithmetic(student.model.device, options.precision):
+        return advance(runner, tokens, embed(runner, tokens, store.new()), range(layer))
+
+
 def _first_to_keep(tokens: Tensor, options: WholeModelOptions) -> int:
     """From which sequence on the teacher's states are kept: those held out, or all where steps take them again."""
     held_out = held_out_sequences(tokens, options)
     sequences = len(tokens) - held_out
     taken = (options.steps or 0) * max(1, options.batch_tokens // tokens.shape[1])
     return 0 if options.minutes is None and taken > sequences else sequences
+
+
+def whole_work(size: RecoverySize, options: WholeModelOptions, trains: Trains) -> Work:
+    """The work of training some weights of a model on the original's distributions.
+
+    Of layers that lost something it is not known where they lie: half of the layers are taken to lie above the lowest.
+    """
+    once, layers = float(size.original), float(BACK * size.layers)
+    if trains == "merged":
+        above = (size.layers + size.lossy) / 2
+        once, layers = once + size.layers - above, (BACK - 1) * above + size.lossy
+    if options.minutes is None and (options.steps or 0) * options.batch_tokens > size.tokens:  # what is known is kept
+        known = round(size.tokens * once / size.original)
+        return training_work(size, options, layers, heads=1 + BACK, teacher_tokens=known)
+    return training_work(size, options, once + layers, heads=1 + BACK)
+
+
+def trainable_student(task: RecoverTask, trains: Trains) -> tuple[Bundle, dict[str, nn.Parameter], int]:
+    """A copy of the student, those parameters of it that are to be trained, and the layer below which none is."""
+    lossy, student = [span.layer for span in task.lossy], task.student
+    names = {name for name, _ in student.model.named_parameters(remove_duplicate=False)}
+    if trains == "no-embeddings":
+        names -= embedding_names(student)
+    elif trains != "all":
+        names = layer_names(student, lossy if trains == "merged" and lossy else range(len(student.layers)))
+    return *trainable_bundle(student, names.__contains__), min(lossy, default=0) if trains == "merged" else 0
 
 
 def report(task: RecoverTask, point: TrainingStep) -> None:
@@ -178,10 +242,21 @@ def new_values(parameters: dict[str, nn.Parameter], outcome: Outcome) -> Recover
     return Recovered(tensors if outcome.best_step else {}, [outcome.describe()])
 
 
-def normed_states(runner: LayerRunner, tokens: Tensor, recompute: bool = False) -> Tensor:
-    """The states after the final norm, (sequences, tokens, hidden_size)."""
+def normed_states(
+    runner: LayerRunner, tokens: Tensor, recompute: bool = False, first: int = 0, entering: Tensor | None = None
+) -> Tensor:
+    """The states after the final norm, (sequences, tokens, hidden_size).
+
+    Args:
+        runner: the model.
+        tokens: int64 (sequences, tokens).
+        recompute: keep only what enters each layer for the way back.
+        first, entering: the layer to begin with and what enters it, where that is known.
+    """
     hidden_states = runner.enter(tokens)
-    for layer in range(len(runner)):
+    if entering is not None:
+        hidden_states = entering.to(hidden_states.device, hidden_states.dtype)
+    for layer in range(first, len(runner)):
         if recompute and torch.is_grad_enabled():
             hidden_states = recomputed(runner.run, layer, hidden_states, use_reentrant=False)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def sampled(
     with suppress(OSError, SafetensorError, KeyError):
         kept: Tensor = load_file(path)["tokens"]
         return kept
-    written = _write(bundle, plan, draws, on_progress)
+    written = write(bundle, plan, draws, on_progress)
     with suppress(OSError, ComeError, SafetensorError):  # what cannot be kept is written again another time
         _keep(written, path)
     return written
@@ -94,7 +94,29 @@ def _check(bundle: Any) -> None:
 def _planned(
     tokenizer: Any, sequences: int, seq_len: int, seed: int, start: Sequence[int] = ()
 ) -> tuple[Tensor, Tensor]:
+    """How each sequence of `self` begins, and its draws (see ``planned``)."""
+    prompts = [piece for _, piece in pieces("calibration")]
+    return planned(
+        tokenizer, lambda drawn: _first_tokens(tokenizer, prompts[drawn]), len(prompts), sequences, seq_len, seed, start
+    )
+
+
+def planned(
+    tokenizer: Any,
+    prompt: Callable[[int], Sequence[int]],
+    prompts: int,
+    sequences: int,
+    seq_len: int,
+    seed: int,
+    start: Sequence[int] = (),
+) -> tuple[Tensor, Tensor]:
     """How each sequence begins, and a draw for each of its tokens; of more sequences, the first ones are the same.
+
+    Args:
+        tokenizer: tells the start of text where none is given.
+        prompt: gives the tokens of one of so many ``prompts``, of which at most ``PROMPT_TOKENS`` are taken.
+        prompts: how many there are.
+        sequences, seq_len, seed, start: as for ``sampled``.
 
     Returns:
         int64 (sequences, at most the start's and PROMPT_TOKENS), given tokens and then ``FREE`` ones; float64
@@ -103,26 +125,29 @@ def _planned(
     known = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     begin = [*start] or ([] if known is None else [known])
     generator = torch.Generator().manual_seed(seed)
-    prompts = [piece for _, piece in pieces("calibration")]
     plan = torch.full((sequences, max(1, len(begin)) + PROMPT_TOKENS), FREE)
     draws = torch.empty(sequences, seq_len, dtype=torch.float64)
     for place in range(sequences):
-        drawn = int(torch.randint(len(prompts), (), generator=generator))
+        drawn = int(torch.randint(prompts, (), generator=generator))
         draws[place] = torch.rand(seq_len, dtype=torch.float64, generator=generator)
         given = list(begin)
         if place % 2 or not begin:
-            given += _first_tokens(tokenizer, prompts[drawn])
+            given += prompt(drawn)[:PROMPT_TOKENS]
         plan[place, : max(1, len(given))] = torch.tensor(given or [0])
     return plan[:, :seq_len], draws
 
 
 def _first_tokens(tokenizer: Any, text: str) -> Sequence[int]:
     encoded = tokenizer(text[:PROMPT_CHARACTERS], add_special_tokens=False, verbose=False)
-    return list(encoded["input_ids"][:PROMPT_TOKENS])
+    return list(encoded["input_ids"])
 
 
-def _write(bundle: Bundle, plan: Tensor, draws: Tensor, on_progress: OnProgress) -> Tensor:
-    """The sequences that begin as planned, int64 (sequences, seq_len)."""
+def write(bundle: Bundle, plan: Tensor, draws: Tensor, on_progress: OnProgress = None) -> Tensor:
+    """The sequences that begin as planned (``planned``), and go on as a model says; int64 (sequences, seq_len).
+
+    Raises:
+        ComeError: the model's values are not finite.
+    """
     shape, (sequences, seq_len) = bundle.shape, draws.shape
     rows = at_once(shape.layers, shape.kv_heads, shape.head_dim, seq_len, bundle.dtype.itemsize)
     written = torch.empty(sequences, seq_len, dtype=torch.int64)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -83,6 +83,14 @@ class Problem(Protocol):
 
     def held_out(self) -> float:
         """The mean loss of the sequences that are held out."""
+
+
+@runtime_checkable
+class Renewed(Protocol):
+    """A problem whose sequences are others each time that all were taken; a batch's size divides their number."""
+
+    def renew(self, epoch: int) -> None:
+        """Put the sequences of an epoch, counted from 0, in place."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +254,7 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
+    _renew(problem, outcome.step, size)
     loss = problem.gradients(batch_of(outcome.step, size, problem.sequences, options.seed))
     norm = float(torch.nn.utils.clip_grad_norm_(problem.parameters.values(), options.clip))
     if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -262,6 +271,11 @@ def _step(
     outcome.finished = outcome.finished or last
     outcome.curve.append([outcome.step, loss, held_out, rate])
     return TrainingStep(outcome.step, outcome.steps, loss, held_out, rate)
+
+
+def _renew(problem: Problem, step: int, size: int) -> None:
+    if isinstance(problem, Renewed):
+        problem.renew(step * size // problem.sequences)
 
 
 def _judge(held_out: float, problem: Problem, options: TrainOptions, outcome: Outcome, best: dict[str, Tensor]) -> None:
@@ -288,6 +302,9 @@ def _steps(problem: Problem, options: TrainOptions, size: int, seconds_a_check: 
     """How many steps to take; where minutes are given, as many as fit them by the time that a step takes here."""
     if options.minutes is None:
         return options.steps or math.ceil(problem.sequences / size)
+    began = time.perf_counter()
+    _renew(problem, 0, size)
+    seconds_to_renew = (time.perf_counter() - began) * size / problem.sequences  # a step's share
     for _ in range(2):  # the first one warms up
         began = time.perf_counter()
         problem.gradients(batch_of(0, size, problem.sequences, options.seed))
@@ -295,7 +312,7 @@ def _steps(problem: Problem, options: TrainOptions, size: int, seconds_a_check: 
     for parameter in problem.parameters.values():
         parameter.grad = None
     left = 60 * options.minutes - 2 * seconds - seconds_a_check
-    return max(1, int(left / (1.03 * seconds + seconds_a_check / options.check_every)))
+    return max(1, int(left / (1.03 * seconds + seconds_a_check / options.check_every + seconds_to_renew)))
 
 
 def _optimizer(parameters: dict[str, nn.Parameter], options: TrainOptions) -> torch.optim.AdamW:

@@ -388,3 +388,27 @@ def test_what_the_model_has_to_say_first_is_counted(facts: Facts) -> None:
     assert text(**recovering) < text(**recovering, recover_text="self") < text(text="self", **recovering)
     said = [told for told in estimate(request(text="self"), facts, DEVICE).assumptions if "'self'" in told]
     assert len(said) == 1
+
+
+def test_what_the_pruned_model_writes_to_learn_from_is_counted(facts: Facts) -> None:
+    def recovery(how: str, tokens: int = 8192, **options: Any) -> float:
+        config = request(recover=[how], recover_tokens=tokens, recover_options=options)
+        return estimate(config, facts, DEVICE).seconds_by_stage["recover"]
+
+    assert recovery("on-policy") > 1.1 * recovery("logits")
+    assert recovery("on-policy", round_tokens=1024) > 1.05 * recovery("on-policy"), "fewer sequences side by side"
+    assert recovery("on-policy", steps=8) == pytest.approx(2 * recovery("on-policy", steps=4, round_tokens=8192), 0.01)
+    assert recovery("on-policy", minutes=2.0) == 120
+
+
+def test_training_merged_layers_alone_costs_less(facts: Facts) -> None:
+    def recovery(how: str, **options: Any) -> float:
+        config = request(recover=[how], recover_tokens=8192, recover_options=options)
+        return estimate(config, facts, DEVICE).seconds_by_stage["recover"]
+
+    once = {trains: recovery("logits", trains=trains, steps=4) for trains in ("merged", "layers")}
+    again = {trains: recovery("logits", trains=trains, steps=40) for trains in ("merged", "layers")}
+    assert once["merged"] < once["layers"]
+    assert again["merged"] < 10 * once["merged"], "what the original says is made once"
+    assert again["merged"] / again["layers"] < once["merged"] / once["layers"], "so is what enters the lowest of them"
+    assert recovery("distill-sp", output="model", steps=4) > recovery("distill-sp", steps=4)

@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import come
 from come.errors import ComeError
 from come.events import Event
 from come.measurement.layer_runner import LayerRunner
+from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.recovery.recover import recover
 from come.training.checkpoint import read_state
 from come.training.layer_job import LayerJob, LayerOptions, calls_for, train_layer
 from come.training.states import StateStore, advance, embed
+from come.training.trainer import batch_of
+from come.transforms.replace import replace_weights
 from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights, without
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
@@ -112,11 +116,16 @@ def test_two_workers_give_the_weights_of_one_even_if_killed(tmp_path: Path, monk
     assert all({"held_out_loss", "lr"} <= set(point) for point in points)
 
 
+@pytest.mark.parametrize("output", ["layer", "model"])
 @pytest.mark.parametrize("how", ["distill-mp", "distill-sp", ["refit", "distill-sp", "logits"]])
 @pytest.mark.parametrize("at", [3, 9, 15])
-def test_killed_and_resumed_is_as_if_never_killed(how: Any, at: int, tmp_path: Path) -> None:
+def test_killed_and_resumed_is_as_if_never_killed(how: Any, at: int, output: str, tmp_path: Path) -> None:
     student, teacher = merged(target=3)
     quick = QUICK | {"checkpoint_minutes": 0}
+    if how == "distill-mp" and output == "model":
+        pytest.skip("only the bottom-up way goes by what leaves the model")
+    if how != "distill-mp":
+        quick["output"] = output
     expected = recover(student, teacher, TOKENS, how, **quick)
     seen: list[Event] = []
 
@@ -162,6 +171,55 @@ def test_a_rate_that_diverges_is_noted_and_the_start_kept() -> None:
     result = recover(student, teacher, TOKENS, "distill-mp", **QUICK | {"lr": 1e3})
     assert same_weights(result.bundle, student)
     assert any("diverged" in note for note in result.plan.notes)
+
+
+def by_predictions(student: Bundle, teacher: Bundle, tokens: Tensor) -> float:
+    """KL(teacher || student) a token, by the models themselves."""
+    with torch.no_grad():
+        wanted, made = (each.model(tokens).logits.float().log_softmax(-1) for each in (teacher, student))
+    return float((wanted.exp() * (wanted - made)).sum(-1).mean())
+
+
+def test_bottom_up_on_what_leaves_the_model_has_the_loss_of_the_models_themselves(tmp_path: Path) -> None:
+    student, teacher = merged(target=3)
+    layers = [layer for layer, group in enumerate(student.plan.groups()) if len(group) > 1]
+    assert len(layers) > 1
+    points: list[dict[str, Any]] = []
+
+    def keep(event: Event) -> None:
+        if "train_loss" in event.values:
+            points.append(event.values)
+
+    asked = {"output": "model", "on_progress": keep, **QUICK}
+    result = recover(student, teacher, TOKENS, "distill-sp", checkpoint=tmp_path, **asked)
+    first = {layer: next(point for point in points if point["layer"] == layer) for layer in layers}
+    batch = TOKENS[batch_of(0, 4, 21, seed=0)]
+    assert first[layers[0]]["train_loss"] == pytest.approx(by_predictions(student, teacher, batch), rel=1e-4)
+    # The next one is trained above the layer that is recovered by then, and in a model that has it.
+    prefix = f"{student.family.layers}.{layers[0]}."
+    new = {name: value for name, value in dict(result.bundle.model.named_parameters()).items() if prefix in name}
+    below = replace_weights(student, new)
+    assert first[layers[1]]["train_loss"] == pytest.approx(by_predictions(below, teacher, batch), rel=1e-4)
+    assert by_predictions(result.bundle, teacher, TOKENS) < by_predictions(below, teacher, TOKENS)
+    assert by_predictions(below, teacher, TOKENS) < by_predictions(student, teacher, TOKENS)
+    changed = {int(name.split(".")[2]) for name in result.plan.steps[-1].tensors}
+    assert layers[0] in changed and changed <= set(layers)
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_every_family_is_trained_on_what_leaves_the_model(family: str, tmp_path: Path) -> None:
+    student, teacher = merged(family)
+    before = weights_hash(student.model), weights_hash(teacher.model)
+    result = recover(student, teacher, TOKENS, "distill-sp", output="model", **QUICK)
+    assert (weights_hash(student.model), weights_hash(teacher.model)) == before
+    assert by_predictions(result.bundle, teacher, TOKENS) < by_predictions(student, teacher, TOKENS)
+    assert same_weights(rebuilt(teacher, result, tmp_path), result.bundle)
+
+
+def test_low_rank_additions_do_not_go_by_what_leaves_the_model() -> None:
+    student, teacher = merged()
+    with pytest.raises(ComeError, match="Low-rank additions are trained on what leaves the layer"):
+        recover(student, teacher, TOKENS, "distill-sp", output="model", rank=2)
 
 
 def test_removed_layers_are_made_up_for() -> None:

@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {"steps": 6, "lr": 1e-3, "batch_tokens": 64, "check_ever
 
 def test_every_way_says_what_it_is() -> None:
     known = ways()
-    assert list(known) == ["refit", "distill-mp", "distill-sp", "logits", "lora", "partial"]
+    assert list(known) == ["refit", "distill-mp", "distill-sp", "logits", "on-policy", "lora", "partial"]
     for way in known.values():
         assert way.title and way.summary.endswith(".") and way.cost.endswith(".")
         assert way.defaults()
@@ -106,6 +106,6 @@ def test_a_teacher_in_another_dtype_is_welcome() -> None:
     student, _ = merged()
     teacher = tiny_bundle()
     teacher.model.to(torch.bfloat16)
-    for how in ("refit", "distill-mp", "distill-sp", "logits"):
+    for how in ("refit", "distill-mp", "distill-sp", "logits", "on-policy"):
         result = recover(student, teacher, TOKENS, how, **({} if how == "refit" else QUICK))
         assert result.bundle.dtype == torch.float32

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import come
+from come.measurement.layer_runner import LayerRunner
 from come.models.bundle import weights_hash
+from come.recovery import whole_model
 from come.recovery.recover import recover
 from come.recovery.whole_model import WholeModel, WholeModelOptions
 from come.training.student import trainable_bundle
@@ -62,6 +65,30 @@ def test_options_of_logits(options: dict[str, Any]) -> None:
     assert layers == (merges if options.get("trains") == "merged" else {"0", "1", "2", "3"})
     head = result.bundle.model.lm_head.weight
     assert head is result.bundle.model.model.embed_tokens.weight
+
+
+def test_what_enters_the_lowest_merged_layer_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    student, teacher = merged()
+    layers = [layer for layer, group in enumerate(student.plan.groups()) if len(group) > 1]
+    assert layers[0] > 0
+    asked = BY_TEACHER | {"trains": "merged", "steps": 12, "lr": 1e-3}  # more than the 21 sequences once
+    runs: list[int] = []
+    run = LayerRunner.run
+
+    def counted(runner: LayerRunner, layer: int, states: Tensor, module: Any = None) -> Tensor:
+        if torch.is_grad_enabled():
+            runs.append(layer)
+        return run(runner, layer, states, module)
+
+    monkeypatch.setattr(LayerRunner, "run", counted)
+    kept = recover(student, teacher, TOKENS, "logits", **asked)
+    assert set(runs) == set(range(layers[0], 4))
+    monkeypatch.setattr(whole_model, "_first_to_keep", lambda tokens, options: len(tokens) - 3)
+    runs.clear()
+    again = recover(student, teacher, TOKENS, "logits", **asked)
+    assert set(runs) == set(range(4))
+    for name, value in again.bundle.model.named_parameters():
+        torch.testing.assert_close(kept.bundle.model.get_parameter(name), value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

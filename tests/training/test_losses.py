@@ -16,7 +16,14 @@ from come.recovery.registry import parse
 from come.training import vocabulary_loss
 from come.training.losses import LOSSES, Loss
 from come.training.student import trainable_bundle
-from come.training.vocabulary_loss import VocabularyLoss, divergence, head_gradients, head_loss, top_divergence
+from come.training.vocabulary_loss import (
+    VocabularyLoss,
+    divergence,
+    head_gradients,
+    head_loss,
+    reverse_divergence,
+    top_divergence,
+)
 from tests.tiny import VOCAB, tiny_bundle, tiny_tokens
 
 
@@ -52,6 +59,28 @@ def test_divergence_and_its_gradient_by_hand() -> None:
     torch.testing.assert_close(logits.grad, torch.tensor([[-0.25, 0.25]]))
 
 
+def test_reverse_divergence_by_hand() -> None:
+    logits, taught = torch.tensor([[0.0, math.log(3)]], requires_grad=True), torch.tensor([[0.0, 0.0]])
+    loss = reverse_divergence(logits, taught)
+    kl = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
+    assert loss.item() == pytest.approx(kl, rel=1e-5)
+    loss.backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[0.25 * (math.log(0.5) - kl), 0.75 * (math.log(1.5) - kl)]]))
+
+
+def test_reverse_divergence_equals_autograd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, taught = (3 * torch.randn(9, 40, generator=generator) for _ in range(2))
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss = reverse_divergence(ours, taught)
+    expected = functional.kl_div(taught.log_softmax(-1), theirs.log_softmax(-1), log_target=True, reduction="sum")
+    torch.testing.assert_close(loss, expected)
+    (2 * loss).backward()
+    (2 * expected).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+    assert float(reverse_divergence(logits, logits)) == pytest.approx(0, abs=1e-5)
+
+
 def test_divergence_equals_autograd() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, taught = (3 * torch.randn(9, 40, generator=generator) for _ in range(2))
@@ -79,6 +108,7 @@ def test_the_rest_is_lumped() -> None:
         VocabularyLoss(temperature=2.0, text=0.5),
         VocabularyLoss(teacher=0.0, text=1.0),
         VocabularyLoss(top_k=5),
+        VocabularyLoss(reverse=True, temperature=2.0),
     ],
 )
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
@@ -98,7 +128,9 @@ def test_chunked_equals_unchunked(family: str, loss: VocabularyLoss, monkeypatch
     expected = made.new_zeros(())
     if loss.teacher:
         log_made, log_wanted = ((each.reshape(-1, VOCAB) / loss.temperature).log_softmax(-1) for each in (made, wanted))
-        if loss.top_k is None:
+        if loss.reverse:
+            kl = (log_made.exp() * (log_made - log_wanted)).sum() / 30
+        elif loss.top_k is None:
             kl = (log_wanted.exp() * (log_wanted - log_made)).sum() / 30
         else:
             kl = top_divergence(made.reshape(-1, VOCAB), wanted, loss.top_k) / 30

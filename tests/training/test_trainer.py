@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,30 @@ def test_minutes_become_steps() -> None:
     outcome = train(Line(), options(minutes=0.01, steps=3))
     assert outcome.steps > 3
     assert outcome.step == outcome.steps
+
+
+class Changing(Line):
+    """A line whose points are others in every epoch."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.seconds, self.epochs = seconds, list[int]()
+
+    def renew(self, epoch: int) -> None:
+        if epoch not in self.epochs[-1:]:
+            time.sleep(self.seconds)
+            self.epochs.append(epoch)
+
+
+def test_sequences_that_are_renewed_are_all_taken_first() -> None:
+    line = Changing()
+    train(line, options(steps=12))  # five batches of two hold all ten
+    assert line.epochs == [0, 1, 2]
+
+
+def test_what_renewing_takes_is_part_of_the_minutes() -> None:
+    outcome = train(Changing(seconds=0.02), options(minutes=0.01))
+    assert 1 < outcome.steps <= 0.6 / (0.02 / 5)
 
 
 class Killed(Exception):

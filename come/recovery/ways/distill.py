@@ -1,21 +1,25 @@
 """Hierarchical distillation: each layer that was merged is trained to make of the teacher's states what it stands for.
 
 CoMe's third step (Wang et al. 2025, arXiv 2510.15304). "mp" trains every layer by itself, on the teacher's states, in
-as many processes as there are; "sp" trains them in order, each on what the recovered layers below it hand up.
+as many processes as there are; "sp" trains them in order, each on what the recovered layers below it hand up, and may
+go by what then leaves the model.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from come.errors import ComeError
 from come.measurement.layer_runner import LayerRunner
 from come.plan.plan import Span
+from come.recovery.by_predictions import by_predictions_work, distill_by_predictions
 from come.recovery.registry import register
-from come.recovery.way import Recovered, RecoverTask, training_work
+from come.recovery.way import Recovered, RecoverTask, RecoverySize, Work, training_work
 from come.recovery.workers import OnLayerStep, do_jobs
 from come.training.layer_job import LayerJob, LayerOptions, TrainedLayer, calls_for, train_layer
 from come.training.states import States, StateStore, advance, embed
@@ -34,6 +38,24 @@ class ParallelOptions(DistillOptions):
     """How layers are trained each by itself."""
 
     workers: int = Field(1, ge=1, description="Processes at a time; each has the threads given, or its share of all.")
+
+
+class BottomUpOptions(DistillOptions):
+    """How layers are trained in order."""
+
+    output: Literal["layer", "model"] = Field(
+        "layer",
+        description="What is held to the original's: what leaves the layer, by the loss above, or what leaves the "
+        "model (KL of the next-token distributions); the layers above are then run, but not trained.",
+    )
+
+    @model_validator(mode="after")
+    def _weights_themselves(self) -> Self:
+        if self.output == "model" and self.rank is not None:
+            raise ComeError(
+                "Low-rank additions are trained on what leaves the layer.", "Leave rank empty, or take output=layer."
+            )
+        return self
 
 
 @register(
@@ -56,20 +78,27 @@ def distill_mp(task: RecoverTask, options: ParallelOptions) -> Recovered:
     return _recovered(task, sorted(trained, key=lambda done: done.layer))
 
 
+def _bottom_up_work(size: RecoverySize, options: BottomUpOptions) -> Work:
+    if options.output == "model":
+        return by_predictions_work(size, options)
+    return training_work(size, options, BACK * size.lossy + size.layers, teacher_tokens=size.tokens)
+
+
 @register(
     "distill-sp",
     title="Layer distillation, bottom up",
     paper="Wang et al. 2025, arXiv 2510.15304",
     summary="Train the merged layers in order, each on what the recovered layers below it give.",
-    cost="One pass of both models over the tokens; then each merged layer forward and backward.",
+    cost="One pass of both models over the tokens; then each merged layer forward and backward, with output=model also "
+    "the layers above it.",
     order=30,
-    options=DistillOptions,
-    work=lambda size, options: training_work(
-        size, options, BACK * size.lossy + size.layers, teacher_tokens=size.tokens
-    ),
+    options=BottomUpOptions,
+    work=_bottom_up_work,
 )
-def distill_sp(task: RecoverTask, options: DistillOptions) -> Recovered:
+def distill_sp(task: RecoverTask, options: BottomUpOptions) -> Recovered:
     """Train the lossy layers in order, each fed by the recovered student below it."""
+    if options.output == "model":
+        return distill_by_predictions(task, _for_one_layer(options, len(task.lossy)), _reporter(task))
     each = _for_one_layer(options, len(task.lossy))
     threads, report, tokens = options.threads or torch.get_num_threads(), _reporter(task), task.tokens
     student, teacher = LayerRunner(task.student), LayerRunner(task.teacher)

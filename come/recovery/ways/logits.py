@@ -5,29 +5,26 @@ The text's own next tokens have a say too: docs/results.md tells what that gains
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from come.models import Bundle
 from come.recovery.registry import register
-from come.recovery.way import Recovered, RecoverTask, training_work
-from come.recovery.whole_model import WholeModelOptions, new_values, train_whole
-from come.training.student import embedding_names, layer_names, trainable_bundle
-from come.training.trainer import BACK
+from come.recovery.way import Recovered, RecoverTask
+from come.recovery.whole_model import (
+    TRAINS,
+    Trains,
+    WholeModelOptions,
+    new_values,
+    train_whole,
+    trainable_student,
+    whole_work,
+)
 from come.training.vocabulary_loss import VocabularyLoss
-
-Trains = Literal["no-embeddings", "layers", "merged", "all"]
 
 
 class LogitsOptions(WholeModelOptions):
     """How the whole model is trained on the original's distributions."""
 
-    trains: Trains = Field(
-        "no-embeddings",
-        description="Which weights: all but the embeddings and a head tied to them, those of the layers, those of "
-        "the layers that lost something (merged), or all.",
-    )
+    trains: Trains = Field("no-embeddings", description=TRAINS)
     top_k: int | None = Field(
         None, ge=1, description="Take the original's k likeliest tokens and all others as one; empty for all tokens."
     )
@@ -49,22 +46,10 @@ class LogitsOptions(WholeModelOptions):
     order=40,
     default=True,  # after a refit, it gave back most for its time: docs/results.md
     options=LogitsOptions,
-    work=lambda size, options: training_work(size, options, size.original + BACK * size.layers, heads=1 + BACK),
+    work=lambda size, options: whole_work(size, options, options.trains),
 )
 def logits(task: RecoverTask, options: LogitsOptions) -> Recovered:
     """Train the student on the teacher's distributions."""
-    names = _trained(task.student, options.trains, [span.layer for span in task.lossy])
-    student, parameters = trainable_bundle(task.student, names.__contains__)
+    student, parameters, lowest = trainable_student(task, options.trains)
     loss = VocabularyLoss(1.0, options.text, options.temperature, options.top_k)
-    outcome = train_whole(task, student, parameters, loss, options, "logits")
-    return new_values(parameters, outcome)
-
-
-def _trained(student: Bundle, trains: Trains, merged: list[int]) -> set[str]:
-    """The full names of what is trained."""
-    everything = {name for name, _ in student.model.named_parameters(remove_duplicate=False)}
-    if trains == "all":
-        return everything
-    if trains == "no-embeddings":
-        return everything - embedding_names(student)
-    return layer_names(student, merged if trains == "merged" and merged else range(len(student.layers)))
+    return new_values(parameters, train_whole(task, student, parameters, loss, options, "logits", lowest))
