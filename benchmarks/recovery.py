@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from benchmarks.merging import plans
 from benchmarks.pacing import CLOCKS, TAKEN, Clock, Pace, Stopwatch, timed
 from benchmarks.timing import MODEL, machine, markdown
 from come.models import Bundle
+from come.plan.plan import Plan
 from come.recovery.registry import parse
 from come.text import SELF
 from come.training.trainer import held_out_sequences
@@ -57,21 +58,25 @@ CASES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Bench:
     """An original, the tokens to learn from, those that it says itself (text `self`), and what time is told by."""
 
     bundle: Bundle
     learned: Tensor
-    said: Tensor | None = None
+    seed: int = 0
     clock: Clock = CLOCKS["wall"]
+    said: Tensor | None = None
     paces: dict[str, Pace] = field(default_factory=dict)  # of ways that cost the same whatever was pruned
 
     def tokens(self, case: Case) -> Tensor:
-        """What a recovery learns from, int64 (sequences, tokens)."""
+        """What a recovery learns from, int64 (sequences, tokens); the original is sampled when that is first asked."""
         if not case.own_text:
             return self.learned
-        assert self.said is not None
+        if self.said is None:
+            size, seq_len = self.learned.numel(), self.learned.shape[1]
+            self.said, spent = timed(lambda: come.tokens(self.bundle, SELF, size, seq_len, seed=self.seed), self.clock)
+            print(f"{size:,} tokens of self: {spent:.0f} s, or read back", flush=True)
         return self.said
 
 
@@ -82,7 +87,8 @@ def recovered(bench: Bench, pruned: Bundle, recovery: str, seconds: float) -> tu
     tokens = bench.tokens(case)
     training = tokens[: -held_out_sequences(tokens, options)].numel()
     epoch = -(-training // options.batch_tokens)
-    steps, pace, everything = epoch, bench.paces.get(recovery), getattr(options, "trains", "merged") != "merged"
+    alike = f"{case.how} {case.options}" if getattr(options, "trains", "merged") != "merged" else None
+    steps, pace = epoch, bench.paces.get(alike or "")
     for _ in range(2 if pace is None else 0):
         again = steps > epoch  # what is known of tokens that are taken again is kept: a step then takes less
         pace = _paced(bench, pruned, case, way.name, steps)
@@ -90,8 +96,8 @@ def recovered(bench: Bench, pruned: Bundle, recovery: str, seconds: float) -> tu
         if again == (steps > epoch):
             break
     assert pace is not None
-    if everything:
-        bench.paces[recovery] = pace
+    if alike is not None:
+        bench.paces[alike] = pace
     steps = pace.steps(seconds, options.check_every)
     asked = case.options | {f"{way.name}.steps": steps}
     result, taken = timed(lambda: come.recover(pruned, bench.bundle, tokens, case.how, **asked), bench.clock)
@@ -125,6 +131,7 @@ def measure(
     learn_tokens: int,
     judge_tokens: int,
     seq_len: int,
+    plan_folder: Path | None,
 ) -> None:
     """Add to the file what it lacks."""
     bundle = come.load(model, dtype=dtype)
@@ -141,13 +148,8 @@ def measure(
         keep_row(keep, {"case": case, "recovery": recovery, **here, **more, "texts": texts, "machine": machine()})
         gc.collect()
 
-    bench = Bench(
-        bundle, come.tokens(bundle, calibrate, learn_tokens, seq_len, "calibration", seed), clock=CLOCKS[clock]
-    )
-    if any(CASES[name].own_text for name in cases):
-        said, spent = timed(lambda: come.tokens(bundle, SELF, learn_tokens, seq_len, seed=seed), bench.clock)
-        print(f"{learn_tokens:,} tokens of self: {spent:.0f} s, or read back", flush=True)
-        bench = replace(bench, said=said)
+    learned = come.tokens(bundle, calibrate, learn_tokens, seq_len, "calibration", seed)
+    bench = Bench(bundle, learned, seed, CLOCKS[clock])
     if (ORIGINAL, NOTHING, *here.values()) not in done:
         write(ORIGINAL, NOTHING, bundle)
     pruned: dict[str, tuple[Bundle, float]] = {}
@@ -156,8 +158,8 @@ def measure(
             if (name, recovery, *here.values()) in done:
                 continue
             if name not in pruned:
-                ((_, plan, spent),) = plans(bundle, tokens, name, [layers])
-                pruned[name] = replay(bundle, plan), spent
+                file = plan_folder / f"{name}-{layers}-{n_tokens}-{seed}.json" if plan_folder is not None else None
+                pruned[name] = _pruned(bundle, tokens, name, layers, file)
             if recovery == NOTHING:
                 write(name, NOTHING, pruned[name][0], plan_seconds=pruned[name][1])
                 continue
@@ -171,6 +173,17 @@ def grouped(found: Sequence[Row]) -> dict[tuple[str, int, str], list[Row]]:
     for row in found:
         groups.setdefault((row["case"], row["layers"], row["recovery"]), []).append(row)
     return groups
+
+
+def _pruned(bundle: Bundle, tokens: Tensor, name: str, layers: int, file: Path | None) -> tuple[Bundle, float]:
+    """A pruned model and the seconds that its plan took: 0 where that lies in the file."""
+    if file is not None and file.exists():
+        return replay(bundle, Plan.read(file)), 0.0
+    ((_, plan, spent),) = plans(bundle, tokens, name, [layers])
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        plan.write(file)
+    return replay(bundle, plan), spent
 
 
 def table(found: Sequence[Row]) -> str:
@@ -217,6 +230,7 @@ def main(
     learn_tokens: int = 65536,
     judge_tokens: int = 4096,
     seq_len: int = 512,
+    plan_folder: Annotated[Path | None, typer.Option(help="Where plans are kept, to be read back.")] = None,
     only_table: bool = False,
 ) -> None:
     """Measure, and print the tables of the file."""
@@ -229,7 +243,7 @@ def main(
     if not only_table:
         measure(
             keep, model, dtype, calibrate, judge or ["mix", "python-docs"], plans, cases, layers, seconds, clock, seed,
-            tokens, learn_tokens, judge_tokens, seq_len,
+            tokens, learn_tokens, judge_tokens, seq_len, plan_folder,
         )  # fmt: skip
     print(machine(), "\n")
     print(table(rows(keep)), "\n")

@@ -57,6 +57,7 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, value: str, ex
         ),
         ({"recover": ["lora"], "recover_tokens": 4096, "recover_options": {"lora.rank": 10**6}}, "rank cannot be"),
         ({"recover": ["distill-mp"], "recover_tokens": 4096, "recover_options": {"workers": 64}}, "workers cannot be"),
+        ({"recover": ["on-policy"], "recover_tokens": 4096, "recover_options": {"round_tokens": 1 << 20}}, "round_tok"),
         ({"recover": ["logits"], "recover_tokens": 4096, "recover_options": {"checkpoint_minutes": 0}}, "at least 1"),
         ({"recover": ["refit"], "recover_tokens": 4096, "recover_options": {"strengths": [0.1] * 99}}, "strengths"),
         ({"recover": ["logits"] * 4, "recover_tokens": 4096}, "4 ways of recovery are more"),
