@@ -144,13 +144,13 @@ def measure(
     done = {(row["case"], row["recovery"], *(row.get(name) for name in here)) for row in rows(keep)}
 
     def write(case: str, recovery: str, changed: Bundle, **more: Any) -> None:
-        texts = judged_on(changed, known)
-        keep_row(keep, {"case": case, "recovery": recovery, **here, **more, "texts": texts, "machine": machine()})
+        texts, what = judged_on(changed, known), {"case": case, "recovery": recovery, **here}
+        keep_row(keep, what | more | {"layers": len(changed.layers), "texts": texts, "machine": machine()})
         gc.collect()
 
     learned = come.tokens(bundle, calibrate, learn_tokens, seq_len, "calibration", seed)
     bench = Bench(bundle, learned, seed, CLOCKS[clock])
-    if (ORIGINAL, NOTHING, *here.values()) not in done:
+    if (ORIGINAL, NOTHING, *(here | {"layers": len(bundle.layers)}).values()) not in done:
         write(ORIGINAL, NOTHING, bundle)
     pruned: dict[str, tuple[Bundle, float]] = {}
     for recovery in (NOTHING, *cases):
