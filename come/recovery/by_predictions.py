@@ -45,6 +45,7 @@ def distill_by_predictions(task: RecoverTask, options: LayerOptions, report: OnL
                 checkpoint=task.checkpoint_of(f"layer-{at}"),
                 report=lambda point, layer=at: report(layer, point),  # type: ignore[misc]
                 stop=task.stop,
+                why_not_finite=task.why_not_finite,
             )
             tensors = {name: parameter.detach() for name, parameter in parameters.items()}
             student = replace_weights(student, tensors)

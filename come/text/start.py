@@ -42,6 +42,11 @@ def begins_with(tokens: Tensor, tokenizer: Any) -> str | None:
         tokens: int64 (sequences, tokens).
         tokenizer: of the model.
     """
+    return "".join(tokenizer.convert_ids_to_tokens(start_in(tokens, tokenizer))) or None
+
+
+def start_in(tokens: Tensor, tokenizer: Any) -> list[int]:
+    """The special tokens that every sequence begins with (see ``begins_with``)."""
     special = set(tokenizer.all_special_ids)
     special |= {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
     found: list[int] = []
@@ -50,7 +55,7 @@ def begins_with(tokens: Tensor, tokenizer: Any) -> str | None:
         if first not in special or not bool((column == first).all()):
             break
         found.append(first)
-    return "".join(tokenizer.convert_ids_to_tokens(found)) or None
+    return found
 
 
 def _put_before(tokenizer: Any) -> list[int]:

@@ -98,7 +98,7 @@ def test_it_writes_as_it_is_by_then() -> None:
     problem.renew(0)
     assert torch.equal(problem.tokens[: 2 * SIZE], first), "what is written is taken to its end"
     problem.renew(1)
-    asked = planned(student.tokenizer, problem._prompt, len(TOKENS) - 3, 2 * SIZE, 16, 1)
+    asked = planned(student.tokenizer, lambda drawn: TOKENS[drawn].tolist(), len(TOKENS) - 3, 2 * SIZE, 16, 1)
     changed = deepcopy(student.model)
     changed.load_state_dict({**problem.parameters})
     expected = write(Bundle(changed, student.tokenizer, student.family, ""), *asked)
@@ -109,14 +109,16 @@ def test_it_writes_as_it_is_by_then() -> None:
 @pytest.mark.parametrize("begins", [False, True])
 def test_it_begins_as_its_model_does_and_every_other_time_as_the_text_does(begins: bool) -> None:
     student, teacher = merged()
-    tokens = TOKENS.clone()
+    tokens, start = TOKENS.clone(), [student.tokenizer.bos_token_id]
     if begins:
-        tokens[:, 0] = student.tokenizer.bos_token_id
+        start = [student.tokenizer.unk_token_id, student.tokenizer.eos_token_id]
+        tokens[:, :2] = torch.tensor(start)
     problem = problem_of(student, teacher, tokens)
     problem.renew(0)
-    assert problem.tokens[: 2 * SIZE, 0].tolist() == [student.tokenizer.bos_token_id] * 2 * SIZE
-    prompts = [row[begins : begins + PROMPT_TOKENS].tolist() for row in tokens[:-3]]
-    taken = [row[1 : 1 + PROMPT_TOKENS].tolist() in prompts for row in problem.tokens[: 2 * SIZE]]
+    words, first = problem.tokens[: 2 * SIZE].tolist(), len(start)
+    assert [row[:first] for row in words] == [start] * 2 * SIZE
+    prompts = [row[2 * begins :][:PROMPT_TOKENS].tolist() for row in tokens[:-3]]
+    taken = [row[first:][:PROMPT_TOKENS] in prompts for row in words]
     assert taken == [False, True] * SIZE
 
 

@@ -27,7 +27,8 @@ from come.recovery.whole_model import (
     trainable_student,
     whole_work,
 )
-from come.text.sampled import planned, write
+from come.text.sampled import PROMPT_TOKENS, planned, write
+from come.text.start import start_in
 from come.training.checkpoint import read_state, write_state
 from come.training.states import StateStore
 from come.training.trainer import TrainingStep, held_out_sequences, train
@@ -71,7 +72,8 @@ class OwnWords(WholeModel):
     ) -> None:
         super().__init__(student, parameters, teacher, tokens, VocabularyLoss(1.0, reverse=True), options)
         self.sequences, self.task, self.epoch, self.share = written, task, -1, 0.0
-        self.prompts = task.tokens[: written - len(tokens)]
+        self.start = start_in(task.tokens, student.tokenizer)
+        self.prompts = task.tokens[: written - len(tokens), len(self.start) :]
 
     def renew(self, epoch: int) -> None:
         """Have the student write, as it is now; what it wrote in an epoch before a kill is read back."""
@@ -87,16 +89,12 @@ class OwnWords(WholeModel):
     def _write(self, epoch: int) -> Tensor:
         """Sequences that the student writes in its own dtype, int64 (sequences, tokens)."""
         bundle, seed = self.task.student, self.options.seed * 1_000_003 + epoch
+        seq_len, prompts = self.tokens.shape[1], self.prompts[:, :PROMPT_TOKENS].tolist()
         plan, draws = planned(
-            bundle.tokenizer, self._prompt, len(self.prompts), self.sequences, self.tokens.shape[1], seed
+            bundle.tokenizer, prompts.__getitem__, len(prompts), self.sequences, seq_len, seed, self.start
         )
         speaker = replace_weights(bundle, {name: value.detach() for name, value in self.parameters.items()})
         return write(speaker, plan, draws, lambda event: self.task.emit(self.share, event.message, layer=None))
-
-    def _prompt(self, drawn: int) -> list[int]:
-        """The first tokens of a sequence of the text, behind a start of text that stands there already."""
-        tokens, tokenizer = self.prompts[drawn].tolist(), self.task.student.tokenizer
-        return tokens[1:] if tokens[0] in (tokenizer.bos_token_id, tokenizer.eos_token_id) else tokens
 
 
 def _work(size: RecoverySize, options: OnPolicyOptions) -> Work:
@@ -137,6 +135,11 @@ def on_policy(task: RecoverTask, options: OnPolicyOptions) -> Recovered:
             report(task, point)
 
         outcome = train(
-            problem, options, checkpoint=task.checkpoint_of("on-policy-training"), report=told, stop=task.stop
+            problem,
+            options,
+            checkpoint=task.checkpoint_of("on-policy-training"),
+            report=told,
+            stop=task.stop,
+            why_not_finite=task.why_not_finite,
         )
     return new_values(parameters, outcome)
