@@ -90,7 +90,13 @@ def _cast(model: Any, dtype: Any) -> Any:
             if parameter is None:
                 continue
             if id(parameter) not in cast:
-                cast[id(parameter)] = torch.nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad)
+                values = parameter.detach().to(dtype)
+                if bool((values.isinf() & ~parameter.isinf()).any()):
+                    raise ComeError(
+                        f"Weights of the model are too large for {str(dtype).removeprefix('torch.')}.",
+                        "Save it in bfloat16 or float32.",
+                    )
+                cast[id(parameter)] = torch.nn.Parameter(values, parameter.requires_grad)
             module._parameters[name] = cast[id(parameter)]
     copy.config.dtype = dtype
     return copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,42 @@ def merged(model: Any, folder: Path) -> Any:
     Raises:
         ComeError: peft cannot read or merge the adapter, or its weights are not those of an adapter of this model.
     """
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    file = weights_of(folder)
     if is_offloaded(model):
         raise ComeError(
             f"The adapter {folder} cannot be merged into a model that lies partly outside of memory.", _MERGE
         )
+    plain = _adapted(model, folder).merge_and_unload()
+    return plain.requires_grad_(True).eval()
+
+
+def refuse_misfit(empty: Any, folder: Path) -> None:
+    """Refuse an adapter that ``merged`` would refuse, before its base model's weights are read.
+
+    Args:
+        empty: the base model on the "meta" device; it is changed, and of no further use.
+        folder: the adapter's.
+
+    Raises:
+        ComeError: as ``merged``.
+    """
+    _adapted(empty, folder)
+
+
+def _adapted(model: Any, folder: Path) -> Any:
+    """The model with an adapter on it, as peft has it."""
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    from come.models.auto import quiet
+
+    file = weights_of(folder)
     try:
-        weights = load_file(file)
-        adapted = get_peft_model(model, PeftConfig.from_pretrained(str(folder)))
-        wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-        report: Any = set_peft_model_state_dict(adapted, weights)
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what peft warns of is refused below, or wanted
+            weights = load_file(file)
+            adapted = get_peft_model(model, PeftConfig.from_pretrained(str(folder)))
+            wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+            report: Any = set_peft_model_state_dict(adapted, weights)
     except Exception as error:  # of a kind that depends on what is wrong with the adapter
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(". :")
         raise ComeError(
@@ -57,8 +81,7 @@ def merged(model: Any, folder: Path) -> Any:
         raise ComeError(
             f"The adapter {folder} changes {shared}, whose matrix its base model uses twice (tied embeddings).", _MERGE
         )
-    plain = adapted.merge_and_unload()
-    return plain.requires_grad_(True).eval()
+    return adapted
 
 
 def weights_of(folder: Path) -> Path:

@@ -13,13 +13,13 @@ import torch
 from come import settings
 from come.errors import ComeError
 from come.events import OnProgress, emit
-from come.models.adapter import merged
+from come.models.adapter import merged, refuse_misfit
 from come.models.bundle import Bundle
 from come.models.families import family_of
 from come.models.gguf import convert
 from come.models.quantized import DTYPE as QUANTIZED_DTYPE
 from come.models.quantized import method_of, unpack
-from come.models.skeleton import skeleton, tokenizer_of
+from come.models.skeleton import empty_model, skeleton, tokenizer_of
 from come.models.source import Source, read_config, readable, resolve, to_read_from
 from come.models.strict import read_model
 from come.models.text_tower import note, wrapper_at
@@ -64,6 +64,8 @@ def load(
     config = read_config(origin, where)
     family = family_of(config)
     empty = skeleton(origin, where, config, family)
+    if origin.adapter:
+        refuse_misfit(empty_model(config), Path(origin.adapter))
     tokenizer = tokenizer_of(origin, where, config)
     if (quantized := bool(method_of(config))) and isinstance(precision, str):
         precision = QUANTIZED_DTYPE
@@ -82,8 +84,10 @@ def load(
     model.eval()
     emit(on_progress, "load", 1, 1, f"Loaded {os.fspath(source)}")
     wrapper, revision = wrapper_at(where), getattr(config, "_commit_hash", None)
-    notes = (note(wrapper, config),) if wrapper else ()
-    return Bundle(model, tokenizer, family, os.fspath(source), revision, notes=notes)
+    notes = [note(wrapper, config)] if wrapper else []
+    if origin.adapter:
+        notes.append(f"The adapter {Path(origin.adapter).name} was merged into {Path(origin.where).name}.")
+    return Bundle(model, tokenizer, family, os.fspath(source), revision, notes=tuple(notes))
 
 
 def torch_dtype(dtype: str | torch.dtype) -> torch.dtype | str:

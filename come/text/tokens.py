@@ -78,8 +78,25 @@ def tokens(
     if blocks < wanted:
         raise _too_short(text, split, held=len(part), usable=blocks * seq_len, asked=n_tokens, seq_len=seq_len)
     drawn = torch.randperm(blocks, generator=torch.Generator().manual_seed(seed))[:wanted]
-    text_alone = part[: blocks * size].view(blocks, size)[drawn]
-    return torch.cat([torch.tensor(start, dtype=torch.int64).expand(wanted, -1), text_alone], 1)
+    return _begun(part, drawn * size, size, torch.tensor(start, dtype=torch.int64))
+
+
+def _begun(part: Tensor, places: Tensor, size: int, start: Tensor) -> Tensor:
+    """The blocks at some places of a text, each behind a start of text.
+
+    Where the text has that start there itself, as a chat template may put it, it is not put again: the block ends as
+    much later, and at the end of the text goes on with its beginning.
+
+    Args:
+        part: int64 (tokens,).
+        places: of each block's first token, int64 (blocks,).
+        size: tokens of a block.
+        start: int64 (tokens,), maybe none.
+    """
+    begin = part[(places[:, None] + torch.arange(len(start))) % len(part)]
+    there = (begin == start).all(1) & bool(len(start))
+    text = places[:, None] + there[:, None] * len(start) + torch.arange(size)
+    return torch.cat([start.expand(len(places), -1), part[text % len(part)]], 1)
 
 
 def _tokenizer_and_limit(bundle: Any) -> tuple[Any, int | None]:

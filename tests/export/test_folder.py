@@ -68,6 +68,15 @@ def test_saving_in_bfloat16_leaves_the_bundle_alone(tmp_path: Path) -> None:
     assert sizes[0] < 0.6 * sizes[1]
 
 
+def test_weights_that_a_dtype_cannot_hold_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    bundle = tiny_bundle()
+    bundle.model.model.layers[2].mlp.up_proj.weight.data[3, 1] = -70_000
+    with pytest.raises(ComeError, match=r"too large for float16. Save it in bfloat16"):
+        come.save(bundle, tmp_path / "half", dtype="float16")
+    assert not list(tmp_path.iterdir())
+    come.save(bundle, tmp_path / "half", dtype="bfloat16")
+
+
 def test_the_card_tells_base_method_plan_text_and_perplexities(tmp_path: Path) -> None:
     result = come.compress(tiny_bundle(), tiny_tokens(), target_layers=5)
     results = {

@@ -69,6 +69,7 @@ def test_a_model_with_its_adapter_merged_is_pruned_and_saved_whole(tmp_path: Pat
         saved = come.save(result.bundle, tmp_path / method)
         assert torch.equal(logits(come.load(saved).model), logits(result.bundle.model))
         assert not (saved / "adapter_config.json").exists()
+        assert "The adapter adapter was merged into tiny-llama." in (saved / "README.md").read_text()
     again = come.rebuild(tmp_path / "adapter", result.plan)
     assert torch.equal(logits(again.model), logits(result.bundle.model))
 
@@ -171,33 +172,38 @@ def test_a_base_on_the_hub_that_is_out_of_reach(tmp_path: Path, monkeypatch: pyt
         come.load(tmp_path / "adapter")
 
 
+def refused(folder: Path, words: str) -> None:
+    """By ``load`` in one sentence before any weights are read, and by ``describe`` in the same words."""
+    said: list[str] = []
+    with pytest.raises(ComeError, match=words) as error:
+        come.load(folder, on_progress=lambda event: said.append(event.message))
+    assert not said
+    facts = describe(folder)
+    assert (facts.supported, facts.reason) == (False, str(error.value))
+
+
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     base = tiny_folder(tmp_path)
     adapted(base, tmp_path / "adapter")
     other = tiny_folder(tmp_path / "wider", hidden_size=64)
     edit_json(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path=str(other))
-    with pytest.raises(ComeError, match="does not fit its base model"):
-        come.load(tmp_path / "adapter")
+    refused(tmp_path / "adapter", "does not fit its base model")
     fewer = tiny_folder(tmp_path / "fewer", layers=4)
     edit_json(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path=str(fewer))
-    with pytest.raises(ComeError, match=r"holds 8 weights that its base model has no place for.*layers\.4\."):
-        come.load(tmp_path / "adapter")
+    refused(tmp_path / "adapter", r"holds 8 weights that its base model has no place for.*layers\.4\.")
     more = tiny_folder(tmp_path / "more", layers=8)
     edit_json(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path=str(more))
-    with pytest.raises(ComeError, match=r"lacks 8 weights, the first: .*layers\.6\."):
-        come.load(tmp_path / "adapter")
+    refused(tmp_path / "adapter", r"lacks 8 weights, the first: .*layers\.6\.")
 
 
 @pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
 def test_an_adapter_of_a_matrix_that_is_used_twice_is_refused(target: str, tmp_path: Path) -> None:
     base = tiny_folder(tmp_path, tie_word_embeddings=True)
     adapted(base, tmp_path / "adapter", LoraConfig(r=2, target_modules=[target]))
-    with pytest.raises(ComeError, match="whose matrix its base model uses twice"):
-        come.load(tmp_path / "adapter")
+    refused(tmp_path / "adapter", "whose matrix its base model uses twice")
 
 
 def test_an_adapter_that_changes_no_weights_is_refused(tmp_path: Path) -> None:
     base = tiny_folder(tmp_path)
     adapted(base, tmp_path / "adapter", PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
-    with pytest.raises(ComeError, match="of the kind PREFIX_TUNING, which is no change of weights"):
-        come.load(tmp_path / "adapter")
+    refused(tmp_path / "adapter", "of the kind PREFIX_TUNING, which is no change of weights")

@@ -110,6 +110,28 @@ def test_the_first_sequence_is_what_transformers_gives_for_the_text(numbers: Pat
     assert whole[:40] in drawn
 
 
+@pytest.mark.parametrize("start", ["<s>", "</s> <s>"])
+def test_a_start_that_the_text_has_itself_is_not_put_twice(start: str, tmp_path: Path) -> None:
+    """As of chat templates that write it before each conversation."""
+    tokenizer, begin = tiny_tokenizer_with(start), start.replace(" ", "")
+    text = tmp_path / "chat.txt"
+    text.write_text((begin + "a small conversation ") * 400)
+    ids = tiny_tokenizer()(text.read_text(), add_special_tokens=False)["input_ids"]
+    size, first = 20, start_of_text(tokenizer)
+    blocks = len(ids) * 4 // 5 // (size - len(first))
+    rows = tokens(tokenizer, text, blocks * size, size).tolist()
+    doubled, had = [row for row in rows if row[: 2 * len(first)] == first * 2], 0
+    assert not doubled
+    part = ids[: len(ids) * 4 // 5]
+    there = [part[at : at + size] for at in range(0, blocks * (size - len(first)), size - len(first))]
+    for block in there:
+        if block[: len(first)] == first and len(block) == size:
+            had += 1
+            assert block in rows, "as it stands in the text"
+    assert had > 3
+    assert all(row[: len(first)] == first and len(row) == size for row in rows)
+
+
 def test_never_is_the_text_alone_as_it_was_before_there_was_a_choice(numbers: Path) -> None:
     without = tokens(tiny_tokenizer(), numbers, 640, 32, seed=5)
     assert torch.equal(tokens(tiny_tokenizer_with("<s>"), numbers, 640, 32, seed=5, bos="never"), without)
