@@ -25,7 +25,7 @@ def test_a_run_on_what_the_model_says(new_run: Create, monkeypatch: pytest.Monke
     assert "Sampling 8 sequences from the model" in messages
     assert "self" in (run.path / "model" / "README.md").read_text()
 
-    monkeypatch.setattr(sampled, "_write", lambda *_: pytest.fail("said again"))
+    monkeypatch.setattr(sampled, "write", lambda *_: pytest.fail("said again"))
     again = new_run(text="self")
     execute(again)
     assert (again.plan(), again.results()["calibration"]) == (run.plan(), told)
