@@ -1,6 +1,15 @@
-"""The one kind of error that a user can cause."""
+"""The one kind of error that a user can cause, and what errors of other libraries say."""
 
 from __future__ import annotations
+
+_HEADINGS = ("Class validation error", "Validation error", "Error(s) in loading")  # what is wrong stands below these
+
+
+def reason_of(error: BaseException, longest: int = 160) -> str:
+    """What another library's error says, on one line without a full stop: its first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if not line.startswith(_HEADINGS)), type(error).__name__)
+    return told[:longest].rstrip(". :")
 
 
 class ComeError(Exception):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.linalg import vector_norm
 
 from come.errors import ComeError
 from come.export.card import model_card
@@ -90,16 +92,37 @@ def _cast(model: Any, dtype: Any) -> Any:
             if parameter is None:
                 continue
             if id(parameter) not in cast:
-                values = parameter.detach().to(dtype)
-                if bool((values.isinf() & ~parameter.isinf()).any()):
-                    raise ComeError(
-                        f"Weights of the model are too large for {str(dtype).removeprefix('torch.')}.",
-                        "Save it in bfloat16 or float32.",
-                    )
-                cast[id(parameter)] = torch.nn.Parameter(values, parameter.requires_grad)
+                cast[id(parameter)] = torch.nn.Parameter(held_in(parameter.detach(), dtype), parameter.requires_grad)
             module._parameters[name] = cast[id(parameter)]
     copy.config.dtype = dtype
     return copy
+
+
+def refuse_unheld(model: Any, dtype: str | None) -> None:
+    """Refuse to save a model in a dtype that does not hold its weights, before the work that the saving ends.
+
+    Raises:
+        ComeError: it does not.
+    """
+    if dtype is not None:
+        for weight in model.parameters():
+            if not weight.is_meta:
+                held_in(weight.detach(), torch_dtype(dtype))
+
+
+def held_in(weight: Tensor, dtype: Any) -> Tensor:
+    """A weight in another dtype.
+
+    Raises:
+        ComeError: its values are too large for that or, by and large, too small: a hundredth of its norm is lost.
+    """
+    cast = weight.to(dtype)
+    if weight.dtype.itemsize >= cast.dtype.itemsize and cast.dtype == torch.float16:
+        norm, lost = (vector_norm(each, dtype=torch.float64) for each in (weight, cast.float() - weight.float()))
+        if not bool(lost <= 0.01 * norm) and bool(norm.isfinite()):
+            size = "large" if bool(cast.isinf().any()) else "small"
+            raise ComeError(f"Weights of the model are too {size} for float16.", "Save it in bfloat16 or float32.")
+    return cast
 
 
 def check_space(folder: Path, needed: int) -> None:

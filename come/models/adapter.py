@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
-from come.errors import ComeError
-from come.models.checkpoint import count, in_order
+from come.errors import ComeError, reason_of
+from come.models.checkpoint import count, in_order, whole
 from come.models.offload import is_offloaded
 
 _WEIGHTS = "adapter_model.safetensors"
 _MERGE = "Merge it where it was trained, with peft's merge_and_unload, and load what that saves."
+_BASE = "Let base_model_name_or_path in its adapter_config.json name the model that it was trained on."
 
 
 def merged(model: Any, folder: Path) -> Any:
@@ -57,25 +60,25 @@ def _adapted(model: Any, folder: Path) -> Any:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what peft warns of is refused below, or wanted
             weights = load_file(file)
-            adapted = get_peft_model(model, PeftConfig.from_pretrained(str(folder)))
+            config = PeftConfig.from_pretrained(str(folder))
+            _refuse_unknown_options(config, folder)
+            adapted = get_peft_model(model, config)
             wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
             report: Any = set_peft_model_state_dict(adapted, weights)
+    except ComeError:
+        raise
     except Exception as error:  # of a kind that depends on what is wrong with the adapter
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(". :")
-        raise ComeError(
-            f"The adapter {folder} does not fit its base model ({reason}).",
-            "Let base_model_name_or_path in its adapter_config.json name the model that it was trained on.",
-        ) from error
+        raise ComeError(f"The adapter {folder} does not fit its base model ({reason_of(error)}).", _BASE) from error
     if not hasattr(adapted, "merge_and_unload"):
         kind = adapted.active_peft_config.peft_type.value
         raise ComeError(f"The adapter {folder} is of the kind {kind}, which is no change of weights.", "Load its base.")
     if missing := in_order({*wanted} - {*weights}):
-        raise ComeError(f"The adapter {folder} lacks {count(missing)}, the first: {missing[0]}.", _MERGE)
+        raise ComeError(f"The adapter {folder} lacks {count(missing)}, the first: {missing[0]}.", _BASE)
     if unexpected := in_order(report.unexpected_keys):
         raise ComeError(
             f"The adapter {folder} holds {count(unexpected)} that its base model has no place for, the first: "
             f"{unexpected[0]}.",
-            _MERGE,
+            _BASE,
         )
     if shared := _changes_what_is_shared(model, weights):
         raise ComeError(
@@ -88,14 +91,24 @@ def weights_of(folder: Path) -> Path:
     """The file of an adapter's weights.
 
     Raises:
-        ComeError: there is none.
+        ComeError: there is none, or it is cut short.
     """
     if not (folder / _WEIGHTS).is_file():
         raise ComeError(
             f"The adapter {folder} has no {_WEIGHTS}, and pickled weights are not loaded.",
             "Save it again with peft's save_pretrained.",
         )
-    return folder / _WEIGHTS
+    return whole(folder / _WEIGHTS)
+
+
+def _refuse_unknown_options(config: Any, folder: Path) -> None:
+    """Refuse what peft only warns of: an option that it does not know may change what the adapter computes."""
+    told = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    known = {field.name for field in dataclasses.fields(config)}
+    if unknown := sorted(name for name, value in told.items() if value and name not in known):
+        raise ComeError(
+            f"The adapter {folder} has an option that the installed peft does not know ({unknown[0]}).", _MERGE
+        )
 
 
 def _changes_what_is_shared(model: Any, weights: dict[str, Any]) -> str:

@@ -17,6 +17,8 @@ from come.models.text_tower import plain_name
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 AGAIN = "Fetch or copy the model again, whole."
 
+# What old files hold beside the weights, and models of today make anew: masks, positions, rotary frequencies.
+MADE_ANEW = re.compile(r"rotary(_emb)?\.inv_freq$|attn\.(masked_)?bias$|attention\.(masked_)?bias$|position_ids$")
 _OF_MANY_MACHINES = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _POINTER = b"version https://git-lfs"
 
@@ -33,13 +35,13 @@ def weight_files(folder: Path) -> list[Path]:
             "Save it as one model with save_pretrained.",
         )
     if (folder / SINGLE).is_file():
-        return [_whole(folder / SINGLE)]
+        return [whole(folder / SINGLE)]
     if not (folder / INDEX).is_file():
         raise ComeError(
             f"{folder} has no safetensors weights, and pickled ones are not loaded.",
             "Save it again with save_pretrained.",
         )
-    return [_whole(folder / name) for name in _indexed(folder)]
+    return [whole(folder / name) for name in _indexed(folder)]
 
 
 def _indexed(folder: Path) -> list[str]:
@@ -62,8 +64,12 @@ def _indexed(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def _whole(path: Path) -> Path:
-    """A file of weights, seen to be one."""
+def whole(path: Path) -> Path:
+    """A file of weights, seen to be one.
+
+    Raises:
+        ComeError: it is cut short or damaged, or a pointer of git-lfs.
+    """
     with path.open("rb") as file:
         if file.read(len(_POINTER)) == _POINTER:
             raise ComeError(

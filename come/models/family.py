@@ -53,7 +53,7 @@ def shape_of(config: Any) -> Shape:
         heads=heads,
         kv_heads=kv_heads,
         head_dim=first("head_dim") or (hidden // heads if heads else 0),
-        channels=first("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner") or inner,
+        channels=first("ffn_hidden_size", "ffn_dim", "n_inner") or inner or first("intermediate_size"),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from come import settings
-from come.errors import ComeError
+from come.errors import ComeError, reason_of
 from come.events import OnProgress, emit
 from come.models.families import family_of
 from come.models.gguf_header import read_gguf_config, refuse_unread
@@ -93,7 +93,7 @@ def _read(gguf: Path) -> tuple[Any, Any]:
         raise
     except Exception as error:
         raise ComeError(
-            f"{gguf.name} cannot be read as a language model ({_first_line(error)}).",
+            f"{gguf.name} cannot be read as a language model ({reason_of(error)}).",
             "Choose a .gguf file of a supported family that Transformers reads, such as Llama or Qwen2.",
         ) from error
     if torch.equal(model.get_output_embeddings().weight, model.get_input_embeddings().weight):
@@ -108,7 +108,3 @@ def _content(path: Path, size: int, mtime_ns: int) -> str:
     del size, mtime_ns  # part of the cache's key only: a file may be written anew
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
+from come.models.plausible import refuse_implausible
 from come.models.source import of_our_choice
 from come.models.strict import refuse_gaps
 
@@ -22,13 +23,14 @@ def read_gguf_config(gguf: Path) -> Any:
     """The Transformers config of a .gguf file, with Llama 3's stretched positions, which the file keeps as a tensor.
 
     Raises:
-        ComeError: its positions are stretched in another way.
+        ComeError: its positions are stretched in another way, or no model can be of that config.
     """
     from transformers.integrations.gguf.reader import read_gguf_metadata
 
     from come.models.auto import AutoConfig
 
     config = of_our_choice(AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False))
+    refuse_implausible(config, gguf.name)
     values, tensors = read_gguf_metadata(str(gguf))
     kind = values.get(f"{values['general.architecture']}.rope.scaling.type", "none")
     if kind != "none":

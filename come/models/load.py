@@ -17,6 +17,7 @@ from come.models.adapter import merged, refuse_misfit
 from come.models.bundle import Bundle
 from come.models.families import family_of
 from come.models.gguf import convert
+from come.models.not_finite import refuse_not_finite
 from come.models.quantized import DTYPE as QUANTIZED_DTYPE
 from come.models.quantized import method_of, unpack
 from come.models.skeleton import empty_model, skeleton, tokenizer_of
@@ -50,7 +51,8 @@ def load(
 
     Raises:
         ComeError: there is no such model, its family is not supported, it cannot be read or fetched, its files do
-            not hold the very weights that its config calls for, or the device or dtype does not exist.
+            not hold the very weights that its config calls for, weights are no finite numbers, or the device or dtype
+            does not exist.
     """
     from come.models.auto import quiet
 
@@ -87,7 +89,9 @@ def load(
     notes = [note(wrapper, config)] if wrapper else []
     if origin.adapter:
         notes.append(f"The adapter {Path(origin.adapter).name} was merged into {Path(origin.where).name}.")
-    return Bundle(model, tokenizer, family, os.fspath(source), revision, notes=tuple(notes))
+    bundle = Bundle(model, tokenizer, family, os.fspath(source), revision, notes=tuple(notes))
+    refuse_not_finite(bundle)
+    return bundle
 
 
 def torch_dtype(dtype: str | torch.dtype) -> torch.dtype | str:

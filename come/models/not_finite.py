@@ -26,6 +26,19 @@ class Place(NamedTuple):
     path: str
 
 
+def refuse_not_finite(bundle: Bundle) -> None:
+    """Refuse a model with weights that are infinite or no numbers, wherever they are; those in memory are looked at.
+
+    Raises:
+        ComeError: there are such weights; the first of them.
+    """
+    for weight in bundle.model.parameters():
+        if not weight.is_meta and weight.numel():
+            ends = torch.stack(weight.detach().aminmax())
+            if not bool(ends.isfinite().all()):
+                raise why_not_finite(bundle)
+
+
 def why_not_finite(bundle: Bundle, tokens: Tensor | None = None) -> ComeError:
     """What to tell of a model that gave values which are infinite or no numbers; it is run once more, watched.
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 
-from come.errors import ComeError
-from come.models.checkpoint import count, in_order, stored
+from come.errors import ComeError, reason_of
+from come.models.checkpoint import MADE_ANEW, count, in_order, stored
 
 DTYPE = torch.bfloat16
 """What quantized weights are unpacked to, where no dtype is asked for."""
 
 _INSTEAD = "Choose the model that it was made from, in bfloat16 or float16."
 _FLOATS_OF_8_BITS = {"F8_E4M3", "F8_E5M2"}
+_FLOATS = {"F64", "F32", "F16", "BF16"} | _FLOATS_OF_8_BITS
 _MARKS = ("hf_quantizer", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit")
 
 
@@ -65,14 +66,14 @@ def ask_for_full_weights(config: Any) -> None:
     except Exception as error:  # each method raises what it likes where a package or a device is missing
         raise ComeError(
             f"The model is quantized ({method}), and its weights cannot be unpacked on this machine: "
-            f"{(str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip('. ')}.",
+            f"{reason_of(error)}.",
             _INSTEAD,
         ) from error
     config.quantization_config = wanted
 
 
 def refuse_unreadable(folder: Path, config: Any, name: str) -> None:
-    """Refuse 8-bit floats in a folder that Transformers would take for something else.
+    """Refuse packed weights in a folder that Transformers would take for something else.
 
     Args:
         folder: the model's.
@@ -80,13 +81,23 @@ def refuse_unreadable(folder: Path, config: Any, name: str) -> None:
         name: what it is called in the sentence.
 
     Raises:
-        ComeError: the config does not tell of them; or their blocks are cut off at an edge, which Transformers divides
-            into equal blocks instead.
+        ComeError: the config does not tell of them, 8-bit floats or whole numbers; or blocks of theirs are cut off at
+            an edge, which Transformers divides into equal blocks instead.
     """
     told, weights = _told(config), stored(folder)
-    packed = [each for each, (dtype, _) in weights.items() if dtype in _FLOATS_OF_8_BITS]
+    packed = eight_bit_floats(folder)
     if packed and not told:
         raise _no_scales(name, packed)
+    others = {
+        each: dtype for each, (dtype, _) in weights.items() if dtype not in _FLOATS and not MADE_ANEW.search(each)
+    }
+    if others and not told:
+        first = in_order(others)[0]
+        raise ComeError(
+            f"{name} holds {count(others)} that are no floats ({others[first]}), the first: {first}, and its config "
+            "says nothing of quantization.",
+            f"They cannot be unpacked. {_INSTEAD}",
+        )
     block = told.get("weight_block_size") or ()
     for each in packed:
         _, shape = weights[each]
@@ -99,6 +110,11 @@ def refuse_unreadable(folder: Path, config: Any, name: str) -> None:
                 "unpacks wrongly.",
                 _INSTEAD,
             )
+
+
+def eight_bit_floats(folder: Path) -> list[str]:
+    """The names of the weights of a folder that are stored as 8-bit floats."""
+    return [each for each, (dtype, _) in stored(folder).items() if dtype in _FLOATS_OF_8_BITS]
 
 
 def refuse_packed(model: Any, name: str) -> None:
@@ -148,4 +164,9 @@ def _told(config: Any) -> dict[str, Any]:
     told = getattr(config, "quantization_config", None)
     if told is None or isinstance(told, Mapping):
         return dict(told or {})
+    if not hasattr(told, "to_dict"):
+        raise ComeError(
+            f"The config's quantization_config is {str(told)[:80]!r}, and no description of a method.",
+            "Put its config.json right, or fetch or copy the model again.",
+        )
     return dict(told.to_dict())

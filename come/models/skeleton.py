@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from come.errors import ComeError, reason_of
 from come.models.checkpoint import hold_apart
 from come.models.family import Family
-from come.models.quantized import ask_for_full_weights, method_of, refuse_unreadable
+from come.models.quantized import ask_for_full_weights, eight_bit_floats, method_of, refuse_unreadable
 from come.models.source import Source, readable
 from come.models.strict import read_model
 from come.models.tokenizer import read_tokenizer
@@ -37,6 +38,8 @@ def skeleton(origin: Source, where: str, config: Any, family: Family) -> Any:
         return empty_model(config)
     with readable(origin), quiet():
         refuse_unreadable(Path(where), config, origin.name)
+        if method_of(config) == "fp8" and not eight_bit_floats(Path(where)):
+            del config.quantization_config  # as a fine-tune in full may leave it behind
         if method_of(config) not in ("", "fp8"):  # whose headers do not tell the shapes
             return empty_model(config)
         if config.tie_word_embeddings:
@@ -48,11 +51,21 @@ def skeleton(origin: Source, where: str, config: Any, family: Family) -> Any:
 
 
 def empty_model(config: Any) -> Any:
-    """A model on the "meta" device, from its config alone."""
+    """A model on the "meta" device, from its config alone.
+
+    Raises:
+        ComeError: Transformers cannot make one of it.
+    """
     from come.models.auto import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # each architecture raises what it likes where its config contradicts itself
+        raise ComeError(
+            f"No model can be made of its config ({reason_of(error)}).",
+            "Put its config.json right, or fetch or copy the model again.",
+        ) from error
     model.tie_weights()
     return model
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from come.errors import ComeError
+from come.errors import ComeError, reason_of
 from come.models.catalogue import BUNDLED, BUNDLED_ON_HUB, bundled_gguf, known_models
 from come.models.checkpoint import INDEX, SINGLE
+from come.models.plausible import refuse_implausible
 from come.models.text_tower import text_part
 from come.settings import expanded
 
@@ -85,8 +86,8 @@ def resolve(name: str | os.PathLike[str]) -> Source:
 def _with_adapter(path: Path) -> Source:
     """Where a folder with an adapter leads: to the adapter's base model, which may be in the same folder."""
     try:
-        base = json.loads((path / ADAPTER).read_text("utf-8")).get("base_model_name_or_path") or ""
-    except (ValueError, AttributeError) as error:
+        base = os.fspath(json.loads((path / ADAPTER).read_text("utf-8")).get("base_model_name_or_path") or "")
+    except (ValueError, AttributeError, TypeError) as error:
         raise ComeError(f"{path / ADAPTER} cannot be read.", "Save the adapter again, or remove the file.") from error
     near = [each for each in (expanded(base), path / base) if base and os.path.isdir(each)]
     if any(os.path.isfile(path / name) for name in (SINGLE, INDEX)):
@@ -133,12 +134,19 @@ def read_config(source: Source, where: str | None = None) -> Any:
                 f"The config of {source.where} names a file of weights of its own ({str(named)[:80]}).",
                 f"Rename that file to {SINGLE} and remove transformers_weights from config.json.",
             )
-    return of_our_choice(text_part(config))
+        config = text_part(config)
+        refuse_implausible(config, source.name)
+    return of_our_choice(config)
 
 
 def of_our_choice(config: Any) -> Any:
-    """The config without what chooses code: attention kernels, which Transformers may fetch and run, and fusions."""
+    """The config without what chooses code: attention kernels, which Transformers may fetch and run, and fusions.
+
+    Nor does it say of quantization that there is none: an empty ``quantization_config`` is left out.
+    """
     config._attn_implementation = None
+    if getattr(config, "quantization_config", None) == {}:
+        del config.quantization_config
     if hasattr(config, "fusion_config"):
         del config.fusion_config
     return config
@@ -225,8 +233,9 @@ def _sentence(source: Source, error: Exception) -> ComeError:
             f"Transformers does not know the architecture of {source.where}.",
             "Choose a model of a supported family (see `come models`).",
         )
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(". :")
-    return ComeError(f"{source.where} cannot be read as a model ({reason}).", "Check that the files are whole.")
+    return ComeError(
+        f"{source.where} cannot be read as a model ({reason_of(error)}).", "Check that the files are whole."
+    )
 
 
 def _model_type_unknown(text: str) -> bool:

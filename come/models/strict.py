@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, uint8
 
 from come.errors import ComeError
-from come.models.checkpoint import AGAIN, count, in_order, places_of, read_tensor
+from come.models.checkpoint import AGAIN, MADE_ANEW, count, in_order, places_of, read_tensor
 from come.models.offload import saved_tensors
 from come.models.quantized import refuse_packed
 from come.models.source import ADAPTER, Source, read_config
@@ -18,8 +18,6 @@ from come.models.text_tower import NAMES, is_of_another_part, wrapper_at
 
 # Transformers attaches an adapter that lies beside a model, unless it is told to look for it where none can be.
 _NO_ADAPTER = {"subfolder": ".no-adapter"}
-# What old files hold beside the weights, and models of today make anew: masks, positions, rotary frequencies.
-_MADE_ANEW = re.compile(r"rotary(_emb)?\.inv_freq$|attn\.(masked_)?bias$|attention\.(masked_)?bias$|position_ids$")
 
 
 def read_model(where: str | Path, config: Any, name: str, **how: Any) -> Any:
@@ -70,13 +68,19 @@ def refuse_gaps(report: Mapping[str, Any], name: str, saved_as: str = "") -> Non
     Raises:
         ComeError: there is such a weight; how many there are, and the first of them.
     """
-    if missing := in_order(report["missing_keys"]):
+    missing = in_order(report["missing_keys"])
+    if prefix := _prefix(missing, report["unexpected_keys"]):
+        raise ComeError(
+            f"{name} puts {prefix!r} before the names of its weights, as training tools do: they are not found.",
+            "Save the model inside again, alone, with save_pretrained.",
+        )
+    if missing:
         other = "" if re.search(r"CausalLM|LMHead|^$", saved_as) else f" It was saved as {saved_as}."
         raise ComeError(
             f"{name} lacks {count(missing)} that its config calls for, the first: {missing[0]}.{other}",
             "Choose a language model." if other else f"They would be random. {AGAIN}",
         )
-    if unexpected := [each for each in in_order(report["unexpected_keys"]) if not _MADE_ANEW.search(each)]:
+    if unexpected := [each for each in in_order(report["unexpected_keys"]) if not MADE_ANEW.search(each)]:
         raise ComeError(
             f"{name} holds {count(unexpected)} that its config has no place for, the first: {unexpected[0]}.",
             "Without them it is another model. Put its config right, or choose the model as it was saved.",
@@ -90,6 +94,16 @@ def refuse_gaps(report: Mapping[str, Any], name: str, saved_as: str = "") -> Non
         )
     if errors := list(report.get("error_msgs") or []):
         raise ComeError(f"{name} cannot be read as a model ({errors[0]}).", AGAIN)
+
+
+def _prefix(missing: Container[str], unexpected: Iterable[str]) -> str:
+    """What stands before the name of a weight that is missing in that of one that has no place; "" where none does."""
+    for name in unexpected:
+        parts = name.split(".")
+        for place in range(1, len(parts) - 1):  # one part alone, such as "weight", is no name
+            if ".".join(parts[place:]) in missing:
+                return ".".join(parts[:place]) + "."
+    return ""
 
 
 def refuse_another(folder: Path, model: Any) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from come.errors import ComeError
+from come.errors import ComeError, reason_of
 
 _MADE_UP = {"<|endoftext|>"}  # with special tokens, all that a tokenizer knows which Transformers makes without files
 
@@ -29,6 +30,11 @@ def read_tokenizer(where: str | Path, rows: int, name: str, **how: Any) -> Any:
     except (ValueError, OSError) as error:
         if "instantiate the backend tokenizer" in str(error):
             raise _missing(name) from error
+        if isinstance(error, json.JSONDecodeError):
+            raise ComeError(
+                f"The tokenizer of {name} cannot be read: one of its .json files is none ({reason_of(error)}).",
+                "Fetch or copy tokenizer.json and tokenizer_config.json again.",
+            ) from error
         raise
     vocabulary = tokenizer.get_vocab()
     added = tokenizer.added_tokens_decoder

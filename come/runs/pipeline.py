@@ -12,7 +12,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.estimation.device import known_device, measure_device, remember
 from come.events import OnProgress, emit
-from come.export.folder import save
+from come.export.folder import refuse_unheld, save
 from come.measurement.measure import measure
 from come.models import Bundle, describe
 from come.models.offload import is_offloaded
@@ -100,7 +100,7 @@ def _analyze(job: Job, bundle: Bundle, calibration: Tensor) -> None:
 
 def _prune(job: Job, bundle: Bundle, calibration: Tensor) -> None:
     results, config = job.results, job.config
-    _check_offloaded(bundle, config)
+    _check(bundle, config)
     if "recovery" in results.values:  # an interrupted run had come so far
         plan = job.run.plan()
         assert plan is not None
@@ -119,10 +119,12 @@ def _prune(job: Job, bundle: Bundle, calibration: Tensor) -> None:
     results.note(model_folder="model" if config.keep_model else None)
 
 
-def _check_offloaded(bundle: Bundle, config: RunConfig) -> None:
-    """Refuse before the work what would fail after it in a model that lies partly outside of memory."""
+def _check(bundle: Bundle, config: RunConfig) -> None:
+    """Refuse before the work what would fail after it: in a model that lies partly outside of memory, or on saving."""
     if config.recover:
         check_in_memory(bundle)
+    if config.keep_model:
+        refuse_unheld(bundle.model, config.save_dtype)
     if config.keep_model and config.save_dtype not in (None, _dtype(bundle)) and is_offloaded(bundle.model):
         raise ComeError(
             "A model that lies partly outside of memory is saved in its own dtype only.",

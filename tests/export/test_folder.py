@@ -75,6 +75,14 @@ def test_weights_that_a_dtype_cannot_hold_are_refused_before_anything_is_written
         come.save(bundle, tmp_path / "half", dtype="float16")
     assert not list(tmp_path.iterdir())
     come.save(bundle, tmp_path / "half", dtype="bfloat16")
+    small = tiny_bundle()
+    small.model.model.layers[2].mlp.up_proj.weight.data.mul_(1e-8)
+    with pytest.raises(ComeError, match=r"too small for float16"):
+        come.save(small, tmp_path / "small", dtype="float16")
+    huge = tiny_bundle()
+    huge.model.model.layers[2].mlp.up_proj.weight.data.mul_(1e30)
+    with pytest.raises(ComeError, match=r"too large for float16"):
+        come.save(huge, tmp_path / "huge", dtype="float16")
 
 
 def test_the_card_tells_base_method_plan_text_and_perplexities(tmp_path: Path) -> None:

@@ -196,6 +196,38 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "adapter", r"lacks 8 weights, the first: .*layers\.6\.")
 
 
+def test_an_adapter_that_is_cut_short_is_told_as_that(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path)
+    adapted(base, tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-50])
+    refused(tmp_path / "adapter", "adapter_model.safetensors cannot be read: it is cut short or damaged")
+
+
+def test_an_adapter_of_another_rank_says_what_does_not_fit(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path)
+    adapted(base, tmp_path / "adapter")
+    edit_json(tmp_path / "adapter" / "adapter_config.json", r=8)
+    refused(tmp_path / "adapter", r"does not fit its base model \(size mismatch for .*lora_A")
+
+
+def test_an_option_that_peft_does_not_know_is_not_left_aside(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path)
+    adapted(base, tmp_path / "adapter")
+    edit_json(tmp_path / "adapter" / "adapter_config.json", twists_twice=True)
+    refused(tmp_path / "adapter", r"has an option that the installed peft does not know \(twists_twice\)")
+    edit_json(tmp_path / "adapter" / "adapter_config.json", twists_twice=False)
+    come.load(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("base", [5, ["a"], {"a": 1}])
+def test_a_base_that_is_no_name(base: Any, tmp_path: Path) -> None:
+    adapted(tiny_folder(tmp_path), tmp_path / "adapter")
+    edit_json(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path=base)
+    with pytest.raises(ComeError, match=r"adapter_config\.json cannot be read"):
+        come.load(tmp_path / "adapter")
+
+
 @pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
 def test_an_adapter_of_a_matrix_that_is_used_twice_is_refused(target: str, tmp_path: Path) -> None:
     base = tiny_folder(tmp_path, tie_word_embeddings=True)

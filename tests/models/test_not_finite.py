@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+import come
+from come.errors import ComeError
 from come.models import Bundle
 from come.models.not_finite import first_place, why_not_finite
 from come.plan.plan import Plan
 from come.plan.steps import Remove
 from come.transforms.rebuild import base_of, with_plan
-from tests.tiny import tiny_bundle, tiny_tokens
+from tests.folders import edit_weights
+from tests.tiny import tiny_bundle, tiny_folder, tiny_tokens
 
 TOKENS = tiny_tokens(2, 12)
 FAMILIES = ["llama", "gemma2", "olmo2", "gpt_neox", "gpt2", "falcon:multi-query", "opt"]
@@ -48,6 +53,20 @@ def test_weights_that_are_no_numbers_are_named(family: str, layer: int) -> None:
         error = why_not_finite(spoilt(bundle, path, torch.nan), tokens)
         assert error.what == f"Some of the model's weights are not numbers, first of all in {path}."
         assert error.hint == "Fetch or convert the model again."
+
+
+@pytest.mark.parametrize(("value", "words"), [(torch.nan, "are not numbers"), (torch.inf, "overflow in float32")])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "opt"])
+def test_weights_that_no_text_comes_upon_are_refused_on_loading(
+    family: str, value: float, words: str, tmp_path: Path
+) -> None:
+    """Such as the embedding of a word that does not occur."""
+    folder = tiny_folder(tmp_path, family)
+    path = tiny_bundle(family).family.embeddings[0]
+    edit_weights(folder, lambda weights: weights[f"{path}.weight"][-3].fill_(value))
+    with pytest.raises(ComeError, match=words) as caught:
+        come.load(folder)
+    assert f"first of all in {path}.weight" in caught.value.what
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])

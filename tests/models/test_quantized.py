@@ -100,6 +100,32 @@ def test_8_bit_floats_without_scales_are_refused(files: int, tmp_path: Path) -> 
     refused(folder, "holds 42 weights in 8 bits without their scales")
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.complex64])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_weights_that_are_no_floats_are_refused(family: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path, family)
+
+    def pack(weights: dict[str, torch.Tensor]) -> None:
+        for name in [each for each in weights if "mlp" in each and each.endswith("weight")][:2]:
+            weights[name] = (100 * weights[name]).to(dtype)
+
+    edit_weights(folder, pack)
+    assert "2 weights that are no floats" in refused(folder, "and its config says nothing of quantization")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_word_on_8_bit_floats_that_are_none_is_left_aside(family: str, tmp_path: Path) -> None:
+    """As a fine-tune in full of a quantized model may leave it behind."""
+    folder = tiny_folder(tmp_path, family)
+    plain = come.load(folder)
+    edit_json(folder / "config.json", quantization_config={"quant_method": "fp8", "weight_block_size": [16, 16]})
+    bundle = come.load(folder)
+    assert bundle.dtype == plain.dtype and torch.equal(logits(bundle.model), logits(plain.model))
+    facts = describe(folder)
+    assert facts.supported and "quantized" not in facts.note and facts.dtype == str(plain.dtype).removeprefix("torch.")
+    assert torch.equal(logits(come.load(come.save(bundle, tmp_path / "saved")).model), logits(plain.model))
+
+
 def test_scales_that_the_config_does_not_tell_of_are_refused(tmp_path: Path) -> None:
     folder = fp8_folder(tmp_path, "qwen2")
     edit_json(folder / "config.json", quantization_config=None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import come
@@ -93,6 +93,15 @@ def test_weights_of_another_shape_are_told_by_name(tmp_path: Path) -> None:
     refused(
         folder, r"holds 18 weights of another shape .*mlp\.down_proj\.weight, which is \(32, 48\) and not \(32, 64\)"
     )
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "base_model.model."])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_names_behind_a_prefix_are_told_as_that(family: str, prefix: str, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path, family)
+    weights = load_file(folder / "model.safetensors")
+    save_file({prefix + name: each for name, each in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    refused(folder, rf"puts '{prefix}' before the names of its weights")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])

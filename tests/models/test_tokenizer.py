@@ -36,6 +36,13 @@ def test_a_folder_without_a_tokenizer_is_told_so(family: str, tmp_path: Path) ->
     assert describe(folder).supported, "the facts follow the files"
 
 
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "tokenizer.json"])
+def test_a_tokenizer_that_cannot_be_read_is_told_as_that(file: str, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    (folder / file).write_text("{tokens}")
+    refused(folder, "The tokenizer of .* cannot be read")
+
+
 @pytest.mark.parametrize("name", ["Qwen2Tokenizer", "LlamaTokenizer", "PreTrainedTokenizerFast"])
 def test_a_tokenizer_without_its_vocabulary_is_none(name: str, tmp_path: Path) -> None:
     """Transformers makes up an empty one, to which every text is nothing."""
