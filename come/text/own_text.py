@@ -156,7 +156,8 @@ def _is_empty(row: Row, form: Form) -> bool:
 
 def _columns_hint(row: Row, path: Path) -> str:
     """Which column to name; a null one, of which later rows may tell more, only where no other can be read."""
-    full, null = [], []
+    full: list[str] = []
+    null: list[str] = []
     for name, value in row.values.items():
         if are_rows(value):
             full.append(name)

@@ -90,7 +90,7 @@ def short_name(text: str) -> str:
 
 
 def form_of_text(text: str | os.PathLike[str]) -> str:
-    """In which form a file will be read, in words, told by its first row that holds something; "" for other texts.
+    """In which form a file will be read, by its first row that holds something; "" for other texts and for plain ones.
 
     Raises:
         ComeError: it is a file that cannot be read.
