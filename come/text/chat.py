@@ -37,6 +37,11 @@ class Conversation:
     tools: list[Any] | None = None
     left_out: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no turn has any text, nor calls a tool."""
+        return not any(turn["content"].strip() or turn.get("tool_calls") for turn in self.turns)
+
 
 def conversation(value: Any, tools: Any = None) -> Conversation | None:
     """The conversation that a value of a data set is: turns of "role" and "content", or of "from" and "value".

@@ -43,21 +43,21 @@ def _string(values: Values, field: str) -> str | None:
 
 
 def _turns(values: Values, field: str) -> Conversation:
-    """The conversation of a field; of what was written as JSON in a table, too."""
-    value = values.get(field)
+    """The conversation of a field; of what was written as JSON in a table, too. Without turns where it is null."""
+    value = values.get(field, ...)
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value) if value.strip() else None
         except (ValueError, RecursionError):
-            value = None
-    found = conversation(value, values.get("tools"))
+            value = ...
+    found = conversation([] if value is None else value, values.get("tools"))
     if found is None:
         raise Unfit(f'has no field "{field}" that holds turns of "role" and "content", or "from" and "value"')
     return found
 
 
 def _messages(field: str) -> Callable[[Values], Document]:
-    return lambda values: _turns(values, field) if values.get(field, ...) is not None else None
+    return lambda values: _turns(values, field)
 
 
 def _prompt_and_completion(values: Values) -> Document:
@@ -92,9 +92,22 @@ FIELDS = tuple(field for form in FORMS for field in (*form.fields, *form.optiona
 KNOWN = "text, messages, conversations, prompt and completion, instruction (with or without input) and output"
 
 
-def form_of(values: Values) -> Form | None:
-    """The first of ``FORMS`` whose fields a row has; None where there is none."""
-    return next((form for form in FORMS if all(values.get(field) is not None for field in form.fields)), None)
+def forms_of(values: Values) -> list[Form]:
+    """Those of ``FORMS`` whose fields a row has, even if they hold nothing."""
+    return [form for form in FORMS if all(field in values for field in form.fields)]
+
+
+def is_empty(document: Document) -> bool:
+    """Whether a row holds nothing to read."""
+    if isinstance(document, Conversation):
+        return document.is_empty
+    return not (document or "").strip()
+
+
+def are_rows(value: Any) -> bool:
+    """Whether a value is a list of rows of a known form, such as that of {"train": [{"text": "..."}]}; no chat is."""
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, Mapping) and bool(forms_of(first)) and conversation(value) is None
 
 
 def column(name: str) -> Form:

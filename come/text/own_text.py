@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain
@@ -16,12 +16,13 @@ from come.settings import expanded, file_and_column
 from come.text import documents
 from come.text.chat import Conversation, plainly, template_of
 from come.text.documents import Content, join
-from come.text.forms import FIELDS, KNOWN, TEXT, Form, Unfit, column, form_of
+from come.text.forms import FIELDS, KNOWN, TEXT, Form, Unfit, are_rows, column, forms_of, is_empty
 from come.text.rows import SUFFIXES as OF_ROWS
-from come.text.rows import Row, rows
+from come.text.rows import Row, entries, rows
 
 SUFFIXES = (".txt", *OF_ROWS)
 ENDINGS = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+_MEND = 'Mend it: {"text": "..."} is the simplest form'
 
 
 @dataclass
@@ -65,7 +66,7 @@ def read_file(name: str, tokenizer: Any = None) -> Content:
 
 
 def form_of_file(name: str) -> str:
-    """In which form a file will be read, by its first row alone; "" for plain text.
+    """In which form a file will be read, by its first row that holds something; "" for plain text.
 
     Raises:
         ComeError: as ``read_file`` does.
@@ -74,11 +75,11 @@ def form_of_file(name: str) -> str:
     with _in_sentences(path):
         if path.suffix.lower() not in OF_ROWS:
             return ""
-        first = next(_rows(path, wanted), None)
-        if first is None:
+        telling = _telling(path, wanted)
+        if telling is None:
             return ""
-        form = _form(first, wanted, path)
-        tally = _Tally(conversations=isinstance(_document(first, form, path), Conversation))
+        row, form = telling
+        tally = _Tally(conversations=isinstance(_document(row, form, path), Conversation))
         return _told(form, tally, None, False)
 
 
@@ -96,12 +97,11 @@ def _found(name: str) -> tuple[Path, str]:
 
 
 def _of_rows(path: Path, wanted: str, tokenizer: Any) -> Content:
-    found = _rows(path, wanted)
-    first = next(found, None)
-    if first is None:
+    telling = _telling(path, wanted)
+    if telling is None:
         return Content("")
-    form, write, tally = _form(first, wanted, path), template_of(tokenizer), _Tally()
-    texts = _texts(chain([first], found), form, path, write, tally)
+    form, write, tally = telling[1], template_of(tokenizer), _Tally()
+    texts = _texts(_rows(path, wanted), form, path, write, tally)
     begun = next(texts, "")
     # A chat template sets its own marks between conversations; other documents have an empty line between them.
     templated = write is not None and tally.conversations > 0
@@ -112,24 +112,61 @@ def _of_rows(path: Path, wanted: str, tokenizer: Any) -> Content:
 
 
 def _rows(path: Path, wanted: str) -> Iterator[Row]:
-    return rows(path, {wanted} if wanted else FIELDS)
+    """The rows of a file; where what is wanted of them are lists of rows, the rows of these."""
+    for row in rows(path, {wanted} if wanted else FIELDS):
+        if wanted and are_rows(row.values.get(wanted)):
+            yield from entries(row, wanted)
+        else:
+            yield row
 
 
-def _form(first: Row, wanted: str, path: Path) -> Form:
-    """The form that the first row of a file tells, or that of the column that was asked for."""
-    there = list(first.values)
+def _telling(path: Path, wanted: str) -> tuple[Row, Form] | None:
+    """The first row that holds something, and the form that it tells; None where all hold nothing."""
+    for row in _rows(path, wanted):
+        for form in _forms(row, wanted, path):
+            if not _is_empty(row, form):
+                return row, form
+    return None
+
+
+def _forms(row: Row, wanted: str, path: Path) -> list[Form]:
+    """The forms that a row may be of: that of the column that was asked for, or those that its fields make."""
+    there = list(row.values)
     named = ", ".join(f'"{name}"' for name in there[:12]) + (" and more" if len(there) > 12 else "") or "none"
-    if wanted and wanted not in there:
+    if wanted and not row.listed:
+        if wanted in there:
+            return [column(wanted)]
         near = get_close_matches(wanted, there, n=1)
         hint = f'Did you mean "{near[0]}"?' if near else f"Its fields are: {named}."
         raise ComeError(f'{path} has no column "{wanted}".', hint)
-    form = column(wanted) if wanted else form_of(first.values)
-    if form is None:
+    forms = forms_of(row.values)
+    if not forms:
         raise ComeError(
-            f"{path} has the fields {named}, which make none of the known forms: {KNOWN}.",
-            f"Name the one to read behind a colon, such as {path.name}:{there[0] if there else 'text'}.",
+            f"{path} has the fields {named}, which make none of the known forms: {KNOWN}.", _columns_hint(row, path)
         )
-    return form
+    return forms
+
+
+def _is_empty(row: Row, form: Form) -> bool:
+    try:
+        return is_empty(form.document(row.values))
+    except Unfit:  # it holds something, and is refused when it is read
+        return False
+
+
+def _columns_hint(row: Row, path: Path) -> str:
+    """Which column to name; a null one, of which later rows may tell more, only where no other can be read."""
+    full: list[str] = []
+    null: list[str] = []
+    for name, value in row.values.items():
+        if are_rows(value):
+            full.append(name)
+            continue
+        with suppress(Unfit):
+            (null if is_empty(column(name).document(row.values)) else full).append(name)
+    if row.listed or not full + null:
+        return f"{_MEND}."
+    return f"Name the one to read behind a colon, such as {path.name}:{(full + null)[0]}."
 
 
 def _texts(
@@ -140,7 +177,7 @@ def _texts(
         document = _document(row, form, path)
         if isinstance(document, Conversation):
             tally.left_out += document.left_out
-            text = _written(document, write, tally) if document.turns else ""
+            text = "" if document.is_empty else _written(document, write, tally)
         else:
             text = document or ""
         if not text.strip() and (document is None or form is not TEXT):
@@ -159,8 +196,7 @@ def _document(row: Row, form: Form, path: Path) -> str | Conversation | None:
 
 
 def _unfit(row: Row, what: str, path: Path) -> ComeError:
-    hint = f'Mend it: {{"text": "..."}} is the simplest form; or name a column to read, such as {path.name}:body.'
-    return ComeError(f"{row.place} {what}.", hint)
+    return ComeError(f"{row.place} {what}.", f"{_MEND}; or name a column to read, such as {path.name}:body.")
 
 
 def _written(asked: Conversation, write: Callable[[Conversation], str] | None, tally: _Tally) -> str:

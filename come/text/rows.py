@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,10 +20,17 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a file: where it stands, for sentences such as "Line 3 of a.jsonl ...", and what its fields hold."""
+    """A row of a file.
+
+    Attributes:
+        place: where it stands, for sentences such as "Line 3 of a.jsonl ...".
+        values: what its fields hold.
+        listed: whether it stands in a list that is itself a field, such as that of {"train": [...]}.
+    """
 
     place: str
     values: dict[str, Any]
+    listed: bool = False
 
 
 def rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Row]:
@@ -31,10 +38,11 @@ def rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Row]:
 
     Args:
         path: the file.
-        columns: of a .parquet file, the columns to read where it has some of them: others may hold pictures.
+        columns: what is to be read of them; a table may name none of these twice. Of a .parquet file no others are
+            read where it has some of them, for they may hold pictures.
 
     Raises:
-        ComeError: it is not what its ending says, or a row of it is too long.
+        ComeError: it is not what its ending says, a row of it is too long, or a column is there twice.
         OSError: it cannot be read. UnicodeDecodeError: it is not UTF-8.
     """
     if path.suffix.lower() == ".parquet":
@@ -42,10 +50,21 @@ def rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Row]:
         return
     # newline="": line ends are taken as they are. "utf-8-sig": a byte order mark is not text.
     with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from READERS[path.suffix.lower()](file, path)
+        yield from READERS[path.suffix.lower()](file, path, columns)
 
 
-def _jsonl(file: TextIO, path: Path) -> Iterator[Row]:
+def entries(row: Row, field: str) -> Iterator[Row]:
+    """The rows of a list that is a field of a row.
+
+    Raises:
+        ComeError: an entry is no object.
+    """
+    for number, values in enumerate(row.values[field], start=1):
+        place = f'Entry {number} of "{field}" in {row.place[0].lower()}{row.place[1:]}'
+        yield replace(_row(place, values), listed=True)
+
+
+def _jsonl(file: TextIO, path: Path, _: Collection[str] | None) -> Iterator[Row]:
     for number, line in enumerate(_lines(file, path), start=1):
         if not line.strip():
             continue
@@ -66,7 +85,7 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
         yield line
 
 
-def _json(file: TextIO, path: Path) -> Iterator[Row]:
+def _json(file: TextIO, path: Path, _: Collection[str] | None) -> Iterator[Row]:
     """The entries of a JSON list, or JSON objects one after the other, decoded one at a time."""
     decode, text, at, ended = json.JSONDecoder().raw_decode, "", 0, False
     in_list, number = False, 0
@@ -113,7 +132,7 @@ def _not_json(place: str) -> ComeError:
     return ComeError(f"{place} is not JSON.", "Write a list of JSON objects.")
 
 
-def _csv(file: TextIO, path: Path) -> Iterator[Row]:
+def _csv(file: TextIO, path: Path, columns: Collection[str] | None) -> Iterator[Row]:
     """The rows below a line of names, which tells by what they are divided."""
     first = file.readline(LONGEST)
     file.seek(0)
@@ -122,6 +141,7 @@ def _csv(file: TextIO, path: Path) -> Iterator[Row]:
     reader = csv.reader(_lines(file, path), delimiter=delimiter, strict=True)
     try:
         names = next(reader, [])
+        _check_once(names, columns, path)
         for fields in reader:
             place = f"Line {reader.line_num} of {path}"
             if not fields:
@@ -146,6 +166,7 @@ def _parquet(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
     try:
         with ParquetFile(path, memory_map=True) as file:
             there = file.schema_arrow.names
+            _check_once(there, columns, path)
             wanted = [name for name in there if columns is None or name in columns] or there
             number = 0
             for batch in file.iter_batches(batch_size=64, columns=wanted):
@@ -156,6 +177,13 @@ def _parquet(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ComeError(f"{path} is not a Parquet file that can be read.", "Check that the file is whole.") from error
+
+
+def _check_once(names: list[str], columns: Collection[str] | None, path: Path) -> None:
+    """Others may be there twice, such as columns without a name: they are not read."""
+    for name in names:
+        if names.count(name) > 1 and (columns is None or name in columns):
+            raise ComeError(f'{path} has {names.count(name)} columns "{name}".', "Give each a name of its own.")
 
 
 def _row(place: str, values: Any) -> Row:
@@ -172,5 +200,6 @@ def _too_long(place: str) -> ComeError:
     return ComeError(f"{place} has more than {LONGEST:,} characters.", "Divide it into several rows.")
 
 
-READERS: dict[str, Callable[[TextIO, Path], Iterator[Row]]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}
+_Reader = Callable[[TextIO, Path, Collection[str] | None], Iterator[Row]]
+READERS: dict[str, _Reader] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}
 SUFFIXES = (*READERS, ".parquet")

@@ -90,7 +90,7 @@ def short_name(text: str) -> str:
 
 
 def form_of_text(text: str | os.PathLike[str]) -> str:
-    """In which form a file will be read, in words, told by its first row; "" for other texts and for plain ones.
+    """In which form a file will be read, by its first row that holds something; "" for other texts and for plain ones.
 
     Raises:
         ComeError: it is a file that cannot be read.
@@ -120,7 +120,7 @@ def content(text: str | os.PathLike[str], split: Split = "calibration", tokenize
     Args:
         text: a name of ``known_texts()``, or the path of a file: .txt is taken as it is; the rows of .jsonl, .json,
             .csv and .parquet are documents of one of the forms in ``come.text.forms``, or "data.csv:body" names the
-            column that is to be read.
+            column that is to be read, or the list of rows, as in {"train": [...]}.
         split: for a text that has parts of its own (`mix`, some hub sets), which to read; any other is read whole.
         tokenizer: the model's, whose chat template conversations go through; without one they are written plainly.
 

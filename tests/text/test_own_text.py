@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from copy import copy
@@ -143,6 +144,183 @@ def test_a_chat_is_known_by_what_the_template_made_of_it(tmp_path: Path) -> None
     assert describe_text(path)["form"] == "messages, through the model's chat template, where it has one"
 
 
+PICTURES = [{"role": "user", "content": [{"type": "image", "url": "a.png"}]}, {"role": "assistant", "content": " "}]
+
+
+@pytest.mark.parametrize(
+    ("empty", "full"),
+    [
+        ({"messages": PICTURES}, {"messages": HI}),
+        ({"messages": json.dumps(PICTURES)}, {"messages": HI}),
+        ({"conversations": [{"from": "human", "value": ""}]}, {"conversations": HI}),
+        ({"prompt": PICTURES, "completion": []}, {"prompt": HI[:1], "completion": HI[1:]}),
+        ({"instruction": " ", "output": ""}, {"instruction": "hi", "output": "hello"}),
+    ],
+)
+@pytest.mark.parametrize("tokenizer", [taught(), tiny_tokenizer(), None])
+def test_a_chat_without_any_text_holds_nothing(
+    tmp_path: Path, empty: dict[str, Any], full: dict[str, Any], tokenizer: Any
+) -> None:
+    alone = content(jsonl(tmp_path / "a.jsonl", full), tokenizer=tokenizer)
+    found = content(jsonl(tmp_path / "b.jsonl", empty, full, empty), tokenizer=tokenizer)
+    assert found.characters == alone.characters
+    assert found.form.startswith(f"{alone.form}; 2 empty rows left out")
+    path = jsonl(tmp_path / "c.jsonl", empty, empty)
+    with pytest.raises(ComeError, match="is empty"):
+        content(path, tokenizer=tokenizer)
+    assert form_of_text(path) == ""
+
+
+def test_a_chat_in_a_named_column_without_any_text_holds_nothing(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", {"chat": PICTURES}, {"chat": HI})
+    assert "1 empty rows left out" in content(f"{path}:chat").form
+    with pytest.raises(ComeError, match="is empty"):
+        read(f"{jsonl(path, {'chat': PICTURES})}:chat")
+
+
+def test_a_turn_that_calls_a_tool_holds_something(tmp_path: Path) -> None:
+    called = {"role": "assistant", "content": None, "tool_calls": ["f(1)"]}
+    found = content(jsonl(tmp_path / "a.jsonl", {"messages": [called]}), tokenizer=taught())
+    assert found.characters == "<assistant></assistant>" and "empty" not in found.form
+
+
+# --- the form, and the rows, that a file has ---------------------------------------------------------
+
+FULL: list[dict[str, Any]] = [
+    {"text": "one"},
+    {"messages": HI},
+    {"conversations": BYE},
+    {"prompt": "one", "completion": " two"},
+    {"prompt": HI[:1], "completion": HI[1:]},
+    {"instruction": "one", "output": "two"},
+    {"instruction": "one", "input": "and", "output": "two"},
+]
+
+
+@pytest.mark.parametrize("full", FULL, ids=lambda full: "+".join(full))
+@pytest.mark.parametrize("ending", ["jsonl", "json", "parquet", "csv"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_first_row_that_holds_something_tells_the_form(
+    tmp_path: Path, full: dict[str, Any], ending: str, beside: bool
+) -> None:
+    rows_ = [dict.fromkeys(full), dict.fromkeys(full), full, full]
+    if beside:  # what no form knows tells nothing
+        rows_ = [{"id": str(number), **row} for number, row in enumerate(rows_)]
+    path = tmp_path / f"a.{ending}"
+    if ending == "parquet":
+        parquet(path, **{name: [row[name] for row in rows_] for name in rows_[0]})
+    elif ending == "csv":
+        if isinstance(full.get("prompt"), list):
+            pytest.skip("prompts in a .csv are strings")
+        with path.open("w", newline="") as file:
+            table = csv.DictWriter(file, rows_[0])
+            table.writeheader()
+            table.writerows(
+                {key: json.dumps(each) if isinstance(each, list) else each for key, each in row.items()}
+                for row in rows_
+            )
+    elif ending == "json":
+        path.write_text(json.dumps(rows_))
+    else:
+        jsonl(path, *rows_)
+    alone = jsonl(tmp_path / "alone.jsonl", full, full)
+    found, expected = content(path, tokenizer=taught()), content(alone, tokenizer=taught())
+    assert found.characters.strip() == expected.characters  # empty strings of a table are documents without a word
+    blank_is_text = ending == "csv" and "text" in full
+    assert found.form == expected.form + ("" if blank_is_text else "; 2 empty rows left out")
+    assert form_of_text(path) == form_of_text(alone)
+
+
+def test_of_two_forms_the_one_that_holds_something_is_read(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", {"text": None, "messages": []}, {"text": "", "messages": HI})
+    assert content(path, tokenizer=taught()).form.startswith("messages, ")
+    path = jsonl(
+        tmp_path / "a.jsonl", {"messages": [], "prompt": "a", "completion": None}, {"prompt": "", "completion": "b"}
+    )
+    assert content(path).characters == "a\n\nb"
+
+
+def test_a_column_whose_first_rows_are_null_tells_that_it_holds_chats(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", {"chat": None}, {"chat": []}, {"chat": HI})
+    assert form_of_text(f"{path}:chat") == 'column "chat", through the model\'s chat template, where it has one'
+
+
+@pytest.mark.parametrize("full", FULL, ids=lambda full: "+".join(full))
+@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet"])
+def test_a_list_of_rows_is_read_by_its_name_as_the_error_says(
+    tmp_path: Path, full: dict[str, Any], ending: str
+) -> None:
+    path, lists = tmp_path / f"a.{ending}", {"version": 2, "train": [dict.fromkeys(full), full], "test": [full]}
+    if ending == "parquet":
+        parquet(path, **{name: [value] for name, value in lists.items()})
+    else:
+        jsonl(path, lists)
+    with pytest.raises(ComeError, match='has the fields "version", "train", "test"') as raised:
+        read(path)
+    assert raised.value.hint == f"Name the one to read behind a colon, such as a.{ending}:train."
+    alone = content(jsonl(tmp_path / "alone.jsonl", full), tokenizer=taught())
+    found = content(f"{path}:train", tokenizer=taught())
+    assert found == documents.Content(alone.characters, f"{alone.form}; 1 empty rows left out")
+    assert content(f"{path}:test", tokenizer=taught()) == alone
+
+
+def test_a_list_of_rows_is_as_strict_as_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for entry, says in (
+        ({"text": 7}, 'Entry 2 of "train" in entry 1 of .*a.json has no field "text" that holds a string'),
+        (7, 'Entry 2 of "train" in entry 1 of .*a.json is a JSON number'),
+    ):
+        path.write_text(json.dumps({"train": [{"text": "one"}, entry]}))
+        with pytest.raises(ComeError, match=says):
+            read(f"{path}:train")
+    path.write_text(json.dumps({"text": [{"text": "one"}]}))
+    assert read(f"{path}:text") == "one"
+    path.write_text(json.dumps({"train": []}))
+    with pytest.raises(ComeError, match="is empty"):
+        read(f"{path}:train")
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"count": 7, "body": "one"}, "body"),
+        ({"gone": None, "chat": HI}, "chat"),
+        ({"count": 7, "gone": None}, "gone"),
+        ({"count": 7}, None),
+        ({"train": [{"question": "?", "answer": "!"}]}, None),
+    ],
+)
+def test_only_a_column_that_can_be_read_is_proposed(tmp_path: Path, row: dict[str, Any], named: str | None) -> None:
+    path = jsonl(tmp_path / "a.jsonl", row, {**row, "gone": "later"})
+    with pytest.raises(ComeError, match="make none of the known forms") as raised:
+        read(path)
+    if named is None:
+        assert raised.value.hint == 'Mend it: {"text": "..."} is the simplest form.'
+    else:
+        assert raised.value.hint.endswith(f"such as a.jsonl:{named}.") and read(f"{path}:{named}")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_column_that_is_read_may_be_there_once(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+
+    def written(*names: str) -> Path:
+        if ending == "csv":
+            path.write_text(f"{','.join(names)}\n{','.join('abc'[: len(names)])}\n")
+        else:
+            pq.write_table(pa.Table.from_arrays([pa.array([each]) for each in "abc"[: len(names)]], names=names), path)
+        return path
+
+    with pytest.raises(ComeError, match=r'a\.\w+ has 2 columns "text"\. Give each a name of its own\.'):
+        read(written("text", "text"))
+    with pytest.raises(ComeError, match='has 2 columns "text"'):
+        form_of_text(path)
+    with pytest.raises(ComeError, match='has 2 columns "body"'):
+        read(f"{written('body', 'text', 'body')}:body")
+    assert read(path) == read(f"{path}:text") == "b"
+    assert read(written("", "", "text")) == "c"
+
+
 # --- other forms and files ---------------------------------------------------------------------------
 
 
@@ -261,7 +439,14 @@ def test_endings_may_be_in_capitals(tmp_path: Path, ending: str) -> None:
         ("a.jsonl", '{"messages": [{"role": "user"}]}', 'Line 1 of .* no field "messages" that holds turns'),
         ("a.jsonl", '{"messages": [{"role": "user", "content": 7}]}', "that holds turns"),
         ("a.jsonl", '{"messages": ["hi"]}', "that holds turns"),
-        ("a.jsonl", '{"messages": []}\n{"text": "one"}', 'Line 2 of .* no field "messages"'),
+        (
+            "a.jsonl",
+            '{"messages": [{"role": "user", "content": "hi"}]}\n{"text": "one"}',
+            'Line 2 of .* no field "messages"',
+        ),
+        ("a.jsonl", '{"messages": []}\n{"text": "one"}', 'Line 1 of .* no field "text"'),
+        ("a.jsonl", '{"text": null, "id": "a"}\n{"text": null, "id": "b"}', "is empty"),
+        ("a.csv", "instruction,output\n,\n,\n", "is empty"),
         ("a.jsonl", '{"conversations": [{"from": 1, "value": "a"}]}', "that holds turns"),
         ("a.jsonl", '{"instruction": "a", "output": 7}', 'no field "output" that holds a string'),
         ("a.jsonl", '{"prompt": "a", "completion": ["b"]}', 'no field "prompt" that holds turns'),
