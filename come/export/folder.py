@@ -117,7 +117,7 @@ def held_in(weight: Tensor, dtype: Any) -> Tensor:
         ComeError: its values are too large for that or, by and large, too small: a hundredth of its norm is lost.
     """
     cast = weight.to(dtype)
-    if weight.dtype.itemsize >= cast.dtype.itemsize and cast.dtype == torch.float16:
+    if dtype == torch.float16 != weight.dtype:
         norm, lost = (vector_norm(each, dtype=torch.float64) for each in (weight, cast.float() - weight.float()))
         if not bool(lost <= 0.01 * norm) and bool(norm.isfinite()):
             size = "large" if bool(cast.isinf().any()) else "small"

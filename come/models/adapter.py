@@ -11,6 +11,7 @@ from typing import Any
 from come.errors import ComeError, reason_of
 from come.models.checkpoint import count, in_order, whole
 from come.models.offload import is_offloaded
+from come.models.source import ADAPTER
 
 _WEIGHTS = "adapter_model.safetensors"
 _MERGE = "Merge it where it was trained, with peft's merge_and_unload, and load what that saves."
@@ -103,7 +104,7 @@ def weights_of(folder: Path) -> Path:
 
 def _refuse_unknown_options(config: Any, folder: Path) -> None:
     """Refuse what peft only warns of: an option that it does not know may change what the adapter computes."""
-    told = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    told = json.loads((folder / ADAPTER).read_text("utf-8"))
     known = {field.name for field in dataclasses.fields(config)}
     if unknown := sorted(name for name, value in told.items() if value and name not in known):
         raise ComeError(

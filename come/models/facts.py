@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 
 from come.errors import ComeError
-from come.models.adapter import refuse_misfit
 from come.models.catalogue import known
 from come.models.checkpoint import one_matrix_twice
 from come.models.families import family_of
@@ -193,8 +192,6 @@ def _looked_at(origin: Source, where: str, config: Any) -> tuple[Family | None, 
             refuse_unread(origin.path, empty := empty_model(config))
             return family, empty, ""
         empty = skeleton(origin, where, config, family)
-        if origin.adapter:
-            refuse_misfit(empty_model(config), Path(origin.adapter))
         if os.path.isdir(where):  # what is on the hub is not fetched for this
             tokenizer_of(origin, where, config)
         return family, empty, ""

@@ -13,14 +13,14 @@ import torch
 from come import settings
 from come.errors import ComeError
 from come.events import OnProgress, emit
-from come.models.adapter import merged, refuse_misfit
+from come.models.adapter import merged
 from come.models.bundle import Bundle
 from come.models.families import family_of
 from come.models.gguf import convert
 from come.models.not_finite import refuse_not_finite
 from come.models.quantized import DTYPE as QUANTIZED_DTYPE
 from come.models.quantized import method_of, unpack
-from come.models.skeleton import empty_model, skeleton, tokenizer_of
+from come.models.skeleton import skeleton, tokenizer_of
 from come.models.source import Source, read_config, readable, resolve, to_read_from
 from come.models.strict import read_model
 from come.models.text_tower import note, wrapper_at
@@ -66,8 +66,6 @@ def load(
     config = read_config(origin, where)
     family = family_of(config)
     empty = skeleton(origin, where, config, family)
-    if origin.adapter:
-        refuse_misfit(empty_model(config), Path(origin.adapter))
     tokenizer = tokenizer_of(origin, where, config)
     if (quantized := bool(method_of(config))) and isinstance(precision, str):
         precision = QUANTIZED_DTYPE

@@ -8,7 +8,7 @@ from typing import Any
 
 from come.errors import ComeError
 
-_RIGHT = "Put its config.json right, or fetch or copy the model again."
+RIGHT = "Put its config.json right, or fetch or copy the model again."
 _COUNTS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
 _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function")
 
@@ -30,18 +30,18 @@ def refuse_implausible(config: Any, name: str) -> None:
     for key in _COUNTS:
         count = getattr(config, key, None)
         if count is not None and (not isinstance(count, int) or count < 1):
-            raise ComeError(f"The config of {name} says {key} {count!r}.", _RIGHT)
+            raise ComeError(f"The config of {name} says {key} {count!r}.", RIGHT)
     for key, value in _numbers(config.to_dict()):
         if not math.isfinite(value):
-            raise ComeError(f"The config of {name} says {key} {value}, which is no finite number.", _RIGHT)
+            raise ComeError(f"The config of {name} says {key} {value}, which is no finite number.", RIGHT)
     for key in _ACTIVATIONS:
         told = getattr(config, key, None)
         if isinstance(told, str) and told not in ACT2FN:
-            raise ComeError(f"The config of {name} names an activation that Transformers has not ({told!r}).", _RIGHT)
+            raise ComeError(f"The config of {name} names an activation that Transformers has not ({told!r}).", RIGHT)
     for kind in _kinds_of_positions(getattr(config, "rope_parameters", None)):
         if kind != "default" and kind not in ROPE_INIT_FUNCTIONS:
             raise ComeError(
-                f"The config of {name} names rotary positions that Transformers has not ({str(kind)[:80]!r}).", _RIGHT
+                f"The config of {name} names rotary positions that Transformers has not ({str(kind)[:80]!r}).", RIGHT
             )
     tokens, padding = getattr(config, "vocab_size", None), getattr(config, "pad_token_id", None)
     if isinstance(tokens, int) and isinstance(padding, int) and not -tokens <= padding < tokens:

@@ -11,6 +11,7 @@ import torch
 
 from come.errors import ComeError, reason_of
 from come.models.checkpoint import MADE_ANEW, count, in_order, stored
+from come.models.plausible import RIGHT
 
 DTYPE = torch.bfloat16
 """What quantized weights are unpacked to, where no dtype is asked for."""
@@ -85,7 +86,7 @@ def refuse_unreadable(folder: Path, config: Any, name: str) -> None:
             an edge, which Transformers divides into equal blocks instead.
     """
     told, weights = _told(config), stored(folder)
-    packed = eight_bit_floats(folder)
+    packed = eight_bit_floats(weights)
     if packed and not told:
         raise _no_scales(name, packed)
     others = {
@@ -112,9 +113,9 @@ def refuse_unreadable(folder: Path, config: Any, name: str) -> None:
             )
 
 
-def eight_bit_floats(folder: Path) -> list[str]:
-    """The names of the weights of a folder that are stored as 8-bit floats."""
-    return [each for each, (dtype, _) in stored(folder).items() if dtype in _FLOATS_OF_8_BITS]
+def eight_bit_floats(weights: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
+    """The names of those weights of a folder (``stored``) that are 8-bit floats."""
+    return [each for each, (dtype, _) in weights.items() if dtype in _FLOATS_OF_8_BITS]
 
 
 def refuse_packed(model: Any, name: str) -> None:
@@ -167,6 +168,6 @@ def _told(config: Any) -> dict[str, Any]:
     if not hasattr(told, "to_dict"):
         raise ComeError(
             f"The config's quantization_config is {str(told)[:80]!r}, and no description of a method.",
-            "Put its config.json right, or fetch or copy the model again.",
+            RIGHT,
         )
     return dict(told.to_dict())

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from come.errors import ComeError, reason_of
-from come.models.checkpoint import hold_apart
+from come.models.adapter import refuse_misfit
+from come.models.checkpoint import hold_apart, stored
 from come.models.family import Family
+from come.models.plausible import RIGHT
 from come.models.quantized import ask_for_full_weights, eight_bit_floats, method_of, refuse_unreadable
 from come.models.source import Source, readable
 from come.models.strict import read_model
@@ -29,8 +31,16 @@ def skeleton(origin: Source, where: str, config: Any, family: Family) -> Any:
         family: where its parts are.
 
     Raises:
-        ComeError: its files are not those of the model that its config describes, or cannot be read at all.
+        ComeError: its files are not those of the model that its config describes, or cannot be read at all; or its
+            adapter does not fit it.
     """
+    empty = _without_weights(origin, where, config, family)
+    if origin.adapter:
+        refuse_misfit(empty_model(config), Path(origin.adapter))
+    return empty
+
+
+def _without_weights(origin: Source, where: str, config: Any, family: Family) -> Any:
     from come.models.auto import quiet
 
     ask_for_full_weights(config)
@@ -38,7 +48,7 @@ def skeleton(origin: Source, where: str, config: Any, family: Family) -> Any:
         return empty_model(config)
     with readable(origin), quiet():
         refuse_unreadable(Path(where), config, origin.name)
-        if method_of(config) == "fp8" and not eight_bit_floats(Path(where)):
+        if method_of(config) == "fp8" and not eight_bit_floats(stored(Path(where))):
             del config.quantization_config  # as a fine-tune in full may leave it behind
         if method_of(config) not in ("", "fp8"):  # whose headers do not tell the shapes
             return empty_model(config)
@@ -64,7 +74,7 @@ def empty_model(config: Any) -> Any:
     except Exception as error:  # each architecture raises what it likes where its config contradicts itself
         raise ComeError(
             f"No model can be made of its config ({reason_of(error)}).",
-            "Put its config.json right, or fetch or copy the model again.",
+            RIGHT,
         ) from error
     model.tie_weights()
     return model

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from come.errors import ComeError
+from come.errors import ComeError, reason_of
 from come.settings import expanded, file_and_column
 from come.text import documents
 from come.text.chat import Conversation, plainly, template_of
@@ -207,7 +207,7 @@ def _written(asked: Conversation, write: Callable[[Conversation], str] | None, t
         return write(asked)
     except Exception as error:  # a template may raise anything on what it was not made for
         tally.plain += 1
-        tally.reason = tally.reason or (str(error).strip().splitlines() or [type(error).__name__])[0][:100].rstrip(".")
+        tally.reason = tally.reason or reason_of(error, 100)
         return f"{plainly(asked)}\n\n"
 
 
