@@ -55,16 +55,18 @@ def everything(opened: Run | None) -> None:
     st.header("All runs")
     ids = [row["run"] for row in rows]
     names = run_labels.distinct({row["run"]: f"{row['name']} · {row['queued']:%d %b %H:%M}" for row in rows})
-    session.put("open-run", opened.id if opened and opened.id in names else None)  # a shipped one is not in the list
+    listed = opened.id if opened and opened.id in names else None  # a shipped one is not in the list
+    # A key for each open run: what a browser that has not drawn it yet says is of the field before, and tells nothing.
+    key = f"open-run-{listed or ''}"
     st.selectbox(
         "Open a run",
         ids,
-        index=None,
-        key="open-run",
+        index=ids.index(listed) if listed else None,
+        key=key,
         format_func=names.__getitem__,
         placeholder="Choose one, or click its line below",
         on_change=_open_chosen,
-        args=(ids,),
+        args=(key, ids, listed),
     )
     table = pd.DataFrame(rows).drop(columns="run").astype({"perplexity": float})
     st.dataframe(
@@ -88,9 +90,10 @@ def everything(opened: Run | None) -> None:
     )
 
 
-def _open_chosen(ids: list[str]) -> None:
-    chosen = session.value("open-run")
-    if chosen is None or chosen in ids:  # a label of before, which a browser may still send, is none of them
+def _open_chosen(key: str, ids: list[str], opened: str | None) -> None:
+    chosen = session.value(key)
+    known = chosen is None or chosen in ids  # a label of before, which a browser may still send, is none of them
+    if known and chosen != opened:
         session.open_run(chosen)
 
 

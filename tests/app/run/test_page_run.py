@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import get_args
 
 import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetStates
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
@@ -152,7 +153,7 @@ def test_a_finished_run_is_opened_by_its_link(visit: Visit, lab: Lab) -> None:
     assert not at.exception and not at.error
     assert any("6 layers became 4" in each.value and "perplexity went from" in each.value for each in at.success)
     assert {each.label for each in at.get("download_button")} >= {"Download the plan", "Download the model card"}
-    assert at.selectbox(key="open-run").value == run.id
+    assert at.selectbox(key=f"open-run-{run.id}").value == run.id
 
 
 def test_what_was_asked_and_what_recovery_did_are_sentences(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +182,7 @@ def test_a_shipped_run_can_be_looked_at_but_not_changed(visit: Visit, lab: Lab, 
     own = lab.create(target_layers=3)
     own.update(status="failed", error="The disk is full.")
     at = visit("run", run=run.id)
-    assert not at.exception and at.selectbox(key="open-run").value is None  # it is none of those in the list
+    assert not at.exception and at.selectbox(key="open-run-").value is None  # it is none of those in the list
     assert at.button(key="new-run")
 
 
@@ -198,7 +199,7 @@ def test_all_runs_are_listed_with_their_state(visit: Visit, lab: Lab) -> None:
     table = at.dataframe[0].value
     assert len(table) == 4
     assert set(table["status"]) == {"done", "failed"}
-    at.selectbox(key="open-run").set_value(failed.id).run()
+    at.selectbox(key="open-run-").set_value(failed.id).run()
     assert any("The disk is full. Free some space." in each.value for each in at.error)
     assert at.button(key="resume")
 
@@ -206,11 +207,34 @@ def test_all_runs_are_listed_with_their_state(visit: Visit, lab: Lab) -> None:
 def test_a_label_that_is_no_option_any_more_does_not_close_the_run(visit: Visit, lab: Lab) -> None:
     run = by_method(lab, "come")
     at = visit("run", run=run.id)
-    chosen = at.selectbox(key="open-run")
+    chosen = at.selectbox(key=f"open-run-{run.id}")
     chosen.options.append("CoMe, as it was called before")  # what a browser sends that has not drawn the new ones yet
     chosen.set_value("CoMe, as it was called before").run()
     assert not at.exception and not at.warning
-    assert at.query_params["run"] in (run.id, [run.id]) and at.selectbox(key="open-run").value == run.id
+    assert at.query_params["run"] in (run.id, [run.id]) and at.selectbox(key=f"open-run-{run.id}").value == run.id
+
+
+def test_what_a_browser_says_of_the_list_before_does_not_close_the_run(visit: Visit, lab: Lab) -> None:
+    """A page that follows something asks while a click is on its way, with the widgets as they stood before it."""
+    first, second = by_method(lab, "come"), by_method(lab, "shortgpt")
+    at = visit("run")
+    before = _open_run_of(at)
+    at.selectbox(key="open-run-").set_value(first.id).run()
+    at._run(before)
+    assert not at.exception and at.query_params["run"] in (first.id, [first.id])
+    before = _open_run_of(at)
+    at.query_params["run"] = second.id
+    at.run()
+    at._run(before)
+    assert not at.exception and at.query_params["run"] in (second.id, [second.id])
+    assert at.selectbox(key=f"open-run-{second.id}").value == second.id
+
+
+def _open_run_of(at: AppTest) -> WidgetStates:
+    states = WidgetStates()
+    states.widgets.extend(each for each in at._tree.get_widget_states().widgets if "open-run" in each.id)
+    assert len(states.widgets) == 1
+    return states
 
 
 def test_an_interrupted_run_says_so_and_can_be_resumed(visit: Visit, lab: Lab, monkeypatch) -> None:
