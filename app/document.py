@@ -17,7 +17,9 @@ from starlette.routing import Route
 from app import theme
 
 PAGES = Path(__file__).resolve().parent.parent / "pages"
-SCRIPTS = tuple(Path(__file__).parent / "static" / name for name in ("first_paint.js", "close_sidebar.js"))
+SCRIPTS = tuple(
+    Path(__file__).parent / "static" / name for name in ("first_paint.js", "history.js", "close_sidebar.js")
+)
 INDEX = Path(st.__file__).parent / "static" / "index.html"
 # The sidebar's place, as wide as Streamlit draws it in a window that is wide enough for it to stay open; and while
 # first_paint.js says that the page is arriving, of its body at most the strip and the heading, which stay in place.

@@ -1,7 +1,6 @@
 """What a visitor has chosen: model, text, plan. This folder alone touches session state and the URL.
 
-Everything shared between pages is held in the session and mirrored to the URL, so that a link, a reload
-and the browser's back button all restore it:
+Everything shared between pages is held in the session and mirrored to the URL, so that a link and a reload restore it:
 
     ?model=smollm2-135m&text=python-docs&tokens=4096&windows=4-5,9-11&ratios=0.3-0.7,0.2-0.3-0.5
 
@@ -16,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 import come.runs
 from app import formats
@@ -38,11 +38,15 @@ _UNDO_DEPTH = 50
 
 
 def begin() -> None:
-    """Take over what the URL says if the visitor changed it, then write the session's state to it."""
+    """Take over what the URL says if the visitor changed it, then write the session's state to it.
+
+    Back and Forward lead to another page, with the model and the plan as they are now: an earlier URL changes neither.
+    """
     shown = {key: st.query_params[key] for key in PARAMS if key in st.query_params}
     written: list[tuple[float, dict[str, str]]] = st.session_state.setdefault("_written", [])
     recent = [query for when, query in written if time.monotonic() - when < _ECHO_SECONDS]
-    if shown and shown not in recent and (not written or shown != written[-1][1]):
+    changed = shown not in recent and (not written or shown != written[-1][1])
+    if shown and changed and not (written and _goes_through_history()):
         choice, draft, misread = from_params(shown)
         st.session_state["_choice"] = choice
         if draft != st.session_state.get("_draft", Draft()):
@@ -231,6 +235,12 @@ def _publish() -> None:
     if not written or written[-1][1] != query:
         written.append((time.monotonic(), query))
         del written[:-10]
+
+
+def _goes_through_history() -> bool:
+    """Whether Back or Forward asked for this run of the page."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
 
 
 def _remember() -> None:
