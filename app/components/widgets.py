@@ -66,7 +66,7 @@ def ended_badly(run: Run) -> None:
     elif state.status == "interrupted":
         st.warning("The run stopped without ending: its process is gone. Resume it on the run page.")
     elif state.status == "cancelled":
-        st.info("The run was cancelled.")
+        st.info(formats.sentence(f"{state.error} {state.hint}".strip() or "The run was cancelled."))
 
 
 def launch_analysis(label: str = "Prepare and analyse", key: str = "launch-analysis") -> None:

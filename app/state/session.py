@@ -10,6 +10,7 @@ A page's own view (which layer is open) is mirrored by ``app.state.widget_state`
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from dataclasses import replace
@@ -183,19 +184,33 @@ def open_run(run_id: str | None) -> None:
         del st.query_params["run"]
 
 
-def own(*runs: Run) -> None:
-    """Remember that this visitor started these runs."""
-    st.session_state.setdefault("_own_runs", set()).update(run.id for run in runs)
+def visit() -> str:
+    """What runs of this visit are marked with (``State.visit``), where visitors are strangers; "" elsewhere.
+
+    Who reads it cannot tell the visitor's name, by which the resident process knows them.
+    """
+    return hashlib.sha256(visitor().encode()).hexdigest()[:16] if limits.current().own_runs_only else ""
 
 
 def owns(run: Run) -> bool:
     """Whether the visitor may end, resume or delete a run: in a public demonstration, only those of this visit."""
-    return not limits.current().own_runs_only or run.id in st.session_state.get("_own_runs", set())
+    return not limits.current().own_runs_only or run.written_state().visit == visit()
+
+
+def check_owned(run: Run) -> None:
+    """Refuse to change a run of somebody else's: a browser may send clicks on buttons that it was never shown.
+
+    Raises:
+        ComeError: it is not the visitor's.
+    """
+    if not owns(run):
+        raise ComeError(f"The run {run.id} was not started in this visit.", "Start one of your own.")
 
 
 def cancel(run: Run) -> None:
     """End a run; one that has ended or was deleted meanwhile is told of."""
     try:
+        check_owned(run)
         come.runs.cancel(run)
     except ComeError as error:
         set_problem(str(error))

@@ -15,7 +15,7 @@ from come.runs.store import MODEL, Run
 from come.serving import pack, side_jobs
 from come.serving.side_jobs import SideJob
 
-FILE = "reload.json"
+FILE = side_jobs.RELOAD
 PROMPT = "The capital of France is"
 
 
