@@ -20,6 +20,7 @@ import streamlit as st
 
 import come.runs
 from app import formats
+from app.state import incoming
 from app.state.choice import DEFAULT_SPARSITY as DEFAULT_SPARSITY
 from app.state.choice import Choice as Choice
 from app.state.choice import Draft as Draft
@@ -40,6 +41,8 @@ _UNDO_DEPTH = 50
 
 def begin() -> None:
     """Take over what the URL says if the visitor changed it, then write the session's state to it."""
+    st.session_state["_cut"] = incoming.cut_link()
+    incoming.cut_widgets()
     shown = {key: st.query_params[key] for key in PARAMS if key in st.query_params}
     written: list[tuple[float, dict[str, str]]] = st.session_state.setdefault("_written", [])
     recent = [query for when, query in written if time.monotonic() - when < _ECHO_SECONDS]
@@ -51,6 +54,11 @@ def begin() -> None:
             st.session_state["_draft"] = draft
         st.session_state["_misread"] = misread
     _publish()
+
+
+def link_is_cut() -> bool:
+    """Whether the link was longer than a page reads, so that some of it was left out."""
+    return bool(st.session_state.get("_cut"))
 
 
 def misread() -> list[str]:
@@ -149,7 +157,7 @@ def clicked(key: str) -> list[dict[str, Any]]:
 
 def value(key: str, default: Any = None) -> Any:
     """What the widget or chart of that key holds."""
-    return st.session_state.get(key, default)
+    return incoming.bounded(st.session_state.get(key, default))
 
 
 def put(key: str, new: Any) -> None:

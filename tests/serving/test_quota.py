@@ -165,7 +165,7 @@ def test_a_packing_job_that_waits_holds_little() -> None:
     import sys
 
     for module in ("pack", "reload_check", "window_costs"):
-        code = f"import come.serving.{module}, sys; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+        code = f"import come.serving.{module}, sys; print([name for name in ('torch', 'numpy') if name in sys.modules])"
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert found.stdout.strip() == "[]", module
 
