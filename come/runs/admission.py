@@ -17,15 +17,8 @@ LOCK = ".admission"  # in a folder of runs: held while a request is let in
 SECONDS_TO_LAUNCH = 60.0  # a run that waits without a process for longer than this was never launched
 
 
-class Admission(Protocol):
-    """What may be asked for, as a server that is open to others hands it in: ``come.serving.limits.Limits``."""
-
-    @property
-    def run_minutes_at_most(self) -> float | None:
-        """How long a run may work, after which it is stopped; None for any time."""
-
-    def check_run(self, config: RunConfig) -> None:
-        """Refuse a run that asks for too much, by a ``ComeError``."""
+class Bounds(Protocol):
+    """What may be asked for: ``come.serving.limits.Limits``, whose ``admitted`` calls what is below."""
 
     def check_request(self, requests: Sequence[RunConfig], others: int, own: int = 0) -> None:
         """Refuse requests that come together, or to queue them behind so many others, by a ``ComeError``.
@@ -42,7 +35,7 @@ class Admission(Protocol):
 
 @contextmanager
 def admitted(
-    requests: Sequence[RunConfig], runs: Path | None, allowed: Admission, visit: str = "", but: str = ""
+    requests: Sequence[RunConfig], runs: Path | None, allowed: Bounds, visit: str = "", but: str = ""
 ) -> Iterator[None]:
     """Checks requests that come together; then no others are let in until the block ends, which is to queue them.
 

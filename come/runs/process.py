@@ -12,10 +12,9 @@ from contextlib import ExitStack, contextmanager
 from come.errors import ComeError
 from come.files import locked
 from come.processes import start_detached
-from come.runs.admission import Admission, admitted
 from come.runs.cluster_target import cluster_target
 from come.runs.state import State, identity, is_here, is_own
-from come.runs.store import CANCEL_REQUEST, Run
+from come.runs.store import CANCEL_REQUEST, Admission, Run
 from come.runs.time_limit import check_time_left
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
@@ -62,7 +61,7 @@ def resume(run: Run, allowed: Admission | None = None) -> None:
         launch(run, where=state.where)
         return
     allowed.check_run(run.config)
-    with admitted([run.config], run.path.parent, allowed, state.visit):
+    with allowed.admitted([run.config], run.path.parent, state.visit):
         launch(run, where=state.where)
 
 

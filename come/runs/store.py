@@ -8,10 +8,11 @@ import secrets
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from come import files, settings
 from come.errors import ComeError
@@ -22,7 +23,6 @@ from come.source_fingerprint import source_fingerprint
 if TYPE_CHECKING:
     from come.measurement.measurement import Measurement
     from come.plan.plan import Plan
-    from come.runs.admission import Admission
 
 QUEUE_LOCK = ".queue"  # in a folder of runs: held by the one run that executes
 CANCEL_REQUEST = "cancel"  # in a run: somebody asked for it to end
@@ -136,6 +136,22 @@ class Run:
         return size_of(self.path)
 
 
+class Admission(Protocol):
+    """What may be asked for, as a server that is open to others hands it in: ``come.serving.limits.Limits``."""
+
+    @property
+    def run_minutes_at_most(self) -> float | None:
+        """How long a run may work, after which it is stopped; None for any time."""
+
+    def check_run(self, config: RunConfig) -> None:
+        """Refuse a run that asks for too much, by a ``ComeError``."""
+
+    def admitted(
+        self, requests: Sequence[RunConfig], runs: Path | None, visit: str = "", but: str = ""
+    ) -> AbstractContextManager[None]:
+        """Refuse requests that come together, or hold the place where they are let in until they are queued."""
+
+
 def create(
     config: RunConfig,
     runs: Path | None = None,
@@ -158,11 +174,9 @@ def create(
         ComeError: the request cannot succeed, or the folder cannot be written.
     """
     if refused is None and allowed is not None:
-        from come.runs.admission import admitted
-
         allowed.check_run(config)
         if not config.sweep:  # the cells of a sweep are one request: `prepare` asks for them all
-            with admitted([config], runs, allowed, visit):
+            with allowed.admitted([config], runs, visit):
                 return _created(config, runs, folder, None, _seconds(allowed), visit)
     return _created(config, runs, folder, refused, _seconds(allowed), visit)
 

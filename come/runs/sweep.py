@@ -13,10 +13,9 @@ from typing import Any
 from come.errors import ComeError
 from come.events import OnProgress
 from come.request import RunConfig, anchored
-from come.runs.admission import Admission, admitted
 from come.runs.execute import RunFault, execute
 from come.runs.process import claim
-from come.runs.store import CANCEL_REQUEST, Run, create, list_runs
+from come.runs.store import CANCEL_REQUEST, Admission, Run, create, list_runs
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def prepare(
     """
     if allowed is None:
         return _prepared(cells, runs, allowed, visit)
-    with admitted(cells, runs, allowed, visit, but=cells[0].sweep):
+    with allowed.admitted(cells, runs, visit, but=cells[0].sweep):
         return _prepared(cells, runs, allowed, visit)
 
 

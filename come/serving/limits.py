@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -259,6 +259,14 @@ class Limits:
                 "allowed here for all that start together.",
                 "Start fewer of them, or ask for less.",
             )
+
+    def admitted(
+        self, requests: Sequence[RunConfig], runs: Path | None, visit: str = "", but: str = ""
+    ) -> AbstractContextManager[None]:
+        """See ``come.runs.admission.admitted``."""
+        from come.runs.admission import admitted
+
+        return admitted(requests, runs, self, visit, but)
 
     def make_room(self, runs: Path, visit: str, needed: int, keep: Sequence[Run] = ()) -> None:
         """See to it that there is room for so many bytes of a visit: the oldest ended runs of visitors are removed.

@@ -51,7 +51,7 @@ def start(run: Run, what: str) -> None:
     _check(run, what)
     if (visit := run.written_state().visit) and not packed(run, what).file:
         limits.current().make_room(run.path.parent, visit, _bytes(run, what), keep=[run])
-    side_jobs.start(run, "come.serving.pack", _told(run, what), what)
+    side_jobs.start(run, "come.serving.pack", _told(run, what), what, most=limits.current().downloads_each)
 
 
 def packed(run: Run, what: str) -> Packed:

@@ -16,7 +16,6 @@ from come.errors import ComeError
 from come.processes import give_way, start_detached
 from come.runs.state import State, alive, identity
 from come.runs.store import TAKEAWAY, Run, list_runs
-from come.serving import limits
 
 QUEUE = ".aside"  # in a folder of runs: held by the one such job at work
 RELOAD = "reload.json"  # in a run: how its reload check stands
@@ -65,7 +64,7 @@ def at_work(run: Run) -> list[Path]:
     return [file for file in files if read(file).status == "working"]
 
 
-def start(run: Run, module: str, file: Path, *arguments: str) -> None:
+def start(run: Run, module: str, file: Path, *arguments: str, most: int | None = None) -> None:
     """Run ``python -m module RUN arguments`` and return; a job that is at work already is left to it.
 
     Args:
@@ -73,6 +72,7 @@ def start(run: Run, module: str, file: Path, *arguments: str) -> None:
         module: what to execute; its ``main`` calls ``work``.
         file: where it tells how it stands.
         arguments: more of them.
+        most: how many such jobs may be at work or wait of all runs of the same visit; None for any number.
 
     Raises:
         ComeError: the run has not ended well, its folder cannot be written, or its visitor has as many jobs as may be.
@@ -80,8 +80,8 @@ def start(run: Run, module: str, file: Path, *arguments: str) -> None:
     state = run.state()
     if state.status != "done":
         raise ComeError(f"The run {run.id} is {state.status}.", "Its model is there when it is done.")
-    if state.visit and file.name != WINDOWS and read(file).status != "working":  # windows end by themselves
-        _check_others(run, state.visit)
+    if state.visit and most is not None and read(file).status != "working":
+        _check_others(run, state.visit, most)
     with files.disk_faults(file.parent):
         file.parent.mkdir(exist_ok=True)
     with files.locked(run.path / ".aside"):  # two clicks start one process
@@ -121,11 +121,8 @@ def work(run: Run, file: Path, job: Callable[[Callable[[str], None]], dict[str, 
         _write(file, "failed", me, error=words.what, hint=words.hint)
 
 
-def _check_others(run: Run, visit: str) -> None:
-    """Refuse one more job of a visit that has as many as may be."""
-    most = limits.current().downloads_each
-    if most is None:
-        return
+def _check_others(run: Run, visit: str, most: int) -> None:
+    """Refuse one more job of a visit that has as many as may be; windows are measured beside them."""
     own = [other for other in list_runs(run.path.parent) if other.written_state().visit == visit]
     waiting = [file for other in own for file in at_work(other) if file.name != WINDOWS]
     if len(waiting) >= most:
