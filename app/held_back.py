@@ -6,6 +6,9 @@ Streamlit keeps every file that is put to it until its visitor's tab is closed, 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from contextlib import suppress
+from ipaddress import ip_address
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,7 +31,7 @@ class HeldBack:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._uploads = 0
-        self._visitors = 0
+        self._visitors: Counter[str] = Counter()  # by address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -40,16 +43,19 @@ class HeldBack:
             await self._app(scope, receive, send)
 
     async def _connected(self, scope: Scope, receive: Receive, send: Send) -> None:
-        most = limits.current().visitors
-        if most is not None and self._visitors >= most:
+        most, most_each = limits.current().visitors, limits.current().visitors_each
+        address = address_of(scope)
+        total, of_it = self._visitors.total(), self._visitors[address]
+        if (most is not None and total >= most) or (most_each is not None and of_it >= most_each):
             await receive()
             await send({"type": "websocket.close", "code": 1013, "reason": "Too many visitors."})
             return
-        self._visitors += 1
+        self._visitors[address] += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._visitors -= 1
+            self._visitors[address] -= 1
+            self._visitors += Counter()  # forgets addresses that nobody is left of
 
     async def _uploaded(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
@@ -66,6 +72,16 @@ class HeldBack:
             finally:
                 self._uploads -= 1
                 drop_files(session, FILES_HELD)
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from: what a proxy beside this server says, else its own address."""
+    address = str((scope.get("client") or ("",))[0])
+    told = next((value for name, value in reversed(scope["headers"]) if name == b"x-forwarded-for"), b"")
+    with suppress(ValueError):
+        if told and ip_address(address).is_private:  # the last is what the nearest proxy has seen itself
+            return told.decode("latin-1").rpartition(",")[2].strip()[:64]
+    return address
 
 
 def drop_files(session: str, keep: int) -> None:

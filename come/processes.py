@@ -72,12 +72,10 @@ def was_started_at(pid: int, seconds: float) -> bool:
 
 
 def give_way() -> None:
-    """Let others come first, at the processors and at the disk: a page answers quickly while this process works."""
-    process = psutil.Process()
+    """Let others come first, at processors and disk: a page answers quickly while this process works. Call it once."""
     with suppress(psutil.Error, OSError, AttributeError):  # not every system has all of it
-        if process.nice() < NICE:
-            process.nice(NICE)
-        process.ionice(psutil.IOPRIO_CLASS_BE, 7)
+        os.nice(NICE)
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_BE, 7)
 
 
 def start_detached(module: str, *arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:

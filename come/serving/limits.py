@@ -45,7 +45,7 @@ class Limits:
             Beyond it the oldest ended ones are removed. None for any number.
         plan_bytes: of all plans that are kept under a name; 0 where none are.
         upload_bytes: of one file. text_bytes: of all texts that were uploaded; beyond it the oldest are removed.
-        visitors: how many tabs may be open at once; None for any number.
+        visitors: how many tabs may be open at once; visitors_each: from one address. None for any number.
         downloads_each: how many downloads of a visit are prepared at once, waiting ones included; None for any number.
         keep_model: whether a run keeps its pruned model unless told otherwise; if not, it keeps the plan only.
         own_runs_only: whether a visitor may end or delete only what they have started themselves.
@@ -88,6 +88,7 @@ class Limits:
     text_bytes: int = 4 << 30
     downloads_each: int | None = None
     visitors: int | None = None
+    visitors_each: int | None = None
     keep_model: bool = True
     own_runs_only: bool = False
     model_bytes: int | None = None
@@ -316,10 +317,14 @@ DEMO = Limits(
     text_bytes=0,
     downloads_each=1,
     visitors=100,
+    visitors_each=20,
     keep_model=False,
     own_runs_only=True,
-    layer_bytes=1 << 29,
-    border_bytes=1 << 29,
+    model_bytes=1 << 30,
+    layer_bytes=192 << 20,
+    border_bytes=192 << 20,
+    chance_bytes=256 << 20,
+    texts=1,
     whatif_tokens=2_048,
     measured_tokens=8_192,
     prompt_tokens=512,

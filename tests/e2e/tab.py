@@ -35,7 +35,8 @@ class Shown:
 class Tab:
     """One connection, which is one visit."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, address: str = "192.0.2.1") -> None:
+        """`address` is where the visitor comes from, as a proxy would tell it."""
         self.url = url
         self.session = ""
         self.pages: dict[str, str] = {}
@@ -51,6 +52,8 @@ class Tab:
             close_timeout=1,
             proxy=None,
             compression=None,
+            additional_headers={"X-Forwarded-For": address},
+            legacy=True,  # what closes it is __exit__
         )
 
     def __enter__(self) -> Tab:

@@ -112,7 +112,7 @@ def note(record: Record, shown: Shown, page: str) -> None:
 def use(server: Server, record: Record, until: float, number: int) -> None:
     """A visitor who goes from page to page, at a person's pace."""
     draws = random.Random(number)
-    with Tab(server.url) as tab:
+    with Tab(server.url, f"192.0.2.{10 + number}") as tab:
         for page in itertools.cycle(PAGES):
             if time.monotonic() > until:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -102,6 +103,29 @@ def test_no_more_visitors_are_let_in_than_there_is_room_for(monkeypatch: pytest.
             pass
     with client.websocket_connect("/_stcore/stream"):  # somebody has left
         pass
+
+
+def test_one_address_does_not_take_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import ExitStack
+
+    from starlette.websockets import WebSocketDisconnect
+
+    monkeypatch.setattr("come.serving.limits.current", lambda: Limits(visitors=5, visitors_each=2))
+    client = TestClient(HeldBack(_inner), client=("127.0.0.1", 4711))
+
+    def tab(address: str) -> Any:
+        return client.websocket_connect("/_stcore/stream", headers={"X-Forwarded-For": f"203.0.113.9, {address}"})
+
+    with ExitStack() as tabs:
+        for _ in range(2):
+            tabs.enter_context(tab("192.0.2.1"))
+        with pytest.raises(WebSocketDisconnect), tab("192.0.2.1"):
+            pass
+        tabs.enter_context(tab("192.0.2.2"))
+    # Who is not behind a proxy cannot say to be somebody else.
+    scope = {"client": ("198.51.99.7", 1), "headers": [(b"x-forwarded-for", b"1.2.3.4")]}
+    assert held_back.address_of(scope) == "198.51.99.7"
+    assert held_back.address_of({"client": ("127.0.0.1", 1), "headers": [(b"x-forwarded-for", b"\xff,,")]}) == ""
 
 
 def test_only_the_newest_files_of_a_tab_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
