@@ -13,6 +13,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+LAID_OUT = "<span class='come-laid-out'></span>"  # app.components.widgets.laid_out
+
 
 @dataclass
 class Shown:
@@ -104,7 +106,7 @@ class Tab:
     def _asked(self, message: BackMsg, timeout: float) -> Shown:
         began = time.monotonic()
         self.post(message)
-        shown = Shown()
+        shown, begun = Shown(), False
         while (left := began + timeout - time.monotonic()) > 0:
             try:
                 told = ForwardMsg.FromString(self._socket.recv(timeout=left))  # type: ignore[arg-type]
@@ -114,7 +116,9 @@ class Tab:
             if kind == "new_session":
                 self.session = told.new_session.initialize.session_id or self.session
                 self._hash = told.new_session.page_script_hash
-                shown = Shown()
+                shown, begun = Shown(), True
+            elif not begun:
+                continue  # of the script that this one takes the place of
             elif kind == "navigation":
                 self.pages = {page.url_pathname: page.page_script_hash for page in told.navigation.app_pages}
                 self._hash = told.navigation.page_script_hash or self._hash
@@ -122,6 +126,9 @@ class Tab:
                 self._query = told.page_info_changed.query_string
             elif kind == "delta" and told.delta.WhichOneof("type") == "new_element":
                 self._element(told.delta.new_element, shown)
+                if LAID_OUT in shown.texts[-1:]:  # it is all there; the script goes on to follow something
+                    shown.ended = True
+                    break
             elif kind == "script_finished" and told.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
                 shown.ended = True
                 break
