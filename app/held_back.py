@@ -78,9 +78,14 @@ def address_of(scope: Scope) -> str:
     """Where a request comes from: what a proxy beside this server says, else its own address."""
     address = str((scope.get("client") or ("",))[0])
     told = next((value for name, value in reversed(scope["headers"]) if name == b"x-forwarded-for"), b"")
+    return told_by_proxy(address, told.decode("latin-1"))
+
+
+def told_by_proxy(address: str, forwarded: str) -> str:
+    """The address that a proxy beside this server has seen (of X-Forwarded-For, the last), else the one given."""
     with suppress(ValueError):
-        if told and ip_address(address).is_private:  # the last is what the nearest proxy has seen itself
-            return told.decode("latin-1").rpartition(",")[2].strip()[:64]
+        if forwarded and (not address or ip_address(address).is_private):
+            return forwarded.rpartition(",")[2].strip()[:64]
     return address
 
 
