@@ -19,7 +19,9 @@ def at_address(monkeypatch: pytest.MonkeyPatch) -> threading.local:
     monkeypatch.setenv("COME_DEMO", "1")
 
     class Context:
-        headers: dict[str, str] = {}
+        @property
+        def headers(self) -> dict[str, str]:
+            return {}
 
         @property
         def ip_address(self) -> str:
