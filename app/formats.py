@@ -20,7 +20,7 @@ _TAG = re.compile(r"<(?!/?(?:b|i|br|sub|sup)>)")
 
 def literal(text: str) -> str:
     """A name as markdown: run names, models, files and texts hold whatever somebody typed."""
-    line = _MARKS.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
+    line = _MARKS.sub(lambda found: f"\\{found[0]}", " ".join(_encodable(text).split()))
     return _FIRST.sub(lambda found: f"{found[1] or ''}\\", line)
 
 
@@ -29,8 +29,13 @@ def sentence(text: str) -> str:
 
     A demonstration's visitors read no path of the server in it.
     """
-    parts = _CODE.split(" ".join(without_paths(text).split()))
+    parts = _CODE.split(" ".join(without_paths(_encodable(text)).split()))
     return "".join(part if place % 2 else _MARKS.sub(lambda f: f"\\{f[0]}", part) for place, part in enumerate(parts))
+
+
+def _encodable(text: str) -> str:
+    """Without halves of characters (surrogates), which names of files and JSON may hold and no page can be sent."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def chart_title(text: str) -> str:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import formats, strip, theme  # noqa: E402
+from app import formats, page_turns, strip, theme  # noqa: E402
 from app.components import widgets  # noqa: E402
 from app.state import session  # noqa: E402
 from come.errors import ComeError  # noqa: E402
@@ -55,9 +55,10 @@ def main() -> None:
     st.set_page_config(page_title=f"{page.title} · CoMe Lab")
     session.begin()
     try:
-        if page is not start:
-            strip.draw()
-        page.run()
+        with page_turns.turn():
+            if page is not start:
+                strip.draw()
+            page.run()
     except ComeError as error:
         st.error(formats.sentence(str(error)), icon=":material/error:")
         if page is not pages[0]:

@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
+from starlette.middleware import Middleware  # noqa: E402
+
 from app import document, downloads  # noqa: E402
+from app.held_back import HeldBack  # noqa: E402
 
 downloads.served = True
-app = st.App(ROOT / "app" / "main.py", routes=[*downloads.ROUTES, *document.ROUTES])
+app = st.App(ROOT / "app" / "main.py", routes=[*downloads.ROUTES, *document.ROUTES], middleware=[Middleware(HeldBack)])

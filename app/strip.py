@@ -36,11 +36,18 @@ def draw() -> None:
         name = Path(session.choice().model).name
         cells = [escape(name), f"<span class='quiet'>{escape(without_paths(error.what))}</span>"]
     st.html("<div class='come-strip'>" + "".join(f"<span>{cell}</span>" for cell in cells) + "</div>")
+    if session.link_is_cut():
+        st.warning("The link is too long: what came first was read, and the rest of it was left out.")
     left_out = session.misread()
     if left_out:
-        st.warning(f"The link holds {formats.literal(', '.join(left_out))}, which cannot be read; it was left out.")
+        st.warning(f"The link holds {formats.literal(_named(left_out))}, which cannot be read; it was left out.")
     if is_demo():
         _demo_note()
+
+
+def _named(left_out: list[str]) -> str:
+    """What was left out, in as many words as one reads."""
+    return ", ".join(text if len(text) <= 60 else f"{text[:60]}…" for text in left_out[:5])
 
 
 def _demo_note() -> None:
@@ -51,8 +58,12 @@ def _demo_note() -> None:
             "Public demonstration",
             f"- Models: {', '.join(allowed.models or ())}.\n"
             f"- Up to {allowed.run_tokens:,} tokens per run, and known texts only.\n"
-            f"- One request runs at a time, {allowed.waiting} may wait. Runs are seen by everyone.\n"
-            "- You may end or delete only runs that you started, until you reload the page.\n\n"
+            f"- One request runs at a time, {allowed.waiting} may wait; visitors take turns.\n"
+            f"- A run that is expected to take more than {allowed.run_minutes:g} minutes is not started. After "
+            f"{allowed.run_minutes_at_most:g} it is stopped, and keeps what it has.\n"
+            "- Runs are seen by everyone.\n"
+            "- You may end or delete only runs that you started, until you reload the page.\n"
+            "- When runs take too much of the disk, the oldest ended ones are deleted for new ones.\n\n"
             "On a machine of your own, nothing of this holds.",
             key="demo-note",
         )

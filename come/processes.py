@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +22,7 @@ from come.files import disk_faults
 _PROC = Path("/proc")
 _BOOT_ID = _PROC / "sys/kernel/random/boot_id"
 _STATE, _START_TICKS = 0, 19  # in /proc/PID/stat after the name: fields 3 and 22 of proc(5)
+NICE = 10  # of processes that nobody waits for at a page
 _SECONDS_APART = 2.0  # between two readings of one start where there is no /proc
 _SECONDS_SET = 60.0  # how far the clock may have been set since a start was written down as a time
 
@@ -68,6 +69,13 @@ def was_started_at(pid: int, seconds: float) -> bool:
     """
     started = started_at(pid)
     return bool(started) and abs(started - seconds) < _SECONDS_SET
+
+
+def give_way() -> None:
+    """Let others come first, at processors and disk: a page answers quickly while this process works. Call it once."""
+    with suppress(psutil.Error, OSError, AttributeError):  # not every system has all of it
+        os.nice(NICE)
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_BE, 7)
 
 
 def start_detached(module: str, *arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:

@@ -97,7 +97,6 @@ def _open_demo(running_now: Run | None) -> None:
         session.set_problem(str(error))
         return
     if running_now is None:
-        session.own(*made)
         session.set_choice(demo.CHOICE)
         session.set_draft(demo.DRAFT)
     session.open_run(made[0].id)

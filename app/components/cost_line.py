@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from app import formats
 from app.formats import duration, human_bytes
 from come.errors import ComeError
 from come.estimation.cost import estimate
@@ -15,23 +16,27 @@ from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.models.facts import BYTES
 from come.request import RunConfig
+from come.runs.foreseen import usual_device
+from come.serving import limits
 
 NOT_MEASURED = "The time can be estimated once a first run has measured this machine's speed."
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A sentence of what runs will take, and one for each thing that does not fit."""
+    """A sentence of what runs will take, one for each thing that does not fit, and why they are not allowed, if so."""
 
     sentence: str
     warnings: tuple[str, ...] = ()
+    refusal: str = ""
 
 
 def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | None) -> Cost:
     """What runs on one model will take, one after the other, by this machine's remembered speed."""
     dtype = facts.dtype if facts.dtype in BYTES else "float32"
     dtype = requests[0].dtype if requests and requests[0].dtype != "auto" else dtype
-    device = known_device(dtype)
+    allowed = limits.current()
+    device = known_device(dtype) or (usual_device(dtype) if allowed.run_minutes is not None else None)
     if device is None:
         return Cost(NOT_MEASURED)
     try:
@@ -42,16 +47,25 @@ def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | No
         return Cost("")
     seconds = sum(each.seconds for each in found)
     memory, disk = max(each.memory_bytes for each in found), sum(each.disk_bytes for each in found)
+    refusal = ""
+    try:
+        allowed.check_seconds([each.seconds for each in found])
+    except ComeError as error:
+        refusal = str(error)
     warnings = tuple(dict.fromkeys(warning for each in found for warning in each.warnings))
     return Cost(
         f"Expected: about {duration(seconds)}, {human_bytes(memory)} of memory at the peak, "
         f"{human_bytes(disk)} on disk (estimate, from the speed of {device.name}).",
         warnings,
+        refusal,
     )
 
 
-def draw(found: Cost) -> None:
-    """What runs will take, and what does not fit."""
+def draw(found: Cost) -> str:
+    """What runs will take, and what does not fit; why they are not allowed, if so."""
     st.caption(found.sentence)
     for warning in found.warnings:
         st.warning(warning, icon=":material/memory:")
+    if found.refusal:
+        st.warning(formats.sentence(found.refusal), icon=":material/hourglass_disabled:")
+    return found.refusal

@@ -73,10 +73,11 @@ def small(path: Path, label: str, kind: str, key: str) -> None:
     st.download_button(label, path.read_bytes, path.name, kind, key=key, icon=":material/download:", on_click="ignore")
 
 
-def begin(start: Callable[..., None], *arguments: object) -> None:
-    """Start a job; what stands against it is shown at the head of the page. A callback of buttons."""
+def begin(start: Callable[..., None], run: Run, *arguments: object) -> None:
+    """Start a job of a run, or end it; what stands against it is shown at the head of the page. Of buttons."""
     try:
-        start(*arguments)
+        session.check_owned(run)
+        start(run, *arguments)
     except ComeError as error:
         session.set_problem(str(error))
 

@@ -11,7 +11,7 @@ from typing import Literal
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import formats, theme
+from app import formats, page_turns, theme
 from app.state import request, session, visit
 from come.errors import ComeError
 from come.runs import Run, reported
@@ -66,7 +66,7 @@ def ended_badly(run: Run) -> None:
     elif state.status == "interrupted":
         st.warning("The run stopped without ending: its process is gone. Resume it on the run page.")
     elif state.status == "cancelled":
-        st.info("The run was cancelled.")
+        st.info(formats.sentence(f"{state.error} {state.hint}".strip() or "The run was cancelled."))
 
 
 def launch_analysis(label: str = "Prepare and analyse", key: str = "launch-analysis") -> None:
@@ -129,6 +129,7 @@ def chart(
 def laid_out() -> None:
     """Say that all of the page is there, before its script goes on to follow something: it is shown then."""
     st.html("<span class='come-laid-out'></span>")
+    page_turns.give_back()
 
 
 def facts_grid(shown: dict[str, str]) -> None:

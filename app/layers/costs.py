@@ -211,7 +211,9 @@ def _followed(run: Run, left: int) -> Look:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         place = st.empty()
         if session.owns(run):
-            st.button("Stop", key="stop-windows", icon=":material/stop_circle:", on_click=background.stop, args=(run,))
+            st.button(
+                "Stop", key="stop-windows", icon=":material/stop_circle:", on_click=begin, args=(background.stop, run)
+            )
     known, looks = len(cached.window_costs(run)), 0
 
     def look() -> bool:

@@ -6,6 +6,7 @@ import streamlit as st
 
 import come
 import come.models
+from app import held_back
 from app.components import widgets
 from app.plan import edits, saved_plans
 from app.state import foreseen, request, session, visit
@@ -15,6 +16,8 @@ from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.serving import limits
 from come.serving.limits import is_demo
+
+LONGEST_PLAN = 1 << 20  # bytes of a plan that is uploaded
 
 
 def start_from(measured: Measurement | None, facts: Facts) -> None:
@@ -87,7 +90,10 @@ def _upload() -> None:
     if file is None:
         return
     try:
-        choice, draft = request.from_json(file.getvalue())
+        limits.current().check("bytes", file.size, min(LONGEST_PLAN, limits.current().upload_bytes))
+        document = file.getvalue()
+        held_back.forget(file)
+        choice, draft = request.from_json(document)
         if draft.method not in come.methods():
             raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.methods())}.")
         limits.current().check_model(choice.model)  # before it is looked for: the answer would tell what lies here

@@ -18,6 +18,8 @@ from app.state import request, session
 from app.state.choice import DEFAULT_SPARSITY, Choice, Draft
 from come import files, settings
 from come.errors import ComeError
+from come.runs.store import size_of
+from come.serving import limits
 
 LONGEST = 60  # characters of a name
 
@@ -48,6 +50,9 @@ def save(name: str, choice: Choice, draft: Draft) -> SavedPlan:
         raise ComeError("The plan has no name yet.", "Write one.")
     if len(name) > LONGEST:
         raise ComeError(f"The name has {len(name)} characters.", f"Use at most {LONGEST}.")
+    most = limits.current().plan_bytes
+    if not most:
+        raise ComeError("Plans are not kept under a name here.", "Download the plan instead.")
     plan = SavedPlan(name, time.time(), choice, draft)
     values = {
         "name": name,
@@ -56,7 +61,9 @@ def save(name: str, choice: Choice, draft: Draft) -> SavedPlan:
     }
     with files.disk_faults(folder()):
         folder().mkdir(parents=True, exist_ok=True)
-    files.replace(_path(name), json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    limits.current().check("bytes of plans", size_of(folder()) + len(text.encode()), most)
+    files.replace(_path(name), text)
     return plan
 
 
@@ -73,11 +80,13 @@ def saved() -> list[SavedPlan]:
 
 
 def delete(name: str) -> None:
-    """Remove a saved plan; one that is gone already is fine.
+    """Remove a saved plan; one that is gone already is fine. Among strangers there are none to remove.
 
     Raises:
         ComeError: the folder may not be written.
     """
+    if not limits.current().plan_bytes:
+        return
     with files.disk_faults(folder()):
         _path(name).unlink(missing_ok=True)
 

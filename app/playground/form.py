@@ -49,7 +49,8 @@ def draw(offer: Offer, blind: bool) -> tuple[Asked, bool]:
     chat, prompts = _chat(offer), examples(offer)
     pair = blind_round.choose(offer) if blind else None
     runs = _choose(offer) if pair is None else [speaker for speaker in pair if speaker in offer.candidates]
-    prompt = widget_state.keep_text("prompt", next(iter(prompts.values())), candidates.LONGEST_LINK)
+    first = next(iter(prompts.values()))
+    prompt = widget_state.keep_text("prompt", first, candidates.LONGEST_PROMPT, candidates.LONGEST_LINK)
     st.text_area("Prompt", key="prompt", height=90, max_chars=candidates.LONGEST_PROMPT)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for label, text in prompts.items():

@@ -6,6 +6,7 @@ import time
 
 import come
 import come.runs
+from app.state import session
 from app.state.choice import Choice, Draft
 from come.models.catalogue import BUNDLED
 from come.request import RunConfig
@@ -45,6 +46,7 @@ def start() -> list[Run]:
     Raises:
         ComeError: the bundled model is not there, or too many wait already.
     """
-    made = come.runs.prepare(requests(f"demo-{int(time.time())}"), allowed=limits.current())
+    whose = session.visit()
+    made = come.runs.prepare(requests(f"demo-{int(time.time())}"), allowed=limits.current(), visit=whose)
     come.runs.launch(*made)
     return made

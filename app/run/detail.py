@@ -19,6 +19,7 @@ from come.report import comparison
 from come.request import RunConfig
 from come.runs import Run, reported
 from come.runs.store import STOP_REQUEST
+from come.runs.time_limit import has_time_left
 from come.serving import limits
 from come.serving.limits import without_paths
 
@@ -113,7 +114,7 @@ def _steps(run: Run) -> None:
 def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None:
     """What can be done with a run that is over; one that is not `changeable` can be looked at and taken along."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        if status != "done" and changeable:
+        if status != "done" and changeable and has_time_left(run.written_state()):
             st.button(
                 "Resume",
                 key="resume",
@@ -139,6 +140,7 @@ def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None
 
 def _resume(run: Run) -> None:
     try:
+        session.check_owned(run)
         come.runs.resume(run, limits.current())
         session.open_run(run.id)
     except ComeError as error:
@@ -147,6 +149,7 @@ def _resume(run: Run) -> None:
 
 def _delete(run: Run) -> None:
     try:
+        session.check_owned(run)
         come.runs.delete(run)
         session.open_run(None)
     except ComeError as error:
@@ -196,6 +199,9 @@ def _training(run: Run) -> None:
 
 def _stop_early(run: Run) -> None:
     try:
+        session.check_owned(run)
         (run.path / STOP_REQUEST).touch()
+    except ComeError as error:
+        session.set_problem(str(error))
     except FileNotFoundError:
         session.set_problem(f"The run {run.id} is not there any more.")

@@ -23,6 +23,7 @@ from come.serving import limits
 from come.serving.limits import is_demo
 from come.text import known_texts
 
+LONGEST_NAME = 60  # characters of a run's name
 DTYPES = ("float32", "bfloat16", "float16")
 BASELINES = ("shortgpt", "random")
 SAME = "same"  # the evaluation part of the calibration text
@@ -41,7 +42,7 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
     with left:
         methods, targets, seeds = _compared(facts, own, layers)
         recovered = _recovered()
-        name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=60)
+        name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=LONGEST_NAME)
     with right:
         judged = _judged()
         kept = _kept(facts, layers)
@@ -49,7 +50,7 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
             _where()
     try:
         fields = recovered | judged | kept
-        first = request.config(session.choice(), visit.planned(), name=name or "", **fields)
+        first = request.config(session.choice(), visit.planned(), name=(name or "")[:LONGEST_NAME], **fields)
         asked = [first]
         for seed in (first.seed + number for number in range(seeds)):
             for method in (own, *methods):
@@ -59,7 +60,7 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
     except ComeError as error:
         st.error(formats.sentence(str(error)), icon=":material/error:")
         return []
-    return as_sweep(asked) if len(asked) > 1 else asked
+    return as_sweep(asked, visit=session.visit()) if len(asked) > 1 else asked
 
 
 def _compared(facts: Facts, own: str, layers: int) -> tuple[list[str], list[int], int]:

@@ -31,7 +31,7 @@ def draw() -> None:
     with st.container(border=True):
         st.markdown(f"**{formats.literal(sentences.sentence(session.choice(), draft, facts, layers))}**")
         requests = form.requests(facts, layers)
-        cost_line.draw(cost_line.cost(requests, facts, visit.measurement()))
+        refusal = cost_line.draw(cost_line.cost(requests, facts, visit.measurement()))
         with st.container(horizontal=True, vertical_alignment="center"):
             count = len(requests)
             st.button(
@@ -41,7 +41,7 @@ def draw() -> None:
                 icon=":material/play_arrow:",
                 on_click=_start,
                 args=(requests,),
-                disabled=not requests,
+                disabled=not requests or bool(refusal),
             )
             widgets.next_step("plan", "Change the plan")
         with st.expander("The same on the command line"):
@@ -50,16 +50,15 @@ def draw() -> None:
 
 def _start(requests: list[RunConfig]) -> None:
     """Check and queue all requests in one process; the first one is opened."""
-    where = str(session.value(session.WHERE) or "")
+    where = "" if limits.is_demo() else str(session.value(session.WHERE) or "")
     try:
         if (place := come.runs.cluster_target(where)) is not None:
             come.cluster.check_reachable(place)
         allowed = limits.current()
         if len(requests) > 1:
-            made = come.runs.prepare(requests, allowed=allowed)
+            made = come.runs.prepare(requests, allowed=allowed, visit=session.visit())
         else:
-            made = [come.runs.create(requests[0], allowed=allowed)]
-        session.own(*made)
+            made = [come.runs.create(requests[0], allowed=allowed, visit=session.visit())]
         todo = [run for run in made if run.state().status != "done"]
         come.runs.launch(*(todo or made), where=where)
         session.open_run(made[0].id)

@@ -257,6 +257,7 @@ def removable(run: Run) -> int:
 def _drop(runs: list[Run]) -> None:
     try:
         for run in runs:
+            session.check_owned(run)
             pack.drop_model(run)
     except ComeError as error:
         session.set_problem(str(error))

@@ -12,6 +12,7 @@ All others are called the same in both. A link without bos is from before there 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container
 from typing import Any, cast, get_args
 
@@ -36,6 +37,8 @@ PARAMS = (
     "drop",
     "options",
 )
+MOST_PARTS = 256  # of a parameter that lists windows, ratios, layers or options
+LONGEST_NUMBER = 24  # characters
 PLAN = ("target", "remove", "windows", "ratios", "drop", "options")
 
 
@@ -129,10 +132,29 @@ def _strange(method: str, options: dict[str, Any]) -> list[str]:
 
 
 def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER or not text.isascii():
+        raise ValueError("too long for a number, or written in other digits")
     number = int(text)
     if abs(number) > LARGEST:
         raise ValueError(text)
     return number
+
+
+def _fraction(text: str) -> float:
+    if len(text) > LONGEST_NUMBER or not text.isascii():
+        raise ValueError("too long for a number, or written in other digits")
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _parts(text: str, separator: str = ",") -> list[str]:
+    """What a parameter lists; more than a page can hold is not read."""
+    parts = text.split(separator, MOST_PARTS + 1)
+    if len(parts) > MOST_PARTS:
+        raise ValueError("too many parts")
+    return parts
 
 
 def _count(text: str) -> int:
@@ -150,8 +172,8 @@ def _bos(text: str) -> Bos:
 
 def _share(text: str) -> float:
     """A share of the parameters; one that makes no sense is shown all the same, as long as it can be."""
-    share = float(text)
-    if not abs(share) <= 100:  # nor is it NaN
+    share = _fraction(text)
+    if abs(share) > 100:
         raise ValueError(text)
     return share
 
@@ -162,25 +184,25 @@ def read_windows(text: str) -> list[tuple[int, int]]:
     Raises:
         ValueError: it is not written like that.
     """
-    pairs = [part.split("-") for part in text.split(",") if part]
+    pairs = [part.split("-", 2) for part in _parts(text) if part]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(text)
     return [(_whole(first), _whole(last)) for first, last in pairs]
 
 
 def _layers(text: str) -> tuple[int, ...]:
-    return tuple(sorted({_count(part) for part in text.split(",") if part}))
+    return tuple(sorted({_count(part) for part in _parts(text) if part}))
 
 
 def _ratios(text: str) -> list[tuple[float, ...]]:
-    ratios = [tuple(float(share) for share in part.split("-")) for part in text.split(",")]
+    ratios = [tuple(_fraction(share) for share in _parts(part, "-")) for part in _parts(text)]
     if not all(0 <= share <= 1 for ratio in ratios for share in ratio):
         raise ValueError(text)
     return ratios
 
 
 def _options(text: str) -> dict[str, Any]:
-    pairs = [part.split(":", 1) for part in text.split(",") if part]
+    pairs = [part.split(":", 1) for part in _parts(text) if part]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(text)
     return {name: _plain(setting) for name, setting in pairs}
@@ -190,15 +212,16 @@ def _plain(text: str) -> bool | int | float | str | None:
     named = {"True": True, "False": False, "None": None}
     if text in named:
         return named[text]
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        if kind is int and abs(number) > LARGEST:
-            raise ValueError(text)
-        return number
-    return text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if not math.isfinite(number) or abs(number) > LARGEST:
+        raise ValueError(text)
+    try:
+        return _whole(text)
+    except ValueError:
+        return _fraction(text)
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

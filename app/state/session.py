@@ -9,6 +9,7 @@ A page's own view (which layer is open) is mirrored by ``app.state.widget_state`
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from dataclasses import replace
@@ -19,6 +20,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 import come.runs
 from app import formats
+from app.state import incoming
 from app.state.choice import DEFAULT_SPARSITY as DEFAULT_SPARSITY
 from app.state.choice import Choice as Choice
 from app.state.choice import Draft as Draft
@@ -42,6 +44,8 @@ def begin() -> None:
 
     Back and Forward lead to another page, with the model and the plan as they are now: an earlier URL changes neither.
     """
+    st.session_state["_cut"] = incoming.cut_link()
+    incoming.cut_widgets()
     shown = {key: st.query_params[key] for key in PARAMS if key in st.query_params}
     written: list[tuple[float, dict[str, str]]] = st.session_state.setdefault("_written", [])
     recent = [query for when, query in written if time.monotonic() - when < _ECHO_SECONDS]
@@ -54,6 +58,11 @@ def begin() -> None:
             st.session_state["_draft"] = draft
         st.session_state["_misread"] = misread
     _publish()
+
+
+def link_is_cut() -> bool:
+    """Whether the link was longer than a page reads, so that some of it was left out."""
+    return bool(st.session_state.get("_cut"))
 
 
 def misread() -> list[str]:
@@ -152,7 +161,7 @@ def clicked(key: str) -> list[dict[str, Any]]:
 
 def value(key: str, default: Any = None) -> Any:
     """What the widget or chart of that key holds."""
-    return st.session_state.get(key, default)
+    return incoming.bounded(st.session_state.get(key, default))
 
 
 def put(key: str, new: Any) -> None:
@@ -187,19 +196,33 @@ def open_run(run_id: str | None) -> None:
         del st.query_params["run"]
 
 
-def own(*runs: Run) -> None:
-    """Remember that this visitor started these runs."""
-    st.session_state.setdefault("_own_runs", set()).update(run.id for run in runs)
+def visit() -> str:
+    """What runs of this visit are marked with (``State.visit``), where visitors are strangers; "" elsewhere.
+
+    Who reads it cannot tell the visitor's name, by which the resident process knows them.
+    """
+    return hashlib.sha256(visitor().encode()).hexdigest()[:16] if limits.current().own_runs_only else ""
 
 
 def owns(run: Run) -> bool:
     """Whether the visitor may end, resume or delete a run: in a public demonstration, only those of this visit."""
-    return not limits.current().own_runs_only or run.id in st.session_state.get("_own_runs", set())
+    return not limits.current().own_runs_only or run.written_state().visit == visit()
+
+
+def check_owned(run: Run) -> None:
+    """Refuse to change a run of somebody else's: a browser may send clicks on buttons that it was never shown.
+
+    Raises:
+        ComeError: it is not the visitor's.
+    """
+    if not owns(run):
+        raise ComeError(f"The run {run.id} was not started in this visit.", "Start one of your own.")
 
 
 def cancel(run: Run) -> None:
     """End a run; one that has ended or was deleted meanwhile is told of."""
     try:
+        check_owned(run)
         come.runs.cancel(run)
     except ComeError as error:
         set_problem(str(error))

@@ -103,8 +103,7 @@ def start_analysis(config: RunConfig) -> None:
     Raises:
         come.ComeError: it cannot start.
     """
-    run = come.runs.create(config, allowed=limits.current())
-    session.own(run)
+    run = come.runs.create(config, allowed=limits.current(), visit=session.visit())
     come.runs.launch(run)
 
 

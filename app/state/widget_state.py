@@ -56,11 +56,11 @@ def keep_several(key: str, options: list[str], default: list[str], most: int) ->
     return settled
 
 
-def keep_text(key: str, default: str, longest: int) -> str:
-    """The same for a field of text; one that is longer than so many characters stays out of the URL."""
+def keep_text(key: str, default: str, longest: int, in_link: int) -> str:
+    """The same for a field of text, cut to so many characters; one that is longer than `in_link` is not in the URL."""
     candidates = (st.session_state.get(key), st.query_params.get(key), _kept_views().get(key))
-    text: str = next((held for held in candidates if held is not None), default)
-    if len(text) <= longest:
+    text: str = next((held for held in candidates if held is not None), default)[:longest]
+    if len(text) <= in_link:
         _settle(key, text, default)
         return text
     st.session_state[key] = _kept_views()[key] = text

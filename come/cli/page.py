@@ -10,8 +10,12 @@ from typing import Annotated
 import typer
 
 from come.errors import ComeError
+from come.serving.limits import is_demo
 
 PACKAGE = Path(__file__).resolve().parents[1]
+
+# In megabytes: what a browser may send, a file or a message with all that its widgets hold.
+DEMO_OPTIONS = ["--server.maxUploadSize", "1", "--server.maxMessageSize", "10"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,7 +47,10 @@ def serve(
     command = [sys.executable, "-m", "streamlit", "run", str(script()), "--server.address", address]
     if port is not None:
         command += ["--server.port", str(port)]
-    environment = {**os.environ, **({"COME_DEMO": "1"} if demo else {})}
+    if demo or is_demo():
+        command += DEMO_OPTIONS
+    # One place for what threads allocate, in place of many that grow apart: each rerun of a page is a thread.
+    environment = {"MALLOC_ARENA_MAX": "2", **os.environ, **({"COME_DEMO": "1"} if demo else {})}
     sys.stdout.flush()
     os.execve(command[0], command, environment)  # the server takes this process's place, and its signals
 

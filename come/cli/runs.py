@@ -12,6 +12,7 @@ from come.cli.prune import show_results, summary
 from come.cli.request import On, Runs, execute_at
 from come.cli.screen import AsJson, show, show_json, show_table
 from come.cli.sweep import execute_all_at
+from come.processes import give_way
 from come.runs import Run, cancel, cluster_target, delete, find, list_runs, resume
 from come.runs.cluster_target import LOCAL
 
@@ -92,6 +93,7 @@ def delete_one(run_id: Id, runs: Runs = None, as_json: AsJson = False) -> None:
 @app.command("execute", hidden=True)
 def execute_here(paths: list[Path], on: On = LOCAL) -> None:
     """Execute runs in this process, one after the other, or see to them on a cluster: what `launch` starts."""
+    give_way()
     made, target = [Run(path.resolve()) for path in paths], cluster_target(on)
     if len(made) == 1:
         execute_at(target, made[0], None)

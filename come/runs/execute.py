@@ -19,6 +19,7 @@ from come.runs.process import claim
 from come.runs.progress import ProgressWriter
 from come.runs.queue import turn
 from come.runs.store import Run
+from come.runs.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from come.runs.shared import Shared
@@ -50,16 +51,18 @@ def execute(run: Run, on_progress: OnProgress = None, shared: Shared | None = No
         claim(run)
     _sweep(run)
     config = run.config
-    progress = ProgressWriter(run, on_progress)
+    progress, limit = ProgressWriter(run, on_progress), TimeLimit(run)
     try:
         with _termination_interrupts(), progress, nullcontext() if delegated else turn(run, progress.waiting):
             _begin(run, progress)
             # Only now: a run that waits must not hold the memory that torch takes.
             from come.runs.pipeline import work
 
-            work(run, config, progress, shared)
+            with limit:
+                work(run, config, progress, shared)
     except KeyboardInterrupt:
-        _end(run, status="cancelled")
+        why = limit.reason
+        _end(run, "cancelled", why.what if why else "", why.hint if why else "")
         raise
     except Exception as error:
         raise _failed(run, config, error) from error

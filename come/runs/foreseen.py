@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from come.estimation import cost, sweep
-from come.estimation.device import Device
-from come.models import Facts
-from come.request import RunConfig
+from come.estimation.device import Device, known_device
+from come.models import Facts, describe
+from come.models.facts import BYTES
+from come.request import RunConfig, checked
 from come.runs.analyses import newest_analysis
 
 
@@ -36,6 +39,24 @@ def estimate(
     if facts is None and others.get("measurement") is None:
         others["measurement"] = newest_analysis(config.model, runs)
     return cost.estimate(config, facts, device, runs=runs, **others)
+
+
+def estimate_by_known_speed(config: RunConfig, runs: Path | None = None) -> cost.Estimate:
+    """The same by this machine's speed as it was last measured, else by a usual one's: nothing is measured now.
+
+    Raises:
+        ComeError: the run could not succeed.
+    """
+    config, _ = checked(config)
+    facts = describe(config.model)
+    dtype = config.dtype if config.dtype != "auto" else facts.dtype if facts.dtype in BYTES else "float32"
+    device = known_device(dtype, config.device) or usual_device(dtype)
+    return cost.estimate(config, facts, device, measurement=newest_analysis(config.model, runs), runs=runs)
+
+
+def usual_device(dtype: str) -> Device:
+    """Two cores of a server, where nothing is measured yet."""
+    return Device("two processor cores", {dtype: 6e10}, 3e9, psutil.virtual_memory().available)
 
 
 def estimate_sweep(cells: Sequence[RunConfig], runs: Path | None = None) -> sweep.SweepEstimate:

@@ -14,7 +14,8 @@ from come.files import locked
 from come.processes import start_detached
 from come.runs.cluster_target import cluster_target
 from come.runs.state import State, identity, is_here, is_own
-from come.runs.store import CANCEL_REQUEST, Admission, Run, active_requests
+from come.runs.store import CANCEL_REQUEST, Admission, Run
+from come.runs.time_limit import check_time_left
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
 
@@ -51,12 +52,17 @@ def resume(run: Run, allowed: Admission | None = None) -> None:
     It goes on where it was: on this machine, or on the same cluster.
 
     Raises:
-        ComeError: the run is done, still at work or gone; or more runs wait than are allowed here.
+        ComeError: the run is done, still at work or gone; it has worked as long as it may; or more runs wait than are
+            allowed here.
     """
-    if allowed is not None:
-        allowed.check_run(run.config)
-        allowed.check_request([run.config], active_requests(run.path.parent))
-    launch(run, where=run.written_state().where)
+    state = run.written_state()
+    check_time_left(state)
+    if allowed is None:
+        launch(run, where=state.where)
+        return
+    allowed.check_run(run.config)
+    with allowed.admitted([run.config], run.path.parent, state.visit):
+        launch(run, where=state.where)
 
 
 def cancel(run: Run) -> None:
@@ -124,7 +130,8 @@ def _reopen(run: Run) -> None:
     if state.status == "done":
         raise ComeError(f"The run {run.id} is done: there is nothing left to do.")
     (run.path / CANCEL_REQUEST).unlink(missing_ok=True)
-    anew = State(created=state.created, started=state.started, sources=state.sources)
+    kept = ("created", "started", "sources", "visit", "seconds_at_most", "seconds_worked")
+    anew = State(**{name: getattr(state, name) for name in kept})
     run.update(**anew.model_dump())
 
 

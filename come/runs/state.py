@@ -38,6 +38,9 @@ class State(BaseModel):
     started: float | None = None
     heartbeat: float | None = None
     finished: float | None = None
+    visit: str = ""  # whose it is, where visitors are strangers: a token that is told to nobody
+    seconds_at_most: float | None = None  # that it may work, all goes together; None for any time
+    seconds_worked: float = 0.0  # so far, where that is bounded
 
     @property
     def active(self) -> bool:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +28,6 @@ QUEUE_LOCK = ".queue"  # in a folder of runs: held by the one run that executes
 CANCEL_REQUEST = "cancel"  # in a run: somebody asked for it to end
 MODEL = "model"  # in a run: the pruned model, a plain Transformers folder
 TAKEAWAY = "takeaway"  # in a run: what was packed of it for download
-SECONDS_TO_LAUNCH = 60.0  # a run that waits without a process for longer than this was never launched
 STOP_REQUEST = "stop"  # in a run: somebody asked for its training to end early, keeping the best
 
 
@@ -140,11 +139,17 @@ class Run:
 class Admission(Protocol):
     """What may be asked for, as a server that is open to others hands it in: ``come.serving.limits.Limits``."""
 
+    @property
+    def run_minutes_at_most(self) -> float | None:
+        """How long a run may work, after which it is stopped; None for any time."""
+
     def check_run(self, config: RunConfig) -> None:
         """Refuse a run that asks for too much, by a ``ComeError``."""
 
-    def check_request(self, requests: Sequence[RunConfig], others: int) -> None:
-        """Refuse requests that come together, or to queue them behind so many others, by a ``ComeError``."""
+    def admitted(
+        self, requests: Sequence[RunConfig], runs: Path | None, visit: str = "", but: str = ""
+    ) -> AbstractContextManager[None]:
+        """Refuse requests that come together, or hold the place where they are let in until they are queued."""
 
 
 def create(
@@ -153,6 +158,7 @@ def create(
     folder: Path | None = None,
     refused: ComeError | None = None,
     allowed: Admission | None = None,
+    visit: str = "",
 ) -> Run:
     """A new run, queued, that no process works on yet (``launch`` or ``execute`` it).
 
@@ -162,6 +168,7 @@ def create(
         folder: a directory for this run alone instead, outside any folder of runs and its queue.
         refused: why the request cannot succeed, where it is to be there all the same, as a failed run.
         allowed: what may be asked for; everything, by default.
+        visit: whose it is, where visitors are strangers; see ``State.visit``.
 
     Raises:
         ComeError: the request cannot succeed, or the folder cannot be written.
@@ -169,12 +176,30 @@ def create(
     if refused is None and allowed is not None:
         allowed.check_run(config)
         if not config.sweep:  # the cells of a sweep are one request: `prepare` asks for them all
-            allowed.check_request([config], active_requests(runs))
+            with allowed.admitted([config], runs, visit):
+                return _created(config, runs, folder, None, _seconds(allowed), visit)
+    return _created(config, runs, folder, refused, _seconds(allowed), visit)
+
+
+def _seconds(allowed: Admission | None) -> float | None:
+    minutes = None if allowed is None else allowed.run_minutes_at_most
+    return None if minutes is None else 60 * minutes
+
+
+def _created(
+    config: RunConfig,
+    runs: Path | None,
+    folder: Path | None,
+    refused: ComeError | None,
+    seconds_at_most: float | None,
+    visit: str,
+) -> Run:
     config, layers = (config, config.target_layers) if refused else checked(config)
     created = time.time()
-    state = State(created=created, sources=_sources(config))
+    state = State(created=created, sources=_sources(config), visit=visit, seconds_at_most=seconds_at_most)
     if refused is not None:
-        state = State(created=created, status="failed", error=refused.what, hint=refused.hint, finished=created)
+        ended = {"status": "failed", "error": refused.what, "hint": refused.hint, "finished": created, "sources": {}}
+        state = state.model_copy(update=ended)
     if folder is None:
         parent = runs or settings.runs_dir()
         target = parent / _new_id(config, layers, created)
@@ -217,22 +242,6 @@ def list_runs(runs: Path | None = None) -> list[Run]:
         return []
     found = [path for path in folder.iterdir() if path.name[0] != "." and (path / "config.json").is_file()]
     return [Run(path.resolve()) for path in sorted(found, key=lambda path: path.name, reverse=True)]
-
-
-def active_requests(runs: Path | None = None, but: str = "") -> int:
-    """How many requests are at work or waiting in a folder of runs, a sweep counting once.
-
-    Args:
-        runs: the folder of runs.
-        but: a sweep that is not counted.
-    """
-    found = set()
-    for run in list_runs(runs):
-        state = run.state()
-        if state.active and (state.pid is not None or time.time() - state.created < SECONDS_TO_LAUNCH):
-            with suppress(ComeError):
-                found.add(run.config.sweep or run.id)
-    return len(found - {but})
 
 
 def size_of(folder: Path) -> int:

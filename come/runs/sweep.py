@@ -15,7 +15,7 @@ from come.events import OnProgress
 from come.request import RunConfig, anchored
 from come.runs.execute import RunFault, execute
 from come.runs.process import claim
-from come.runs.store import CANCEL_REQUEST, Admission, Run, active_requests, create, list_runs
+from come.runs.store import CANCEL_REQUEST, Admission, Run, create, list_runs
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Sweep:
         return as_sweep([RunConfig.model_validate(cell) for cell in cells], self.base.sweep)
 
 
-def as_sweep(requests: Sequence[RunConfig], name: str = "") -> list[RunConfig]:
-    """Requests as the cells of one sweep; without a name, one that the same requests get again."""
-    name = name or _name([request.model_dump() for request in requests])
+def as_sweep(requests: Sequence[RunConfig], name: str = "", visit: str = "") -> list[RunConfig]:
+    """Requests as the cells of one sweep; without a name, one that the same requests of the same visit get again."""
+    name = name or _name([request.model_dump() for request in requests], visit)
     return [request.model_copy(update={"sweep": name}) for request in requests]
 
 
@@ -95,30 +95,44 @@ def variant(request: RunConfig, method: str, target_layers: int, seed: int) -> R
     return RunConfig.model_validate(fields)
 
 
-def prepare(cells: Sequence[RunConfig], runs: Path | None = None, allowed: Admission | None = None) -> list[Run]:
-    """A run for every cell of a sweep, in order; those that the same sweep has left are taken up again.
+def prepare(
+    cells: Sequence[RunConfig], runs: Path | None = None, allowed: Admission | None = None, visit: str = ""
+) -> list[Run]:
+    """A run for every cell of a sweep, in order; those that the same sweep of the same visit has left are taken up.
 
     A cell that cannot succeed is there as a failed run, so that the others go on.
+
+    Args:
+        cells: requests that ``as_sweep`` has named.
+        runs: the folder of runs.
+        allowed: what may be asked for; everything, by default.
+        visit: whose request it is, where visitors are strangers; see ``State.visit``.
 
     Raises:
         ComeError: no cell can succeed, or they are more than is allowed here; nothing was made.
     """
-    if allowed is not None:
-        allowed.check_request(cells, active_requests(runs, but=cells[0].sweep))
+    if allowed is None:
+        return _prepared(cells, runs, allowed, visit)
+    with allowed.admitted(cells, runs, visit, but=cells[0].sweep):
+        return _prepared(cells, runs, allowed, visit)
+
+
+def _prepared(cells: Sequence[RunConfig], runs: Path | None, allowed: Admission | None, visit: str) -> list[Run]:
     cells = [anchored(cell) for cell in cells]
-    known = {run.config.model_dump_json(): run for run in runs_of(cells[0].sweep, runs)}
+    left = [run for run in runs_of(cells[0].sweep, runs) if run.written_state().visit == visit]
+    known = {run.config.model_dump_json(): run for run in left}
     made: list[Run | None] = []
     refusals: list[tuple[int, RunConfig, ComeError]] = []
     for cell in cells:
         try:
-            made.append(known.get(cell.model_dump_json()) or create(cell, runs, allowed=allowed))
+            made.append(known.get(cell.model_dump_json()) or create(cell, runs, allowed=allowed, visit=visit))
         except ComeError as error:
             refusals.append((len(made), cell, error))
             made.append(None)
     if len(refusals) == len(cells):
         raise refusals[0][2]
     for place, cell, refusal in refusals:
-        made[place] = create(cell, runs, refused=refusal)
+        made[place] = create(cell, runs, refused=refusal, visit=visit)
     return [run for run in made if run is not None]
 
 
@@ -161,6 +175,7 @@ def runs_of(sweep: str, runs: Path | None = None) -> list[Run]:
     return found
 
 
-def _name(cells: Sequence[dict[str, Any]]) -> str:
-    """The same for the same request, so that asking again goes on with what is there."""
-    return f"sweep-{hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()[:8]}"
+def _name(cells: Sequence[dict[str, Any]], visit: str) -> str:
+    """The same for the same request, so that asking again goes on with what is there; another one for each visit."""
+    asked = visit + json.dumps(cells, sort_keys=True)
+    return f"sweep-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from come.options import Options
 
 if TYPE_CHECKING:
     from come.request import RunConfig
-import re
+    from come.runs import Run
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,17 @@ class Limits:
         train_tokens: that one training by steps goes over in all, its checks included; None for any number.
         recover_ways: ways of recovery, one after the other; None for any.
         options: by name, the least and the most that an option may be; of a list, how long it may be.
-        sweep_runs: runs of one request. waiting: requests that may wait beside the one at work. None for any.
+        request_characters: of a run's request as JSON; None for any number.
+        sweep_runs: runs of one request. waiting: requests that may wait beside the one at work; waiting_each: of those
+            of one visit, beside its first. None for any.
+        run_minutes: that a run may be foreseen to take; request_minutes: all runs of a request together. None for any.
+        run_minutes_at_most: that a run may work, all goes together; then it is stopped, and keeps what it has.
+        visit_bytes: on the disk, of all runs of one visit with what is packed of them; all_bytes: of all visits.
+            Beyond it the oldest ended ones are removed. None for any number.
+        plan_bytes: of all plans that are kept under a name; 0 where none are.
+        upload_bytes: of one file. text_bytes: of all texts that were uploaded; beyond it the oldest are removed.
+        visitors: how many tabs may be open at once; visitors_each: from one address. None for any number.
+        downloads_each: how many downloads of a visit are prepared at once, waiting ones included; None for any number.
         keep_model: whether a run keeps its pruned model unless told otherwise; if not, it keeps the plan only.
         own_runs_only: whether a visitor may end or delete only what they have started themselves.
         model_bytes: of all original models' weights in memory; None for half of what is free at the start. One
@@ -45,6 +57,7 @@ class Limits:
         texts: how many texts of a model are kept at hand.
         whatif_tokens: held-out tokens of a what-if question. measured_tokens: calibration tokens of a measuring pass.
         prompt_tokens, new_tokens: of the playground. text_tokens: of a text that models are compared along.
+        prompt_characters, text_characters: the same, counted before a text is made tokens, which takes memory.
         pruned_models: how many speak beside the original.
         suggestions: how many are made at once.
         window_seconds: how long windows of an analysed model are measured in the background.
@@ -61,8 +74,21 @@ class Limits:
     train_tokens: int | None = None
     recover_ways: int | None = None
     options: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
+    request_characters: int | None = None
     sweep_runs: int | None = None
     waiting: int | None = None
+    waiting_each: int | None = None
+    run_minutes: float | None = None
+    request_minutes: float | None = None
+    run_minutes_at_most: float | None = None
+    visit_bytes: int | None = None
+    all_bytes: int | None = None
+    plan_bytes: int = 64 << 20
+    upload_bytes: int = 200 << 20
+    text_bytes: int = 4 << 30
+    downloads_each: int | None = None
+    visitors: int | None = None
+    visitors_each: int | None = None
     keep_model: bool = True
     own_runs_only: bool = False
     model_bytes: int | None = None
@@ -73,6 +99,8 @@ class Limits:
     whatif_tokens: int = 16_384
     measured_tokens: int = 65_536
     prompt_tokens: int = 2_048
+    prompt_characters: int = 32_768
+    text_characters: int = 65_536
     new_tokens: int = 1_024
     window_seconds: float = 120.0
     text_tokens: int = 2_048
@@ -116,6 +144,8 @@ class Limits:
         Raises:
             ComeError: it does.
         """
+        if self.request_characters is not None:
+            self.check("characters of a request", len(config.model_dump_json()), self.request_characters)
         self.check_model(config.model)
         for text in (config.text, config.recovered_on, config.evaluated_on):
             self.check_text(text)
@@ -167,23 +197,90 @@ class Limits:
         elif asked.minutes is None and self.train_tokens is not None:
             self.check("tokens of training", tokens_taken(asked, tokens, seq_len), self.train_tokens)
 
-    def check_request(self, requests: Sequence[RunConfig], others: int) -> None:
+    def check_request(self, requests: Sequence[RunConfig], others: int, own: int = 0) -> None:
         """Refuse a request of one or several runs, or to queue it.
 
         Args:
             requests: what is asked for together.
             others: how many other requests are at work or waiting.
+            own: how many of those are of the same visit.
 
         Raises:
             ComeError: it is too much, or too many wait already.
         """
         if self.sweep_runs is not None:
             self.check("runs at once", len(requests), self.sweep_runs)
+        if self.waiting_each is not None and own > self.waiting_each:
+            raise ComeError(
+                f"{own} requests of yours are at work or waiting, which is as many as may.",
+                "Wait until one has ended, or cancel one.",
+            )
         if self.waiting is not None and others > self.waiting:
             raise ComeError(
                 f"One request is at work here and {others - 1} are waiting, which is as many as may.",
                 "Try again in a few minutes, or run CoMe Lab on a machine of your own.",
             )
+
+    def check_foreseen(self, requests: Sequence[RunConfig], runs: Path | None = None) -> int:
+        """Refuse runs that would take too long, by this machine's speed as it is known, else by a usual one's.
+
+        Returns:
+            The bytes that they will leave on the disk; 0 where nothing is limited.
+
+        Raises:
+            ComeError: one of them is foreseen to take longer than a run may, or all of them longer than a request.
+        """
+        if self.run_minutes is None and self.request_minutes is None and self.visit_bytes is None:
+            return 0
+        from come.runs.foreseen import estimate_by_known_speed
+
+        found = []
+        for request in requests:
+            with suppress(ComeError):  # what cannot run at all is refused elsewhere, in better words
+                found.append(estimate_by_known_speed(request, runs))
+        self.check_seconds([each.seconds for each in found])
+        return sum(each.disk_bytes for each in found)
+
+    def check_seconds(self, seconds: Sequence[float]) -> None:
+        """Refuse runs of one request that are foreseen to take so long.
+
+        Raises:
+            ComeError: one takes longer than a run may, or all of them longer than a request.
+        """
+        longest, together = max(seconds, default=0.0) / 60, sum(seconds) / 60
+        if self.run_minutes is not None and longest > self.run_minutes:
+            raise ComeError(
+                f"This run is expected to take about {_minutes(longest)}, and {_minutes(self.run_minutes)} are allowed "
+                "here.",
+                "Choose a quicker method, more layers or fewer tokens.",
+            )
+        if self.request_minutes is not None and together > self.request_minutes:
+            raise ComeError(
+                f"These runs are expected to take about {_minutes(together)}, and {_minutes(self.request_minutes)} are "
+                "allowed here for all that start together.",
+                "Start fewer of them, or ask for less.",
+            )
+
+    def admitted(
+        self, requests: Sequence[RunConfig], runs: Path | None, visit: str = "", but: str = ""
+    ) -> AbstractContextManager[None]:
+        """See ``come.runs.admission.admitted``."""
+        from come.runs.admission import admitted
+
+        return admitted(requests, runs, self, visit, but)
+
+    def make_room(self, runs: Path, visit: str, needed: int, keep: Sequence[Run] = ()) -> None:
+        """See to it that there is room for so many bytes of a visit: the oldest ended runs of visitors are removed.
+
+        Those of ``keep`` stay.
+
+        Raises:
+            ComeError: there is none.
+        """
+        if self.visit_bytes is not None and self.all_bytes is not None and visit:
+            from come.serving.quota import make_room
+
+            make_room(runs, visit, needed, self.visit_bytes, self.all_bytes, keep)
 
 
 DEMO = Limits(
@@ -206,15 +303,33 @@ DEMO = Limits(
         "threads": (1, 8),
         "checkpoint_minutes": (1, math.inf),  # a state is three times the model, and no part of the training's time
     },
+    request_characters=20_000,
     sweep_runs=6,
     waiting=3,
+    waiting_each=1,
+    run_minutes=20.0,
+    request_minutes=60.0,
+    run_minutes_at_most=30.0,
+    visit_bytes=3 << 30,
+    all_bytes=12 << 30,
+    plan_bytes=0,
+    upload_bytes=1 << 20,
+    text_bytes=0,
+    downloads_each=1,
+    visitors=100,
+    visitors_each=20,
     keep_model=False,
     own_runs_only=True,
-    layer_bytes=1 << 29,
-    border_bytes=1 << 29,
+    model_bytes=1 << 30,
+    layer_bytes=192 << 20,
+    border_bytes=192 << 20,
+    chance_bytes=256 << 20,
+    texts=1,
     whatif_tokens=2_048,
     measured_tokens=8_192,
     prompt_tokens=512,
+    prompt_characters=4_096,
+    text_characters=8_192,
     new_tokens=128,
     text_tokens=512,
     suggestions=3,
@@ -250,11 +365,20 @@ def _is_path(name: str) -> bool:
 _PATH = re.compile(r"(?<![\w:/.<])(?:~|\.{1,2})?/(?:[^\s/'\"`,;:()<>]+/)+([^\s/'\"`,;:()<>]*)")
 
 
+_PROCESS = re.compile(r" \(process \d+ on [^)]*\)")
+
+
+def _minutes(minutes: float) -> str:
+    whole = max(round(minutes), 1)
+    hours, rest = divmod(whole, 60)
+    return f"{hours} h {rest} min" if hours and whole != 60 else f"{whole} minutes"
+
+
 def is_demo() -> bool:
     """Whether visitors are strangers, who get less: ``COME_DEMO`` is set, and not to 0."""
     return os.environ.get("COME_DEMO", "").strip().lower() not in ("", "0", "false", "no")
 
 
 def without_paths(text: str) -> str:
-    """A text as visitors may read it: in a demonstration each path in it is cut to its last name."""
-    return _PATH.sub(r"…/\1", text) if is_demo() else text
+    """A text as visitors may read it: in a demonstration each path is cut to its last name, and no process is named."""
+    return _PATH.sub(r"…/\1", _PROCESS.sub("", text)) if is_demo() else text

@@ -14,10 +14,8 @@ from typing import Any
 from come import files
 from come.errors import ComeError
 from come.files import human_bytes
-from come.runs import materialize
-from come.runs.materialize import model_in
 from come.runs.store import MODEL, TAKEAWAY, Run, size_of
-from come.serving import side_jobs
+from come.serving import limits, side_jobs
 from come.serving.side_jobs import SideJob
 
 DTYPES = ("float32", "bfloat16", "float16")  # what a model is packed in, as a Transformers folder
@@ -47,10 +45,13 @@ def start(run: Run, what: str) -> None:
         what: a dtype of ``DTYPES``, for the model in it; ``GGUF`` and a dtype, for a GGUF file; or ``PLAN``.
 
     Raises:
-        ComeError: the run has not ended well, or has no plan; or GGUF cannot hold its model's family.
+        ComeError: the run has not ended well, or has no plan; GGUF cannot hold its model's family; or there is no room
+            for what a visitor may keep.
     """
     _check(run, what)
-    side_jobs.start(run, "come.serving.pack", _told(run, what), what)
+    if (visit := run.written_state().visit) and not packed(run, what).file:
+        limits.current().make_room(run.path.parent, visit, _bytes(run, what), keep=[run])
+    side_jobs.start(run, "come.serving.pack", _told(run, what), what, most=limits.current().downloads_each)
 
 
 def packed(run: Run, what: str) -> Packed:
@@ -86,6 +87,18 @@ def write(target: Path, inside: dict[str, Path]) -> None:
             archive.write(path, name)
 
 
+def _bytes(run: Run, what: str) -> int:
+    """How large a download will be, about."""
+    if what == PLAN:
+        return sum(path.stat().st_size for path in plan_files(run))
+    from come.export.gguf_families import BYTES as GGUF_BYTES
+    from come.models.facts import BYTES
+
+    sizes = GGUF_BYTES if what.startswith(GGUF) else BYTES
+    parameters = (run.results().get("pruned") or {}).get("parameters") or 0
+    return int(parameters * sizes[what.removeprefix(GGUF)])
+
+
 def _job(run: Run, what: str, tell: Callable[[str], None]) -> dict[str, Any]:
     _check(run, what)
     target = _file(run, what)
@@ -93,9 +106,13 @@ def _job(run: Run, what: str, tell: Callable[[str], None]) -> dict[str, Any]:
         tell("Packing the plan and its weights")
         write(target, {f"{target.stem}/{path.name}": path for path in plan_files(run)})
     elif what.startswith(GGUF):
+        from come.runs import materialize
+
         target.unlink(missing_ok=True)
         materialize.write_gguf_of(run, target, what.removeprefix(GGUF), tell)
     else:
+        from come.runs.materialize import model_in
+
         with model_in(run, (what,), tell) as folder:
             tell("Packing the model")
             _pack_folder(folder, target)
@@ -109,6 +126,8 @@ def _pack_folder(folder: Path, target: Path) -> None:
 
 def _check(run: Run, what: str) -> None:
     if what.startswith(GGUF):
+        from come.runs import materialize
+
         materialize.check_gguf(run, what.removeprefix(GGUF))
     elif what not in (*DTYPES, PLAN):
         raise ComeError(f"A model is not saved in {what}.", f"Choose {', '.join(DTYPES)}.")

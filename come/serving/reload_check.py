@@ -12,10 +12,10 @@ from typing import Any
 
 from come.errors import ComeError
 from come.runs.store import MODEL, Run
-from come.serving import pack, side_jobs
+from come.serving import limits, pack, side_jobs
 from come.serving.side_jobs import SideJob
 
-FILE = "reload.json"
+FILE = side_jobs.RELOAD
 PROMPT = "The capital of France is"
 
 
@@ -26,7 +26,7 @@ def start(run: Run) -> None:
         ComeError: the run has not ended well, or keeps no model.
     """
     _place(run)
-    side_jobs.start(run, "come.serving.reload_check", run.path / FILE)
+    side_jobs.start(run, "come.serving.reload_check", run.path / FILE, most=limits.current().downloads_each)
 
 
 def reloaded(run: Run) -> SideJob:

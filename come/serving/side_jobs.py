@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from come import files
 from come.errors import ComeError
-from come.processes import start_detached
+from come.processes import give_way, start_detached
 from come.runs.state import State, alive, identity
-from come.runs.store import Run
+from come.runs.store import TAKEAWAY, Run, list_runs
 
 QUEUE = ".aside"  # in a folder of runs: held by the one such job at work
+RELOAD = "reload.json"  # in a run: how its reload check stands
+WINDOWS = "window_costs.json"  # in a run: how measuring its windows stands
 
 Status = Literal["none", "working", "done", "failed"]
 
@@ -56,7 +58,13 @@ def read(file: Path) -> SideJob:
     )
 
 
-def start(run: Run, module: str, file: Path, *arguments: str) -> None:
+def at_work(run: Run) -> list[Path]:
+    """The files of a run's jobs that are at work or wait for their turn."""
+    files = [*(run.path / TAKEAWAY).glob("*.json"), run.path / RELOAD, run.path / WINDOWS]
+    return [file for file in files if read(file).status == "working"]
+
+
+def start(run: Run, module: str, file: Path, *arguments: str, most: int | None = None) -> None:
     """Run ``python -m module RUN arguments`` and return; a job that is at work already is left to it.
 
     Args:
@@ -64,12 +72,16 @@ def start(run: Run, module: str, file: Path, *arguments: str) -> None:
         module: what to execute; its ``main`` calls ``work``.
         file: where it tells how it stands.
         arguments: more of them.
+        most: how many such jobs may be at work or wait of all runs of the same visit; None for any number.
 
     Raises:
-        ComeError: the run has not ended well, or its folder cannot be written.
+        ComeError: the run has not ended well, its folder cannot be written, or its visitor has as many jobs as may be.
     """
-    if run.state().status != "done":
-        raise ComeError(f"The run {run.id} is {run.state().status}.", "Its model is there when it is done.")
+    state = run.state()
+    if state.status != "done":
+        raise ComeError(f"The run {run.id} is {state.status}.", "Its model is there when it is done.")
+    if state.visit and most is not None and read(file).status != "working":
+        _check_others(run, state.visit, most)
     with files.disk_faults(file.parent):
         file.parent.mkdir(exist_ok=True)
     with files.locked(run.path / ".aside"):  # two clicks start one process
@@ -85,9 +97,11 @@ def work(run: Run, file: Path, job: Callable[[Callable[[str], None]], dict[str, 
     Args:
         run: the run that it is for; the traceback of a fault of ours goes to its log.
         file: where to tell how it stands.
-        job: given a function that tells what is being done, it gives what was found.
+        job: given a function that tells what is being done, it gives what was found. What takes memory it imports
+            itself, when it is called: those that wait for their turn must hold little.
         queue: jobs of one queue are done one after the other.
     """
+    give_way()
     me = identity(os.getpid())
     with files.locked(run.path / ".aside"):  # whoever started this has written its file
         _write(file, "working", me, message="Waiting for its turn")
@@ -105,6 +119,14 @@ def work(run: Run, file: Path, job: Callable[[Callable[[str], None]], dict[str, 
             f"It failed ({type(error).__name__}).", "The run's log has the details."
         )
         _write(file, "failed", me, error=words.what, hint=words.hint)
+
+
+def _check_others(run: Run, visit: str, most: int) -> None:
+    """Refuse one more job of a visit that has as many as may be; windows are measured beside them."""
+    own = [other for other in list_runs(run.path.parent) if other.written_state().visit == visit]
+    waiting = [file for other in own for file in at_work(other) if file.name != WINDOWS]
+    if len(waiting) >= most:
+        raise ComeError("Another download of yours is being prepared.", "Wait until it is done.")
 
 
 def _write(file: Path, status: Status, process: dict[str, Any], **told: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from come import settings
 from come.errors import ComeError
+from come.runs.store import size_of
+from come.serving import limits
 from come.text import read
 
 _LONGEST_NAME = 80  # characters, the ending among them
@@ -24,6 +27,10 @@ def keep_text(name: str, content: bytes, column: str = "") -> str:
     Raises:
         ComeError: it cannot be read as text, or there is no room for it; nothing stays behind.
     """
+    allowed = limits.current()
+    if not allowed.own_files:
+        raise ComeError("Texts of your own are not offered here.", "Choose a known one.")
+    allowed.check("bytes of a text", len(content), allowed.upload_bytes)
     path = settings.home() / "texts" / hashlib.sha256(content).hexdigest()[:16] / _plain(name)
     text = f"{path}:{column}" if column and path.suffix.lower() != ".txt" else str(path)
     is_new = not path.is_file()
@@ -34,6 +41,8 @@ def keep_text(name: str, content: bytes, column: str = "") -> str:
     except OSError as error:
         _forget(path)
         raise ComeError("The text could not be stored.", f"Make room in {path.parent.parent}.") from error
+    if is_new:
+        _make_room(path.parent, allowed.text_bytes)
     try:
         read(text)
     except ComeError:
@@ -49,6 +58,16 @@ def _plain(name: str) -> str:
     stem, ending = Path(last).stem, Path(last).suffix.lower()[:16]
     shown = "".join(character for character in stem if character.isprintable() and character not in ':*?"<>|')
     return (shown.strip(" .")[: _LONGEST_NAME - len(ending)] or "text") + ending
+
+
+def _make_room(newest: Path, most: int) -> None:
+    """Remove texts that were uploaded longest ago, beyond so many bytes; runs that read them fail then."""
+    folders = sorted(newest.parent.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    total = 0
+    for folder in folders:
+        total += size_of(folder)
+        if total > most and folder != newest:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _forget(path: Path) -> None:

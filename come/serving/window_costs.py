@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +10,14 @@ from typing import Any
 
 from come.events import Event
 from come.runs import window_costs
-from come.runs.store import Run, active_requests
+from come.runs.admission import active_requests
+from come.runs.store import Run
 from come.serving import side_jobs
 from come.serving.side_jobs import SideJob
 
-STATE = "window_costs.json"
+STATE = side_jobs.WINDOWS
 STOP = "window_costs.stop"  # in a run: somebody asked for the job to end
 QUEUE = ".aside-windows"  # apart from jobs that somebody waits for
-NICE = 10  # what people wait for comes first
 LOOK_AGAIN = 1.0  # seconds
 
 
@@ -59,8 +58,6 @@ def _job(run: Run, sizes: Sequence[int], seconds: float, tell: Callable[[str], N
 
 def main() -> None:
     """``python -m come.serving.window_costs RUN SIZES SECONDS``."""
-    if hasattr(os, "nice"):
-        os.nice(NICE)
     run, sizes = Run(Path(sys.argv[1])), [int(size) for size in sys.argv[2].split(",")]
     side_jobs.work(run, run.path / STATE, lambda tell: _job(run, sizes, float(sys.argv[3]), tell), QUEUE)
 

@@ -110,6 +110,7 @@ class RequestHandler:
         sampling = parse(speech.Sampling, call.asked.get("sampling") or {})
         self.limits.check("new tokens", sampling.new_tokens, self.limits.new_tokens)
         prompt, chat = str(call.asked.get("prompt") or ""), call.asked.get("chat")
+        self.limits.check("characters of a prompt", len(prompt), self.limits.prompt_characters)
         with self._speaking(call) as models:
             _, ids, _ = prompt_ids(models[ORIGINAL].tokenizer, prompt, chat)
             self.limits.check("tokens of a prompt", len(ids), self.limits.prompt_tokens)
@@ -121,6 +122,7 @@ class RequestHandler:
     def _along(self, call: Call) -> Any:
         text, chat, at = str(call.asked.get("text") or ""), bool(call.asked.get("chat")), call.asked.get("at")
         top = int(call.asked.get("top") or 10)
+        self.limits.check("characters of a text", len(text), self.limits.text_characters)
         with self._speaking(call) as models:
             _, ids, _ = prompt_ids(models[ORIGINAL].tokenizer, text, chat)
             self.limits.check("tokens of a text", len(ids), self.limits.text_tokens)

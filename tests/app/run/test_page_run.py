@@ -111,7 +111,7 @@ def test_in_a_demonstration_the_form_asks_for_no_more_than_is_allowed(visit: Vis
     monkeypatch.setenv("COME_DEMO", "1")
     launched: list[Run] = []
     monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
-    monkeypatch.setattr("come.runs.sweep.active_requests", lambda *_, **__: 0)
+    monkeypatch.setattr("come.runs.admission.active_requests", lambda *_, **__: {})
     at = visit("run", model="smollm2-135m", text="python-docs", target="27")
     next(button for button in at.button if button.label.startswith("Take the default")).click().run()
     at.pills(key="measures").set_value(["ppl", "acc"]).run()
