@@ -36,11 +36,12 @@ STYLES = """<style>
 
 def document(request: Request) -> HTMLResponse:
     """What a browser loads first, at any page's address."""
-    return HTMLResponse(_document(), headers={"Cache-Control": "no-cache"})
+    return HTMLResponse(text(), headers={"Cache-Control": "no-cache"})
 
 
 @cache
-def _document() -> str:
+def text() -> str:
+    """That document."""
     index = INDEX.read_text("utf-8").replace("<title>Streamlit</title>", "<title>CoMe Lab</title>")
     scripts = "".join(f"<script>\n{script.read_text('utf-8')}</script>" for script in SCRIPTS)
     return index.replace("</head>", f"{theme.css()}{STYLES}{scripts}</head>", 1)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import Route
 
 import come.runs
+from app.addresses import base_path
 from come.errors import ComeError
 from come.runs import Run
 from come.runs.store import TAKEAWAY
@@ -33,7 +33,7 @@ def send(request: Request) -> FileResponse:
     file = run.path / TAKEAWAY / name
     if file.name != name or file.suffix not in KINDS or not file.is_file():
         raise HTTPException(404)
-    headers = {"X-Content-Type-Options": "nosniff", "Content-Encoding": "identity"}  # gzip would only cost time
+    headers = {"Content-Encoding": "identity"}  # gzip would only cost time
     return FileResponse(file, media_type=KINDS[file.suffix], filename=name, headers=headers)
 
 
@@ -42,5 +42,4 @@ ROUTES = [Route(f"{AT}/{{run}}/{{name}}", send, methods=["GET"])]
 
 def address(run: Run, name: str) -> str:
     """Where a packed file of a run is sent from."""
-    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-    return f"{'/' + base if base else ''}{AT}/{quote(run.id)}/{quote(name)}"
+    return f"{base_path()}{AT}/{quote(run.id)}/{quote(name)}"

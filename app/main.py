@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import formats, page_turns, strip, theme  # noqa: E402
+from app import downloads, formats, page_turns, sign_in, strip, theme  # noqa: E402
 from app.components import widgets  # noqa: E402
 from app.state import session  # noqa: E402
 from come.errors import ComeError  # noqa: E402
@@ -38,6 +38,9 @@ PAGES = [
 def main() -> None:
     """Draw one run of the page."""
     st.set_page_config(page_icon=ROOT / "app" / "static" / "icon.svg", layout="wide")
+    if sign_in.is_wanted() and not downloads.served:
+        st.error("Signing in is asked for, which this server cannot do. Start it with `come app`.")
+        return
     st.html(theme.css())
     st.logo(ROOT / "app" / "static" / "logo.svg", size="large")
     pages = [

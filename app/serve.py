@@ -1,6 +1,6 @@
 """The page as ``come app`` serves it: ``streamlit run app/serve.py``.
 
-``app/main.py`` alone is the same without large downloads, and jumps while it loads.
+``app/main.py`` alone is the same without large downloads and without protection, and jumps while it loads.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ import sys
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from starlette.middleware import Middleware  # noqa: E402
-
-from app import document, downloads  # noqa: E402
+from app import document, downloads, headers, hosts, sign_in  # noqa: E402
 from app.held_back import HeldBack  # noqa: E402
 
 downloads.served = True
-app = st.App(ROOT / "app" / "main.py", routes=[*downloads.ROUTES, *document.ROUTES], middleware=[Middleware(HeldBack)])
+# What cannot be, such as a password that is none, is said here, before anything is served.
+MIDDLEWARE = [  # the first is the outermost
+    Middleware(headers.Headers, headers.headers()),
+    Middleware(hosts.OwnHosts),
+    Middleware(sign_in.SignIn, sign_in.door()),
+    Middleware(HeldBack),
+]
+app = st.App(ROOT / "app" / "main.py", routes=[*downloads.ROUTES, *document.ROUTES], middleware=MIDDLEWARE)

@@ -44,9 +44,18 @@ install_tools() {
 app_packages() {
     echo "Installing PyTorch, Streamlit and the bundled model into .venv (the first time takes some minutes) ..."
     locked requirements-build.lock &&
-        locked requirements-torch.lock ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} &&
+        torch_package &&
         { torch_is_without_cuda || locked requirements-cuda.lock; } &&
         locked requirements.lock
+}
+
+# A build that lies on this machine (pip's find-links) comes before one that would have to be fetched.
+torch_package() {
+    if [ -n "${TORCH_INDEX:-}" ]; then
+        locked requirements-torch.lock --index-url "$TORCH_INDEX"
+    else
+        locked requirements-torch.lock --no-index >/dev/null 2>&1 || locked requirements-torch.lock
+    fi
 }
 
 dev_packages() {

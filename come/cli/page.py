@@ -12,6 +12,7 @@ import typer
 from come.errors import ComeError
 from come.serving.limits import is_demo
 
+ALLOWED_HOSTS = "COME_ALLOWED_HOSTS"
 PACKAGE = Path(__file__).resolve().parents[1]
 
 # In megabytes: what a browser may send, a file or a message with all that its widgets hold.
@@ -30,6 +31,13 @@ def serve(
     address: Annotated[
         str, typer.Option("--address", help="Who can reach it: localhost, only this machine; 0.0.0.0, others too.")
     ] = "localhost",
+    host_names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host-name",
+            help="A name that it is reached by, beside this machine's own (docs/security.md). May be given several times.",
+        ),
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="As a public demonstration: smaller limits, only one's own runs.")
     ] = False,
@@ -42,15 +50,21 @@ def serve(
 
     On this machine:  come app
 
-    In public (docs/demo.md):  come app --address 0.0.0.0 --port 8600 --demo
+    In public (docs/demo.md):  come app --address 0.0.0.0 --port 8600 --host-name lab.example.org --demo
+
+    For those who know it:  COME_PASSWORD=... come app --address 0.0.0.0
     """
     command = [sys.executable, "-m", "streamlit", "run", str(script()), "--server.address", address]
     if port is not None:
         command += ["--server.port", str(port)]
+    if address not in ("0.0.0.0", "::"):
+        command += ["--browser.serverAddress", address]  # what the start prints
     if demo or is_demo():
         command += DEMO_OPTIONS
+    names = [*(host_names or ()), *filter(None, [os.environ.get(ALLOWED_HOSTS)])]
     # One place for what threads allocate, in place of many that grow apart: each rerun of a page is a thread.
-    environment = {"MALLOC_ARENA_MAX": "2", **os.environ, **({"COME_DEMO": "1"} if demo else {})}
+    environment = {"MALLOC_ARENA_MAX": "2", **os.environ, ALLOWED_HOSTS: " ".join(names)}
+    environment |= {"COME_DEMO": "1"} if demo else {}
     sys.stdout.flush()
     os.execve(command[0], command, environment)  # the server takes this process's place, and its signals
 

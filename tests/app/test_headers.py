@@ -1,0 +1,106 @@
+"""What every answer tells the browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocket
+
+from app import document
+from app.headers import FRAME_ANCESTORS, METRICS, Headers, headers
+
+
+def _fine(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("fine", headers={"X-Frame-Options": "ALLOWALL"})
+
+
+def _fails(request: Request) -> PlainTextResponse:
+    raise ZeroDivisionError
+
+
+async def _socket(websocket: WebSocket) -> None:
+    await websocket.accept(headers=[(b"x-own", b"1")])
+    await websocket.close()
+
+
+def client() -> TestClient:
+    routes = [
+        *document.ROUTES,
+        Route("/fine", _fine),
+        Route("/fails", _fails),
+        Route("/_stcore/metrics", _fine, methods=["GET", "POST"]),
+        WebSocketRoute("/socket", _socket),
+    ]
+    return TestClient(
+        Starlette(routes=routes, middleware=[Middleware(Headers, headers())]), raise_server_exceptions=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/", 200), ("/home", 200), ("/fine", 200), ("/nowhere", 404), ("/fails", 500)]
+)
+def test_every_answer_has_them(path: str, status: int) -> None:
+    answer = client().get(path)
+    assert answer.status_code == status
+    assert {name: answer.headers.get_list(name) for name in headers()} == {k: [v] for k, v in headers().items()}
+    assert "Traceback" not in answer.text and "ZeroDivision" not in answer.text
+
+
+def test_a_websockets_answer_has_them() -> None:
+    with client().websocket_connect("/socket") as socket:
+        told = {key.decode().lower(): value.decode() for key, value in socket.extra_headers or ()}
+    assert told["x-own"] == "1" and {key: told[key.lower()] for key in headers()} == headers()
+
+
+def test_the_policy_lets_run_what_the_document_holds_and_nothing_else() -> None:
+    policy = dict(part.split(" ", 1) for part in headers()["Content-Security-Policy"].split("; "))
+    assert not {"'unsafe-inline'", "'unsafe-eval'", "*", "https:"} & set(policy["script-src"].split())
+    scripts = re.findall(r"<script>(.*?)</script>", document.text(), re.DOTALL)
+    assert len(scripts) == 3
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy["script-src"]
+    assert policy["object-src"] == "'none'" and policy["default-src"] == policy["connect-src"] == "'self'"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ancestors", "frame_options"),
+    [
+        ("", "'self'", "SAMEORIGIN"),
+        ("self", "'self'", "SAMEORIGIN"),
+        ("'none'", "'none'", "DENY"),
+        ("*", "*", None),
+        ("https://huggingface.co, *.example.org", "'self' https://huggingface.co *.example.org", None),
+    ],
+)
+def test_who_may_show_the_page_in_a_frame(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, ancestors: str, frame_options: str | None
+) -> None:
+    monkeypatch.setenv(FRAME_ANCESTORS, wanted)
+    assert headers()["Content-Security-Policy"].endswith(f"; frame-ancestors {ancestors}")
+    assert headers().get("X-Frame-Options") == frame_options
+
+
+@pytest.mark.parametrize(
+    "wanted", ["https://a.org; script-src *", "none https://a.org/x", "a\nb: c", "'unsafe-inline' <b>"]
+)
+def test_what_is_no_address_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    monkeypatch.setenv(FRAME_ANCESTORS, wanted)
+    with pytest.raises(SystemExit, match=FRAME_ANCESTORS):
+        headers()
+
+
+def test_metrics_are_there_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("/_stcore/metrics", "/_stcore/metrics/", "/below/_stcore/metrics"):
+        assert client().get(path).status_code == client().post(path).status_code == 404
+    monkeypatch.setenv(METRICS, "1")
+    assert client().get("/_stcore/metrics").text == "fine"
