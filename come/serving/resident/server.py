@@ -27,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from come import processes
 from come.errors import ComeError
@@ -45,6 +46,10 @@ Owner = tuple[int, str]
 """A process that asks: its id and ``come.processes.start_id``."""
 
 LONGEST_BODY = 64 << 20  # bytes; a plan names every unit that is kept
+LONGEST_HEADERS = 16 << 10  # bytes; all that is read of who has not said the secret
+SECONDS_TO_ASK = 10.0  # from a connection to the end of its headers
+SECONDS_TO_SEND = 60.0  # the body of a request
+MOST_OWNERS = 1000
 LONGEST_SOCKET_PATH = 100  # bytes; what all systems allow
 LOOK_AGAIN = 0.5  # seconds between two looks whether the process is still needed
 SECONDS_BETWEEN_REPORTS = 0.1  # of progress
@@ -71,7 +76,7 @@ def serve(limits: Limits, owner: Owner | None = None) -> None:
 
 def _listen(folder: Path) -> tuple[socket.socket, Address]:
     """A bound socket and its address: a Unix socket in the user's folder, else a port of the loopback interface."""
-    pid, path = os.getpid(), folder / "socket"
+    pid, path = os.getpid(), folder / addresses.SOCKET
     me = processes.start_id(pid)
     if hasattr(socket, "AF_UNIX") and len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         path.unlink(missing_ok=True)
@@ -110,7 +115,9 @@ class Server:
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",
+                http=_InTime,
+                h11_max_incomplete_event_size=LONGEST_HEADERS,
+                headers=[("connection", "close")],  # one request each, so that none can go on sending
                 ws="none",
                 log_config=None,  # warnings and errors go to stderr, the process's log
                 access_log=False,
@@ -147,9 +154,11 @@ class Server:
     async def _answer(self, request: Request) -> Response:
         if not self._may_ask(request):
             return Response(status_code=401)
-        asked, do = await request.json(), str(request.path_params["do"])
-        owner = asked.get("owner") or {}
-        self._owners.add((int(owner.get("pid", 0)), str(owner.get("start_id", ""))))
+        asked, do = await _json_object(request), str(request.path_params["do"])
+        if asked is None:
+            return Response(status_code=400)
+        if (owner := _living_owner(asked.get("owner"))) is not None and len(self._owners) < MOST_OWNERS:
+            self._owners.add(owner)
         if do == "stop":
             addresses.forget_address(self._address)
             self._http.should_exit = self._http.force_exit = True
@@ -213,6 +222,44 @@ class Server:
 
                 self._handler = RequestHandler(self.limits)
             return self._handler
+
+
+class _InTime(H11Protocol):
+    """Ends a connection that has not asked in time: who knows no secret cannot keep it open either."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to count."""
+        super().connection_made(transport)
+        self._late = self.loop.call_later(SECONDS_TO_ASK, self._end_if_silent)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count no more."""
+        self._late.cancel()
+        super().connection_lost(exc)
+
+    def _end_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.abort()
+
+
+async def _json_object(request: Request) -> Message | None:
+    """What a request asks; None where it is no JSON object, or does not come in time."""
+    try:
+        async with asyncio.timeout(SECONDS_TO_SEND):
+            asked = json.loads(await request.body())
+    except (ValueError, RecursionError, TimeoutError):
+        return None
+    return asked if isinstance(asked, dict) else None
+
+
+def _living_owner(given: Any) -> Owner | None:
+    """The process that asks, if it says so and lives: one that does not is nobody whose end to wait for."""
+    pid, start_id = (given.get("pid"), given.get("start_id")) if isinstance(given, dict) else (None, None)
+    if not (type(pid) is int and 1 < pid < 1 << 31 and isinstance(start_id, str)):
+        return None
+    with suppress(ValueError):  # a start that is no time
+        return (pid, start_id) if processes.is_alive(pid, start_id) else None
+    return None
 
 
 class _JsonLines(StreamingResponse):
