@@ -61,7 +61,9 @@ def headers() -> dict[str, str]:
     ancestors = _frame_ancestors(os.environ.get(FRAME_ANCESTORS, ""))
     policy = {
         "default-src": "'self'",
-        "script-src": " ".join(["'self'", *_hashes_of_inline_scripts()]),
+        # eval is left to scripts that are let in: Streamlit's Vega charts compile expressions, and so does what drives
+        # a browser (Playwright's wait_for_function). A script that something wrote into the page does not get as far.
+        "script-src": " ".join(["'self'", "'unsafe-eval'", *_hashes_of_inline_scripts()]),
         "style-src": "'self' 'unsafe-inline'",  # Streamlit writes its styles into the page
         "img-src": "'self' data: blob:",
         "font-src": "'self' data:",

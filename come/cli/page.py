@@ -35,7 +35,7 @@ def serve(
         list[str] | None,
         typer.Option(
             "--host-name",
-            help="A name that it is reached by, beside this machine's own (docs/security.md). May be given several times.",
+            help="A name that it is reached by, beside this machine's own; may be given several times.",
         ),
     ] = None,
     demo: Annotated[

@@ -105,9 +105,14 @@ def test_what_is_no_request_is_refused_and_it_goes_on(serving: Address) -> None:
 
 @pytest.mark.parametrize(
     "owner",
-    [{"pid": -1, "start_id": "x"}, {"pid": 0}, {"pid": 1, "start_id": "0"}, {"pid": True}, {"pid": 10**30, "start_id": ""},
-     {"pid": "1"}, {"pid": ME, "start_id": "another boot 1"}, {"pid": ME, "start_id": "not a number"}, "all", [], 7],
-)  # fmt: skip
+    [
+        *[{"pid": pid, "start_id": "x"} for pid in (-1, 0, 1, True, 10**30, "1", None)],
+        {"pid": ME, "start_id": "another boot 1"},
+        {"pid": ME, "start_id": "not a number"},
+        "all",
+        [],
+    ],
+)
 def test_an_owner_that_is_none_neither_ends_it_nor_anybody(serving: Address, owner: Any) -> None:
     for _ in range(2):
         assert said(serving, asking(serving, json.dumps({"owner": owner}).encode())).startswith(b"HTTP/1.1 200")
