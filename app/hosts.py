@@ -6,6 +6,7 @@ for a part of that site. So only names are answered that are this server's, whic
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -127,4 +128,5 @@ def _with_host(scope: Scope, host: str) -> list[tuple[bytes, bytes]]:
 
 
 def _refused(sentence: str) -> PlainTextResponse:
+    logging.getLogger("come.hosts").warning(sentence)
     return PlainTextResponse(sentence, 403)

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import streamlit as st
@@ -17,6 +20,21 @@ if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the projec
 
 from app import document, downloads, headers, hosts, sign_in  # noqa: E402
 from app.held_back import HeldBack  # noqa: E402
+from come import logs  # noqa: E402
+from come.serving.limits import is_demo  # noqa: E402
+
+
+@asynccontextmanager
+async def logged(_: st.App) -> AsyncIterator[None]:
+    """The server's log, from when it is ready until it ends."""
+    theirs = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("streamlit", "uvicorn")]
+    logs.write_to("server", ["come", *(name for name in theirs if not logging.getLogger(name).propagate)])
+    address, port = st.get_option("server.address"), st.get_option("server.port")
+    facts = {"address": address, "port": port, "demo": is_demo(), "versions": logs.versions()}
+    logs.note("come.server", "The page is served.", **facts)
+    yield
+    logs.note("come.server", "The page has ended.")
+
 
 downloads.served = True
 # What cannot be, such as a password that is none, is said here, before anything is served.
@@ -26,4 +44,5 @@ MIDDLEWARE = [  # the first is the outermost
     Middleware(sign_in.SignIn, sign_in.door()),
     Middleware(HeldBack),
 ]
-app = st.App(ROOT / "app" / "main.py", routes=[*downloads.ROUTES, *document.ROUTES], middleware=MIDDLEWARE)
+ROUTES = [*downloads.ROUTES, *document.ROUTES]
+app = st.App(ROOT / "app" / "main.py", routes=ROUTES, middleware=MIDDLEWARE, lifespan=logged)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import os
 import re
 import secrets
@@ -106,6 +107,7 @@ class Password:
         if self._too_many(address, now):
             return _password_page(after, "Too many tries. Wait a minute, then try again.", 429)
         if not hmac.compare_digest(sha256(form.get("password", "").encode()).digest(), self.digest):
+            logging.getLogger("come.sign_in").warning("A wrong password, from %s.", address)
             for who in ("", address):
                 self.failed.setdefault(who, deque()).append(now)
             return _password_page(after, "That is not the password.", 403)

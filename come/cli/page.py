@@ -55,12 +55,12 @@ def serve(
     For those who know it:  COME_PASSWORD=... come app --address 0.0.0.0
     """
     command = [sys.executable, "-m", "streamlit", "run", str(script()), "--server.address", address]
-    if port is not None:
-        command += ["--server.port", str(port)]
     if address not in ("0.0.0.0", "::"):
         command += ["--browser.serverAddress", address]  # what the start prints
     if demo or is_demo():
         command += DEMO_OPTIONS
+    if port is not None:
+        command += ["--server.port", str(port)]
     names = [*(host_names or ()), *filter(None, [os.environ.get(ALLOWED_HOSTS)])]
     # One place for what threads allocate, in place of many that grow apart: each rerun of a page is a thread.
     environment = {"MALLOC_ARENA_MAX": "2", **os.environ, ALLOWED_HOSTS: " ".join(names)}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from come.request import RunConfig, Use
 from come.runs.store import Run
 from come.text import SELF, begins_with, describe_text, short_name
 
-PACKAGES = ("torch", "transformers", "safetensors", "numpy", "lm-eval")
+PACKAGES = ("torch", "transformers", "safetensors", "numpy", "scipy", "accelerate", "peft", "lm-eval")
 
 
 class Results:
@@ -33,6 +36,7 @@ class Results:
         self.path = run.path / "results.json"
         self.values: dict[str, Any] = run.results()
         self.values["versions"] = {"come": __version__, "python": platform.python_version(), **_versions()}
+        self.values |= {"machine": _machine(), "commit": _commit()}
         self.seconds: dict[str, float] = self.values.setdefault("seconds", {})
 
     def has(self, which: str, metric: str) -> bool:
@@ -126,6 +130,27 @@ def tasks_hash(tasks: list[str]) -> str:
 def size_of(bundle: Bundle) -> dict[str, int]:
     """How large a model is."""
     return {"layers": len(bundle.layers), "parameters": bundle.parameters, "bytes": bundle.bytes}
+
+
+def _machine() -> str:
+    """What the run's numbers were taken on, beside the device: the system and its processor."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+@cache
+def _commit() -> str | None:
+    """The commit that this checkout is at, with "+" behind where files differ from it; None where it is none."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.strip() or None
 
 
 def _versions() -> dict[str, str]:

@@ -141,6 +141,7 @@ def serve(
     converted: Path | None = None,
     come: Sequence[str] = (sys.executable, "-m", "come"),
     started_in: Path = ROOT,
+    address: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """What `come app` serves on a free port, from when it answers until the block ends; its runs end with it."""
     port = _free_port()
@@ -151,7 +152,7 @@ def serve(
     log = folder / f"server-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*come, "app", "--address", "127.0.0.1", "--port", str(port)],
+            [*come, "app", "--address", address, "--port", str(port)],
             cwd=started_in,
             env={**os.environ, "HF_HUB_OFFLINE": "1", **places},
             stdin=subprocess.DEVNULL,

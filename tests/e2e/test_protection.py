@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Route
 
-from tests.e2e.conftest import Server, _free_port
+from tests.e2e.conftest import Server, _free_port, serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -96,33 +97,25 @@ def test_a_strangers_page_can_neither_show_nor_drive_it(server: Callable[..., Se
         assert page.evaluate(opened, serving.url) is True
 
 
-def test_no_address_outside_is_looked_up(server: Callable[..., Server], tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_no_address_outside_is_looked_up(tmp_path: Path, address: str) -> None:
     """The server's own sockets write down where they lead; a refused page is what Streamlit once asked outside for."""
-    watch = tmp_path / "watch"
+    watch, led = tmp_path / "watch", tmp_path / "led.txt"
     watch.mkdir()
     (watch / "sitecustomize.py").write_text(WATCHED)
-    led = tmp_path / "led.txt"
-    led.touch()
-    serving = server(PYTHONPATH=str(watch), WATCHED=str(led), STREAMLIT_SERVER_ADDRESS="0.0.0.0")
-    port = int(serving.url.rpartition(":")[2])
-    for origin in ("http://evil.example", "http://localhost:1", "null"):
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as asked:
-            lines = [
-                "GET /_stcore/stream HTTP/1.1",
-                f"Host: 127.0.0.1:{port}",
-                "Connection: Upgrade",
-                "Upgrade: websocket",
-            ]
-            lines += [
-                "Sec-WebSocket-Version: 13",
-                "Sec-WebSocket-Key: " + base64.b64encode(b"a" * 16).decode(),
-                f"Origin: {origin}",
-            ]
-            asked.sendall("\r\n".join([*lines, "", ""]).encode())
-            assert asked.recv(1000).startswith(b"HTTP/1.1 403")
-    assert "watching" in led.read_text()
-    outside = [line for line in led.read_text().splitlines() if line.startswith("to ") and "'127." not in line]
-    assert not outside
+    path = os.pathsep.join([str(watch), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with serve(tmp_path, {"PYTHONPATH": path, "WATCHED": str(led)}, address=address) as serving:
+        port = int(serving.url.rpartition(":")[2])
+        for origin in ("http://evil.example", "http://localhost:1", "null"):
+            lines = ["GET /_stcore/stream HTTP/1.1", f"Host: 127.0.0.1:{port}", f"Origin: {origin}"]
+            lines += ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+            lines += [f"Sec-WebSocket-Key: {base64.b64encode(b'a' * 16).decode()}"]
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as asked:
+                asked.sendall("\r\n".join([*lines, "", ""]).encode())
+                assert asked.recv(1000).startswith(b"HTTP/1.1 403")
+    watched = led.read_text().splitlines()
+    assert "watching" in watched
+    assert not [line for line in watched if line.startswith("to ") and "'127." not in line]
 
 
 WATCHED = """
@@ -144,6 +137,7 @@ socket.socket.connect, socket.getaddrinfo = connecting, resolving
 """
 
 
+@pytest.mark.slow
 def test_a_password_comes_before_every_page(server: Callable[..., Server], page: Page) -> None:
     serving = server(COME_PASSWORD="correct horse")
     page.set_default_timeout(90 * SECOND)
@@ -161,6 +155,7 @@ def test_a_password_comes_before_every_page(server: Callable[..., Server], page:
     assert "correct horse" not in serving.log.read_text(errors="replace")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mail", ["jane@lab.example", "mallory@evil.example"])
 def test_an_account_comes_before_every_page(
     server: Callable[..., Server], page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mail: str

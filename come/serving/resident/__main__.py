@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import replace
 
+from come import logs
 from come.serving.limits import current
 from come.serving.resident.server import serve
 
@@ -17,7 +18,10 @@ def main(arguments: list[str]) -> None:
     limits = current()
     if len(arguments) > 2:
         limits = replace(limits, idle_seconds=float(arguments[2]))
+    logs.write_to("resident", ["come", "uvicorn"])
+    logs.note("come.resident", "The model process is there.", versions=logs.versions())
     serve(limits, (int(arguments[0]), arguments[1]) if len(arguments) > 1 else None)
+    logs.note("come.resident", "The model process has ended.")
     sys.stderr.flush()
     os._exit(0)  # whatever is still at work, nobody waits for it
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import os
 import secrets
 import socket
@@ -29,7 +30,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from come import processes
+from come import logs, processes
 from come.errors import ComeError
 from come.files import locked
 from come.serving.cancellation import Cancel, Cancelled
@@ -195,7 +196,14 @@ class Server:
         return _JsonLines(messages, over)
 
     def _outcome(self, asked: Message, tell: Tell, cancelled: Cancel) -> Message:
-        """The last message of an answer."""
+        """The last message of an answer; what kind it is stands in the log, not what was asked."""
+        begun = time.monotonic()
+        outcome = self._answered(asked, tell, cancelled)
+        seconds = round(time.monotonic() - begun, 3)
+        logs.note("come.resident", "Asked.", do=str(asked["do"])[:20], outcome=next(iter(outcome)), seconds=seconds)
+        return outcome
+
+    def _answered(self, asked: Message, tell: Tell, cancelled: Cancel) -> Message:
         if asked["do"] == "status" and self._handler is None:
             return {"result": {"models": [], "budget": None}}  # no reason to load anything
         try:
@@ -211,7 +219,8 @@ class Server:
             if _is_shortage(error):
                 what, hint = "There is not enough memory for this.", "Choose a smaller model, or a smaller dtype."
                 return {"error": {"what": what, "hint": hint}}
-            traceback.print_exc(file=sys.stderr)  # the process's log
+            traceback.print_exc(file=sys.stderr)  # the process's log.txt
+            logging.getLogger("come.resident").exception("A request failed.")
             return {"fault": f"{type(error).__name__}: {error}"}
 
     def _made_handler(self) -> RequestHandler:
