@@ -47,8 +47,7 @@ def folder() -> Path:
     Raises:
         ComeError: it cannot be made, or is somebody else's.
     """
-    who = hashlib.sha256(f"{socket.gethostname()} {getpass.getuser()}".encode()).hexdigest()[:12]
-    place = settings.home() / "resident" / who
+    place = _place()
     with disk_faults(place.parent):
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         is_ours = stat.S_ISDIR(place.lstat().st_mode) and place.lstat().st_uid == os.getuid()
@@ -58,6 +57,11 @@ def folder() -> Path:
     return place
 
 
+def _place() -> Path:
+    who = hashlib.sha256(f"{socket.gethostname()} {getpass.getuser()}".encode()).hexdigest()[:12]
+    return settings.home() / "resident" / who
+
+
 def write_address(address: Address) -> None:
     """Tell callers of this user how to reach the process."""
     replace(folder() / FILE, json.dumps(asdict(address)), mode=0o600)
@@ -65,7 +69,7 @@ def write_address(address: Address) -> None:
 
 def read_address() -> Address | None:
     """How to reach the process; None where there is none, as far as the folder says, or what it says makes no sense."""
-    place = folder()
+    place = _place()
     try:
         # Neither a link elsewhere nor a pipe, which nobody may ever write to.
         descriptor = os.open(place / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
