@@ -15,7 +15,8 @@ import pytest
 from come import processes, settings
 from come.cli import main
 from come.doctor import caches, installation, machine, services
-from come.doctor.check import Check, checks
+from come.doctor.check import Check
+from come.doctor.look import checks
 from come.serving.resident import address
 from come.serving.resident.address import Address
 from tests.tiny import tiny_folder
