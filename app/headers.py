@@ -17,6 +17,7 @@ from app import document
 FRAME_ANCESTORS = "COME_FRAME_ANCESTORS"  # "self" by default, "none", "*", or addresses with blanks between
 METRICS = "COME_METRICS"  # 1: Streamlit's numbers about this server are there for whoever asks
 _ADDRESS = re.compile(r"(https?://)?(\*\.)?[\w.-]+(:(\d+|\*))?", re.ASCII)
+_ANSWERS = "websocket.http.response"  # the extension of ASGI by which a websocket is refused with headers
 _STARTS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
 
 
@@ -35,6 +36,11 @@ class Headers:
 
         async def send_with_headers(message: Message) -> None:
             nonlocal begun
+            if message["type"] == "websocket.close" and not begun and _ANSWERS in scope.get("extensions", {}):
+                # A refusal by a bare 403 of the server's own would have none.
+                begun = True
+                reason = message.get("reason") or "Refused."
+                return await PlainTextResponse(reason, 403)(scope, receive, send_with_headers)
             if message["type"] in _STARTS:
                 begun = True
                 MutableHeaders(scope=message).update(self._headers)

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
 from app import document
@@ -32,6 +32,10 @@ async def _socket(websocket: WebSocket) -> None:
     await websocket.close()
 
 
+async def _refuses(websocket: WebSocket) -> None:
+    await websocket.close(1013, "Too many visitors.")
+
+
 def client() -> TestClient:
     routes = [
         *document.ROUTES,
@@ -39,6 +43,7 @@ def client() -> TestClient:
         Route("/fails", _fails),
         Route("/_stcore/metrics", _fine, methods=["GET", "POST"]),
         WebSocketRoute("/socket", _socket),
+        WebSocketRoute("/refuses", _refuses),
     ]
     return TestClient(
         Starlette(routes=routes, middleware=[Middleware(Headers, headers())]), raise_server_exceptions=False
@@ -61,11 +66,18 @@ def test_a_websockets_answer_has_them() -> None:
     assert told["x-own"] == "1" and {key: told[key.lower()] for key in headers()} == headers()
 
 
+def test_a_refused_websockets_answer_has_them() -> None:
+    with pytest.raises(WebSocketDenialResponse) as refused, client().websocket_connect("/refuses"):
+        pass
+    assert refused.value.status_code == 403 and refused.value.text == "Too many visitors."
+    assert {name: refused.value.headers[name] for name in headers()} == headers()
+
+
 def test_the_policy_lets_run_what_the_document_holds_and_nothing_else() -> None:
     policy = dict(part.split(" ", 1) for part in headers()["Content-Security-Policy"].split("; "))
     assert not {"'unsafe-inline'", "*", "https:", "data:", "blob:"} & set(policy["script-src"].split())
     scripts = re.findall(r"<script>(.*?)</script>", document.text(), re.DOTALL)
-    assert len(scripts) == 3
+    assert len(scripts) == 1 + len(document.SCRIPTS)  # Streamlit has one
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy["script-src"]

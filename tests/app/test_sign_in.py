@@ -178,4 +178,4 @@ def test_what_would_keep_nobody_out_is_no_start(
 def test_without_any_of_it_all_may_come_in(secrets_file: Callable[[str], None]) -> None:
     secrets_file("[other]\nkey = 1\n")
     assert door() is None
-    assert [each.cls.__name__ for each in serve.MIDDLEWARE] == ["Headers", "OwnHosts", "SignIn"]
+    assert [each.cls.__name__ for each in serve.MIDDLEWARE] == ["Headers", "OwnHosts", "SignIn", "HeldBack"]
