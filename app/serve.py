@@ -27,8 +27,14 @@ from come.serving.limits import is_demo  # noqa: E402
 @asynccontextmanager
 async def logged(_: st.App) -> AsyncIterator[None]:
     """The server's log, from when it is ready until it ends."""
-    theirs = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("streamlit", "uvicorn")]
-    logs.write_to("server", ["come", *(name for name in theirs if not logging.getLogger(name).propagate)])
+    logs.write_to("server", ["come"])
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("streamlit", "uvicorn")]
+    # Not what they tell of each request: a link holds what its visitor chose and typed.
+    apart = [name for name in names if name != "uvicorn.access" and not logging.getLogger(name).propagate]
+    logs.write_to("server", apart, logging.WARNING)
+    # uvicorn says this of each websocket that is refused with an answer, as it should be.
+    refused = "ASGI callable returned without completing handshake."
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != refused)
     address, port = st.get_option("server.address"), st.get_option("server.port")
     facts = {"address": address, "port": port, "demo": is_demo(), "versions": logs.versions()}
     logs.note("come.server", "The page is served.", **facts)

@@ -55,7 +55,7 @@ def path_of(name: str) -> Path:
     return settings.home() / "logs" / f"{name}.jsonl"
 
 
-def write_to(name: str, loggers: Iterable[str]) -> None:
+def write_to(name: str, loggers: Iterable[str], level: int = logging.INFO) -> None:
     """Have loggers written to a server's log, beside where they go already. None is made where the folder cannot be."""
     path = path_of(name)
     try:
@@ -63,6 +63,7 @@ def write_to(name: str, loggers: Iterable[str]) -> None:
     except OSError:
         return
     handler = JsonLines(path)
+    handler.setLevel(level)
     for each in map(logging.getLogger, loggers):
         if not any(isinstance(known, JsonLines) for known in each.handlers):
             each.addHandler(handler)

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Route
 
-from tests.e2e.conftest import Server, _free_port, serve
+from tests.e2e.conftest import Server, _free_port, fetched, serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -117,6 +117,12 @@ def test_no_address_outside_is_looked_up(tmp_path: Path, address: str) -> None:
             with socket.create_connection(("127.0.0.1", port), timeout=20) as asked:
                 asked.sendall("\r\n".join([*lines, "", ""]).encode())
                 assert asked.recv(1000).startswith(b"HTTP/1.1 403")
+        fetched(f"{serving.url}/_stcore/health?secret=typed")
+        log = (serving.home / "logs" / "server.jsonl").read_text("utf-8")
+    told = [json.loads(line) for line in log.splitlines()]
+    assert told[0]["message"] == "The page is served." and told[0]["versions"]["streamlit"]
+    assert sum(each["logger"] == "come.hosts" for each in told) == 3, "what was refused is written down"
+    assert "typed" not in log and "/_stcore" not in log, "and not what is asked for"
     watched = led.read_text().splitlines()
     assert "watching" in watched
     assert not [line for line in watched if line.startswith("to ") and "'127." not in line]
