@@ -45,10 +45,10 @@ def serve(
     In public (docs/demo.md):  come app --address 0.0.0.0 --port 8600 --demo
     """
     command = [sys.executable, "-m", "streamlit", "run", str(script()), "--server.address", address]
-    if port is not None:
-        command += ["--server.port", str(port)]
     if demo or is_demo():
         command += DEMO_OPTIONS
+    if port is not None:
+        command += ["--server.port", str(port)]
     # One place for what threads allocate, in place of many that grow apart: each rerun of a page is a thread.
     environment = {"MALLOC_ARENA_MAX": "2", **os.environ, **({"COME_DEMO": "1"} if demo else {})}
     sys.stdout.flush()
