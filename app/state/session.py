@@ -44,7 +44,7 @@ def begin() -> None:
 
     Back and Forward lead to another page, with the model and the plan as they are now: an earlier URL changes neither.
     """
-    st.session_state["_cut"] = incoming.cut_link()
+    cut = incoming.cut_link()
     incoming.cut_widgets()
     shown = {key: st.query_params[key] for key in PARAMS if key in st.query_params}
     written: list[tuple[float, dict[str, str]]] = st.session_state.setdefault("_written", [])
@@ -57,6 +57,9 @@ def begin() -> None:
             _remember()
             st.session_state["_draft"] = draft
         st.session_state["_misread"] = misread
+        st.session_state["_cut"] = False
+    if cut:
+        st.session_state["_cut"] = True
     _publish()
 
 
@@ -85,6 +88,7 @@ def set_choice(new: Choice) -> None:
         set_draft(Draft())
     st.session_state["_choice"] = new
     st.session_state["_misread"] = []
+    st.session_state["_cut"] = False
     _publish()
 
 
@@ -104,6 +108,7 @@ def set_draft(new: Draft) -> None:
     _remember()
     st.session_state["_draft"] = new
     st.session_state["_misread"] = []
+    st.session_state["_cut"] = False
     _publish()
 
 

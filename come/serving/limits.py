@@ -42,7 +42,8 @@ class Limits:
         run_minutes: that a run may be foreseen to take; request_minutes: all runs of a request together. None for any.
         run_minutes_at_most: that a run may work, all goes together; then it is stopped, and keeps what it has.
         visit_bytes: on the disk, of all runs of one visit with what is packed of them; all_bytes: of all visits.
-            Beyond it the oldest ended ones are removed. None for any number.
+            Beyond it the oldest ended ones are removed. None for any number. visit_runs, all_runs: how many they may be
+            before a new one.
         plan_bytes: of all plans that are kept under a name; 0 where none are.
         upload_bytes: of one file. text_bytes: of all texts that were uploaded; beyond it the oldest are removed.
         visitors: how many tabs may be open at once; visitors_each: from one address. None for any number.
@@ -83,6 +84,8 @@ class Limits:
     run_minutes_at_most: float | None = None
     visit_bytes: int | None = None
     all_bytes: int | None = None
+    visit_runs: int = 1 << 30
+    all_runs: int = 1 << 30
     plan_bytes: int = 64 << 20
     upload_bytes: int = 200 << 20
     text_bytes: int = 4 << 30
@@ -280,7 +283,16 @@ class Limits:
         if self.visit_bytes is not None and self.all_bytes is not None and visit:
             from come.serving.quota import make_room
 
-            make_room(runs, visit, needed, self.visit_bytes, self.all_bytes, keep)
+            make_room(
+                runs,
+                visit,
+                needed,
+                self.visit_bytes,
+                self.all_bytes,
+                keep,
+                self.visit_runs,
+                self.all_runs,
+            )
 
 
 DEMO = Limits(
@@ -312,6 +324,8 @@ DEMO = Limits(
     run_minutes_at_most=30.0,
     visit_bytes=3 << 30,
     all_bytes=12 << 30,
+    visit_runs=40,
+    all_runs=200,
     plan_bytes=0,
     upload_bytes=1 << 20,
     text_bytes=0,

@@ -16,9 +16,16 @@ LEAVE_FREE = 512 << 20  # bytes of the disk
 
 
 def make_room(
-    folder: Path, visit: str, needed: int, visit_bytes: int, all_bytes: int, keep: Iterable[Run] = ()
+    folder: Path,
+    visit: str,
+    needed: int,
+    visit_bytes: int,
+    all_bytes: int,
+    keep: Iterable[Run] = (),
+    visit_runs: int = 1 << 30,
+    all_runs: int = 1 << 30,
 ) -> None:
-    """Remove the oldest ended runs of visitors until so many bytes of one visit fit in.
+    """Remove the oldest ended runs of visitors until so many bytes of one visit fit in, and no more runs than may be.
 
     Runs that are nobody's (the host's own, and those of a machine's owner) are neither counted nor removed.
 
@@ -29,6 +36,7 @@ def make_room(
         visit_bytes: that the runs of one visit may take with all that is packed of them.
         all_bytes: those of all visits.
         keep: runs that must stay.
+        visit_runs, all_runs: how many there may be before: every page reads them all.
 
     Raises:
         ComeError: there is no room even so.
@@ -38,11 +46,13 @@ def make_room(
     removable = [run for run in reversed(list(held)) if run.id not in kept and _is_over(run)]  # oldest first
 
     def lacks_own() -> bool:
-        return sum(size for whose, size in held.values() if whose == visit) + needed > visit_bytes
+        sizes = [size for whose, size in held.values() if whose == visit]
+        return sum(sizes) + needed > visit_bytes or len(sizes) > visit_runs
 
     def lacks_any() -> bool:
         return (
             sum(size for _, size in held.values()) + needed > all_bytes
+            or len(held) > all_runs
             or shutil.disk_usage(folder).free < needed + LEAVE_FREE
         )
 

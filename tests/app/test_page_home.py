@@ -50,7 +50,7 @@ def test_the_demo_is_a_sweep_of_three_methods(visit: Visit, lab: Lab, monkeypatc
     launched: list[Run] = []
     prepared: list[object] = []
 
-    def prepare(cells: list[object], allowed: object) -> list[Run]:
+    def prepare(cells: list[object], allowed: object, visit: str) -> list[Run]:
         prepared.extend(cells)
         return [lab.create(method=cell.method, target_layers=4, sweep=cell.sweep) for cell in cells]  # type: ignore[attr-defined]
 

@@ -281,6 +281,7 @@ def test_the_page_is_served_in_place_of_the_command(monkeypatch: pytest.MonkeyPa
     assert Path(command[4]).parts[-2:] == ("app", "serve.py") and command[-2:] == ["--server.port", "8600"]
     assert "--server.port" not in plain  # so that Streamlit takes the next free one
     assert "COME_DEMO" not in here and demo["COME_DEMO"] == "1"
+    assert "--server.maxUploadSize" not in plain and command[command.index("--server.maxUploadSize") + 1] == "1"
 
 
 @pytest.mark.parametrize(

@@ -194,14 +194,14 @@ ATTACKS = (long_prompts, long_links, storms_of_starts, forged_clicks, many_files
 
 
 def attack(server: Server, record: Record, until: float) -> None:
-    """The visitor who attacks, by a connection of its own each time: the server may end one."""
-    for each in itertools.cycle(ATTACKS):
-        if time.monotonic() > until:
+    """The visitor who attacks, each way once at least, by a connection of its own each time: the server may end one."""
+    for place, each in enumerate(itertools.cycle(ATTACKS)):
+        if time.monotonic() > until and place >= len(ATTACKS):
             return
+        record.attacks[each.__name__] = record.attacks.get(each.__name__, 0) + 1
         with suppress(OSError, WebSocketException), Tab(server.url) as tab:
             tab.open("home", timeout=30)
             each(tab, server)
-            record.attacks[each.__name__] = record.attacks.get(each.__name__, 0) + 1
 
 
 # --- ---------------------------------------------------------------------------------------------------

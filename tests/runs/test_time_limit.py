@@ -55,6 +55,7 @@ def test_runs_without_a_bound_are_let_alone(new_run: Create) -> None:
     assert run.state().seconds_worked == 0 and run.state().seconds_at_most is None
 
 
+@pytest.mark.slow
 def test_of_a_sweep_the_others_go_on(new_run: Create) -> None:
     long, short = new_run(**LONG, sweep="both"), new_run(evaluate=[], keep_model=False, sweep="both")
     long.update(seconds_at_most=1.0)

@@ -140,6 +140,15 @@ def test_of_all_visits_the_oldest_go_but_none_at_work_nor_what_is_nobodys(demo: 
     assert working.path.exists() and packing.path.exists() and named[0].exists()
 
 
+def test_there_are_so_many_runs_and_no_more(demo: Path) -> None:
+    for number in range(6):
+        ended(demo, "a" if number % 2 else "b")
+    ended(demo, "")
+    make_room(demo, "a", 0, 10**9, 10**9, visit_runs=2, all_runs=4)
+    visits = [run.written_state().visit for run in list_runs(demo)]
+    assert visits.count("a") <= 2 and visits.count("a") + visits.count("b") == 4 and visits.count("") == 1
+
+
 def test_a_new_run_makes_room_for_itself(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
