@@ -135,7 +135,11 @@ def working(run: Run) -> Iterator[None]:
     with locked_if_free(run.path / WORK_LOCK, patience=PATIENCE_OF_LOOKS) as had:
         if not had:
             raise ComeError(f"Another process is at work on the run {run.id}.")
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (run.path / PROCESS).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from come import files
 from come.errors import ComeError
@@ -30,7 +30,7 @@ def read(run: Run) -> tuple[WindowCost, ...]:
     """What is known of the windows of an analysed model, in the order in which it was found out."""
     from come.pruning.windows import WindowCost
 
-    kind = TypeAdapter(WindowCost, config=ConfigDict(allow_inf_nan=False))
+    kind = TypeAdapter(WindowCost)  # what is no number was read as nothing
     found: dict[Window, WindowCost] = {}
     with suppress(ComeError):  # it is no file: nothing is known
         for line in files.read_lines(run.path / FILE):
