@@ -89,7 +89,8 @@ class Measurement:
             similarity = {
                 name.partition(".")[2]: tensors.pop(name) for name in list(tensors) if name.startswith("similarity.")
             }
-            found = cls(**tensors, **facts.model_dump(), similarity=similarity)
+            parts: dict[str, Any] = {**tensors, **facts.model_dump()}
+            found = cls(**parts, similarity=similarity)
             found._check_shapes()
             reading.require_finite(path, tensors | similarity)
         except ComeError as error:

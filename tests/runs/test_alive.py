@@ -178,7 +178,7 @@ def _pid_of_grandchild(code: str) -> tuple[subprocess.Popen[bytes], int]:
 
 @pytest.mark.parametrize("by_the_system", [True, False])
 def test_a_process_dies_with_its_parent(by_the_system: bool) -> None:
-    ways = "" if by_the_system else "p.ctypes.CDLL = None;"
+    ways = "" if by_the_system else "p._PR_SET_PDEATHSIG = 0;"
     child = f"import os, time; from come import processes as p; {ways} p.die_with(os.getppid()); print(os.getpid(), flush=True); time.sleep(600)"  # noqa: E501
     code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(600)"
     parent, pid = _pid_of_grandchild(code)
