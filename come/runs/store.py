@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 QUEUE_LOCK = ".queue"  # in a folder of runs: held by the one run that executes
 WORK_LOCK = ".work"  # in a run: held by the process that is at work in it, while it lives
+SECONDS_TO_LAUNCH = 60.0  # a run that waits without a process for longer than this was never launched
 HANDS_LOCK = ".hands"  # in a run: held while it is decided who works on it
 PROCESS = ".process"  # in a run: which process took it up, for when state.json is damaged
 CANCEL_REQUEST = "cancel"  # in a run: somebody asked for it to end
