@@ -226,7 +226,7 @@ CASES = [
     for kind, files in {
         "analysis": (*FAST[:4], "analysis.safetensors", "window_costs.jsonl"),
         "compressed": (*FAST, "weights"),
-        "interrupted": (*FAST, "checkpoint/request.json", "checkpoint/layer"),
+        "interrupted": (*FAST, "checkpoint/request.json", "-layer-"),
     }.items()
     for file in files
 ]  # fmt: skip
