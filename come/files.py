@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from come import reading
 from come.errors import ComeError
 
 
@@ -110,9 +112,13 @@ def end_line(path: Path) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file; a torn one is left out, and no file is no lines."""
+    """The JSON lines of a file; a torn one is left out, and no file is no lines.
+
+    Raises:
+        ComeError: it is no regular file, or may not be read.
+    """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = reading.tail_of(path, reading.LARGEST).splitlines()
     except FileNotFoundError:
         return []
     values = (_parsed(line) for line in lines)
@@ -121,11 +127,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def new_lines(path: Path, seen: int) -> tuple[list[dict[str, Any]], int]:
     """The whole JSON lines of a file after its first ``seen`` bytes, and how many bytes that makes."""
-    if not path.exists():
+    try:
+        with reading.opened(path) as file:
+            file.seek(seen)
+            new = file.read()
+    except FileNotFoundError:
         return [], seen
-    with path.open("rb") as file:
-        file.seek(seen)
-        new = file.read()
     new = new[: new.rfind(b"\n") + 1]
     values = (_parsed(line) for line in new.splitlines())
     return [value for value in values if isinstance(value, dict)], seen + len(new)
@@ -136,15 +143,28 @@ def locked(path: Path) -> Iterator[None]:
     """Holds a lock file among processes and threads; the system lets go of it when the process ends, however it ends.
 
     It is flock(2), which on NFS reaches other hosts only where client and server both support it. The file stays.
+
+    Raises:
+        ComeError: its folder is not there, or it cannot be locked.
     """
-    with disk_faults(path.parent), FileLock(path):
-        yield
+    if not path.parent.is_dir():  # which the lock would make anew
+        raise ComeError(f"{path.parent} is not there any more.")
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise disk_sentence(error, path.parent) or reading.unreadable(path, "it cannot be locked") from error
+    try:
+        with disk_faults(path.parent):
+            yield
+    finally:
+        lock.release()
 
 
 @contextmanager
-def locked_if_free(path: Path) -> Iterator[bool]:
-    """Like ``locked``, but without waiting: says whether it was had."""
-    lock = FileLock(path, timeout=0)
+def locked_if_free(path: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Like ``locked``, but waiting for no longer than ``patience`` seconds: says whether it was had."""
+    lock = FileLock(path, timeout=patience)
     try:
         lock.acquire()
     except Timeout:
@@ -156,10 +176,37 @@ def locked_if_free(path: Path) -> Iterator[bool]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file, this one included. Whoever takes it waits out this look (``patience``)."""
+    if not path.is_file():
+        return False
+    try:
+        with locked_if_free(path) as free:
+            return not free
+    except OSError:
+        return False
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it, also what may not be looked into.
+
+    Raises:
+        OSError: something in it belongs to somebody else.
+    """
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:
+        for where, folders, _ in os.walk(folder):  # the upper ones first
+            for path in (where, *(os.path.join(where, name) for name in folders)):
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)
+        shutil.rmtree(folder)
+
+
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line)
-    except ValueError:
+        return reading.values_in(line, "a line", not_finite_is_none=True)
+    except ComeError:
         return None
 
 

@@ -7,22 +7,32 @@ when it is set. So where there is /proc it is the clock ticks from the boot to t
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-from come.files import disk_faults
+from come.files import disk_faults, is_locked, locked
 
 _PROC = Path("/proc")
 _BOOT_ID = _PROC / "sys/kernel/random/boot_id"
 _STATE, _START_TICKS = 0, 19  # in /proc/PID/stat after the name: fields 3 and 22 of proc(5)
 NICE = 10  # of processes that nobody waits for at a page
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
+_LOOK_FOR_PARENT = 1.0  # seconds
+_OWNER = ".owner"  # in a temporary folder: locked by its process
+_SECONDS_TO_LOCK = 60.0  # after which one that is not locked was left behind
 _SECONDS_APART = 2.0  # between two readings of one start where there is no /proc
 _SECONDS_SET = 60.0  # how far the clock may have been set since a start was written down as a time
 
@@ -59,7 +69,10 @@ def is_alive(pid: int, started: str) -> bool:
         return False
     if " " in started or " " in now:
         return now == started
-    return abs(float(now) - float(started)) < _SECONDS_APART
+    try:
+        return abs(float(now) - float(started)) < _SECONDS_APART
+    except ValueError:  # a damaged file said so
+        return False
 
 
 def was_started_at(pid: int, seconds: float) -> bool:
@@ -76,6 +89,44 @@ def give_way() -> None:
     with suppress(psutil.Error, OSError, AttributeError):  # not every system has all of it
         os.nice(NICE)
         psutil.Process().ionice(psutil.IOPRIO_CLASS_BE, 7)
+
+
+def die_with(parent: int) -> None:
+    """Have this process end as soon as the one that started it has, however that ended.
+
+    Linux does so by itself; elsewhere, and where the parent ended before this was asked for, a thread looks.
+
+    Args:
+        parent: the other's process id, as it knows it itself.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_FOR_PARENT)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="dies-with-parent", daemon=True).start()
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder for as long as it is needed, in the system's place for such, which its process keeps locked.
+
+    Those of processes that were killed, which could not remove theirs, go first.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):
+            owner = left / _OWNER
+            old = time.time() - owner.stat().st_mtime > _SECONDS_TO_LOCK
+            if old and not is_locked(owner):
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with locked(folder / _OWNER):
+            yield folder
 
 
 def start_detached(module: str, *arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:

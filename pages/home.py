@@ -129,7 +129,7 @@ def _picture() -> None:
 
 
 def _recent() -> None:
-    rows = [(run, row) for run in come.runs.list_runs()[:RECENT] if (row := sentences.row(run))]
+    rows = [(run, sentences.row(run)) for run in come.runs.list_runs()[:RECENT]]
     st.header("Recent runs")
     if not rows:
         st.markdown("None yet. What you run stays here, with its plan and its numbers.")

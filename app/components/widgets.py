@@ -17,7 +17,7 @@ from come.errors import ComeError
 from come.runs import Run, reported
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
-ENDED = ("done", "failed", "cancelled", "interrupted")
+ENDED = ("done", "failed", "cancelled", "interrupted", "unreadable")
 
 
 # --- progress ----------------------------------------------------------------------------------------
@@ -61,10 +61,11 @@ def _progress(run: Run) -> None:
 def ended_badly(run: Run) -> None:
     """One sentence for a run that failed, was cancelled or interrupted."""
     state = run.state()
-    if state.status == "failed":
+    if state.status in ("failed", "unreadable"):
         st.error(formats.sentence(f"{state.error} {state.hint}"), icon=":material/error:")
     elif state.status == "interrupted":
-        st.warning("The run stopped without ending: its process is gone. Resume it on the run page.")
+        gone = "The run stopped without ending: its process is gone. Resume it on the run page."
+        st.warning(formats.sentence(f"{state.error} {state.hint}") if state.error else gone)
     elif state.status == "cancelled":
         st.info(formats.sentence(f"{state.error} {state.hint}".strip() or "The run was cancelled."))
 

@@ -122,8 +122,9 @@ def _words(number: int, record: Mapping[str, Any]) -> str:
 def _removals(history: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Block influence of every layer, in its colour; the removed ones hollow and grey."""
     influence = history[0]["block_influence"]
-    gone = {layer for record in history for layer in range(record["window"][0], record["window"][1] + 1)}
     layers = len(influence)
+    windows = [record["window"] for record in history]
+    gone = {layer for first, last in windows for layer in range(first, min(last + 1, layers))}
     kept = [layer for layer in range(layers) if layer not in gone]
     figure = go.Figure()
     for name, chosen in (("kept", kept), ("removed", sorted(gone))):

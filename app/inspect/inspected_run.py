@@ -139,7 +139,7 @@ def _facts(source: str) -> Facts | None:
 
 def _has_plan(run: Run) -> bool:
     with suppress(ComeError):
-        return run.config.kind == "compress" and (run.path / "plan.json").is_file()
+        return run.readable and run.config.kind == "compress" and (run.path / "plan.json").is_file()
     return False
 
 

@@ -36,7 +36,7 @@ def requests(sweep: str = "") -> list[RunConfig]:
 
 def active_run() -> Run | None:
     """The first run of a demo that is at work or waits, if there is one."""
-    active = [run for run in come.runs.list_runs()[:20] if run.state().active and run.readable]
+    active = [run for run in come.runs.list_runs()[:20] if run.state().active]
     return next((run for run in reversed(active) if run.config.sweep.startswith("demo-")), None)
 
 

@@ -26,13 +26,16 @@ from come.serving.limits import without_paths
 
 def draw(run: Run) -> None:
     """All of it."""
+    state, shipped = run.state(), example_runs.is_example(run)
     try:
+        run.check()
         config = run.config
     except ComeError as error:
-        st.error(formats.sentence(str(error)), icon=":material/error:")
+        st.header(formats.literal(run.id))
+        st.error(without_paths(formats.sentence(str(error))), icon=":material/broken_image:")
+        if session.owns(run) and not shipped:
+            _delete_button(run)
         return
-    state = run.state()
-    shipped = example_runs.is_example(run)
     st.header(formats.literal(comparison.run_name(run)))
     st.caption(f"{formats.literal(sentences.request_sentence(config))} · {run.id}")
     if shipped:
@@ -133,9 +136,13 @@ def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None
             label = "plan" if status == "done" else "plan so far"
             _download(run.path / "plan.json", label, "application/json", f"plan-{run.id}")
         if changeable:
-            with st.popover("Delete", icon=":material/delete:"):
-                st.markdown(f"This removes the run with its {formats.human_bytes(run.size_bytes())} for good.")
-                st.button("Delete for good", key="delete", type="primary", on_click=_delete, args=(run,))
+            _delete_button(run)
+
+
+def _delete_button(run: Run) -> None:
+    with st.popover("Delete", icon=":material/delete:"):
+        st.markdown(f"This removes the run with its {formats.human_bytes(run.size_bytes())} for good.")
+        st.button("Delete for good", key="delete", type="primary", on_click=_delete, args=(run,))
 
 
 def _resume(run: Run) -> None:

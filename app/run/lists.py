@@ -49,7 +49,7 @@ def _waiting(others: list[Run]) -> None:
 
 def everything(opened: Run | None) -> None:
     """Every run, to open by a click on its line or by its name."""
-    rows = [row for row in map(sentences.row, come.runs.list_runs()) if row]
+    rows = [sentences.row(run) for run in come.runs.list_runs()]
     if not rows:
         return
     st.header("All runs")
@@ -104,5 +104,5 @@ def _open_line(ids: list[str]) -> None:
 
 
 def _active() -> list[Run]:
-    """The runs at work or waiting, oldest first, but for requests that this version cannot read."""
-    return [run for run in reversed(come.runs.list_runs()) if run.state().active and run.readable]
+    """The runs at work or waiting, oldest first."""
+    return [run for run in reversed(come.runs.list_runs()) if run.state().active]

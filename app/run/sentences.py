@@ -34,6 +34,7 @@ STATUS = {
     "failed": ":material/error: failed",
     "cancelled": ":material/cancel: cancelled",
     "interrupted": ":material/power_off: interrupted",
+    "unreadable": ":material/broken_image: unreadable",
 }
 
 
@@ -103,13 +104,15 @@ def stages(config: RunConfig, state: State) -> str:
     return " → ".join(marks)
 
 
-def row(run: Run) -> dict[str, Any] | None:
-    """A run as a line of the table of all runs; None for a directory that this version cannot read."""
+def row(run: Run) -> dict[str, Any]:
+    """A run as a line of the table of all runs; of one that cannot be read, its id and when it was asked for."""
+    state = run.state()
     try:
-        config = run.config
-    except ComeError:
-        return None
-    state, results = run.state(), run.results()
+        if state.status == "unreadable":
+            return _unreadable(run, state)
+        config, results = run.config, run.results()
+    except ComeError:  # damaged between the two looks
+        return _unreadable(run, run.state())
     after = results.get("pruned") or {}
     seconds = (state.finished or 0) - (state.started or 0) if state.finished and state.started else None
     return {
@@ -123,6 +126,12 @@ def row(run: Run) -> dict[str, Any] | None:
         "seconds": seconds,
         "queued": datetime.fromtimestamp(state.created).replace(microsecond=0),
     }
+
+
+def _unreadable(run: Run, state: State) -> dict[str, Any]:
+    nothing = {"method": "", "model": "", "layers": None, "perplexity": None, "seconds": None}
+    queued = datetime.fromtimestamp(state.created).replace(microsecond=0)
+    return {"run": run.id, "name": run.id, "status": "unreadable", **nothing, "queued": queued}
 
 
 def _belongs(stage: str, config: RunConfig) -> bool:

@@ -49,6 +49,7 @@ def list_all(runs: Runs = None, as_json: AsJson = False) -> None:
 def show_one(run_id: Id, runs: Runs = None, as_json: AsJson = False) -> None:
     """Tell where a run stands and what it found."""
     run = find(run_id, runs)
+    run.check()
     if as_json:
         show_json(summary(run))
         return
@@ -120,11 +121,14 @@ def _line(run: Run) -> dict[str, Any]:
         "of": state.of,
         "message": state.message,
         "created": state.created,
+        "error": state.error,
         "perplexity": (results.get("pruned") or {}).get("perplexity"),
     }
 
 
 def _where(line: dict[str, Any]) -> str:
+    if line["status"] == "unreadable":
+        return str(line["error"])
     if line["status"] not in ("queued", "running") or not line["stage"]:
         return ""
     return f"{line['stage']} {line['step']}/{line['of']} {line['message']}".strip()

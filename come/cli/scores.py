@@ -39,7 +39,8 @@ def show_accuracy(ours: Mapping[str, Metrics], theirs: Mapping[str, Metrics], le
     if theirs:
         columns += ["original", "by length", "left above chance"]
         for row in rows:
-            row += [*_scores(theirs[row[0]])[2:], _left(left.get(row[0]))]
+            known = theirs.get(row[0])
+            row += [*(_scores(known)[2:] if known else ("", "")), _left(left.get(row[0]))]
         rows.append(["mean of what is left", *[None] * 6, _left(left.get("mean"))])
     show_table(columns, rows)
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from safetensors.torch import save_file
 from torch import Tensor
 
+from come import reading
 from come.errors import ComeError
 from come.files import written_whole
 
@@ -81,16 +82,44 @@ class Measurement:
         Raises:
             ComeError: the file is not there, or is no measurement.
         """
+        path = Path(path)
         try:
-            with safe_open(os.fspath(path), framework="pt") as file:
-                facts: dict[str, Any] = json.loads((file.metadata() or {})["measurement"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors, told = reading.tensors_of(path)
+            facts = reading.validated(reading.values_in(told["measurement"].encode(), str(path)), _FACTS, str(path))
             similarity = {
                 name.partition(".")[2]: tensors.pop(name) for name in list(tensors) if name.startswith("similarity.")
             }
-            return cls(**tensors, **facts, similarity=similarity)
-        except Exception as error:
+            parts: dict[str, Any] = {**tensors, **facts.model_dump()}
+            found = cls(**parts, similarity=similarity)
+            found._check_shapes()
+            reading.require_finite(path, tensors | similarity)
+        except ComeError as error:
+            raise ComeError(f"{path} holds no measurement: {error.what}", "Run the analysis again.") from error
+        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
             raise ComeError(f"{path} holds no measurement.", "Run the analysis again.") from error
+        return found
+
+    def _check_shapes(self) -> None:
+        """See that its tensors belong together.
+
+        Raises:
+            ValueError: they do not.
+        """
+        layers, windows = self.block_influence.numel(), self.skip_influence.numel()
+        halves, borders = self.mlp_sensitivity_halves, layers + 1
+        rows = (self.mlp_sensitivity, self.attention_sensitivity, self.head_sensitivity, self.kv_group_sensitivity)
+        shapes = [
+            (self.block_influence, (layers,)),
+            (self.skip_influence, (layers - self.span + 1,)),
+            (self.block_influence_halves, (2, layers)),
+            (self.skip_influence_halves, (2, windows)),
+            (halves, (2, *self.mlp_sensitivity.shape)),
+            (self.kv_group_sensitivity_halves, (2, *self.kv_group_sensitivity.shape)),
+            *((matrix, (borders, borders)) for matrix in self.similarity.values()),
+        ]
+        wrong = any(tensor.shape != shape or tensor.dtype != torch.float32 for tensor, shape in shapes)
+        if wrong or any(row.dim() != 2 or len(row) != layers or row.dtype != torch.float32 for row in rows):
+            raise ValueError("its tensors do not belong together")
 
     def window_stability(self) -> dict[str, Any]:
         """How far the choice of a window depends on which half of the text was read.
@@ -120,6 +149,23 @@ class Measurement:
         kept = torch.zeros_like(self.mlp_sensitivity_halves, dtype=torch.bool)
         kept.scatter_(2, self.mlp_sensitivity_halves.topk(keep, dim=2).indices, True)
         return (kept[0] & kept[1]).sum(1) / (kept[0] | kept[1]).sum(1)
+
+
+class _Facts(BaseModel):
+    """What the header of a measurement's file tells beside the tensors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    span: int = Field(ge=2, lt=100_000)
+    sbi_tokens: str
+    last_state: str
+    n_tokens: int = Field(ge=0, lt=2**53)
+    seq_len: int = Field(ge=0, lt=2**53)
+    cka_tokens: int = Field(ge=0, lt=2**53)
+    bos: str | None = None
+
+
+_FACTS = TypeAdapter(_Facts)
 
 
 def _spearman(a: Tensor, b: Tensor) -> float:

@@ -12,10 +12,14 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from torch import Tensor
 
-from come.errors import ComeError
+from come import reading
+from come.errors import ComeError, reason_of
 from come.files import written_whole
-from come.plan.steps import Mask, Parents, Replace, Step, Strict
+from come.plan.steps import MOST_LAYERS, Mask, Parents, Replace, Step, Strict
 from come.plan.weights import Weights
+
+MOST_STEPS = 10_000
+MOST_LAYERS_BY_STEPS = 1_000_000  # all that follows a plan goes through the layers at each step
 
 
 class Base(Strict):
@@ -25,8 +29,8 @@ class Base(Strict):
     revision: str | None = None
     fingerprint: str
     model_type: str
-    layers: int = Field(ge=1)
-    parameters: int = Field(ge=0)
+    layers: int = Field(ge=1, le=MOST_LAYERS)
+    parameters: int = Field(ge=0, lt=2**53)
 
 
 class Taken(NamedTuple):
@@ -55,12 +59,14 @@ class Plan(Strict):
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
     calibration: dict[str, Any] = Field(default_factory=dict)
-    steps: list[Step] = Field(default_factory=list)
-    notes: list[str] = Field(default_factory=list)
+    steps: list[Step] = Field(default_factory=list, max_length=MOST_STEPS)
+    notes: list[str] = Field(default_factory=list, max_length=100_000)
     _weights: Weights = PrivateAttr(default_factory=Weights)
 
     @model_validator(mode="after")
     def _within_the_model(self) -> Plan:
+        if self.base.layers * len(self.steps) > MOST_LAYERS_BY_STEPS:
+            raise ValueError(f"{len(self.steps):,} steps of a model of {self.base.layers:,} layers are too many")
         layers, masked = self.base.layers, False
         for _, step, parents in self.walk():
             if step.highest >= layers:
@@ -160,15 +166,18 @@ class Plan(Strict):
         Raises:
             ComeError: it is no plan; the sentence says where it goes wrong.
         """
+        hint = "Choose a plan.json that a run wrote."
+        if len(text) > reading.LARGEST:
+            raise ComeError(f"{name} is not a valid plan: it is larger than {reading.LARGEST >> 20} MiB.", hint)
         try:
-            return cls.model_validate_json(text)
+            plan = cls.model_validate_json(text)
+            for values in (plan.options, plan.calibration):
+                reading.bounded(values, name)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
-            raise ComeError(
-                f"{name} is not a valid plan: {where}: {first['msg']}.",
-                "Choose a plan.json that a run wrote.",
-            ) from error
+            raise ComeError(f"{name} is not a valid plan: {reading.first_of(error)}.", hint) from error
+        except (RecursionError, OverflowError, MemoryError, UnicodeError) as error:
+            raise ComeError(f"{name} is not a valid plan: {reason_of(error)}.", hint) from error
+        return plan
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Plan:
@@ -178,8 +187,8 @@ class Plan(Strict):
             ComeError: there is no such file, or it is no plan.
         """
         try:
-            text = Path(path).read_bytes()
-        except OSError as error:
+            text = reading.bytes_of(Path(path))
+        except FileNotFoundError as error:
             raise ComeError(f"The plan {path} cannot be read: {error.strerror}.", "Check the path.") from error
         plan = cls.parse(text, str(path))
         plan._weights = Weights(folder=Path(path).absolute().parent)

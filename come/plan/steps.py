@@ -10,7 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Part = Literal["ffn", "attention"]
 """A sub-layer. Its units are FFN channels, or KV groups."""
 
-Units = dict[int, list[int]]
+MOST_LAYERS = 10_000
+MOST_UNITS = 2**31
+
+Layer = Annotated[int, Field(ge=0, lt=MOST_LAYERS)]
+Unit = Annotated[int, Field(ge=0, lt=MOST_UNITS)]
+
+Units = dict[Layer, list[Unit]]
 """By layer, some of its KV groups or FFN channels."""
 
 Parents = list[tuple[int, ...]]
@@ -20,14 +26,14 @@ Parents = list[tuple[int, ...]]
 class Strict(BaseModel):
     """Part of a document: it does not change, and has no fields that nobody knows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class _OfAWindow(Strict):
     """A step that makes one layer of the layers ``window``, (first, last) inclusive."""
 
     kind: str  # named here, as the document names it before the window
-    window: tuple[int, int]
+    window: tuple[Layer, Layer]
 
     @property
     def highest(self) -> int:
@@ -59,8 +65,8 @@ class Concatenate(_OfAWindow):
 
     kind: Literal["concatenate"] = "concatenate"
     ratio: list[float]
-    kv_groups: list[list[int]]
-    channels: list[list[int]]
+    kv_groups: list[list[Unit]]
+    channels: list[list[Unit]]
     fold: bool = False
 
     @model_validator(mode="after")
@@ -94,7 +100,7 @@ class Remove(Strict):
     """Take layers out, by the numbering that holds when the step is taken."""
 
     kind: Literal["remove"] = "remove"
-    layers: list[int] = Field(min_length=1)
+    layers: list[Layer] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Remove:
@@ -132,7 +138,7 @@ class Average(_OfAWindow):
         first, last = self.window
         if first < 0 or last <= first or len(self.weights) != last - first + 1:
             raise ValueError(f"the window {self.window} and its weights do not fit together")
-        if abs(sum(self.weights) - 1) > 1e-6:
+        if not abs(sum(self.weights) - 1) <= 1e-6:
             raise ValueError("the weights of an average must sum to 1")
         return self
 
@@ -153,7 +159,7 @@ class Mask(_InPlace):
     kind: Literal["mask"] = "mask"
     kv_groups: Units = {}
     channels: Units = {}
-    parameters: int = Field(ge=0)
+    parameters: int = Field(ge=0, lt=2**53)
 
     @model_validator(mode="after")
     def _consistent(self) -> Mask:
@@ -224,7 +230,7 @@ class Scale(_InPlace):
     """
 
     kind: Literal["scale"] = "scale"
-    layer: int = Field(ge=0)
+    layer: Layer
     factor: float = Field(gt=0, allow_inf_nan=False)
 
     @property

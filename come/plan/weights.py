@@ -10,7 +10,8 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-from come.errors import ComeError
+from come import reading
+from come.errors import ComeError, reason_of
 from come.files import written_whole
 
 
@@ -43,7 +44,7 @@ class Weights:
         """The tensors of a file.
 
         Raises:
-            ComeError: the file is not there, or is not the one that was written.
+            ComeError: the file is not there, is not the one that was written, or holds what is no number.
         """
         data = self.bytes_of(file)
         if hashlib.sha256(data).hexdigest() != sha256:
@@ -51,20 +52,25 @@ class Weights:
                 f"The weights in {file} are not those that the plan was written with.",
                 "Take the file that the run left beside plan.json.",
             )
-        return safetensors.torch.load(data)
+        try:
+            tensors = safetensors.torch.load(data)
+        except Exception as error:  # safetensors has classes of its own, and torch others
+            raise reading.unreadable(file, reason_of(error)) from error
+        reading.require_finite(file, tensors)
+        return tensors
 
     def bytes_of(self, file: str) -> bytes:
         """A file as it is.
 
         Raises:
-            ComeError: it is not there.
+            ComeError: it is not there, or is no file that can be read.
         """
         if file in self.fresh:
             return self.fresh[file]
         try:
             if self.folder is not None:
-                return (self.folder / file).read_bytes()
-        except OSError:
+                return reading.bytes_of(self.folder / file, None)
+        except FileNotFoundError:
             pass
         raise ComeError(
             f"The plan needs the weights in {file}, which are not beside it.",

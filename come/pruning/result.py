@@ -56,8 +56,13 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Result:
-    """A pruned model, the plan that rebuilds it, and the steps that led there."""
+    """A pruned model, the plan that rebuilds it, and the steps that led there.
+
+    Attributes:
+        history: the steps that were taken now; with ``whole`` all of the plan, those of an interrupted run included.
+    """
 
     bundle: Bundle
     plan: Plan
     history: list[StepRecord] = field(default_factory=list)
+    whole: bool = False

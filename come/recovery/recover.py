@@ -198,4 +198,4 @@ def _write_finished(file: Path | None, recovered: Recovered) -> None:
 def _read_finished(file: Path | None) -> Recovered | None:
     """What a way came to, if it was finished."""
     found = read_state(file)
-    return Recovered(found[0], found[1]["notes"]) if found is not None else None
+    return Recovered(found[0], found[1].get("notes", [])) if found is not None else None

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from come.errors import ComeError
+from come.processes import die_with, temporary_folder
 from come.training.layer_job import LayerJob, TrainedLayer, train_layer
 from come.training.trainer import TrainingStep
 
@@ -64,17 +64,18 @@ def do_jobs(
     if elsewhere is not None:
         yield from elsewhere(jobs, workers, on_point, stop)
         return
-    with tempfile.TemporaryDirectory(prefix="come-workers-") as folder:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    with temporary_folder("come-workers-") as folder:
+        context = get_context("spawn")
+        pool = ProcessPoolExecutor(workers, context, initializer=die_with, initargs=(os.getpid(),))
         try:
-            yield from _in_processes(pool, jobs, workers, Path(folder), on_point, stop)
+            yield from _in_processes(pool, jobs, workers, folder, on_point, stop)
         except BrokenProcessPool as error:
             raise ComeError(
                 "A process that was training a layer was killed, most likely for lack of memory.",
                 "Use fewer workers or smaller batches; with a checkpoint folder, finished layers are kept.",
             ) from error
         finally:
-            (Path(folder) / ABANDON).touch()
+            (folder / ABANDON).touch()
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -55,16 +55,17 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
 
 
 def entry(run: Run, recovered: bool = True) -> Entry | None:
-    """A run as the compare page sees it; None for an analysis and for a directory that holds no run.
+    """A run as the compare page sees it; None for an analysis. Of one that cannot be read, why.
 
     Args:
         run: the run.
         recovered: of one that recovered its model: as it was after that, not before.
     """
     try:
+        run.check()
         config = run.config
-    except ComeError:
-        return None
+    except ComeError as error:
+        return Entry(run, run.id, "", (), "", "", None, None, f"unreadable: {error.what}")
     if config.kind != "compress":
         return None
     state, results = run.state(), run.results()
@@ -129,7 +130,7 @@ def groups(entries: Sequence[Entry]) -> dict[tuple[Any, ...], list[Entry]]:
 
 def of_model(runs: Sequence[Run], model: str) -> list[Entry]:
     """The comparable runs of one model: those on the evaluation text that has most of them."""
-    found = groups([item for item in entries(runs) if item.run.config.model == model])
+    found = groups([item for item in entries(runs) if item.pruned is not None and item.run.config.model == model])
     return max(found.values(), key=len, default=[])
 
 
@@ -190,7 +191,8 @@ def _layers(run: Run, config: RunConfig, pruned: dict[str, Any]) -> int | None:
     if config.target_layers is None and pruned:
         with suppress(ComeError):  # a target given as a share is in layers in the plan
             plan = run.plan()
-            return plan.options.get("target_layers") if plan else None
+            target = plan.options.get("target_layers") if plan else None
+            return target if isinstance(target, int) else None
     return config.target_layers
 
 
@@ -229,7 +231,7 @@ def _result(
         parameters=parameters,
         bytes=int(side.get("bytes") or 0),
         removed=1 - parameters / whole,
-        seed=int(config.options.get("seed", config.seed)),
+        seed=seed if isinstance(seed := config.options.get("seed"), int) else config.seed,
         keeps_layers=method != "original" and not _leaves_fewer(method),
         values=values(side, original),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +13,6 @@ from come.request import RunConfig
 from come.runs.store import Run, list_runs
 
 LOCK = ".admission"  # in a folder of runs: held while a request is let in
-SECONDS_TO_LAUNCH = 60.0  # a run that waits without a process for longer than this was never launched
 
 
 class Bounds(Protocol):
@@ -75,7 +73,7 @@ def active_requests(runs: Path | None = None, but: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for run in list_runs(runs):
         state = run.state()
-        if state.active and (state.pid is not None or time.time() - state.created < SECONDS_TO_LAUNCH):
+        if state.active:
             with suppress(ComeError):
                 found[_request(run)] = state.visit
     return {name: whose for name, whose in found.items() if name != but}

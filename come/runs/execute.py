@@ -8,14 +8,14 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.files import disk_sentence, locked
 from come.request import RunConfig
-from come.runs.process import claim
+from come.runs.process import claim, working
 from come.runs.progress import ProgressWriter
 from come.runs.queue import turn
 from come.runs.store import Run
@@ -47,26 +47,40 @@ def execute(run: Run, on_progress: OnProgress = None, shared: Shared | None = No
         RunFault: it failed by something else.
         KeyboardInterrupt: it was cancelled, by a signal or through ``cancel``.
     """
-    if not delegated:
-        claim(run)
-    _sweep(run)
-    config = run.config
-    progress, limit = ProgressWriter(run, on_progress), TimeLimit(run)
-    try:
-        with _termination_interrupts(), progress, nullcontext() if delegated else turn(run, progress.waiting):
-            _begin(run, progress)
-            # Only now: a run that waits must not hold the memory that torch takes.
-            from come.runs.pipeline import work
+    with working(run):
+        if not delegated:
+            claim(run, held_here=True)
+        _sweep(run)
+        config = run.config
+        try:
+            with _termination_interrupts():
+                _have_turn(run, config, on_progress, shared, delegated)
+        except KeyboardInterrupt:
+            if run.written_state().active:  # it came between two lines below
+                _end(run, status="cancelled")
+            raise
 
-            with limit:
-                work(run, config, progress, shared)
-    except KeyboardInterrupt:
-        why = limit.reason
-        _end(run, "cancelled", why.what if why else "", why.hint if why else "")
-        raise
-    except Exception as error:
-        raise _failed(run, config, error) from error
-    _end(run, status="done")
+
+def _have_turn(run: Run, config: RunConfig, on_progress: OnProgress, shared: Shared | None, delegated: bool) -> None:
+    """Wait for the turn, do the work, and write down how it ended before the next one's turn begins."""
+    progress, limit = ProgressWriter(run, on_progress), TimeLimit(run)
+    with ExitStack() as held:
+        try:
+            with progress:
+                held.enter_context(nullcontext() if delegated else turn(run, progress.waiting))
+                _begin(run, progress)
+                # Only now: a run that waits must not hold the memory that torch takes.
+                from come.runs.pipeline import work
+
+                with limit:
+                    work(run, config, progress, shared)
+        except KeyboardInterrupt:
+            why = limit.reason
+            _end(run, "cancelled", why.what if why else "", why.hint if why else "")
+            raise
+        except Exception as error:
+            raise _failed(run, config, error) from error
+        _end(run, status="done")
 
 
 def _begin(run: Run, progress: ProgressWriter) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from come import reading
 from come.errors import ComeError
 from come.events import Event
 from come.export.gguf_families import BYTES, FOLDER_INSTEAD, why_not
+from come.runs.documents import PLAN
 from come.runs.store import MODEL, Run
 
 
 def stored_dtype(run: Run) -> str | None:
     """The dtype of the model that the run keeps; None where it keeps none."""
+    path = run.path / MODEL / "config.json"
     try:
-        config = json.loads((run.path / MODEL / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        config = reading.values_in(reading.bytes_of(path), str(path))
+    except (FileNotFoundError, ComeError):
+        return None
+    if not isinstance(config, dict):
         return None
     return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
 
@@ -42,7 +46,8 @@ def model_in(run: Run, dtypes: tuple[str, ...], tell: Callable[[str], None]) -> 
     from come.transforms.rebuild import rebuild
 
     plan = run.plan()
-    assert plan is not None
+    if plan is None:
+        raise ComeError(f"The run {run.id} has no plan, so it has no model to write.")
     tell("Making the model from its plan")
     bundle = rebuild(run.config.model, plan, "cpu", None, lambda event: tell(event.message or "Making the model"))
     with tempfile.TemporaryDirectory(dir=run.path, prefix=".pack-") as temporary:
@@ -58,9 +63,13 @@ _FROM = {dtype: (dtype, "float32") for dtype in BYTES} | {"q8_0": ("float32", "b
 
 def why_no_gguf(run: Run) -> str:
     """One sentence that says why a run's model cannot be written as GGUF; "" where its family can."""
+    path = run.path / PLAN
     try:
-        return why_not(json.loads((run.path / "plan.json").read_text("utf-8"))["base"]["model_type"])
-    except (OSError, ValueError, KeyError):
+        plan = reading.values_in(reading.bytes_of(path), str(path))
+        return why_not(str(plan["base"]["model_type"]))
+    except ComeError as error:
+        return error.what
+    except (FileNotFoundError, KeyError, TypeError):
         return f"The run {run.id} has no plan, so it has no model to write."
 
 
@@ -91,6 +100,7 @@ def write_gguf_of(run: Run, path: Path, dtype: str, tell: Callable[[str], None])
     from come.export.gguf_write import write_gguf
     from come.models.facts import license_of
 
+    run.check()
     if (status := run.state().status) != "done":
         raise ComeError(f"The run {run.id} is {status}.", "Its model is there when it is done.")
     check_gguf(run, dtype)

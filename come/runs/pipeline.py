@@ -16,7 +16,7 @@ from come.export.folder import refuse_unheld, save
 from come.measurement.measure import measure
 from come.models import Bundle, describe
 from come.models.offload import is_offloaded
-from come.plan.steps import Average, Concatenate, Remove, Step
+from come.plan.steps import Average, Concatenate, Mask, Remove, Step
 from come.pruning.compress import compress
 from come.pruning.registry import method
 from come.pruning.result import Result, StepRecord
@@ -162,7 +162,8 @@ def _compress(job: Job, bundle: Bundle, calibration: Tensor) -> Result:
     if not path.exists():
         result.plan.write(path)
     if "history" not in results.values:
-        results.note(history=[*history, *(record.to_dict() for record in result.history)])
+        before = [] if result.whole else history
+        results.note(history=[*before, *(record.to_dict() for record in result.history)])
     if method(config.method).goes_on(options):
         job.shared.keep_chain(
             config, options, Chain(result.plan, results.values["history"], results.seconds["compress"])
@@ -212,6 +213,8 @@ def _replayed(step: Step) -> list[dict[str, Any]]:
             return [StepRecord(step.window, tuple(step.ratio)).to_dict()]
         case Average():
             return [StepRecord(step.window, tuple(step.weights)).to_dict()]
+        case Mask():
+            return [StepRecord((layer, layer)).to_dict() for layer in sorted({*step.kv_groups, *step.channels})]
     return []
 
 

@@ -7,17 +7,29 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from come.errors import ComeError
-from come.files import locked
+from come.files import locked, locked_if_free, replace
 from come.processes import start_detached
+from come.reading import is_there
 from come.runs.cluster_target import cluster_target
+from come.runs.documents import CONFIG
 from come.runs.state import State, identity, is_here, is_own
-from come.runs.store import CANCEL_REQUEST, Admission, Run
+from come.runs.store import (
+    CANCEL_REQUEST,
+    HANDS_LOCK,
+    PROCESS,
+    WORK_LOCK,
+    Admission,
+    Run,
+    at_work,
+    process_of,
+)
 from come.runs.time_limit import check_time_left
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
+PATIENCE_OF_LOOKS = 2.0  # seconds: who looks whether a directory is held holds it for a moment
 
 
 def launch(*runs: Run, where: str = "") -> None:
@@ -43,7 +55,7 @@ def launch(*runs: Run, where: str = "") -> None:
         child = start_detached("come", "runs", "execute", *on, *paths, log=runs[0].path / "log.txt")
         # The child writes the same once it has started; until then, this is how others see that it lives.
         for run in runs:
-            run.update(**identity(child.pid), heartbeat=time.time(), where=place.text if place else "")
+            _take_up(run, child.pid, place.text if place else "")
 
 
 def resume(run: Run, allowed: Admission | None = None) -> None:
@@ -72,37 +84,62 @@ def cancel(run: Run) -> None:
         ComeError: the run has ended already, is gone, or is another user's.
     """
     with _changing_hands(run):
-        state = run.state()
-        if not state.active:
+        state, written = run.state(), run.written_state()
+        unlaunched = written.active and written.pid is None
+        if not (state.active or unlaunched or at_work(run)):
             raise ComeError(f"The run {run.id} is {state.status}: there is nothing to cancel.")
         # The run itself looks for the request too, with every event: it may be on another host.
         (run.path / CANCEL_REQUEST).touch()
         # The process of a run that waits within a sweep is at work on another one.
         waits_within = state.status == "queued" and bool(run.config.sweep)
-        if state.pid is None or waits_within:
+        if unlaunched or waits_within:
             run.update(status="cancelled", finished=time.time())
             return
+    if state.status == "unreadable":
+        state = written if written.pid is not None else process_of(run)
     if is_here(state):
         _signal(state, signal.SIGTERM)
+        _signal(state, signal.SIGCONT)  # else a stopped process never hears of it
         # Not a daemon: a command line that cancels stays until the run has ended.
         threading.Thread(target=_make_sure, args=(run, state), name=f"cancel-{run.id}").start()
 
 
-def claim(run: Run, where: str = "") -> None:
+def claim(run: Run, where: str = "", held_here: bool = False) -> None:
     """Write this process into the run's state as the one that executes it, waiting for its turn.
 
     Args:
         run: the run.
         where: the cluster that it executes on, if this process only sees to it.
+        held_here: the caller is ``working`` in its directory already.
 
     Raises:
-        ComeError: another process is at work on the run, or the run is done.
+        ComeError: another process is at work on the run, the run is done, or a file of it is damaged.
     """
     with _changing_hands(run):
         state = run.state()
         if not (state.status == "queued" and is_own(state)):
-            _reopen(run)
-        run.update(**identity(os.getpid()), heartbeat=time.time(), where=where)
+            _reopen(run, held_here)
+        _take_up(run, os.getpid(), where)
+
+
+@contextmanager
+def working(run: Run) -> Iterator[None]:
+    """Holds a run's directory while this process is at work in it: no other one works there, and none removes it.
+
+    The system lets go when the process ends, however it ends, whatever the clock and state.json say.
+
+    Raises:
+        ComeError: another process holds it, or it was deleted.
+    """
+    _check_there(run)
+    with locked_if_free(run.path / WORK_LOCK, patience=PATIENCE_OF_LOOKS) as had:
+        if not had:
+            raise ComeError(f"Another process is at work on the run {run.id}.")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (run.path / PROCESS).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -112,21 +149,39 @@ def _changing_hands(run: Run) -> Iterator[None]:
     Raises:
         ComeError: the run was deleted.
     """
-    if not run.path.is_dir():
-        raise ComeError(f"The run {run.id} is not there any more.")
-    with locked(run.path / ".hands"):
+    _check_there(run)
+    with locked(run.path / HANDS_LOCK):
+        if not is_there(run.path / CONFIG):  # deleted while this waited, which made its folder anew
+            with suppress(OSError):
+                (run.path / HANDS_LOCK).unlink()
+                run.path.rmdir()
+            _check_there(run)
         yield
 
 
-def _reopen(run: Run) -> None:
+def _check_there(run: Run) -> None:
+    if not run.path.is_dir():
+        raise ComeError(f"The run {run.id} is not there any more.")
+
+
+def _take_up(run: Run, pid: int, where: str) -> None:
+    """Write down which process executes a run: in its state, and beside it, should that be damaged."""
+    process = State(**identity(pid), heartbeat=time.time(), where=where)
+    replace(run.path / PROCESS, process.model_dump_json(include=set(identity(pid))))
+    run.update(**process.model_dump(include={*identity(pid), "heartbeat", "where"}))
+
+
+def _reopen(run: Run, held_here: bool = False) -> None:
     """Put a run that no process works on back to the state of a new one.
 
     Raises:
-        ComeError: a process is at work on it, or it is done.
+        ComeError: a process is at work on it, it is done, or a file of it is damaged.
     """
-    state = run.state()
-    if state.active and state.pid is not None:
-        raise ComeError(f"The run {run.id} is {state.status} already (process {state.pid} on {state.host}).")
+    if what := at_work(run, held_here):
+        raise ComeError(f"The run {run.id} is {what} already.")
+    run.check()
+    run.plan()  # what is damaged is told now, not by the process
+    state = run.written_state()
     if state.status == "done":
         raise ComeError(f"The run {run.id} is done: there is nothing left to do.")
     (run.path / CANCEL_REQUEST).unlink(missing_ok=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from come import settings
+from come import reading, settings
 from come.errors import ComeError
 from come.evaluate import Perplexity, Reference, perplexity_of_reference, reference
 from come.events import OnProgress
@@ -36,8 +36,8 @@ def kept(key: object, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         measure: gives them, JSON-ready.
     """
     path = _path(key, "json")
-    with suppress(OSError, ValueError):
-        return dict(json.loads(path.read_text("utf-8")))
+    with suppress(FileNotFoundError, ComeError, TypeError, ValueError):
+        return dict(reading.values_in(reading.bytes_of(path), str(path)))
     metrics = measure()
     with suppress(OSError, ComeError):  # what cannot be kept is measured again another time
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def kept_reference(
     """
     text = hashlib.sha256(tokens.numpy().tobytes()).hexdigest(), tuple(tokens.shape)
     path = _path(("reference", *identity(original), text, batch_size), "safetensors")
-    with suppress(OSError, SafetensorError):
+    with suppress(FileNotFoundError, ComeError, KeyError, TypeError, ValueError):
         known, perplexity = _read(path, original, tokens, batch_size)
         if math.isfinite(perplexity.value):  # earlier versions kept those of models that overflow
             return known, perplexity
@@ -77,9 +77,10 @@ def _write(path: Path, known: Reference, perplexity: Perplexity) -> None:
 
 
 def _read(path: Path, original: Bundle, tokens: Tensor, batch_size: int | None) -> tuple[Reference, Perplexity]:
-    with safe_open(path, framework="pt") as file:
-        states = [file.get_tensor(str(batch)) for batch in range(len(file.keys()))]
-        perplexity = Perplexity(**json.loads(file.metadata()["perplexity"]))
+    tensors, told = reading.tensors_of(path)
+    states = [tensors[str(batch)] for batch in range(len(tensors))]
+    reading.require_finite(path, tensors)
+    perplexity = Perplexity(**json.loads(told["perplexity"]))
     device = next(original.model.get_submodule(original.family.final_norm).parameters()).device
     device = torch.device("cpu") if device.type == "meta" else device  # a hook moves what comes in
     return Reference(original, LayerRunner(original), tokens, states, device, batch_size), perplexity

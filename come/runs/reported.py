@@ -49,7 +49,7 @@ def messages(events: Sequence[dict[str, Any]]) -> list[str]:
 def texts_read(results: Mapping[str, Any]) -> list[str]:
     """In which form each file of text was read, a sentence each, as results.json tells it."""
     used = [told for use in ("calibration", "recovery", "evaluation") if isinstance(told := results.get(use), dict)]
-    return list(dict.fromkeys(f"{told['text']} was read as {told['form']}." for told in used if told.get("form")))
+    return list(dict.fromkeys(f"{told.get('text')} was read as {told['form']}." for told in used if told.get("form")))
 
 
 def tail(log: str, lines: int = 400) -> str:
@@ -83,13 +83,13 @@ def curves(events: Sequence[dict[str, Any]]) -> pd.DataFrame:
             continue
         values = event.get("values") or {}
         way = str(values.get("way", way))
-        if "step" not in values:
+        if not isinstance(values.get("step"), int):
             continue
         part = f"{way}, layer {values['layer']}" if isinstance(values.get("layer"), int) else way
         rows += [
-            {"part": part, "kind": words, "step": int(values["step"]), "loss": float(values[name])}
+            {"part": part, "kind": words, "step": values["step"], "loss": float(values[name])}
             for name, words in KINDS.items()
-            if values.get(name) is not None
+            if isinstance(values.get(name), int | float)
         ]
     return pd.DataFrame(rows, columns=["part", "kind", "step", "loss"])
 

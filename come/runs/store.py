@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import json
+import os
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from come import files, settings
+from come import files, reading, settings
 from come.errors import ComeError
 from come.request import RunConfig, checked
-from come.runs.state import State, alive
+from come.runs import documents
+from come.runs.state import LONGEST, State, alive, is_here
 from come.source_fingerprint import source_fingerprint
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from come.plan.plan import Plan
 
 QUEUE_LOCK = ".queue"  # in a folder of runs: held by the one run that executes
+WORK_LOCK = ".work"  # in a run: held by the process that is at work in it, while it lives
+SECONDS_TO_LAUNCH = 60.0  # a run that waits without a process for longer than this was never launched
+HANDS_LOCK = ".hands"  # in a run: held while it is decided who works on it
+PROCESS = ".process"  # in a run: which process took it up, for when state.json is damaged
 CANCEL_REQUEST = "cancel"  # in a run: somebody asked for it to end
 MODEL = "model"  # in a run: the pruned model, a plain Transformers folder
 TAKEAWAY = "takeaway"  # in a run: what was packed of it for download
@@ -49,48 +53,87 @@ class Run:
         Raises:
             ComeError: the directory holds no request that this version reads.
         """
-        try:
-            return RunConfig.stored(dict(json.loads((self.path / "config.json").read_text("utf-8"))))
-        except (OSError, ValueError, TypeError) as error:
-            raise ComeError(f"{self.path} holds no run.") from error
+        return documents.config_of(self.path)
+
+    @property
+    def fault(self) -> ComeError | None:
+        """What is wrong with its files, in a sentence that names one; None where they can be read."""
+        return documents.fault_of(self.path)
 
     @property
     def readable(self) -> bool:
-        """Whether its request is one that this version reads."""
-        try:
-            return bool(self.config)
-        except ComeError:
-            return False
+        """Whether its request, its state and its results are such as this version reads."""
+        return self.fault is None
+
+    def check(self) -> None:
+        """See that its files can be read.
+
+        Raises:
+            ComeError: one of them cannot; names it.
+        """
+        if (fault := self.fault) is not None:
+            raise fault
 
     def state(self) -> State:
-        """Where it stands now: interrupted (or cancelled, where that was asked) if its process is gone."""
+        """Where it stands now: interrupted (or cancelled, where that was asked) if its process is gone.
+
+        It is unreadable, with the reason as its error, where a file of it is damaged.
+        """
         state = self.written_state()
-        if not state.active or state.pid is None:
+        if (fault := self.fault) is not None:
+            kept = {"created": state.created, "visit": state.visit}
+            return State(status="unreadable", error=fault.what[:LONGEST], hint=fault.hint, **kept)
+        if not state.active:
             return state
+        if state.pid is None:
+            return self._unlaunched(state)
         asked_to_end = (self.path / CANCEL_REQUEST).exists()
         if alive(state):
-            return state.model_copy(update={"message": "Cancelling"}) if asked_to_end else state
+            return self._told(state, asked_to_end)
         # It may have written its last word between the two looks.
         state = self.written_state()
         if not state.active:
             return state
-        return state.model_copy(update={"status": "cancelled" if asked_to_end else "interrupted"})
+        if self.is_held():  # by a process whose id the state does not tell, if the clock was set, say
+            return self._told(state, asked_to_end)
+        return state.changed(status="cancelled" if asked_to_end else "interrupted")
+
+    def _told(self, state: State, asked_to_end: bool) -> State:
+        """The state of a living process, with what its last message does not tell."""
+        if asked_to_end:
+            return state.changed(message="Cancelling")
+        silent = state.silent_for(time.time(), alone=not self.config.sweep)
+        return state.changed(message=f"No sign of life for {silent:.0f} s") if silent else state
+
+    def _unlaunched(self, state: State) -> State:
+        """The state of a run that no process took up: for a minute one may yet."""
+        if state.status == "queued" and abs(time.time() - state.created) < SECONDS_TO_LAUNCH:
+            return state
+        return state.changed(
+            status="interrupted",
+            error="No process took this run up: its start was broken off.",
+            hint="Resume it, or delete it.",
+        )
+
+    def is_held(self) -> bool:
+        """Whether a process is at work in the directory, by the lock that it holds while it lives."""
+        return files.is_locked(self.path / WORK_LOCK)
 
     def written_state(self) -> State:
         """What state.json says, whether or not its process is still there."""
         try:
-            return State.model_validate_json((self.path / "state.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            return State(status="failed", error="The run's state.json cannot be read.")
+            return documents.state_of(self.path)
+        except ComeError as error:
+            return State(status="unreadable", error=error.what[:LONGEST], hint=error.hint)
 
     def update(self, **changes: Any) -> State:
         """Change fields of state.json, one writer after the other, and return the new state.
 
         Raises:
-            ComeError: the disk is full.
+            ComeError: the disk is full, or the state is damaged.
         """
         with files.locked(self.path / ".lock"):
-            state = self.written_state().model_copy(update=changes)
+            state = documents.state_of(self.path).changed(**changes)
             files.replace(self.path / "state.json", state.model_dump_json(indent=1))
         return state
 
@@ -101,35 +144,40 @@ class Run:
 
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """What was reported, without the first ``after``: time, stage, step, of, message, values."""
-        return files.read_lines(self.path / "events.jsonl")[after:]
+        return documents.events_of(self.path)[after:]
 
     def plan(self) -> Plan | None:
-        """The plan so far; None before the first step, and for an analysis."""
+        """The plan so far; None before the first step, and for an analysis.
+
+        Raises:
+            ComeError: it is damaged.
+        """
         from come.plan.plan import Plan
 
-        path = self.path / "plan.json"
-        return Plan.read(path) if path.exists() else None
+        path = self.path / documents.PLAN
+        return Plan.read(path) if reading.is_there(path) else None
 
     def results(self) -> dict[str, Any]:
-        """What is known so far: ``results.json``, empty before there is any."""
+        """What is known so far: ``results.json``, empty before there is any, and where it is damaged (``check``)."""
         try:
-            text = (self.path / "results.json").read_text("utf-8")
-            # Earlier versions wrote NaN, which tells nothing.
-            return dict(json.loads(text, parse_constant=lambda _: None))
-        except (OSError, ValueError):
+            return documents.results_of(self.path)
+        except ComeError:
             return {}
 
     def measurement(self) -> Measurement | None:
-        """What an analysis measured; None before it ends, and for a run that prunes."""
+        """What an analysis measured; None before it ends, and for a run that prunes.
+
+        Raises:
+            ComeError: it is damaged.
+        """
         from come.measurement.measurement import Measurement
 
-        path = self.path / "analysis.safetensors"
-        return Measurement.load(path) if path.exists() else None
+        path = self.path / documents.ANALYSIS
+        return Measurement.load(path) if reading.is_there(path) else None
 
     def log(self) -> str:
-        """The run's log: what its process wrote, tracebacks included."""
-        path = self.path / "log.txt"
-        return path.read_text("utf-8", errors="replace") if path.exists() else ""
+        """The end of the run's log: what its process wrote, tracebacks included."""
+        return documents.log_of(self.path)
 
     def size_bytes(self) -> int:
         """What the directory takes on disk."""
@@ -212,6 +260,7 @@ def _created(
         parent.mkdir(parents=True, exist_ok=True)
         if folder is None:
             (parent / QUEUE_LOCK).touch()
+            _sweep(parent)
         _appear(target, config, state)
     return Run(target.resolve())
 
@@ -240,8 +289,24 @@ def list_runs(runs: Path | None = None) -> list[Run]:
     folder = runs or settings.runs_dir()
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.name[0] != "." and (path / "config.json").is_file()]
-    return [Run(path.resolve()) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+    try:
+        found = [Run(Path(entry.path).resolve()) for entry in os.scandir(folder) if _is_run(entry)]
+    except OSError as error:
+        raise reading.unreadable(folder, error.strerror or "it cannot be looked into") from error
+    return sorted(found, key=lambda run: run.id, reverse=True)
+
+
+def _is_run(entry: os.DirEntry[str]) -> bool:
+    """Whether a directory holds a request, of whatever kind it is, or may not be looked into."""
+    try:
+        if entry.name.startswith(".") or not entry.is_dir():
+            return False
+        os.lstat(os.path.join(entry.path, documents.CONFIG))
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def size_of(folder: Path) -> int:
@@ -253,23 +318,57 @@ def size_of(folder: Path) -> int:
     return total
 
 
+def at_work(run: Run, held_here: bool = False) -> str:
+    """How a process is at work on a run or waits to be, in words; "" where none does, however damaged its files are.
+
+    Args:
+        run: the run.
+        held_here: it is the caller who holds the directory.
+    """
+    state = run.written_state()
+    if state.active and state.pid is not None and alive(state):
+        return state.status
+    if state.status == "unreadable" and is_here(process_of(run)):
+        return "at work"
+    return "at work" if not held_here and run.is_held() else ""
+
+
+def process_of(run: Run) -> State:
+    """Which process took a run up, as far as that is written beside its state."""
+    try:
+        return documents.state_of(run.path, PROCESS)
+    except ComeError:
+        return State()
+
+
 def delete(run: Run) -> None:
-    """Remove a run with all its files.
+    """Remove a run with all its files, damaged ones too.
 
     Raises:
         ComeError: a process is at work on it, or a file of it cannot be removed.
     """
-    state = run.state()
-    if state.active and state.pid is not None:
-        raise ComeError(f"The run {run.id} is {state.status}.", "Cancel it first.")
+    with ExitStack() as held:
+        with suppress(ComeError):  # where no lock can be taken, none is held
+            held.enter_context(files.locked(run.path / HANDS_LOCK))
+        if what := at_work(run):
+            raise ComeError(f"The run {run.id} is {what}.", "Cancel it first.")
+        with files.disk_faults(run.path.parent):
+            # It leaves the list at once, even if removing a large model takes a while.
+            hidden = run.path.rename(run.path.with_name(f".deleted-{run.id}-{secrets.token_hex(4)}"))
     with files.disk_faults(run.path.parent):
-        # It leaves the list at once, even if removing a large model takes a while.
-        hidden = run.path.rename(run.path.with_name(f".deleted-{run.id}"))
-        shutil.rmtree(hidden)
+        files.remove_folder(hidden)
 
 
 def _sources(config: RunConfig) -> dict[str, str]:
     return {"model": source_fingerprint(config.model), "text": source_fingerprint(config.text)}
+
+
+def _sweep(runs: Path) -> None:
+    """Remove what killed processes left in a folder of runs: directories half made, or half deleted."""
+    for path in [*runs.glob(".deleted-*"), *runs.glob(".new-*")]:
+        with suppress(OSError):
+            if path.name.startswith(".deleted-") or time.time() - path.stat().st_mtime > SECONDS_TO_LAUNCH:
+                files.remove_folder(path)
 
 
 def _new_id(config: RunConfig, layers: int | None, created: float) -> str:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter, ValidationError
+
 from come import files
 from come.errors import ComeError
 from come.events import OnProgress, emit
@@ -28,12 +30,15 @@ def read(run: Run) -> tuple[WindowCost, ...]:
     """What is known of the windows of an analysed model, in the order in which it was found out."""
     from come.pruning.windows import WindowCost
 
+    kind = TypeAdapter(WindowCost)  # what is no number was read as nothing
     found: dict[Window, WindowCost] = {}
-    for line in files.read_lines(run.path / FILE):
-        with suppress(TypeError, KeyError):  # a line that says something else
-            if line.pop("version", None) == VERSION:
-                cost = WindowCost(**line | {"by_sequence": tuple(line["by_sequence"])})
-                found[cost.window] = cost
+    with suppress(ComeError):  # it is no file: nothing is known
+        for line in files.read_lines(run.path / FILE):
+            with suppress(ValidationError):  # a line that says something else
+                if line.pop("version", None) == VERSION:
+                    cost = kind.validate_python(line)
+                    if 0 <= cost.first < cost.last and cost.first <= cost.stays <= cost.last:
+                        found[cost.window] = cost
     return tuple(found.values())
 
 

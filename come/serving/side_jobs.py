@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from come import files
+from pydantic import BaseModel, TypeAdapter
+
+from come import files, reading
 from come.errors import ComeError
 from come.processes import give_way, start_detached
 from come.runs.state import State, alive, identity
@@ -43,19 +45,36 @@ class SideJob:
 
 def read(file: Path) -> SideJob:
     """How the job of that file stands; one whose process is gone has failed."""
+    told = _told(file)
+    if told is not None and told.status == "working" and not alive(told.process):
+        told = _told(file)  # it may have written its last word between the two looks
+        if told is not None and told.status == "working":
+            return SideJob("failed", error="The process stopped without ending.", hint="Start it again.")
+    return SideJob(told.status, told.message, told.error, told.hint, told.values) if told is not None else SideJob()
+
+
+class _Told(BaseModel):
+    """What the file of a job says, beside the process that does it."""
+
+    status: Status
+    message: str = ""
+    error: str = ""
+    hint: str = ""
+    values: dict[str, Any] = {}
+    process: State
+
+
+_KIND = TypeAdapter(_Told)
+
+
+def _told(file: Path) -> _Told | None:
+    """What the file of a job says; None where there is none, or where it is damaged: the job is then done anew."""
     try:
-        told = dict(json.loads(file.read_text("utf-8")))
-        status: Status = told["status"]
-    except (OSError, ValueError, KeyError):
-        return SideJob()
-    if status == "working" and not alive(State.model_validate({**told, "status": "running"})):
-        # It may have written its last word between the two looks.
-        told = dict(json.loads(file.read_text("utf-8")))
-        if told["status"] == "working":
-            told |= {"status": "failed", "error": "The process stopped without ending.", "hint": "Start it again."}
-    return SideJob(
-        told["status"], told.get("message", ""), told.get("error", ""), told.get("hint", ""), told.get("values", {})
-    )
+        values = reading.document(file, TypeAdapter(dict[str, Any]))
+        process = {name: values[name] for name in identity(os.getpid()) if name in values} | {"status": "running"}
+        return reading.validated({**values, "process": process}, _KIND, str(file))
+    except (FileNotFoundError, ComeError):
+        return None
 
 
 def at_work(run: Run) -> list[Path]:

@@ -1,20 +1,28 @@
-"""What a killed recovery goes on from: safetensors files whose header holds the rest as JSON, each replaced whole."""
+"""What a killed recovery goes on from: safetensors files whose header holds the rest as JSON, each replaced whole.
+
+Each has a checksum. One that is damaged is made anew, which the log says: a resumed run ends with the same bits as an
+undisturbed one.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from come import reading
 from come.errors import ComeError
 from come.files import replacing
 
+LOG = logging.getLogger(__name__)
+Kind = TypeVar("Kind")
 IDENTITY = "request.json"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, by parameter
 
@@ -48,8 +56,8 @@ def open_folder(folder: Path, identity: Mapping[str, str]) -> None:
 def _identity_in(file: Path) -> dict[str, str] | None:
     """The request that a folder's checkpoints are of; None where it is not there, or was left torn by a full disk."""
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        known = reading.values_in(reading.bytes_of(file), str(file))
+    except (FileNotFoundError, ComeError):
         return None
     return known if isinstance(known, dict) else None
 
@@ -61,9 +69,10 @@ def write_state(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, A
         ComeError: the disk is full or may not be written to.
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(dict(state))
     try:
         with replacing(file) as temporary:
-            save_file(kept, temporary, metadata={"state": json.dumps(dict(state))})
+            save_file(kept, temporary, metadata={"state": text, "sum": _sum(kept, text)})
     except Exception as error:  # safetensors reports a full disk in a class of its own
         if isinstance(error, OSError) or "No space left" in str(error):
             raise ComeError(
@@ -74,12 +83,35 @@ def write_state(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, A
 
 
 def read_state(file: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and state of a file; None where there is none."""
-    if file is None or not file.exists():
+    """Tensors and state of a file; None where there is none, or where it is damaged, which the log then says."""
+    if file is None:
         return None
-    with safe_open(file, framework="pt") as kept:
-        tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - not a dict
-        return tensors, json.loads(kept.metadata()["state"])
+    try:
+        tensors, told = reading.tensors_of(file)
+        text = told.get("state", "")
+        if told.get("sum") != _sum(tensors, text):
+            raise reading.unreadable(file, "it is not as it was written")
+        return tensors, dict(json.loads(text))
+    except FileNotFoundError:
+        return None
+    except (ComeError, ValueError) as error:
+        say_made_anew(file, error)
+        return None
+
+
+def say_made_anew(file: Path | None, error: Exception) -> None:
+    """Tell the log that a checkpoint is of no use, and why."""
+    LOG.warning("%s The checkpoint %s is made anew.", error, file)
+
+
+def _sum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """A checksum over all that a file holds."""
+    found = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"crc32 {found:08x}"
 
 
 def keep_training(
@@ -108,20 +140,36 @@ def restore_training(
     parameters: Mapping[str, nn.Parameter],
     best: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
-) -> dict[str, Any] | None:
-    """Put what a file holds in place, and return how far the training got; None where there is no file."""
+    kind: Callable[..., Kind],
+) -> Kind | None:
+    """Put what a file holds in place, and return how far the training got; None where there is no file that fits.
+
+    Args:
+        file: as ``keep_training`` wrote it.
+        parameters, best, optimizer: what is put in place: all of it, or nothing.
+        kind: made of the state.
+    """
     kept = read_state(file)
     if kept is None:
         return None
     tensors, state = kept
     moments: dict[int, dict[str, Tensor]] = {}
-    with torch.no_grad():
+    try:
+        found = kind(**state)
         for number, (name, parameter) in enumerate(parameters.items()):
+            for key in ("best", "now") if f"now.{name}" in tensors else ("best",):
+                if tensors[f"{key}.{name}"].shape != parameter.shape:
+                    raise ValueError(f"{name} has another shape")
+            if f"step.{name}" in tensors:  # one that never had a gradient has none
+                moments[number] = {key: tensors[f"{key}.{name}"] for key in MOMENTS}
+    except (KeyError, TypeError, ValueError) as error:
+        say_made_anew(file, error)
+        return None
+    with torch.no_grad():
+        for name, parameter in parameters.items():
             best[name].copy_(tensors[f"best.{name}"])
             if f"now.{name}" in tensors:
                 parameter.copy_(tensors[f"now.{name}"])
-            if f"step.{name}" in tensors:  # one that never had a gradient has none
-                moments[number] = {key: tensors[f"{key}.{name}"] for key in MOMENTS}
     if moments:
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return state
+    return found

@@ -6,7 +6,7 @@ Only the borders that are being worked on are ever kept; the next ones are made 
 from __future__ import annotations
 
 import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from come.errors import ComeError
 from come.files import human_bytes
 from come.measurement.calibrate import batches
 from come.measurement.layer_runner import LayerRunner
+from come.processes import temporary_folder
 
 
 class States:
@@ -78,13 +79,13 @@ class StateStore:
         self._in_files = in_files or borders * self._bytes > room
         self._made = 0
         self._folder: Path | None = None
+        self._held = ExitStack()
 
     def __enter__(self) -> StateStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._held.close()
 
     def new(self) -> States:
         """States to fill.
@@ -95,7 +96,7 @@ class StateStore:
         if not self._in_files:
             return States(self._shape, self._dtype)
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="come-states-"))
+            self._folder = self._held.enter_context(temporary_folder("come-states-"))
         free = shutil.disk_usage(self._folder).free
         if free < self._bytes:
             raise ComeError(

@@ -161,10 +161,8 @@ def train(
     optimizer = _optimizer(parameters, options)
     best = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     size = sequences_a_batch(problem, options)
-    kept = restore_training(checkpoint, parameters, best, optimizer)
-    if kept is not None:
-        outcome = Outcome(**kept)
-    else:
+    outcome = restore_training(checkpoint, parameters, best, optimizer, Outcome)
+    if outcome is None:
         began = time.perf_counter()
         outcome = Outcome(start_loss=problem.held_out())
         if not math.isfinite(outcome.start_loss):

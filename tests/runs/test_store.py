@@ -189,7 +189,8 @@ def test_a_run_on_another_host_is_believed_by_its_heartbeat(new_run: Create) -> 
 def test_a_torn_state_is_told(new_run: Create) -> None:
     run = new_run()
     (run.path / "state.json").write_text("{")
-    assert run.state().status == "failed"
+    assert run.state().status == "unreadable"
+    assert "state.json" in run.state().error
 
 
 def test_analyses_are_found_again(new_run: Create, asked: dict[str, Any], tmp_path: Path) -> None:

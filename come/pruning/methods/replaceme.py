@@ -146,7 +146,7 @@ def replaceme(task: Task, options: ReplaceMeOptions) -> Result:
     emit(task.on_progress, "compress", 1000, 1000, note, layers=len(bundle.layers))
     each = (time.perf_counter() - began) / count
     history = [StepRecord((layer, layer), seconds=each) for layer in removed.layers]
-    return Result(with_plan(bundle, plan), plan, history)
+    return Result(with_plan(bundle, plan), plan, history, whole=True)
 
 
 def estimate(task: Task, options: ReplaceMeOptions, block: list[int]) -> tuple[Tensor, str]:

@@ -65,8 +65,10 @@ def work(known: Known, options: StreamlineOptions, tokens: Calibration) -> Sched
 def streamline(task: Task, options: StreamlineOptions) -> Result:
     """Remove all layers of a block but its first, and train that one."""
     count = len(task.original.layers) - task.target_layers
-    if not count or len(task.plan.steps) == 2:
+    if not count:
         return Result(task.current, task.plan)
+    if len(task.plan.steps) == 2:
+        return Result(task.current, task.plan, [StepRecord(_window(task.plan, count))], whole=True)
     if len(task.tokens) < 2:
         raise ComeError(
             "There are no tokens to hold out: the light layer needs at least two sequences.",
@@ -77,18 +79,23 @@ def streamline(task: Task, options: StreamlineOptions) -> Result:
     if not plan.steps:
         plan = plan.with_step(Remove(layers=list(range((first := _block(task, options, size)) + 1, first + size))))
         task.done(plan)
-    removed = plan.steps[0]
-    assert isinstance(removed, Remove)
-    first = removed.layers[0] - 1
-    bundle = apply_step(task.original, removed)
+    first, _ = window = _window(plan, count)
+    bundle = apply_step(task.original, plan.steps[0])
     emit(task.on_progress, "compress", 300, 1000, f"Layers {first} to {first + count} become one")
     trained = _train(task, options, bundle, first, size)
     bundle, plan = _with_layer(bundle, plan, trained)
     plan = plan.with_note(f"The light layer {first}: {trained.outcome.describe()}")
     task.done(plan)
     emit(task.on_progress, "compress", 1000, 1000, f"Trained layer {first}", layers=len(bundle.layers))
-    record = StepRecord((first, first + count), seconds=time.perf_counter() - began)
-    return Result(with_plan(bundle, plan), plan, [record])
+    record = StepRecord(window, seconds=time.perf_counter() - began)
+    return Result(with_plan(bundle, plan), plan, [record], whole=True)
+
+
+def _window(plan: Plan, count: int) -> tuple[int, int]:
+    """The block, (first, last), of a plan that has removed all of it but its first layer."""
+    removed = plan.steps[0]
+    assert isinstance(removed, Remove)
+    return removed.layers[0] - 1, removed.layers[0] - 1 + count
 
 
 def _block(task: Task, options: StreamlineOptions, size: int) -> int:

@@ -263,7 +263,7 @@ def test_a_directory_that_is_no_run_harms_nothing(visit: Visit, lab: Lab) -> Non
     (lab.runs / "20990101-000000-come-3-odd" / "config.json").write_text("{")
     at = visit("run")
     assert not at.exception and not at.error
-    assert len(at.dataframe[0].value) == 3
+    assert sorted(at.dataframe[0].value["status"]) == ["done", "done", "done", "unreadable"]
 
 
 # --- what is said, and the figures -------------------------------------------------------------------

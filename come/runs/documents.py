@@ -1,0 +1,253 @@
+"""What the files of a run may hold, by kinds and ranges, and what is wrong with those that hold something else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from typing_extensions import TypedDict
+
+from come import reading
+from come.errors import ComeError
+from come.request import RunConfig
+from come.runs.state import KIND, Count, Seconds, State
+
+CONFIG, STATE, RESULTS, EVENTS, LOG = "config.json", "state.json", "results.json", "events.jsonl", "log.txt"
+PLAN, ANALYSIS = "plan.json", "analysis.safetensors"
+SMALL = 1 << 20  # bytes of a request or a state
+LARGEST_RESULTS = 16 << 20
+EVENTS_READ = 4 << 20  # of the end of events.jsonl
+LOG_READ = 1 << 20
+
+# What else lies in a run by a name of its own: files that are appended to or locked, and folders.
+_FILES = (EVENTS, LOG, PLAN, ANALYSIS, "window_costs.jsonl", ".lock", ".hands", ".work", ".process")
+_FOLDERS = ("model", "checkpoint", "takeaway")
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Layer = Annotated[int, Field(ge=0, lt=100_000)]
+Name = Annotated[str, Field(max_length=4096)]
+
+
+class _Part(BaseModel):
+    """Part of results.json; what this version does not know is let pass."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+class _Speed(_Part):
+    prefill_tokens_per_second: Positive
+    decode_tokens_per_second: Positive
+    time_to_first_token: Positive
+    weights_bytes: Positive
+    peak_memory_bytes: Positive
+    device: Name
+    prompt_tokens: Count | None = None
+    new_tokens: Count | None = None
+    batch_size: Count | None = None
+
+
+class _Share(_Part):
+    value: Number | None = None
+    stderr: Number | None = None
+
+
+class _Model(_Part):
+    layers: Layer
+    parameters: Annotated[int, Field(ge=1, lt=2**53)]
+    bytes: Count
+    perplexity: Positive | None = None
+    kl: Number | None = None
+    bits_per_byte: Number | None = None
+    accuracy: dict[Name, dict[Name, Number]] = {}
+    retention: dict[Name, _Share] = {}
+    speed: _Speed | None = None
+
+    @model_validator(mode="after")
+    def _scored(self) -> _Model:
+        if any(not {"items", "chance"} <= scores.keys() for scores in self.accuracy.values()):
+            raise ValueError("the accuracy of a task comes with its items and chance")
+        return self
+
+
+class _Record(_Part):
+    """A step of a method (``come.pruning.result.StepRecord``)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    window: tuple[Layer, Layer]
+    ratio: list[Number]
+    block_influence: list[Number]
+    skip_influence: list[Number]
+    seconds: Positive = 0.0
+    refit: tuple[Number, Number] | None = None
+    measured: tuple[Layer, Layer] | None = None
+    scores: list[Number | None] = []
+    scored_by: Name = ""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> _Record:
+        if any(first > last for first, last in (self.window, self.measured or self.window)):
+            raise ValueError("a window ends before it begins")
+        if self.scores and len(self.scores) <= (self.measured or self.window)[0]:
+            raise ValueError("the window of a step is not among its scores")
+        return self
+
+
+class _Text(_Part):
+    text: Name = ""
+    form: Name = ""
+    text_hash: Name | None = None
+    n_tokens: Count | None = None
+    seq_len: Count | None = None
+    seed: int | None = None
+    bos: Name | None = None
+
+
+class _Results(_Part):
+    original: _Model | None = None
+    pruned: _Model | None = None
+    unrecovered: _Model | None = None
+    calibration: _Text | None = None
+    recovery: _Text | None = None
+    evaluation: _Text | None = None
+    history: Annotated[list[_Record], Field(max_length=10_000)] | None = None
+    seconds: dict[Name, Positive] = {}
+    versions: dict[Name, Name] = {}
+    device: Name | None = None
+    dtype: Name | None = None
+    model_folder: Name | None = None
+
+
+class _Event(TypedDict, total=False):
+    time: Seconds
+    stage: Name
+    step: Count
+    of: Count
+    message: Annotated[str, Field(max_length=20_000)]
+    values: dict[str, Any] | None
+
+
+_RESULTS: TypeAdapter[_Results] = TypeAdapter(_Results)
+_EVENT: TypeAdapter[_Event] = TypeAdapter(_Event)
+_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+
+
+def config_of(folder: Path) -> RunConfig:
+    """The request of a run.
+
+    Raises:
+        ComeError: the folder holds none that this version reads.
+    """
+    try:
+        values = reading.document(folder / CONFIG, _OBJECT, SMALL)
+    except FileNotFoundError as error:
+        raise ComeError(f"{folder} holds no run.") from error
+    try:
+        return RunConfig.stored(values)
+    except (ComeError, TypeError, ValueError, RecursionError) as error:
+        reason = error.what if isinstance(error, ComeError) else str(error)
+        raise reading.unreadable(folder / CONFIG, reason[:300].rstrip(".")) from error
+
+
+def state_of(folder: Path, name: str = STATE) -> State:
+    """A state as its file says it.
+
+    Raises:
+        ComeError: there is none, or none that this version reads.
+    """
+    try:
+        return reading.document(folder / name, KIND, SMALL)
+    except FileNotFoundError as error:
+        raise reading.unreadable(folder / name, "it is not there") from error
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """results.json; empty where there is none.
+
+    Raises:
+        ComeError: it is damaged.
+    """
+    path = folder / RESULTS
+    try:
+        data = reading.bytes_of(path, LARGEST_RESULTS)
+    except FileNotFoundError:
+        return {}
+    # Earlier versions wrote NaN, which tells nothing.
+    values = reading.values_in(data, str(path), not_finite_is_none=True)
+    reading.validated(values, _RESULTS, str(path))
+    return dict(values)
+
+
+def events_of(folder: Path) -> list[dict[str, Any]]:
+    """The events that can be read, of the end of their file; a damaged line is left out."""
+    try:
+        data = reading.tail_of(folder / EVENTS, EVENTS_READ)
+    except (FileNotFoundError, ComeError):
+        return []
+    lines = data.splitlines()[1 if len(data) == EVENTS_READ else 0 :]
+    return [event for event in map(_event, lines) if event is not None]
+
+
+def log_of(folder: Path) -> str:
+    """The end of a run's log; empty where there is none."""
+    try:
+        return reading.tail_of(folder / LOG, LOG_READ).decode("utf-8", errors="replace")
+    except (FileNotFoundError, ComeError):
+        return ""
+
+
+def fault_of(folder: Path) -> ComeError | None:
+    """What is wrong with the files of a run that a reader needs, or that its process writes to; None if nothing is."""
+    known = tuple(reading.stamp(folder / name) for name in (CONFIG, RESULTS))
+    return _fault(folder, known) or _odd(folder) or _state_fault(folder)
+
+
+@lru_cache(maxsize=4096)
+def _fault(folder: Path, stamps: tuple[object, ...]) -> ComeError | None:
+    """Read once while the files do not change: lists ask for every run, every second or so."""
+    del stamps
+    try:
+        config_of(folder)
+        results_of(folder)
+    except ComeError as error:
+        return error
+    return None
+
+
+def _state_fault(folder: Path) -> ComeError | None:
+    try:
+        state_of(folder)
+    except ComeError as error:
+        return error
+    return None
+
+
+def _odd(folder: Path) -> ComeError | None:
+    """What is there by a name that files or folders of a run have, but is something else."""
+    for names, right, words in ((_FILES, stat.S_ISREG, "regular file"), (_FOLDERS, stat.S_ISDIR, "folder")):
+        for name in names:
+            try:
+                mode = os.stat(folder / name).st_mode
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                return reading.unreadable(folder / name, error.strerror or "it cannot be looked at")
+            if not right(mode):
+                return reading.unreadable(folder / name, f"it is no {words}")
+    return None
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = _EVENT.validate_json(line)
+        if not {"time", "stage", "step", "of"} <= event.keys():
+            return None
+        values = reading.bounded(event.get("values") or {}, EVENTS, not_finite_is_none=True)
+        return {"message": "", **event, "values": values}
+    except (ValidationError, ComeError, RecursionError):
+        return None
