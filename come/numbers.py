@@ -1,7 +1,8 @@
-"""How large a perplexity is told, and how it is written in a line of text or a table."""
+"""How large numbers may be that somebody gives, and how large a perplexity is told and written."""
 
 from __future__ import annotations
 
+LARGEST_WHOLE = 10**15  # of what is asked for: sums and products of two of them stay finite
 LARGEST_PERPLEXITY = 1e30  # a mean loss of 69 nats; a guess among the tokens of the largest vocabularies has 13
 
 

@@ -20,6 +20,7 @@ from come.models.gguf_header import read_gguf_config, refuse_unread
 from come.models.quantized import DTYPE as QUANTIZED_DTYPE
 from come.models.quantized import method_of
 from come.models.skeleton import empty_model, skeleton, tokenizer_of
+from come.models.small_files import head_of_card
 from come.models.source import Source, read_config, readable, resolve, to_read_from
 from come.models.text_tower import note, wrapper_at
 from come.settings import expanded
@@ -106,6 +107,11 @@ def describe(source: str | os.PathLike[str]) -> Facts:
     """
     name = os.fspath(source)
     origin = resolve(name)
+    with readable(origin):
+        return _described(name, origin)
+
+
+def _described(name: str, origin: Source) -> Facts:
     if origin.kind == "gguf":
         folder = converted_folder(origin.path)
         if not (folder / "config.json").is_file():
@@ -241,10 +247,8 @@ def license_of(name: str) -> str:
     """A model's license: that of a known one, or what a folder's model card states; "" where neither tells."""
     if entry := known(name):
         return entry.license
-    card = expanded(name) / "README.md"
-    if not os.path.isfile(card):
-        return ""
-    for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:60]:
+    for line in head_of_card(expanded(name) / "README.md").splitlines()[:60]:
         if line.startswith("license:"):
-            return line.partition(":")[2].strip()
+            told = line.partition(":")[2].strip()[:200]
+            return "".join(each for each in told if each.isprintable())
     return ""
