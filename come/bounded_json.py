@@ -118,9 +118,7 @@ def plain_file(path: Path) -> Iterator[BinaryIO]:
     except ValueError as error:  # a NUL in its name
         raise ComeError(f"{str(path)!r} can be no file.", "Check its name.") from error
     except OSError as error:
-        raise ComeError(
-            f"{path} cannot be read: {error.strerror}.", "Check that it is a file that you may read."
-        ) from error
+        raise ComeError(f"{path} cannot be read: {error.strerror}.", "Check that you may read it.") from error
 
 
 class _Refused(Exception):

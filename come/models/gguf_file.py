@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from math import isfinite, prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -200,7 +201,7 @@ class _Reader:
                 raise ComeError(f"{self.gguf.name} is cut short, or lies: {name!r} does not lie within it.", _AGAIN)
             found[name] = tensor
         places = sorted((tensor.begin, tensor.end) for tensor in found.values())
-        if any(end > begin for (_, end), (begin, _) in zip(places, places[1:], strict=False)):
+        if any(end > begin for (_, end), (begin, _) in pairwise(places)):
             raise self.cannot("tensors that lie in each other")
         return found
 

@@ -52,9 +52,7 @@ def refuse_implausible_values(told: Mapping[str, Any], name: str) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise ComeError(f"The config of {name} says {key} {value}, which is no finite number.", RIGHT)
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) > most_of(key):
-            raise ComeError(
-                f"The config of {name} says {key} {_shown(value)}; at most {most_of(key):,} is read.", RIGHT
-            )
+            raise ComeError(f"The config of {name} says {key} {_shown(value)}, which no model has.", RIGHT)
         if isinstance(value, str) and len(value) > _LONGEST:
             raise ComeError(f"The config of {name} has {len(value):,} characters in {key}.", RIGHT)
     for part in (told, *(each for each in told.values() if isinstance(each, Mapping))):
