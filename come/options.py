@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import from_json
 
 from come.errors import ComeError
+from come.numbers import out_of_bounds
 
 _LONGEST = 60  # characters of a value that a sentence repeats
 _WORDS = {
@@ -125,10 +126,12 @@ def parse_options(kind: type[Kind], values: Mapping[str, Any], owner: str, what:
     for name, value in values.items():
         try:
             text = json.dumps(value, default=_plain)
-            from_json(text)  # half of a surrogate pair is no text
+            reason = out_of_bounds(from_json(text))  # half of a surrogate pair is no text
             texts.append(f"{json.dumps(name)}: {text}")
         except (TypeError, ValueError, RecursionError):
             _refuse(known[name], value, owner, f"It takes {known[name].takes}.")
+        if reason:
+            _refuse(known[name], value, owner, f"It {reason}.")
     try:
         # As JSON, where a list may be a tuple.
         return kind.model_validate_json(f"{{{', '.join(texts)}}}")

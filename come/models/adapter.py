@@ -63,7 +63,7 @@ def _adapted(model: Any, folder: Path) -> Any:
     file, told = weights_of(folder), read_small_json(folder / ADAPTER)
     refuse_outsized(told, header_of(file), folder)
     kind = str(told.get("peft_type"))
-    if kind in PeftType.__members__ and not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "merge_and_unload"):
+    if kind in PeftType.__members__ and not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(PeftType[kind]), "merge_and_unload"):
         raise ComeError(f"The adapter {folder} is of the kind {kind}, which is no change of weights.", "Load its base.")
     try:
         with quiet(), warnings.catch_warnings():

@@ -109,14 +109,15 @@ def _refuse_implausible_entries(gguf: Path, header: Header, arch: str) -> None:
 
 
 def refuse_unread(gguf: Path, model: Any) -> None:
-    """Compare the names of a file's tensors with those of the model that Transformers makes of it.
+    """Compare the names and shapes of a file's tensors with those of the model that Transformers makes of it.
 
     Args:
         gguf: the file; its tensors are not read.
         model: that model, which may be without weights.
 
     Raises:
-        ComeError: the file lacks some of the model's weights, or has others: Transformers would not say so.
+        ComeError: the file lacks some of the model's weights, or has others: Transformers would not say so. Or it has
+            some of another shape.
     """
     from gguf.constants import MODEL_ARCH_NAMES
     from gguf.tensor_mapping import get_tensor_name_map
@@ -127,14 +128,28 @@ def refuse_unread(gguf: Path, model: Any) -> None:
     if arch is None:
         raise ComeError(f"{gguf.name} is of an architecture that is not known ({name}).", _FOLDER_INSTEAD)
     names = get_tensor_name_map(arch, model.config.num_hidden_layers)
-    known = {names.get_name(name, try_suffixes=(".weight", ".bias")) for name in model.state_dict()}
+    weights = model.state_dict()
+    places = {names.get_name(name, try_suffixes=(".weight", ".bias")): name for name in weights}
+    known = set(places)
     tied = {"output.weight"} if model.config.tie_word_embeddings else set()
     report = {
         "missing_keys": known - {None} - tied - set(tensors),
         "unexpected_keys": set(tensors) - known - {_FACTORS},
-        "mismatched_keys": (),
+        "mismatched_keys": [
+            (place, found, shape)
+            for name, place in places.items()
+            if name in tensors
+            and (found := tensors[name].dimensions[::-1]) != (shape := _stored_shape(model, place, weights))
+        ],
     }
     refuse_gaps(report, gguf.name)
+
+
+def _stored_shape(model: Any, name: str, weights: dict[str, Tensor]) -> tuple[int, ...]:
+    """The shape that a weight of a model has in a .gguf file, where all maps are stored (out, in)."""
+    shape = tuple(weights[name].shape)
+    module = model.get_submodule(name.rpartition(".")[0])
+    return shape[::-1] if type(module).__name__ == "Conv1D" else shape
 
 
 def _stretched(gguf: Path, rope: dict[str, Any]) -> dict[str, Any]:

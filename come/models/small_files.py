@@ -133,6 +133,8 @@ def _look_over(path: Path, bound: Bound) -> Any:
     if not bound.parts:
         return None
     if bound.of is None:
+        if data.lstrip()[:1] != b"{":
+            raise ComeError(f"{path} is no JSON object.", "Fetch or copy it again, whole.")
         return refuse_large_json(data, os.fspath(path), bound.depth, bound.parts)
     found = parse_json(data, os.fspath(path), bound.depth, bound.parts, path.name not in _NOT_FINITE)
     if not isinstance(found, bound.of):

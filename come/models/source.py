@@ -15,7 +15,7 @@ from come.models.checkpoint import INDEX, SINGLE
 from come.models.plausible import refuse_implausible, refuse_implausible_values
 from come.models.small_files import read_small_json, refuse_hostile_files
 from come.models.text_tower import text_part
-from come.settings import expanded
+from come.settings import expanded, is_text
 
 ADAPTER = "adapter_config.json"
 
@@ -49,6 +49,8 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         ComeError: nothing of that name can be a model.
     """
     text = os.fspath(name).strip()
+    if not is_text(text):
+        raise ComeError(f"{ascii(text)[1:-1][:200]} is no text, and no model's name.", "Rename the file or the folder.")
     if not text:
         raise ComeError(
             "No model was named.",
@@ -199,7 +201,7 @@ class readable:
         raise _sentence(self.source, error) from error
 
 
-def _sentence(source: Source, error: Exception) -> ComeError:
+def _sentence(source: Source, error: BaseException) -> ComeError:
     text = f"{type(error).__name__}: {error}"
     if "custom code" in text or "trust_remote_code" in text:
         return ComeError(

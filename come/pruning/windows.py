@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -168,9 +169,9 @@ def check_target(target_layers: int, layers: int) -> None:
     """Refuse a target that a model cannot be pruned to.
 
     Raises:
-        ComeError: it is below 1 or above the layer count.
+        ComeError: it is no whole number, below 1 or above the layer count.
     """
-    if not 1 <= target_layers <= layers:
+    if not isinstance(target_layers, Integral) or not 1 <= target_layers <= layers:
         raise ComeError(
             f"A target of {target_layers} layers is out of range for a model of {layers} layers.",
             f"Give a number from 1 to {layers}.",
