@@ -90,7 +90,7 @@ def template_of(tokenizer: Any) -> Callable[[Conversation], str] | None:
 
     def write(asked: Conversation) -> str:
         nonlocal left
-        template = tokenizer.get_chat_template(tools=asked.tools)
+        template = chosen_template(tokenizer, asked.tools)
         if "strftime_now" in template:
             template = _CLOCK + template
         begun = monotonic()
@@ -101,6 +101,21 @@ def template_of(tokenizer: Any) -> Callable[[Conversation], str] | None:
         return written
 
     return write
+
+
+def chosen_template(tokenizer: Any, tools: list[Any] | None = None) -> str:
+    """Which of a tokenizer's chat templates is for a conversation with or without tools.
+
+    Raises:
+        Refused: none of them is, or it is no text.
+    """
+    try:
+        template = tokenizer.get_chat_template(tools=tools)
+    except Exception as error:  # what a tokenizer's files say of templates may be anything
+        raise Refused(str(error)) from error
+    if not isinstance(template, str):
+        raise Refused("it is no text")
+    return template
 
 
 def through_template(

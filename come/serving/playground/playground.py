@@ -16,7 +16,7 @@ from come.models.offload import input_device
 from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.speech import End, Parting, Said, Sampling, Start, Top, Word
 from come.text.apart import Refused
-from come.text.chat import through_template
+from come.text.chat import chosen_template, through_template
 
 
 def generate(
@@ -82,7 +82,7 @@ def prompt_ids(tokenizer: Any, prompt: str, chat: bool | None) -> tuple[str, lis
     if templated:
         turns = [{"role": "user", "content": prompt}]
         try:
-            text = through_template(tokenizer, turns, tokenizer.get_chat_template(), add_generation_prompt=True)
+            text = through_template(tokenizer, turns, chosen_template(tokenizer), add_generation_prompt=True)
         except Refused as error:
             raise ComeError(
                 f"The model's chat template refuses the prompt ({reason_of(error)}).", "Give it as plain text."
