@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from come.bounded_json import plain_file
+from come.bounded_json import plain_file, refuse_large_json
 from come.errors import ComeError
 from come.text.apart import MEMORY, Overrun, Refused, answers
 
+_CROWD = 1_500_000  # parts of one row
 _COLUMNS = 10_000
 _MOST_MEMORY = 4 << 30  # bytes, to unpack a .parquet file
 LONGEST = 8_000_000  # characters of one row: as many as are read of a whole text
@@ -75,6 +76,7 @@ def _jsonl(file: TextIO, path: Path, _: Collection[str] | None) -> Iterator[Row]
         if not line.strip():
             continue
         place = f"Line {number} of {path}"
+        _refuse_crowded(line, place)
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -105,6 +107,7 @@ def _json(file: TextIO, path: Path, _: Collection[str] | None) -> Iterator[Row]:
         if sign == "]" and in_list:
             return
         place = f"Entry {number + 1} of {path}"
+        _refuse_crowded(text, place)
         try:
             values, end = decode(text, at)
             whole = ended or end < len(text)  # a number at the end of what was read so far may go on
@@ -132,6 +135,12 @@ def _json(file: TextIO, path: Path, _: Collection[str] | None) -> Iterator[Row]:
         # Much more each time, so that a long entry is not tried often.
         piece = file.read(min(max(_PIECE, 7 * len(text)), LONGEST + 1 - len(text)))
         ended, text = not piece, text + piece
+
+
+def _refuse_crowded(text: str, place: str) -> None:
+    """Refuse a long row of very many parts before they are built: each takes a hundred bytes."""
+    if len(text) > _CROWD and sum(map(text.count, "[{,")) > _CROWD:
+        refuse_large_json(text.encode("utf-8", "surrogatepass"), place, LONGEST, _CROWD)
 
 
 def _not_json(place: str) -> ComeError:

@@ -36,7 +36,7 @@ try:
             for values in batch.to_pylist():
                 say({"answer": values})
     say({"end": True})
+except MemoryError:  # Arrow's is one, too
+    os._exit(1)
 except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError, RecursionError) as error:
     say({"error": type(error).__name__})
-except MemoryError:
-    say({"error": "MemoryError"})
