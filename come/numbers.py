@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 LARGEST_WHOLE = 10**15  # of what is asked for: sums and products of two of them stay finite
@@ -14,6 +15,12 @@ LARGEST_PERPLEXITY = 1e30  # a mean loss of 69 nats; a guess among the tokens of
 def perplexity_text(value: float, spec: str = ",.2f") -> str:
     """A perplexity by a format, such as "59.62"; "> 1e30" for one that is too large to tell from others."""
     return f"> {LARGEST_PERPLEXITY:.0e}".replace("+", "") if value >= LARGEST_PERPLEXITY else format(value, spec)
+
+
+def is_number(value: Any, whole: bool = False) -> bool:
+    """Whether a value is a finite number within bounds, or a whole one; a truth value is none."""
+    kind = Integral if whole else Real
+    return isinstance(value, kind) and not isinstance(value, bool) and not out_of_bounds(value)
 
 
 def out_of_bounds(value: Any) -> str:
@@ -32,9 +39,9 @@ def out_of_bounds(value: Any) -> str:
             return f"has more than {_PARTS:,} parts"
         if isinstance(each, str) and len(each) > _LONGEST:
             return f"has more than {_LONGEST:,} characters"
-        if isinstance(each, float) and not math.isfinite(each):
+        if isinstance(each, Real) and not isinstance(each, int) and not math.isfinite(each):
             return "is no finite number"
-        if isinstance(each, int | float) and abs(each) > LARGEST_WHOLE:
+        if isinstance(each, Real) and abs(each) > LARGEST_WHOLE:  # type: ignore[operator]
             return f"is more than {LARGEST_WHOLE:,}"
         if isinstance(each, Mapping):
             left += ((part, depth + 1) for pair in each.items() for part in pair)

@@ -17,6 +17,7 @@ _SIZE = re.compile(r"^(r|n)$|rank|dim|size|num|frequency|block|factor|group|nite
 _LEAST = 4096  # a size may be as large, whatever the weights
 _ROUNDS = 64  # of the decompositions that some adapters begin with
 _NAMED_BY_PATTERN = ("target_modules", "exclude_modules", "feedforward_modules", "modules_to_save")
+_LONGEST = 10_000  # characters of a pattern
 _SECONDS = 1.0  # for all names
 # A pattern that peft matches itself: without what is repeated within what is repeated.
 _SLOW = re.compile(r"[*+?}]\)*[*+{]|\)[*+{]|([*+{].*){3}", re.DOTALL)
@@ -59,6 +60,8 @@ def name_modules(config: Any, modules: Iterable[str], folder: Path) -> None:
     ends = {name[at:] for name in names for at in (0, *(dot.end() for dot in re.finditer(r"\.", name)))}
     for field in _NAMED_BY_PATTERN:
         wanted = getattr(config, field, None)
+        if isinstance(wanted, str) and len(wanted) > _LONGEST:
+            raise _slow(wanted, folder)
         if isinstance(wanted, str) and wanted != "all-linear":
             setattr(config, field, {name for name in names if _matches(wanted, name, until, folder)})
         elif isinstance(wanted, list | set | tuple):

@@ -23,6 +23,7 @@ from come.models.skeleton import empty_model, skeleton, tokenizer_of
 from come.models.small_files import head_of_card
 from come.models.source import Source, read_config, readable, resolve, to_read_from
 from come.models.text_tower import note, wrapper_at
+from come.numbers import is_number
 from come.settings import expanded
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -83,9 +84,9 @@ class Facts:
 
 def layers_for_sparsity(sparsity: float, layers: int, parameters: int, layer_parameters: int) -> int:
     """The largest count of layers that removes at least ``sparsity`` of all parameters (``Facts`` says more)."""
-    if not 0 <= sparsity < 1:
+    if not is_number(sparsity) or not 0 <= sparsity < 1:
         raise ComeError(
-            f"A sparsity of {sparsity:g} makes no sense.",
+            f"A sparsity of {str(sparsity)[:40]} makes no sense.",
             "Give the share of parameters to remove, from 0 to below 1.",
         )
     for count in range(layers, 0, -1):

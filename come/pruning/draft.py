@@ -72,8 +72,11 @@ def draft(
         model: the model, its facts or its config, so that layers that cannot become one are left apart.
 
     Raises:
-        ComeError: the target, a window or a ratio is impossible.
+        ComeError: the target, a window, a ratio or an option is impossible.
     """
+    from come.pruning.registry import method  # whose methods import this
+
+    method("come").parse({"span": span, "exponent": exponent, "floor": floor, "no_repeat": no_repeat})
     if windows is not None:
         if target_layers is not None:
             raise ComeError(
