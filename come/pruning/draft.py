@@ -11,6 +11,7 @@ from torch import Tensor
 
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
+from come.numbers import is_number
 from come.plan.steps import Concatenate
 from come.pruning.allocate import allocate, check_ratio, concatenation, most_sensitive, ratio_from_influence
 from come.pruning.windows import Window, check_target, check_windows, choose, window_size
@@ -74,9 +75,9 @@ def draft(
     Raises:
         ComeError: the target, a window, a ratio or an option is impossible.
     """
-    from come.pruning.registry import method  # whose methods import this
-
-    method("come").parse({"span": span, "exponent": exponent, "floor": floor, "no_repeat": no_repeat})
+    for name, value in (("exponent", exponent), ("floor", floor), ("span", span)):
+        if not is_number(value, whole=name == "span"):
+            raise ComeError(f"The option {name} cannot be {str(value)[:40]}.", "Give a finite number.")
     if windows is not None:
         if target_layers is not None:
             raise ComeError(
