@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from come.errors import ComeError, is_panic, reason_of
+from come.files import human_bytes
 from come.models.catalogue import BUNDLED, BUNDLED_ON_HUB, bundled_gguf, known_models
 from come.models.checkpoint import INDEX, SINGLE
 from come.models.plausible import refuse_implausible, refuse_implausible_values
-from come.models.small_files import read_small_json, refuse_hostile_files
+from come.models.small_files import bound_of, read_small_json, refuse_hostile_files
 from come.models.text_tower import text_part
 from come.settings import expanded, is_text
 
@@ -151,11 +152,30 @@ def refuse_hostile(where: str, source: Source) -> None:
     Raises:
         ComeError: as ``refuse_hostile_files`` and ``refuse_implausible_values``.
     """
+    if source.kind == "hub" and not os.path.isdir(where):
+        _refuse_hostile_on_hub(where)
+        return
     for folder in (where, source.adapter):
         if folder and os.path.isdir(folder):
             refuse_hostile_files(Path(folder))
     if os.path.isfile(config := os.path.join(where, "config.json")):
         refuse_implausible_values(read_small_json(Path(config)), source.name)
+
+
+def _refuse_hostile_on_hub(where: str) -> None:
+    """The same of a model on the hub, by the sizes that the hub tells, before they are fetched; and by its config."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    sizes = {each.rfilename: each.size or 0 for each in HfApi().model_info(where, files_metadata=True).siblings or ()}
+    for name, size in sizes.items():
+        bound = bound_of(os.path.basename(name))
+        if bound is not None and size > bound.bytes:
+            raise ComeError(
+                f"{where} has a {name} of {human_bytes(size)}, and at most {human_bytes(bound.bytes)} of it are read.",
+                "Choose another model.",
+            )
+    if "config.json" in sizes:
+        refuse_implausible_values(read_small_json(Path(hf_hub_download(where, "config.json"))), where)
 
 
 def of_our_choice(config: Any) -> Any:

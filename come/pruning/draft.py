@@ -76,8 +76,8 @@ def draft(
         ComeError: the target, a window, a ratio or an option is impossible.
     """
     for name, value in (("exponent", exponent), ("floor", floor), ("span", span)):
-        if not is_number(value, whole=name == "span"):
-            raise ComeError(f"The option {name} cannot be {str(value)[:40]}.", "Give a finite number.")
+        if not is_number(value, whole=name == "span") or value < 0 or (name == "floor" and value > 1):
+            raise ComeError(f"The option {name} cannot be {str(value)[:40]}.", "`come methods` tells what it takes.")
     if windows is not None:
         if target_layers is not None:
             raise ComeError(

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,16 +92,24 @@ def folder(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return Path(shutil.copytree(whole, tmp_path / "model"))
 
 
+def _some(cases: dict[str, Any]) -> list[Any]:
+    """All of them, of which every fourth is tried at once, and the others with the slow tests."""
+    return [
+        pytest.param(case, id=name, marks=[pytest.mark.slow] if number % 4 else [])
+        for number, (name, case) in enumerate(cases.items())
+    ]
+
+
 def test_the_folder_that_is_damaged_is_sound(folder: Path) -> None:
     assert describe(folder).supported and come.load(folder).parameters == describe(folder).parameters
 
 
-@pytest.mark.parametrize("damage", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("damage", _some(REFUSED))
 def test_a_file_that_lies_is_refused(damage: Damage, folder: Path) -> None:
     refused(damage(folder))
 
 
-@pytest.mark.parametrize("damage", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("damage", _some(ODD))
 def test_an_odd_file_is_refused_or_does_no_harm(damage: Damage, folder: Path) -> None:
     named = damage(folder)
     try:
@@ -121,7 +130,7 @@ def test_the_gguf_file_that_is_damaged_is_sound(tmp_path: Path, monkeypatch: pyt
     assert come.load(path).parameters == facts.parameters
 
 
-@pytest.mark.parametrize("write", GGUFS.values(), ids=GGUFS)
+@pytest.mark.parametrize("write", _some(GGUFS))
 def test_a_gguf_file_that_lies_is_refused(
     write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,90 @@
+"""Commands that are given a model whose files lie: one sentence, exit 2, and no more memory than a sound one takes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.models import hostile, hostile_ggufs
+from tests.models.test_hostile_files import GGUFS, REFUSED
+from tests.tiny import tiny_folder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+MORE = 300 << 10  # KiB
+GIANT = [
+    name
+    for name in REFUSED
+    if any(
+        part in name for part in ("500 MB", "40 MB", "many", "brackets", "objects", "endless", "2^", "10000", "pipe")
+    )
+]
+GIANT_GGUFS = [name for name in GGUFS if any(part in name for part in ("2^", "billion", "10^5", "49", "megabyte"))]
+
+
+def told(*arguments: str) -> tuple[int, str, int]:
+    """The exit status of a command, what it says on stderr, and its greatest memory in KiB."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "come", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, said, used.ru_maxrss
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("whole"), layers=2)
+
+
+@pytest.fixture(scope="module")
+def usual(whole: Path) -> int:
+    """What it takes to tell of a sound model."""
+    status, said, memory = told("models", str(whole))
+    assert status == 0, said
+    return memory
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RUST_BACKTRACE", "0")
+
+
+def refused(named: Path, usual: int, *commands: tuple[str, ...]) -> None:
+    for command in commands:
+        status, said, memory = told(*command, str(named))
+        assert memory < usual + MORE, f"{(memory - usual) >> 10} MiB more"
+        if command == ("models",) and status == 0:
+            continue  # the facts, and why it is not supported
+        assert status == 2 and len(said.strip().splitlines()) == 1 and "fault of ours" not in said, said
+
+
+@pytest.mark.parametrize("name", GIANT)
+def test_a_folder(name: str, whole: Path, usual: int, tmp_path: Path) -> None:
+    named = REFUSED[name](Path(shutil.copytree(whole, tmp_path / "model")))
+    refused(named, usual, ("models",))
+
+
+@pytest.mark.parametrize("name", GIANT_GGUFS)
+def test_a_gguf_file(name: str, usual: int, tmp_path: Path) -> None:
+    refused(GGUFS[name](tmp_path), usual, ("models",))
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "tokenizer.json: 500 MB", "weights: a header of 2^63"])
+def test_the_other_commands(name: str, whole: Path, usual: int, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "model"))
+    damage = REFUSED[name] if name in REFUSED else hostile.config(num_hidden_layers=10**7)
+    gguf = hostile_ggufs.the_49_bytes(tmp_path)
+    for named in (damage(folder), gguf):
+        refused(
+            named, usual,
+            ("analyze", "--model"), ("run", "--target-layers", "1", "--model"), ("export", "--out", str(tmp_path / "o"))
+        )  # fmt: skip
