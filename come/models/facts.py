@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from come.models.gguf_header import read_gguf_config, refuse_unread
 from come.models.quantized import DTYPE as QUANTIZED_DTYPE
 from come.models.quantized import method_of
 from come.models.skeleton import empty_model, skeleton, tokenizer_of
-from come.models.small_files import head_of_card
+from come.models.small_files import MOST_FILES, head_of_card
 from come.models.source import Source, read_config, readable, resolve, to_read_from
 from come.models.text_tower import note, wrapper_at
 from come.numbers import is_number
@@ -125,7 +126,7 @@ def _described(name: str, origin: Source) -> Facts:
 
 def _state(path: str) -> tuple[tuple[str, int, int], ...]:
     """What tells whether a file, or one of a folder, was written anew."""
-    files = sorted(Path(path).iterdir()) if os.path.isdir(path) else [Path(path)]
+    files = sorted(islice(Path(path).iterdir(), MOST_FILES)) if os.path.isdir(path) else [Path(path)]
     return tuple((each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in files if each.exists())
 
 

@@ -62,6 +62,7 @@ BOUNDS: dict[str, Bound] = {
     ),
 }
 _NOT_FINITE = ("config.json", "tokenizer_config.json")  # told by name in ``plausible``; the longest text, Infinity
+MOST_FILES = 20_000  # of a model's folder
 TEMPLATES = "additional_chat_templates"
 _VERSIONS = ("configuration_files", "fast_tokenizer_files")  # by which Transformers takes another file instead
 _TRUST = "Do not trust this model; or save it again with save_pretrained."
@@ -124,6 +125,8 @@ def _all_files(folder: Path) -> Iterator[Path]:
         more = sorted(os.listdir(templates)) if os.path.isdir(templates) else []
     except OSError as error:
         raise ComeError(f"{folder} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    if len(names) + len(more) > MOST_FILES:
+        raise ComeError(f"{folder} holds {len(names):,} files.", "Put the model into a folder of its own.")
     yield from (folder / name for name in names)
     yield from (templates / name for name in more)
 

@@ -120,6 +120,12 @@ def test_an_odd_file_is_refused_or_does_no_harm(damage: Damage, folder: Path) ->
         return
     facts = describe(named)
     assert facts.supported and facts.parameters == bundle.parameters
+    try:
+        saved = come.save(bundle, named.parent / "saved")
+    except ComeError as error:
+        sentence(error)
+        return
+    assert come.load(saved).fingerprint == bundle.fingerprint
 
 
 def test_the_gguf_file_that_is_damaged_is_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +143,12 @@ def test_a_gguf_file_that_lies_is_refused(
     monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
     refused(write(tmp_path))
     assert not list((tmp_path / "home").rglob("config.json"))
+
+
+def test_a_folder_of_very_many_files_is_refused(folder: Path) -> None:
+    for number in range(20_001):
+        (folder / f"{number}.txt").touch()
+    refused(folder)
 
 
 def test_of_a_card_only_the_beginning_is_read(folder: Path) -> None:
