@@ -16,7 +16,7 @@ import pytest
 
 import come
 from come.errors import ComeError
-from come.models import describe
+from come.models import describe, small_files
 from come.request import RunConfig, checked
 from tests.models import hostile, hostile_ggufs
 from tests.models.hostile import Damage
@@ -145,8 +145,9 @@ def test_a_gguf_file_that_lies_is_refused(
     assert not list((tmp_path / "home").rglob("config.json"))
 
 
-def test_a_folder_of_very_many_files_is_refused(folder: Path) -> None:
-    for number in range(20_001):
+def test_a_folder_of_very_many_files_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small_files, "MOST_FILES", 200)
+    for number in range(201):
         (folder / f"{number}.txt").touch()
     refused(folder)
 
