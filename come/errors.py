@@ -12,6 +12,11 @@ def reason_of(error: BaseException, longest: int = 160) -> str:
     return told[:longest].rstrip(". :")
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether what is written in Rust, tokenizers among it, gave up: it does so in a kind that is no ``Exception``."""
+    return type(error).__name__ == "PanicException"
+
+
 class ComeError(Exception):
     """Something the user can put right: one sentence of what is wrong, one of what to do.
 

@@ -1,10 +1,50 @@
-"""How large a perplexity is told, and how it is written in a line of text or a table."""
+"""How large numbers may be that somebody gives, and how large a perplexity is told and written."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+LARGEST_WHOLE = 10**15  # of what is asked for: sums and products of two of them stay finite
+_DEEPEST, _PARTS, _LONGEST = 16, 100_000, 100_000  # of what is asked for
 LARGEST_PERPLEXITY = 1e30  # a mean loss of 69 nats; a guess among the tokens of the largest vocabularies has 13
 
 
 def perplexity_text(value: float, spec: str = ",.2f") -> str:
     """A perplexity by a format, such as "59.62"; "> 1e30" for one that is too large to tell from others."""
     return f"> {LARGEST_PERPLEXITY:.0e}".replace("+", "") if value >= LARGEST_PERPLEXITY else format(value, spec)
+
+
+def is_number(value: Any, whole: bool = False) -> bool:
+    """Whether a value is a finite number within bounds, or a whole one; a truth value is none."""
+    kind = Integral if whole else Real
+    return isinstance(value, kind) and not isinstance(value, bool) and not out_of_bounds(value)
+
+
+def out_of_bounds(value: Any) -> str:
+    """Why a value that somebody gives is refused whatever it is for, in words; "" where it may be worth a look.
+
+    Args:
+        value: a number, a text, or lists, tuples and mappings of such; anything else is passed over.
+    """
+    left, seen = [(value, 0)], 0
+    while left:
+        each, depth = left.pop()
+        seen += 1
+        if depth > _DEEPEST:
+            return "is nested too deep"
+        if seen > _PARTS:
+            return f"has more than {_PARTS:,} parts"
+        if isinstance(each, str) and len(each) > _LONGEST:
+            return f"has more than {_LONGEST:,} characters"
+        if isinstance(each, Real) and not isinstance(each, int) and not math.isfinite(each):
+            return "is no finite number"
+        if isinstance(each, Real) and abs(each) > LARGEST_WHOLE:  # type: ignore[operator]
+            return f"is more than {LARGEST_WHOLE:,}"
+        if isinstance(each, Mapping):
+            left += ((part, depth + 1) for pair in each.items() for part in pair)
+        elif isinstance(each, list | tuple | set | frozenset):
+            left += ((part, depth + 1) for part in each)
+    return ""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import from_json
 
 from come.errors import ComeError
+from come.numbers import out_of_bounds
 
 _LONGEST = 60  # characters of a value that a sentence repeats
 _WORDS = {
@@ -121,19 +122,24 @@ def parse_options(kind: type[Kind], values: Mapping[str, Any], owner: str, what:
     for name in values:
         if name not in known:
             raise unknown_option(name, known, f"The {what} {owner} has")
-    texts = []
+    texts, plain = [], {}
     for name, value in values.items():
         try:
             text = json.dumps(value, default=_plain)
-            from_json(text)  # half of a surrogate pair is no text
+            plain[name] = from_json(text)  # half of a surrogate pair is no text
             texts.append(f"{json.dumps(name)}: {text}")
         except (TypeError, ValueError, RecursionError):
             _refuse(known[name], value, owner, f"It takes {known[name].takes}.")
     try:
         # As JSON, where a list may be a tuple.
-        return kind.model_validate_json(f"{{{', '.join(texts)}}}")
+        parsed = kind.model_validate_json(f"{{{', '.join(texts)}}}")
     except ValidationError as error:
         errors = error.errors(include_url=False)
+    else:
+        for name, value in plain.items():
+            if reason := out_of_bounds(value):
+                _refuse(known[name], values[name], owner, f"It {reason}.")
+        return parsed
     option = known[str(errors[0]["loc"][0])]
     reasons = {each["type"] for each in errors if each["loc"][0] == option.name}
     if "finite_number" in reasons:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from come.errors import ComeError
+from come.numbers import out_of_bounds
 from come.settings import expanded, file_and_column
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -40,7 +41,7 @@ class RunConfig(BaseModel):
         ComeError: a field is unknown or its value is not one it can have.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["compress", "analyze"] = "compress"
     name: str = _told("", "A name for the run, to know it by.")
@@ -108,6 +109,9 @@ class RunConfig(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _in_one_sentence(cls, values: Any, handler: ModelWrapValidatorHandler[RunConfig]) -> RunConfig:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if reason := out_of_bounds(value):
+                raise ComeError(f"The setting {str(name)[:80]} {reason}.")
         if isinstance(values, dict) and not values.get("method"):
             from come.pruning.registry import method_for  # which loads torch
 
@@ -255,4 +259,4 @@ def _sentence(error: ValidationError) -> ComeError:
         near = difflib.get_close_matches(field, RunConfig.model_fields, n=2)
         return ComeError(f"A run has no setting {field!r}.", f"Did you mean {' or '.join(near)}?" if near else "")
     reason = first["msg"][:1].lower() + first["msg"][1:]
-    return ComeError(f"The setting {field} cannot be {first['input']!r}: {reason}.")
+    return ComeError(f"The setting {field} cannot be {repr(first['input'])[:80]}: {reason}.")

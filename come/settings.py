@@ -30,6 +30,15 @@ def expanded(name: str | os.PathLike[str]) -> Path:
         return Path(name)
 
 
+def is_text(name: str) -> bool:
+    """Whether a name is of whole characters, which names of files need not be; nothing else can be written down."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
+
+
 def file_and_column(text: str) -> tuple[str, str]:
     """A text's file, and the column of it that was named behind a colon ("answers.csv:body"); "" where none was."""
     found = None if os.path.exists(expanded(text)) else _COLUMN.fullmatch(text)

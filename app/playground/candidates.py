@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from contextlib import suppress
@@ -18,6 +17,7 @@ from app.components import run_labels
 from app.playground.generation import ORIGINAL, Comparison, Generation, recorded
 from come.errors import ComeError
 from come.models.catalogue import BUNDLED, known
+from come.models.small_files import read_small_json
 from come.plan.plan import Plan
 from come.report import comparison
 from come.request import anchored_path
@@ -131,14 +131,14 @@ def _has_template(model: str, minute: float) -> bool | None:
         source = come.models.source.resolve(model)
     except ComeError:
         return None
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ComeError):
         if source.kind == "gguf":
             with source.path.open("rb") as file:
                 return b"tokenizer.chat_template" in file.read(_METADATA_BYTES)
         if source.kind == "folder":
             if (source.path / "chat_template.jinja").is_file():
                 return True
-            return "chat_template" in json.loads((source.path / "tokenizer_config.json").read_text(encoding="utf-8"))
+            return "chat_template" in read_small_json(source.path / "tokenizer_config.json")
     return None
 
 

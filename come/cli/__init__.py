@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0, 2 for a user's error, 1 for a fault of ours, 130 where it was cancelled."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _quieten_libraries()
+    _tell_any_name()
     try:
         status = app(given or ["--help"], prog_name="come", standalone_mode=False) or 0
     except ComeError as error:
@@ -90,8 +91,16 @@ def _let_go() -> int:
 
 
 def _say(sentence: str, status: int) -> int:
-    print(" ".join(sentence.split()), file=sys.stderr)
+    told = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(sentence.split()))
+    print(told, file=sys.stderr)
     return status
+
+
+def _tell_any_name() -> None:
+    """Files may have names that are no text: they are told with marks in the place of what cannot be."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _quieten_libraries() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -20,6 +19,7 @@ from come.export.gguf_families import FOLDER_INSTEAD
 from come.export.gguf_tensors import KINDS
 from come.files import replacing
 from come.models import FAMILIES, describe, load, shape_of
+from come.plan.plan import Plan
 
 _FILE_TYPES = {
     "float32": LlamaFileType.ALL_F32,
@@ -97,8 +97,8 @@ def _refuse_early(folder: Path) -> None:
 
 def _introduce(writer: GGUFWriter, folder: Path, config: Any, dtype: str, license: str, parameters: int) -> None:
     """What the model is and where it comes from."""
-    plan = json.loads((folder / "plan.json").read_text("utf-8")) if (folder / "plan.json").is_file() else None
-    source = plan["base"]["source"] if plan else folder.name
+    plan = Plan.read(folder / "plan.json") if (folder / "plan.json").is_file() else None
+    source = plan.base.source if plan else folder.name
     base, layers = source.rstrip("/").rpartition("/")[2], shape_of(config).layers
     writer.add_type("model")
     writer.add_name(f"{base}, pruned to {layers} layers" if plan else base)
@@ -111,8 +111,8 @@ def _introduce(writer: GGUFWriter, folder: Path, config: Any, dtype: str, licens
     if plan is None:
         return
     writer.add_description(
-        f"Made with CoMe Lab (arXiv 2510.15304) from {base} by the method {plan['method']}: {layers} of "
-        f"{plan['base']['layers']} decoder layers are left. The license of the base model applies."
+        f"Made with CoMe Lab (arXiv 2510.15304) from {base} by the method {plan.method}: {layers} of "
+        f"{plan.base.layers} decoder layers are left. The license of the base model applies."
     )
     writer.add_base_model_count(1)
     writer.add_base_model_name(0, base)

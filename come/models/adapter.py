@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from come.errors import ComeError, reason_of
+from come.models.adapter_options import name_modules, refuse_outsized
 from come.models.checkpoint import count, in_order, whole
 from come.models.offload import is_offloaded
+from come.models.safetensors_header import header_of
+from come.models.small_files import read_small_json
 from come.models.source import ADAPTER
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -51,18 +54,24 @@ def refuse_misfit(empty: Any, folder: Path) -> None:
 
 def _adapted(model: Any, folder: Path) -> Any:
     """The model with an adapter on it, as peft has it."""
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import PeftConfig, PeftType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
     from safetensors.torch import load_file
 
     from come.models.auto import quiet
 
-    file = weights_of(folder)
+    file, told = weights_of(folder), read_small_json(folder / ADAPTER)
+    refuse_outsized(told, header_of(file), folder)
+    kind = str(told.get("peft_type"))
+    if kind in PeftType.__members__ and not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(PeftType[kind]), "merge_and_unload"):
+        raise ComeError(f"The adapter {folder} is of the kind {kind}, which is no change of weights.", "Load its base.")
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what peft warns of is refused below, or wanted
             weights = load_file(file)
             config = PeftConfig.from_pretrained(str(folder))
-            _refuse_unknown_options(config, folder)
+            _refuse_unknown_options(config, told, folder)
+            name_modules(config, (name for name, _ in model.named_modules()), folder)
             adapted = get_peft_model(model, config)
             wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
             report: Any = set_peft_model_state_dict(adapted, weights)
@@ -70,9 +79,6 @@ def _adapted(model: Any, folder: Path) -> Any:
         raise
     except Exception as error:  # of a kind that depends on what is wrong with the adapter
         raise ComeError(f"The adapter {folder} does not fit its base model ({reason_of(error)}).", _BASE) from error
-    if not hasattr(adapted, "merge_and_unload"):
-        kind = adapted.active_peft_config.peft_type.value
-        raise ComeError(f"The adapter {folder} is of the kind {kind}, which is no change of weights.", "Load its base.")
     if missing := in_order({*wanted} - {*weights}):
         raise ComeError(f"The adapter {folder} lacks {count(missing)}, the first: {missing[0]}.", _BASE)
     if unexpected := in_order(report.unexpected_keys):
@@ -102,9 +108,8 @@ def weights_of(folder: Path) -> Path:
     return whole(folder / _WEIGHTS)
 
 
-def _refuse_unknown_options(config: Any, folder: Path) -> None:
+def _refuse_unknown_options(config: Any, told: Mapping[str, Any], folder: Path) -> None:
     """Refuse what peft only warns of: an option that it does not know may change what the adapter computes."""
-    told = json.loads((folder / ADAPTER).read_text("utf-8"))
     known = {field.name for field in dataclasses.fields(config)}
     if unknown := sorted(name for name, value in told.items() if value and name not in known):
         raise ComeError(

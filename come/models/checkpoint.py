@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sized
 from pathlib import Path
@@ -11,7 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from come.bounded_json import plain_file
 from come.errors import ComeError
+from come.models.safetensors_header import header_of
+from come.models.small_files import read_small_json
 from come.models.text_tower import plain_name
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -46,16 +48,16 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _indexed(folder: Path) -> list[str]:
     """The names of the files that a folder's index names, each once."""
-    try:
-        names = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ComeError(f"{folder / INDEX} is no index of weights.", AGAIN) from error
-    for name in names:
+    places = read_small_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict):
+        raise ComeError(f"{folder / INDEX} is no index of weights.", AGAIN)
+    for name in places.values():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             raise ComeError(
                 f"The index of {folder} names {str(name)[:100]!r}, which is no .safetensors file of that folder.",
                 "Do not trust this model; or save it again with save_pretrained.",
             )
+    names = set(places.values())
     if missing := sorted(name for name in names if not (folder / name).is_file()):
         raise ComeError(
             f"{folder} lacks {len(missing)} of the {len(names)} files that its index names, the first: {missing[0]}.",
@@ -70,11 +72,12 @@ def whole(path: Path) -> Path:
     Raises:
         ComeError: it is cut short or damaged, or a pointer of git-lfs.
     """
-    with path.open("rb") as file:
+    with plain_file(path) as file:
         if file.read(len(_POINTER)) == _POINTER:
             raise ComeError(
                 f"{path} is a pointer of git-lfs, not the weights themselves.", "Run `git lfs pull` in its folder."
             )
+    header_of(path)
     try:
         with safe_open(path, "pt"):
             return path
@@ -90,8 +93,7 @@ def places_of(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in weight_files(folder):
-        with safe_open(path, "pt") as file:
-            found |= dict.fromkeys(file.keys(), path)
+        found |= dict.fromkeys(header_of(path), path)
     return found
 
 
@@ -103,10 +105,7 @@ def stored(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for path in weight_files(folder):
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                part = file.get_slice(name)
-                found[name] = (part.get_dtype(), tuple(part.get_shape()))
+        found |= header_of(path)
     return found
 
 

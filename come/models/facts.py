@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from come.models.gguf_header import read_gguf_config, refuse_unread
 from come.models.quantized import DTYPE as QUANTIZED_DTYPE
 from come.models.quantized import method_of
 from come.models.skeleton import empty_model, skeleton, tokenizer_of
+from come.models.small_files import MOST_FILES, head_of_card
 from come.models.source import Source, read_config, readable, resolve, to_read_from
 from come.models.text_tower import note, wrapper_at
+from come.numbers import is_number
 from come.settings import expanded
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -82,9 +85,9 @@ class Facts:
 
 def layers_for_sparsity(sparsity: float, layers: int, parameters: int, layer_parameters: int) -> int:
     """The largest count of layers that removes at least ``sparsity`` of all parameters (``Facts`` says more)."""
-    if not 0 <= sparsity < 1:
+    if not is_number(sparsity) or not 0 <= sparsity < 1:
         raise ComeError(
-            f"A sparsity of {sparsity:g} makes no sense.",
+            f"A sparsity of {str(sparsity)[:40]} makes no sense.",
             "Give the share of parameters to remove, from 0 to below 1.",
         )
     for count in range(layers, 0, -1):
@@ -106,6 +109,11 @@ def describe(source: str | os.PathLike[str]) -> Facts:
     """
     name = os.fspath(source)
     origin = resolve(name)
+    with readable(origin):
+        return _described(name, origin)
+
+
+def _described(name: str, origin: Source) -> Facts:
     if origin.kind == "gguf":
         folder = converted_folder(origin.path)
         if not (folder / "config.json").is_file():
@@ -118,7 +126,7 @@ def describe(source: str | os.PathLike[str]) -> Facts:
 
 def _state(path: str) -> tuple[tuple[str, int, int], ...]:
     """What tells whether a file, or one of a folder, was written anew."""
-    files = sorted(Path(path).iterdir()) if os.path.isdir(path) else [Path(path)]
+    files = sorted(islice(Path(path).iterdir(), MOST_FILES)) if os.path.isdir(path) else [Path(path)]
     return tuple((each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in files if each.exists())
 
 
@@ -241,10 +249,8 @@ def license_of(name: str) -> str:
     """A model's license: that of a known one, or what a folder's model card states; "" where neither tells."""
     if entry := known(name):
         return entry.license
-    card = expanded(name) / "README.md"
-    if not os.path.isfile(card):
-        return ""
-    for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:60]:
+    for line in head_of_card(expanded(name) / "README.md").splitlines()[:60]:
         if line.startswith("license:"):
-            return line.partition(":")[2].strip()
+            told = line.partition(":")[2].strip()[:200]
+            return "".join(each for each in told if each.isprintable())
     return ""

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from come import settings
-from come.errors import ComeError, reason_of
+from come.errors import ComeError, is_panic, reason_of
 from come.events import OnProgress, emit
 from come.models.families import family_of
+from come.models.gguf_file import alone
 from come.models.gguf_header import read_gguf_config, refuse_unread
 from come.models.quantized import plain
 from come.models.skeleton import empty_model
@@ -86,12 +87,14 @@ def _read(gguf: Path) -> tuple[Any, Any]:
         config = read_gguf_config(gguf)
         family_of(config)
         refuse_unread(gguf, empty_model(config))
-        tokenizer = read_tokenizer(gguf.parent, config.vocab_size, gguf.name, gguf_file=gguf.name)
-        with quiet(), redirect_stderr(io.StringIO()):  # the conversion draws a bar that no switch turns off
-            model = plain(read_model(gguf.parent, config, gguf.name, gguf_file=gguf.name, dtype=torch.float32))
+        with alone(gguf) as file, quiet(), redirect_stderr(io.StringIO()):  # a bar is drawn that no switch turns off
+            tokenizer = read_tokenizer(file.parent, config.vocab_size, gguf.name, gguf_file=file.name)
+            model = plain(read_model(file.parent, config, gguf.name, gguf_file=file.name, dtype=torch.float32))
     except ComeError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise ComeError(
             f"{gguf.name} cannot be read as a language model ({reason_of(error)}).",
             "Choose a .gguf file of a supported family that Transformers reads, such as Llama or Qwen2.",

@@ -63,10 +63,10 @@ def load(
         origin = Source("folder", str(convert(origin.path, on_progress)))
     with readable(origin):
         where = to_read_from(origin)
-    config = read_config(origin, where)
-    family = family_of(config)
-    empty = skeleton(origin, where, config, family)
-    tokenizer = tokenizer_of(origin, where, config)
+        config = read_config(origin, where)
+        family = family_of(config)
+        empty = skeleton(origin, where, config, family)
+        tokenizer = tokenizer_of(origin, where, config)
     if (quantized := bool(method_of(config))) and isinstance(precision, str):
         precision = QUANTIZED_DTYPE
     if device == "auto" and place == "cuda" and not _fits_on_gpu(empty, precision):

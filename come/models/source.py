@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from come.errors import ComeError, reason_of
+from come.errors import ComeError, is_panic, reason_of
+from come.files import human_bytes
 from come.models.catalogue import BUNDLED, BUNDLED_ON_HUB, bundled_gguf, known_models
 from come.models.checkpoint import INDEX, SINGLE
-from come.models.plausible import refuse_implausible
+from come.models.plausible import refuse_implausible, refuse_implausible_values
+from come.models.small_files import bound_of, read_small_json, refuse_hostile_files
 from come.models.text_tower import text_part
-from come.settings import expanded
+from come.settings import expanded, is_text
 
 ADAPTER = "adapter_config.json"
 
@@ -49,6 +50,8 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         ComeError: nothing of that name can be a model.
     """
     text = os.fspath(name).strip()
+    if not is_text(text):
+        raise ComeError(f"{ascii(text)[1:-1][:200]} is no text, and no model's name.", "Rename the file or the folder.")
     if not text:
         raise ComeError(
             "No model was named.",
@@ -85,10 +88,9 @@ def resolve(name: str | os.PathLike[str]) -> Source:
 
 def _with_adapter(path: Path) -> Source:
     """Where a folder with an adapter leads: to the adapter's base model, which may be in the same folder."""
-    try:
-        base = os.fspath(json.loads((path / ADAPTER).read_text("utf-8")).get("base_model_name_or_path") or "")
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ComeError(f"{path / ADAPTER} cannot be read.", "Save the adapter again, or remove the file.") from error
+    base = read_small_json(path / ADAPTER).get("base_model_name_or_path") or ""
+    if not isinstance(base, str):
+        raise ComeError(f"{path / ADAPTER} cannot be read.", "Save the adapter again, or remove the file.")
     near = [each for each in (expanded(base), path / base) if base and os.path.isdir(each)]
     if any(os.path.isfile(path / name) for name in (SINGLE, INDEX)):
         if base and not any(os.path.samefile(each, path) for each in near):
@@ -123,6 +125,7 @@ def read_config(source: Source, where: str | None = None) -> Any:
 
     with readable(source):
         where = where or to_read_from(source)
+        refuse_hostile(where, source)
         if source.kind == "hub" and find_adapter_config_file(where):
             raise ComeError(
                 f"{source.where} is or has an adapter, and adapters are merged from folders only.",
@@ -137,6 +140,42 @@ def read_config(source: Source, where: str | None = None) -> Any:
         config = text_part(config)
         refuse_implausible(config, source.name)
     return of_our_choice(config)
+
+
+def refuse_hostile(where: str, source: Source) -> None:
+    """Refuse small files, a model's and its adapter's, that Transformers could not cope with, before it reads them.
+
+    Args:
+        where: what ``to_read_from`` says of the model.
+        source: its place.
+
+    Raises:
+        ComeError: as ``refuse_hostile_files`` and ``refuse_implausible_values``.
+    """
+    if source.kind == "hub" and not os.path.isdir(where):
+        _refuse_hostile_on_hub(where)
+        return
+    for folder in (where, source.adapter):
+        if folder and os.path.isdir(folder):
+            refuse_hostile_files(Path(folder))
+    if os.path.isfile(config := os.path.join(where, "config.json")):
+        refuse_implausible_values(read_small_json(Path(config)), source.name)
+
+
+def _refuse_hostile_on_hub(where: str) -> None:
+    """The same of a model on the hub, by the sizes that the hub tells, before they are fetched; and by its config."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    sizes = {each.rfilename: each.size or 0 for each in HfApi().model_info(where, files_metadata=True).siblings or ()}
+    for name, size in sizes.items():
+        bound = bound_of(os.path.basename(name))
+        if bound is not None and size > bound.bytes:
+            raise ComeError(
+                f"{where} has a {name} of {human_bytes(size)}, and at most {human_bytes(bound.bytes)} of it are read.",
+                "Choose another model.",
+            )
+    if "config.json" in sizes:
+        refuse_implausible_values(read_small_json(Path(hf_hub_download(where, "config.json"))), where)
 
 
 def of_our_choice(config: Any) -> Any:
@@ -175,12 +214,14 @@ class readable:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, ComeError) or not isinstance(error, Exception):
+        if error is None or isinstance(error, ComeError):
+            return
+        if not isinstance(error, Exception) and not is_panic(error):
             return
         raise _sentence(self.source, error) from error
 
 
-def _sentence(source: Source, error: Exception) -> ComeError:
+def _sentence(source: Source, error: BaseException) -> ComeError:
     text = f"{type(error).__name__}: {error}"
     if "custom code" in text or "trust_remote_code" in text:
         return ComeError(

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from come.errors import ComeError, reason_of
+from come.errors import ComeError, is_panic, reason_of
 
+_PROBE = "The quick brown fox, 1234.\n"
 _MADE_UP = {"<|endoftext|>"}  # with special tokens, all that a tokenizer knows which Transformers makes without files
 
 
@@ -36,6 +37,7 @@ def read_tokenizer(where: str | Path, rows: int, name: str, **how: Any) -> Any:
                 "Fetch or copy tokenizer.json and tokenizer_config.json again.",
             ) from error
         raise
+    _refuse_broken(tokenizer, name)
     vocabulary = tokenizer.get_vocab()
     added = tokenizer.added_tokens_decoder
     if not set(vocabulary) - {str(each) for each in added.values()} - _MADE_UP:
@@ -49,6 +51,25 @@ def read_tokenizer(where: str | Path, rows: int, name: str, **how: Any) -> Any:
             "Put the tokenizer there that the model was trained with, or train it with embeddings for all tokens.",
         )
     return tokenizer
+
+
+def _refuse_broken(tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer that fails on any text, or makes a flood of tokens of a few words."""
+    try:
+        ids = tokenizer(_PROBE, verbose=False)["input_ids"]
+        tokenizer.decode(ids[:100])
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        raise ComeError(
+            f"The tokenizer of {name} fails on a plain text ({reason_of(error)}).",
+            "Fetch or copy tokenizer.json again.",
+        ) from error
+    if len(ids) > 100 * len(_PROBE):
+        raise ComeError(
+            f"The tokenizer of {name} makes {len(ids):,} tokens of {len(_PROBE)} characters.",
+            "Fetch or copy tokenizer.json again.",
+        )
 
 
 def _missing(name: str) -> ComeError:

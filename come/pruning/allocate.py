@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
+from come.numbers import is_number
 from come.plan.steps import Concatenate
 from come.pruning.windows import Window
 
@@ -87,15 +88,19 @@ def check_ratio(ratio: Sequence[float], layers: int) -> None:
     """Refuse a ratio given by hand that cannot be one.
 
     Raises:
-        ComeError: it has not one share a layer, a share is negative, or they do not sum to 1.
+        ComeError: it has not one share a layer, a share is negative or no number, or they do not sum to 1.
     """
+    if not all(map(is_number, ratio)):
+        raise ComeError(
+            "A share of the ratio is no finite number.", "Give one share a layer, none negative, that sum to 1."
+        )
     shown = ", ".join(f"{share:g}" for share in ratio)
     if len(ratio) != layers:
         raise ComeError(
             f"The ratio ({shown}) has {len(ratio)} shares for a window of {layers} layers.",
             "Give one share a layer.",
         )
-    if not all(math.isfinite(share) and share >= 0 for share in ratio) or abs(sum(ratio) - 1) > 1e-6:
+    if any(share < 0 for share in ratio) or abs(sum(ratio) - 1) > 1e-6:
         raise ComeError(
             f"The ratio ({shown}) does not sum to 1.", "Give one share a layer, none negative, that sum to 1."
         )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
+from come.numbers import is_number
 from come.plan.steps import Concatenate
 from come.pruning.allocate import allocate, check_ratio, concatenation, most_sensitive, ratio_from_influence
 from come.pruning.windows import Window, check_target, check_windows, choose, window_size
@@ -72,8 +73,11 @@ def draft(
         model: the model, its facts or its config, so that layers that cannot become one are left apart.
 
     Raises:
-        ComeError: the target, a window or a ratio is impossible.
+        ComeError: the target, a window, a ratio or an option is impossible.
     """
+    for name, value in (("exponent", exponent), ("floor", floor), ("span", span)):
+        if not is_number(value, whole=name == "span") or value < 0 or (name == "floor" and value > 1):
+            raise ComeError(f"The option {name} cannot be {str(value)[:40]}.", "`come methods` tells what it takes.")
     if windows is not None:
         if target_layers is not None:
             raise ComeError(

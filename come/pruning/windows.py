@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from come.errors import ComeError
+from come.numbers import is_number
 from come.transforms.compatible import Model, mixable
 
 Window = tuple[int, int]
@@ -168,11 +169,11 @@ def check_target(target_layers: int, layers: int) -> None:
     """Refuse a target that a model cannot be pruned to.
 
     Raises:
-        ComeError: it is below 1 or above the layer count.
+        ComeError: it is no whole number, below 1 or above the layer count.
     """
-    if not 1 <= target_layers <= layers:
+    if not is_number(target_layers, whole=True) or not 1 <= target_layers <= layers:
         raise ComeError(
-            f"A target of {target_layers} layers is out of range for a model of {layers} layers.",
+            f"A target of {str(target_layers)[:40]} layers is out of range for a model of {layers} layers.",
             f"Give a number from 1 to {layers}.",
         )
 

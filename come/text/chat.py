@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
+
+from come.errors import ComeError
+from come.text.apart import Apart, Overrun, Refused
+
+_TEMPLATES = Apart("chat_template")
+_PATIENCE = 300.0  # seconds for all conversations of a text
 
 _ROLES = {  # what the data sets that say "from" and "value" call the speakers
     "human": "user",
@@ -75,20 +82,74 @@ def conversation(value: Any, tools: Any = None) -> Conversation | None:
 def template_of(tokenizer: Any) -> Callable[[Conversation], str] | None:
     """What writes a conversation as the model was taught; None where the tokenizer has no chat template.
 
-    It raises whatever a template may raise, which differs by template, on a conversation that it refuses.
+    It raises ``Refused`` on a conversation that the template refuses, and a ComeError where it takes too long.
     """
     if not getattr(tokenizer, "chat_template", None):
         return None
+    left = _PATIENCE
 
     def write(asked: Conversation) -> str:
-        template = tokenizer.get_chat_template(tools=asked.tools)
+        nonlocal left
+        template = chosen_template(tokenizer, asked.tools)
         if "strftime_now" in template:
             template = _CLOCK + template
-        written = tokenizer.apply_chat_template(asked.turns, tools=asked.tools, chat_template=template, tokenize=False)
-        assert isinstance(written, str)
+        begun = monotonic()
+        written = through_template(tokenizer, asked.turns, template, asked.tools)
+        left -= monotonic() - begun
+        if left < 0:
+            raise _takes_too_long()
         return written
 
     return write
+
+
+def chosen_template(tokenizer: Any, tools: list[Any] | None = None) -> str:
+    """Which of a tokenizer's chat templates is for a conversation with or without tools.
+
+    Raises:
+        Refused: none of them is, or it is no text.
+    """
+    try:
+        template = tokenizer.get_chat_template(tools=tools)
+    except Exception as error:  # what a tokenizer's files say of templates may be anything
+        raise Refused(str(error)) from error
+    if not isinstance(template, str):
+        raise Refused("it is no text")
+    return template
+
+
+def through_template(
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, Any]],
+    template: str,
+    tools: list[Any] | None = None,
+    add_generation_prompt: bool = False,
+) -> str:
+    """A conversation through a chat template, as ``tokenizer.apply_chat_template`` writes it, within bounds.
+
+    Raises:
+        Refused: the template refuses it. ComeError: it takes too much time or memory.
+    """
+    if not turns:
+        raise Refused("the conversation has no turns")
+    question = {
+        "conversations": [[{name: each for name, each in turn.items() if each is not None} for turn in turns]],
+        "tools": tools,
+        "chat_template": template,
+        "add_generation_prompt": add_generation_prompt,
+        **tokenizer.special_tokens_map,
+    }
+    try:
+        return str(_TEMPLATES.ask(question))
+    except Overrun as error:
+        raise _takes_too_long() from error
+
+
+def _takes_too_long() -> ComeError:
+    return ComeError(
+        "The model's chat template takes more time or memory than a template should.",
+        "Choose a text that is no conversation, or put the template in its tokenizer_config.json right.",
+    )
 
 
 def plainly(asked: Conversation) -> str:

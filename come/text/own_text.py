@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from come.errors import ComeError, reason_of
-from come.settings import expanded, file_and_column
+from come.settings import expanded, file_and_column, is_text
 from come.text import documents
+from come.text.apart import Refused
 from come.text.chat import Conversation, plainly, template_of
 from come.text.documents import Content, join
 from come.text.forms import FIELDS, KNOWN, TEXT, Form, Unfit, are_rows, column, forms_of, is_empty
@@ -87,6 +88,8 @@ def _found(name: str) -> tuple[Path, str]:
     """The file that a name means, and its column."""
     file, wanted = file_and_column(name)
     path = expanded(file)
+    if not is_text(file):
+        raise ComeError(f"{ascii(file)[1:-1][:200]} is no text, and no file's name.", "Rename the file.")
     if os.path.isdir(path):
         raise ComeError(f"{path} is a folder.", f"Name a {ENDINGS} file in it.")
     if not os.path.exists(path):
@@ -205,7 +208,7 @@ def _written(asked: Conversation, write: Callable[[Conversation], str] | None, t
         return plainly(asked)
     try:
         return write(asked)
-    except Exception as error:  # a template may raise anything on what it was not made for
+    except Refused as error:
         tally.plain += 1
         tally.reason = tally.reason or reason_of(error, 100)
         return f"{plainly(asked)}\n\n"

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from come.bounded_json import plain_file, refuse_large_json
 from come.errors import ComeError
+from come.text.apart import MEMORY, Overrun, Refused, answers
 
+_CROWD = 1_500_000  # parts of one row
+_COLUMNS = 10_000
+_MOST_MEMORY = 4 << 30  # bytes, to unpack a .parquet file
 LONGEST = 8_000_000  # characters of one row: as many as are read of a whole text
 _PIECE = 1 << 16
 _DELIMITERS = (",", ";", "\t", "|")
@@ -69,6 +76,7 @@ def _jsonl(file: TextIO, path: Path, _: Collection[str] | None) -> Iterator[Row]
         if not line.strip():
             continue
         place = f"Line {number} of {path}"
+        _refuse_crowded(line, place)
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -99,6 +107,7 @@ def _json(file: TextIO, path: Path, _: Collection[str] | None) -> Iterator[Row]:
         if sign == "]" and in_list:
             return
         place = f"Entry {number + 1} of {path}"
+        _refuse_crowded(text, place)
         try:
             values, end = decode(text, at)
             whole = ended or end < len(text)  # a number at the end of what was read so far may go on
@@ -126,6 +135,12 @@ def _json(file: TextIO, path: Path, _: Collection[str] | None) -> Iterator[Row]:
         # Much more each time, so that a long entry is not tried often.
         piece = file.read(min(max(_PIECE, 7 * len(text)), LONGEST + 1 - len(text)))
         ended, text = not piece, text + piece
+
+
+def _refuse_crowded(text: str, place: str) -> None:
+    """Refuse a long row of very many parts before they are built: each takes a hundred bytes."""
+    if len(text) > _CROWD and sum(map(text.count, "[{,")) > _CROWD:
+        refuse_large_json(text.encode("utf-8", "surrogatepass"), place, LONGEST, _CROWD)
 
 
 def _not_json(place: str) -> ComeError:
@@ -160,30 +175,33 @@ def _csv(file: TextIO, path: Path, columns: Collection[str] | None) -> Iterator[
 
 
 def _parquet(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        with ParquetFile(path, memory_map=True) as file:
-            there = file.schema_arrow.names
-            _check_once(there, columns, path)
-            wanted = [name for name in there if columns is None or name in columns] or there
-            number = 0
-            for batch in file.iter_batches(batch_size=64, columns=wanted):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(f"Row {number} of {path}", values)
-    except (ArrowException, OSError, ValueError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ComeError(f"{path} is not a Parquet file that can be read.", "Check that the file is whole.") from error
+    with plain_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    question = {"path": os.fspath(path), "columns": columns and sorted(columns)}
+    # The file itself is mapped, and of a large one a part is unpacked at once.
+    with answers("parquet_rows", question, min(MEMORY + 8 * size, _MOST_MEMORY) + size) as told:
+        try:
+            names = next(told)
+            _check_once(names, columns, path)
+            for number, values in enumerate(told, start=1):
+                yield Row(f"Row {number} of {path}", values)
+        except (Refused, StopIteration) as error:
+            raise ComeError(
+                f"{path} is not a Parquet file that can be read.", "Check that the file is whole."
+            ) from error
+        except Overrun as error:
+            raise ComeError(
+                f"{path} takes more time or memory to unpack than such a file should.", "Write it in smaller parts."
+            ) from error
 
 
 def _check_once(names: list[str], columns: Collection[str] | None, path: Path) -> None:
     """Others may be there twice, such as columns without a name: they are not read."""
-    for name in names:
-        if names.count(name) > 1 and (columns is None or name in columns):
-            raise ComeError(f'{path} has {names.count(name)} columns "{name}".', "Give each a name of its own.")
+    if len(names) > _COLUMNS:
+        raise ComeError(f"{path} has more than {_COLUMNS:,} columns.", "Write those that are to be read alone.")
+    for name, several in Counter(names).items():
+        if several > 1 and (columns is None or name in columns):
+            raise ComeError(f'{path} has {several} columns "{name[:100]}".', "Give each a name of its own.")
 
 
 def _row(place: str, values: Any) -> Row:

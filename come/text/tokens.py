@@ -10,6 +10,7 @@ from torch import Tensor
 
 from come.errors import ComeError
 from come.events import OnProgress, emit
+from come.numbers import is_number
 from come.text.documents import Split
 from come.text.sampled import sampled
 from come.text.sources import SELF, content, has_own_splits, short_name
@@ -62,6 +63,9 @@ def tokens(
     """
     tokenizer, longest = _tokenizer_and_limit(bundle)
     start = start_of_text(tokenizer, bos)
+    for name, number in (("n_tokens", n_tokens), ("seq_len", seq_len), ("seed", seed)):
+        if not is_number(number, whole=True):
+            raise ComeError(f"{name} cannot be {str(number)[:40]}.", "Give a whole number.")
     _check(n_tokens, seq_len, split, longest, len(start))
     if os.fspath(text) == SELF and split == "calibration":
         return sampled(bundle, n_tokens // seq_len, seq_len, seed, on_progress, start)

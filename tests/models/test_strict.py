@@ -201,7 +201,7 @@ def test_a_download_that_was_broken_off_is_told(tmp_path: Path) -> None:
     refused(folder, r"model-00002-of-00003\.safetensors cannot be read: it is cut short")
     second.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 5\n")
     refused(folder, "is a pointer of git-lfs")
-    (folder / "model.safetensors.index.json").write_text("[]")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": []}')
     refused(folder, "is no index of weights")
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from come.bounded_json import read_bytes, refuse_large_json
 from come.errors import ComeError
-from come.settings import expanded
+from come.settings import expanded, is_text
 
+_LONGEST = 64 << 20  # bytes of such a file
 _FORM = 'Write lines like {"question": "Ice is", "choices": ["cold.", "hot."], "answer": 0}.'
 
 
@@ -67,16 +70,14 @@ def read_questions(path: str | Path) -> list[Question]:
         ComeError: there is no such file, it cannot be read, a line is malformed (named by its number), or it is empty.
     """
     path = expanded(path)
+    if not is_text(str(path)):
+        raise ComeError(f"No file can be named {str(path)!r}.", "Check the path of the questions.")
+    if not os.path.exists(path):
+        raise ComeError(f"There is no file {path}.", "Check the path of the questions.")
     try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError as error:
-        raise ComeError(f"There is no file {path}.", "Check the path of the questions.") from error
+        text = read_bytes(path, _LONGEST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ComeError(f"{path} is not UTF-8 text.", "Convert it to UTF-8, or name another file.") from error
-    except OSError as error:
-        raise ComeError(f"{path} cannot be read: {error.strerror}.", "Name a file that you may read.") from error
-    except ValueError as error:  # it holds a NUL character
-        raise ComeError(f"No file can be named {str(path)!r}.", "Check the path of the questions.") from error
     questions = list(_questions(text, path))
     if not questions:
         raise ComeError(f"{path} holds no questions.", _FORM)
@@ -87,6 +88,7 @@ def _questions(text: str, path: Path) -> Iterator[Question]:
     for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold other line ends
         if not line.strip():
             continue
+        refuse_large_json(line.encode(), f"Line {number} of {path}")
         try:
             yield _question(json.loads(line))
         except ValidationError as error:

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from come.errors import ComeError
+from come.errors import ComeError, reason_of
 from come.models import Bundle
 from come.models.not_finite import why_not_finite
 from come.models.offload import input_device
 from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.speech import End, Parting, Said, Sampling, Start, Top, Word
+from come.text.apart import Refused
+from come.text.chat import chosen_template, through_template
 
 
 def generate(
@@ -79,7 +81,12 @@ def prompt_ids(tokenizer: Any, prompt: str, chat: bool | None) -> tuple[str, lis
     text = prompt
     if templated:
         turns = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        try:
+            text = through_template(tokenizer, turns, chosen_template(tokenizer), add_generation_prompt=True)
+        except Refused as error:
+            raise ComeError(
+                f"The model's chat template refuses the prompt ({reason_of(error)}).", "Give it as plain text."
+            ) from error
     # A template writes the special tokens itself.
     ids: list[int] = tokenizer(text, add_special_tokens=not templated, verbose=False)["input_ids"]
     return text, ids, templated

@@ -7,13 +7,14 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from come.errors import ComeError
+from come.numbers import out_of_bounds
 from come.request import Bos
 
 
 class Document(BaseModel):
     """A plain document: it does not change, and has no fields that nobody knows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Merge(Document):
@@ -107,6 +108,8 @@ def parse(kind: type[Kind], values: Any) -> Kind:
     Raises:
         ComeError: they do not make one; the sentence says where it goes wrong.
     """
+    if reason := out_of_bounds(values):
+        raise ComeError(f"That cannot be asked: it {reason}.", "Check the values.")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
