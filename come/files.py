@@ -178,9 +178,9 @@ def locked_if_free(path: Path, patience: float = 0.0) -> Iterator[bool]:
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds a lock file, this one included. Whoever takes it waits out this look (``patience``)."""
-    if not path.is_file():
-        return False
     try:
+        if not path.is_file():
+            return False
         with locked_if_free(path) as free:
             return not free
     except OSError:
@@ -196,8 +196,9 @@ def remove_folder(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
     except PermissionError:
+        os.chmod(folder, 0o700)
         for where, folders, _ in os.walk(folder):  # the upper ones first
-            for path in (where, *(os.path.join(where, name) for name in folders)):
+            for path in (os.path.join(where, name) for name in folders):
                 if not os.path.islink(path):
                     os.chmod(path, 0o700)
         shutil.rmtree(folder)

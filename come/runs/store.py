@@ -87,7 +87,7 @@ class Run:
             return state
         if state.pid is None:
             return self._unlaunched(state)
-        asked_to_end = (self.path / CANCEL_REQUEST).exists()
+        asked_to_end = reading.is_there(self.path / CANCEL_REQUEST)
         if alive(state):
             return self._told(state, asked_to_end)
         # It may have written its last word between the two looks.
