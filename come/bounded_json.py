@@ -6,13 +6,13 @@ import json
 import math
 import os
 import re
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, NoReturn
 
+from come import reading
 from come.errors import ComeError, reason_of
 from come.files import human_bytes
 
@@ -103,20 +103,15 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
 
 
 @contextmanager
-def plain_file(path: Path) -> Iterator[BinaryIO]:
+def plain_file(path: Path) -> Iterator[IO[bytes]]:
     """A plain file to read; nothing is waited for.
 
     Raises:
         ComeError: it cannot be read, or is a folder, a pipe or a device.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))  # a pipe would block
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ComeError(f"{path} is no plain file.", _AGAIN)
+        with reading.opened(path, _AGAIN) as file:
             yield file
-    except ValueError as error:  # a NUL in its name
-        raise ComeError(f"{str(path)!r} can be no file.", "Check its name.") from error
     except OSError as error:
         raise ComeError(f"{path} cannot be read: {error.strerror}.", "Check that you may read it.") from error
 

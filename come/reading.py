@@ -26,14 +26,19 @@ if TYPE_CHECKING:
 LARGEST = 64 << 20  # bytes of one JSON document
 DEEPEST = 40  # objects and lists inside each other
 _LARGEST_INT = 2**63
+_OF_OURS = "It is damaged, or of another version of this program."
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 Kind = TypeVar("Kind")
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A regular file, open for reading.
+def opened(path: Path, hint: str = _OF_OURS) -> Iterator[IO[bytes]]:
+    """A regular file, open for reading; nothing is waited for.
+
+    Args:
+        path: the file.
+        hint: what to do where it cannot be read.
 
     Raises:
         FileNotFoundError: there is none.
@@ -44,8 +49,8 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(*error.args) from error
     except (OSError, ValueError) as error:  # ValueError: NUL in a name
-        raise unreadable(path, getattr(error, "strerror", None) or reason_of(error)) from error
-    with os.fdopen(descriptor, "rb") if _is_regular(descriptor) else _refused(descriptor, path) as file:
+        raise unreadable(path, getattr(error, "strerror", None) or reason_of(error), hint) from error
+    with os.fdopen(descriptor, "rb") if _is_regular(descriptor) else _refused(descriptor, path, hint) as file:
         yield file
 
 
@@ -155,9 +160,9 @@ def first_of(error: ValidationError) -> str:
     return f"{where}: {first['msg'][:200].rstrip('.')}"
 
 
-def unreadable(name: Path | str, reason: str) -> ComeError:
+def unreadable(name: Path | str, reason: str, hint: str = _OF_OURS) -> ComeError:
     """The sentence that a file cannot be read, and why."""
-    return ComeError(f"{name} cannot be read: {reason}.", "It is damaged, or of another version of this program.")
+    return ComeError(f"{name} cannot be read: {reason}.", hint)
 
 
 def tensors_of(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -220,7 +225,7 @@ def _is_regular(descriptor: int) -> bool:
     return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
-def _refused(descriptor: int, path: Path) -> IO[bytes]:
+def _refused(descriptor: int, path: Path, hint: str) -> IO[bytes]:
     folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
     os.close(descriptor)
-    raise unreadable(path, "it is a folder" if folder else "it is no regular file")
+    raise unreadable(path, "it is a folder" if folder else "it is no regular file", hint)
