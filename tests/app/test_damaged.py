@@ -60,6 +60,7 @@ def test_pages_tell_of_damaged_runs_and_go_on(lab: Lab, visit: Visit) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.attack
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("file", FILES)
 def test_every_page_stands_every_damage(lab: Lab, visit: Visit, file: str) -> None:

@@ -17,6 +17,7 @@ from tests.tiny import tiny_folder
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.attack,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc"),
 ]

@@ -95,7 +95,7 @@ def folder(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def _some(cases: dict[str, Any]) -> list[Any]:
     """All of them, of which every fourth is tried at once, and the others with the slow tests."""
     return [
-        pytest.param(case, id=name, marks=[pytest.mark.slow] if number % 4 else [])
+        pytest.param(case, id=name, marks=[pytest.mark.slow, pytest.mark.attack] if number % 4 else [])
         for number, (name, case) in enumerate(cases.items())
     ]
 

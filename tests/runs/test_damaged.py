@@ -172,7 +172,8 @@ def test_a_damaged_file_is_told_of_and_the_others_go_on(
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "instead", [pytest.param(kind, marks=() if kind == "a FIFO" else pytest.mark.slow) for kind in INSTEAD]
+    "instead",
+    [pytest.param(kind, marks=() if kind == "a FIFO" else [pytest.mark.slow, pytest.mark.attack]) for kind in INSTEAD],
 )
 @pytest.mark.parametrize("file", [*FAST, "log.txt", ".lock", ".hands", ".work", ".process", "checkpoint", "model"])
 def test_what_is_no_file_hangs_nobody(
@@ -233,6 +234,7 @@ CASES = [
 
 
 @pytest.mark.slow
+@pytest.mark.attack
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("kind", "file"), CASES)
 def test_every_file_may_be_damaged_in_every_way(

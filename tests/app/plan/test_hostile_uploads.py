@@ -96,6 +96,7 @@ def test_a_document_that_is_none_ends_in_a_sentence(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.attack
 @pytest.mark.parametrize("demo", ["", "1"])
 @pytest.mark.parametrize("name", [*VALUES, *WHOLE, "too large"])
 def test_the_plan_page_takes_it_or_says_why_not(

@@ -120,6 +120,7 @@ def test_pages_open_by_hostile_links(visit: Visit, page: str, name: str) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.attack
 @pytest.mark.parametrize("page", OF_PAGES)
 @pytest.mark.parametrize("name", VALUES)
 def test_every_page_opens_by_every_hostile_link(visit: Visit, page: str, name: str) -> None:
@@ -129,6 +130,7 @@ def test_every_page_opens_by_every_hostile_link(visit: Visit, page: str, name: s
 
 
 @pytest.mark.slow
+@pytest.mark.attack
 @pytest.mark.parametrize("key", ["model", "text", "target", "remove", "windows", "drop", "options"])
 @pytest.mark.parametrize("name", VALUES)
 def test_the_plan_page_opens_by_each_parameter_alone(visit: Visit, key: str, name: str) -> None:
