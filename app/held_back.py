@@ -5,6 +5,7 @@ Streamlit keeps every file that is put to it until its visitor's tab is closed, 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from contextlib import suppress
@@ -82,9 +83,13 @@ def address_of(scope: Scope) -> str:
 
 
 def told_by_proxy(address: str, forwarded: str) -> str:
-    """The address that a proxy beside this server has seen (of X-Forwarded-For, the last), else the one given."""
+    """The address that a known proxy has seen (of X-Forwarded-For, the last), else the one given.
+
+    Known are one on this machine, and those of FORWARDED_ALLOW_IPS, as uvicorn has them; others may say what they like.
+    """
+    known = os.environ.get("FORWARDED_ALLOW_IPS", "").replace(",", " ").split()
     with suppress(ValueError):
-        if forwarded and (not address or ip_address(address).is_private):
+        if forwarded and (not address or address in known or "*" in known or ip_address(address).is_loopback):
             return forwarded.rpartition(",")[2].strip()[:64]
     return address
 

@@ -85,11 +85,13 @@ class Password:
         digest: SHA-256 of the password.
         key: signs the cookies.
         failed: when somebody was wrong, by address; "" for all together.
+        ended: sign-ins that somebody has ended, with the time when they would have.
     """
 
     digest: bytes
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     failed: dict[str, deque[float]] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
     passes: tuple[str, ...] = ()
 
     async def answer(self, request: Request, path: str) -> Response:
@@ -97,6 +99,7 @@ class Password:
         if path == OUT or request.method != "POST":
             answer: Response = RedirectResponse(f"{base_path()}/", 303)
             if path == OUT:
+                self._end(request)
                 answer.delete_cookie(COOKIE, path=f"{base_path()}/")
             return answer
         form = await _form(request)
@@ -121,13 +124,23 @@ class Password:
 
     def refusal(self, asked: HTTPConnection) -> Response | None:
         """The sign-in page; None for who is signed in."""
-        expires, _, rest = asked.cookies.get(COOKIE, "").partition(".")
-        known = hmac.compare_digest(
-            self._signed(expires, rest.partition(".")[0]).encode(), f"{expires}.{rest}".encode()
-        )
-        if known and expires.isdecimal() and int(expires) > time.time():
+        if self._sign_in_of(asked) is not None:
             return None
         return _password_page(_address_of_page(asked), "", 401)
+
+    def _sign_in_of(self, asked: HTTPConnection) -> tuple[str, int] | None:
+        """The name of a sign-in that holds, and when it ends (unix seconds)."""
+        expires, _, rest = asked.cookies.get(COOKIE, "").partition(".")
+        name = rest.partition(".")[0]
+        known = hmac.compare_digest(self._signed(expires, name).encode(), f"{expires}.{rest}".encode())
+        holds = known and expires.isdecimal() and int(expires) > time.time() and name not in self.ended
+        return (name, int(expires)) if holds else None
+
+    def _end(self, asked: HTTPConnection) -> None:
+        """End a sign-in, also for who has copied its cookie. Forgets those that are over anyway."""
+        self.ended = {name: expires for name, expires in self.ended.items() if expires > time.time()}
+        if (found := self._sign_in_of(asked)) is not None:
+            self.ended[found[0]] = found[1]
 
     def _signed(self, expires: str, name: str) -> str:
         return f"{expires}.{name}.{hmac.digest(self.key, f'{expires}.{name}'.encode(), 'sha256').hex()}"
@@ -211,12 +224,12 @@ def door() -> Password | Accounts | None:
     Raises:
         SystemExit: what is configured would not keep anybody out.
     """
-    password, auth = os.environ.pop(PASSWORD, ""), _auth_section()
-    if password and auth:
+    password, auth = os.environ.pop(PASSWORD, None), _auth_section()
+    if password is not None and auth:
         raise SystemExit(f"Both {PASSWORD} and [auth] in secrets.toml are set: leave one out.")
-    if password:
-        if len(password) < SHORTEST_PASSWORD:
-            raise SystemExit(f"{PASSWORD} is short: take at least {SHORTEST_PASSWORD} characters.")
+    if password is not None:  # an empty one, too: somebody meant to set it
+        if len(password.strip()) < SHORTEST_PASSWORD:
+            raise SystemExit(f"{PASSWORD} is short: take at least {SHORTEST_PASSWORD} characters, or do not set it.")
         return Password(sha256(password.encode()).digest())
     users = frozenset(os.environ.get(USERS, "").replace(",", " ").lower().split())
     if not auth:
@@ -228,7 +241,7 @@ def door() -> Password | Accounts | None:
 
 def is_wanted() -> bool:
     """Whether somebody has to sign in, as far as this process's settings say."""
-    return bool(os.environ.get(PASSWORD)) or bool(_auth_section())
+    return PASSWORD in os.environ or bool(_auth_section())
 
 
 def _auth_section() -> dict[str, object]:

@@ -18,6 +18,7 @@ def logger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> logging.Logger:
     monkeypatch.setenv("COME_HOME", str(tmp_path))
     logger = logging.getLogger("come_test_of_logs")
     logger.handlers.clear()
+    logger.propagate = False  # the report of a test cannot hold half a character
     logs.write_to("server", [logger.name])
     return logger
 

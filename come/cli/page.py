@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +56,7 @@ def serve(
 
     For those who know it:  COME_PASSWORD=... come app --address 0.0.0.0
     """
+    check_address(address, port)
     command = [sys.executable, "-m", "streamlit", "run", str(script()), "--server.address", address]
     if address not in ("0.0.0.0", "::"):
         command += ["--browser.serverAddress", address]  # what the start prints
@@ -67,6 +70,25 @@ def serve(
     environment |= {"COME_DEMO": "1"} if demo else {}
     sys.stdout.flush()
     os.execve(command[0], command, environment)  # the server takes this process's place, and its signals
+
+
+def check_address(address: str, port: int | None) -> None:
+    """Refuse an address that is not this machine's, or a port that another program has.
+
+    Raises:
+        ComeError: it is one.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(address, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(place)
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise ComeError(f"The port {port} is not free for it here.", "Choose another by --port.") from error
+        raise ComeError(
+            f"{address} is no address of this machine.", "localhost is, and 0.0.0.0 is all it has."
+        ) from error
 
 
 def script() -> Path:

@@ -12,6 +12,7 @@ from come.cli.prune import show_results, summary
 from come.cli.request import On, Runs, execute_at
 from come.cli.screen import AsJson, show, show_json, show_table
 from come.cli.sweep import execute_all_at
+from come.errors import ComeError
 from come.processes import give_way
 from come.runs import Run, cancel, cluster_target, delete, find, list_runs, resume
 from come.runs.cluster_target import LOCAL
@@ -82,8 +83,10 @@ def resume_one(run_id: Id, runs: Runs = None, as_json: AsJson = False) -> None:
 
 @app.command("delete")
 def delete_one(run_id: Id, runs: Runs = None, as_json: AsJson = False) -> None:
-    """Remove a run with its model and all its files."""
+    """Remove a run with its model and all its files; its id is given whole."""
     run = find(run_id, runs)
+    if run.id != run_id:
+        raise ComeError(f"{run_id} is the beginning of {run.id}.", "Give the whole id to delete it.")
     delete(run)
     if as_json:
         show_json({"id": run.id, "status": "deleted"})

@@ -27,8 +27,8 @@ LOG_READ = 1 << 20
 _FILES = (EVENTS, LOG, PLAN, ANALYSIS, "window_costs.jsonl", ".lock", ".hands", ".work", ".process")
 _FOLDERS = ("model", "checkpoint", "takeaway")
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # "true" is none
+Positive = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Layer = Annotated[int, Field(ge=0, lt=100_000)]
 Name = Annotated[str, Field(max_length=4096)]
 

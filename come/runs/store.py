@@ -297,9 +297,12 @@ def list_runs(runs: Path | None = None) -> list[Run]:
 
 
 def _is_run(entry: os.DirEntry[str]) -> bool:
-    """Whether a directory holds a request, of whatever kind it is, or may not be looked into."""
+    """Whether a directory holds a request, of whatever kind it is, or may not be looked into.
+
+    A link to one is none: what it leads to is somebody else's, and not to be deleted here.
+    """
     try:
-        if entry.name.startswith(".") or not entry.is_dir():
+        if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
             return False
         os.lstat(os.path.join(entry.path, documents.CONFIG))
     except PermissionError:

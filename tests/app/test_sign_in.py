@@ -87,8 +87,11 @@ def test_with_the_password_everything_is(client: TestClient) -> None:
     assert client.get("/x").text == "within" and client.get("/home").status_code == 200
     with client.websocket_connect("ws://localhost/_stcore/stream") as open_:
         assert open_.receive_text() == "within"
+    copied = client.cookies[COOKIE]
     client.get("/sign-out")
     assert client.get("/x").status_code == 401
+    client.cookies.clear()
+    assert client.get("/x", headers={"cookie": f"{COOKIE}={copied}"}).status_code == 401, "a copy has ended, too"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +160,8 @@ def secrets_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[s
     ("secrets", "environment", "said"),
     [
         ("", {PASSWORD: "short"}, "is short"),
+        ("", {PASSWORD: ""}, "is short"),
+        ("", {PASSWORD: " " * 20}, "is short"),
         ("not toml", {}, "cannot be read"),
         ("auth = 1", {}, "no section"),
         (AUTH, {PASSWORD: SECRET}, "leave one out"),

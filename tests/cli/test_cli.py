@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,8 @@ from come.cli import main
 from come.cli.options import parse_pairs
 from come.errors import ComeError
 from come.pruning.methods.come import ComeOptions
-from come.runs import list_runs, pipeline
+from come.request import RunConfig
+from come.runs import create, list_runs, pipeline
 from tests.tiny import tiny_folder
 
 SMALL = ("--tokens", "512", "--seq-len", "64")
@@ -282,6 +284,23 @@ def test_the_page_is_served_in_place_of_the_command(monkeypatch: pytest.MonkeyPa
     assert "--server.port" not in plain  # so that Streamlit takes the next free one
     assert "COME_DEMO" not in here and demo["COME_DEMO"] == "1"
     assert "--server.maxUploadSize" not in plain and command[command.index("--server.maxUploadSize") + 1] == "1"
+
+
+def test_an_address_that_is_none_and_a_port_that_is_taken_are_refused(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(os, "execve", lambda *what: pytest.fail("it was started"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["app", "--address", "127.0.0.1", "--port", str(port)]) == 2
+        assert f"The port {port} is not free" in capsys.readouterr().err
+    assert main(["app", "--address", "999.1.1.1"]) == 2
+    assert "999.1.1.1 is no address of this machine" in capsys.readouterr().err
+
+
+def test_a_run_is_deleted_by_its_whole_id_only(model: str, text: str, capsys) -> None:
+    run = create(RunConfig(model=model, text=text, kind="analyze", n_tokens=64, seq_len=16))
+    assert main(["runs", "delete", run.id[:6]]) == 2
+    assert run.path.is_dir() and "Give the whole id" in capsys.readouterr().err
+    assert main(["runs", "delete", run.id]) == 0 and not run.path.exists()
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,15 @@ def test_runs_are_listed_newest_first_and_other_folders_are_not(new_run: Create)
     assert [each.path for each in list_runs()] == [newest.path, older]
 
 
+def test_a_link_to_a_run_elsewhere_is_none_of_the_folder(new_run: Create, tmp_path: Path) -> None:
+    run = new_run()
+    elsewhere = run.path.rename(tmp_path / "elsewhere")
+    (run.path.parent / "20260101-000000-come-4-link").symlink_to(elsewhere)
+    assert list_runs(run.path.parent) == []
+    with pytest.raises(ComeError, match="There is no run"):
+        find("elsewhere", run.path.parent)
+
+
 def test_delete(new_run: Create) -> None:
     run = new_run()
     run.update(status="running", **ME)

@@ -122,9 +122,13 @@ def test_one_address_does_not_take_all_places(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(WebSocketDisconnect), tab("192.0.2.1"):
             pass
         tabs.enter_context(tab("192.0.2.2"))
-    # Who is not behind a proxy cannot say to be somebody else.
-    scope = {"client": ("198.51.99.7", 1), "headers": [(b"x-forwarded-for", b"1.2.3.4")]}
-    assert held_back.address_of(scope) == "198.51.99.7"
+    # Who is not behind a known proxy cannot say to be somebody else.
+    for address in ("198.51.99.7", "192.168.1.7"):
+        scope = {"client": (address, 1), "headers": [(b"x-forwarded-for", b"1.2.3.4")]}
+        assert held_back.address_of(scope) == address
+        with monkeypatch.context() as named:
+            named.setenv("FORWARDED_ALLOW_IPS", f"10.0.0.1,{address}")
+            assert held_back.address_of(scope) == "1.2.3.4"
     assert held_back.address_of({"client": ("127.0.0.1", 1), "headers": [(b"x-forwarded-for", b"\xff,,")]}) == ""
 
 
