@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def write(
     folder.mkdir(parents=True)
     asked = RunConfig(method=method, target_layers=target, keep_model=False, **config)
     (folder / "config.json").write_text(asked.model_dump_json(indent=1))
-    (folder / "state.json").write_text(State(status=status, created=1.0, finished=2.0).model_dump_json())
+    (folder / "state.json").write_text(State(status=status, created=time.time(), finished=2.0).model_dump_json())
     (folder / "results.json").write_text(json.dumps(results))
     return Run(folder.resolve())
 

@@ -68,7 +68,7 @@ def test_a_text_is_known_by_its_hash(tmp_path: Path):
         ("zzzz", "or one of: python-docs"),
         ("nowhere.txt", "There is no file nowhere.txt."),
         ("no/where", "There is no file no/where."),
-        ("nul\0.txt", "There is no file"),
+        ("nul\0.txt", "is no text, and no file's name"),
         ("~nobody-here/a.txt", "There is no file"),
         ("x" * 5000 + ".txt", "There is no file"),
     ],

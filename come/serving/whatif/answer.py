@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import ConfigDict
+
 from come.serving.whatif.question import Document
 
 
@@ -26,6 +28,8 @@ class Answer(Document):
         start: the first layer that had to be run; those below are the original's.
         seconds: what it took. cached: it was known already.
     """
+
+    model_config = ConfigDict(allow_inf_nan=True)  # a standard error over one sequence is none
 
     layers: int
     parameters: int
