@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 
-SAMPLE = 10  # one of so many attacks is tried, unless ATTACKS=all
+SAMPLE = 10  # ATTACKS=some tries one of so many attacks of a list, ATTACKS=all each of them
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,16 +20,17 @@ def one_thread() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Visits with a browser come first: they take longest, and a worker left with one at the end works alone."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
-    if os.environ.get("ATTACKS") != "all":
-        _sample_attacks(config, items)
+    every = {"all": 1, "some": SAMPLE}.get(os.environ.get("ATTACKS", ""))
+    if every != 1:
+        _leave_attacks(config, items, every)
 
 
-def _sample_attacks(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave some of the long lists of attacks: the first of each test, and every tenth after it."""
+def _leave_attacks(config: pytest.Config, items: list[pytest.Item], every: int | None) -> None:
+    """Leave out the long lists of attacks: all of them, or of each test all but one in so many."""
     tests = defaultdict(list)
     for item in items:
         if item.get_closest_marker("attack"):
             tests[item.nodeid.partition("[")[0]].append(item)
-    left = {item for attacks in tests.values() for place, item in enumerate(attacks) if place % SAMPLE}
+    left = {item for attacks in tests.values() for place, item in enumerate(attacks) if every is None or place % every}
     config.hook.pytest_deselected(items=list(left))
     items[:] = [item for item in items if item not in left]

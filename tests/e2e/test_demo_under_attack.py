@@ -27,7 +27,7 @@ from come.runs import Run, list_runs
 from tests.e2e.conftest import ROOT, Server
 from tests.e2e.tab import Shown, Tab
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.attack]
 
 PAGES = ("home", "model", "channels", "layers", "plan", "run", "compare", "inspect", "playground", "learn")
 RUN = "model=smollm2-135m&text=python-docs&tokens=1024&bos=auto&method=shortgpt&target=27"

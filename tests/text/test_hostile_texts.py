@@ -124,6 +124,7 @@ def test_a_text_that_lies_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.attack
 def test_a_text_of_a_gigabyte_in_a_small_table_is_refused(tmp_path: Path) -> None:
     one_long_text(tmp_path / "long.parquet")
     with pytest.raises(ComeError, match="takes more time or memory to unpack"):
@@ -131,6 +132,7 @@ def test_a_text_of_a_gigabyte_in_a_small_table_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.attack
 def test_a_table_that_unfolds_is_read_as_far_as_it_is_wanted(tmp_path: Path) -> None:
     bomb(tmp_path / "bomb.parquet")
     assert (tmp_path / "bomb.parquet").stat().st_size < 1_000_000

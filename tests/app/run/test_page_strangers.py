@@ -117,7 +117,11 @@ FORGED = (
 
 @pytest.mark.parametrize("call", FORGED)
 @pytest.mark.parametrize(
-    "status", ["done", *(pytest.param(each, marks=pytest.mark.slow) for each in ("running", "interrupted"))]
+    "status",
+    [
+        "done",
+        *(pytest.param(each, marks=[pytest.mark.slow, pytest.mark.attack]) for each in ("running", "interrupted")),
+    ],
 )
 def test_a_forged_click_on_anothers_run_is_refused(lab: Lab, launched: list[Run], call: str, status: str) -> None:
     run = next(run for run in come.runs.list_runs(lab.runs) if run.config.method == "come")
