@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
@@ -31,11 +31,12 @@ def read(run: Run) -> tuple[WindowCost, ...]:
     from come.pruning.windows import WindowCost
 
     kind = TypeAdapter(WindowCost)  # what is no number was read as nothing
+    names = {each.name for each in fields(WindowCost)}
     found: dict[Window, WindowCost] = {}
     with suppress(ComeError):  # it is no file: nothing is known
         for line in files.read_lines(run.path / FILE):
             with suppress(ValidationError):  # a line that says something else
-                if line.pop("version", None) == VERSION:
+                if line.pop("version", None) == VERSION and line.keys() <= names:
                     cost = kind.validate_python(line)
                     if 0 <= cost.first < cost.last and cost.first <= cost.stays <= cost.last:
                         found[cost.window] = cost
