@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlparse
 
@@ -12,7 +11,6 @@ import pytest
 
 from tests.e2e.conftest import Server
 from tests.e2e.test_visit import follow, go, unharmed
-from tests.tiny import tiny_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -22,18 +20,10 @@ pytestmark = pytest.mark.browser
 HEADINGS = {"model": "Choose a model", "layers": "Layers", "plan": "Plan"}
 
 
-@pytest.fixture
-def chosen(tmp_path: Path) -> dict[str, str]:
-    """The URL's parameters of a tiny model and a small text."""
-    text = tmp_path / "lines.txt"
-    text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(600)))
-    return {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}
-
-
-def test_back_and_forward_keep_the_plan(server: Callable[..., Server], page: Page, chosen: dict[str, str]) -> None:
+def test_back_and_forward_keep_the_plan(server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]) -> None:
     page.set_default_timeout(60_000)
     started = server()
-    go(page, started, "model", chosen)
+    go(page, started, "model", tiny_choice)
     entries = page.evaluate("history.length")
     follow(page, "Plan")
     assert page.evaluate("history.length") == entries + 1  # a visit to a page is one entry

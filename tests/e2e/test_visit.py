@@ -6,7 +6,6 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode, urlparse
 
@@ -15,7 +14,6 @@ import pytest
 from come import runs
 from come.runs import Run
 from tests.e2e.conftest import Server, click_figure, in_every_look
-from tests.tiny import tiny_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -34,14 +32,6 @@ const look = () => {
 };
 look();
 """
-
-
-@pytest.fixture
-def tiny_choice(tmp_path: Path) -> dict[str, str]:
-    """The URL's parameters that choose a tiny model and a small text."""
-    text = tmp_path / "lines.txt"
-    text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(600)))
-    return {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}
 
 
 @pytest.fixture
