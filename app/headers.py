@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import document
+from come.errors import ComeError
 
 FRAME_ANCESTORS = "COME_FRAME_ANCESTORS"  # "self" by default, "none", "*", or addresses with blanks between
 METRICS = "COME_METRICS"  # 1: Streamlit's numbers about this server are there for whoever asks
@@ -62,7 +63,7 @@ def headers() -> dict[str, str]:
     """The headers by name, as this process's environment wants them.
 
     Raises:
-        SystemExit: COME_FRAME_ANCESTORS is none of what it may be.
+        ComeError: COME_FRAME_ANCESTORS is none of what it may be.
     """
     ancestors = _frame_ancestors(os.environ.get(FRAME_ANCESTORS, ""))
     policy = {
@@ -108,7 +109,7 @@ def _frame_ancestors(wanted: str) -> str:
     if words in (["self"], ["none"]):
         return f"'{words[0]}'"
     if words != ["*"] and not all(_ADDRESS.fullmatch(word) for word in words):
-        raise SystemExit(
+        raise ComeError(
             f"{FRAME_ANCESTORS} is {wanted!r}: set it to self, none, *, or addresses like https://example.org."
         )
     return " ".join(words if words == ["*"] else ["'self'", *words])

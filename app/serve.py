@@ -21,6 +21,7 @@ if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the projec
 from app import document, downloads, headers, hosts, sign_in  # noqa: E402
 from app.held_back import HeldBack  # noqa: E402
 from come import logs  # noqa: E402
+from come.errors import ComeError  # noqa: E402
 from come.serving.limits import is_demo  # noqa: E402
 
 
@@ -43,12 +44,15 @@ async def logged(_: st.App) -> AsyncIterator[None]:
 
 
 downloads.served = True
-# What cannot be, such as a password that is none, is said here, before anything is served.
-MIDDLEWARE = [  # the first is the outermost
-    Middleware(headers.Headers, headers.headers()),
-    Middleware(hosts.OwnHosts),
-    Middleware(sign_in.SignIn, sign_in.door()),
-    Middleware(HeldBack),
-]
+try:  # what cannot be, such as a password that is none, is said here, before anything is served
+    MIDDLEWARE = [  # the first is the outermost
+        Middleware(headers.Headers, headers.headers()),
+        Middleware(hosts.OwnHosts),
+        Middleware(sign_in.SignIn, sign_in.door()),
+        Middleware(HeldBack),
+    ]
+except ComeError as error:
+    print(error, file=sys.stderr)
+    raise SystemExit(2) from None
 ROUTES = [*downloads.ROUTES, *document.ROUTES]
 app = st.App(ROOT / "app" / "main.py", routes=ROUTES, middleware=MIDDLEWARE, lifespan=logged)

@@ -27,6 +27,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.addresses import base_path
+from come.errors import ComeError
 
 PASSWORD = "COME_PASSWORD"
 USERS = "COME_ALLOWED_USERS"  # mail addresses, or "@example.org" for all of one domain, with commas or blanks between
@@ -222,19 +223,19 @@ def door() -> Password | Accounts | None:
     """How one comes in; None where everybody may. A password leaves the environment, which runs inherit.
 
     Raises:
-        SystemExit: what is configured would not keep anybody out.
+        ComeError: what is configured would not keep anybody out.
     """
     password, auth = os.environ.pop(PASSWORD, None), _auth_section()
     if password is not None and auth:
-        raise SystemExit(f"Both {PASSWORD} and [auth] in secrets.toml are set: leave one out.")
+        raise ComeError(f"Both {PASSWORD} and [auth] in secrets.toml are set: leave one out.")
     if password is not None:  # an empty one, too: somebody meant to set it
         if len(password.strip()) < SHORTEST_PASSWORD:
-            raise SystemExit(f"{PASSWORD} is short: take at least {SHORTEST_PASSWORD} characters, or do not set it.")
+            raise ComeError(f"{PASSWORD} is short: take at least {SHORTEST_PASSWORD} characters, or do not set it.")
         return Password(sha256(password.encode()).digest())
     users = frozenset(os.environ.get(USERS, "").replace(",", " ").lower().split())
     if not auth:
         if users:
-            raise SystemExit(f"{USERS} is set, but no [auth] in secrets.toml: nobody could sign in.")
+            raise ComeError(f"{USERS} is set, but no [auth] in secrets.toml: nobody could sign in.")
         return None
     return Accounts(_providers(auth), _origin(auth), users)
 
@@ -252,9 +253,9 @@ def _auth_section() -> dict[str, object]:
             try:
                 section = tomllib.loads(file.read_text("utf-8")).get("auth", section)
             except (OSError, ValueError) as error:
-                raise SystemExit(f"{file} cannot be read: {error}.") from None
+                raise ComeError(f"{file} cannot be read: {error}.") from None
     if not isinstance(section, dict):
-        raise SystemExit("auth in secrets.toml is no section: begin it with [auth].")
+        raise ComeError("auth in secrets.toml is no section: begin it with [auth].")
     return section
 
 
@@ -264,9 +265,9 @@ def _providers(auth: dict[str, object]) -> tuple[str, ...]:
         found["default"] = auth
     for name, part in found.items():
         if missing := [key for key in PROVIDER if not part.get(key)]:
-            raise SystemExit(f"[auth] in secrets.toml lacks {' and '.join(missing)} of the provider {name}.")
+            raise ComeError(f"[auth] in secrets.toml lacks {' and '.join(missing)} of the provider {name}.")
     if not found:
-        raise SystemExit(f"[auth] in secrets.toml names no provider: it needs {', '.join(PROVIDER)}.")
+        raise ComeError(f"[auth] in secrets.toml names no provider: it needs {', '.join(PROVIDER)}.")
     return tuple(found)
 
 
@@ -274,11 +275,11 @@ def _origin(auth: dict[str, object]) -> str:
     from streamlit.auth_util import get_origin_from_redirect_uri, is_authlib_installed
 
     if not is_authlib_installed():
-        raise SystemExit("Signing in with an account needs Authlib: pip install Authlib httpx.")
+        raise ComeError("Signing in with an account needs Authlib: pip install Authlib httpx.")
     if len(str(auth.get("cookie_secret") or "")) < SHORTEST_SECRET:
-        raise SystemExit(f"cookie_secret in [auth] of secrets.toml is short: {SHORTEST_SECRET} random characters.")
+        raise ComeError(f"cookie_secret in [auth] of secrets.toml is short: {SHORTEST_SECRET} random characters.")
     if not str(auth.get("redirect_uri") or "").endswith("/oauth2callback"):
-        raise SystemExit("redirect_uri in [auth] of secrets.toml is this page's address with /oauth2callback behind.")
+        raise ComeError("redirect_uri in [auth] of secrets.toml is this page's address with /oauth2callback behind.")
     return str(get_origin_from_redirect_uri())
 
 

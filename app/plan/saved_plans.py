@@ -16,7 +16,7 @@ import come
 from app import formats
 from app.state import request, session
 from app.state.choice import DEFAULT_SPARSITY, Choice, Draft
-from come import files, settings
+from come import files, reading, settings
 from come.errors import ComeError
 from come.runs.store import size_of
 from come.serving import limits
@@ -73,7 +73,7 @@ def saved() -> list[SavedPlan]:
     for path in folder().glob("*.json"):
         # Another version's, or somebody else's file: the others are shown all the same.
         with suppress(OSError, ValueError, TypeError, KeyError, ComeError):
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = reading.values_in(reading.bytes_of(path), path.name)
             choice, draft = request.from_json(json.dumps(values["request"]))
             found.append(SavedPlan(str(values["name"]), float(values["saved"]), choice, draft))
     return sorted(found, key=lambda plan: -plan.saved)

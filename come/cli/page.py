@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from come.errors import ComeError
 from come.serving.limits import is_demo
 
 ALLOWED_HOSTS = "COME_ALLOWED_HOSTS"
+_NAME = re.compile(r"\*|(?:\*\.)?[a-z0-9_.-]{1,253}|\[?[0-9a-f:.]+\]?", re.ASCII | re.IGNORECASE)
 PACKAGE = Path(__file__).resolve().parents[1]
 
 # In megabytes: what a browser may send, a file or a message with all that its widgets hold.
@@ -57,6 +59,8 @@ def serve(
     For those who know it:  COME_PASSWORD=... come app --address 0.0.0.0
     """
     check_address(address, port)
+    names = [*(host_names or ()), *filter(None, [os.environ.get(ALLOWED_HOSTS)])]
+    check_names(names)
     command = [sys.executable, "-m", "streamlit", "run", str(script()), "--server.address", address]
     if address not in ("0.0.0.0", "::"):
         command += ["--browser.serverAddress", address]  # what the start prints
@@ -64,7 +68,6 @@ def serve(
         command += DEMO_OPTIONS
     if port is not None:
         command += ["--server.port", str(port)]
-    names = [*(host_names or ()), *filter(None, [os.environ.get(ALLOWED_HOSTS)])]
     # One place for what threads allocate, in place of many that grow apart: each rerun of a page is a thread.
     environment = {"MALLOC_ARENA_MAX": "2", **os.environ, ALLOWED_HOSTS: " ".join(names)}
     environment |= {"COME_DEMO": "1"} if demo else {}
@@ -89,6 +92,19 @@ def check_address(address: str, port: int | None) -> None:
         raise ComeError(
             f"{address} is no address of this machine.", "localhost is, and 0.0.0.0 is all it has."
         ) from error
+
+
+def check_names(names: list[str]) -> None:
+    """Refuse names that no browser can ask for; each may hold several, with commas or blanks between.
+
+    Raises:
+        ComeError: one is none.
+    """
+    for word in " ".join(names).replace(",", " ").split():
+        if _NAME.fullmatch(word) is None:
+            raise ComeError(
+                f"{word!r} is no name of a host.", "One is like lab.example.org, or *.example.org for all below it."
+            )
 
 
 def script() -> Path:

@@ -81,7 +81,7 @@ class Run:
         """
         state = self.written_state()
         if (fault := self.fault) is not None:
-            kept = {"created": state.created, "visit": state.visit}
+            kept = {"created": state.created or self._dated(), "visit": state.visit}
             return State(status="unreadable", error=fault.what[:LONGEST], hint=fault.hint, **kept)
         if not state.active:
             return state
@@ -97,6 +97,12 @@ class Run:
         if self.is_held():  # by a process whose id the state does not tell, if the clock was set, say
             return self._told(state, asked_to_end)
         return state.changed(status="cancelled" if asked_to_end else "interrupted")
+
+    def _dated(self) -> float:
+        """When its directory was changed last (unix seconds), for want of a date in it."""
+        with suppress(OSError):
+            return self.path.stat().st_mtime
+        return 0.0
 
     def _told(self, state: State, asked_to_end: bool) -> State:
         """The state of a living process, with what its last message does not tell."""

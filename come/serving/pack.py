@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import zipfile
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from come import files
+from come import files, reading
 from come.errors import ComeError
 from come.files import human_bytes
 from come.runs.store import MODEL, TAKEAWAY, Run, size_of
@@ -64,10 +63,10 @@ def plan_files(run: Run) -> list[Path]:
     """plan.json and the files of tensors that its steps name, all in the run's directory."""
     plan = run.path / "plan.json"
     try:
-        steps = json.loads(plan.read_text("utf-8")).get("steps", [])
-    except (OSError, ValueError, AttributeError):
+        steps = reading.values_in(reading.bytes_of(plan), plan.name)["steps"]
+        names = dict.fromkeys(str(step["file"]) for step in steps if step.get("file"))
+    except (OSError, ComeError, KeyError, TypeError, AttributeError):
         return []
-    names = dict.fromkeys(step["file"] for step in steps if isinstance(step, dict) and step.get("file"))
     beside = [run.path / Path(name).name for name in names]
     return [plan, *(path for path in beside if path.is_file())]
 

@@ -24,6 +24,7 @@ from come.files import replacing
 LOG = logging.getLogger(__name__)
 Kind = TypeVar("Kind")
 IDENTITY = "request.json"
+SUM = "sum"  # the checksum of the rest of it
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, by parameter
 
 
@@ -39,7 +40,8 @@ def open_folder(folder: Path, identity: Mapping[str, str]) -> None:
         known = _identity_in(file)
         if known is None:
             with replacing(file) as temporary:
-                temporary.write_text(json.dumps(dict(identity)), encoding="utf-8")
+                kept = dict(identity) | {SUM: _sum({}, json.dumps(dict(identity)))}
+                temporary.write_text(json.dumps(kept), encoding="utf-8")
             known = dict(identity)
     except OSError as error:
         raise ComeError(
@@ -54,12 +56,15 @@ def open_folder(folder: Path, identity: Mapping[str, str]) -> None:
 
 
 def _identity_in(file: Path) -> dict[str, str] | None:
-    """The request that a folder's checkpoints are of; None where it is not there, or was left torn by a full disk."""
+    """The request that a folder's checkpoints are of; None where it is not there, or not as it was written."""
     try:
         known = reading.values_in(reading.bytes_of(file), str(file))
     except (FileNotFoundError, ComeError):
         return None
-    return known if isinstance(known, dict) else None
+    if not isinstance(known, dict):
+        return None
+    written = known.pop(SUM, None)  # none before there was one
+    return known if written in (None, _sum({}, json.dumps(known))) else None
 
 
 def write_state(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

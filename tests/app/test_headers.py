@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from app import document
 from app.headers import FRAME_ANCESTORS, METRICS, Headers, headers
+from come.errors import ComeError
 
 
 def _fine(request: Request) -> PlainTextResponse:
@@ -107,7 +108,7 @@ def test_who_may_show_the_page_in_a_frame(
 )
 def test_what_is_no_address_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     monkeypatch.setenv(FRAME_ANCESTORS, wanted)
-    with pytest.raises(SystemExit, match=FRAME_ANCESTORS):
+    with pytest.raises(ComeError, match=FRAME_ANCESTORS):
         headers()
 
 

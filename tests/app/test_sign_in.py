@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from app import document, downloads, serve, sign_in
 from app.sign_in import COOKIE, PASSWORD, TRIES, USERS, Password, SignIn, door
+from come.errors import ComeError
 
 SECRET = "correct horse battery"
 AUTH = """[auth]
@@ -176,7 +177,7 @@ def test_what_would_keep_nobody_out_is_no_start(
     secrets_file(secrets)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit, match=said):
+    with pytest.raises(ComeError, match=said):
         door()
 
 

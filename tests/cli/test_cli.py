@@ -296,6 +296,13 @@ def test_an_address_that_is_none_and_a_port_that_is_taken_are_refused(monkeypatc
     assert "999.1.1.1 is no address of this machine" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["a b/c", "https://lab.example.org", "lab:8501", "a.*"])
+def test_a_name_that_no_host_has_is_refused(monkeypatch, capsys, name: str) -> None:
+    monkeypatch.setattr(os, "execve", lambda *what: pytest.fail("it was started"))
+    assert main(["app", "--host-name", name]) == 2
+    assert "is no name of a host" in capsys.readouterr().err
+
+
 def test_a_run_is_deleted_by_its_whole_id_only(model: str, text: str, capsys) -> None:
     run = create(RunConfig(model=model, text=text, kind="analyze", n_tokens=64, seq_len=16))
     assert main(["runs", "delete", run.id[:6]]) == 2

@@ -206,6 +206,18 @@ def test_a_request_that_a_full_disk_tore_is_written_again(tmp_path: Path, monkey
         open_folder(tmp_path, {"student": "b"})
 
 
+def test_a_request_that_somebody_altered_is_written_again(tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    open_folder(tmp_path, {"student": "a", "tokens": "b"})
+    written = file.read_text()
+    file.write_text(written.replace('"b"', '"c"'))
+    open_folder(tmp_path, {"student": "a", "tokens": "b"})
+    assert file.read_text() == written
+    file.write_text('{"student": "a", "tokens": "c"}')  # an older version wrote no checksum
+    with pytest.raises(ComeError, match="another tokens"):
+        open_folder(tmp_path, {"student": "a", "tokens": "b"})
+
+
 @pytest.mark.parametrize(
     "changes",
     [
