@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import downloads, formats, page_turns, sign_in, strip, theme  # noqa: E402
+from app import downloads, formats, page_turns, presenter, sign_in, strip, theme  # noqa: E402
 from app.components import widgets  # noqa: E402
 from app.state import session  # noqa: E402
 from come.errors import ComeError  # noqa: E402
@@ -60,7 +60,9 @@ def main() -> None:
     try:
         with page_turns.turn():
             if page is not start:
-                strip.draw()
+                presenter.follow_link()
+                if presenter.frame(page, pages):
+                    strip.draw()
             page.run()
     except ComeError as error:
         st.error(formats.sentence(str(error)), icon=":material/error:")

@@ -11,12 +11,13 @@ from typing import Literal
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import formats, page_turns, theme
+from app import formats, page_turns, presenter, theme
 from app.state import request, session, visit
 from come.errors import ComeError
 from come.runs import Run, reported
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
+_COPY = "<button type='button' class='come-copy' aria-label='Copy this chart as a picture'>Copy</button>"
 ENDED = ("done", "failed", "cancelled", "interrupted", "unreadable")
 
 
@@ -109,6 +110,8 @@ def chart(
         width: pixels at most, or the whole column.
         image: what the camera above the chart saves.
     """
+    if presenter.is_on():
+        drawn = presenter.enlarged(drawn)
     title = drawn.layout.title.text or ""
     drawn.update_layout(title_text="", margin_t=drawn.layout.margin.t - theme.title_room(title))
     config = {
@@ -118,7 +121,7 @@ def chart(
     with st.container(gap=None):
         # Streamlit holds no place for a chart that is not drawn yet: what is below it would jump.
         place = f"<style>.st-key-{key} {{ min-height: {drawn.layout.height}px }}</style>"
-        st.html(f"<p class='come-finding'>{formats.chart_title(title)}</p>{place}")
+        st.html(f"<p class='come-finding come-of-chart'>{formats.chart_title(title)}{_COPY}</p>{place}")
         if on_select is None:
             st.plotly_chart(drawn, key=key, config=config, alt=alt, width=width)
         else:

@@ -1,0 +1,126 @@
+"""Showing the page to a room: without the sidebar, in larger type, the figure first, with keys for next and previous.
+
+``?present=1`` in the address says so, on every page. With ``?embed=true``, Streamlit's own word for a page in a frame,
+the sidebar and the strip are left out too, for slides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from app.state import session
+
+PARAM = "present"
+ON = "_presenting"
+LARGER = 1.35  # type, and with it the margins that hold it
+
+_FRAMED = """<style>
+.stSidebar, [data-testid="stExpandSidebarButton"], .stHeader { display: none !important; }
+.stApp .stAppViewContainer { padding-left: 0 !important; }
+.stApp [data-testid="stMainBlockContainer"] { padding-top: 1rem; }
+</style>"""
+_PRESENTED = """<style>
+html { font-size: 20px !important; }
+.stApp [data-testid="stMainBlockContainer"] { padding-bottom: 5rem; }
+.stMain h1 { padding: 0 0 .3rem !important; }
+/* The first figure stands under the heading, and what is said about it below. */
+[data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] > * { order: 3; }
+[data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] >
+  :is(:has(> h1), :has(h1), :has(.come-strip), :has(style)) { order: 1; }
+[data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] >
+  :has(.js-plotly-plot):not(:has(.js-plotly-plot) ~ *) { order: 2; }
+.st-key-presenter {
+  position: fixed; right: 1rem; bottom: .75rem; z-index: 100; width: auto !important; opacity: .35;
+  background: inherit; border-radius: .5rem;
+}
+.st-key-presenter:is(:hover, :focus-within) { opacity: 1; }
+</style>"""
+
+
+def is_on() -> bool:
+    """Whether this visit presents."""
+    return bool(session.value(ON))
+
+
+def follow_link() -> None:
+    """Begin to present where the link says so; keep saying it in the address while it lasts."""
+    if st.query_params.get(PARAM) == "1":
+        session.put(ON, True)
+    elif is_on():
+        st.query_params[PARAM] = "1"
+
+
+def frame(page: StreamlitPage, pages: Sequence[StreamlitPage]) -> bool:
+    """What there is around a page: a way to begin, or what presenting has in its place; whether the strip is drawn."""
+    if st.context.is_embedded:
+        st.html(_FRAMED)
+        return False
+    if not is_on():
+        with st.sidebar:
+            st.button(
+                "Present",
+                key="present",
+                icon=":material/slideshow:",
+                type="tertiary",
+                on_click=session.put,
+                args=(ON, True),
+                help="For a room: larger type, no sidebar. Page Down and Page Up turn pages, Escape leaves.",
+            )
+        return True
+    st.html(_FRAMED + _PRESENTED)
+    at = pages.index(page) if page in pages else 0
+    with st.container(key="presenter", horizontal=True, gap="small", width="content"):
+        back = _turn("Previous page", "arrow_back", "PageUp", at == 0)
+        on = _turn("Next page", "arrow_forward", "PageDown", at == len(pages) - 1)
+        st.button(
+            "Leave",
+            key="leave-presenting",
+            icon=":material/close:",
+            type="tertiary",
+            shortcut="Escape",
+            on_click=_leave,
+        )
+    if back or on:
+        st.switch_page(pages[at + (1 if on else -1)])
+    return False
+
+
+def _turn(label: str, icon: str, key: str, disabled: bool) -> bool:
+    return st.button(
+        label, key=f"present-{icon}", icon=f":material/{icon}:", type="tertiary", shortcut=key, disabled=disabled
+    )
+
+
+def _leave() -> None:
+    session.put(ON, False)
+    if PARAM in st.query_params:
+        del st.query_params[PARAM]
+
+
+def enlarged(drawn: go.Figure) -> go.Figure:
+    """The figure with larger type, and margins for it."""
+    for part in (drawn.layout, *drawn.data):
+        part.update(_larger(part.to_plotly_json()))
+    margin = drawn.layout.margin
+    return drawn.update_layout(
+        font_size=12 * LARGER, margin={side: LARGER * (margin[side] or 0) for side in ("l", "r", "b")}
+    )
+
+
+def _larger(given: dict[str, Any]) -> dict[str, Any]:
+    """Of a part of a figure, the sizes of type that it names, larger."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name == "annotations":
+            found[name] = [_larger(each) for each in value]
+        elif isinstance(value, dict) and name != "template":
+            size = value.get("size")
+            is_type = name.endswith("font") and isinstance(size, int | float)
+            if inner := {"size": LARGER * size} if is_type else _larger(value):
+                found[name] = inner
+    return found

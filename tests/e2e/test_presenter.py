@@ -1,0 +1,57 @@
+"""Showing the page to a room, in a real browser: keys turn pages, charts are copied, a frame has no sidebar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SECOND = 1000
+PICTURE = """async () => {
+  const [item] = await navigator.clipboard.read();
+  const picture = await createImageBitmap(await item.getType("image/png"));
+  return [picture.width, picture.height];
+}"""
+
+
+def test_a_lesson_is_shown_to_a_room(server: Callable[..., Server], browser: Browser) -> None:
+    url = server().url
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
+    page = context.new_page()
+    page.set_default_timeout(60 * SECOND)
+    page.goto(f"{url}/layers?present=1")
+    plot = page.locator(".js-plotly-plot").first
+    plot.wait_for()
+    assert not page.locator("[data-testid=stSidebar]").is_visible()
+    box, heading = plot.bounding_box(), page.locator("h1").bounding_box()
+    assert box is not None and heading is not None and box["y"] < 260 and box["y"] > heading["y"]
+    assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") == 20
+
+    page.locator(".come-copy").first.click()
+    page.get_by_role("button", name="Copy this chart").filter(has_text="Copied").wait_for()
+    width, height = page.evaluate(PICTURE)
+    assert width > 2 * box["width"] and height > 2 * box["height"]
+
+    page.keyboard.press("PageDown")
+    page.get_by_role("heading", name="Plan", exact=True).wait_for()
+    assert "present=1" in page.url
+    page.keyboard.press("PageUp")
+    page.get_by_role("heading", name="Layers", exact=True).wait_for()
+    page.keyboard.press("Escape")
+    page.locator("[data-testid=stSidebar]").wait_for()
+    assert "present" not in page.url
+
+    page.goto(f"{url}/layers?embed=true")
+    page.locator(".js-plotly-plot").first.wait_for()
+    main = page.locator("[data-testid=stMainBlockContainer]").bounding_box()
+    assert main is not None and main["x"] < 30 and page.locator(".come-strip").count() == 0
+    context.close()
