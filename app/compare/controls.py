@@ -10,6 +10,7 @@ from app.components import run_labels
 from app.state import widget_state
 from come.report import comparison, metrics
 from come.report.comparison import Entry
+from come.report.measured import Result
 from come.report.metrics import SIZES, Metric, Size
 
 
@@ -47,6 +48,16 @@ def draw(entries: list[Entry], key: tuple[Any, ...]) -> tuple[Metric, Size, str,
         )
         kept = _filtered(entries, str(hash(key) & 0xFFFF))
     return metrics.metric(chosen), SIZES[against or "layers"], kind or "svg", kept
+
+
+def after_recovery(results: list[Result]) -> bool:
+    """Whether to judge the models after recovery: a choice where some were recovered and some were not."""
+    if len({result.recovered for result in results}) < 2:
+        return False
+    names = ["Before recovery", "After recovery"]
+    widget_state.keep_among("judged-when", names, names[0])
+    chosen = st.segmented_control("Judged", names, key="judged-when", required=True)
+    return bool(chosen == names[1])
 
 
 def _filtered(entries: list[Entry], place: str) -> list[Entry]:

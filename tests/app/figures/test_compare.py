@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 from app.figures import compare as figures
-from app.figures import compare_heatmap
+from app.figures import compare_heatmap, compare_paired
 from app.figures.compare_axes import style
-from come.report.measured import Value
+from come.report import paired
+from come.report.measured import Result, Value
 from come.report.metrics import LAYERS, PARAMETERS, PERPLEXITY, SPARSITY, metric, number
 from come.report.points import of_original, points
-from tests.app.synthetic import result
+from tests.app.synthetic import read, result
 
 TITLES = {"come": "CoMe", "come-p": "CoMe-P", "random": "Random", "shortgpt": "ShortGPT", "sleb": "SLEB"}
 ORIGINAL = result("original", 30, 40.5, 1.0)
@@ -181,3 +182,50 @@ def test_where_all_are_alike_none_is_best() -> None:
     figure = compare_heatmap.heatmap(points(alike, weights), weights)
     assert not figure.layout.shapes and not any(text.startswith("<b>") for text in figure.data[1].text)
     assert figures.finding(points(alike, weights), weights) == "Memory of the weights: the best are alike at every size"
+
+
+# --- paired differences ------------------------------------------------------------------------------
+
+
+def rows(*results: Result, reference: int = 0):
+    ranked = paired.ranked(points(results, PERPLEXITY), PERPLEXITY)
+    against = ranked[reference]
+    found = [None if each is against else paired.difference(each, against, PERPLEXITY) for each in ranked]
+    return compare_paired.differences(ranked, found, against, PERPLEXITY, list(TITLES), "what it says")
+
+
+HARD = (3.1, 3.9, 4.4, 2.8)
+
+
+def shifted(method: str, more: float, *, wide: float = 0.001) -> Result:
+    return read(method, 27, [loss + more + wide * (-1) ** place for place, loss in enumerate(HARD)])
+
+
+def test_differences_stand_in_rank_with_their_intervals() -> None:
+    figure = rows(shifted("shortgpt", 0.2), shifted("come", 0.0), shifted("sleb", 0.1, wide=0.2))
+    assert [trace.customdata[0][1] for trace in figure.data] == ["CoMe", "SLEB", "ShortGPT"]
+    assert [trace.x[0] for trace in figure.data] == pytest.approx([0.0, 0.1, 0.2], abs=1e-3)
+    assert [trace.marker.symbol.endswith("-open") for trace in figure.data] == [False, True, False]
+    last, first = points([shifted("shortgpt", 0.2), shifted("come", 0.0)], PERPLEXITY)
+    assert figure.data[2].error_x.array[0] == pytest.approx(paired.difference(last, first, PERPLEXITY).reach, abs=1e-9)
+    assert any(note.text.startswith("× 1.22 ± ") for note in figure.layout.annotations)
+
+
+def test_what_lies_far_off_is_an_arrow_and_does_not_squeeze_the_rest() -> None:
+    near = [shifted("come", 0.0), shifted("shortgpt", 0.1), shifted("sleb", 0.2)]
+    figure = rows(*near, shifted("random", 7.0))
+    far = figure.data[-1]
+    assert far.marker.symbol == "triangle-right" and far.x[0] < 1
+    assert figure.layout.xaxis.range[1] < 1
+    assert any(note.text == "× 1,097" for note in figure.layout.annotations)
+
+
+def test_the_rival_in_the_middle_stands_at_the_line() -> None:
+    figure = rows(shifted("come", 0.0), shifted("shortgpt", 0.1), shifted("sleb", 0.2), reference=1)
+    assert [trace.x[0] for trace in figure.data] == pytest.approx([-0.1, 0.0, 0.1], abs=1e-6)
+    json.dumps(figure.to_plotly_json(), default=str)
+
+
+def test_names_of_rows_are_text_not_markup() -> None:
+    evil = replace(shifted("come", 0.0), series="<img src=x>")
+    assert "&lt;img" in rows(evil, shifted("sleb", 0.2)).layout.annotations[0].text
