@@ -10,6 +10,7 @@ import come.runs
 from app import example_runs, formats
 from app.compare import charts, controls, table
 from app.components import glossary, poll, widgets
+from app.run import sweeps
 from come.report import comparison, verdict
 from come.report.chart import chart_of
 from come.report.comparison import Entry
@@ -27,6 +28,7 @@ def page() -> None:
     groups = comparison.groups(comparison.entries(example_runs.runs()) if shipped else own)
     told = st.empty()
     _compared(own, groups, shipped)
+    sweeps.section(known, lambda run: charts.open_runs([run]), followed=False)
     if active:
         poll.follow([poll.runs(told, active, {run.id for run in known})])
 

@@ -13,6 +13,8 @@ from come.report.comparison import Entry
 from come.report.measured import Result
 from come.report.metrics import SIZES, Metric, Size
 
+EVERY = "All runs"  # of whatever sweep
+
 
 def group(groups: dict[tuple[Any, ...], list[Entry]]) -> tuple[Any, ...]:
     """Which model and text: a choice only where there are several."""
@@ -71,9 +73,9 @@ def _filtered(entries: list[Entry], place: str) -> list[Entry]:
         sweeps = sorted({item.sweep for item in entries if item.sweep})
         wanted = st.multiselect("Methods", lines, key=f"methods-{place}", placeholder="All methods")
         left = st.multiselect("Layers left", layers, key=f"layers-{place}", placeholder="All sizes")
-        sweep = None
-        if sweeps:
-            sweep = st.selectbox("Sweep", sweeps, index=None, key=f"sweep-{place}", placeholder="All runs")
+        of = [EVERY, *sweeps]
+        widget_state.keep_among("sweep", of, EVERY)
+        sweep = st.selectbox("Sweep", of, key="sweep") if sweeps else EVERY
         without = st.multiselect(
             "Leave out", list(names), key=f"without-{place}", format_func=names.__getitem__, placeholder="No run"
         )
@@ -83,6 +85,6 @@ def _filtered(entries: list[Entry], place: str) -> list[Entry]:
         if item.pruned
         and (not wanted or item.pruned.series in wanted)
         and (not left or item.pruned.layers in left)
-        and (sweep is None or item.sweep == sweep)
+        and (sweep == EVERY or item.sweep == sweep)
         and item.run.id not in without
     ]
