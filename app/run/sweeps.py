@@ -41,12 +41,14 @@ def section(known: Sequence[Run], opens: Opens, *, followed: bool) -> None:
     st.header("Sweeps")
     for place, sweep in enumerate(found):
         if followed and sweep.active:
-            st.fragment(run_every=2.0)(_followed)(sweep, opens, place == 0)
+            st.fragment(run_every=2.0)(_followed)(sweep, opens, place == 0, session.opened_run())
         else:
             _draw(sweep, opens, open_first=place == 0 and bool(sweep.active))
 
 
-def _followed(sweep: SweepState, opens: Opens, open_first: bool) -> None:
+def _followed(sweep: SweepState, opens: Opens, open_first: bool, opened: str | None) -> None:
+    if session.opened_run() != opened:  # a click in here draws no more than this
+        st.rerun()
     now = sweeps.sweeps([cell.run for cell in reversed(sweep.cells) if cell.run.path.is_dir()])
     if not now or not now[0].active:
         st.rerun()

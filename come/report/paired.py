@@ -86,6 +86,13 @@ def ranked(drawn: Sequence[Point], metric: Metric) -> list[Point]:
     return sorted(drawn, key=lambda point: point.value if metric.lower else -point.value)
 
 
+def leads(ranked: Sequence[Point], metric: Metric) -> bool:
+    """Whether the first of several points can be told from the second."""
+    if can_differ(metric):
+        return difference(ranked[1], ranked[0], metric).told == "worse"
+    return metric.say(ranked[0].value) != metric.say(ranked[1].value)
+
+
 def factor_of(nats: float) -> float:
     """How many times as high a perplexity is that lies so many nats above another."""
     return math.exp(min(nats, 300.0))

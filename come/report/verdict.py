@@ -182,22 +182,15 @@ def _otherwise(places: dict[int, list[Point]], layers: int, metric: Metric) -> s
     leads: dict[str, list[int]] = {}
     for place, ranked in places.items():
         if place != layers and len(ranked) > 1:
-            leads.setdefault(ranked[0].series if _leads(ranked, metric) else "", []).append(place)
+            leads.setdefault(ranked[0].series if paired.leads(ranked, metric) else "", []).append(place)
     told = []
     for name, sizes in leads.items():
         where = f"at {_joined(list(map(str, sizes)))} layers" if len(sizes) <= TOLD else f"at {len(sizes)} other sizes"
-        too = " too" if name == places[layers][0].series and _leads(places[layers], metric) else ""
+        too = " too" if name == places[layers][0].series and paired.leads(places[layers], metric) else ""
         neither = "it is open" if paired.can_differ(metric) else "they are even"
         told.append(f"{where} {f'{name} leads{too}' if name else neither}")
     words = "; ".join(told)
     return f"{words[:1].upper()}{words[1:]}." if words else ""
-
-
-def _leads(ranked: Sequence[Point], metric: Metric) -> bool:
-    """Whether the first can be told from the second."""
-    if paired.can_differ(metric):
-        return _sure(ranked[1], ranked[0], metric)
-    return metric.say(ranked[0].value) != metric.say(ranked[1].value)
 
 
 def _sure(point: Point, best: Point, metric: Metric) -> bool:

@@ -18,7 +18,7 @@ from tests.app.synthetic import read, result
 
 TITLES = {"come": "CoMe", "come-p": "CoMe-P", "random": "Random", "shortgpt": "ShortGPT", "sleb": "SLEB"}
 ORIGINAL = result("original", 30, 40.5, 1.0)
-THREE = [result("come", 27, 59.6), result("shortgpt", 27, 55.6), result("random", 27, 90.0)]
+THREE = [result("come", 27, 59.6, 0.1), result("shortgpt", 27, 55.6, 0.1), result("random", 27, 90.0, 0.1)]
 
 
 def drawn(results: list, size=LAYERS, kind=PERPLEXITY, **options: object):
@@ -115,13 +115,18 @@ def test_smaller_models_are_to_the_right_on_every_axis() -> None:
     ("more", "title"),
     [
         ([], "ShortGPT loses least at 27 layers"),
-        ([result("come", 24, 80.0), result("shortgpt", 24, 87.8)], "Which method loses least depends on the size"),
-        ([result("come", 24, 90.0), result("shortgpt", 24, 87.8)], "ShortGPT loses least at both sizes"),
+        (
+            [result("come", 24, 80.0, 0.1), result("shortgpt", 24, 87.8, 0.1)],
+            "Which method loses least depends on the size",
+        ),
+        ([result("come", 24, 90.0, 0.1), result("shortgpt", 24, 87.8, 0.1)], "ShortGPT loses least at both sizes"),
     ],
 )
 def test_the_title_says_the_finding(more: list, title: str) -> None:
     assert figures.finding(points([*THREE, *more], PERPLEXITY), PERPLEXITY) == title
     assert figures.finding([], PERPLEXITY) == "Perplexity: no run to show yet"
+    close = [result("come", 27, 59.6, 3.0), result("shortgpt", 27, 55.6, 3.0)]
+    assert figures.finding(points(close, PERPLEXITY), PERPLEXITY) == "Perplexity: the best cannot be told apart"
 
 
 def test_names_are_text_in_every_figure() -> None:
@@ -166,7 +171,7 @@ def test_the_heatmap_frames_the_best_of_each_column() -> None:
     assert len(figure.layout.shapes) == 2
     assert len(figure.data[2].x) == 1  # Random at 24 layers: a gap
     found = compare_heatmap.finding(points(runs, PERPLEXITY), PERPLEXITY)
-    assert found == "Perplexity: ShortGPT is best at 1 of 2 sizes, CoMe at 1"
+    assert found == "Perplexity: ShortGPT ranks first at 1 of 2 sizes, CoMe at 1"
 
 
 def test_in_the_heatmap_more_is_better_where_it_is() -> None:
