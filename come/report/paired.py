@@ -105,8 +105,8 @@ def say(found: Difference, metric: Metric) -> str:
         error = times * found.stderr if found.stderr is not None else None
         return f"× {factor(times)}{'' if error is None or times >= FAR else f' ± {error:.2f}'}"
     unit = {" %": " points"}.get(metric.unit, metric.unit)
-    error = "" if found.stderr is None else f" ± {metric.bare(found.stderr)}"
-    return f"{'+' if found.value > 0 else ''}{metric.bare(found.value)}{error}{unit}"
+    plus_minus = "" if found.stderr is None else f" ± {metric.bare(found.stderr)}"
+    return f"{'+' if found.value > 0 else ''}{metric.bare(found.value)}{plus_minus}{unit}"
 
 
 def questions(result: Result, metric: Metric) -> tuple[int, int]:
