@@ -55,7 +55,7 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked("paired"),
     )
-    words = ["Bars: 95% interval. Hollow: cannot be told from the line. ±: one standard error."]
+    words = ["Bars: 95% interval. Hollow: cannot be told from the line. Arrow: farther off. ±: one standard error."]
     if any(not each.paired for each in told):
         words.append("Some kept no numbers for each sequence or question: not paired, so their errors are too wide.")
     st.caption(" ".join(words))
