@@ -77,7 +77,7 @@ def test_paired_differences_can_be_read_and_clicked(server: Callable[..., Server
     width = (page.viewport_size or {"width": 0})["width"]
     page.set_default_timeout(PATIENCE)
     page.goto(f"{server().url}/compare")
-    page.get_by_role("heading", name=re.compile("^At 27 layers")).wait_for()
+    page.get_by_text(re.compile("^At 27 layers")).first.wait_for()
     figure = page.locator(".st-key-paired .js-plotly-plot")
     figure.locator(".main-svg").first.wait_for()
     labels = [each.bounding_box() for each in figure.locator(".annotation-text").all()]
@@ -86,7 +86,7 @@ def test_paired_differences_can_be_read_and_clicked(server: Callable[..., Server
         assert left and right and left["x"] + left["width"] < right["x"]  # a name and its number do not meet
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator(".st-key-judged-at").get_by_text("24 layers").click()
-    page.get_by_role("heading", name=re.compile("^At 24 layers")).wait_for()
+    page.get_by_text(re.compile("^At 24 layers")).first.wait_for()
     click_figure(page, "paired", 0.0, 0)
     page.get_by_role("heading", name="Run", exact=True).wait_for()
 

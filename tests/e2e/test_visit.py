@@ -118,7 +118,7 @@ def visit(
     assert {run.state().status for run in made} == {"done"}
     follow(page, "Compare")
     plotted(page, "perplexity")
-    page.get_by_role("heading", name=re.compile(f"^At {target} layers")).wait_for()
+    page.get_by_text(re.compile(f"^At {target} layers")).first.wait_for()
     verdict = page.get_by_text(re.compile("^Perplexity: .*the original")).inner_text()
     assert page.locator(".st-key-paired .js-plotly-plot").count() == 1
     for run in made:
