@@ -18,7 +18,8 @@ from tests.app.synthetic import read, result
 
 TITLES = {"come": "CoMe", "come-p": "CoMe-P", "random": "Random", "shortgpt": "ShortGPT", "sleb": "SLEB"}
 ORIGINAL = result("original", 30, 40.5, 1.0)
-THREE = [result("come", 27, 59.6, 0.1), result("shortgpt", 27, 55.6, 0.1), result("random", 27, 90.0, 0.1)]
+THREE = [result("come", 27, 59.6), result("shortgpt", 27, 55.6), result("random", 27, 90.0)]
+SURE = [result("come", 27, 59.6, 0.1), result("shortgpt", 27, 55.6, 0.1), result("random", 27, 90.0, 0.1)]
 
 
 def drawn(results: list, size=LAYERS, kind=PERPLEXITY, **options: object):
@@ -123,7 +124,7 @@ def test_smaller_models_are_to_the_right_on_every_axis() -> None:
     ],
 )
 def test_the_title_says_the_finding(more: list, title: str) -> None:
-    assert figures.finding(points([*THREE, *more], PERPLEXITY), PERPLEXITY) == title
+    assert figures.finding(points([*SURE, *more], PERPLEXITY), PERPLEXITY) == title
     assert figures.finding([], PERPLEXITY) == "Perplexity: no run to show yet"
     close = [result("come", 27, 59.6, 3.0), result("shortgpt", 27, 55.6, 3.0)]
     assert figures.finding(points(close, PERPLEXITY), PERPLEXITY) == "Perplexity: the best cannot be told apart"
