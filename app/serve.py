@@ -52,7 +52,7 @@ try:  # what cannot be, such as a password that is none, is said here, before an
         Middleware(HeldBack),
     ]
 except ComeError as error:
-    print(error, file=sys.stderr)
+    sys.stderr.write(f"{error}\n")
     raise SystemExit(2) from None
 ROUTES = [*downloads.ROUTES, *document.ROUTES]
 app = st.App(ROOT / "app" / "main.py", routes=ROUTES, middleware=MIDDLEWARE, lifespan=logged)

@@ -10,9 +10,12 @@ import come.runs
 from app import example_runs, formats
 from app.compare import charts, controls, table
 from app.components import glossary, poll, widgets
+from app.run import sweeps
 from come.report import comparison, verdict
 from come.report.chart import chart_of
 from come.report.comparison import Entry
+from come.report.measured import over_shared_tasks
+from come.report.points import of_original, points
 
 
 def page() -> None:
@@ -25,6 +28,7 @@ def page() -> None:
     groups = comparison.groups(comparison.entries(example_runs.runs()) if shipped else own)
     told = st.empty()
     _compared(own, groups, shipped)
+    sweeps.section(known, lambda run: charts.open_runs([run]), followed=False)
     if active:
         poll.follow([poll.runs(told, active, {run.id for run in known})])
 
@@ -48,13 +52,24 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
     key = controls.group(groups)
     words = st.container()  # the verdict comes first, but depends on the choice below it
     metric, size, kind, chosen = controls.draw(groups[key], key)
-    results = [item.pruned for item in chosen if item.pruned]
-    originals = [item.original for item in chosen if item.original]
+    results, originals = over_shared_tasks(
+        [item.pruned for item in chosen if item.pruned], [item.original for item in chosen if item.original]
+    )
     if not results:
         st.markdown("Your filters leave no run. Remove one of them under **Choose runs**.")
         return
+    after = controls.after_recovery(results)
+    judged = verdict.judged_of(results, after)
+    places = verdict.by_place(points(judged, metric, size), metric)
+    layers = None
+    if places:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            layers = charts.place(places)
+            reference = charts.reference(places[layers], of_original(originals, metric, size, like=judged), metric)
+        if reference is not None:
+            charts.differences(places[layers], reference, metric, kind)
     with words:
-        first, *rest = verdict.sentences(results, originals)
+        first, *rest = verdict.sentences(results, originals, metric, size, layers, after)
         st.markdown(f"## {formats.literal(first)}")
         if rest:
             st.markdown(formats.literal(" ".join(rest)))

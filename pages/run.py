@@ -6,7 +6,7 @@ import streamlit as st
 
 import come.runs
 from app import example_runs, formats
-from app.run import detail, lists, new_run
+from app.run import detail, lists, new_run, sweeps
 from app.state import session
 from come.errors import ComeError
 from come.runs import Run
@@ -26,6 +26,7 @@ def page() -> None:
     else:
         detail.draw(opened)
     lists.queue(opened)
+    sweeps.section(come.runs.list_runs(), session.open_run, followed=True)
     lists.everything(opened)
 
 

@@ -8,12 +8,57 @@ import come
 from app import formats
 from app.components import widgets
 from app.figures import compare as figures
-from app.figures import compare_heatmap
-from app.state import session
-from come.report import points
+from app.figures import compare_heatmap, compare_paired
+from app.state import session, widget_state
+from come.report import paired, points, verdict
 from come.report.chart import Chart, notes
 from come.report.measured import Result
 from come.report.metrics import LAYERS, Metric
+from come.report.points import Point
+
+THE_BEST, THE_ORIGINAL = "the best", "the original"
+
+
+def place(places: dict[int, list[Point]]) -> int:
+    """At how many layers the models are judged: a choice where there are several."""
+    usual = verdict.usual_place(places)
+    if len(places) == 1:
+        return usual
+    names = [str(layers) for layers in places]
+    widget_state.keep_among("judged-at", names, str(usual))
+    chosen = st.segmented_control("Judged at", names, key="judged-at", required=True, format_func="{} layers".format)
+    return int(chosen or usual)
+
+
+def reference(ranked: list[Point], original: Point | None, metric: Metric) -> Point | None:
+    """What the models of one size are compared with; None where there is nothing to compare."""
+    whole = original if metric.original is None and metric.key.partition("/")[0] != "retention" else None
+    if not paired.can_differ(metric) or len(ranked) + bool(whole) < 2:
+        return None
+    by_name = {THE_BEST: ranked[0], **({THE_ORIGINAL: whole} if whole else {}), **{p.series: p for p in ranked}}
+    widget_state.keep_among("compared-with", list(by_name), THE_BEST if len(ranked) > 1 else THE_ORIGINAL)
+    chosen = st.selectbox("Compared with", list(by_name), key="compared-with", width=280)
+    return by_name[chosen or THE_BEST]
+
+
+def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str) -> None:
+    """The main comparison: how each model of one size differs from one of them, on the same tokens or questions."""
+    drawn = ranked if reference in ranked else [reference, *ranked]
+    found = [None if point is reference else paired.difference(point, reference, metric) for point in drawn]
+    told = [each for each in found if each is not None]
+    same = {f"{each.count:,} {each.of}s" for each in told if each.paired}
+    title = f"Paired differences on the same {same.pop()}" if len(same) == 1 else "Differences"
+    widgets.chart(
+        compare_paired.differences(drawn, found, reference, metric, list(come.methods()), title),
+        key="paired",
+        alt=f"{metric.title}: how each differs from {reference.series}; the verdict above and the table below say it.",
+        image="png" if kind == "png" else "svg",
+        on_select=lambda: _clicked("paired"),
+    )
+    words = ["Bars: 95% interval. Hollow: cannot be told from the line. Arrow: farther off. ±: one standard error."]
+    if any(not each.paired for each in told):
+        words.append("Some kept no numbers for each sequence or question: not paired, so their errors are too wide.")
+    st.caption(" ".join(words))
 
 
 def lines(shown: Chart, kind: str) -> None:

@@ -10,7 +10,10 @@ from app.components import run_labels
 from app.state import widget_state
 from come.report import comparison, metrics
 from come.report.comparison import Entry
+from come.report.measured import Result
 from come.report.metrics import SIZES, Metric, Size
+
+EVERY = "All runs"  # of whatever sweep
 
 
 def group(groups: dict[tuple[Any, ...], list[Entry]]) -> tuple[Any, ...]:
@@ -49,6 +52,16 @@ def draw(entries: list[Entry], key: tuple[Any, ...]) -> tuple[Metric, Size, str,
     return metrics.metric(chosen), SIZES[against or "layers"], kind or "svg", kept
 
 
+def after_recovery(results: list[Result]) -> bool:
+    """Whether to judge the models after recovery: a choice where some were recovered and some were not."""
+    if len({result.recovered for result in results}) < 2:
+        return False
+    names = ["Before recovery", "After recovery"]
+    widget_state.keep_among("judged-when", names, names[0])
+    chosen = st.segmented_control("Judged", names, key="judged-when", required=True)
+    return bool(chosen == names[1])
+
+
 def _filtered(entries: list[Entry], place: str) -> list[Entry]:
     """The runs that are left of the entries; nothing chosen in a list means all."""
     names = run_labels.distinct(
@@ -60,9 +73,9 @@ def _filtered(entries: list[Entry], place: str) -> list[Entry]:
         sweeps = sorted({item.sweep for item in entries if item.sweep})
         wanted = st.multiselect("Methods", lines, key=f"methods-{place}", placeholder="All methods")
         left = st.multiselect("Layers left", layers, key=f"layers-{place}", placeholder="All sizes")
-        sweep = None
-        if sweeps:
-            sweep = st.selectbox("Sweep", sweeps, index=None, key=f"sweep-{place}", placeholder="All runs")
+        of = [EVERY, *sweeps]
+        widget_state.keep_among("sweep", of, EVERY)
+        sweep = st.selectbox("Sweep", of, key="sweep") if sweeps else EVERY
         without = st.multiselect(
             "Leave out", list(names), key=f"without-{place}", format_func=names.__getitem__, placeholder="No run"
         )
@@ -72,6 +85,6 @@ def _filtered(entries: list[Entry], place: str) -> list[Entry]:
         if item.pruned
         and (not wanted or item.pruned.series in wanted)
         and (not left or item.pruned.layers in left)
-        and (sweep is None or item.sweep == sweep)
+        and (sweep == EVERY or item.sweep == sweep)
         and item.run.id not in without
     ]

@@ -26,6 +26,10 @@ $\frac{{\text{{pruned}} - \text{{chance}}}}{{\text{{original}} - \text{{chance}}
 **Speed-up**: tokens per second over the original's, both timed in turns on this machine. Prefill reads a prompt, decode
 writes one token after another.
 
+**Paired differences**: all models read the same sequences and answer the same questions, so each pair is compared on
+every one of them. That tells far more than the two values: what is hard for one is hard for the other. A bar that
+crosses the line cannot be told from it; below 30 questions nothing is told.
+
 **±** is one standard error; what the bars of a chart are is said under it. **Ringed** runs are the Pareto front: no
 other is both smaller and better.
 """

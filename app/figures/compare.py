@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.compare_axes import Style, horizontal, lines_aside, style, vertical
+from come.report import paired
 from come.report.chart import ABOVE, ceiling, logarithmic
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, SIZES, Metric, Size
@@ -122,7 +123,9 @@ def finding(drawn: Sequence[Point], metric: Metric) -> str:
     shared = [ranked for ranked in best_by_size(drawn, metric).values() if len(ranked) > 1]
     if not shared:
         return "No two methods were run at the same number of layers yet"
-    alone = [ranked[0].series for ranked in shared if metric.better(ranked[0].value, ranked[1].value)]
+    alone = [ranked[0].series for ranked in shared if paired.leads(ranked, metric)]
+    if not alone and paired.can_differ(metric):
+        return f"{metric.title}: the best cannot be told apart"
     if not alone:
         return f"{metric.title}: the best are alike at every size"
     winner, wins = Counter(alone).most_common(1)[0]

@@ -126,7 +126,7 @@ def width(drawn: Sequence[Point]) -> int:
 
 
 def finding(drawn: Sequence[Point], metric: Metric) -> str:
-    """Who is best at how many targets."""
+    """Who ranks first at how many targets."""
     targets = sorted({point.layers for point in drawn if point.layers is not None}, reverse=True)
     wins: Counter[str] = Counter()
     for target in targets:
@@ -136,11 +136,11 @@ def finding(drawn: Sequence[Point], metric: Metric) -> str:
         return f"{metric.title} by method and layers left"
     (winner, count), *others = wins.most_common(3)
     if len(targets) == 1:
-        return f"{metric.title} at {targets[0]} layers: {winner} is best"
+        return f"{metric.title} at {targets[0]} layers: {winner} ranks first"
     if count == len(targets):
-        return f"{metric.title}: {winner} is best at all {count} sizes"
+        return f"{metric.title}: {winner} ranks first at all {count} sizes"
     told = "".join(f", {name} at {more}" for name, more in others)
-    return f"{metric.title}: {winner} is best at {count} of {len(targets)} sizes{told}"
+    return f"{metric.title}: {winner} ranks first at {count} of {len(targets)} sizes{told}"
 
 
 def _goodness(column: Sequence[Point], metric: Metric) -> dict[str, float]:

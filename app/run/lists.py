@@ -10,7 +10,7 @@ from app import formats
 from app.components import run_labels
 from app.run import sentences
 from app.state import session
-from come.report import comparison
+from come.report import comparison, sweeps
 from come.report.metrics import number
 from come.runs import Run, reported
 
@@ -83,6 +83,7 @@ def everything(opened: Run | None) -> None:
             "method": "Method",
             "model": "Model",
             "layers": st.column_config.NumberColumn("Layers", format="%d", width="small"),
+            "seed": st.column_config.NumberColumn("Seed", format="%d", width="small"),
             "perplexity": st.column_config.NumberColumn("Perplexity", width="small"),
             "seconds": st.column_config.NumberColumn("Time (s)", format="%.0f", width="small"),
             "queued": st.column_config.DatetimeColumn("Queued", format="D MMM, HH:mm"),
@@ -104,5 +105,7 @@ def _open_line(ids: list[str]) -> None:
 
 
 def _active() -> list[Run]:
-    """The runs at work or waiting, oldest first."""
-    return [run for run in reversed(come.runs.list_runs()) if run.state().active]
+    """The runs at work or waiting, oldest first, without those of sweeps."""
+    known = come.runs.list_runs()
+    in_sweeps = {cell.run.id for sweep in sweeps.sweeps(known) for cell in sweep.cells}
+    return [run for run in reversed(known) if run.id not in in_sweeps and run.state().active]

@@ -122,6 +122,7 @@ def row(run: Run) -> dict[str, Any]:
         "method": "analysis" if config.kind == "analyze" else config.method,
         "model": _short(config.model),
         "layers": after.get("layers"),
+        "seed": config.seed,
         "perplexity": after.get("perplexity"),
         "seconds": seconds,
         "queued": datetime.fromtimestamp(state.created).replace(microsecond=0),
@@ -129,7 +130,7 @@ def row(run: Run) -> dict[str, Any]:
 
 
 def _unreadable(run: Run, state: State) -> dict[str, Any]:
-    nothing = {"method": "", "model": "", "layers": None, "perplexity": None, "seconds": None}
+    nothing = {"method": "", "model": "", "layers": None, "seed": None, "perplexity": None, "seconds": None}
     queued = datetime.fromtimestamp(state.created).replace(microsecond=0)
     return {"run": run.id, "name": run.id, "status": "unreadable", **nothing, "queued": queued}
 

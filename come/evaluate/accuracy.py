@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,10 +36,12 @@ class Accuracy:
             else the task measures, each with its "_stderr"; "items", how many questions; "chance", what guessing
             scores: the mean of 1 / choices, 0 where nothing is chosen.
         hits: by metric, 1 or 0 for each question in order, so that two models can be compared question by question.
+        questions: SHA-256 of the questions, in order; "" where it is not known.
     """
 
     metrics: dict[str, float]
     hits: dict[str, list[int]] = field(default_factory=dict)
+    questions: str = ""
 
     def to_results(self) -> dict[str, float]:
         """What results hold of it, by name; an error that a single question does not have is left out.
@@ -236,7 +239,12 @@ def _accuracy(raw: dict[str, Any], task: Any, samples: list[dict[str, Any]]) -> 
     hits = {metric: [int(sample[metric]) for sample in first] for metric in _BY_CHOICE if metric in means}
     chosen = task.OUTPUT_TYPE == "multiple_choice"
     chance = sum(1 / len(sample["arguments"]) for sample in first) / len(first) if chosen else 0.0
-    return Accuracy({**metrics, "items": len(first), "chance": chance}, hits)
+    asked = _hash([str(sample["doc_hash"]) for sample in first])
+    return Accuracy({**metrics, "items": len(first), "chance": chance}, hits, asked)
+
+
+def _hash(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def _of_group(raw: dict[str, Any], leaves: list[Accuracy]) -> Accuracy:
@@ -249,7 +257,7 @@ def _of_group(raw: dict[str, Any], leaves: list[Accuracy]) -> Accuracy:
         for metric in _BY_CHOICE
         if metric in metrics and all(metric in leaf.hits for leaf in leaves)
     }
-    return Accuracy({**metrics, "items": items, "chance": chance}, hits)
+    return Accuracy({**metrics, "items": items, "chance": chance}, hits, _hash([leaf.questions for leaf in leaves]))
 
 
 def _plain(raw: dict[str, Any]) -> dict[str, float]:

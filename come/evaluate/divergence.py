@@ -20,11 +20,12 @@ from come.models.not_finite import why_not_finite
 
 @dataclass(frozen=True)
 class Divergence:
-    """The mean KL divergence in nats per predicted token, its standard error over sequences, and those tokens."""
+    """The mean KL in nats per predicted token, its error over sequences, those tokens, and each sequence's mean."""
 
     value: float
     stderr: float
     tokens: int
+    each: tuple[float, ...] = ()
 
     def metrics(self) -> dict[str, float]:
         """What results hold of it, by name; a single sequence has no standard error."""
@@ -94,7 +95,10 @@ def measure_divergence(
         divergences.append(divergence)
     perplexity = from_losses(torch.cat(losses), known.tokens, bundle.tokenizer)
     by_sequence = torch.cat(divergences).double()
-    return perplexity, Divergence(float(by_sequence.mean()), mean_stderr(by_sequence), perplexity.tokens)
+    divergence_of_all = Divergence(
+        float(by_sequence.mean()), mean_stderr(by_sequence), perplexity.tokens, tuple(by_sequence.tolist())
+    )
+    return perplexity, divergence_of_all
 
 
 def _require_one_vocabulary(bundle: Bundle, original: Bundle) -> None:

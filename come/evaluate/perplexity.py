@@ -28,6 +28,7 @@ class Perplexity:
         bits_per_byte, bits_per_byte_stderr: the same surprise over the bytes of the text, which compares between
             tokenizers: nats of all predicted tokens / ln 2 / ``bytes``. Its error is over sequences too.
         bytes: of the predicted tokens' text (``predicted_bytes``).
+        losses: the mean loss of each sequence, in order, so that two models can be compared sequence by sequence.
     """
 
     value: float
@@ -36,6 +37,7 @@ class Perplexity:
     bits_per_byte: float = math.nan
     bits_per_byte_stderr: float = math.nan
     bytes: int = 0
+    losses: tuple[float, ...] = ()
 
     def metrics(self) -> dict[str, float]:
         """What results hold of it, by name; an error that a single sequence does not have is left out."""
@@ -106,6 +108,7 @@ def from_losses(losses: Tensor, tokens: Tensor, tokenizer: Any) -> Perplexity:
         bits_per_byte=nats_per_byte / math.log(2),
         bits_per_byte_stderr=mean_stderr(nats - nats_per_byte * lengths) / length / math.log(2) if length else math.nan,
         bytes=int(lengths.sum()),
+        losses=tuple(losses.tolist()),
     )
 
 

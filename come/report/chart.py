@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from come.report.measured import Result
-from come.report.metrics import Metric, Size
+from come.report.measured import MEANS, Result
+from come.report.metrics import Metric, Size, task_title
 from come.report.points import Point, comparable, of_original, points
 
 ROOM = 4.0  # times the median of the size at which that is largest: so far up goes an axis that cannot show all
@@ -71,7 +71,7 @@ def notes(chart: Chart) -> list[str]:
         told.append(
             "Methods that keep every layer are drawn at the number of layers whose parameter count they aimed for."
         )
-    told += [*_missing(chart.left_out), *_uneven_seeds(chart.points)]
+    told += [*_tasks(chart), *_missing(chart.left_out), *_uneven_seeds(chart.points)]
     return told
 
 
@@ -118,6 +118,15 @@ def _not_drawn(
 def _place(point: Point) -> str:
     """Where on the axis, in words."""
     return f"{point.parameters / 1e6:,.1f} M parameters" if point.layers is None else f"{point.layers} layers"
+
+
+def _tasks(chart: Chart) -> list[str]:
+    """Over which tasks a mean was taken: those that all runs have."""
+    if chart.metric.key not in MEANS or not chart.points:
+        return []
+    basis = chart.points[0].results[0].values[chart.metric.key].basis
+    names = [task_title(str(pair[0])) for pair in basis if isinstance(pair, tuple)] if isinstance(basis, tuple) else []
+    return [f"Mean of what all have: {', '.join(names)}."] if names else []
 
 
 def _missing(left_out: Sequence[tuple[Result, str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,13 +11,16 @@ from typing import Any
 
 import come
 from come.errors import ComeError
-from come.report.measured import Result, seconds, values
+from come.pruning.registry import fits_windows
+from come.report.measured import Result, samples, seconds, values
 from come.request import RunConfig
 from come.runs import Run
 
 BEFORE = ", before recovery"  # behind a run's name, where it stands for the model as it was then
 # Options that change how a result is come by, not what it is.
-PRACTICAL = {"batch_size", "memory_budget", "seed"}
+PRACTICAL = ("batch_size", "memory_budget", "seed")
+WINDOWS = ("windows", "ratios", "drop")  # options that are a plan of their own
+LONG = 30  # characters of the windows of such a plan, where several are told apart by them
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,10 @@ def entry(run: Run, recovered: bool = True) -> Entry | None:
         return None
     state, results = run.state(), run.results()
     original, pruned = results.get("original") or {}, results.get("pruned" if recovered else "unrecovered") or {}
-    layers = _layers(run, config, pruned)
+    layers, text = _layers(run, config, pruned), results.get("evaluation") or {}
     name = _name(config, layers) + ("" if recovered else BEFORE)
-    known = _result(run.id, name, config, "original", "original", original, original, original.get("layers"))
-    result = _result(run.id, name, config, config.method, series(config, recovered), pruned, original, layers)
+    known = _result(run.id, name, config, "original", "original", original, original, original.get("layers"), text)
+    result = _result(run.id, name, config, config.method, series(config, recovered), pruned, original, layers, text)
     if result is not None:
         result = replace(
             result,
@@ -107,9 +111,10 @@ def series(config: RunConfig, recovered: bool = True) -> str:
     words = [
         _option(name, value)
         for name, value in sorted(config.options.items())
-        if name not in PRACTICAL and (name not in defaults or value != defaults[name])
+        if name not in PRACTICAL + WINDOWS and (name not in defaults or value != defaults[name])
     ]
-    title = f"{_title(config.method)} ({', '.join(words)})" if words else _title(config.method)
+    title = _title(config.method) + _chosen(config)
+    title = f"{title} ({', '.join(words)})" if words else title
     return " + ".join([title, *config.recover]) if recovered else title
 
 
@@ -125,7 +130,7 @@ def groups(entries: Sequence[Entry]) -> dict[tuple[Any, ...], list[Entry]]:
     for item in entries:
         if item.pruned is not None:
             found.setdefault(item.key, []).append(item)
-    return {key: _told_apart(items) for key, items in found.items()}
+    return {key: _plans_told_apart(_told_apart(items)) for key, items in found.items()}
 
 
 def of_model(runs: Sequence[Run], model: str) -> list[Entry]:
@@ -168,6 +173,44 @@ def _told_apart(items: list[Entry]) -> list[Entry]:
     ]
 
 
+def _plans_told_apart(items: list[Entry]) -> list[Entry]:
+    """The same entries; those of one series that were given different windows become series of their own."""
+    plans = [_given(item.run.config) for item in items]
+    known: dict[str, list[str]] = {}
+    for item, plan in zip(items, plans, strict=True):
+        if plan and item.pruned is not None and plan not in known.setdefault(item.pruned.series, []):
+            known[item.pruned.series].append(plan)
+    told = []
+    for item, plan in zip(items, plans, strict=True):
+        alike = known.get(item.pruned.series, []) if item.pruned is not None and plan else []
+        words = _plan_words(item.run.config) if len(alike) > 1 else ""
+        others = [other.run.config for other, given in zip(items, plans, strict=True) if given in alike]
+        if words and len({_given(config) for config in others if _plan_words(config) == words}) > 1:
+            words = f"{words}, no. {alike.index(plan) + 1}"
+        told.append(_renamed(item, [words] if words else []))
+    return told
+
+
+def _given(config: RunConfig) -> str:
+    """The plan that a request gives itself, as one text; "" where the method chooses."""
+    given = {name: config.options[name] for name in WINDOWS if config.options.get(name) is not None}
+    return json.dumps(given) if given else ""
+
+
+def _plan_words(config: RunConfig) -> str:
+    """A plan's windows and dropped layers, in a few words."""
+    windows = [f"{first}–{last}" for first, last in config.options.get("windows") or ()]
+    words = ", ".join([*windows, *(f"without {layer}" for layer in config.options.get("drop") or ())])
+    return words if len(words) <= LONG else f"{words[:LONG].rpartition(',')[0]}, …"
+
+
+def _chosen(config: RunConfig) -> str:
+    """Behind a method's title: that its windows were given. Those of a fitting method may have been found by cost."""
+    if not _given(config):
+        return ""
+    return ", given windows" if fits_windows(config.method) else ", windows by hand"
+
+
 def _calibration(run: Run) -> str:
     config, told = run.config, run.results().get("calibration")
     bos = told.get("bos") if isinstance(told, dict) else None
@@ -203,9 +246,9 @@ def _name(config: RunConfig, layers: int | None) -> str:
         return f"Analysis of {_short(config.model)}"
     if layers is not None:
         size = "layers" if _leaves_fewer(config.method) else "layers' size"
-        return f"{_title(config.method)}, {layers} {size}"
+        return f"{_title(config.method)}{_chosen(config)}, {layers} {size}"
     title = _title(config.method)
-    return f"{title}, −{config.sparsity:.0%}" if config.sparsity is not None else f"{title}, windows by hand"
+    return f"{title}, −{config.sparsity:.0%}" if config.sparsity is not None else f"{title}{_chosen(config)}"
 
 
 def _result(
@@ -217,6 +260,7 @@ def _result(
     side: dict[str, Any],
     original: dict[str, Any],
     layers: int | None,
+    text: dict[str, Any],
 ) -> Result | None:
     if not side.get("parameters"):
         return None
@@ -234,6 +278,7 @@ def _result(
         seed=seed if isinstance(seed := config.options.get("seed"), int) else config.seed,
         keeps_layers=method != "original" and not _leaves_fewer(method),
         values=values(side, original),
+        samples=samples(side, original, text),
     )
 
 

@@ -7,12 +7,13 @@ left out, never filled in.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 SPEED_UPS = {"prefill": "prefill_tokens_per_second", "decode": "decode_tokens_per_second"}
 TEXT_METRICS = ("perplexity", "bits_per_byte", "kl")
+MEANS = ("accuracy", "retention")  # over tasks
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,20 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What a metric is the mean of: a number for each sequence of a text, or each question of a task, in order.
+
+    Attributes:
+        basis: which they are: two models' numbers pair where it is the same.
+        of: what one of them is.
+    """
+
+    each: tuple[float, ...]
+    basis: Hashable
+    of: Literal["sequence", "question"] = "sequence"
+
+
+@dataclass(frozen=True)
 class Result:
     """One finished run, or the original model, as a point of a comparison.
 
@@ -46,6 +61,7 @@ class Result:
         keeps_layers: the method left every layer; what it pruned is smaller.
         recovered: after pruning, its model was trained or refitted.
         values: by metric (see `come.report.metrics`), what was measured.
+        samples: by metric, what that is the mean of, where it was kept; of a perplexity, the losses.
     """
 
     run: str
@@ -60,6 +76,7 @@ class Result:
     keeps_layers: bool = False
     recovered: bool = False
     values: Mapping[str, Value] = field(default_factory=dict)
+    samples: Mapping[str, Sample] = field(default_factory=dict)
 
 
 def values(side: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Value]:
@@ -71,6 +88,74 @@ def values(side: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Va
     if (size := _number(side.get("bytes"))) is not None:
         found["weights"] = Value(size)
     return found
+
+
+def samples(side: Mapping[str, Any], original: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Sample]:
+    """What the metrics of one model of results.json are means of, by metric; earlier versions kept nothing of it.
+
+    Args:
+        side, original: as for `values`.
+        text: what `results.json` says of the held-out text.
+    """
+    found: dict[str, Sample] = {}
+    basis = tuple(text.get(name) for name in ("text_hash", "split", "n_tokens", "seq_len", "seed", "bos"))
+    if losses := _numbers(side.get("losses")):
+        found["perplexity"] = Sample(losses, basis)
+        mean, per_byte = sum(losses) / len(losses), _number(side.get("bits_per_byte"))
+        if per_byte is not None and mean:
+            found["bits_per_byte"] = Sample(tuple(loss * per_byte / mean for loss in losses), basis)
+    if divergences := _numbers(side.get("divergences")):
+        found["kl"] = Sample(divergences, basis)
+    questions, before = _mapping(side, "questions"), dict(_of_tasks(original))
+    for task, value in _of_tasks(side):
+        kind, _, name = task.partition("/")
+        hits = tuple(float(hit) for hit in str(_mapping(side, "hits").get(name) or ""))
+        if not hits:
+            continue
+        asked = (name, questions.get(name), len(hits))
+        if kind == "accuracy" and abs(sum(hits) / len(hits) - value.value) < 1e-6:
+            found[task] = Sample(hits, asked, "question")
+        elif kind == "retention" and (whole := before.get(f"accuracy/{name}")) is not None:
+            above = whole.value - (whole.chance or 0.0)
+            if above > 0:
+                found[task] = Sample(tuple(hit / above for hit in hits), asked, "question")
+    return found
+
+
+def over_shared_tasks(results: Sequence[Result], originals: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+    """The same, with means of tasks taken over those that all results have which were scored on any.
+
+    Without a task that all have, the means stay as they are: those on unlike tasks do not compare then.
+    """
+    here, whole = list(results), list(originals)
+    for kind in MEANS:
+        scored = [held for result in results if (held := _tasks(result, kind))]
+        shared = set.intersection(*map(set, scored)) if scored else set()
+        if not shared or all(set(held) == shared for held in scored):
+            continue
+        names = sorted(task for task, _ in shared)
+        here = [_mean_over(result, kind, names) for result in here]
+        whole = [_mean_over(result, kind, names) for result in whole]
+    return here, whole
+
+
+def tasks_of(result: Result, kind: str) -> dict[str, Hashable]:
+    """The tasks of a mean ("accuracy" or "retention"), each with what it was taken on."""
+    prefix = f"{kind}/"
+    return {key.removeprefix(prefix): value.basis for key, value in result.values.items() if key.startswith(prefix)}
+
+
+def _tasks(result: Result, kind: str) -> set[tuple[str, Hashable]]:
+    return set(tasks_of(result, kind).items()) if kind in result.values else set()
+
+
+def _mean_over(result: Result, kind: str, names: Sequence[str]) -> Result:
+    held = [result.values.get(f"{kind}/{name}") for name in names]
+    known = [value for value in held if value is not None]
+    if kind not in result.values or len(known) < len(held):
+        return result
+    basis = tuple((name, value.basis) for name, value in zip(names, known, strict=True))
+    return replace(result, values={**result.values, kind: _mean(known, basis)})
 
 
 def seconds(results: Mapping[str, Any], recovered: bool = True) -> dict[str, Value]:
@@ -93,7 +178,7 @@ def _of_tasks(side: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     scored = {task: scores for task, scores in _mapping(side, "accuracy").items() if isinstance(scores, dict)}
     accuracies = {task: value for task, scores in scored.items() if (value := _accuracy(scores)) is not None}
     items = {task: value.basis for task, value in accuracies.items()}
-    whole = tuple(sorted(items.items(), key=str))
+    whole: Hashable = tuple(sorted(items.items(), key=str))
     for task, value in accuracies.items():
         yield f"accuracy/{task}", value
     if accuracies:
@@ -156,6 +241,12 @@ def _quartiles(speed: Mapping[str, Any], name: str, unit: float = 1.0) -> tuple[
 def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     inner = values.get(name)
     return inner if isinstance(inner, dict) else {}
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """Finite numbers, or none where one of them is not."""
+    found = [_number(value) for value in values] if isinstance(values, list | tuple) else []
+    return tuple(value for value in found if value is not None) if None not in found else ()
 
 
 def _number(value: Any) -> float | None:

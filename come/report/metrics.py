@@ -40,6 +40,12 @@ class Metric:
     log: bool = False
     drawn: bool = True
 
+    @property
+    def noun(self) -> str:
+        """What a value is called within a sentence: "perplexity", "KL to the original"."""
+        words = self.title.removesuffix(", mean of the tasks").removesuffix(", tokens/s")
+        return words[:1].lower() + words[1:] if words[1:2].islower() else words
+
     def say(self, value: float) -> str:
         """A value as people read it: "59.6", "71.0 %", "1.12×"."""
         if self.key == "perplexity":

@@ -1,223 +1,234 @@
-"""The verdict of a comparison in one to four sentences: is CoMe better than just dropping layers?"""
+"""The verdict of a comparison in a few sentences: of the metric and size that a chart shows, with its error."""
 
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 
-from come.pruning.registry import PAPER, concatenates, methods
-from come.report.measured import Result
-from come.report.metrics import PERPLEXITY, metric, number
-from come.report.points import Point, best_by_size, of_original, overlap, points
+from come.pruning.registry import PAPER, methods
+from come.report import paired
+from come.report.measured import MEANS, Result
+from come.report.metrics import LAYERS, PERPLEXITY, Metric, Size
+from come.report.points import Point, of_original, overlap, points
 
-FEW = 4  # methods, up to which each is named with its perplexity
-TOLD = 3  # targets, up to which each is told
+FEW = 4  # lines, up to which each is named with its value
+TOLD = 3  # targets or names, up to which each is told
+ABOVE_CHANCE = 2.0  # standard errors by which the original must beat chance for an accuracy to tell something
 
 
-def sentences(results: Sequence[Result], originals: Sequence[Result]) -> list[str]:
-    """What the runs say, the answer first.
+def sentences(
+    results: Sequence[Result],
+    originals: Sequence[Result],
+    metric: Metric = PERPLEXITY,
+    size: Size = LAYERS,
+    layers: int | None = None,
+    recovered: bool = False,
+) -> list[str]:
+    """What the runs say of a metric, the answer first.
 
-    Of few methods each perplexity, at the size at which most of them were run (of several, the largest), and at which
-    other sizes another one is better; of many, where CoMe ranks and which is best at each size. Methods are judged as
-    they are, before any recovery; what that gave is a sentence of its own. Then, if accuracy was measured, what is left
-    of it.
+    Who is best at one size, by how much and whether that is sure; the values; who is best at the other sizes. What
+    recovery gave is a sentence of its own.
+
+    Args:
+        results: the compared runs, newest first. originals: the model as it was.
+        metric: what the chart shows. size: what it is drawn against.
+        layers: at how many layers they are judged; by default, at what `usual_place` says.
+        recovered: judge them as they are after recovery.
     """
     if not results:
         return ["No finished run to compare yet."]
-    judged = [result for result in results if not result.recovered] or results
-    drawn = points(judged, PERPLEXITY)
-    if not drawn:
-        told = ["These runs say nothing of perplexity."]
-    else:
-        original = of_original(originals, PERPLEXITY, like=judged)
-        by_size = best_by_size(drawn, PERPLEXITY)
-        told = _few(by_size, original) if len({p.method for p in drawn}) <= FEW else _many(by_size, original)
-    return [sentence for sentence in [*told, _recovery(results), _retention(judged)] if sentence]
-
-
-# --- few methods --------------------------------------------------------------------------------------
-
-
-def _few(by_size: dict[int, list[Point]], original: Point | None) -> list[str]:
-    layers = max(by_size, key=lambda size: len(by_size[size]), default=None)
-    if layers is None:
+    judged = judged_of(results, recovered)
+    places = by_place(points(judged, metric, size), metric)
+    if not any(metric.key in result.values for result in judged):
+        return [f"These runs say nothing of {metric.axis}."]
+    if not places:
         return ["These runs left a number of layers that is not known."]
-    ranked = by_size[layers]
-    named = sorted(ranked, key=lambda point: not concatenates(point.method))  # merges first, each from best to worst
-    told = [f"{named[0].series} has perplexity {number(named[0].value)}"]
-    told += [f"{point.series} {number(point.value)}" for point in named[1:]]
-    first = f"At {layers} layers {', '.join(told)}"
-    first += f"; the original has {number(original.value)}." if original else "."
-    judgement, otherwise = _judgement(ranked, original), _otherwise(by_size, layers)
-    return [first, f"{judgement.removesuffix('.')}; {otherwise}." if judgement and otherwise else judgement]
+    layers = layers if layers in places else usual_place(places)
+    ranked = places[layers]
+    original = of_original(originals, metric, size, like=judged)
+    where = place_words(ranked[0], size)
+    if len(judged) < len(results):
+        where = f"{where}, {'after' if recovered else 'before'} recovery,"
+    told = [
+        _first(ranked, original, metric, where),
+        _values(ranked, original, metric),
+        _standing(ranked, metric),
+        _otherwise(places, layers, metric),
+        _recovery(results, metric),
+        _chance(original, metric),
+    ]
+    return [sentence for sentence in told if sentence]
 
 
-def _otherwise(by_size: dict[int, list[Point]], layers: int) -> str:
-    """At which other sizes another one is best: "at 27 and 26 layers ShortGPT is better"."""
-    wins: dict[str, list[int]] = {}
-    for size, ranked in by_size.items():
-        told_apart = len(ranked) > 1 and number(ranked[0].value) != number(ranked[1].value)
-        if size != layers and told_apart and ranked[0].series != by_size[layers][0].series:
-            wins.setdefault(ranked[0].series, []).append(size)
-    told: list[str] = []
-    for name, sizes in wins.items():
-        where = f"{_joined(list(map(str, sizes)))} layers" if len(sizes) <= TOLD else f"{len(sizes)} other sizes"
-        told.append(f"at {where} {name}{'' if told else ' is better'}")
-    return ", ".join(told)
+def judged_of(results: Sequence[Result], recovered: bool = False) -> list[Result]:
+    """The models as they are before any recovery, or after it; all of them where there are none such."""
+    return [result for result in results if result.recovered == recovered] or list(results)
 
 
-def _judgement(ranked: Sequence[Point], original: Point | None) -> str:
-    first = ranked[0]
+def by_place(drawn: Sequence[Point], metric: Metric) -> dict[int, list[Point]]:
+    """By layers left, the most first: the points there, from best to worst."""
+    known = sorted({point.layers for point in drawn if point.layers is not None}, reverse=True)
+    return {layers: paired.ranked([p for p in drawn if p.layers == layers], metric) for layers in known}
+
+
+def usual_place(places: dict[int, list[Point]]) -> int:
+    """The size at which most were run; of several, the largest."""
+    return max(places, key=lambda layers: len(places[layers]))
+
+
+def place_words(point: Point, size: Size) -> str:
+    """Where a point stands, as a sentence begins: "At 27 layers"."""
+    if size.key == "parameters":
+        return f"At {point.size:,.1f} M parameters"
+    if size.key == "sparsity":
+        return f"With {point.size:.1f}% of the parameters removed"
+    return f"At {point.layers} layers"
+
+
+# --- the answer ---------------------------------------------------------------------------------------
+
+
+def _first(ranked: Sequence[Point], original: Point | None, metric: Metric, where: str) -> str:
+    best = ranked[0]
+    value = f"{metric.noun} {metric.say(best.value)}"
     if len(ranked) == 1:
-        if original is None:
-            return ""
-        cost = first.value / original.value
-        return f"That is {cost:.1f} times the original's; run another method to see whether it is good."
-    second = ranked[1]
-    if number(first.value) == number(second.value):
-        return f"On this text {first.series} and {second.series} come out even."
-    rest = ranked[1:]
-    if _merges(first) and all(map(_drops, rest)):
-        better = "merging is better than removal"
-    elif _drops(first) and not methods()[first.method].reference and any(map(_merges, rest)):
-        better = "removal is better"
-    else:
-        better = f"{first.series} is better"
-    return f"On this text {better}{', though the error bars overlap' if overlap(first, second) else ''}."
+        return f"{where} {best.series} has {metric.noun} {_with_error(best, metric)}; run another method to judge it."
+    if not paired.can_differ(metric):
+        return _by_value(ranked, metric, where)
+    found = {point.series: paired.difference(point, best, metric) for point in ranked[1:]}
+    second = found[ranked[1].series]
+    unsure = [name for name, each in found.items() if each.told != "worse"]
+    if second.few:
+        tasks, asked = paired.questions(best.results[0], metric)
+        of = f" of {tasks} tasks" if tasks > 1 else ""
+        return f"{where} there are too few questions to tell: {asked}{of}."
+    if not unsure:
+        return f"{where} {best.series} {metric.best}: {value}{_ahead(ranked[1], second, metric)}."
+    if all(found[name].told == "even" for name in unsure):
+        return f"{where} {_names([best.series, *unsure])} come out even: {value}."
+    why = _why_open([found[name] for name in unsure])
+    return f"{where} {best.series} is ahead, {value}, but {why} to tell it from {_names(unsure)}."
 
 
-# --- many methods -------------------------------------------------------------------------------------
+def _why_open(unsure: Sequence[paired.Difference]) -> str:
+    first = unsure[0]
+    if first.stderr is None:
+        return "no error is known"
+    if not first.paired:
+        return "the errors are too wide"
+    if first.of == "question":
+        return f"{first.count:,} questions are too few" if first.count else "there are too few questions"
+    return f"{first.count:,} sequences are too few" if first.count else "the text is too short"
 
 
-def _many(by_size: dict[int, list[Point]], original: Point | None) -> list[str]:
-    most = max((len(ranked) for ranked in by_size.values()), default=0)
-    fair = {size: ranked for size, ranked in by_size.items() if len(ranked) > most / 2}
-    if not fair:
-        return ["These runs left a number of layers that is not known."]
-    ranks = {size: _rank(ranked) for size, ranked in fair.items() if _rank(ranked)}
-    return [_standing(fair, ranks), _best(fair, ranks, original)]
+def _ahead(second: Point, found: paired.Difference, metric: Metric) -> str:
+    """By how much the best is better than the second."""
+    if metric.key == "perplexity":
+        return f", {_of(second.series)} {paired.say(found, metric).removeprefix('× ')} times as high"
+    size = paired.say(found, metric).lstrip("+−")
+    return f", {size} {'below' if metric.lower else 'above'} {second.series}"
 
 
-def _rank(ranked: Sequence[Point]) -> int:
-    """CoMe's place, 1 the best; 0 where it was not run."""
-    return next((place for place, point in enumerate(ranked, start=1) if point.method == PAPER), 0)
+def _by_value(ranked: Sequence[Point], metric: Metric, where: str) -> str:
+    best, second = ranked[0], ranked[1]
+    said = metric.say(best.value)
+    if said == metric.say(second.value):
+        alike = [point.series for point in ranked if metric.say(point.value) == said]
+        return f"{where} {_names(alike)} come out even: {metric.noun} {said}."
+    unsure = ", though the bars overlap" if overlap(best, second) else ""
+    told = f"{metric.noun} {said}, {second.series} {metric.say(second.value)}"
+    return f"{where} {best.series} {metric.best}: {told}{unsure}."
 
 
-def _standing(fair: dict[int, list[Point]], ranks: dict[int, int]) -> str:
-    """Where CoMe ranks, and whether dropping layers does better."""
-    if not ranks:
+def _values(ranked: Sequence[Point], original: Point | None, metric: Metric) -> str:
+    """The values of a few lines, and the original's; on how many questions."""
+    tasks, asked = paired.questions(ranked[0].results[0], metric)
+    over = f", {f'{tasks} tasks, ' if tasks > 1 else ''}{asked:,} questions" if asked else ""
+    told = [f"{point.series} {_with_error(point, metric)}" for point in ranked] if 1 < len(ranked) <= FEW else []
+    known = original is not None and metric.original is None
+    whole = f"the original {_with_error(original, metric)}" if original is not None and known else ""
+    if not told:
+        return f"The original has {metric.noun} {whole.removeprefix('the original ')}{over}." if whole else ""
+    title = metric.title.removesuffix(", mean of the tasks")
+    return f"{title}{over}: {'; '.join(part for part in (', '.join(told), whole) if part)}."
+
+
+def _standing(ranked: Sequence[Point], metric: Metric) -> str:
+    """Whether merging or removal is better where that is sure; of many lines, where CoMe ranks."""
+    sure = [p for p in ranked[1:] if paired.can_differ(metric) and _sure(p, ranked[0], metric)]
+    if len(ranked) <= FEW:
+        rivals = ranked[1:]
+        if rivals and _merges(ranked[0]) and all(map(_drops, rivals)) and len(sure) == len(rivals):
+            return "Merging is better than removal here."
+        reference = methods()[ranked[0].method].reference if ranked[0].method in methods() else True
+        if _drops(ranked[0]) and not reference and any(map(_merges, sure)):
+            return "Removal is better than merging here."
         return ""
-    sizes = list(ranks)
-    if len(sizes) <= TOLD:
-        told = []
-        for size in sizes:
-            count = len(fair[size])
-            of = f" of {count}" if size == sizes[0] or count != len(fair[sizes[0]]) else ""
-            told.append(f"{_ordinal(ranks[size])}{of} at {size}{' layers' if size == sizes[0] else ''}")
-        standing = f"CoMe is {_joined(told)}"
-    else:
-        span = _span([_ordinal(ranks[size]) for size in sorted(sizes, key=lambda size: ranks[size])])
-        most = max(len(fair[size]) for size in sizes)
-        standing = f"CoMe is {span} of {most} methods at {len(sizes)} sizes from {sizes[0]} to {sizes[-1]} layers"
-    lost = [size for size in sizes if _drops_above(fair[size])]
-    if not any(_drops(point) for size in sizes for point in fair[size]):
-        return f"{standing}."
-    if not lost:
-        return f"{standing}: better than every way of dropping layers."
-    names = _joined(list(dict.fromkeys(_drops_above(fair[size])[0].series for size in lost)), "or")
-    if len(lost) == len(sizes):
-        where = ""
-    else:
-        where = f" at {_joined(list(map(str, lost)))}" if len(lost) <= TOLD else f" at {len(lost)} of them"
-    return f"{standing}: dropping layers by {names} is better{where}."
+    place = next((place for place, point in enumerate(ranked) if point.method == PAPER), 0)
+    if not place:
+        return ""
+    come = ranked[place]
+    if not paired.can_differ(metric):
+        if metric.say(come.value) == metric.say(ranked[0].value):
+            return ""
+        return f"{come.series} is {_ordinal(place + 1)} of {len(ranked)}: {metric.say(come.value)}."
+    found = paired.say(paired.difference(come, ranked[0], metric), metric).removeprefix("× ")
+    than = f"times {_of(ranked[0].series)}" if metric.key == "perplexity" else f"against {ranked[0].series}"
+    return f"{come.series} is {_ordinal(place + 1)} of {len(ranked)}: {found} {than}."
 
 
-def _drops_above(ranked: Sequence[Point]) -> list[Point]:
-    """The ways of dropping layers that stand before CoMe, the best first."""
-    return [point for point in ranked[: max(_rank(ranked) - 1, 0)] if _drops(point)]
+def _otherwise(places: dict[int, list[Point]], layers: int, metric: Metric) -> str:
+    """Who leads at the other sizes."""
+    leads: dict[str, list[int]] = {}
+    for place, ranked in places.items():
+        if place != layers and len(ranked) > 1:
+            leads.setdefault(ranked[0].series if paired.leads(ranked, metric) else "", []).append(place)
+    told = []
+    for name, sizes in leads.items():
+        where = f"at {_joined(list(map(str, sizes)))} layers" if len(sizes) <= TOLD else f"at {len(sizes)} other sizes"
+        too = " too" if name == places[layers][0].series and paired.leads(places[layers], metric) else ""
+        neither = "it is open" if paired.can_differ(metric) else "they are even"
+        told.append(f"{where} {f'{name} leads{too}' if name else neither}")
+    words = "; ".join(told)
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
-def _best(fair: dict[int, list[Point]], ranks: dict[int, int], original: Point | None) -> str:
-    """Which method is best at each size, against the original; where CoMe cannot be told from the best."""
-    wins: dict[str, list[int]] = {}
-    for size, ranked in fair.items():
-        wins.setdefault(ranked[0].series, []).append(size)
-    if len(fair) <= TOLD:
-        first = next(iter(fair))
-        told = [
-            f"{name} at "
-            + _joined([f"{size}{' layers' if size == first else ''} ({number(fair[size][0].value)})" for size in sizes])
-            for name, sizes in wins.items()
-        ]
-        best = f"Lowest perplexity: {', '.join(told)}"
-    else:
-        counts = Counter({name: len(sizes) for name, sizes in wins.items()}).most_common(TOLD)
-        told = [f"{name} at {count} of {len(fair)} sizes" for name, count in counts]
-        told = told if len(counts) > 1 else [f"{counts[0][0]} at all {len(fair)} sizes"]
-        best = f"Lowest perplexity: {_joined(told)}"
-    if original is not None:
-        best += f"; the original has {number(original.value)}"
-    near = [size for size, rank in ranks.items() if rank and len(fair[size]) > 1 and _near(fair[size], rank)]
-    if not near:
-        return f"{best}."
-    rivals = "the second's" if all(ranks[size] == 1 for size in near) else "the best's"
-    where = "everywhere" if len(near) == len(fair) > 1 else f"at {_joined(list(map(str, near)))}"
-    if len(near) > TOLD and where != "everywhere":
-        where = f"at {len(near)} sizes"
-    return f"{best}; CoMe's error bars overlap {rivals} {where}."
+def _sure(point: Point, best: Point, metric: Metric) -> bool:
+    return paired.difference(point, best, metric).told == "worse"
 
 
-def _near(ranked: Sequence[Point], rank: int) -> bool:
-    """Whether CoMe's error bar overlaps the best's, or, where CoMe is best, the second's."""
-    return overlap(ranked[rank - 1], ranked[1 if rank == 1 else 0])
+# --- recovery, chance ---------------------------------------------------------------------------------
 
 
-# --- recovery -----------------------------------------------------------------------------------------
-
-
-def _recovery(results: Sequence[Result]) -> str:
-    """What recovery made of the perplexity, of the runs that are there with it and without."""
-    held = [result for result in results if "perplexity" in result.values]
+def _recovery(results: Sequence[Result], metric: Metric) -> str:
+    """What recovery made of the metric, of the runs that are there with it and without."""
+    held = [result for result in results if metric.key in result.values]
     before = {result.run: result for result in held if not result.recovered}
     pairs = [(before[result.run], result) for result in held if result.recovered and result.run in before]
     if not pairs:
         return ""
-    moved = [(now.name, was.values["perplexity"].value, now.values["perplexity"].value) for was, now in pairs]
-    lower = sum(now < was for _, was, now in moved)
+    moved = [(now.name, was.values[metric.key].value, now.values[metric.key].value) for was, now in pairs]
+    better = sum(metric.better(now, was) for _, was, now in moved)
     if len(moved) <= TOLD:
-        told = [f"{_at(name)} from {number(was)} to {number(now)}" for name, was, now in moved]
-        does = {len(moved): "lowers", 0: "raises"}.get(lower, "changes")
-        return f"Recovery {does} perplexity: {', '.join(told)}."
+        told = [f"{_at(name)} from {metric.say(was)} to {metric.say(now)}" for name, was, now in moved]
+        does = {len(moved): "improves", 0: "worsens"}.get(better, "changes")
+        return f"Recovery {does} {metric.noun}: {', '.join(told)}."
+    if metric.key != PERPLEXITY.key:
+        return f"Recovery improves {metric.noun} in {better} of {len(pairs)} runs."
     share = statistics.median(now / was for _, was, now in moved)
     return (
-        f"Recovery lowers the perplexity in {lower} of {len(pairs)} runs, at the median to {share:.0%} of what it was."
+        f"Recovery improves perplexity in {better} of {len(pairs)} runs, at the median to {share:.0%} of what it was."
     )
 
 
-# --- accuracy -----------------------------------------------------------------------------------------
-
-
-def _retention(results: Sequence[Result]) -> str:
-    """How much of the accuracy above chance is left; nothing where no accuracy was measured."""
-    kept = metric("retention")
-    by_size = best_by_size(points(results, kept), kept)
-    if not by_size:
-        measured = any("accuracy" in result.values for result in results)
-        return "The original is not above chance on these tasks, so accuracy tells nothing here." if measured else ""
-    sizes = [size for size, ranked in by_size.items() if _rank(ranked)]
-    if not sizes:
-        size = max(by_size, key=lambda size: len(by_size[size]))
-        best = by_size[size][0]
-        return f"At {size} layers {best.series} keeps the most accuracy above chance: {best.value:.0%}."
-    sizes = sizes if len(sizes) <= TOLD else [sizes[0], sizes[-1]]
-    ours = [f"{by_size[size][_rank(by_size[size]) - 1].value:.0%}" for size in sizes]
-    told = f"Of the accuracy above chance CoMe keeps {_joined(ours)} at {_joined(list(map(str, sizes)))} layers"
-    others = [next((p for p in by_size[size] if p.method != PAPER), None) for size in sizes]
-    if any(other is None for other in others):
-        return f"{told}."
-    rivals = [f"{other.value:.0%} ({other.series})" for other in others if other is not None]
-    return f"{told}, the best of the others {_joined(rivals)}."
+def _chance(original: Point | None, metric: Metric) -> str:
+    """That an accuracy tells nothing where the original only guesses."""
+    if original is None or metric.key.partition("/")[0] != MEANS[0]:
+        return ""
+    value = original.results[0].values[metric.key]
+    if value.chance is None or value.value - value.chance > ABOVE_CHANCE * (value.stderr or 0.0):
+        return ""
+    return "The original is not above chance here, so accuracy tells nothing."
 
 
 # --- methods ------------------------------------------------------------------------------------------
@@ -238,6 +249,19 @@ def _drops(point: Point) -> bool:
 # --- words --------------------------------------------------------------------------------------------
 
 
+def _with_error(point: Point, metric: Metric) -> str:
+    return metric.say_with(point.value, point.low, point.high)
+
+
+def _of(name: str) -> str:
+    """The genitive of a name."""
+    return f"{name}'s"
+
+
+def _names(names: Sequence[str]) -> str:
+    return _joined(names) if len(names) <= TOLD else f"{', '.join(names[: TOLD - 1])} and {len(names) - TOLD + 1} more"
+
+
 def _ordinal(place: int) -> str:
     """1 -> "1st", 12 -> "12th"."""
     ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
@@ -253,7 +277,3 @@ def _at(name: str) -> str:
     """A run's name within a list: "CoMe, 27 layers" -> "CoMe at 27 layers"."""
     method, comma, size = name.rpartition(", ")
     return f"{method} at {size}" if comma and size.endswith(" layers") else name
-
-
-def _span(ordered: Sequence[str]) -> str:
-    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"

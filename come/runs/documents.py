@@ -31,6 +31,7 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # "true" is 
 Positive = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Layer = Annotated[int, Field(ge=0, lt=100_000)]
 Name = Annotated[str, Field(max_length=4096)]
+Answers = Annotated[str, Field(max_length=1 << 20, pattern="^[01]*$")]  # a sign for each question: right or wrong
 
 
 class _Part(BaseModel):
@@ -66,6 +67,10 @@ class _Model(_Part):
     accuracy: dict[Name, dict[Name, Number]] = {}
     retention: dict[Name, _Share] = {}
     speed: _Speed | None = None
+    losses: list[Number] = []
+    divergences: list[Number] = []
+    hits: dict[Name, Answers] = {}
+    questions: dict[Name, Name] = {}
 
     @model_validator(mode="after")
     def _scored(self) -> _Model:

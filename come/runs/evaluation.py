@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -64,10 +65,11 @@ def evaluate_predictions(
     results.note(evaluation=text_facts(config, "evaluation", held_out, original.tokenizer))
     with results.timed("evaluate original"):
         known, perplexity = shared.reference(original, held_out, config.batch_size, on_progress)
-        results.note(original=perplexity.metrics())
+        results.note(original={**perplexity.metrics(), "losses": perplexity.losses})
     with results.timed(f"evaluate {name}"):
         perplexity, divergence = measure_divergence(pruned, known, on_progress=on_progress)
-    results.note(**{name: perplexity.metrics() | divergence.metrics()})
+    each = {"losses": perplexity.losses, "divergences": divergence.each}
+    results.note(**{name: {**perplexity.metrics(), **divergence.metrics(), **each}})
 
 
 def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Results, on_progress: OnProgress) -> None:
@@ -85,13 +87,23 @@ def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Re
         after = scored(pruned, "pruned")
     shares = retained_by_task(before, after)
     results.note(
-        original={"accuracy": {name: each.to_results() for name, each in before.items()}},
+        original={"accuracy": {name: each.to_results() for name, each in before.items()}} | _answers(before, after),
         pruned={
             "accuracy": {name: each.to_results() for name, each in after.items()},
             "retention": {name: _share(each) for name, each in shares.items() if each[0] is not None}
             | {"mean": _share(mean_retention(list(shares.values())))},
-        },
+        }
+        | _answers(after, after),
     )
+
+
+def _answers(scored: Mapping[str, Accuracy], asked: Mapping[str, Accuracy]) -> dict[str, Any]:
+    """Which questions were answered rightly, a 1 or 0 each by task, and the hash of those questions."""
+    hits = {name: each.hits["acc"] for name, each in scored.items() if "acc" in each.hits}
+    return {
+        "hits": {name: "".join(map(str, answered)) for name, answered in hits.items()},
+        "questions": {name: asked[name].questions for name in hits if name in asked},
+    }
 
 
 def _share(share: Share) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from come.errors import ComeError
@@ -26,7 +26,7 @@ from come.runs.store import (
     at_work,
     process_of,
 )
-from come.runs.time_limit import check_time_left
+from come.runs.time_limit import check_time_left, has_time_left
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself
 PATIENCE_OF_LOOKS = 2.0  # seconds: who looks whether a directory is held holds it for a moment
@@ -75,6 +75,27 @@ def resume(run: Run, allowed: Admission | None = None) -> None:
     allowed.check_run(run.config)
     with allowed.admitted([run.config], run.path.parent, state.visit):
         launch(run, where=state.where)
+
+
+def resume_all(runs: Sequence[Run], allowed: Admission | None = None) -> None:
+    """Go on with those runs of a sweep that ended without a result and may, in one process and in their order.
+
+    Raises:
+        ComeError: none of them can go on; or more runs wait than are allowed here.
+    """
+    todo = [run for run in runs if run.state().status in ("cancelled", "interrupted", "failed")]
+    todo = [run for run in todo if has_time_left(run.written_state())]
+    if not todo:
+        raise ComeError("No run of this sweep can go on.", "Start a new one.")
+    state = todo[0].written_state()
+    if allowed is None:
+        launch(*todo, where=state.where)
+        return
+    configs = [run.config for run in todo]
+    for config in configs:
+        allowed.check_run(config)
+    with allowed.admitted(configs, todo[0].path.parent, state.visit, but=configs[0].sweep):
+        launch(*todo, where=state.where)
 
 
 def cancel(run: Run) -> None:

@@ -59,7 +59,8 @@ def kept_reference(
     path = _path(("reference", *identity(original), text, batch_size), "safetensors")
     with suppress(FileNotFoundError, ComeError, KeyError, TypeError, ValueError):
         known, perplexity = _read(path, original, tokens, batch_size)
-        if math.isfinite(perplexity.value):  # earlier versions kept those of models that overflow
+        # Earlier versions kept those of models that overflow, and no losses.
+        if math.isfinite(perplexity.value) and perplexity.losses:
             return known, perplexity
     known = reference(original, tokens, batch_size=batch_size, on_progress=on_progress)
     perplexity = perplexity_of_reference(known)
@@ -80,7 +81,8 @@ def _read(path: Path, original: Bundle, tokens: Tensor, batch_size: int | None) 
     tensors, told = reading.tensors_of(path)
     states = [tensors[str(batch)] for batch in range(len(tensors))]
     reading.require_finite(path, tensors)
-    perplexity = Perplexity(**json.loads(told["perplexity"]))
+    kept_numbers = json.loads(told["perplexity"])
+    perplexity = Perplexity(**kept_numbers | {"losses": tuple(kept_numbers.get("losses", ()))})
     device = next(original.model.get_submodule(original.family.final_norm).parameters()).device
     device = torch.device("cpu") if device.type == "meta" else device  # a hook moves what comes in
     return Reference(original, LayerRunner(original), tokens, states, device, batch_size), perplexity

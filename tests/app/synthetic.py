@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
-from come.report.measured import Result, Value
+from come.report.measured import Result, Sample, Value
 from come.request import RunConfig
 from come.runs import Run
 from come.runs.state import State
@@ -18,6 +21,7 @@ LAYERS, PARAMETERS, A_LAYER = 30, 134_515_008, 3_540_096
 TASKS = {"physical_sense": 0.5, "what_happens_next": 0.25, "school_science": 0.25, "cloze_facts": 0.25}
 KEEPING_LAYERS = ("finercut", "fisher")
 ORIGINAL_PERPLEXITY = 40.5
+UNLIKE = (-0.6, 0.4, 0.1, -0.3, 0.7, 0.0, -0.4, 0.1)  # how hard each sequence is, for every model
 
 
 def result(
@@ -46,6 +50,24 @@ def result(
         seed=seed,
         values=values,
     )
+
+
+def read(method: str, layers: int, losses: Sequence[float], *, seed: int = 0) -> Result:
+    """A result whose losses on each sequence were kept."""
+    spread = stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else None
+    value = math.exp(sum(losses) / len(losses))
+    known = result(method, layers, value, None if spread is None else value * spread, seed=seed)
+    return replace(known, samples={"perplexity": Sample(tuple(losses), "a text")})
+
+
+def answered(method: str, hits: str, layers: int = 27, task: str = "quiz", chance: float = 0.25) -> Result:
+    """A result whose answers to each question of a task were kept: "0110"."""
+    share = hits.count("1") / len(hits)
+    value = Value(share, (share * (1 - share) / len(hits)) ** 0.5, chance=chance, basis=len(hits))
+    known = replace(result(method, layers), values={f"accuracy/{task}": value})
+    whole = replace(value, basis=((task, len(hits)),))
+    sample = Sample(tuple(float(hit) for hit in hits), (task, len(hits)), "question")
+    return replace(known, values=known.values | {"accuracy": whole}, samples={f"accuracy/{task}": sample})
 
 
 def sweep(
@@ -101,6 +123,10 @@ def results_of(method: str, target: int, seed: int, measure: Iterable[str] = ("p
         whole = ORIGINAL_PERPLEXITY * random.Random(seed).uniform(0.97, 1.03)
         original |= _text(whole, 0.04)
         pruned |= _text(whole * 2.718 ** (6 * harm), 0.05) | {"kl": 4 * harm, "kl_stderr": 0.1 * harm}
+        for side in (original, pruned):
+            noise = [luck.uniform(-0.05, 0.05) for _ in UNLIKE]
+            mean = math.log(side["perplexity"]) - (sum(UNLIKE) + sum(noise)) / len(UNLIKE)
+            side["losses"] = [mean + hard + own for hard, own in zip(UNLIKE, noise, strict=True)]
     if "acc" in measure:
         kept = {task: max(0.0, 1 - 2 * harm * luck.uniform(0.8, 1.2)) for task in TASKS}
         original["accuracy"] = {task: _accuracy(0.45 + chance / 2, chance) for task, chance in TASKS.items()}

@@ -87,5 +87,5 @@ def test_no_other_file_of_the_library_names_a_method() -> None:
 
 
 def test_a_verdict_counts_it_among_the_ways_of_removal(quiet: str) -> None:
-    said = " ".join(verdict.sentences([result("come", 27, 50.0), result(quiet, 27, 60.0)], []))
-    assert "merging is better than removal" in said
+    said = " ".join(verdict.sentences([result("come", 27, 50.0, 0.1), result(quiet, 27, 60.0, 0.1)], []))
+    assert "Merging is better than removal" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import come.runs
 from come.request import RunConfig
 from come.runs.state import identity
 from tests.app import synthetic
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import Server, click_figure
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -67,3 +68,37 @@ def choose_a_run(page: Page) -> None:
         else:
             runs.press("ArrowDown")  # opens the list
         page.wait_for_timeout(1_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [("light", 1280), ("dark", 400)], indirect=True, ids=["desk", "phone"])
+def test_paired_differences_can_be_read_and_clicked(server: Callable[..., Server], page: Page, tmp_path: Path) -> None:
+    synthetic.sweep(tmp_path / "runs", ("come", "shortgpt", "sleb"), (27, 24), measure=("ppl",))
+    width = (page.viewport_size or {"width": 0})["width"]
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{server().url}/compare")
+    page.get_by_text(re.compile("^At 27 layers")).first.wait_for()
+    figure = page.locator(".st-key-paired .js-plotly-plot")
+    figure.locator(".main-svg").first.wait_for()
+    labels = [each.bounding_box() for each in figure.locator(".annotation-text").all()]
+    assert len(labels) == 6 and all(box and box["x"] >= 0 and box["x"] + box["width"] <= width for box in labels)
+    for left, right in zip(labels[::2], labels[1::2], strict=True):
+        assert left and right and left["x"] + left["width"] < right["x"]  # a name and its number do not meet
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator(".st-key-judged-at").get_by_text("24 layers").click()
+    page.get_by_text(re.compile("^At 24 layers")).first.wait_for()
+    click_figure(page, "paired", 0.0, 0)
+    page.get_by_role("heading", name="Run", exact=True).wait_for()
+
+
+@pytest.mark.slow
+def test_a_sweep_is_cancelled_as_one(server: Callable[..., Server], page: Page, tmp_path: Path) -> None:
+    page.set_default_timeout(PATIENCE)
+    made = synthetic.sweep(tmp_path / "runs", ("come", "shortgpt"), (27, 24), measure=("ppl",))
+    for run in made[2:]:
+        run.update(status="queued", finished=None, created=time.time(), **identity(os.getpid()))
+    page.goto(f"{server().url}/run")
+    page.get_by_text("2 of 4 done").wait_for()
+    page.get_by_role("button", name="Cancel all").click()
+    page.get_by_role("button", name="Resume 2").wait_for()
+    assert [run.state().status for run in made] == ["done", "done", "cancelled", "cancelled"]

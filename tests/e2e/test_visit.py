@@ -111,14 +111,16 @@ def visit(
     made = [run for run in runs.list_runs(serving.runs) if run.config.kind == "compress"]
     assert {run.config.method for run in made} == {"come", "shortgpt", "random"}
     ended(page, made, patience)
-    page.get_by_text("At work and waiting").wait_for(state="detached")
+    page.get_by_text("3 of 3 done").wait_for()
     unharmed(page)
 
     # Compare: the verdict holds the numbers of the runs, and they are plotted.
     assert {run.state().status for run in made} == {"done"}
     follow(page, "Compare")
     plotted(page, "perplexity")
-    verdict = page.get_by_text(f"At {target} layers CoMe has perplexity").inner_text()
+    page.get_by_text(re.compile(f"^At {target} layers")).first.wait_for()
+    verdict = page.get_by_text(re.compile("^Perplexity: .*the original")).inner_text()
+    assert page.locator(".st-key-paired .js-plotly-plot").count() == 1
     for run in made:
         assert shortly(run.results()["pruned"]["perplexity"]) in verdict
     assert shortly(made[0].results()["original"]["perplexity"]) in verdict

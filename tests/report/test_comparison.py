@@ -10,7 +10,7 @@ import pytest
 
 from come.report import comparison, measured, metrics
 from come.request import RunConfig
-from come.runs import Run
+from come.runs import Run, list_runs
 from tests.app import synthetic
 
 
@@ -107,7 +107,8 @@ def test_a_failed_run_says_why(runs: Path) -> None:
         ({"exponent": 1.0, "batch_size": 4}, "CoMe"),
         ({"exponent": 2.0}, "CoMe (exponent 2.0)"),
         ({"no_repeat": False}, "CoMe (repeat)"),
-        ({"windows": [[4, 5], [9, 11]]}, "CoMe (windows 4–5 9–11)"),
+        ({"windows": [[4, 5], [9, 11]]}, "CoMe, windows by hand"),
+        ({"windows": [[4, 5]], "exponent": 2.0}, "CoMe, windows by hand (exponent 2.0)"),
     ],
 )
 def test_a_series_is_named_by_what_is_not_usual(options: dict, name: str) -> None:
@@ -148,3 +149,56 @@ def test_runs_calibrated_otherwise_are_a_series_of_their_own(runs: Path) -> None
         "CoMe",
         "CoMe",
     ]
+
+
+def test_plans_by_hand_are_named_and_told_apart(runs: Path) -> None:
+    for number, windows in enumerate(([[4, 6]], [[9, 11]], [[9, 11]])):
+        figures = synthetic.results_of("come", 28, number, ("ppl",))
+        synthetic.write(runs, f"{number:04}", figures, "come", None, options={"windows": windows}, seed=number)
+    synthetic.write(runs, "0009", synthetic.results_of("come", 28, 0, ("ppl",)), "come", 28)
+    found = list_runs(runs)
+    (items,) = comparison.groups(comparison.entries(found)).values()
+    assert sorted(item.pruned.series for item in items if item.pruned) == [
+        "CoMe",
+        "CoMe, windows by hand, 4–6",
+        "CoMe, windows by hand, 9–11",
+        "CoMe, windows by hand, 9–11",
+    ]
+    assert {comparison.run_name(run) for run in found} == {"CoMe, 28 layers", "CoMe, windows by hand, 28 layers"}
+    (fewer,) = comparison.groups(comparison.entries([run for run in found if "0000" not in run.id])).values()
+    assert {item.pruned.series for item in fewer if item.pruned} == {"CoMe", "CoMe, windows by hand"}
+
+
+def test_what_was_measured_on_each_is_taken(runs: Path) -> None:
+    results = synthetic.results_of("come", 24, 0, ("ppl", "acc"))
+    pruned, original = results["pruned"], results["original"]
+    pruned |= {"losses": [3.0, 4.0], "divergences": [0.1, 0.3], "perplexity": math.exp(3.5), "bits_per_byte": 0.7}
+    pruned["hits"], pruned["questions"] = {"cloze_facts": "1100"}, {"cloze_facts": "ab"}
+    pruned["accuracy"]["cloze_facts"] |= {"acc": 0.5, "items": 4}
+    found = measured.samples(pruned, original, results["evaluation"])
+    assert found["perplexity"].each == (3.0, 4.0) and found["kl"].each == (0.1, 0.3)
+    assert found["bits_per_byte"].each == pytest.approx((0.6, 0.8))
+    assert found["accuracy/cloze_facts"] == measured.Sample((1, 1, 0, 0), ("cloze_facts", "ab", 4), "question")
+    above = original["accuracy"]["cloze_facts"]["acc"] - 0.25
+    assert found["retention/cloze_facts"].each == pytest.approx((1 / above, 1 / above, 0, 0))
+    pruned["accuracy"]["cloze_facts"]["acc"] = 0.9  # not what the answers come to
+    assert "accuracy/cloze_facts" not in measured.samples(pruned, original, {})
+
+
+def test_means_are_over_the_tasks_that_all_have(runs: Path) -> None:
+    made = synthetic.sweep(runs, ["come", "sleb"], [24], measure=("acc",))
+    for name in ("cloze_facts", "school_science"):
+        results = made[1].results()
+        for side in ("original", "pruned"):
+            results[side]["accuracy"].pop(name)
+        results["pruned"]["retention"].pop(name)
+        (made[1].path / "results.json").write_text(json.dumps(results))
+    items = comparison.entries([Run(run.path) for run in made])
+    results, originals = measured.over_shared_tasks(
+        [item.pruned for item in items if item.pruned], [item.original for item in items if item.original]
+    )
+    for each in (*results, *originals):
+        both = [each.values[f"accuracy/{task}"].value for task in ("physical_sense", "what_happens_next")]
+        assert each.values["accuracy"].value == pytest.approx(sum(both) / 2)
+    assert results[0].values["accuracy"].basis == results[1].values["accuracy"].basis
+    assert results[0].values["retention"].basis == results[1].values["retention"].basis

@@ -28,7 +28,7 @@ def fine(at: AppTest) -> AppTest:
 def test_the_page_compares_the_finished_runs(visit: Visit, lab: Lab) -> None:
     at = visit("compare")
     assert not at.exception and not at.error
-    assert any(each.value.startswith("## At 4 layers CoMe has perplexity") for each in at.markdown)
+    assert any(each.value.startswith("## At 4 layers ") and "perplexity" in each.value for each in at.markdown)
     table = at.dataframe[0].value
     assert set(table["Method"]) == {"original", "CoMe", "ShortGPT"}
     for run in come.runs.list_runs(lab.runs):
@@ -107,28 +107,43 @@ def test_the_default_view_answers_the_question(large: Visit) -> None:
     at = fine(large())
     assert at.selectbox(key="metric").value == "perplexity"
     answer = next(each.value for each in at.markdown if each.value.startswith("## "))
-    assert answer.startswith("## CoMe is ") and "of 8 at 27 layers" in answer
-    assert any("accuracy above chance" in each.value for each in at.markdown)
+    assert answer.startswith("## At 27 layers ") and "perplexity" in answer
+    assert any(" of 8: " in each.value for each in at.markdown)  # where CoMe stands
+    assert any("95% interval" in each.value for each in at.caption)
     assert len(at.dataframe[0].value) == 48 + 2  # and the original of each seed
     assert any("means over seeds" in each.value for each in at.caption)
 
 
 @pytest.mark.parametrize(
-    ("metric", "against"),
+    ("metric", "against", "charts"),
     [
-        ("bits_per_byte", "sparsity"),
-        ("kl", "parameters"),
-        ("accuracy", "sparsity"),
-        ("retention", "layers"),
-        ("decode", "parameters"),
-        ("peak_memory", "layers"),
+        ("bits_per_byte", "sparsity", 3),
+        ("kl", "parameters", 3),
+        ("accuracy", "sparsity", 3),
+        ("retention", "layers", 3),
+        ("decode", "parameters", 2),
+        ("peak_memory", "layers", 2),
     ],
 )
-def test_metrics_and_sizes_by_link(large: Visit, metric: str, against: str) -> None:
+def test_metrics_and_sizes_by_link(large: Visit, metric: str, against: str, charts: int) -> None:
     at = fine(large(metric=metric, against=against))
     assert at.selectbox(key="metric").value == metric
     assert at.query_params["metric"] in (metric, [metric])
-    assert len(at.get("plotly_chart")) == 2
+    assert len(at.get("plotly_chart")) == charts
+    answer = next(each.value for each in at.markdown if each.value.startswith("## "))
+    assert "perplexity" not in answer  # it speaks of the chart's own metric
+    assert ("parameters removed" in answer) == (against == "sparsity")
+
+
+def test_the_size_and_the_rival_can_be_chosen(large: Visit) -> None:
+    at = fine(large())
+    at = fine(at.segmented_control(key="judged-at").set_value("24").run())
+    assert any(each.value.startswith("## At 24 layers ") for each in at.markdown)
+    at = fine(at.selectbox(key="compared-with").set_value("the original").run())
+    assert at.query_params["compared-with"] in ("the original", ["the original"])
+    shown = fine(large(**{"judged-at": "21", "compared-with": "CoMe"}))
+    assert shown.selectbox(key="compared-with").value == "CoMe"
+    assert any(each.value.startswith("## At 21 layers ") for each in shown.markdown)
 
 
 def test_a_task_of_its_own_can_be_chosen_and_a_strange_link_is_passed_over(large: Visit) -> None:

@@ -8,16 +8,18 @@ from dataclasses import replace
 import pytest
 
 from app.figures import compare as figures
-from app.figures import compare_heatmap
+from app.figures import compare_heatmap, compare_paired
 from app.figures.compare_axes import style
-from come.report.measured import Value
+from come.report import paired
+from come.report.measured import Result, Value
 from come.report.metrics import LAYERS, PARAMETERS, PERPLEXITY, SPARSITY, metric, number
 from come.report.points import of_original, points
-from tests.app.synthetic import result
+from tests.app.synthetic import read, result
 
 TITLES = {"come": "CoMe", "come-p": "CoMe-P", "random": "Random", "shortgpt": "ShortGPT", "sleb": "SLEB"}
 ORIGINAL = result("original", 30, 40.5, 1.0)
 THREE = [result("come", 27, 59.6), result("shortgpt", 27, 55.6), result("random", 27, 90.0)]
+SURE = [result("come", 27, 59.6, 0.1), result("shortgpt", 27, 55.6, 0.1), result("random", 27, 90.0, 0.1)]
 
 
 def drawn(results: list, size=LAYERS, kind=PERPLEXITY, **options: object):
@@ -114,13 +116,18 @@ def test_smaller_models_are_to_the_right_on_every_axis() -> None:
     ("more", "title"),
     [
         ([], "ShortGPT loses least at 27 layers"),
-        ([result("come", 24, 80.0), result("shortgpt", 24, 87.8)], "Which method loses least depends on the size"),
-        ([result("come", 24, 90.0), result("shortgpt", 24, 87.8)], "ShortGPT loses least at both sizes"),
+        (
+            [result("come", 24, 80.0, 0.1), result("shortgpt", 24, 87.8, 0.1)],
+            "Which method loses least depends on the size",
+        ),
+        ([result("come", 24, 90.0, 0.1), result("shortgpt", 24, 87.8, 0.1)], "ShortGPT loses least at both sizes"),
     ],
 )
 def test_the_title_says_the_finding(more: list, title: str) -> None:
-    assert figures.finding(points([*THREE, *more], PERPLEXITY), PERPLEXITY) == title
+    assert figures.finding(points([*SURE, *more], PERPLEXITY), PERPLEXITY) == title
     assert figures.finding([], PERPLEXITY) == "Perplexity: no run to show yet"
+    close = [result("come", 27, 59.6, 3.0), result("shortgpt", 27, 55.6, 3.0)]
+    assert figures.finding(points(close, PERPLEXITY), PERPLEXITY) == "Perplexity: the best cannot be told apart"
 
 
 def test_names_are_text_in_every_figure() -> None:
@@ -165,7 +172,7 @@ def test_the_heatmap_frames_the_best_of_each_column() -> None:
     assert len(figure.layout.shapes) == 2
     assert len(figure.data[2].x) == 1  # Random at 24 layers: a gap
     found = compare_heatmap.finding(points(runs, PERPLEXITY), PERPLEXITY)
-    assert found == "Perplexity: ShortGPT is best at 1 of 2 sizes, CoMe at 1"
+    assert found == "Perplexity: ShortGPT ranks first at 1 of 2 sizes, CoMe at 1"
 
 
 def test_in_the_heatmap_more_is_better_where_it_is() -> None:
@@ -181,3 +188,50 @@ def test_where_all_are_alike_none_is_best() -> None:
     figure = compare_heatmap.heatmap(points(alike, weights), weights)
     assert not figure.layout.shapes and not any(text.startswith("<b>") for text in figure.data[1].text)
     assert figures.finding(points(alike, weights), weights) == "Memory of the weights: the best are alike at every size"
+
+
+# --- paired differences ------------------------------------------------------------------------------
+
+
+def rows(*results: Result, reference: int = 0):
+    ranked = paired.ranked(points(results, PERPLEXITY), PERPLEXITY)
+    against = ranked[reference]
+    found = [None if each is against else paired.difference(each, against, PERPLEXITY) for each in ranked]
+    return compare_paired.differences(ranked, found, against, PERPLEXITY, list(TITLES), "what it says")
+
+
+HARD = (3.1, 3.9, 4.4, 2.8)
+
+
+def shifted(method: str, more: float, *, wide: float = 0.001) -> Result:
+    return read(method, 27, [loss + more + wide * (-1) ** place for place, loss in enumerate(HARD)])
+
+
+def test_differences_stand_in_rank_with_their_intervals() -> None:
+    figure = rows(shifted("shortgpt", 0.2), shifted("come", 0.0), shifted("sleb", 0.1, wide=0.2))
+    assert [trace.customdata[0][1] for trace in figure.data] == ["CoMe", "SLEB", "ShortGPT"]
+    assert [trace.x[0] for trace in figure.data] == pytest.approx([0.0, 0.1, 0.2], abs=1e-3)
+    assert [trace.marker.symbol.endswith("-open") for trace in figure.data] == [False, True, False]
+    last, first = points([shifted("shortgpt", 0.2), shifted("come", 0.0)], PERPLEXITY)
+    assert figure.data[2].error_x.array[0] == pytest.approx(paired.difference(last, first, PERPLEXITY).reach, abs=1e-9)
+    assert any(note.text.startswith("× 1.22 ± ") for note in figure.layout.annotations)
+
+
+def test_what_lies_far_off_is_an_arrow_and_does_not_squeeze_the_rest() -> None:
+    near = [shifted("come", 0.0), shifted("shortgpt", 0.1), shifted("sleb", 0.2)]
+    figure = rows(*near, shifted("random", 7.0))
+    far = figure.data[-1]
+    assert far.marker.symbol == "triangle-right" and far.x[0] < 1
+    assert figure.layout.xaxis.range[1] < 1
+    assert any(note.text == "× 1,097" for note in figure.layout.annotations)
+
+
+def test_the_rival_in_the_middle_stands_at_the_line() -> None:
+    figure = rows(shifted("come", 0.0), shifted("shortgpt", 0.1), shifted("sleb", 0.2), reference=1)
+    assert [trace.x[0] for trace in figure.data] == pytest.approx([-0.1, 0.0, 0.1], abs=1e-6)
+    json.dumps(figure.to_plotly_json(), default=str)
+
+
+def test_names_of_rows_are_text_not_markup() -> None:
+    evil = replace(shifted("come", 0.0), series="<img src=x>")
+    assert "&lt;img" in rows(evil, shifted("sleb", 0.2)).layout.annotations[0].text
