@@ -31,7 +31,7 @@ html { font-size: 20px !important; }
 /* The first figure stands under the heading, and what is said about it below. */
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] > * { order: 3; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] >
-  :is(:has(> h1), :has(h1), :has(.come-strip), :has(style)) { order: 1; }
+  :has(h1) { order: 1; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] >
   :has(.js-plotly-plot):not(:has(.js-plotly-plot) ~ *) { order: 2; }
 .st-key-presenter {
