@@ -7,7 +7,7 @@ import streamlit as st
 from app import formats
 from app.components import cost_line, poll, widgets
 from app.components.poll import Look
-from app.plan import actions, controls, preview
+from app.plan import actions, cheapest, controls, preview
 from app.plan.whatif import panel
 from app.state import foreseen, request, session, visit
 from come.errors import ComeError
@@ -35,11 +35,16 @@ def page() -> None:
         if not fault:
             preview.sizes(facts)
             wanted = request.config(session.choice(), visit.planned())
-            open_questions = panel.draw(facts, analysis, found, cost_line.cost([wanted], facts, measured))
+            with st.container(key="plan-answer"):
+                with st.container(key="plan-ribbons"):
+                    preview.ribbons(facts, found)
+                open_questions = panel.draw(facts, analysis, found, cost_line.cost([wanted], facts, measured))
             preview.kept(measured, facts, is_example, found)
+            if measured is not None and analysis is not None:
+                open_questions += cheapest.draw(analysis, measured, facts, is_example, found)
         actions.go_on(fault)
         if not fault:
-            preview.runs_so_far(facts)
+            preview.runs_so_far(facts, panel.answered())
     poll.follow(open_questions)
 
 

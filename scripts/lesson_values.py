@@ -53,7 +53,7 @@ def main() -> None:
     )
     subject = material.subject(run)
     held_out = tokens(
-        bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed, bos=subject.bos
+        bundle, subject.text, subject.n_tokens, subject.seq_len, "evaluation", subject.evaluation_seed, bos=subject.bos
     )
     engine = what_if(bundle, held_out, measured)
     answers: dict[str, Any] = {"original": engine.answer(Question()).model_dump()}

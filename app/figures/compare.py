@@ -33,6 +33,7 @@ def lines(
     *,
     chance: float | None = None,
     plan: float | None = None,
+    predicted: float | None = None,
     mark_front: bool = True,
 ) -> go.Figure:
     """A metric against the model's size: one line a series, all starting at the original, smaller to the right.
@@ -47,6 +48,7 @@ def lines(
         methods: all registered names, in order: they fix the colours.
         chance: what guessing scores.
         plan: where a plan without a result yet stands on the horizontal axis.
+        predicted: where on the vertical one, if that is foreseen: it is a diamond then, and else a line.
         mark_front: ring the points of the Pareto front.
     """
     figure = go.Figure()
@@ -75,7 +77,9 @@ def lines(
             annotation={"text": "chance", "font": {"size": 12, "color": INK}, "yanchor": "bottom"},
             annotation_position="bottom left",  # there only the original stands, far above
         )
-    if plan is not None:
+    if plan is not None and predicted is not None:
+        figure.add_trace(_predicted(plan, predicted, metric))
+    elif plan is not None:
         figure.add_vline(
             x=plan,
             line={"color": theme.MARK, "width": 1.5, "dash": "dot"},
@@ -103,13 +107,38 @@ def perplexity_figure(
     titles: dict[str, str],
     against: Literal["layers", "parameters", "sparsity"] = "layers",
     plan: int | None = None,
+    predicted: float | None = None,
 ) -> go.Figure:
     """`lines` of perplexity. `titles` names all methods; `plan` is a plan's layers, or its parameters."""
     size = SIZES[against]
     known = points([original], PERPLEXITY, size) if original else []
     at = None if plan is None else plan / 1e6 if against == "parameters" else float(plan)
     drawn = points(results, PERPLEXITY, size)
-    return lines(drawn, known[0] if known else None, PERPLEXITY, size, list(titles), plan=at, mark_front=False)
+    return lines(
+        drawn,
+        known[0] if known else None,
+        PERPLEXITY,
+        size,
+        list(titles),
+        plan=at,
+        predicted=predicted,
+        mark_front=False,
+    )
+
+
+def _predicted(size: float, value: float, metric: Metric) -> go.Scatter:
+    return go.Scatter(
+        x=[size],
+        y=[value * metric.scale],
+        mode="markers+text",
+        name="this plan, predicted",
+        text=["this plan, predicted"],
+        textposition="top center",
+        textfont={"size": 12},
+        marker={"symbol": "diamond", "size": 12, "color": theme.MARK},
+        hovertemplate=f"this plan, predicted<br>{metric.axis} {metric.say(value)}<extra></extra>",
+        showlegend=False,
+    )
 
 
 def finding(drawn: Sequence[Point], metric: Metric) -> str:

@@ -27,16 +27,13 @@ def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int) -> go.
     """
     names = list(kl)
     values = np.array([kl[name] for name in names], dtype=float)  # (models, tokens)
-    edges = np.unique(np.linspace(0, len(pieces), min(len(pieces), MAX_BINS) + 1).round().astype(int))
-    peaks = np.array([[start + int(row[start:end].argmax()) for start, end in _pairs(edges)] for row in values])
-    height = np.take_along_axis(values, peaks, axis=1)  # (models, bins)
+    middle, peaks, height = bins(values)
     rows = list(range(len(names)))
-    middle = (edges[:-1] + edges[1:] - 1) / 2
     top = max(float(values.max()), 0.01)
     ticks = [tick for tick in TICKS if tick <= top and (not tick or tick > top / 60)]
     text = [
         [
-            f"{escape(name)}<br>after token {spot} {_quoted(pieces[spot])}: <b>{value:.3g} nats</b>"
+            f"{escape(name)}<br>after token {spot} {quoted(pieces[spot])}: <b>{value:.3g} nats</b>"
             for spot, value in zip(spots, line, strict=True)
         ]
         for name, spots, line in zip(names, peaks, height, strict=True)
@@ -82,15 +79,31 @@ def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int) -> go.
     figure.update_yaxes(
         tickvals=rows, ticktext=[_wrapped(name) for name in names], autorange="reversed", showgrid=False
     )
+    return token_axis(figure, pieces)
+
+
+def bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values by token, (rows, tokens), in no more columns than a screen has room for, each its largest.
+
+    Returns:
+        the middles of the columns, (columns,), the token of each largest value and the value, (rows, columns).
+    """
+    tokens = values.shape[1]
+    edges = np.unique(np.linspace(0, tokens, min(tokens, MAX_BINS) + 1).round().astype(int))
+    peaks = np.array([[start + int(row[start:end].argmax()) for start, end in _pairs(edges)] for row in values])
+    return (edges[:-1] + edges[1:] - 1) / 2, peaks, np.take_along_axis(values, peaks, axis=1)
+
+
+def token_axis(figure: go.Figure, pieces: Sequence[str]) -> go.Figure:
+    """Give a figure the tokens of a text as its horizontal axis, named where there are few."""
     few = len(pieces) <= 28
-    figure.update_xaxes(
+    return figure.update_xaxes(
         showgrid=False,
         range=[-0.5, len(pieces) - 0.5],
         tickvals=list(range(len(pieces))) if few else None,
         ticktext=[_short(piece) for piece in pieces] if few else None,
         tickangle=-40 if few else 0,
     )
-    return figure
 
 
 def finding(pieces: Sequence[str], kl: dict[str, Sequence[float]]) -> str:
@@ -99,7 +112,7 @@ def finding(pieces: Sequence[str], kl: dict[str, Sequence[float]]) -> str:
     spot = int(np.argmax(kl[name]))
     means = "; ".join(f"{escape(each)} {np.mean(values):.2g}" for each, values in kl.items())
     return (
-        f"{escape(name)} departs most after {_quoted(pieces[spot])}: KL {max(kl[name]):.2g} nats. "
+        f"{escape(name)} departs most after {quoted(pieces[spot])}: KL {max(kl[name]):.2g} nats. "
         f"Mean over {len(pieces)} tokens: {means}"
     )
 
@@ -125,11 +138,11 @@ def bars(name: str, top: Sequence[tuple[int, str, float]], color: str, reference
             text=[f"{chance:.1f}" for chance in chances],
             textposition="outside",
             cliponaxis=False,
-            customdata=[[_quoted(text)] for _, text, _ in top],
+            customdata=[[quoted(text)] for _, text, _ in top],
             hovertemplate="%{customdata[0]}: %{x:.2f}%<extra></extra>",
         )
     )
-    likeliest = f"{_quoted(top[0][1])} {chances[0]:.0f}%" if top else "nothing"
+    likeliest = f"{quoted(top[0][1])} {chances[0]:.0f}%" if top else "nothing"
     theme.finish(figure, f"{escape(name)}<br>{likeliest}", x="Chance, %", height=300)
     figure.update_yaxes(tickvals=list(range(len(top))), ticktext=labels, autorange="reversed", showgrid=False)
     return figure.update_xaxes(range=[0, max([*chances, 1.0]) * 1.25], nticks=4)
@@ -147,7 +160,8 @@ def _short(text: str) -> str:
     return _visible(text if len(text) <= 14 else text[:13] + "…")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A piece of text with its blanks made visible, in quotation marks."""
     return f"“{_visible(text)}”"
 
 

@@ -76,11 +76,7 @@ def draw(
         planned: windows of the plan.
     """
     st.header("What merging each window costs")
-    job, found = background.measuring(run), cached.window_costs(run)
-    left = [] if is_example else _left(found, measured, facts, sizes)
-    if left and _by_itself(run, facts, job, found, sizes):
-        begin(background.start, run, sizes, limits.current().window_seconds)
-        job = background.measuring(run)
+    job, found, left = measuring(run, measured, facts, is_example, sizes)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = _size(sorted({*sizes, *map(_layers, found)}))
         widgets.info("What is measured?", WHAT, key="formula-costs")
@@ -91,6 +87,18 @@ def draw(
         _of_example(size, bool(shown))
         return []
     return _standing(run, job, sizes, len(left))
+
+
+def measuring(
+    run: Run, measured: Measurement, facts: Facts, is_example: bool, sizes: Sequence[int]
+) -> tuple[SideJob, Sequence[WindowCost], list[Window]]:
+    """What measures the windows of an analysis, begun where that is to be; those that are measured, and the others."""
+    job, found = background.measuring(run), cached.window_costs(run)
+    left = [] if is_example else _left(found, measured, facts, sizes)
+    if left and _by_itself(run, facts, job, found, sizes):
+        begin(background.start, run, sizes, limits.current().window_seconds)
+        job = background.measuring(run)
+    return job, found, left
 
 
 def _layers(cost: WindowCost) -> int:
@@ -186,7 +194,7 @@ def _of_example(size: int, any_shown: bool) -> None:
 def _standing(run: Run, job: SideJob, sizes: Sequence[int], left: int) -> list[Look]:
     """How far measuring is, with a button to stop it or to go on."""
     if job.status == "working":
-        return [_followed(run, left)]
+        return [followed(run, left)]
     if job.status == "failed":
         st.error(formats.sentence(f"{job.error} {job.hint}"), icon=":material/error:")
     if left:
@@ -205,7 +213,7 @@ def _standing(run: Run, job: SideJob, sizes: Sequence[int], left: int) -> list[L
     return []
 
 
-def _followed(run: Run, left: int) -> Look:
+def followed(run: Run, left: int) -> Look:
     """Tells how far the job is, with a button to stop it; and when the page is to be drawn anew."""
     seconds = formats.duration(limits.current().window_seconds)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -9,7 +9,7 @@ import streamlit as st
 
 import come
 from app.components import method_options
-from app.plan import edits, window_editor
+from app.plan import as_text, edits, window_editor
 from app.state import foreseen, session, visit
 from app.state.choice import DEFAULT_SPARSITY, OF_A_CHOICE, Draft, by_hand
 from come.errors import ComeError
@@ -27,6 +27,7 @@ def draw(facts: Facts, found: Forecast | None) -> None:
     if session.draft().windows is not None:
         window_editor.draw(facts, found.windows if found else [])
     _settings()
+    as_text.draw(facts)
 
 
 def _method() -> None:

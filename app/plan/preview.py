@@ -14,6 +14,7 @@ from app import example_runs, formats
 from app.components import widgets
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
+from app.plan.whatif.ask import Predicted
 from app.state import foreseen, session, visit
 from come.measurement.measurement import Measurement
 from come.models import Facts
@@ -21,6 +22,8 @@ from come.pruning.draft import DraftWindow
 from come.pruning.forecast import Forecast
 from come.pruning.windows import WindowCost
 from come.report import comparison
+from come.report.measured import Result
+from come.report.metrics import PERPLEXITY
 
 HOW = r"""
 **Which layers.** The window of lowest skip block influence goes first: how far $m$ layers turn the hidden state,
@@ -69,8 +72,8 @@ def sizes(facts: Facts) -> None:
     st.html(f"<div class='come-facts' aria-label='{removed}'>{cells}</div>")
 
 
-def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Forecast | None) -> None:
-    """The layers before and after, and the share of each; a way to an analysis where there is none."""
+def ribbons(facts: Facts, found: Forecast | None) -> None:
+    """The layers before and after; a way to an analysis where that is not known."""
     method = come.methods()[session.draft().method]
     if method.forecast is None:
         st.info(f"What {method.title} prunes is decided in the run.")
@@ -83,15 +86,21 @@ def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Fo
             "Analyse the model",
         )
         return
-    final = _pieces(found, facts)
+    figure = plan_figures.strips(
+        facts.layers, facts.intermediate_size, facts.num_key_value_heads, _pieces(found, facts)
+    )
+    widgets.chart(figure, key="strips", alt="The layers before and after; the numbers are told in a table.")
+
+
+def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Forecast | None) -> None:
+    """How the layers were chosen, and the share of each that stays."""
+    method = come.methods()[session.draft().method]
+    if method.forecast is None or found is None:
+        return
     if words := chosen_by(found, visit.costs()):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="chosen-by"):
-            st.caption(words, width="content")
-            widgets.next_step("layers", "What each window costs")
-    figure = plan_figures.strips(facts.layers, facts.intermediate_size, facts.num_key_value_heads, final)
-    widgets.chart(figure, key="strips", alt="The layers before and after; the numbers are told below it.")
+        st.caption(words)
     sure = _how_sure(measured, is_example, found, by_text=bool(method.needs))
-    st.caption(f"Tall part: feed-forward channels. Low part: key/value groups. {sure}")
+    st.caption(f"In the picture: feed-forward channels tall, key/value groups low. {sure}")
     if found.windows:
         st.dataframe(_table(found.windows, found.removed, facts), hide_index=True, height="content")
         widgets.info("How this is decided", HOW_FITTED if found.fitted else HOW)
@@ -171,8 +180,8 @@ def _table(windows: list[DraftWindow], dropped: Sequence[int], facts: Facts) -> 
     return pd.DataFrame([rows[layer] for layer in sorted(rows)])
 
 
-def runs_so_far(facts: Facts) -> None:
-    """The plan's size among the runs already made on this model, where there are any."""
+def runs_so_far(facts: Facts, predicted: Predicted | None) -> None:
+    """The plan among the runs already made on this model, where there are any: a dot, or only its size."""
     found = comparison.of_model(come.runs.list_runs(), facts.source) or comparison.of_model(
         example_runs.runs(), facts.source
     )
@@ -182,10 +191,16 @@ def runs_so_far(facts: Facts) -> None:
     original = next((item.original for item in found if item.original), None)
     titles = {name: method.title for name, method in come.methods().items()}
     count = facts.parameters_at(foreseen.layers_left(session.draft(), facts))
-    figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count)
+    same = predicted is not None and _on_the_same_tokens(predicted, original)
+    value = predicted.answer.perplexity if same and predicted is not None else None
+    figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count, predicted=value)
     figure.update_layout(title_text="What runs on this model have cost so far", height=320)
-    widgets.chart(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's size")
-    st.caption(
-        f"{formats.literal(found[0].title)}. The line marks this plan's size; the prediction above was measured on "
-        "other tokens, so it is not drawn here."
-    )
+    widgets.chart(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's")
+    marked = "The diamond is this plan, as predicted" if same else "The line marks this plan's size"
+    st.caption(f"{formats.literal(found[0].title)}. {marked}.")
+
+
+def _on_the_same_tokens(predicted: Predicted, original: Result | None) -> bool:
+    """Whether runs were judged on the prediction's tokens: the original then has the same perplexity on both."""
+    known = None if original is None else original.values.get(PERPLEXITY.name)
+    return known is not None and math.isclose(known.value, predicted.original.perplexity, rel_tol=1e-3)

@@ -114,9 +114,10 @@ def offer(model: str) -> Offer:
 
 
 def recording(offered: Offer) -> tuple[Generation, Comparison] | None:
-    """What the example's models said when the example was made."""
-    plans = {run: found.plan for run, found in offered.candidates.items() if found.shipped}
-    return recorded(RECORDING, plans, offered.names) if offered.model == BUNDLED else None
+    """What the example's models said when the example was made; None where one's own are offered first."""
+    shipped = {run: found.plan for run, found in offered.candidates.items() if found.shipped}
+    ours = offered.model == BUNDLED and set(offered.default()) <= set(shipped)
+    return recorded(RECORDING, shipped, offered.names) if ours else None
 
 
 def answers_questions(model: str) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 
 import streamlit as st
@@ -10,10 +11,12 @@ from app import formats
 from app.components import widgets
 from app.components.background_job import Job
 from app.figures import playground as figures
+from app.playground import sentence
 from app.playground.answers_html import color, visible
 from app.playground.generation import ORIGINAL, Asked, Comparison, Generation, compare_along
 from app.state import session, widget_state
 
+STRIP = "kl-strip"  # the chart
 LOOK = "_look"  # where the session holds the newest question
 AFTER = "after-token"
 TEXTS = {"prompt": "The prompt", "answer": "Prompt and the original's answer"}
@@ -105,8 +108,8 @@ def _ask_after() -> None:
     session.put(LOOK, new)
 
 
-def _clicked() -> None:
-    points = session.clicked("kl-strip")
+def _clicked(chart: str) -> None:
+    points = session.clicked(chart)
     if points:
         session.put(AFTER, int(points[0]["customdata"][0]))
         _ask_after()
@@ -141,8 +144,8 @@ def _drawn(look: Comparison) -> None:
     at = look.at if look.at is not None else found.at
     widgets.chart(
         figures.strip(found.pieces, {names[run]: values for run, values in found.kl.items()}, at),
-        key="kl-strip",
-        on_select=_clicked,
+        key=STRIP,
+        on_select=partial(_clicked, STRIP),
         alt="KL divergence from the original after each token of the text, one row a pruned model",
     )
     last = len(found.tokens) - 1
@@ -169,6 +172,7 @@ def _drawn(look: Comparison) -> None:
                 key=f"next-{place}",
                 alt=f"The likeliest next tokens of {names[speaker]}",
             )
+    sentence.section(look, partial(_clicked, sentence.STRIPS))
 
 
 def _shortened(text: str) -> str:

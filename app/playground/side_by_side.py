@@ -23,6 +23,9 @@ def draw(asked: Asked, chat: bool) -> None:
             st.markdown("**Nothing said yet.** Choose a prompt and let the models answer: the first time loads them.")
     elif generation.active:
         _live(generation)
+    elif generation.recorded and set(generation.asked.plans) != set(asked.plans):
+        with st.expander("Example: recorded answers of other models than chosen above"):
+            _answers(generation)
     else:
         with st.container():  # as a fragment has one: what was said stays where it is when the last word has come
             _answers(generation)

@@ -25,7 +25,6 @@ def requests(sweep: str = "") -> list[RunConfig]:
         "text": CHOICE.text,
         "n_tokens": CHOICE.tokens,
         "seq_len": CHOICE.seq_len,
-        "evaluation_tokens": 1024,
         "target_layers": DRAFT.target_layers,
         "keep_model": False,
     }

@@ -77,7 +77,7 @@ def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Brow
     page.wait_for_timeout(SECOND)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for place in [f".come-answer:nth-child({place})" for place in range(1, 5)] + [
-        f".st-key-{key} .js-plotly-plot" for key in ("kl-strip", "next-0", "next-3")
+        f".st-key-{key} .js-plotly-plot" for key in ("kl-strip", "next-0", "next-3", "sentence-strips")
     ]:
         box = page.locator(place).bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width + 1 and box["width"] > 150

@@ -23,9 +23,9 @@ from tests.tiny import CASES, tiny_bundle, tiny_tokens
 PROMPT = "def f(x):"
 
 
-def models(family: str = "llama") -> dict[str, Bundle]:
+def models(family: str = "llama", method: str = "come") -> dict[str, Bundle]:
     original = tiny_bundle(family)
-    pruned = come.compress(original, tiny_tokens(6, 16), target_layers=4).bundle
+    pruned = come.compress(original, tiny_tokens(6, 16), method=method, target_layers=4).bundle
     return {"original": original, "pruned": pruned}
 
 
@@ -168,6 +168,47 @@ def test_along_a_text_the_divergence_is_that_of_the_evaluation(family: str) -> N
         assert list(found.chances[name]) == pytest.approx(given.tolist(), rel=1e-3)
         assert [token for token, _, _ in found.top[name]] == chances[7].topk(4).indices.tolist()
     assert "".join(found.pieces) == speakers["original"].tokenizer.decode(tokens[0])
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "opt"])
+@pytest.mark.parametrize("method", ["come", "shortgpt"])
+def test_along_a_text_angles_are_those_of_the_states_by_layer(family: str, method: str) -> None:
+    speakers = models(family, method)
+    tokens = tiny_tokens(1, 20, seed=5)
+    found = along(speakers, tokens[0].tolist())
+    plan = speakers["pruned"].plan
+    assert plan is not None
+    groups = plan.groups()
+    ours, theirs = (_after_layers(bundle, tokens) for bundle in speakers.values())
+    assert len(found.angles["pruned"]) == len(groups) == len(theirs) == 4
+    for layer, (first, end) in enumerate(found.spans["pruned"]):
+        assert groups[layer][0] >= first and groups[layer][-1] < end
+        cosines = torch.nn.functional.cosine_similarity(ours[end - 1].double(), theirs[layer].double(), dim=-1)
+        expected = cosines.clamp(-1, 1).arccos().rad2deg()
+        assert list(found.angles["pruned"][layer]) == pytest.approx(expected.tolist(), abs=0.02)
+    assert found.spans["pruned"][-1][1] == 6
+
+
+def test_a_model_beside_itself_departs_nowhere() -> None:
+    original = tiny_bundle()
+    found = along({"original": original, "same": original}, [5, 6, 7])
+    assert found.angles["same"] == ((0.0,) * 3,) * 6
+
+
+def _after_layers(bundle: Bundle, tokens: torch.Tensor) -> list[torch.Tensor]:
+    """The hidden states after each layer, (tokens, hidden_size), by hooks on the whole model."""
+    seen: list[torch.Tensor] = []
+
+    def hook(_module: object, _args: object, output: object) -> None:
+        seen.append((output[0] if isinstance(output, tuple) else output)[0].float())  # type: ignore[index]
+
+    layers = bundle.model.get_submodule(bundle.family.layers)
+    handles = [layer.register_forward_hook(hook) for layer in layers]  # type: ignore[union-attr]
+    with torch.inference_mode():
+        bundle.model(tokens)
+    for handle in handles:
+        handle.remove()
+    return seen
 
 
 def test_texts_that_cannot_be_are_refused() -> None:

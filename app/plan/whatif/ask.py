@@ -28,6 +28,7 @@ from come.serving.whatif.answer import Answer, Suggestion
 from come.serving.whatif.question import Merge, Question, Subject
 
 LARGE = 1.5e9  # parameters; a model with more of them is asked about only when the visitor says so
+FIRST_TOKENS, FIRST_SEQ_LEN = 1024, 128  # of a first look; its error is over sequences, so they are short
 MEASURED_TOKENS = 4096  # at most, where no analysis is there
 FORESEEN = ("exponent", "floor")  # options of CoMe that a question carries
 # Options that change the outcome and that a question lacks.
@@ -98,12 +99,18 @@ def subject(choice: Choice, analysis: Run | None) -> Subject:
     return Subject(
         model=anchored_path(choice.model),
         text=anchored_text(choice.text),
+        seq_len=max(choice.seq_len, 2),
         seed=choice.seed,
         bos=choice.bos,
         analysis=None if analysis is None else str((Path(analysis.path) / "analysis.safetensors").absolute()),
         measured_tokens=max(min(choice.tokens, MEASURED_TOKENS), 2),
         measured_seq_len=max(choice.seq_len, 2),
     )
+
+
+def first_look(about: Subject) -> Subject:
+    """The same with few tokens, for an answer to begin with."""
+    return about.model_copy(update={"n_tokens": FIRST_TOKENS, "seq_len": FIRST_SEQ_LEN})
 
 
 def measuring_seconds(choice: Choice, facts: Facts) -> float | None:
@@ -140,15 +147,32 @@ class Predicted:
     answer: Answer
 
 
-def predict(about: Subject, asked: Question, visitor: str, key: str) -> Job:
-    """Ask what a question's edits come to; ``job.outcome`` becomes a ``Predicted``."""
-    job = Job(key)
+class Prediction(Job):
+    """The question what a plan comes to; its outcome is a ``Predicted``.
 
-    def answer(asked: Question) -> Answer:
+    Attributes:
+        first: the same on few tokens, as soon as it is known.
+    """
+
+    first: Predicted | None = None
+
+
+def predict(about: Subject, asked: Question, visitor: str, key: str) -> Prediction:
+    """Ask what a question's edits come to: on a few tokens first, then on those that a run is judged on."""
+    job = Prediction(key)
+
+    def answer(about: Subject, asked: Question) -> Answer:
         found: Answer = _until_answered(job, lambda: client.whatif(about, asked, key=visitor, on_progress=job.told))
         return found
 
-    return job.begin(lambda: Predicted(answer(Question()), answer(asked)))
+    def both() -> Predicted:
+        few = first_look(about)
+        if few.n_tokens < about.n_tokens:
+            job.first = Predicted(answer(few, Question()), answer(few, asked))
+        return Predicted(answer(about, Question()), answer(about, asked))
+
+    job.begin(both)
+    return job
 
 
 def suggest(about: Subject, asked: Question, visitor: str, key: str) -> Job:

@@ -12,7 +12,14 @@ from come.serving.whatif.answer import Answer
 from come.serving.whatif.question import Question, Subject
 
 FILE = example_runs.FOLDER / "prediction.json"
-_OF = ("model", "text", "n_tokens", "seq_len", "seed")  # what of a subject an answer depends on, beside the analysis
+_OF = (
+    "model",
+    "text",
+    "n_tokens",
+    "seq_len",
+    "evaluation_seed",
+    "seed",
+)  # what of a subject an answer depends on, beside the analysis
 
 
 def prediction(subject: Subject, question: Question) -> Predicted | None:

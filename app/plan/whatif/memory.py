@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from app.components.background_job import Job
 from app.components.poll import Look
-from app.plan.whatif.ask import Predicted
+from app.plan.whatif.ask import Predicted, Prediction
 from app.state import session
 from come.serving.whatif.question import Question, Subject
 from come.source_fingerprint import source_fingerprint
@@ -39,14 +39,16 @@ class Memory:
         order: those keys as they were looked at, the newest last; no two neighbours are the same.
         allowed: keys for which "Predict" was pressed.
         open: what draws the questions that this run of the page found open.
+        shown: the prediction of the plan as it stands, where this run of the page shows it.
     """
 
-    prediction: Job | None = None
+    prediction: Prediction | None = None
     suggestion: Job | None = None
     answers: dict[str, Answered] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     allowed: set[str] = field(default_factory=set)
     open: list[Look] = field(default_factory=list)
+    shown: Predicted | None = None
 
     def draw_until_ended(self, job: Job, draw: Callable[[], object]) -> None:
         """Draw what is going on now, and again and again when the page follows what is open."""

@@ -9,12 +9,11 @@ import streamlit as st
 import come
 from app import formats
 from app.components import widgets
-from app.components.background_job import Job
 from app.components.cost_line import Cost
 from app.components.poll import Look
 from app.figures import whatif as figures
 from app.plan.whatif import ask, example, suggestion, words
-from app.plan.whatif.ask import Predicted
+from app.plan.whatif.ask import Predicted, Prediction
 from app.plan.whatif.memory import Answered, Memory, key_of, memory
 from app.state import session
 from app.state.choice import Draft
@@ -42,6 +41,7 @@ def draw(facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost)
         What the page has to follow at its end.
     """
     memory().open.clear()
+    memory().shown = None
     st.html(words.STYLE)
     with st.container(border=True, key="whatif"):
         told, run = st.container(), st.container(key="whatif-run")
@@ -53,6 +53,11 @@ def draw(facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost)
             for warning in cost.warnings:
                 st.warning(warning, icon=":material/memory:")
     return memory().open
+
+
+def answered() -> Predicted | None:
+    """The prediction that the panel shows now; None where it shows none, or an older one."""
+    return memory().shown
 
 
 def _predicted(facts: Facts, analysis: Run | None, found: Forecast | None) -> None:
@@ -79,6 +84,7 @@ def _predicted(facts: Facts, analysis: Run | None, found: Forecast | None) -> No
         return
     answered = _answer(held, subject, question, facts)
     if answered is not None:
+        held.shown = answered.found
         last = held.last_before(key_of(subject, question), subject)
         _told(answered, last)
         with st.container():
@@ -142,7 +148,7 @@ def _not_asked(held: Memory, key: str, why: str, shipped: Predicted | None) -> N
         st.button(label, key="whatif-predict", icon=":material/bolt:", on_click=held.allowed.add, args=(key,))
 
 
-def _asked(held: Memory, key: str, subject: Subject, question: Question) -> Job:
+def _asked(held: Memory, key: str, subject: Subject, question: Question) -> Prediction:
     """The question of that key: the open one, or a new one in place of it."""
     if held.prediction is None or held.prediction.key != key:
         _leave(held)
@@ -157,8 +163,11 @@ def _leave(held: Memory, but: str | None = None) -> None:
         held.prediction = None
 
 
-def _waiting(job: Job, held: Memory, subject: Subject, measuring: float | None) -> str:
-    """What is going on, over the numbers of the plan before."""
+def _waiting(job: Prediction, held: Memory, subject: Subject, measuring: float | None) -> str:
+    """What is going on, over a first look, or the numbers of the plan before."""
+    if job.first is not None:
+        table = words.table(words.rows(job.first), "First look", None, busy=True)
+        return f"<p class='come-finding' role='status'>{words.first_look(job.first, subject)}</p>{table}"
     shown = next(reversed(held.tried(subject)), None)
     last = held.last_before(held.order[-1], subject) if shown else None
     status = words.status(job.event, measuring, time.monotonic() - job.began)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from html import escape
 
 from app.components import glossary
-from app.formats import human_bytes, human_count, percent
+from app.formats import percent
 from app.plan.whatif.ask import Predicted
 from come.events import Event
 from come.report.metrics import factor, number
 from come.serving.whatif.answer import Change, Suggestion, change
+from come.serving.whatif.question import Subject
 
 CLEAR = 2.0  # a change of fewer standard errors than this is not told as one
 EMPTY = "…"
@@ -45,8 +46,6 @@ class Row:
 MEASURES = (
     ("Perplexity", ""),
     ("KL to the original", "nats per token"),
-    ("Parameters", ""),
-    ("Weights", "memory"),
     ("Speed-up", "estimate"),
 )
 
@@ -71,18 +70,6 @@ def rows(found: Predicted | None, before: Predicted | None = None) -> list[Row]:
             signed(now.kl - last.kl, 3) if last else "",
         ),
         (
-            human_count(original.parameters),
-            human_count(now.parameters),
-            percent(now.parameters / original.parameters - 1),
-            _share(now.parameters, last.parameters) if last else "",
-        ),
-        (
-            human_bytes(original.bytes),
-            human_bytes(now.bytes),
-            percent(now.bytes / original.bytes - 1),
-            _share(now.bytes, last.bytes) if last else "",
-        ),
-        (
             "1.00 ×",
             f"{now.speed_up:.2f} ×",
             percent(now.speed_up - 1),
@@ -101,6 +88,15 @@ def finding(found: Predicted) -> str:
     return (
         f"Predicted perplexity {number(before.perplexity)} → {number(after.perplexity)}: "
         f"{factor(of_all.ratio)} times as high, at {after.speed_up:.2f} times the speed"
+    )
+
+
+def first_look(found: Predicted, subject: Subject) -> str:
+    """What few tokens say, until those are read that a run is judged on."""
+    ratio = change(found.original, found.answer).ratio
+    return (
+        f"A first look on {found.answer.tokens:,} tokens: {factor(ratio)} times the perplexity. "
+        f"The {subject.n_tokens:,} that a run is judged on follow…"
     )
 
 
@@ -206,15 +202,17 @@ STYLE = """<style>
 .come-whatif b { font-weight: 600; }
 .come-whatif .stale tbody td { opacity: .45; }
 .st-key-whatif > :has(> .st-key-whatif-run) { margin-top: auto; }
-.st-key-whatif:has(.come-whatif.first) { min-height: 33rem; }
-.st-key-whatif:has(.come-whatif.again) { min-height: 37.5rem; }
+.st-key-whatif:has(.come-whatif.first) { min-height: 28.5rem; }
+.st-key-whatif:has(.come-whatif.again) { min-height: 33rem; }
 @media (max-width: 640px) {
   .come-whatif table { font-size: .8rem; }
   .come-whatif td:not(:last-child) { white-space: nowrap; }
   .come-whatif :is(th, td) { padding-left: .4rem; }
   .come-whatif th small { display: block; }
-  .st-key-whatif:has(.come-whatif.first) { min-height: 41rem; }
-  .st-key-whatif:has(.come-whatif.again) { min-height: 49rem; }
+  .st-key-whatif:has(.come-whatif.first) { min-height: 36rem; }
+  .st-key-whatif:has(.come-whatif.again) { min-height: 44rem; }
+  /* What a change comes to stands beside the control that made it. */
+  .st-key-plan-answer > :has(> .st-key-plan-ribbons) { order: 2; }
 }
 </style>"""
 

@@ -1,4 +1,7 @@
-"""Several models along one given text: chances of its tokens, and each pruned model's KL divergence by position."""
+"""Several models along one given text: chances of its tokens, and how far each pruned model departs from the original.
+
+It departs in what it expects next (KL divergence by position), and, layer by layer, in its hidden states (angles).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from come.measurement.divergence import HEAD_POSITIONS
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
 from come.models.not_finite import why_not_finite
+from come.plan.plan import Span, spans_of
 from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.playground import Pieces, check_length, likeliest
 from come.serving.playground.speech import Along, Top
@@ -26,7 +30,7 @@ def along(
     top: int = 10,
     cancelled: Cancel = never,
 ) -> Along:
-    """Each model's chances along a text, and KL(original || pruned) after each of its tokens, float32.
+    """Each model's chances along a text, KL(original || pruned) after each of its tokens and angles by layer, float32.
 
     Args:
         models: by name, the original first; all of one tokenizer.
@@ -47,8 +51,9 @@ def along(
         raise ComeError(f"There is no token {at} in a text of {len(tokens)}.", f"Choose from 0 to {len(tokens) - 1}.")
     row = torch.tensor([tokens])
     runners = {name: LayerRunner(bundle) for name, bundle in models.items()}
-    states = {name: _states(runner, row, cancelled) for name, runner in runners.items()}
     original, *pruned = models
+    spans = {name: _spans(models[name], models[original]) for name in pruned}
+    states, angles = _through(runners, spans, row, cancelled)
     chances: dict[str, list[float]] = {name: [] for name in models}
     kl: dict[str, list[float]] = {name: [] for name in pruned}
     tops: dict[str, Top] = {}
@@ -77,13 +82,49 @@ def along(
         kl={name: tuple(values) for name, values in kl.items()},
         at=at,
         top=tops,
+        spans={name: tuple((span.first, span.end) for span in each) for name, each in spans.items()},
+        angles={name: tuple(map(tuple, each)) for name, each in angles.items()},
     )
 
 
-def _states(runner: LayerRunner, row: Tensor, cancelled: Cancel) -> Tensor:
-    """What the head is given, (tokens, hidden_size)."""
-    hidden_states = runner.enter(row)
-    for layer in range(len(runner)):
+def _spans(bundle: Bundle, original: Bundle) -> list[Span]:
+    """The spans of a model's layers; none where it is not known what it was made of."""
+    if bundle.plan is not None:
+        return spans_of(bundle.plan)
+    layers = bundle.model.config.num_hidden_layers
+    return [Span(at, at, at + 1) for at in range(layers)] if layers == original.model.config.num_hidden_layers else []
+
+
+def _through(
+    runners: Mapping[str, LayerRunner], spans: Mapping[str, list[Span]], row: Tensor, cancelled: Cancel
+) -> tuple[dict[str, Tensor], dict[str, list[list[float]]]]:
+    """What each model's head is given, (tokens, hidden_size), and each pruned one's angles, (layers, tokens), degrees.
+
+    All go through their layers side by side, so that no more than one state a model is held.
+    """
+    states = {name: runner.enter(row) for name, runner in runners.items()}
+    original, *pruned = runners
+    angles: dict[str, list[list[float]]] = {name: [] for name in pruned}
+    for layer in range(len(runners[original])):
         stop_if(cancelled)
-        hidden_states = runner.run(layer, hidden_states)
-    return runner.norm(hidden_states)[0]
+        states[original] = runners[original].run(layer, states[original])
+        for name in pruned:
+            for span in spans[name]:
+                if span.end == layer + 1:
+                    states[name] = runners[name].run(span.layer, states[name])
+                    angles[name].append(_degrees(states[original][0], states[name][0]))
+    for name in pruned:
+        for layer in range(len(angles[name]), len(runners[name])):
+            stop_if(cancelled)
+            states[name] = runners[name].run(layer, states[name])
+    return {name: runners[name].norm(state)[0] for name, state in states.items()}, angles
+
+
+def _degrees(ours: Tensor, theirs: Tensor) -> list[float]:
+    """The angles between the rows of two states, (tokens, hidden_size).
+
+    Of directions nearly alike the arc cosine tells little in float32, so it is by the lengths of difference and sum.
+    """
+    one, other = (torch.nn.functional.normalize(states.float().cpu(), dim=-1) for states in (ours, theirs))
+    apart, together = (torch.linalg.vector_norm(each, dim=-1) for each in (one - other, one + other))
+    return [round(value, 3) for value in (2 * torch.atan2(apart, together)).rad2deg().tolist()]

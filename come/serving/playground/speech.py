@@ -114,6 +114,10 @@ class Along(Document):
         chances: by model, the chance that it gave each token but the first.
         kl: by pruned model, after each token, the divergence of its next-token chances from the original's, in nats.
         at: after which token ``top`` looks: by model, the likeliest tokens there.
+        spans: by pruned model, for each of its layers the original's in whose place it is: the first, and the one after
+            the last.
+        angles: by pruned model, (layers, tokens), degrees between its hidden state after a layer and the original's
+            after the last layer of the span.
     """
 
     tokens: tuple[int, ...]
@@ -122,3 +126,5 @@ class Along(Document):
     kl: dict[str, tuple[float, ...]]
     at: int
     top: dict[str, Top]
+    spans: dict[str, tuple[tuple[int, int], ...]] = Field(default_factory=dict)
+    angles: dict[str, tuple[tuple[float, ...], ...]] = Field(default_factory=dict)

@@ -186,7 +186,8 @@ class RequestHandler:
     def _observed(self, call: Call, loaded: Loaded, subject: Subject) -> Original:
         bundle, limits = loaded.bundle, self.limits
         text = judged_on(subject.text)
-        held_out = tokens(bundle, text, subject.n_tokens, subject.seq_len, "evaluation", subject.seed, bos=subject.bos)
+        drawn = subject.n_tokens, subject.seq_len, "evaluation", subject.evaluation_seed
+        held_out = tokens(bundle, text, *drawn, bos=subject.bos)
         on_progress = self._giving_way(call, loaded)
         return self.worker.do(
             lambda: observe(
@@ -264,7 +265,7 @@ def _subject(call: Call) -> Subject:
 
 
 def _text_key(subject: Subject) -> Hashable:
-    drawn = subject.n_tokens, subject.seq_len, subject.seed, subject.bos
+    drawn = subject.n_tokens, subject.seq_len, subject.evaluation_seed, subject.bos
     return subject.text, source_fingerprint(subject.text), *drawn
 
 

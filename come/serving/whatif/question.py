@@ -79,19 +79,20 @@ class Subject(Document):
         model, device, dtype: as ``come.load`` takes them.
         text: whose evaluation part, held out from calibration, edited models are evaluated on; of `self`, the default
             text's.
-        n_tokens, seq_len, seed: how many tokens of it, in sequences of how many, drawn how. The standard errors are
-            over sequences, so many short ones say more than few long ones.
+        n_tokens, seq_len, evaluation_seed: how many tokens of it, in sequences of how many, drawn how. By default those
+            that a run is judged on. The standard errors are over sequences.
         bos: what each sequence of the text begins with, as ``come.tokens`` takes it.
         analysis: the analysis.safetensors of a run, for the sensitivities that edits are made by; None to measure
-            ``measured_tokens`` of the text's calibration part, once. Fits are made on these.
+            ``measured_tokens`` of the text's calibration part, drawn by ``seed``, once. Fits are made on these.
     """
 
     model: str
     device: str = "auto"
     dtype: str = "auto"
     text: str = "python-docs"
-    n_tokens: int = Field(default=1024, ge=2)
-    seq_len: int = Field(default=128, ge=2)
+    n_tokens: int = Field(default=4096, ge=2)
+    seq_len: int = Field(default=512, ge=2)
+    evaluation_seed: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
     bos: Bos = "auto"
     analysis: str | None = None

@@ -446,3 +446,17 @@ def test_windows_of_a_method_that_fits_them_stay_its_own(visit: Visit, lab: Lab)
     assert (chosen(at, "target"), chosen(at, "windows")) == ("4", "")
     at = visit("plan", method="come-joint", windows="1-2", ratios="0.3-0.7")
     assert any("ratios=0.3-0.7" in each.value for each in at.warning)
+
+
+def test_the_plan_can_be_edited_as_text(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    text = at.text_area(key="plan-text")
+    assert text.value.splitlines()[-1] == "target_layers: 4"
+    text.set_value("method: come\nwindows: [[1, 2]]\ndrop: [4]\n").run()
+    assert not at.exception and not at.error
+    assert "<b>4</b><span>of 6</span>" in shown(at) and at.segmented_control(key="aim").value == "hand"
+    at.text_area(key="plan-text").set_value("windows: [[1, 9]]").run()
+    assert len(at.error) == 1 and at.text_area(key="plan-text").value == "windows: [[1, 9]]"
+    assert "<b>4</b><span>of 6</span>" in shown(at)  # the plan stays what it was
+    at.button(key="undo").click().run()
+    assert not at.error and at.text_area(key="plan-text").value.splitlines()[-1] == "target_layers: 4"

@@ -39,8 +39,9 @@ class Resident:
     problem: Exception | None = None
 
     def whatif(self, subject: Subject, question: Question, *, key: str, on_progress: Any) -> Answer:
-        self.asked.append(question)
-        self.subjects.append(subject)
+        if subject.n_tokens > ask.FIRST_TOKENS:  # else it is a first look
+            self.asked.append(question)
+            self.subjects.append(subject)
         assert key
         if self.problem is not None:
             raise self.problem

@@ -95,6 +95,19 @@ def test_the_example_has_spoken_before_anyone_asks(visit: Visit, engine: Engine)
     assert at.toggle(key="chat").value is True
     assert not engine.asked and not engine.texts
     assert at.slider(key="after-token").value == at.session_state["_look"].found.at
+    # The sentence, followed through each of them: drawn from what was measured.
+    found = at.session_state["_look"].found
+    followed = at.segmented_control(key="followed")
+    assert list(found.angles) == list(found.spans) == list(found.kl) and followed.value in found.angles
+    assert f"{max(found.angles[followed.value][-1]):.1f}°" in html(at)
+
+
+def test_recorded_answers_of_others_than_those_chosen_are_an_example(visit: Visit, engine: Engine) -> None:
+    at = fine(visit("playground", model="smollm2-135m"))
+    assert not at.expander
+    box = at.multiselect(key="with")
+    at = fine(box.set_value(box.value[:1]).run())
+    assert at.expander[0].label.startswith("Example")
 
 
 def test_a_model_without_runs_borrows_the_example(visit: Visit, engine: Engine) -> None:

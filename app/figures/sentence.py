@@ -1,0 +1,120 @@
+"""A sentence followed through a pruned model: how far its hidden states lie from the original's, by layer and token.
+
+Pure functions: plain values in, a plotly figure out. Pieces of text are escaped, for plotly reads markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import theme
+from app.figures.playground import bins, quoted, token_axis
+
+Spans = Sequence[tuple[int, int]]
+
+
+def strips(pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]], at: int) -> go.Figure:
+    """A strip a layer of the pruned model, the first on top; a click gives a position as customdata[0].
+
+    Args:
+        pieces: what each token adds to the text.
+        spans: by layer, the original's layers in whose place it is: the first, and the one after the last.
+        angles: (layers, tokens), degrees from the original's state after the last of them.
+        at: the chosen position.
+    """
+    values = np.array(angles, dtype=float)
+    middle, peaks, height = bins(values)
+    rows = list(range(len(values)))
+    text = [
+        [
+            f"{label(layer, spans)}<br>token {spot} {quoted(pieces[spot])}: <b>{value:.1f}°</b>"
+            for spot, value in zip(spots, line, strict=True)
+        ]
+        for layer, (spots, line) in enumerate(zip(peaks, height, strict=True))
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            x=middle,
+            y=rows,
+            z=height,
+            zmin=0,
+            zmax=max(float(height.max()), 1.0),
+            colorscale=theme.sequential(),
+            colorbar={
+                "title": {"text": "Angle, degrees", "side": "right", "font": {"size": 12}},
+                "thickness": 10,
+                "outlinewidth": 0,
+            },
+            xgap=1 if len(middle) < 120 else 0,
+            ygap=1,
+            text=text,
+            hovertemplate="%{text}<extra></extra>",
+        )
+    )
+    grid_x, grid_y = np.meshgrid(middle, rows)
+    figure.add_trace(
+        go.Scattergl(  # a heatmap tells of no clicks
+            x=grid_x.ravel(),
+            y=grid_y.ravel(),
+            customdata=peaks.reshape(-1, 1),
+            mode="markers",
+            marker={"size": 9, "opacity": 0},
+            hoverinfo="none",
+            showlegend=False,
+        )
+    )
+    for layer in merged(spans):
+        theme.outline_row(figure, layer, -0.5, len(pieces) - 0.5)
+    figure.add_vline(x=at, line={"color": theme.MARK, "width": 1, "dash": "dot"})
+    room = 128 + 15 * len(rows)
+    theme.finish(figure, finding(pieces, spans, values), x="Token of the text", y="Layer", height=room)
+    figure.update_layout(clickmode="event+select")
+    shown = sorted({0, len(rows) - 1, *merged(spans)})
+    figure.update_yaxes(
+        tickvals=shown, ticktext=[place(layer, spans) for layer in shown], autorange="reversed", showgrid=False
+    )
+    return token_axis(figure, pieces)
+
+
+def merged(spans: Spans) -> list[int]:
+    """The layers that are in the place of several."""
+    return [layer for layer, (first, end) in enumerate(spans) if end - first > 1]
+
+
+def place(layer: int, spans: Spans) -> str:
+    """A layer, and where it is in the place of several, those: "12 ← 12-18"."""
+    first, end = spans[layer]
+    return f"{layer} ← {first}–{end - 1}" if end - first > 1 else str(layer)
+
+
+def label(layer: int, spans: Spans) -> str:
+    """A layer in words."""
+    first, end = spans[layer]
+    own = f"layer {first}" if end - first == 1 else f"layers {first} to {end - 1}"
+    return f"Layer {layer}, in the place of the original's {own}"
+
+
+def finding(pieces: Sequence[str], spans: Spans, angles: np.ndarray) -> str:
+    """Where the states part first and most, and what is left of it at the end."""
+    steps = np.diff(angles.mean(axis=1), prepend=0.0)
+    turn = int(steps.argmax())
+    spot = int(angles[-1].argmax())
+    if float(angles.max()) < 0.05:
+        return "The pruned model's states are the original's"
+    first, end = spans[turn]
+    which = f"The layer for {first}–{end - 1}" if end - first > 1 else f"Layer {turn}"
+    return (
+        f"{which} turns the states most, by {steps[turn]:.1f}° on average. "
+        f"At the end they are {angles[-1].mean():.1f}° off, most at {quoted(pieces[spot])}: {angles[-1][spot]:.1f}°"
+    )
+
+
+def depths(spans: Spans) -> str:
+    """What is outlined, in words; "" where no layer is in the place of several."""
+    found = merged(spans)
+    if not found:
+        return ""
+    return "Outlined: " + "; ".join(label(layer, spans).lower() for layer in found) + "."

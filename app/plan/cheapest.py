@@ -1,0 +1,78 @@
+"""The plan page's list of the cheapest windows, as they are measured in the background: sorted, each with "add"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from app.components import widgets
+from app.components.poll import Look
+from app.layers import costs
+from app.state import session, visit
+from come.measurement.measurement import Measurement
+from come.models import Facts
+from come.pruning.forecast import Forecast
+from come.pruning.windows import WindowCost
+from come.runs import Run
+
+MOST = 10
+ADD = "add-cheapest"
+ABOUT = (
+    "KL to the original in nats per token, on tokens that nothing is fitted on, if the window becomes one layer. "
+    "Cheapest first, by what each layer that it saves costs; click a head to sort otherwise."
+)
+
+
+def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool, found: Forecast | None) -> list[Look]:
+    """The list; what the page is to follow while more are measured."""
+    planned = [window.last - window.first + 1 for window in found.windows] if found else []
+    job, known, left = costs.measuring(run, measured, facts, is_example, sorted({2, *planned}))
+    if not known and job.status != "working":
+        return []
+    st.subheader("Cheapest windows")
+    ranked = sorted(known, key=_by_layer)[:MOST]
+    if ranked:
+        _table(ranked)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        looks = [costs.followed(run, len(left))] if job.status == "working" else []
+        st.caption(ABOUT, width="content")
+        widgets.next_step("layers", "What makes the cost")
+    return looks
+
+
+def _by_layer(cost: WindowCost) -> float:
+    return cost.merged / (cost.last - cost.first)
+
+
+def _table(ranked: Sequence[WindowCost]) -> None:
+    inside = session.draft().windows or []
+    rows = pd.DataFrame(
+        {
+            "Layers": [f"{cost.first}–{cost.last}" for cost in ranked],
+            "Saves": [cost.last - cost.first for cost in ranked],
+            "Cost": [cost.merged for cost in ranked],
+            "Cost a layer": [_by_layer(cost) for cost in ranked],
+            "Add": ["in the plan" if cost.window in inside else "add" for cost in ranked],
+        }
+    )
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height="content",
+        key="cheapest-windows",
+        column_config={
+            "Saves": st.column_config.NumberColumn("Saves", help="How many layers fewer."),
+            "Cost": st.column_config.NumberColumn("Cost, nats", format="%.3f"),
+            "Cost a layer": st.column_config.NumberColumn("Cost a layer, nats", format="%.3f"),
+            "Add": st.column_config.ButtonColumn("", type="tertiary", key=ADD, on_click=_add, args=(ranked,)),
+        },
+    )
+
+
+def _add(ranked: Sequence[WindowCost]) -> None:
+    clicked = session.value(ADD)
+    row = clicked.row if clicked is not None else None
+    if row is not None and 0 <= row < len(ranked):
+        visit.add_window(ranked[row].first, ranked[row].last)

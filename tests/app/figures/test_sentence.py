@@ -1,0 +1,44 @@
+"""A sentence followed through a pruned model: what the strips draw and what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.figures import sentence
+
+PIECES = ["The", " cat", " <b>"]
+SPANS = [(0, 1), (1, 4), (4, 5)]
+ANGLES = [[0.0, 0.0, 0.0], [10.0, 20.0, 30.0], [5.0, 10.0, 45.0]]
+
+
+def test_each_layer_is_a_row_and_merged_ones_are_outlined() -> None:
+    figure = sentence.strips(PIECES, SPANS, ANGLES, at=2)
+    heatmap, clicks = figure.data
+    assert np.array_equal(np.array(heatmap.z), np.array(ANGLES))
+    assert list(clicks.customdata[:, 0]) == [0, 1, 2] * 3
+    assert list(figure.layout.yaxis.ticktext) == ["0", "1 ← 1–3", "2"]
+    framed = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    assert [(shape.y0, shape.y1) for shape in framed] == [(0.5, 1.5)]
+    assert '<b>"' not in heatmap.text[1][2] and "&lt;b&gt;" in heatmap.text[1][2]
+
+
+def test_the_title_says_which_layer_turns_them_and_where_they_end() -> None:
+    said = sentence.finding(PIECES, SPANS, np.array(ANGLES))
+    assert said == (
+        "The layer for 1–3 turns the states most, by 20.0° on average. "
+        "At the end they are 20.0° off, most at “␣&lt;b&gt;”: 45.0°"
+    )
+    assert sentence.finding(PIECES, SPANS, np.zeros((3, 3))) == "The pruned model's states are the original's"
+
+
+def test_what_is_outlined_is_said() -> None:
+    assert sentence.depths(SPANS) == "Outlined: layer 1, in the place of the original's layers 1 to 3."
+    assert sentence.depths([(0, 1), (1, 2)]) == ""
+
+
+def test_a_long_text_is_drawn_in_as_many_columns_as_fit() -> None:
+    tokens = 1000
+    angles = np.zeros((3, tokens))
+    angles[1, 777] = 12.0
+    heatmap = sentence.strips(["x"] * tokens, SPANS, angles.tolist(), at=0).data[0]
+    assert np.array(heatmap.z).shape[1] < tokens and np.array(heatmap.z).max() == 12.0
