@@ -186,8 +186,8 @@ class RequestHandler:
     def _observed(self, call: Call, loaded: Loaded, subject: Subject) -> Original:
         bundle, limits = loaded.bundle, self.limits
         text = judged_on(subject.text)
-        drawn = subject.n_tokens, subject.seq_len, "evaluation", subject.evaluation_seed
-        held_out = tokens(bundle, text, *drawn, bos=subject.bos)
+        count, seq_len, seed = subject.n_tokens, subject.seq_len, subject.evaluation_seed
+        held_out = tokens(bundle, text, count, seq_len, "evaluation", seed, bos=subject.bos)
         on_progress = self._giving_way(call, loaded)
         return self.worker.do(
             lambda: observe(
