@@ -149,14 +149,27 @@ def test_the_map_says_what_its_columns_are(visit: Visit, monkeypatch: pytest.Mon
 
 
 def test_a_window_goes_to_the_plan_and_out_again(visit: Visit) -> None:
-    at = fine(visit("layers", first="1", last="3"))
+    at = fine(visit("layers", first="1", last="3", windows="4-5"))
     add = next(button for button in at.button if button.label == "Add to plan")
     at = fine(add.click().run())
-    assert at.query_params["windows"] in ("1-3", ["1-3"])
+    assert at.query_params["windows"] in ("1-3,4-5", ["1-3,4-5"])
     assert "plan by hand" in in_strip(at)
     remove = next(button for button in at.button if button.label == "Remove from plan")
     at = fine(remove.click().run())
-    assert at.query_params["windows"] in ("", [""])
+    assert at.query_params["windows"] in ("4-5", ["4-5"])
+
+
+@pytest.mark.parametrize("method", ["come", "shortgpt"])
+def test_a_window_is_added_to_the_automatic_plan_that_is_shown(visit: Visit, method: str) -> None:
+    """What the strip shows before stays in the plan, but for what the window takes."""
+    before = in_strip(fine(visit("plan", method=method, target="5")))
+    at = fine(visit("layers", method=method, target="5", first="0", last="1"))
+    assert in_strip(at) == before
+    shown = {button.label for button in at.button} & {"Add to plan", "Remove from plan"}
+    at = fine(next(button for button in at.button if button.label in shown).click().run())
+    assert "plan by hand" in in_strip(at)
+    expected = {"Remove from plan": "6 layers", "Add to plan": "4 layers"}
+    assert shown and f"aria-label='{expected[shown.pop()]}'" in in_strip(at), in_strip(at)
 
 
 @pytest.mark.parametrize(("first", "last"), [(3, 3), (4, 2)])
@@ -169,7 +182,7 @@ def test_a_window_the_wrong_way_round_is_one_sentence(visit: Visit, first: int, 
 @pytest.mark.parametrize("kind", ["cosine", "angular", "cka"])
 def test_similarity_says_over_how_many_tokens(visit: Visit, kind: str) -> None:
     at = fine(visit("layers", similarity=kind))
-    assert any("tokens. Red" in caption.value for caption in at.caption)
+    assert any("1,024 tokens. The layers between" in each.value for each in at.markdown)
 
 
 @pytest.mark.parametrize("page", LOOKS)
