@@ -98,6 +98,7 @@ def chart(
     width: int | Literal["stretch"] = "stretch",
     image: Literal["svg", "png"] = "svg",
     zooms: bool = True,
+    drags: bool = False,
 ) -> None:
     """Show a chart of ``app.figures`` with its title as text above it.
 
@@ -110,7 +111,8 @@ def chart(
         on_select: called after a click on one of its points.
         width: pixels at most, or the whole column.
         image: what the camera above the chart saves.
-        zooms: it has buttons to zoom by dragging, and back.
+        zooms: it has plotly's buttons to zoom by dragging, and back.
+        drags: dragging over it is a selection too, for ``session.dragged``.
     """
     if presenter.is_on():
         drawn = presenter.enlarged(drawn)
@@ -130,7 +132,13 @@ def chart(
             st.plotly_chart(drawn, key=key, config=config, alt=alt, width=width)
         else:
             st.plotly_chart(
-                drawn, key=key, config=config, alt=alt, width=width, on_select=on_select, selection_mode="points"
+                drawn,
+                key=key,
+                config=config,
+                alt=alt,
+                width=width,
+                on_select=on_select,
+                selection_mode=("points", "box") if drags else "points",
             )
 
 
