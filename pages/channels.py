@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -167,9 +169,11 @@ def _overview(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | N
         key="channel-map",
         on_select=_chosen,
         zooms=False,
-        drags=True,
         alt="Sensitivity of every channel of every layer; those that the plan drops are hatched",
     )
+    # Where to the map was zoomed by a drag: app/static/drag_zoom.js writes it here, and nobody sees it.
+    st.html("<style>.st-key-zoom-to { display: none; }</style>")
+    st.text_input("Zoomed to", key="zoom-to", on_change=_zoomed, args=(channels,), max_chars=60)
     ranked = session.value("view") == "sorted"
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.slider("Ranks shown, from 0" if ranked else "Channels shown", 0, channels - 1, key="zoom")
@@ -184,31 +188,30 @@ def _overview(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | N
             )
         if span != (0, channels - 1):
             st.button(
-                "Whole map", key="whole-map", icon=":material/zoom_out_map:", on_click=widget_state.forget, args=("zoom",)
+                "Whole map",
+                key="whole-map",
+                icon=":material/zoom_out_map:",
+                on_click=widget_state.forget,
+                args=("zoom",),
             )
 
 
 def _chosen() -> None:
-    """A drag over the map zooms; a click on it opens its layer, its channel, and the channels of its bin."""
-    view = session.value("view")
-    _, last = _whole()
-    span = session.dragged("channel-map")
-    if span is not None:
-        ends = [figures.place_at(end, view, last + 1) for end in span]
-        if ends[1] > ends[0]:
-            session.put("zoom", (ends[0], ends[1]))
-        return
+    """A click on the map opens its layer, its channel, and the channels of its bin."""
     points = session.clicked("channel-map")
     if points:
         layer, low, high, channel = (int(number) for number in points[0]["customdata"][:4])
         _open(layer, channel)
-        session.put("bin", None if view == "sorted" else (low, high))
+        session.put("bin", None if session.value("view") == "sorted" else (low, high))
 
 
-def _whole() -> tuple[int, int]:
-    """The first and the last channel of the map that is shown."""
-    measured = visit.measurement()
-    return 0, 0 if measured is None else _values(measured, session.value("part")).shape[1] - 1
+def _zoomed(channels: int) -> None:
+    """The map was dragged over: what is in sight is binned anew."""
+    ends = [float(end) for end in re.findall(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?", session.value("zoom-to") or "")][:2]
+    session.put("zoom-to", "")
+    shown = sorted(figures.place_at(end, session.value("view"), channels) for end in ends)
+    if len(shown) == 2 and shown[0] < shown[1]:
+        session.put("zoom", (shown[0], shown[1]))
 
 
 def _forget_bin() -> None:

@@ -64,4 +64,6 @@ def ask(answer: Answer, config: RunConfig, layer: int, channel: int, visitor: st
 
 
 def _key(config: RunConfig, layer: int, channel: int) -> str:
-    return f"{config.model} {config.text} {config.n_tokens} {config.seq_len} {config.seed} {config.bos} {layer} {channel}"
+    return (
+        f"{config.model} {config.text} {config.n_tokens} {config.seq_len} {config.seed} {config.bos} {layer} {channel}"
+    )

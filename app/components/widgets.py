@@ -98,7 +98,6 @@ def chart(
     width: int | Literal["stretch"] = "stretch",
     image: Literal["svg", "png"] = "svg",
     zooms: bool = True,
-    drags: bool = False,
 ) -> None:
     """Show a chart of ``app.figures`` with its title as text above it.
 
@@ -112,7 +111,6 @@ def chart(
         width: pixels at most, or the whole column.
         image: what the camera above the chart saves.
         zooms: it has plotly's buttons to zoom by dragging, and back.
-        drags: dragging over it is a selection too, for ``session.dragged``.
     """
     if presenter.is_on():
         drawn = presenter.enlarged(drawn)
@@ -132,13 +130,7 @@ def chart(
             st.plotly_chart(drawn, key=key, config=config, alt=alt, width=width)
         else:
             st.plotly_chart(
-                drawn,
-                key=key,
-                config=config,
-                alt=alt,
-                width=width,
-                on_select=on_select,
-                selection_mode=("points", "box") if drags else "points",
+                drawn, key=key, config=config, alt=alt, width=width, on_select=on_select, selection_mode="points"
             )
 
 

@@ -153,13 +153,8 @@ def heatmap(
     figure.update_xaxes(range=[edges[0], edges[-1]], showgrid=False)
     if ranked:
         _mark_ranks(figure, first, last, channels)
-    return figure.update_layout(
-        clickmode="event+select",
-        hovermode="closest",
-        dragmode="select",
-        selectdirection="h",
-        newselection={"line": {"color": theme.MARK, "width": 1, "dash": "solid"}},
-    )
+    figure.update_yaxes(fixedrange=True)
+    return figure.update_layout(clickmode="event+select", hovermode="closest", dragmode="zoom")
 
 
 def axis_place(places: np.ndarray, view: View) -> np.ndarray:
@@ -325,7 +320,9 @@ def _mark_ranks(figure: go.Figure, first: int, last: int, channels: int) -> None
     figure.update_xaxes(tickvals=[float(np.log10(mark)) for mark in few], ticktext=[f"{mark:,}" for mark in few])
     top = max(1, round(channels / 100))
     if first < top <= last:
-        figure.add_vline(x=float(np.log10(top + 1)), line={"color": "rgba(255, 255, 255, 0.85)", "width": 2, "dash": "dot"})
+        figure.add_vline(
+            x=float(np.log10(top + 1)), line={"color": "rgba(255, 255, 255, 0.85)", "width": 2, "dash": "dot"}
+        )
         figure.add_annotation(
             text="loudest 1% ⟵",
             x=float(np.log10(top + 1)),

@@ -10,7 +10,6 @@ A page's own view (which layer is open) is mirrored by ``app.state.widget_state`
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 import uuid
 from typing import Any
@@ -153,14 +152,6 @@ def clicked(key: str) -> list[dict[str, Any]]:
         if isinstance(data, dict):  # so the browser sends what was an array of numbers
             point["customdata"] = [data[place] for place in sorted(data, key=int)]
     return points
-
-
-def dragged(key: str) -> tuple[float, float] | None:
-    """From where to where along its horizontal axis the chart of that key was last dragged over; None if it was not."""
-    event = st.session_state.get(key)
-    boxes = (event["selection"].get("box") or []) if event else []
-    ends = sorted(float(end) for end in boxes[0]["x"][:2]) if boxes else []
-    return (ends[0], ends[1]) if len(ends) == 2 and all(map(math.isfinite, ends)) else None
 
 
 def value(key: str, default: Any = None) -> Any:

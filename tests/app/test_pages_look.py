@@ -141,11 +141,12 @@ def test_the_map_says_what_its_columns_are(visit: Visit, monkeypatch: pytest.Mon
     def told(**view: str) -> str:
         return fine(visit("channels", **view)).caption[0].value
 
-    assert "each column a channel" in told()
-    assert "most sensitive channels on the left" in told(view="sorted")
+    assert "loudest channels on the left" in told()
+    assert "each column a channel" in told(view="raw")
+    assert "Hatched: what your plan would drop" in told()
     monkeypatch.setattr(channels, "MAX_BINS", 16)
-    assert "Each column is a few neighbouring channels" in told()
-    assert "each column a channel" in told(zoom="3-6")
+    assert "each column a few neighbouring channels" in told(view="raw")
+    assert "each column a channel" in told(view="raw", zoom="3-6")
 
 
 def test_a_window_goes_to_the_plan_and_out_again(visit: Visit) -> None:
