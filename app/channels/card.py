@@ -17,6 +17,8 @@ from app.figures.inspect import NAMES
 from app.inspect import follow_unit
 from app.playground.answers_html import visible
 from app.state import session, visit
+from come.measurement.next_words import NextWords
+from come.measurement.top_contexts import Context
 from come.models import Facts
 from come.plan.provenance import Part
 from come.plan.trace import trace
@@ -27,18 +29,20 @@ ITSELF = 1.5e9  # parameters; a larger model is loaded only when the visitor ask
 SHOWN = 6  # contexts
 
 WHAT = r"""
-**Excited by**: the tokens of the text at which the channel's activation, what enters `down_proj`, is farthest from zero.
+**Tokens**: those of the text at which the channel's activation, what enters `down_proj`, is farthest from zero.
 
-**Promotes, suppresses**: its column of `down_proj`, taken straight through the final norm and the unembedding. These are
-the next words that a positive activation makes likelier and less likely; a negative one does the opposite. What the
-layers between make of it is left out.
+**Promotes, suppresses**: its column of `down_proj`, straight through the final norm and the unembedding. These are the
+next words that it makes likelier and less likely where its activation is as at the tokens shown; of the opposite
+sign, it does the opposite. What the layers between make of it is left out.
 """
 
 STYLE = """<style>
 .come-contexts { width: 100%; border-collapse: collapse; font-size: .875rem; line-height: 1.4; }
 .come-contexts th { text-align: left; font-weight: 400; font-size: .8rem; opacity: .78; padding-bottom: .2rem; }
 .come-contexts td { border-top: 1px solid var(--come-line); padding: .25rem 0; overflow-wrap: anywhere; }
-.come-contexts :is(td, th):first-child { white-space: nowrap; padding-right: .75rem; font-variant-numeric: tabular-nums; }
+.come-contexts :is(td, th):first-child {
+  white-space: nowrap; padding-right: .75rem; font-variant-numeric: tabular-nums;
+}
 .come-contexts mark { padding: 0 .1em; border-radius: 2px; }
 .come-words { margin: 0 0 .75rem; font-size: .875rem; }
 .come-words b { display: block; font-weight: 400; font-size: .8rem; opacity: .78; padding-bottom: .2rem; }
@@ -141,7 +145,7 @@ def _model_says(run: Run, facts: Facts, layer: int, channel: int, opened: bool) 
         return []
     st.html(STYLE)
     if answer.words is not None:
-        st.html(words(answer.words.promoted, "Promotes the next words") + _against(answer))
+        st.html(spoken_for(answer.words, answer.contexts))
     if answer.contexts is not None:
         st.html(follow_unit.table(answer.contexts[:SHOWN]))
         widgets.info("What are these?", WHAT, key="formula-channel")
@@ -150,8 +154,14 @@ def _model_says(run: Run, facts: Facts, layer: int, channel: int, opened: bool) 
     return [_followed(answer)] if answer.active else []
 
 
-def _against(answer: Answer) -> str:
-    return "" if answer.words is None else words(answer.words.suppressed, "Suppresses", "against")
+def spoken_for(found: NextWords, contexts: Sequence[Context] | None) -> str:
+    """The words of a channel, as HTML; those that it promotes at the tokens below, once these are known."""
+    if contexts is None:
+        return words(found.promoted, "When positive, promotes") + words(found.suppressed, "Suppresses", "against")
+    promoted, suppressed = found.promoted, found.suppressed
+    if sum(each.activation for each in contexts[:SHOWN]) < 0:
+        promoted, suppressed = suppressed, promoted
+    return words(promoted, "Promotes, at the tokens below") + words(suppressed, "Suppresses there", "against")
 
 
 def words(shown: Sequence[str], title: str, look: str = "") -> str:

@@ -41,7 +41,7 @@ class KeptByLayer:
         return [(group[0], group[-1]) for group in self.groups if len(group) > 1]
 
     def mask(self, facts: Facts, part: str) -> np.ndarray:
-        """Which units of each layer stay, (layers, units) of bool; part is "ffn" (channels) or "attention" (KV groups)."""
+        """Which units of each layer stay, (layers, units); part is "ffn" (channels) or "attention" (KV groups)."""
         units = facts.intermediate_size if part == "ffn" else facts.num_key_value_heads
         stays = np.ones((facts.layers, units), dtype=bool)
         for layer, kept in self.layers.items():
