@@ -58,5 +58,5 @@ def _through(module: nn.Module, direction: Tensor, dtype: torch.dtype) -> Tensor
     weight = next(module.parameters(), None)
     device = direction.device if weight is None or weight.device.type == "meta" else weight.device
     both = torch.stack([direction, torch.zeros_like(direction)]).to(device, dtype)
-    there, without = module(both).float().cpu()
-    return there - without
+    moved: Tensor = module(both).float().cpu()
+    return moved[0] - moved[1]

@@ -125,7 +125,8 @@ class Models:
         bundle = load(source, device, dtype, on_progress)
         texts = self.limits.texts
         builder = Builder(bundle, self.limits.layer_bytes)
-        loaded = Loaded(bundle, builder, *(LRUCache(texts) for _ in range(3)), LRUCache(CHANNELS), users=1)
+        kept_by_text = LRUCache(texts), LRUCache(texts), LRUCache(texts)
+        loaded = Loaded(bundle, builder, *kept_by_text, LRUCache(CHANNELS), users=1)
         with self._changing:
             self._loaded[key] = loaded
         return loaded
