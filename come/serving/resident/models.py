@@ -125,8 +125,7 @@ class Models:
         bundle = load(source, device, dtype, on_progress)
         texts = self.limits.texts
         builder = Builder(bundle, self.limits.layer_bytes)
-        kept_by_text = LRUCache(texts), LRUCache(texts), LRUCache(texts)
-        loaded = Loaded(bundle, builder, *kept_by_text, LRUCache(CHANNELS), users=1)
+        loaded = Loaded(bundle, builder, LRUCache(texts), LRUCache(texts), LRUCache(texts), LRUCache(CHANNELS), users=1)
         with self._changing:
             self._loaded[key] = loaded
         return loaded
