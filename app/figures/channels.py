@@ -164,9 +164,8 @@ def axis_place(places: np.ndarray, view: View) -> np.ndarray:
 
 def place_at(x: float, view: View, channels: int) -> int:
     """The channel, or the rank from 0, at a point of that axis; outside of it the nearest there is."""
-    if view == "sorted":
-        x = 10 ** min(x, 18.0) - 1
-    return int(min(max(round(x), 0), channels - 1))
+    place = 10 ** min(x, 18.0) - 1 if view == "sorted" else x
+    return round(min(max(place, 0), channels - 1))
 
 
 def concentration(values: np.ndarray, unit: str = "FFN channel") -> str:

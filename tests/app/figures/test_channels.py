@@ -86,6 +86,7 @@ def test_a_place_on_the_axis_is_found_again(view: channels.View, place: int) -> 
     x = float(channels.axis_place(np.array(place), view))
     assert channels.place_at(x, view, 11008) == place
     assert channels.place_at(-1e9, view, 11008) == 0 and channels.place_at(1e9, view, 11008) == 11007
+    assert channels.place_at(-np.inf, view, 8) == 0 and channels.place_at(np.inf, view, 8) == 7
 
 
 @pytest.mark.parametrize("view", ["sorted", "raw"])
