@@ -59,6 +59,11 @@ def percent(share: float) -> str:
     return f"{share:+.0%}".replace("-", "−").replace("+0%", "0%").replace("−0%", "0%")
 
 
+def signed(number: float) -> str:
+    """-1.234 -> "−1.23", with a true minus sign."""
+    return f"{number:.3g}".replace("-", "−")
+
+
 def duration(seconds: float) -> str:
     """83 -> "1 min 23 s"."""
     minutes, rest = divmod(round(seconds), 60)

@@ -19,8 +19,8 @@ ROUNDS = 5
 MIB = 2**20
 # Page, and what is asked for there: words for the table, the name of a button.
 ASKED = (
-    ("channels", "raw values", "Raw"),
-    ("channels", "every channel of a layer sorted", "Sorted"),
+    ("channels", "raw values", "In order"),
+    ("channels", "percentiles", "Percentile"),
     ("channels", "attention", "Attention"),
     ("layers", "angular distance", "Angular"),
     ("layers", "BI and SBI on a log scale", "log"),

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.components import widgets
+from app.channels import card
+from app.components import poll, widgets
 from app.figures import channels as figures
 from app.figures import heads, one_layer
 from app.state import session, visit, widget_state
 from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.plan.trace import asked
 from come.pruning.kept_units import KeptByLayer, KeptUnits
 
 PARTS = {"ffn": "Feed-forward", "attention": "Attention"}
-VIEWS: dict[figures.View, str] = {"percentile": "Percentile in its layer", "raw": "Raw", "sorted": "Sorted"}
+VIEWS: dict[figures.View, str] = {"sorted": "Sorted", "raw": "In order", "percentile": "Percentile"}
 UNITS = {"ffn": "FFN channel", "attention": "attention channel"}
 
 FORMULA = r"""
@@ -39,35 +43,59 @@ def page() -> None:
         widgets.no_analysis()
         return
     widget_state.keep_among("part", list(PARTS), "ffn")
-    widget_state.keep_among("view", list(VIEWS), "percentile")
-    widget_state.keep_among("layer", list(range(facts.layers)), facts.layers // 2)
+    widget_state.keep_among("view", list(VIEWS), "sorted")
     part = session.value("part")
     values = _values(measured, part)
-    first, last = widget_state.keep_range("zoom", 0, values.shape[1] - 1)
-    st.caption(f"{reading(session.value('view'), last - first + 1)} Click a row to open the layer.")
-    widgets.example_note()
+    widget_state.keep_among("layer", list(range(facts.layers)), figures.most_concentrated(values))
+    widget_state.keep_among("channel", list(range(values.shape[1])), None)
+    widget_state.keep_among("scale", ["log", "linear"], "log")
+    widget_state.keep_range("zoom", 0, values.shape[1] - 1)
     plan = visit.units_kept(measured, facts)
-    _controls()
+    st.caption(reading(session.value("view"), _shown_at_once(), plan))
+    _controls(facts, part, values.shape[1])
     kept = None if plan is None else plan.layers.get(session.value("layer"))
     _overview(values, facts, part, plan)
+    layer = session.value("layer")
+    opened = session.value("channel")
+    channel = int(values[layer].argmax()) if opened is None else opened
+    follow = card.draw(run, facts, values[layer], part, layer, channel, plan)
+    widgets.example_note()
     _one_layer(facts, values, part, kept)
     _heads(measured, facts, kept)
     widgets.next_step("layers", "Next: which layers are alike")
+    poll.follow(follow)
 
 
-def reading(view: figures.View, channels: int) -> str:
-    """What rows, columns and colours of the map are, where it shows so many channels."""
-    brighter = "the brighter, the more the layer's output depends on"
-    if view == "sorted":
-        return f"Each row is a layer, its most sensitive channels on the left; {brighter} them."
-    if channels <= figures.MAX_BINS:
-        return f"Each row is a layer, each column a channel; {brighter} it."
-    shown = "Each column is a few neighbouring channels, shown by the most sensitive of them"
-    return f"Each row is a layer. {shown}; {brighter} it."
+def _shown_at_once() -> int:
+    first, last = session.value("zoom")
+    return int(last - first + 1)
 
 
-def _controls() -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+def reading(view: figures.View, channels: int, plan: KeptByLayer | None = None) -> str:
+    """What rows, columns and colours of the map are, where it shows so many channels, and what hatching is."""
+    columns = "its loudest channels on the left"
+    if view != "sorted":
+        binned = channels > figures.MAX_BINS
+        columns = "each column a few neighbouring channels, by their loudest" if binned else "each column a channel"
+    hatched = ""
+    if plan is not None:
+        hatched = " Hatched: dropped by your plan's run." if plan.exact else " Hatched: what your plan would drop."
+    return f"A row is a layer, {columns}; brighter is more sensitive.{hatched} Click a channel; drag to zoom."
+
+
+def _controls(facts: Facts, part: str, channels: int) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.text_input(
+            "Find a channel",
+            key="find-channel",
+            placeholder=f"layer {facts.layers // 2} channel {min(345, channels - 1)}",
+            label_visibility="collapsed",
+            icon=":material/search:",
+            on_change=_find,
+            args=(facts.layers, channels),
+            max_chars=60,
+            width=190,
+        )
         st.segmented_control(
             "Part",
             list(PARTS),
@@ -75,74 +103,127 @@ def _controls() -> None:
             key="part",
             required=True,
             on_change=_forget_bin,
+            label_visibility="collapsed",
         )
-        st.segmented_control("Show", list(VIEWS), format_func=VIEWS.__getitem__, key="view", required=True)
-        widget_state.keep_among("scale", ["log", "linear"], "log")
         st.segmented_control(
-            "Colours",
-            ["log", "linear"],
-            key="scale",
+            "Show",
+            list(VIEWS),
+            format_func=VIEWS.__getitem__,
+            key="view",
             required=True,
-            disabled=session.value("view") == "percentile",
-            help="For raw and sorted values.",
+            on_change=widget_state.forget,
+            args=("zoom",),
+            label_visibility="collapsed",
         )
         widgets.info("What is sensitivity?", FORMULA, key="formula-sensitivity")
+    problem = _not_found(session.value("find-channel") or "", facts.layers, channels)
+    if problem:
+        st.warning(problem)
+
+
+def _not_found(text: str, layers: int, channels: int) -> str:
+    """Why what was typed names no channel, as a sentence; "" where it does, or nothing was typed."""
+    if not text.strip():
+        return ""
+    wanted = asked(text)
+    if wanted is None:
+        return 'Write a layer and a channel, such as "layer 12 channel 1".'
+    if wanted[0] >= layers or wanted[1] >= channels:
+        return f"There are layers 0 to {layers - 1}, each with channels 0 to {channels - 1:,}."
+    return ""
+
+
+def _find(layers: int, channels: int) -> None:
+    text = session.value("find-channel") or ""
+    wanted = asked(text)
+    if wanted is not None and not _not_found(text, layers, channels):
+        _open(*wanted)
+
+
+def _open(layer: int, channel: int) -> None:
+    session.put("layer", layer)
+    session.put("channel", channel)
+    session.put("bin", None)
 
 
 def _overview(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) -> None:
-    last = values.shape[1] - 1
+    channels = values.shape[1]
     span = session.value("zoom")
-    figure = figures.heatmap(
-        values,
-        unit=UNITS[part],
-        view=session.value("view"),
-        log=session.value("scale") == "log",
-        first=span[0],
-        last=span[1],
-        selected=session.value("layer"),
-        kept=None if plan is None else plan.shares(facts, part),
-        group_size=facts.head_dim if part == "attention" else None,
-    )
-    widgets.chart(
-        figure,
-        key="channel-map",
-        on_select=_open_clicked,
-        alt="Sensitivity of every channel of every layer",
-    )
-    ranked = session.value("view") == "sorted"
-    st.slider(
-        "Ranks shown" if ranked else "Channels shown (a narrower range shows each one)",
-        0,
-        last,
-        key="zoom",
-    )
+    kept = None
     if plan is not None:
-        units = "FFN channels" if part == "ffn" else "KV groups"
-        st.caption(
-            f"Kept share: how much of each layer's {units} the finished run of your plan kept."
-            if plan.exact
-            else f"Kept share: how much of each layer's {units} your plan would keep, foreseen from this measurement."
-        )
+        mask = plan.mask(facts, part)
+        kept = np.repeat(mask, channels // mask.shape[1], axis=1)
+    widgets.chart(
+        figures.heatmap(
+            values,
+            unit=UNITS[part],
+            view=session.value("view"),
+            log=session.value("scale") == "log",
+            first=span[0],
+            last=span[1],
+            selected=session.value("layer"),
+            channel=session.value("channel"),
+            kept=kept,
+            group_size=facts.head_dim if part == "attention" else None,
+        ),
+        key="channel-map",
+        on_select=_chosen,
+        zooms=False,
+        alt="Sensitivity of every channel of every layer; those that the plan drops are hatched",
+    )
+    # Where to the map was zoomed by a drag: app/static/drag_zoom.js writes it here, and nobody sees it.
+    st.html("<style>.st-key-zoom-to { display: none; }</style>")
+    st.text_input("Zoomed to", key="zoom-to", on_change=_zoomed, args=(channels,), max_chars=60)
+    ranked = session.value("view") == "sorted"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.slider("Ranks shown, from 0" if ranked else "Channels shown", 0, channels - 1, key="zoom")
+        with st.popover("Colours", icon=":material/palette:", type="tertiary"):
+            st.segmented_control(
+                "Colours",
+                ["log", "linear"],
+                key="scale",
+                required=True,
+                disabled=session.value("view") == "percentile",
+                help="For sorted and raw values.",
+            )
+        if span != (0, channels - 1):
+            st.button(
+                "Whole map",
+                key="whole-map",
+                icon=":material/zoom_out_map:",
+                on_click=widget_state.forget,
+                args=("zoom",),
+            )
 
 
-def _open_clicked() -> None:
-    """A click on the map opens its layer, and the channels of its bin."""
+def _chosen() -> None:
+    """A click on the map opens its layer, its channel, and the channels of its bin."""
     points = session.clicked("channel-map")
     if points:
-        layer, first, last = (int(number) for number in points[0]["customdata"][:3])
-        session.put("layer", layer)
-        session.put("bin", None if session.value("view") == "sorted" else (first, last))
+        layer, low, high, channel = (int(number) for number in points[0]["customdata"][:4])
+        _open(layer, channel)
+        session.put("bin", None if session.value("view") == "sorted" else (low, high))
+
+
+def _zoomed(channels: int) -> None:
+    """The map was dragged over: what is in sight is binned anew."""
+    ends = [float(end) for end in re.findall(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?", session.value("zoom-to") or "")][:2]
+    session.put("zoom-to", "")
+    shown = sorted(figures.place_at(end, session.value("view"), channels) for end in ends)
+    if len(shown) == 2 and shown[0] < shown[1]:
+        session.put("zoom", (shown[0], shown[1]))
 
 
 def _forget_bin() -> None:
     session.put("bin", None)
+    widget_state.forget("channel")
     widget_state.forget("zoom")  # the other part counts other units
 
 
 def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: KeptUnits | None) -> None:
     head, choose = st.columns([3, 1], vertical_alignment="bottom")
     with choose:
-        st.selectbox("Layer", list(range(facts.layers)), key="layer")
+        st.selectbox("Layer", list(range(facts.layers)), key="layer", on_change=widget_state.forget, args=("channel",))
     layer = session.value("layer")
     head.header(f"Layer {layer}")
     row = values[layer]
@@ -258,6 +339,7 @@ def _open_head_row() -> None:
     if points:
         session.put("layer", int(points[0]["customdata"][0]))
         session.put("bin", None)
+        widget_state.forget("channel")
 
 
 def _values(measured: Measurement, part: str) -> np.ndarray:

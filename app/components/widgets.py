@@ -97,6 +97,7 @@ def chart(
     on_select: Callable[[], None] | None = None,
     width: int | Literal["stretch"] = "stretch",
     image: Literal["svg", "png"] = "svg",
+    zooms: bool = True,
 ) -> None:
     """Show a chart of ``app.figures`` with its title as text above it.
 
@@ -109,6 +110,7 @@ def chart(
         on_select: called after a click on one of its points.
         width: pixels at most, or the whole column.
         image: what the camera above the chart saves.
+        zooms: it has plotly's buttons to zoom by dragging, and back.
     """
     if presenter.is_on():
         drawn = presenter.enlarged(drawn)
@@ -118,6 +120,8 @@ def chart(
         **theme.PLOT_CONFIG,
         "toImageButtonOptions": {"format": image, "filename": key, "scale": 2 if image == "png" else 1},
     }
+    if not zooms:
+        config["modeBarButtonsToRemove"] = [*theme.PLOT_CONFIG["modeBarButtonsToRemove"], "zoom2d", "resetScale2d"]
     with st.container(gap=None):
         # Streamlit holds no place for a chart that is not drawn yet: what is below it would jump.
         place = f"<style>.st-key-{key} {{ min-height: {drawn.layout.height}px }}</style>"

@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from app import theme
 
 View = Literal["percentile", "raw", "sorted"]
 MAX_BINS = 688  # about two pixels a bin on a wide screen; more would be subsampled by the browser
+POINTS = 40  # at least, across the map: what is hovered and clicked
 _LEVELS = 255
 
 
@@ -34,7 +34,7 @@ class Bins:
     peaks: np.ndarray
 
 
-def bin_by_maximum(values: np.ndarray, first: int, last: int, max_bins: int = MAX_BINS) -> Bins:
+def bin_by_maximum(values: np.ndarray, first: int, last: int, max_bins: int = MAX_BINS, *, log: bool = False) -> Bins:
     """Bin the channels first..last so that a single loud channel stays visible (a mean would hide it).
 
     Args:
@@ -42,10 +42,15 @@ def bin_by_maximum(values: np.ndarray, first: int, last: int, max_bins: int = MA
         first: first channel shown.
         last: last channel shown, inclusive.
         max_bins: the most bins to make.
+        log: bins as wide on a logarithmic axis of ranks, counted from 1, where that is more than a rank.
     """
     count = last - first + 1
     bins = min(count, max_bins)
-    edges = first + np.floor(np.linspace(0, count, bins + 1)).astype(np.int64)
+    if log:
+        edges = np.unique(np.round(np.geomspace(first + 1, last + 2, max_bins + 1)).astype(np.int64) - 1)
+        bins = len(edges) - 1
+    else:
+        edges = first + np.floor(np.linspace(0, count, bins + 1)).astype(np.int64)
     maxima = np.maximum.reduceat(values[:, first : last + 1], edges[:-1] - first, axis=1)
     owner = np.repeat(np.arange(bins), np.diff(edges))
     is_peak = values[:, first : last + 1] == maxima[:, owner]
@@ -63,50 +68,52 @@ def heatmap(
     values: np.ndarray,
     *,
     unit: str = "FFN channel",
-    view: View = "percentile",
+    view: View = "sorted",
     log: bool = True,
     first: int = 0,
     last: int | None = None,
     selected: int | None = None,
+    channel: int | None = None,
     kept: np.ndarray | None = None,
     group_size: int | None = None,
 ) -> go.Figure:
     """Sensitivity of the whole model, layers down, channels across, binned by maximum.
 
     A transparent scatter over the heatmap carries hover and clicks (heatmaps report no clicks); its
-    points' customdata is [layer, first channel of the bin, last channel of the bin, loudest channel, S].
+    points' customdata is [layer, first place of the bin, last place of the bin, loudest channel, S, share kept].
 
     Args:
         values: (layers, channels) sensitivities.
         unit: what a column is, for the axis.
-        view: "percentile" within the layer, "raw" values, or "sorted" (loudest first in every layer).
+        view: "sorted" (loudest first in every layer, ranks on a logarithmic axis), "raw" values in the channels' own
+            order, or "percentile" within the layer.
         log: logarithmic colours for raw and sorted; percentile always stretches its upper tail.
-        first: first channel (or rank) shown.
+        first: first channel (or rank, from 0) shown.
         last: last one shown, inclusive; None: the last there is.
         selected: a layer to mark.
-        kept: (layers,) share of the channels that the plan keeps, drawn beside the rows; None: not drawn.
+        channel: a channel of that layer to mark.
+        kept: (layers, channels), which ones the plan keeps; the others are hatched. None: no plan is drawn.
         group_size: channels a head, for dividers; None: none.
     """
     layers, channels = values.shape
     last = channels - 1 if last is None else last
-    shown = -np.sort(-values, axis=1) if view == "sorted" else values
-    bins = bin_by_maximum(shown, first, last)
+    ranked = view == "sorted"
+    order = np.argsort(-values, axis=1, kind="stable") if ranked else None
+    shown = values if order is None else np.take_along_axis(values, order, axis=1)
+    bins = bin_by_maximum(shown, first, last, log=ranked)
     levels, ticks, labels = _levels(bins, values, view, log)
+    stays = None
+    if kept is not None:
+        stays = _share_kept(kept if order is None else np.take_along_axis(kept, order, axis=1), bins)
+    peaks = bins.peaks if order is None else np.take_along_axis(order, bins.peaks, axis=1)
 
-    columns = 1 if kept is None else 2
-    figure = make_subplots(
-        rows=1,
-        cols=columns,
-        shared_yaxes=True,
-        horizontal_spacing=0.012,
-        column_widths=[1.0] if kept is None else [0.9, 0.1],
-    )
-    centers = (bins.edges[:-1] + bins.edges[1:] - 1) / 2
+    edges = axis_place(bins.edges, view) if ranked else bins.edges - 0.5
+    centers = (edges[:-1] + edges[1:]) / 2
     name = {"percentile": "Percentile<br>in its layer", "raw": "S", "sorted": "S"}[view]
-    figure.add_trace(
+    figure = go.Figure(
         go.Heatmap(
             z=levels,
-            x=centers,
+            x=edges if ranked else centers,
             y=np.arange(layers),
             zmin=0,
             zmax=_LEVELS,
@@ -121,56 +128,65 @@ def heatmap(
                 "x": 1.01,
                 "tickfont": {"size": 11},
             },
-        ),
-        row=1,
-        col=1,
+        )
     )
-    figure.add_trace(_overlay(bins, centers, unit, view), row=1, col=1)
-    if kept is not None:
-        _add_kept(figure, kept)
-    if group_size and view != "sorted":
-        edges = [edge - 0.5 for edge in range(group_size, channels, group_size) if first < edge <= last]
-        theme.dividers(figure, edges, layers, opacity=0.35, width=1)
+    figure.add_trace(_overlay(bins, edges, peaks, stays, unit, view))
+    if stays is not None and (stays < 1).any():
+        figure.add_trace(_hatching(stays, edges))
+    if group_size and not ranked:
+        dividers = [edge - 0.5 for edge in range(group_size, channels, group_size) if first < edge <= last]
+        theme.dividers(figure, dividers, layers, opacity=0.35, width=1)
     if selected is not None:
-        theme.outline_row(figure, selected, float(bins.edges[0]) - 0.5, float(bins.edges[-1]) - 0.5)
+        theme.outline_row(figure, selected, float(edges[0]), float(edges[-1]))
+        if channel is not None:
+            place = channel if order is None else int(np.flatnonzero(order[selected] == channel)[0])
+            _point_at(figure, selected, place, bins, edges)
     theme.finish(
         figure,
         concentration(values, unit),
-        x=f"Rank within the layer, loudest {unit} first" if view == "sorted" else _axis(unit, bins),
+        x=f"Rank within the layer, loudest {unit} first (log scale)" if ranked else _axis(unit, bins),
         y="Layer",
-        height=max(300, min(16 * layers + 120, 900)),
+        height=max(300, min(13 * layers + 110, 900)),
         colorbar=True,
-        above=kept is not None,
     )
-    figure.update_yaxes(range=[layers - 0.5, -0.5], showgrid=False, row=1, col=1)
-    figure.update_xaxes(range=[bins.edges[0] - 0.5, bins.edges[-1] - 0.5], showgrid=False, row=1, col=1)
-    if kept is not None:
-        figure.update_xaxes(
-            range=[0, 1],
-            tickvals=[0, 1],
-            ticktext=["0", "1"],
-            title_text="Kept share",
-            side="top",  # beside the other axis, the two would overlap on a narrow screen
-            showgrid=False,
-            row=1,
-            col=2,
-        )
-        figure.update_yaxes(range=[layers - 0.5, -0.5], showgrid=False, title_text="", row=1, col=2)
-        figure.update_layout(barmode="stack", bargap=0.2)
-    figure.update_layout(clickmode="event+select", hovermode="closest")
-    return figure
+    figure.update_yaxes(range=[layers - 0.5, -0.5], showgrid=False)
+    figure.update_xaxes(range=[edges[0], edges[-1]], showgrid=False)
+    if ranked:
+        _mark_ranks(figure, first, last, channels)
+    figure.update_yaxes(fixedrange=True)
+    return figure.update_layout(clickmode="event+select", hovermode="closest", dragmode="zoom")
+
+
+def axis_place(places: np.ndarray, view: View) -> np.ndarray:
+    """Where channels, or ranks counted from 0, stand on the map's horizontal axis."""
+    return np.asarray(np.log10(places + 1) if view == "sorted" else places)
+
+
+def place_at(x: float, view: View, channels: int) -> int:
+    """The channel, or the rank from 0, at a point of that axis; outside of it the nearest there is."""
+    place = 10 ** min(x, 18.0) - 1 if view == "sorted" else x
+    return round(min(max(place, 0), channels - 1))
 
 
 def concentration(values: np.ndarray, unit: str = "FFN channel") -> str:
     """The finding of the heatmap, as a sentence: how much of the sensitivity the top 1% carry."""
-    channels = values.shape[1]
-    top = max(1, round(channels / 100))
-    share = np.sort(values, axis=1)[:, -top:].sum(axis=1) / np.maximum(values.sum(axis=1), 1e-30)
-    layer = int(share.argmax())
+    share = _of_loudest(values)
+    layer = most_concentrated(values)
     return (
         f"In layer {layer} the loudest 1% of {unit}s carry {share[layer]:.0%} of the sensitivity; "
         f"in the median layer {np.median(share):.0%}"
     )
+
+
+def most_concentrated(values: np.ndarray) -> int:
+    """The layer of which that sentence speaks."""
+    return int(_of_loudest(values).argmax())
+
+
+def _of_loudest(values: np.ndarray) -> np.ndarray:
+    """The share of each layer's sensitivity that its loudest 1% carry, (layers,)."""
+    top = max(1, round(values.shape[1] / 100))
+    return np.asarray(np.sort(values, axis=1)[:, -top:].sum(axis=1) / np.maximum(values.sum(axis=1), 1e-30))
 
 
 # --- inside --------------------------------------------------------------------------------------------
@@ -204,26 +220,37 @@ def _bytes(position: np.ndarray) -> np.ndarray:
     return np.asarray(np.round(np.clip(position, 0, 1) * _LEVELS), dtype=np.uint8)
 
 
-def _overlay(bins: Bins, centers: np.ndarray, unit: str, view: View) -> go.Scattergl:
-    layers, count = bins.values.shape
-    rows, columns = np.indices((layers, count))
+def _overlay(
+    bins: Bins, edges: np.ndarray, peaks: np.ndarray, stays: np.ndarray | None, unit: str, view: View
+) -> go.Scattergl:
+    layers = len(bins.values)
+    # Plotly finds a point that is at most 20 pixels away, so that a wide bin has several.
+    several = np.maximum(np.ceil(np.diff(edges) / (edges[-1] - edges[0]) * POINTS).astype(np.int64), 1)
+    owner = np.repeat(np.arange(len(several)), several)
+    within = np.arange(len(owner)) - np.repeat(several.cumsum() - several, several)
+    places = edges[owner] + (within + 0.5) / several[owner] * np.diff(edges)[owner]
+    rows, columns = np.indices((layers, len(owner)))
+    chosen = rows.ravel(), owner[columns.ravel()]
     data = np.stack(
         [
             rows.ravel(),
-            bins.edges[:-1][columns.ravel()],
-            bins.edges[1:][columns.ravel()] - 1,
-            bins.peaks.ravel(),
-            bins.values.ravel(),
+            bins.edges[:-1][chosen[1]],
+            bins.edges[1:][chosen[1]] - 1,
+            peaks[chosen],
+            bins.values[chosen],
+            np.ones(rows.size) if stays is None else stays[chosen],
         ],
         axis=1,
     ).astype(np.float32)
-    where = "Rank" if view == "sorted" else unit[0].upper() + unit[1:]
-    shown = f"{where} %{{customdata[3]:d}}"
+    shown = f"{unit} %{{customdata[3]:d}}"
     if int(np.diff(bins.edges).max()) > 1:
-        shown = f"{where}s %{{customdata[1]:d}} to %{{customdata[2]:d}}<br>loudest: %{{customdata[3]:d}},"
-    hover = f"Layer %{{customdata[0]:d}}, {shown} S = %{{customdata[4]:.4g}}<extra></extra>"
+        where = "ranks" if view == "sorted" else f"{unit}s"
+        low = "%{customdata[1]:d} to %{customdata[2]:d}"
+        shown = f"{where} {low}<br>loudest: {'channel ' if view == 'sorted' else ''}%{{customdata[3]:d}},"
+    kept = "" if stays is None else "<br>%{customdata[5]:.0%} kept"
+    hover = f"Layer %{{customdata[0]:d}}, {shown} S = %{{customdata[4]:.4g}}{kept}<extra></extra>"
     return go.Scattergl(
-        x=centers[columns.ravel()].astype(np.float32),
+        x=places[columns.ravel()].astype(np.float32),
         y=rows.ravel().astype(np.uint16),
         mode="markers",
         marker={"size": 6, "opacity": 0, "symbol": "square"},
@@ -235,39 +262,76 @@ def _overlay(bins: Bins, centers: np.ndarray, unit: str, view: View) -> go.Scatt
     )
 
 
-def _add_kept(figure: go.Figure, kept: np.ndarray) -> None:
-    layers = len(kept)
-    figure.add_trace(
-        go.Bar(
-            x=kept,
-            y=np.arange(layers),
-            orientation="h",
-            marker={
-                "color": [theme.layer_color(layer, layers) for layer in range(layers)],
-                "line": {"width": 0},
-            },
-            hovertemplate="Layer %{y}: the plan keeps %{x:.0%}<extra></extra>",
-            showlegend=False,
-        ),
-        row=1,
-        col=2,
+def _share_kept(kept: np.ndarray, bins: Bins) -> np.ndarray:
+    """The share of each bin's channels that stay, (layers, bins)."""
+    first, last = int(bins.edges[0]), int(bins.edges[-1])
+    counts = np.add.reduceat(kept[:, first:last].astype(np.float32), bins.edges[:-1] - first, axis=1)
+    return np.asarray(counts / np.diff(bins.edges))
+
+
+HATCH_COLUMNS, HATCH_ROWS = 480, 4  # of the pattern: across the map, and of each layer
+HATCH_EVERY, HATCH_WIDE = 9, 2  # columns
+
+
+def _hatching(stays: np.ndarray, edges: np.ndarray) -> go.Heatmap:
+    """Grey, hatched, over the bins most of whose channels are dropped: a heatmap knows no pattern, so it is drawn."""
+    layers = len(stays)
+    grid = np.linspace(edges[0], edges[-1], HATCH_COLUMNS + 1)
+    middles = (grid[:-1] + grid[1:]) / 2
+    owner = np.clip(np.searchsorted(edges, middles, side="right") - 1, 0, stays.shape[1] - 1)
+    dropped = np.repeat(stays[:, owner] < 0.5, HATCH_ROWS, axis=0)
+    rows, columns = np.indices(dropped.shape)
+    line = (columns + 2 * rows) % HATCH_EVERY < HATCH_WIDE
+    return go.Heatmap(
+        z=(dropped.astype(np.uint8) * (1 + line)).astype(np.uint8),
+        x=middles,
+        y=(np.arange(layers * HATCH_ROWS) + 0.5) / HATCH_ROWS - 0.5,
+        zmin=0,
+        zmax=2,
+        colorscale=[[0, "rgba(128, 136, 148, 0)"], [0.5, "rgba(150, 157, 168, 0.82)"], [1, "rgba(96, 104, 116, 1)"]],
+        showscale=False,
+        hoverinfo="skip",
     )
-    figure.add_trace(
-        go.Bar(
-            x=1 - kept,
-            y=np.arange(layers),
-            orientation="h",
-            marker={
-                "color": theme.QUIET,
-                "pattern": {"shape": "/", "size": 4, "solidity": 0.3},
-                "line": {"width": 0},
-            },
-            hoverinfo="skip",
-            showlegend=False,
-        ),
-        row=1,
-        col=2,
-    )
+
+
+def _point_at(figure: go.Figure, layer: int, place: int, bins: Bins, edges: np.ndarray) -> None:
+    """Frame the bin of one channel, if it is in sight."""
+    if bins.edges[0] <= place < bins.edges[-1]:
+        found = int(np.searchsorted(bins.edges, place, side="right")) - 1
+        middle, half = (edges[found] + edges[found + 1]) / 2, (edges[found + 1] - edges[found]) / 2
+        half = max(half, 0.004 * (edges[-1] - edges[0]))
+        figure.add_shape(
+            type="rect",
+            x0=middle - half,
+            x1=middle + half,
+            y0=layer - 0.9,
+            y1=layer + 0.9,
+            line={"color": theme.MARK, "width": 2},
+            fillcolor="rgba(255, 255, 255, 0.5)",
+        )
+
+
+def _mark_ranks(figure: go.Figure, first: int, last: int, channels: int) -> None:
+    """Ticks at round ranks, and where the loudest 1% end, of which the title speaks."""
+    marks = [int(mark) for mark in theme.log_marks(first + 1, last + 1)] or [first + 1, last + 1]
+    few = marks if len(marks) <= 10 else [mark for mark in marks if str(mark)[0] == "1"]
+    figure.update_layout(margin_t=figure.layout.margin.t + 14)  # for the words over the line
+    figure.update_xaxes(tickvals=[float(np.log10(mark)) for mark in few], ticktext=[f"{mark:,}" for mark in few])
+    top = max(1, round(channels / 100))
+    if first < top <= last:
+        figure.add_vline(
+            x=float(np.log10(top + 1)), line={"color": "rgba(255, 255, 255, 0.85)", "width": 2, "dash": "dot"}
+        )
+        figure.add_annotation(
+            text="loudest 1% ⟵",
+            x=float(np.log10(top + 1)),
+            y=1,
+            yref="paper",
+            xanchor="right",
+            yanchor="bottom",
+            showarrow=False,
+            font={"size": 11, "color": theme.INK},
+        )
 
 
 def _axis(unit: str, bins: Bins) -> str:

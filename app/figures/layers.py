@@ -66,12 +66,12 @@ def influence(
     theme.finish(
         figure,
         f"Layers {best} to {best + span - 1} turn the hidden state least: CoMe would merge them first",
-        height=460,
+        height=440,
     )
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=layer_ticks(layers - 1))
     figure.update_xaxes(title_text="Layer", row=3, col=1)
-    figure.update_layout(margin={"l": 62, "b": 54})
-    for name, row in (("BI", 2), ("SBI", 3)):
+    figure.update_layout(margin={"l": 78, "b": 54})
+    for name, row in (("Block influence<br>(BI)", 2), ("Skip block<br>influence (SBI)", 3)):
         figure.update_yaxes(title_text=name, nticks=4, row=row, col=1)
         if log:
             figure.update_yaxes(type="log", dtick="D2", row=row, col=1)

@@ -10,38 +10,45 @@ import plotly.graph_objects as go
 
 from app import theme
 
-_INK = "#10151d"  # on the bright cells near the diagonal, in either theme
+_INK, _HALO = "#10151d", "rgba(255, 255, 255, 0.85)"  # outlines that show on every colour of the scale
 KINDS = {
     "cosine": ("Cosine", "mean cos of the angle between the hidden states"),
     "angular": ("Angular", "mean angular distance divided by π"),
     "cka": ("CKA", "linear centred kernel alignment"),
 }
+TOP, BOTTOM = 34, 54  # pixels around the plot
+STRIP, TILES, GAPS = 62, 12, 12  # pixels of block influence, of the layers' tiles, and between the parts
 
 
 def similarity(
     matrix: np.ndarray,
     *,
     kind: str = "cosine",
+    influence: np.ndarray | None = None,
     best: tuple[int, int] | None = None,
     selected: tuple[int, int] | None = None,
     planned: Sequence[tuple[int, int]] = (),
+    height: int = 530,
 ) -> go.Figure:
-    """How alike the hidden states at the layers' borders are.
+    """How alike the hidden states at the layers' borders are; along its upper edge, what each layer does to them.
 
     Row i and column j compare H^(i), the state that enters layer i, with H^(j): the layers between them,
-    i .. j - 1, are the window of that cell. A transparent scatter on top carries hover and clicks; its
-    points' customdata is [first layer, last layer, value].
+    i .. j - 1, are the window of that cell. A layer's tile and its block influence stand between its two borders.
+    A transparent scatter on top carries hover and clicks; its points' customdata is [first layer, last layer, value].
 
     Args:
         matrix: (layers + 1, layers + 1).
         kind: "cosine", "angular" or "cka".
+        influence: (layers,) BI of each layer; None: no strip is drawn.
         best: the window (first, last) to outline as the best.
         selected: the window that is open.
         planned: windows of the plan.
+        height: pixels.
     """
     borders = len(matrix)
     layers = borders - 1
     levels, ticks, labels = _levels(matrix, kind)
+    share = _shares(height)
     figure = go.Figure(
         go.Heatmap(
             z=levels,
@@ -58,9 +65,9 @@ def similarity(
                 "thickness": 10,
                 "outlinewidth": 0,
                 "tickfont": {"size": 11},
-                "len": 0.8,
-                "y": 1,
-                "yanchor": "top",
+                "len": share[0],
+                "y": 0,
+                "yanchor": "bottom",
             },
         )
     )
@@ -88,13 +95,15 @@ def similarity(
         shapes += _outline(best, theme.MARK, 2.5)
     if selected is not None and selected != best:
         shapes += _outline(selected, _INK, 2.5)
+    if influence is not None:
+        shapes += _add_strip(figure, influence, planned, selected)
     figure.update_layout(shapes=shapes)  # at once: plotly looks at all that are there for each that is added
     theme.finish(
         figure,
         _similarity_finding(matrix, kind, best),
         x="Hidden state H⁽ʲ⁾ entering layer j (the last one leaves the model)",
         y="Hidden state H⁽ⁱ⁾",
-        height=500,
+        height=height,
         colorbar=True,
     )
     figure.update_xaxes(
@@ -103,27 +112,129 @@ def similarity(
         tickvals=layer_ticks(layers),
         ticks="",
     )
-    figure.update_yaxes(
-        range=[borders - 0.5, -0.5],
-        showgrid=False,
-        tickvals=layer_ticks(layers),
-        ticks="",
-    )
+    whole = {"range": [borders - 0.5, -0.5], "showgrid": False, "tickvals": layer_ticks(layers), "ticks": ""}
+    figure.update_layout(yaxis=whole)
+    if influence is not None:
+        _lay_out_strip(figure, influence, share)
     figure.update_layout(clickmode="event+select", hovermode="closest")
     return figure
 
 
+def _shares(height: int) -> tuple[float, float, float, float]:
+    """Where the parts end, as shares of the plot from below: the matrix, then the tiles' two ends, then the strip."""
+    plot = height - TOP - BOTTOM
+    strip = 1 - STRIP / plot
+    tiles = strip - GAPS / plot
+    return tiles - (TILES + GAPS / 2) / plot, tiles - TILES / plot, tiles, strip
+
+
+def _add_strip(
+    figure: go.Figure,
+    influence: np.ndarray,
+    planned: Sequence[tuple[int, int]],
+    selected: tuple[int, int] | None,
+) -> list[dict[str, Any]]:
+    """Block influence and the layers' tiles along the upper edge; the shapes over them."""
+    layers = len(influence)
+    colors = [theme.layer_color(layer, layers) for layer in range(layers)]
+    middle = np.arange(layers) + 0.5
+    hover = "Layer %{customdata}: BI = %{y:.4f}<extra></extra>"
+    figure.add_trace(
+        go.Scatter(
+            x=middle,
+            y=influence,
+            yaxis="y2",
+            mode="markers",
+            marker={"color": colors, "size": 7 if layers < 50 else 5},
+            customdata=np.arange(layers),
+            hovertemplate=hover,
+            showlegend=False,
+        )
+    )
+    figure.add_trace(
+        go.Bar(
+            x=middle,
+            y=np.ones(layers),
+            yaxis="y3",
+            width=0.86,
+            marker={"color": colors, "line": {"width": 0}},
+            customdata=np.arange(layers),
+            hovertemplate="Layer %{customdata}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    over = {"yref": "y3", "line": {"width": 0}}
+    shapes = [
+        box(first + 0.1, last + 0.9, 1.1, 1.45, fillcolor=theme.ACCENT) | over for first, last in planned
+    ]  # as on the strip of the page: joined
+    if selected is not None and selected[0] < selected[1]:
+        line = {"color": theme.MARK, "width": 2}
+        shapes.append(box(selected[0], selected[1] + 1, -0.1, 1.1, line=line) | {"yref": "y3"})
+    return shapes
+
+
+def _lay_out_strip(figure: go.Figure, influence: np.ndarray, share: tuple[float, float, float, float]) -> None:
+    low, high = float(influence.min()), float(influence.max())
+    low = max(low, high * 1e-6, 1e-12)
+    marks = [step * 10.0**power for power in range(-12, 1) for step in (1, 3)]
+    figure.update_layout(
+        margin={"t": TOP + theme.title_room(figure.layout.title.text), "b": BOTTOM},
+        yaxis={"domain": [0, share[0]]},
+        yaxis2={
+            "domain": [share[3], 1],
+            "type": "log",
+            "range": [np.log10(low) - 0.15, np.log10(max(high, low)) + 0.15],
+            "tickvals": marks,
+            "ticktext": [f"{mark:g}" for mark in marks],
+            "tickfont": {"size": 11},
+            "zeroline": False,
+        },
+        yaxis3={"domain": [share[1], share[2]], "visible": False, "range": [-0.1, 1.5]},
+    )
+    figure.add_annotation(
+        text="Block influence (BI) of each layer, log scale",
+        x=0,
+        xref="paper",
+        xanchor="left",
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        yshift=4,
+        showarrow=False,
+        font={"size": 11, "color": theme.INK},
+    )
+
+
+STEPS = 64  # of the colour scale, each holding as many cells
+
+
 def _levels(matrix: np.ndarray, kind: str) -> tuple[np.ndarray, list[float], list[str]]:
-    """Colour levels 0..255, brighter for more alike, and the colour bar's ticks in true values."""
-    low, high = float(matrix.min()), float(matrix.max())
-    span = (high - low) or 1.0
-    position = (matrix - low) / span
-    if kind == "angular":
-        position = 1 - position
-    marks = np.linspace(low, high, 5)
-    at = (marks - low) / span
-    ticks = [float(255 * (1 - place if kind == "angular" else place)) for place in at]
-    return np.round(position * 255).astype(np.uint8), ticks, [f"{mark:.2f}" for mark in marks]
+    """Colour levels 0..255, brighter for more alike, and the colour bar's ticks in true values.
+
+    The scale is stretched over the values that are there: its steps hold as many cells each. A state is like itself,
+    which says nothing, so the diagonal has no colour.
+    """
+    apart = matrix[~np.eye(len(matrix), dtype=bool)]
+    known, begins, counts = np.unique(
+        np.quantile(apart, np.linspace(0, 1, STEPS + 1)), return_index=True, return_counts=True
+    )
+    middles = begins + (counts - 1) / 2  # equal values share a step
+    places = (middles - middles[0]) / max(middles[-1] - middles[0], 1)
+    places = 1 - places if kind == "angular" else places
+    levels = np.round(np.interp(matrix, known, places) * 255).astype(np.float32)
+    np.fill_diagonal(levels, np.nan)
+    marks = np.unique(np.quantile(apart, np.linspace(0, 1, 5)))
+    ticks = [float(place) for place in np.interp(marks, known, places) * 255]
+    return levels, ticks, _apart(marks)
+
+
+def _apart(marks: np.ndarray) -> list[str]:
+    """Numbers in as few digits as tell them apart, two at least."""
+    for digits in range(2, 7):
+        labels = [f"{mark:.{digits}f}" for mark in marks]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def _similarity_finding(matrix: np.ndarray, kind: str, best: tuple[int, int] | None) -> str:
@@ -145,8 +256,9 @@ def _between(first: int, last: int) -> str:
 def _outline(window: tuple[int, int], color: str, width: float, dash: str = "solid") -> list[dict[str, Any]]:
     """Marks of a window's cell, in both halves of the symmetric matrix."""
     first, last = window
-    line = {"color": color, "width": width, "dash": dash}
-    return [box(x - 0.5, x + 0.5, y - 0.5, y + 0.5, line=line) for x, y in ((last + 1, first), (first, last + 1))]
+    lines = ({"color": _HALO, "width": width + 2}, {"color": color, "width": width, "dash": dash})
+    ends = ((last + 1, first), (first, last + 1))
+    return [box(x - 0.5, x + 0.5, y - 0.5, y + 0.5, line=line) for line in lines for x, y in ends]
 
 
 def box(x0: float, x1: float, y0: float, y1: float, **looks: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from app.inspect.inspected_run import Inspected
 from app.state import session
 from come.errors import ComeError
 from come.measurement.top_contexts import Context
+from come.plan.plan import Plan
 from come.plan.provenance import Part
 from come.plan.trace import Trace, asked, trace
 from come.request import RunConfig
@@ -60,7 +61,7 @@ def section(inspected: Inspected, part: Part) -> None:
         )
         return
     found = trace(inspected.plan, part, layer, unit)
-    st.markdown(sentence(found, inspected, part, layer, unit))
+    st.markdown(sentence(found, inspected.plan, part, layer, unit))
     ranked = _ranked(inspected, part, layer, unit)
     if ranked:
         st.caption(ranked)
@@ -76,10 +77,10 @@ def section(inspected: Inspected, part: Part) -> None:
         _contexts(inspected.config, layer, unit)
 
 
-def sentence(found: Trace, inspected: Inspected, part: Part, layer: int, unit: int) -> str:
+def sentence(found: Trace, plan: Plan, part: Part, layer: int, unit: int) -> str:
     """What became of a unit, in a sentence."""
     name = f"**{NAMES[part][0]} {unit:,} of layer {layer}**"
-    steps = inspected.plan.steps
+    steps = plan.steps
     step = "" if found.step is None else f"step {found.step + 1}"
     match found.fate:
         case "kept" if found.moved:
@@ -138,7 +139,12 @@ def top_contexts(config: RunConfig, layer: int, channel: int) -> list[Context]:
         ComeError: the model or the text cannot be had any more.
         LiveFault: the resident process met a fault of ours.
     """
-    subject = Subject(
+    return [Context(**found) for found in client.contexts(subject_of(config), layer, channel, key=session.visitor())]
+
+
+def subject_of(config: RunConfig) -> Subject:
+    """The model and text of a run, as the resident process is asked about them."""
+    return Subject(
         model=config.model,
         device=config.device,
         dtype=config.dtype,
@@ -148,19 +154,18 @@ def top_contexts(config: RunConfig, layer: int, channel: int) -> list[Context]:
         measured_tokens=config.n_tokens,
         measured_seq_len=config.seq_len,
     )
-    return [Context(**found) for found in client.contexts(subject, layer, channel, key=session.visitor())]
 
 
 def table(found: Sequence[Context]) -> str:
     """Contexts as a table, the token marked; text that is shown as it is, whatever it holds."""
     rows = "".join(
-        f"<tr><td>{context.activation:.3g}</td><td>{_shown(context.text_before)}"
+        f"<tr><td>{formats.signed(context.activation)}</td><td>{_shown(context.text_before)}"
         f"<mark>{_shown(context.token)}</mark>{_shown(context.text_after)}</td></tr>"
         for context in found
     )
     if not found:
         return "<p>No token of the text excites it.</p>"
-    head = "<tr><th scope='col'>|activation|</th><th scope='col'>Token in its context</th></tr>"
+    head = "<tr><th scope='col'>Activation</th><th scope='col'>Token in its context</th></tr>"
     return f"<table class='come-contexts'><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 

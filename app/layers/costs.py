@@ -137,18 +137,17 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
             st.space(38)
         more = len(ranked) > FIRST and session.value("all-costs")
         for cost in ranked if more else ranked[:FIRST]:
-            _row(cost)
+            _row(cost, cost.window in planned)
         if len(ranked) > FIRST:
             st.toggle(f"Show all {len(ranked)}", key="all-costs")
 
 
-def _row(cost: WindowCost) -> None:
+def _row(cost: WindowCost, inside: bool) -> None:
     numbers = (f"{cost.parallel:.3f}", f"{cost.unit_error:.3f}".replace("-", "−"), f"{cost.removal_refitted:.3f}")
     name = f"{cost.first}–{cost.last}"
     cells = f"<span>{name}</span><b>{cost.merged:.3f}</b>" + "".join(f"<span>{each}</span>" for each in numbers)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"cost-row-{name}"):
         st.html(f"<div class='come-cost'>{cells}</div>")
-        inside = cost.window in (session.draft().windows or [])
         label = f"{name} is in the plan" if inside else f"Add {name} to the plan"
         st.button(
             label,

@@ -14,7 +14,8 @@ from come.models import Facts
 
 KEY = "layer-tiles"
 NAMED = 3  # so many layers are named on a button, more are counted
-GAP = ".3rem"
+GAP, WIDTH = ".3rem", "2.3rem"
+TOGETHER = 8  # tiles of a window that stay in one row, which a phone has room for
 DROPPED = "repeating-linear-gradient(135deg, rgba(128, 136, 148, .55) 0 2px, transparent 2px 6px)"
 
 
@@ -99,6 +100,10 @@ def _style(draft: Draft, layers: int) -> str:
             rules.append(f"{_tile(layer)} {{ background-color: {fill}; }}")
             if layer > first:
                 rules.append(f"{_tile(layer)} {{ margin-left: -{GAP}; }}")
+        # The first holds the room of all, the second gives it back: a row does not end inside of a window.
+        room = f"{min(last - first, TOGETHER - 1)} * {WIDTH}"
+        rules.append(f"{_tile(first)} {{ margin-right: calc({room}); }}")
+        rules.append(f"{_tile(first + 1)} {{ margin-left: calc(-1 * {GAP} - {room}); }}")
     return f"<style>{_TILE}{''.join(rules)}</style>"
 
 
@@ -109,7 +114,7 @@ def _tile(layer: int) -> str:
 _TILE = f"""
 .st-key-{KEY} :has(> [data-variant=pills]) {{ gap: {GAP}; }}
 .st-key-{KEY} [data-variant=pills] {{
-  min-width: 2.3rem; padding: .1rem .3rem; min-height: 1.9rem; border-radius: 4px; border-bottom-width: 4px;
+  width: {WIDTH}; flex: none; padding: .1rem .3rem; min-height: 1.9rem; border-radius: 4px; border-bottom-width: 4px;
   font-variant-numeric: tabular-nums; justify-content: center;
 }}
 .st-key-{KEY} [data-variant=pills][data-selected] {{ outline: 2px solid {theme.MARK}; outline-offset: 1px; }}

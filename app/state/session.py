@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -110,15 +109,6 @@ def set_draft(new: Draft) -> None:
     st.session_state["_misread"] = []
     st.session_state["_cut"] = False
     _publish()
-
-
-def remove_window(first: int, last: int) -> None:
-    """Take one window out of the plan."""
-    old = draft()
-    windows = old.windows or []
-    kept = [i for i, window in enumerate(windows) if window != (first, last)]
-    ratios = [old.ratios[i] for i in kept] if old.ratios else None
-    set_draft(replace(old, windows=[windows[i] for i in kept], ratios=ratios))
 
 
 def undo() -> None:

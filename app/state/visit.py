@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import come
 import come.runs
@@ -159,13 +160,34 @@ def units_kept(measured: Measurement | None, facts: Facts) -> KeptByLayer | None
         return None  # the plan page and the strip say what is wrong with it
 
 
+def shown_plan() -> Draft:
+    """The plan that is shown, by hand: an automatic one as the windows and dropped layers that it comes to."""
+    draft = session.draft()
+    if draft.windows is not None:
+        return draft
+    measured, known, *_ = analysis()
+    kept = units_kept(measured, known)
+    if kept is None:  # only a run tells
+        return by_hand(draft, [])
+    inside = {layer for group in kept.groups for layer in range(group[0], group[-1] + 1)}
+    return by_hand(draft, kept.windows, dropped=[layer for layer in range(known.layers) if layer not in inside])
+
+
+def remove_window(first: int, last: int) -> None:
+    """Take one window out of the plan that is shown; of an automatic one the others stay, by hand."""
+    old = shown_plan()
+    kept = [i for i, window in enumerate(old.windows or []) if window != (first, last)]
+    ratios = [old.ratios[i] for i in kept] if old.ratios else None
+    session.set_draft(replace(old, windows=[(old.windows or [])[i] for i in kept], ratios=ratios))
+
+
 def add_window(first: int, last: int) -> None:
-    """Add the layers first..last (inclusive, original numbering) to the plan as one merge.
+    """Add the layers first..last (inclusive, original numbering) to the plan that is shown, as one merge.
 
     Windows that it overlaps and dropped layers in it give way: the newest wish counts. A target set
     before is let go, since windows chosen by hand decide the depth themselves.
     """
-    old = session.draft()
+    old = shown_plan()
     kept = [i for i, (a, b) in enumerate(old.windows or []) if b < first or a > last]
     chosen = [(old.windows or [])[i] for i in kept] + [(first, last)]
     ratios = None

@@ -21,7 +21,7 @@ class Context:
 
     Attributes:
         text_before, token, text_after: the token and its neighbours, as they read.
-        activation: the absolute value that enters the FFN's output map in that channel.
+        activation: the value that enters the FFN's output map in that channel.
         sequence, position: which of the tokens it is.
     """
 
@@ -61,10 +61,7 @@ def top_contexts(
     Raises:
         ComeError: the model has no such layer or channel, or its values are not finite.
     """
-    shape = bundle.shape
-    for name, asked, known in (("layer", layer, len(bundle.layers)), ("FFN channel", channel, shape.channels)):
-        if not 0 <= asked < known:
-            raise ComeError(f"The model has no {name} {asked}.", f"Give a number from 0 to {known - 1}.")
+    check_channel(bundle, layer, channel)
     runner = LayerRunner(bundle)
     seq_len = tokens.shape[1]
     best, places = torch.empty(0), torch.empty(0, dtype=torch.long)
@@ -78,19 +75,31 @@ def top_contexts(
             hidden_states = runner.run(below, hidden_states)
         with runner.watching(layer, watched):
             runner.run(layer, hidden_states)
-        values = seen.pop().flatten().abs().float().cpu()
+        values = seen.pop().flatten().float().cpu()
         check_finite(values, runner)
         here = torch.arange(begun, begun + len(values))
         # Stable and in order of the text, so that ties go to the earlier token whatever the batches are.
-        values, order = torch.cat([best, values]).sort(descending=True, stable=True)
-        best, places = values[:count], torch.cat([places, here])[order[:count]]
+        values = torch.cat([best, values])
+        order = values.abs().sort(descending=True, stable=True).indices[:count]
+        best, places = values[order], torch.cat([places, here])[order]
         begun += len(here)
         emit(on_progress, "contexts", batch.index + 1, len(todo), "Reading the text")
     return [
         _context(bundle.tokenizer, tokens[place // seq_len], place // seq_len, place % seq_len, width, value)
         for value, place in zip(best.tolist(), places.tolist(), strict=True)
-        if value > 0
+        if value != 0
     ]
+
+
+def check_channel(bundle: Bundle, layer: int, channel: int) -> None:
+    """See that a model has an FFN channel.
+
+    Raises:
+        ComeError: it has no such layer, or the layer no such channel.
+    """
+    for name, asked, known in (("layer", layer, len(bundle.layers)), ("FFN channel", channel, bundle.shape.channels)):
+        if not 0 <= asked < known:
+            raise ComeError(f"The model has no {name} {asked}.", f"Give a number from 0 to {known - 1}.")
 
 
 def _context(tokenizer: Any, sequence: Tensor, number: int, position: int, width: int, activation: float) -> Context:

@@ -40,15 +40,14 @@ class KeptByLayer:
         """The merged layers, (first, last)."""
         return [(group[0], group[-1]) for group in self.groups if len(group) > 1]
 
-    def shares(self, facts: Facts, part: str) -> np.ndarray:
-        """The share of each layer that stays, (layers,); part is "ffn" (channels) or "attention" (KV groups)."""
-        shares = np.ones(facts.layers)
+    def mask(self, facts: Facts, part: str) -> np.ndarray:
+        """Which units of each layer stay, (layers, units); part is "ffn" (channels) or "attention" (KV groups)."""
+        units = facts.intermediate_size if part == "ffn" else facts.num_key_value_heads
+        stays = np.ones((facts.layers, units), dtype=bool)
         for layer, kept in self.layers.items():
-            if part == "ffn":
-                shares[layer] = len(kept.channels) / facts.intermediate_size
-            else:
-                shares[layer] = len(kept.kv_groups) / facts.num_key_value_heads
-        return shares
+            stays[layer] = False
+            stays[layer, kept.channels if part == "ffn" else kept.kv_groups] = True
+        return stays
 
 
 def of_windows(windows: list[DraftWindow], facts: Facts, dropped: Sequence[int] = ()) -> KeptByLayer:

@@ -105,11 +105,11 @@ def test_every_view_of_the_channels(visit: Visit, part: str, view: str) -> None:
 def test_a_layer_is_chosen_by_widget_and_by_link(visit: Visit) -> None:
     at = fine(visit("channels", layer="0"))
     assert at.selectbox(key="layer").value == 0
-    at = fine(at.selectbox(key="layer").set_value(1).run())
-    assert at.query_params["layer"] in ("1", ["1"])
-    assert "Layer 1" in [header.value for header in at.header]
+    at = fine(at.selectbox(key="layer").set_value(4).run())
+    assert at.query_params["layer"] in ("4", ["4"])
+    assert "Layer 4" in [header.value for header in at.header]
     at = fine(go(go(at, "model"), "channels"))
-    assert at.selectbox(key="layer").value == 1
+    assert at.selectbox(key="layer").value == 4
 
 
 @pytest.mark.parametrize("link", [{"layer": "999"}, {"layer": "x"}, {"zoom": "9-2"}, {"zoom": "a-b"}, {"view": "?"}])
@@ -141,22 +141,36 @@ def test_the_map_says_what_its_columns_are(visit: Visit, monkeypatch: pytest.Mon
     def told(**view: str) -> str:
         return fine(visit("channels", **view)).caption[0].value
 
-    assert "each column a channel" in told()
-    assert "most sensitive channels on the left" in told(view="sorted")
+    assert "loudest channels on the left" in told()
+    assert "each column a channel" in told(view="raw")
+    assert "Hatched: what your plan would drop" in told()
     monkeypatch.setattr(channels, "MAX_BINS", 16)
-    assert "Each column is a few neighbouring channels" in told()
-    assert "each column a channel" in told(zoom="3-6")
+    assert "each column a few neighbouring channels" in told(view="raw")
+    assert "each column a channel" in told(view="raw", zoom="3-6")
 
 
 def test_a_window_goes_to_the_plan_and_out_again(visit: Visit) -> None:
-    at = fine(visit("layers", first="1", last="3"))
+    at = fine(visit("layers", first="1", last="3", windows="4-5"))
     add = next(button for button in at.button if button.label == "Add to plan")
     at = fine(add.click().run())
-    assert at.query_params["windows"] in ("1-3", ["1-3"])
+    assert at.query_params["windows"] in ("1-3,4-5", ["1-3,4-5"])
     assert "plan by hand" in in_strip(at)
     remove = next(button for button in at.button if button.label == "Remove from plan")
     at = fine(remove.click().run())
-    assert at.query_params["windows"] in ("", [""])
+    assert at.query_params["windows"] in ("4-5", ["4-5"])
+
+
+@pytest.mark.parametrize("method", ["come", "shortgpt"])
+def test_a_window_is_added_to_the_automatic_plan_that_is_shown(visit: Visit, method: str) -> None:
+    """What the strip shows before stays in the plan, but for what the window takes."""
+    before = in_strip(fine(visit("plan", method=method, target="5")))
+    at = fine(visit("layers", method=method, target="5", first="0", last="1"))
+    assert in_strip(at) == before
+    shown = {button.label for button in at.button} & {"Add to plan", "Remove from plan"}
+    at = fine(next(button for button in at.button if button.label in shown).click().run())
+    assert "plan by hand" in in_strip(at)
+    expected = {"Remove from plan": "6 layers", "Add to plan": "4 layers"}
+    assert shown and f"aria-label='{expected[shown.pop()]}'" in in_strip(at), in_strip(at)
 
 
 @pytest.mark.parametrize(("first", "last"), [(3, 3), (4, 2)])
@@ -169,7 +183,7 @@ def test_a_window_the_wrong_way_round_is_one_sentence(visit: Visit, first: int, 
 @pytest.mark.parametrize("kind", ["cosine", "angular", "cka"])
 def test_similarity_says_over_how_many_tokens(visit: Visit, kind: str) -> None:
     at = fine(visit("layers", similarity=kind))
-    assert any("tokens. Red" in caption.value for caption in at.caption)
+    assert any("1,024 tokens. The layers between" in each.value for each in at.markdown)
 
 
 @pytest.mark.parametrize("page", LOOKS)

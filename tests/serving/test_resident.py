@@ -317,9 +317,15 @@ def test_everybody_gets_a_turn() -> None:
 def test_what_excites_a_channel_is_told_of_the_calibration_text(subjects: dict[str, Subject]) -> None:
     found = client.contexts(subjects["llama"], layer=2, channel=5)
     assert len(found) == 10
-    assert sorted((each["activation"] for each in found), reverse=True) == [each["activation"] for each in found]
-    with pytest.raises(ComeError):
-        client.contexts(subjects["llama"], layer=2, channel=10**6)
+    assert sorted((abs(each["activation"]) for each in found), reverse=True) == [
+        abs(each["activation"]) for each in found
+    ]
+    assert client.contexts(subjects["llama"], layer=2, channel=5) == found
+    words = client.next_words(subjects["llama"], layer=2, channel=5)
+    assert len(words["promoted"]) == len(words["suppressed"]) == 8
+    for asked in (client.contexts, client.next_words):
+        with pytest.raises(ComeError):
+            asked(subjects["llama"], layer=2, channel=10**6)
 
 
 def test_a_model_measured_on_what_it_says_is_asked_about_on_the_default_text(subjects: dict[str, Subject]) -> None:

@@ -148,6 +148,25 @@ def contexts(
     return list(_result("contexts", subject, {"layer": layer, "channel": channel}, key, timeout, on_progress))
 
 
+def next_words(
+    subject: Subject,
+    layer: int,
+    channel: int,
+    *,
+    key: str = "",
+    timeout: float = SECONDS,
+    on_progress: OnProgress = None,
+) -> dict[str, Any]:
+    """The next words that an FFN channel promotes and suppresses: ``come.measurement.next_words``, as a dict.
+
+    Args:
+        subject: which model.
+        layer, channel: which channel.
+        key, timeout, on_progress: as for ``generate``.
+    """
+    return dict(_result("next_words", subject, {"layer": layer, "channel": channel}, key, timeout, on_progress))
+
+
 def status() -> dict[str, Any] | None:
     """The models in memory and their bytes; None where no process is running. Starts none."""
     return None if running() is None else dict(_last("status", {}, "", 30.0, None))

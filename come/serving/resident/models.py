@@ -16,6 +16,7 @@ from cachetools import LRUCache
 from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.measurement.measurement import Measurement
+from come.measurement.top_contexts import Context
 from come.models import Bundle, describe, load
 from come.serving.cancellation import Cancel, stop_if
 from come.serving.limits import Limits
@@ -28,6 +29,7 @@ Key = tuple[str, str, str, str]
 """Source, device, dtype, and of which files the source is: a model may be written anew where another one lay."""
 
 LOOK_AGAIN = 0.05  # seconds
+CHANNELS = 256  # whose contexts are kept, ten short ones each
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Loaded:
         originals: by text, the model on that.
         measurements: by how they were taken.
         whatifs: by both, what answers questions.
+        contexts: by text and FFN channel, the tokens that excite it most.
         preparing: held while something is found out, so that two visitors who want the same wait for one pass.
         latest: what was last reported of that.
         users: how many requests are at work with it.
@@ -50,6 +53,7 @@ class Loaded:
     originals: LRUCache[Hashable, Original]
     measurements: LRUCache[Hashable, Measurement]
     whatifs: LRUCache[Hashable, WhatIf]
+    contexts: LRUCache[Hashable, list[Context]]
     preparing: threading.Lock = field(default_factory=threading.Lock)
     latest: Event | None = None
     users: int = 0
@@ -121,7 +125,7 @@ class Models:
         bundle = load(source, device, dtype, on_progress)
         texts = self.limits.texts
         builder = Builder(bundle, self.limits.layer_bytes)
-        loaded = Loaded(bundle, builder, LRUCache(texts), LRUCache(texts), LRUCache(texts), users=1)
+        loaded = Loaded(bundle, builder, LRUCache(texts), LRUCache(texts), LRUCache(texts), LRUCache(CHANNELS), users=1)
         with self._changing:
             self._loaded[key] = loaded
         return loaded

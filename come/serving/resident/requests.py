@@ -14,7 +14,8 @@ from come.errors import ComeError
 from come.events import Event
 from come.measurement.measure import measure
 from come.measurement.measurement import Measurement
-from come.measurement.top_contexts import top_contexts
+from come.measurement.next_words import next_words
+from come.measurement.top_contexts import Context, top_contexts
 from come.models import Bundle
 from come.plan.plan import Plan
 from come.request import judged_on
@@ -74,6 +75,7 @@ class RequestHandler:
             "generate": self._generate,
             "along": self._along,
             "contexts": self._contexts,
+            "next_words": self._next_words,
             "status": self._status,
         }
         kind = kinds.get(str(call.asked.get("do")))
@@ -135,10 +137,23 @@ class RequestHandler:
         self.limits.check("tokens to measure", subject.measured_tokens, self.limits.measured_tokens)
         with self._loaded(call, subject) as loaded:
             bundle = loaded.bundle
-            calibration = self._calibration(call, loaded, subject)
             on_progress = self._giving_way(call, loaded)
-            found = self.worker.do(lambda: top_contexts(bundle, calibration, layer, channel, on_progress=on_progress))
+
+            def read() -> list[Context]:
+                calibration = self._calibration(call, loaded, subject)
+                return self.worker.do(
+                    lambda: top_contexts(bundle, calibration, layer, channel, on_progress=on_progress)
+                )
+
+            text = _measured_key(subject.model_copy(update={"analysis": None}))
+            with held(loaded.preparing, call.cancelled):
+                found = _kept(loaded.contexts, (text, layer, channel), read)
         return [asdict(context) for context in found]
+
+    def _next_words(self, call: Call) -> Any:
+        layer, channel = int(call.asked["layer"]), int(call.asked["channel"])
+        with self._loaded(call, _subject(call)) as loaded:
+            return asdict(self.worker.do(lambda: next_words(loaded.bundle, layer, channel), call.cancelled))
 
     def _status(self, call: Call) -> Any:
         return {"models": self.models.now(), "budget": self.models.budget}

@@ -43,19 +43,69 @@ def test_few_channels_are_not_binned(values: np.ndarray) -> None:
 @pytest.mark.parametrize("view", ["percentile", "raw", "sorted"])
 @pytest.mark.parametrize("log", [True, False])
 def test_heatmap_is_small_and_its_colours_are_bytes(values: np.ndarray, view: channels.View, log: bool) -> None:
-    figure = channels.heatmap(values, view=view, log=log, selected=3, kept=np.linspace(0, 1, 32))
+    figure = channels.heatmap(values, view=view, log=log, selected=3, channel=7, kept=values > 1)
     assert figure.data[0].z.dtype == np.uint8
     assert len(figure.to_json()) < 2_000_000
 
 
 def test_a_point_says_which_layer_and_channels_it_stands_for(values: np.ndarray) -> None:
-    overlay = channels.heatmap(values).data[1]
-    layer, first, last, peak, value = overlay.customdata[channels.MAX_BINS * 7 + 100]
+    overlay = channels.heatmap(values, view="raw").data[1]
+    layer, first, last, peak, value, _ = overlay.customdata[channels.MAX_BINS * 7 + 100]
     assert layer == 7
     assert first <= peak <= last
     assert value == values[7, int(first) : int(last) + 1].max()
     assert overlay.hoverinfo != "skip"  # that would take away its clicks
     assert overlay.marker.opacity == 0
+
+
+def test_sorted_ranks_are_as_wide_on_the_axis_and_name_their_channels(values: np.ndarray) -> None:
+    figure = channels.heatmap(values, view="sorted")
+    bins = channels.bin_by_maximum(-np.sort(-values, axis=1), 0, 11007, log=True)
+    assert bins.edges[:4].tolist() == [0, 1, 2, 3] and bins.edges[-1] == 11008
+    widths = np.diff(np.log10(bins.edges[bins.edges > 500] + 1))
+    assert widths.max() < 1.4 * widths[:-1].min()
+    assert list(figure.data[0].x) == pytest.approx(np.log10(bins.edges + 1))
+    loudest = figure.data[1].customdata[:, 1] == 0  # the first rank's bin, in every layer
+    named = {(int(row[0]), int(row[3])) for row in figure.data[1].customdata[loudest]}
+    assert named == {(layer, int(channel)) for layer, channel in enumerate(values.argmax(axis=1))}
+
+
+@pytest.mark.parametrize("view", ["sorted", "raw"])
+def test_a_click_anywhere_finds_a_point(values: np.ndarray, view: channels.View) -> None:
+    for first, last in ((0, 11007), (0, 2), (40, 60)):
+        figure = channels.heatmap(values, view=view, first=first, last=last)
+        places = np.unique(figure.data[1].x[figure.data[1].y == 0])
+        low, high = figure.layout.xaxis.range
+        gaps = np.diff([low, *places, high])
+        assert gaps.max() <= (high - low) / channels.POINTS * 1.01
+
+
+@pytest.mark.parametrize("view", ["sorted", "raw", "percentile"])
+@pytest.mark.parametrize("place", [0, 17, 11007])
+def test_a_place_on_the_axis_is_found_again(view: channels.View, place: int) -> None:
+    x = float(channels.axis_place(np.array(place), view))
+    assert channels.place_at(x, view, 11008) == place
+    assert channels.place_at(-1e9, view, 11008) == 0 and channels.place_at(1e9, view, 11008) == 11007
+    assert channels.place_at(-np.inf, view, 8) == 0 and channels.place_at(np.inf, view, 8) == 7
+
+
+@pytest.mark.parametrize("view", ["sorted", "raw"])
+def test_dropped_channels_are_hatched_on_the_map(view: channels.View) -> None:
+    values = np.tile(np.arange(100, 0, -1, dtype=np.float32), (4, 1))  # loudest first in either view
+    kept = np.ones((4, 100), dtype=bool)
+    kept[1, 50:] = False
+    kept[3] = False
+    figure = channels.heatmap(values, view=view, kept=kept)
+    hatching = figure.data[2]
+    assert hatching.z.dtype == np.uint8
+    layers = hatching.z.reshape(4, channels.HATCH_ROWS, -1)
+    assert not layers[[0, 2]].any() and layers[3].all() and set(np.unique(layers[3])) == {1, 2}
+    middle = float(channels.axis_place(np.array(49.5), view))
+    assert ((hatching.x > middle) == layers[1, 0].astype(bool)).mean() > 0.99
+    told = {(row[0], row[3]): row[5] for row in figure.data[1].customdata}
+    assert told[1, 10] == 1 and told[1, 90] == told[3, 0] == 0
+    assert "kept" in figure.data[1].hovertemplate
+    assert len(channels.heatmap(values, view=view, kept=np.ones_like(kept)).data) == 2
 
 
 def test_percentiles_rank_within_the_layer() -> None:
@@ -103,10 +153,10 @@ def test_heads_of_dropped_groups_are_hatched() -> None:
 
 
 def test_dividers_part_the_heads_that_are_in_sight(values: np.ndarray) -> None:
-    figure = channels.heatmap(values[:, :512], group_size=128, first=100, last=300)
+    figure = channels.heatmap(values[:, :512], view="raw", group_size=128, first=100, last=300)
     assert [shape.path for shape in figure.layout.shapes] == ["M127.5,-0.5V31.5M255.5,-0.5V31.5"]
-    assert not channels.heatmap(values[:, :512], group_size=128, first=0, last=100).layout.shapes
-    assert not channels.heatmap(values[:, :512], group_size=128, view="sorted").layout.shapes
+    assert not channels.heatmap(values[:, :512], view="raw", group_size=128, first=0, last=100).layout.shapes
+    assert len(channels.heatmap(values[:, :512], group_size=128, view="sorted").layout.shapes) == 1  # the loudest 1%
 
 
 def test_dividers_part_the_kv_groups() -> None:

@@ -16,13 +16,36 @@ def matrix() -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", list(similarity.KINDS))
-def test_similarity_is_in_bytes_and_brighter_is_more_alike(matrix: np.ndarray, kind: str) -> None:
+def test_colours_are_stretched_over_what_is_there_but_the_diagonal(matrix: np.ndarray, kind: str) -> None:
     shown = 1 - matrix if kind == "angular" else matrix
-    figure = similarity.similarity(shown, kind=kind, best=(4, 5), selected=(2, 3), planned=[(7, 9)])
-    levels = figure.data[0].z
-    assert levels.dtype == np.uint8
-    assert (np.diag(levels) == 255).all()
-    assert levels[0, -1] == 0
+    heat = similarity.similarity(shown, kind=kind, best=(4, 5), selected=(2, 3), planned=[(7, 9)]).data[0]
+    assert np.isnan(np.diag(heat.z)).all()
+    assert heat.z[0, -1] == 0  # least alike, and brighter is more alike
+    assert np.nanmax(heat.z) == heat.z[0, 1] == 255
+    apart = heat.z[~np.eye(LAYERS + 1, dtype=bool)]
+    assert 0.4 < (apart < 128).mean() < 0.6  # each half of the colours holds as many cells
+    assert len(set(heat.colorbar.ticktext)) == 5
+
+
+def test_states_that_are_nearly_alike_are_told_apart() -> None:
+    near = 1 - np.abs(np.subtract.outer(np.arange(6), np.arange(6))) * 1e-5
+    heat = similarity.similarity(near).data[0]
+    assert heat.colorbar.ticktext[0] == "0.99995" and np.nanmax(heat.z) == 255
+    same = similarity.similarity(np.ones((3, 3))).data[0]
+    assert np.isfinite(same.z[~np.eye(3, dtype=bool)]).all()
+
+
+def test_the_strip_stands_between_the_borders_of_its_layers(matrix: np.ndarray) -> None:
+    block = np.geomspace(0.01, 1, LAYERS)
+    figure = similarity.similarity(matrix, influence=block, selected=(2, 3), planned=[(7, 9)])
+    strip, tiles = figure.data[2:]
+    assert list(strip.x) == list(tiles.x) == [layer + 0.5 for layer in range(LAYERS)]
+    assert list(strip.y) == list(block) and figure.layout.yaxis2.type == "log"
+    assert "Block influence (BI)" in figure.layout.annotations[0].text
+    over = [(shape.x0, shape.x1) for shape in figure.layout.shapes if shape.yref == "y3"]
+    assert over == [(7.1, 9.9), (2, 4)]
+    assert figure.layout.yaxis.domain[1] < figure.layout.yaxis3.domain[0] < figure.layout.yaxis2.domain[0]
+    similarity.similarity(matrix, influence=np.zeros(LAYERS))  # a model that turns nothing
 
 
 def test_a_cell_opens_the_layers_between_its_two_states(matrix: np.ndarray) -> None:
@@ -35,7 +58,7 @@ def test_a_cell_opens_the_layers_between_its_two_states(matrix: np.ndarray) -> N
 def test_the_best_window_is_outlined_where_its_states_meet(matrix: np.ndarray) -> None:
     shapes = similarity.similarity(matrix, best=(4, 5)).layout.shapes
     assert {(shape.x0, shape.y0) for shape in shapes} == {(5.5, 3.5), (3.5, 5.5)}
-    assert {shape.line.color for shape in shapes} == {theme.MARK}
+    assert [shape.line.color for shape in shapes[2:]] == [theme.MARK] * 2  # over a halo
 
 
 @pytest.mark.parametrize("log", [True, False])

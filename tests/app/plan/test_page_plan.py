@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app.figures import plan as figures
-from app.plan import edits, preview
+from app.plan import edits, preview, tiles
 from app.plan.whatif import ask
 from app.state import foreseen, request
 from app.state.choice import Choice, Draft, plan_fields
@@ -460,3 +460,12 @@ def test_the_plan_can_be_edited_as_text(visit: Visit) -> None:
     assert "<b>4</b><span>of 6</span>" in shown(at)  # the plan stays what it was
     at.button(key="undo").click().run()
     assert not at.error and at.text_area(key="plan-text").value.splitlines()[-1] == "target_layers: 4"
+
+
+def test_rows_of_tiles_do_not_end_inside_of_a_window() -> None:
+    """The first tile of a window is as wide as all of it to the row, and the second takes that back."""
+    style = tiles._style(Draft(windows=[(8, 9), (12, 14), (0, 19)]), 30)
+    for first, count in ((8, 1), (12, 2), (0, tiles.TOGETHER - 1)):
+        room = f"{count} * {tiles.WIDTH}"
+        assert f"{tiles._tile(first)} {{ margin-right: calc({room}); }}" in style
+        assert f"{tiles._tile(first + 1)} {{ margin-left: calc(-1 * {tiles.GAP} - {room}); }}" in style

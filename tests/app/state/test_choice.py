@@ -165,7 +165,7 @@ def test_a_window_by_hand_replaces_what_it_overlaps() -> None:
         for window in ((4, 5), (9, 11), (5, 7), (1, 2)):
             visit.add_window(*window)
         st.text(session.draft().windows)
-        session.remove_window(9, 11)
+        visit.remove_window(9, 11)
         st.text(session.draft().windows)
         st.text(session.draft().dropped)
         session.set_draft(Draft("come-p", options={"granularity": 5}))  # another method's options do not go along

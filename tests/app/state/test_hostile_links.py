@@ -20,7 +20,7 @@ SECONDS = 60  # for a page on a busy machine; the attacks took minutes, or for e
 OF_PAGES = {
     "home": (),
     "model": (),
-    "channels": ("part", "view", "layer", "zoom", "scale"),
+    "channels": ("part", "view", "layer", "channel", "zoom", "scale"),
     "layers": ("first", "last", "heights", "similarity", "cost-size"),
     "plan": (),
     "run": ("run",),

@@ -1,0 +1,184 @@
+"""The card of one channel: how sensitive it is, what excites it, which words it speaks for, where it went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import streamlit as st
+
+from app import formats
+from app.channels import asking
+from app.channels.asking import Answer
+from app.components import widgets
+from app.components.poll import Look
+from app.figures.inspect import NAMES
+from app.inspect import follow_unit
+from app.playground.answers_html import visible
+from app.state import session, visit
+from come.measurement.next_words import NextWords
+from come.measurement.top_contexts import Context
+from come.models import Facts
+from come.plan.provenance import Part
+from come.plan.trace import trace
+from come.pruning.kept_units import KeptByLayer
+from come.runs import Run
+
+ITSELF = 1.5e9  # parameters; a larger model is loaded only when the visitor asks
+SHOWN = 6  # contexts
+
+WHAT = r"""
+**Tokens**: those of the text at which the channel's activation, what enters `down_proj`, is farthest from zero.
+
+**Promotes, suppresses**: its column of `down_proj`, straight through the final norm and the unembedding. These are the
+next words that it makes likelier and less likely where its activation is as at the tokens shown; of the opposite
+sign, it does the opposite. What the layers between make of it is left out.
+"""
+
+STYLE = """<style>
+.come-contexts { width: 100%; border-collapse: collapse; font-size: .875rem; line-height: 1.4; }
+.come-contexts th { text-align: left; font-weight: 400; font-size: .8rem; opacity: .78; padding-bottom: .2rem; }
+.come-contexts td { border-top: 1px solid var(--come-line); padding: .25rem 0; overflow-wrap: anywhere; }
+.come-contexts :is(td, th):first-child {
+  white-space: nowrap; padding-right: .75rem; font-variant-numeric: tabular-nums;
+}
+.come-contexts mark { padding: 0 .1em; border-radius: 2px; }
+.come-words { margin: 0 0 .75rem; font-size: .875rem; }
+.come-words b { display: block; font-weight: 400; font-size: .8rem; opacity: .78; padding-bottom: .2rem; }
+.come-words span {
+  display: inline-block; border: 1px solid var(--come-line); border-radius: 4px; padding: 0 .35rem;
+  margin: 0 .25rem .25rem 0; max-width: 100%; overflow-wrap: anywhere;
+}
+.come-words.against span { border-style: dashed; }
+</style>"""
+
+
+def draw(
+    run: Run, facts: Facts, values: np.ndarray, part: Part, layer: int, channel: int, plan: KeptByLayer | None
+) -> list[Look]:
+    """The card; what the page is to follow while the model is asked.
+
+    Args:
+        run: the analysis.
+        facts: of its model.
+        values: (channels,) sensitivities of the layer.
+        part: which part the channel is of.
+        layer, channel: which.
+        plan: which units the visitor's plan keeps; None where only a run tells.
+    """
+    opened = session.value("channel") is not None
+    with st.container(border=True, key="channel-card"):
+        st.header(f"Channel {channel:,} of layer {layer}", anchor=False)
+        own, told = st.columns([1, 1.6], gap="large")
+        with own:
+            rank = int((values > values[channel]).sum()) + 1
+            widgets.facts_grid(
+                {
+                    "Sensitivity S": _three(float(values[channel])),
+                    "Rank": f"{rank:,} of {len(values):,}",
+                    "× median": f"{values[channel] / max(float(np.median(values)), 1e-30):.1f}",
+                }
+            )
+            _where(facts, part, layer, _unit(facts, part, channel, len(values)), plan)
+        with told:
+            if part == "ffn":
+                return _model_says(run, facts, layer, channel, opened)
+            st.caption("Words and tokens are told of feed-forward channels.")
+    return []
+
+
+def _three(number: float) -> str:
+    return f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
+
+
+def _unit(facts: Facts, part: Part, channel: int, channels: int) -> int:
+    """What of it a plan keeps or drops: the channel itself, or its KV group."""
+    return channel if part == "ffn" else channel * facts.num_key_value_heads // channels
+
+
+def _where(facts: Facts, part: Part, layer: int, unit: int, plan: KeptByLayer | None) -> None:
+    run = visit.run_of_draft() if plan is not None and plan.exact else None
+    made = run.plan() if run is not None else None
+    if run is not None and made is not None:
+        st.markdown(follow_unit.sentence(trace(made, part, layer, unit), made, part, layer, unit))
+        find = follow_unit.written(part, layer, unit)
+        widgets.next_step("inspect", "Open in Inspect", ":material/extension:", run=run.id, part=part, find=find)
+        return
+    st.markdown(foreseen(plan, part, layer, unit))
+
+
+def foreseen(plan: KeptByLayer | None, part: Part, layer: int, unit: int) -> str:
+    """What a plan that was not run yet would do to a unit, in a sentence (markdown)."""
+    one = "It" if part == "ffn" else f"Its {NAMES[part][0]} {unit}"
+    if plan is None:
+        return "Whether it stays, only a run of your plan tells."
+    group = next((group for group in plan.groups if layer in group), None)
+    if group is None:
+        return f"Your plan would **remove** layer {layer}, and all in it."
+    if layer not in plan.layers:
+        return f"Your plan leaves layer {layer} whole."
+    kept = plan.layers[layer]
+    if unit in (kept.channels if part == "ffn" else kept.kv_groups):
+        return f"{one} would be **kept**, in what layers {group[0]} to {group[-1]} become."
+    return f"{one} would be **dropped** when layers {group[0]} to {group[-1]} are merged."
+
+
+# --- what the model says -----------------------------------------------------------------------------
+
+
+def _model_says(run: Run, facts: Facts, layer: int, channel: int, opened: bool) -> list[Look]:
+    config = run.config
+    answer = asking.known(config, layer, channel)
+    if opened and facts.parameters <= ITSELF and (answer is None or answer.status == "stopped"):
+        asking.begin(config, layer, channel)
+        answer = asking.known(config, layer, channel)
+    if answer is None or answer.status == "stopped":
+        st.button(
+            "What excites it, what does it say?",
+            key="ask-channel",
+            icon=":material/format_quote:",
+            on_click=asking.begin,
+            args=(config, layer, channel),
+            help=f"Loads the model and reads {config.n_tokens:,} tokens.",
+        )
+        return []
+    st.html(STYLE)
+    if answer.words is not None:
+        st.html(spoken_for(answer.words, answer.contexts))
+    if answer.contexts is not None:
+        st.html(follow_unit.table(answer.contexts[:SHOWN]))
+        widgets.info("What are these?", WHAT, key="formula-channel")
+    if answer.status == "failed":
+        st.warning(formats.sentence(answer.problem))
+    return [_followed(answer)] if answer.active else []
+
+
+def spoken_for(found: NextWords, contexts: Sequence[Context] | None) -> str:
+    """The words of a channel, as HTML; those that it promotes at the tokens below, once these are known."""
+    if contexts is None:
+        return words(found.promoted, "When positive, promotes") + words(found.suppressed, "Suppresses", "against")
+    promoted, suppressed = found.promoted, found.suppressed
+    if sum(each.activation for each in contexts[:SHOWN]) < 0:
+        promoted, suppressed = suppressed, promoted
+    return words(promoted, "Promotes, at the tokens below") + words(suppressed, "Suppresses there", "against")
+
+
+def words(shown: Sequence[str], title: str, look: str = "") -> str:
+    """Tokens in boxes, as HTML."""
+    boxes = "".join(f"<span>{escape(visible(word)[1:-1])}</span>" for word in shown)
+    return f"<div class='come-words {look}'><b>{title}</b>{boxes}</div>"
+
+
+def _followed(answer: Answer) -> Look:
+    """Tells how far the answer is; and when there is more of it."""
+    place = st.empty()
+    before = answer.words is not None
+
+    def look() -> bool:
+        answer.look()
+        place.caption(f":material/progress_activity: {formats.sentence(answer.news or 'Asking the model')} …")
+        return not answer.active or (answer.words is not None) != before
+
+    look()
+    return look
