@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from app.components import widgets
+from app.components import widgets, window_costs
 from app.components.poll import Look
-from app.layers import costs
 from app.state import session, visit
 from come.measurement.measurement import Measurement
 from come.models import Facts
@@ -28,7 +27,8 @@ ABOUT = (
 def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool, found: Forecast | None) -> list[Look]:
     """The list; what the page is to follow while more are measured."""
     planned = [window.last - window.first + 1 for window in found.windows] if found else []
-    job, known, left = costs.measuring(run, measured, facts, is_example, sorted({2, *planned}))
+    sizes = sorted({2, *planned})
+    job, known, left = window_costs.measuring(run, measured, facts, is_example, sizes)
     if not known and job.status != "working":
         return []
     st.subheader("Cheapest windows")
@@ -36,10 +36,9 @@ def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool, found:
     if ranked:
         _table(ranked)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        looks = [costs.followed(run, len(left))] if job.status == "working" else []
         st.caption(ABOUT, width="content")
         widgets.next_step("layers", "What makes the cost")
-    return looks
+    return [] if is_example else window_costs.standing(run, job, sizes, len(left))
 
 
 def _by_layer(cost: WindowCost) -> float:

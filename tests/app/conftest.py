@@ -15,8 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app.channels import card
-from app.components import poll
-from app.layers import costs
+from app.components import poll, window_costs
 from come.request import RunConfig
 from come.runs import Run
 from tests.tiny import tiny_folder
@@ -78,7 +77,7 @@ def lab(finished_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> L
 def visit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """Opens a page as the first of a visit: ``visit("plan", target="4")``; parameters are those of the URL."""
     monkeypatch.setattr(poll, "LONGEST", 0.0)  # else a page that follows runs would not end
-    monkeypatch.setattr(costs, "LARGE", 0)  # of no model are windows measured unless that is asked for
+    monkeypatch.setattr(window_costs, "LARGE", 0)  # of no model are windows measured unless that is asked for
     monkeypatch.setattr(card, "ITSELF", 0)  # no model is loaded unless that is asked for
 
     def open_page(page: str, **params: str) -> AppTest:

@@ -12,8 +12,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
+from app.components import window_costs
 from app.figures import window_costs as figures
-from app.layers import costs
 from app.state import session
 from come.models import describe
 from come.pruning.windows import WindowCost
@@ -112,7 +112,7 @@ def test_what_is_missing_is_measured_when_it_is_asked_for(
 def test_it_begins_by_itself_once(
     visit: Visit, lab: Lab, started: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "LARGE", 1e12)
+    monkeypatch.setattr(window_costs, "LARGE", 1e12)
     fine(visit("layers"))
     assert len(started) == 1
     (analysis().path / background.STATE).write_text(json.dumps({"status": "done"}))
@@ -141,7 +141,7 @@ def test_while_it_is_measured_the_page_says_how_far_and_can_end_it(visit: Visit,
 def test_the_example_has_its_own_and_nothing_is_measured_beside_it(
     visit: Visit, started: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "LARGE", 1e12)
+    monkeypatch.setattr(window_costs, "LARGE", 1e12)
     at = fine(visit("layers", model="smollm2-135m", text="python-docs", tokens="4096", seq_len="512"))
     assert not started and "Measured for the shipped example" in said(at)
     assert not [button for button in at.button if button.key == "measure-windows"]
@@ -150,7 +150,7 @@ def test_the_example_has_its_own_and_nothing_is_measured_beside_it(
 def test_in_a_demonstration_only_ones_own_analysis_is_measured(
     visit: Visit, lab: Lab, started: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "LARGE", 1e12)
+    monkeypatch.setattr(window_costs, "LARGE", 1e12)
     monkeypatch.setattr(session, "owns", lambda run: False)
     at = fine(visit("layers"))
     assert not started and at.button(key="measure-windows").disabled
