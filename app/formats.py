@@ -59,6 +59,12 @@ def percent(share: float) -> str:
     return f"{share:+.0%}".replace("-", "−").replace("+0%", "0%").replace("−0%", "0%")
 
 
+def about(seconds: float) -> str:
+    """A time that is not known well: 83 -> "1 min 25 s"; never "0 s"."""
+    step = 1 if seconds < 20 else 5 if seconds < 600 else 60
+    return duration(max(round(seconds / step) * step, step))
+
+
 def duration(seconds: float) -> str:
     """83 -> "1 min 23 s"."""
     minutes, rest = divmod(round(seconds), 60)

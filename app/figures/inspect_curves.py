@@ -12,6 +12,8 @@ from app import theme
 from app.figures.inspect import NAMES
 from come.plan.provenance import Provenance
 
+_FLAG = 15  # pixels between labels
+
 
 def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:
     """The sorted sensitivities of a new layer's sources; solid where units were kept, dotted where not.
@@ -60,34 +62,53 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
                 )
         if 0 < (cut := int(kept.sum())) < len(ordered):
             cuts.append((float(ordered[cut - 1]), cut, source))
-    for place, (height, cut, source) in enumerate(sorted(cuts, reverse=True)):
-        figure.add_trace(_cut(source, cut, height, above=place % 2 == 0))
+    for height, cut, source in cuts:
+        figure.add_trace(_cut(source, cut, height))
     theme.finish(
         figure,
         _cut_finding(origins, group, sensitivity),
         x=f"Rank within the source layer, most sensitive {one} first",
         y="Sensitivity S",
-        height=320,
+        height=320 + 15 * max(len(cuts) - 4, 0),
     )
     low, high = float(sensitivity[list(group)].min()), float(sensitivity[list(group)].max())
     if origins.units <= 12:
         figure.update_xaxes(dtick=1)
+    _flags(figure, cuts, origins, log=log)
     return theme.sensitivity_axis(figure, low, high, log=log)
 
 
-def _cut(source: int, cut: int, height: float, *, above: bool) -> go.Scatter:
+def _cut(source: int, cut: int, height: float) -> go.Scatter:
     return go.Scatter(
         x=[cut],
         y=[height],
-        mode="markers+text",
-        marker={"symbol": "line-ns", "size": 22, "line": {"color": theme.MARK, "width": 2.5}},
-        text=[f"layer {source}: {cut:,}"],
-        textposition="top right" if above else "bottom left",
-        textfont={"size": 12, "color": theme.INK},
+        mode="markers",
+        marker={"symbol": "line-ns", "size": 18, "line": {"color": theme.MARK, "width": 2.5}},
         hovertemplate=f"Layer {source} keeps {cut:,}<extra></extra>",
         showlegend=False,
         cliponaxis=False,
     )
+
+
+def _flags(figure: go.Figure, cuts: list[tuple[float, int, int]], origins: Provenance, *, log: bool) -> None:
+    """A label for each cut, at a staff that stands on its mark; the leftmost is the highest, so that none cross."""
+    for place, (height, cut, source) in enumerate(sorted(cuts, key=lambda each: (each[1], -each[0]))):
+        right = cut > 0.75 * origins.units  # no room on its right
+        figure.add_annotation(
+            x=cut,
+            y=np.log10(max(height, 1e-30)) if log else height,
+            ax=0,
+            ay=-14 - _FLAG * (len(cuts) - 1 - place),
+            text=f"layer {source}: {cut:,}",
+            xanchor="right" if right else "left",
+            showarrow=True,
+            arrowhead=0,
+            arrowwidth=1.2,
+            arrowcolor=theme.layer_color(source, origins.layers),
+            standoff=0,
+            font={"size": 12, "color": theme.INK},
+            borderpad=1,
+        )
 
 
 def _cut_finding(origins: Provenance, group: tuple[int, ...], sensitivity: np.ndarray) -> str:

@@ -156,6 +156,24 @@ def test_a_finished_run_is_opened_by_its_link(visit: Visit, lab: Lab) -> None:
     assert at.selectbox(key=f"open-run-{run.id}").value == run.id
 
 
+def test_the_strip_shows_the_plan_of_the_run_that_is_open(visit: Visit, lab: Lab) -> None:
+    at = visit("run", run=by_method(lab, "shortgpt").id, target="5")
+    strip = next(html.proto.body for html in at.get("html") if "come-strip" in html.proto.body)
+    assert "ShortGPT" in strip and "6 → 4 layers" in strip and "not run yet" not in strip
+    assert "perplexity" in strip and "compress" not in strip
+
+
+def test_a_run_that_is_not_here_is_said_in_words_for_visitors(visit: Visit, lab: Lab) -> None:
+    at = visit("run", run="no-such-run")
+    (warning,) = at.warning
+    assert "no run “no-such-run” here" in warning.value and str(lab.runs) not in warning.value
+
+
+def test_a_run_that_waits_again_is_not_nearly_done(lab: Lab) -> None:
+    stopped = State(status="queued", stage="compress", step=88, of=100)
+    assert reported.share(stopped) == 0 and reported.share(stopped.changed(status="running")) == 0.88
+
+
 def test_what_was_asked_and_what_recovery_did_are_sentences(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = lab.create(method="come", sparsity=0.2)
     assert ", removing at least 20% of the parameters; " in sentences.request_sentence(asked.config)
