@@ -61,7 +61,10 @@ def percent(share: float) -> str:
 
 def about(seconds: float) -> str:
     """A time that is not known well: 83 -> "1 min 25 s"; never "0 s"."""
-    step = 1 if seconds < 20 else 5 if seconds < 600 else 60
+    if seconds >= 600:
+        minutes = round(seconds / 60)
+        return f"{minutes} min" if minutes < 60 else duration(60 * minutes)
+    step = 1 if seconds < 20 else 5
     return duration(max(round(seconds / step) * step, step))
 
 

@@ -18,19 +18,6 @@ STAGES = {
     "speed": "Speed",
     "save": "Save",
 }
-DOING = {
-    "convert": "converting the model",
-    "load": "loading the model",
-    "text": "reading the text",
-    "resumed": "going on",
-    "measure": "measuring",
-    "compress": "pruning",
-    "recover": "recovering",
-    "evaluate": "measuring perplexity",
-    "accuracy": "measuring accuracy",
-    "speed": "measuring speed",
-    "save": "saving",
-}
 STATUS = {
     "queued": ":material/schedule: waiting",
     "running": ":material/progress_activity: running",
@@ -56,6 +43,4 @@ def standing(run: Run) -> str:
         results = run.results()
         before, after = ((results.get(side) or {}).get("perplexity") for side in ("original", "pruned"))
         return f"perplexity {number(before)} → {number(after)}" if before and after else "done"
-    if state.status == "running":
-        return DOING.get(state.stage, "starting")
-    return {"queued": "waiting for its turn"}.get(state.status, state.status)
+    return {"running": "at work", "queued": "waiting for its turn"}.get(state.status, state.status)

@@ -19,7 +19,6 @@ from come.runs.ahead import Outlook, together
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 _COPY = "<button type='button' class='come-copy' aria-label='Copy this chart as a picture'>Copy</button>"
-ENDED = ("done", "failed", "cancelled", "interrupted", "unreadable")
 
 
 # --- progress ----------------------------------------------------------------------------------------
@@ -30,13 +29,13 @@ def progress(run: Run) -> None:
 
     Draw it only while the run is active (``run.state().status in session.ACTIVE``).
     """
-    _progress(run)
+    _progress(run, run.state().status)
 
 
 @st.fragment(run_every=1.0)
-def _progress(run: Run) -> None:
+def _progress(run: Run, drawn: str) -> None:
     state = run.state()
-    if state.status in ENDED:
+    if state.status != drawn:  # the strip, and whatever else the page says of it
         st.rerun()
     waits = state.status == "queued"
     runs = time_left.started_together(run)

@@ -13,6 +13,7 @@ from app.figures.inspect import NAMES
 from come.plan.provenance import Provenance
 
 _FLAG = 15  # pixels between labels
+_MARGINS = 100  # pixels above and below the axes, about
 
 
 def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:
@@ -74,8 +75,9 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
     low, high = float(sensitivity[list(group)].min()), float(sensitivity[list(group)].max())
     if origins.units <= 12:
         figure.update_xaxes(dtick=1)
-    _flags(figure, cuts, origins, log=log)
-    return theme.sensitivity_axis(figure, low, high, log=log)
+    theme.sensitivity_axis(figure, low, high, log=log)
+    _flags(figure, cuts, origins, low, high)
+    return figure
 
 
 def _cut(source: int, cut: int, height: float) -> go.Scatter:
@@ -90,25 +92,34 @@ def _cut(source: int, cut: int, height: float) -> go.Scatter:
     )
 
 
-def _flags(figure: go.Figure, cuts: list[tuple[float, int, int]], origins: Provenance, *, log: bool) -> None:
+def _flags(figure: go.Figure, cuts: list[tuple[float, int, int]], origins: Provenance, low: float, high: float) -> None:
     """A label for each cut, at a staff that stands on its mark; the leftmost is the highest, so that none cross."""
-    for place, (height, cut, source) in enumerate(sorted(cuts, key=lambda each: (each[1], -each[0]))):
-        right = cut > 0.75 * origins.units  # no room on its right
+    if not cuts:
+        return
+    log = figure.layout.yaxis.type == "log"
+    to = (lambda value: float(np.log10(max(value, high * 1e-12, 1e-30)))) if log else float
+    bottom, top = to(low), to(high)
+    step = _FLAG * (top - bottom) / (figure.layout.height - _MARGINS)
+    lowest = max(to(height) for height, _, _ in cuts) + 1.2 * step
+    for place, (height, cut, source) in enumerate(sorted(cuts, key=lambda each: (-each[1], each[0]))):
         figure.add_annotation(
             x=cut,
-            y=np.log10(max(height, 1e-30)) if log else height,
-            ax=0,
-            ay=-14 - _FLAG * (len(cuts) - 1 - place),
+            y=to(height),
+            ax=cut,
+            ay=lowest + place * step,
+            axref="x",
+            ayref="y",
             text=f"layer {source}: {cut:,}",
-            xanchor="right" if right else "left",
+            xanchor="right" if cut > 0.75 * origins.units else "left",  # no room on its right
             showarrow=True,
             arrowhead=0,
             arrowwidth=1.2,
             arrowcolor=theme.layer_color(source, origins.layers),
-            standoff=0,
             font={"size": 12, "color": theme.INK},
             borderpad=1,
         )
+    edge = 0.04 * (top - bottom)
+    figure.update_yaxes(range=[bottom - edge, max(top, lowest + len(cuts) * step) + edge])
 
 
 def _cut_finding(origins: Provenance, group: tuple[int, ...], sensitivity: np.ndarray) -> str:

@@ -86,8 +86,8 @@ def outlook(
         weight = sqrt(done) if spent < usual_here else 1.0
         left = weight * by_pace + (1 - weight) * left
     left = max(left, OVERDUE * spent)
-    if expected[here] > 1 and (done >= ENOUGH or spent > usual_here):
-        pace = _bounded((before + spent + left) / (usual + expected[here]))
+    if done >= ENOUGH or spent > usual_here:
+        pace = _bounded((before + spent + left + trusted) / (usual + expected[here] + trusted))
     left += pace * sum(expected[here + 1 :])
     return Outlook(min(elapsed / max(elapsed + left, 1e-9), UNDER_WAY), elapsed, left, pace)
 
