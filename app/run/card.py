@@ -156,7 +156,7 @@ def _ways_on(run: Run, config: RunConfig) -> None:
     """What can be done with the result."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         widgets.next_step("inspect", "What it is made of", ":material/extension:", run=run.id)
-        if st.button("Talk to it", key="talk", icon=":material/forum:", type="tertiary"):
+        if st.button("Talk to it", key="talk-to-it", icon=":material/forum:", type="tertiary"):
             session.set_choice(_choice(config))
             st.switch_page(widgets.PAGES / "playground.py", query_params={"with": run.id})
         widgets.next_step("compare", "Compare", ":material/compare_arrows:")
