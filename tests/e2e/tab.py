@@ -78,7 +78,7 @@ class Tab:
         return self._asked(message, timeout)
 
     def send(self, timeout: float = 120.0, **values: Any) -> Shown:
-        """Send values of widgets by their keys, shown in this visit: ``True`` clicks a button, ``False`` clears a box."""
+        """Send values of widgets that were shown, by key; ``True`` clicks a button, ``False`` clears a box."""
         return self._asked(self.forged(values), timeout)
 
     def forged(self, values: dict[str, Any]) -> BackMsg:
