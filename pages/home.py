@@ -71,8 +71,10 @@ def _demo() -> None:
     running_now = demo.active_run()
     facts, fault = _facts()
     cost = cost_line.cost(demo.requests(), facts, None) if facts is not None else None
-    slow = cost is not None and cost.seconds is not None and cost.seconds > TWO_MINUTES
-    label = f"Run the demo, about {formats.about(cost.seconds)}" if slow else "Run the two-minute demo"
+    seconds = cost.seconds if cost is not None else None
+    label = "Run the two-minute demo"
+    if seconds is not None and seconds > TWO_MINUTES:
+        label = f"Run the demo, about {formats.about(seconds)}"
     if running_now is not None:
         label = "See the demo that is running"
     if st.button(label, key="demo", type="primary", icon=":material/play_arrow:"):

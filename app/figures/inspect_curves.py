@@ -63,8 +63,8 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
                 )
         if 0 < (cut := int(kept.sum())) < len(ordered):
             cuts.append((float(ordered[cut - 1]), cut, source))
-    for height, cut, source in cuts:
-        figure.add_trace(_cut(source, cut, height))
+    for at, cut, source in cuts:
+        figure.add_trace(_cut(source, cut, at))
     theme.finish(
         figure,
         _cut_finding(origins, group, sensitivity),

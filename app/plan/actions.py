@@ -75,8 +75,9 @@ def go_on(fault: str) -> None:
             saved_plans.draw(ready)
         with st.popover("Upload a plan", icon=":material/upload:"):
             st.file_uploader("A plan that was downloaded here", type="json", key="upload", on_change=_upload)
+            place = st.empty()  # which takes away the last one's while the page goes on
             if problem := session.take_problem("upload"):  # where the click was
-                st.error(problem, icon=":material/error:")
+                place.error(problem, icon=":material/error:")
 
 
 def _upload() -> None:

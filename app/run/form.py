@@ -93,8 +93,8 @@ def _boxes(names: list[str]) -> list[str]:
     for row in range(0, len(names), 2):
         for column, name in zip(st.columns(2, gap="large"), names[row : row + 2], strict=False):
             label = f"**{known[name].title}** · {formats.literal(known[name].summary)}"
-            box = {"key": f"rival-{name}", "persist_state": "session", "wrap": True}
-            if column.checkbox(label, name in BASELINES, **box):
+            first = name in BASELINES
+            if column.checkbox(label, first, key=f"rival-{name}", persist_state="session", wrap=True):
                 ticked.append(name)
     return ticked
 

@@ -165,7 +165,7 @@ def _is(stage: str, told: str) -> bool:
 
 def _done(since: Sequence[Mapping[str, Any]]) -> float:
     """How much of a stage is done by its last event; 0 where it counts anew now and then."""
-    shares = [event["step"] / event["of"] for event in since if event["of"] > 0]
+    shares: list[float] = [event["step"] / event["of"] for event in since if event["of"] > 0]
     if not shares or any(later < earlier for earlier, later in pairwise(shares)):
         return 0.0
     return min(max(shares[-1], 0.0), 1.0)
