@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+import come.runs
 from app import formats
 from app.run import detail, lists, new_run, sweeps
 from app.state import linked_run, session

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from come.plan.plan import Plan
-from come.runs.state import State
 
 KINDS = {"train_loss": "training", "held_out_loss": "held out"}
 NOTE = "Recovery, "  # so begin the plan's notes of what a recovery did
@@ -129,8 +128,3 @@ DIVERGED = "diverged at step"  # in what a training says of itself
 def outcome(plan: Plan | None) -> list[str]:
     """What each way of recovery came to, as the plan notes it."""
     return [note.removeprefix(NOTE) for note in plan.notes if note.startswith(NOTE)] if plan else []
-
-
-def share(state: State) -> float:
-    """How much of the present stage is done, 0 to 1; nothing of a run that waits, however far it once was."""
-    return min(max(state.step / state.of, 0.0), 1.0) if state.of and state.status != "queued" else 0.0

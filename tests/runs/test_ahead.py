@@ -57,6 +57,11 @@ def test_a_conversion_is_a_stage_of_its_own() -> None:
     assert known.pace == 1 and known.left == pytest.approx(57, abs=1) and known.elapsed == 33
 
 
+def test_a_run_that_waits_again_is_not_nearly_done() -> None:
+    again = State(status="queued", stage="compress", step=88, of=100, created=90.0, started=100.0)
+    assert outlook(CONFIG, again, LOADED, FORESEEN, now=200.0).share == 0
+
+
 def test_without_a_speed_nothing_is_said_of_the_time() -> None:
     seen = outlook(CONFIG, RUNNING, LOADED, {}, now=104.0)
     assert seen.left is None and 0 < seen.share < 1

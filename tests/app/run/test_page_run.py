@@ -231,11 +231,6 @@ def test_a_run_that_is_not_here_is_said_in_words_for_visitors(visit: Visit, lab:
     assert "no run “no-such-run” here" in warning.value and str(lab.runs) not in warning.value
 
 
-def test_a_run_that_waits_again_is_not_nearly_done(lab: Lab) -> None:
-    stopped = State(status="queued", stage="compress", step=88, of=100)
-    assert reported.share(stopped) == 0 and reported.share(stopped.changed(status="running")) == 0.88
-
-
 def test_what_was_asked_and_what_recovery_did_are_sentences(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = lab.create(method="come", sparsity=0.2)
     assert ", removing at least 20% of the parameters; " in sentences.request_sentence(asked.config)
