@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import formats, page_turns, presenter, theme
-from app.components import run_words
+from app.components import machine, run_words
 from app.state import request, session, time_left, visit
 from come.errors import ComeError
 from come.runs import Run
@@ -43,8 +43,8 @@ def _progress(run: Run, drawn: str) -> None:
     with st.container(border=True):
         if (own := each.get(run.id)) is not None:
             what = run_words.waiting(run) if waits else formats.sentence(state.message) or "Starting"
-            share = f" · {own.share:.0%}" if own.share >= 0.005 else ""
-            st.progress(own.share, text=f"**{what}**{share}")
+            share = time_left.never_back(run.id, own.share)
+            st.progress(share, text=f"**{what}**{f' · {share:.0%}' if share >= 0.005 else ''}")
             if len(runs) > 1:
                 _together(runs, each)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -65,7 +65,8 @@ def _together(runs: list[Run], each: dict[str, Outlook]) -> None:
     states = {run.id: run.state() for run in runs if run.id in each}
     done = sum(not state.active for state in states.values())
     total = together([each[run] for run in states], [state.status == "queued" for state in states.values()])
-    st.progress(total.share, text=f"{done} of {len(runs)} runs started together have ended{_left(total)}")
+    share = time_left.never_back(runs[0].config.sweep, total.share)
+    st.progress(share, text=f"{done} of {len(runs)} runs started together have ended{_left(total)}")
 
 
 def _left(outlook: Outlook) -> str:
@@ -197,6 +198,7 @@ def no_analysis() -> None:
         st.markdown(f"**{formats.literal(known.title)} has not been measured over this text yet.**")
         st.markdown(f"One pass over {chosen.tokens:,} tokens shows which channels, heads and layers matter.")
         launch_analysis()
+        machine.draw()
         next_step("model", "Choose another model or text")
 
 

@@ -12,10 +12,7 @@ from come.request import RunConfig
 from come.runs import Run, foreseen, list_runs, runs_of
 from come.runs.ahead import Outlook, outlook, together
 
-
-def of_run(run: Run) -> Outlook:
-    """How far a run is; of one that was started together with others, less what those do for it."""
-    return of_runs(started_together(run))[run.id]
+_BARS = 100  # of a visit, that are remembered
 
 
 def of_runs(runs: Sequence[Run]) -> dict[str, Outlook]:
@@ -42,6 +39,15 @@ def of_all(runs: Sequence[Run]) -> Outlook:
     each = of_runs(runs)
     known = [run for run in runs if run.id in each]
     return together([each[run.id] for run in known], [run.state().status == "queued" for run in known])
+
+
+def never_back(bar: str, share: float) -> float:
+    """What a bar of that name shows: it waits rather than goes back, when more is left than was thought."""
+    seen: dict[str, float] = st.session_state.setdefault("_shares", {})
+    if bar not in seen and len(seen) >= _BARS:
+        seen.clear()
+    seen[bar] = max(share, seen.get(bar, 0.0)) if share else 0.0  # it waits anew
+    return seen[bar]
 
 
 def started_together(run: Run) -> list[Run]:
