@@ -1,35 +1,50 @@
-"""What visitors take home is sent from disk in pieces, by a route of its own beside Streamlit's.
+"""What visitors take home is sent by routes of its own beside Streamlit's: from disk, or from what is kept here.
 
-Streamlit's download button holds a file in the server's memory, and its static files end at 200 MiB.
+Streamlit's download button holds a file in the server's memory and forgets it when a page is drawn anew, so that a
+click while something runs finds nothing; its static files end at 200 MiB.
 """
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from urllib.parse import quote
 
+import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 import come.runs
 from app.addresses import base_path
+from come import settings
 from come.errors import ComeError
 from come.runs import Run
+from come.runs.documents import PLAN
 from come.runs.store import TAKEAWAY
 
 AT = "/takeaway"
+WRITTEN = "/takeaway-text"
 KINDS = {".zip": "application/zip", ".gguf": "application/octet-stream"}  # what is packed, and its media type
-served = False  # app/serve.py sets it: whether this server has the route
+KEPT = 32 << 20  # bytes of what pages have written, the newest
+served = False  # app/serve.py sets it: whether this server has the routes
+
+_written: OrderedDict[str, tuple[bytes, str, str]] = OrderedDict()  # what, its file's name, its media type
+_writing = threading.Lock()
 
 
 def send(request: Request) -> FileResponse:
-    """A packed file of a run; anything else is not found. Starlette sends it in pieces, ranges included."""
+    """A packed file of a run, or its plan; else not found. Starlette sends it in pieces, ranges included."""
     name = request.path_params["name"]
     try:
         run = come.runs.find(request.path_params["run"])
     except ComeError:
         raise HTTPException(404) from None
+    if name == PLAN and (run.path / PLAN).is_file():
+        return FileResponse(run.path / PLAN, media_type="application/json", filename=name)
     file = run.path / TAKEAWAY / name
     if file.name != name or file.suffix not in KINDS or not file.is_file():
         raise HTTPException(404)
@@ -37,9 +52,54 @@ def send(request: Request) -> FileResponse:
     return FileResponse(file, media_type=KINDS[file.suffix], filename=name, headers=headers)
 
 
-ROUTES = [Route(f"{AT}/{{run}}/{{name}}", send, methods=["GET"])]
+def send_written(request: Request) -> Response:
+    """What a page has written for its visitor, as long as it is kept."""
+    with _writing:
+        found = _written.get(request.path_params["key"])
+    if found is None:
+        raise HTTPException(404)
+    data, name, kind = found
+    disposition = f"attachment; filename*=utf-8''{quote(name)}"
+    return Response(data, media_type=kind, headers={"Content-Disposition": disposition})
+
+
+ROUTES = [
+    Route(f"{AT}/{{run}}/{{name}}", send, methods=["GET"]),
+    Route(f"{WRITTEN}/{{key}}", send_written, methods=["GET"]),
+]
 
 
 def address(run: Run, name: str) -> str:
-    """Where a packed file of a run is sent from."""
+    """Where a packed file of a run, or its plan, is sent from."""
     return f"{base_path()}{AT}/{quote(run.id)}/{quote(name)}"
+
+
+def written(text: str, name: str, kind: str) -> str:
+    """Keep what a page has written; gives where it is sent from. The oldest goes where all is too much."""
+    data = text.encode()
+    key = hashlib.sha256(b"\0".join((name.encode(), kind.encode(), data))).hexdigest()
+    with _writing:
+        _written[key] = (data, name, kind)
+        _written.move_to_end(key)
+        while len(_written) > 1 and sum(len(kept) for kept, *_ in _written.values()) > KEPT:
+            _written.popitem(last=False)
+    return f"{base_path()}{WRITTEN}/{key}"
+
+
+def button(label: str, text: str | Callable[[], str], name: str, kind: str, key: str, help: str | None = None) -> None:
+    """A button that downloads what a page has written, whatever runs meanwhile."""
+    icon = ":material/download:"
+    if served:
+        where = written(text() if callable(text) else text, name, kind)
+        st.link_button(label, where, icon=icon, help=help)
+    else:
+        st.download_button(label, text, name, kind, key=key, icon=icon, help=help, on_click="ignore")
+
+
+def plan_button(run: Run, label: str, key: str) -> None:
+    """A button that downloads a run's plan, as it is when it is clicked."""
+    path, icon = run.path / PLAN, ":material/download:"
+    if served and run.path.parent == settings.runs_dir().resolve():  # a shipped one is not sent by its id
+        st.link_button(label, address(run, PLAN), icon=icon)
+    else:
+        button(label, lambda: path.read_text("utf-8"), PLAN, "application/json", key)

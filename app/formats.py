@@ -64,6 +64,15 @@ def signed(number: float) -> str:
     return f"{number:.3g}".replace("-", "−")
 
 
+def about(seconds: float) -> str:
+    """A time that is not known well: 83 -> "1 min 25 s"; never "0 s"."""
+    if seconds >= 600:
+        minutes = round(seconds / 60)
+        return f"{minutes} min" if minutes < 60 else duration(60 * minutes)
+    step = 1 if seconds < 20 else 5
+    return duration(max(round(seconds / step) * step, step))
+
+
 def duration(seconds: float) -> str:
     """83 -> "1 min 23 s"."""
     minutes, rest = divmod(round(seconds), 60)

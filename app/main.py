@@ -17,8 +17,10 @@ if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the projec
 
 from app import downloads, formats, page_turns, presenter, sign_in, strip, theme  # noqa: E402
 from app.components import widgets  # noqa: E402
-from app.state import session  # noqa: E402
+from app.inspect import inspected_run  # noqa: E402
+from app.state import linked_run, session  # noqa: E402
 from come.errors import ComeError  # noqa: E402
+from come.runs import Run  # noqa: E402
 
 # In the order of a visit: file and path, title, icon.
 PAGES = [
@@ -33,6 +35,11 @@ PAGES = [
     ("playground", "Playground", ":material/forum:"),
     ("learn", "Learn", ":material/school:"),
 ]
+
+
+def _shown_run(page: str) -> Run | None:
+    """The run that a page of that name is about; None where it is about the visitor's plan."""
+    return linked_run.opened() if page == "run" else inspected_run.shown() if page == "inspect" else None
 
 
 def main() -> None:
@@ -62,7 +69,7 @@ def main() -> None:
             if page is not start:
                 presenter.follow_link()
                 if presenter.frame(page, pages):
-                    strip.draw()
+                    strip.draw(_shown_run(page.url_path))
             page.run()
     except ComeError as error:
         st.error(formats.sentence(str(error)), icon=":material/error:")

@@ -9,32 +9,24 @@ import streamlit as st
 
 import come.runs
 from app import formats, theme
-from app.components import widgets
+from app.components import run_words, widgets
 from app.state import foreseen, session, visit
 from come.errors import ComeError
-from come.models import Facts
+from come.models import Facts, catalogue
 from come.pruning import kept_units
-from come.report.metrics import number
-from come.runs import Run, reported
+from come.report import comparison
+from come.runs import Run
 from come.serving import limits
 from come.serving.limits import is_demo, without_paths
 
 
-def draw() -> None:
-    """The strip; under it what a link holds that cannot be read, and what a demonstration does not allow."""
-    try:
-        known = visit.facts()
-        layers = foreseen.target_layers(session.draft(), known)
-        removed = 1 - known.parameters_at(layers) / known.parameters
-        cells = [
-            escape(known.title),
-            _tiles(_groups(known), known.layers),
-            f"<b>{known.layers} → {layers} layers</b> · {formats.percent(-removed)} parameters",
-            f"<span class='quiet'>{escape(_standing())}</span>",
-        ]
-    except ComeError as error:
-        name = Path(session.choice().model).name
-        cells = [escape(name), f"<span class='quiet'>{escape(without_paths(error.what))}</span>"]
+def draw(shown: Run | None = None) -> None:
+    """The strip; under it what a link holds that cannot be read, and what a demonstration does not allow.
+
+    Args:
+        shown: the run that the page is about; without one it is about the visitor's plan.
+    """
+    cells = _of_plan() if shown is None else _of_run(shown)
     st.html("<div class='come-strip'>" + "".join(f"<span>{cell}</span>" for cell in cells) + "</div>")
     if session.link_is_cut():
         st.warning("The link is too long: what came first was read, and the rest of it was left out.")
@@ -43,6 +35,49 @@ def draw() -> None:
         st.warning(f"The link holds {formats.literal(_named(left_out))}, which cannot be read; it was left out.")
     if is_demo():
         _demo_note()
+
+
+def _of_plan() -> list[str]:
+    """The visitor's model and plan, and where they stand (HTML)."""
+    try:
+        known = visit.facts()
+        layers = foreseen.target_layers(session.draft(), known)
+        removed = 1 - known.parameters_at(layers) / known.parameters
+        return [
+            escape(known.title),
+            _tiles(_groups(known), known.layers),
+            _sizes(known.layers, layers, removed),
+            f"<span class='quiet'>{escape(_standing())}</span>",
+        ]
+    except ComeError as error:
+        name = Path(session.choice().model).name
+        return [escape(name), f"<span class='quiet'>{escape(without_paths(error.what))}</span>"]
+
+
+def _of_run(run: Run) -> list[str]:
+    """The model and the plan of a run, and where it stands (HTML)."""
+    standing = f"<span class='quiet'>{escape(run_words.standing(run))}</span>"
+    try:
+        run.check()
+        config, plan, name = run.config, run.plan(), escape(comparison.run_name(run))
+    except ComeError:
+        return [escape(run.id), standing]
+    entry = catalogue.known(config.model)
+    title = escape(entry.title if entry else Path(config.model).name)
+    if config.kind == "analyze":
+        return [title, name, standing]
+    if plan is None:
+        return [title, f"<b>{name}</b>", standing]
+    after = run.results().get("pruned") or {}
+    parameters = after.get("parameters")
+    removed = 1 - parameters / plan.base.parameters if parameters and plan.base.parameters else None
+    sizes = _sizes(plan.base.layers, plan.layers, removed)
+    return [title, name, _tiles(plan.groups(), plan.base.layers), sizes, standing]
+
+
+def _sizes(before: int, after: int, removed: float | None) -> str:
+    share = "" if removed is None else f" · {formats.percent(-removed)} parameters"
+    return f"<b>{before} → {after} layers</b>{share}"
 
 
 def _named(left_out: list[str]) -> str:
@@ -102,11 +137,4 @@ def _own_standing(run: Run | None) -> str:
     if run is None:
         automatic = session.draft().windows is None
         return ("automatic plan" if automatic else "plan by hand") + ", not run yet"
-    state = run.state()
-    if state.status == "done":
-        results = run.results()
-        before, after = ((results.get(side) or {}).get("perplexity") for side in ("original", "pruned"))
-        return f"run: perplexity {number(before)} → {number(after)}" if before and after else "run: done"
-    if state.status == "running":
-        return f"running: {state.stage}, {reported.share(state):.0%}"
-    return {"queued": "waiting to run"}.get(state.status, f"last run {state.status}")
+    return f"its run: {run_words.standing(run)}"

@@ -11,16 +11,18 @@ from streamlit.errors import StreamlitAPIException
 import come
 import come.runs
 from app import example_runs, formats
-from app.components import cost_line, glossary, widgets
+from app.components import cost_line, glossary, machine, run_words, widgets
 from app.figures import compare as figures
 from app.run import demo, sentences
 from app.state import cached, session
 from come.errors import ComeError
+from come.models import Facts
 from come.report import comparison, verdict
 from come.report.metrics import number
 from come.runs import Run
 
 RECENT = 5
+TWO_MINUTES = 150.0  # seconds that still pass for them
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,21 @@ def page() -> None:
 
 def _demo() -> None:
     running_now = demo.active_run()
-    label = "Run the two-minute demo" if running_now is None else "See the demo that is running"
+    facts, fault = _facts()
+    cost = cost_line.cost(demo.requests(), facts, None) if facts is not None else None
+    seconds = cost.seconds if cost is not None else None
+    label = "Run the two-minute demo"
+    if seconds is not None and seconds > TWO_MINUTES:
+        label = f"Run the demo, about {formats.about(seconds)}"
+    if running_now is not None:
+        label = "See the demo that is running"
     if st.button(label, key="demo", type="primary", icon=":material/play_arrow:"):
         _open_demo(running_now)
     problem = session.take_problem()
     if problem:
         st.error(problem, icon=":material/error:")
-    try:
-        facts = cached.facts(demo.CHOICE.model)
-    except ComeError as error:
-        st.warning(formats.sentence(str(error)), icon=":material/error:")
+    if facts is None or cost is None:
+        st.warning(formats.sentence(fault), icon=":material/error:")
         return
     st.caption(
         f"CoMe-Joint, CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers, "
@@ -84,9 +91,18 @@ def _demo() -> None:
         "It is a real run. It keeps only the plans; on the run's page you can make the model from its plan and "
         "download it."
     )
-    cost_line.draw(cost_line.cost(demo.requests(), facts, None))
-    if not facts.converted:
+    cost_line.draw(cost)
+    if not facts.converted and cost.seconds is None:
         st.caption("The first time, the model is converted once, which takes about half a minute.")
+    machine.draw()
+
+
+def _facts() -> tuple[Facts | None, str]:
+    """The facts of the demo's model, or why there are none."""
+    try:
+        return cached.facts(demo.CHOICE.model), ""
+    except ComeError as error:
+        return None, str(error)
 
 
 def _open_demo(running_now: Run | None) -> None:
@@ -143,7 +159,7 @@ def _recent() -> None:
 def recent_sentence(row: dict[str, object]) -> str:
     """How a run of the table of runs went, in a few words (markdown)."""
     when = row["queued"]
-    words = [sentences.STATUS[str(row["status"])], formats.literal(f"{row['method']} on {row['model']}")]
+    words = [run_words.STATUS[str(row["status"])], formats.literal(f"{row['method']} on {row['model']}")]
     if row["layers"] is not None:
         words.append(f"{row['layers']} layers")
     if isinstance(row["perplexity"], float):

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import streamlit as st
 
 from app import formats
-from app.components import widgets
+from app.components import cost_line, machine, widgets
 from app.figures import model as figures
-from app.state import session, visit
+from app.state import request, session, visit
 from come.errors import ComeError
 from come.export.gguf_families import writable_families
 from come.models import FAMILIES, Facts, known_models
@@ -246,9 +246,9 @@ def _analyse(facts: Facts) -> None:
             f"One pass over {choice.tokens:,} tokens measures every channel, head and layer. "
             "The model itself is not changed."
         )
-    if not facts.converted:
-        st.caption("The first time, the model is converted once, which takes about half a minute.")
     widgets.launch_analysis()
+    cost_line.draw(cost_line.cost([request.analysis(choice)], facts, None))
+    machine.draw()
     if is_example:
         widgets.next_step("channels", "Look at the example's channels")
 

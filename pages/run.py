@@ -5,15 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 import come.runs
-from app import example_runs, formats
+from app import formats
 from app.run import detail, lists, new_run, sweeps
-from app.state import session
-from come.errors import ComeError
-from come.runs import Run
+from app.state import linked_run, session
 
 
 def page() -> None:
-    opened = _opened()
+    wanted = session.opened_run()
+    opened = None if wanted is None else linked_run.find(wanted)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.title("Run", width="content")
         if opened is not None:
@@ -21,6 +20,8 @@ def page() -> None:
     problem = session.take_problem()
     if problem:
         st.error(problem, icon=":material/error:")
+    if wanted is not None and opened is None:
+        _missing(wanted)
     if opened is None:
         new_run.draw()
     else:
@@ -30,18 +31,13 @@ def page() -> None:
     lists.everything(opened)
 
 
-def _opened() -> Run | None:
-    """The run of the URL: one of the visitor's, or a shipped one."""
-    wanted = session.opened_run()
-    if wanted is None:
-        return None
-    try:
-        return come.runs.find(wanted)
-    except ComeError as error:
-        shipped = next((run for run in example_runs.runs() if run.id == wanted), None)
-        if shipped is None:
-            st.warning(formats.sentence(str(error)))
-        return shipped
+def _missing(wanted: str) -> None:
+    """That the link's run is not here."""
+    st.warning(
+        f"There is no run “{formats.literal(wanted[:80])}” here. It may have been deleted, or be on another machine. "
+        "What was run here is listed below.",
+        icon=":material/search_off:",
+    )
 
 
 page()

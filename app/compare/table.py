@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import formats
+from app import downloads, formats
 from app.compare import charts
 from app.components import run_labels
 from app.state import session
@@ -88,16 +88,7 @@ def _downloads(lines: list[Result], results: list[Result], originals: list[Resul
     )
     with st.container(horizontal=True):
         for label, text, ending, mime, about in documents:
-            st.download_button(
-                label,
-                text,
-                f"come-lab-comparison.{ending}",
-                mime,
-                key=ending,
-                icon=":material/download:",
-                help=about,
-                on_click="ignore",
-            )
+            downloads.button(label, text, f"come-lab-comparison.{ending}", mime, ending, about)
 
 
 def left_out(items: list[tuple[Entry, str]]) -> None:

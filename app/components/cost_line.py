@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app import formats
-from app.formats import duration, human_bytes
+from app.formats import about, duration, human_bytes
 from come.errors import ComeError
 from come.estimation.cost import estimate
 from come.estimation.device import known_device
+from come.estimation.sweep import less_shared
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.models.facts import BYTES
@@ -24,11 +25,15 @@ NOT_MEASURED = "The time can be estimated once a first run has measured this mac
 
 @dataclass(frozen=True)
 class Cost:
-    """A sentence of what runs will take, one for each thing that does not fit, and why they are not allowed, if so."""
+    """A sentence of what runs will take, one for each thing that does not fit, and why they are not allowed, if so.
+
+    `seconds` are those of the sentence, where they are known.
+    """
 
     sentence: str
     warnings: tuple[str, ...] = ()
     refusal: str = ""
+    seconds: float | None = None
 
 
 def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | None) -> Cost:
@@ -45,7 +50,9 @@ def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | No
         return Cost(str(error))
     if not found:
         return Cost("")
-    seconds = sum(each.seconds for each in found)
+    taken = less_shared([(asked, each.seconds_by_stage) for asked, each in zip(requests, found, strict=True)])
+    seconds, converting = (sum(sum(stages.values()) for stages in taken), taken[0].get("convert", 0.0))
+    once = f", {duration(converting)} of it to convert the model, once" if converting >= 1 else ""
     memory, disk = max(each.memory_bytes for each in found), sum(each.disk_bytes for each in found)
     refusal = ""
     try:
@@ -54,10 +61,11 @@ def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | No
         refusal = str(error)
     warnings = tuple(dict.fromkeys(warning for each in found for warning in each.warnings))
     return Cost(
-        f"Expected: about {duration(seconds)}, {human_bytes(memory)} of memory at the peak, "
+        f"Expected: about {about(seconds)}{once}, {human_bytes(memory)} of memory at the peak, "
         f"{human_bytes(disk)} on disk (estimate, from the speed of {device.name}).",
         warnings,
         refusal,
+        seconds,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -12,13 +11,14 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import formats, page_turns, presenter, theme
-from app.state import request, session, visit
+from app.components import machine, run_words
+from app.state import request, session, time_left, visit
 from come.errors import ComeError
-from come.runs import Run, reported
+from come.runs import Run
+from come.runs.ahead import Outlook, together
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 _COPY = "<button type='button' class='come-copy' aria-label='Copy this chart as a picture'>Copy</button>"
-ENDED = ("done", "failed", "cancelled", "interrupted", "unreadable")
 
 
 # --- progress ----------------------------------------------------------------------------------------
@@ -29,26 +29,27 @@ def progress(run: Run) -> None:
 
     Draw it only while the run is active (``run.state().status in session.ACTIVE``).
     """
-    _progress(run)
+    _progress(run, run.state().status)
 
 
 @st.fragment(run_every=1.0)
-def _progress(run: Run) -> None:
+def _progress(run: Run, drawn: str) -> None:
     state = run.state()
-    if state.status in ENDED:
+    if state.status != drawn:  # the strip, and whatever else the page says of it
         st.rerun()
-    now = time.time()
-    left = reported.left_in_stage(run.events(), now)
-    what = formats.sentence(state.message) or state.stage or "Waiting to start"
+    waits = state.status == "queued"
+    runs = time_left.started_together(run)
+    each = time_left.of_runs(runs)
     with st.container(border=True):
-        done = reported.share(state)
-        st.progress(done, text=f"**{what}**{f' · {done:.0%}' if done else ''}")
+        if (own := each.get(run.id)) is not None:
+            what = run_words.waiting(run) if waits else formats.sentence(state.message) or "Starting"
+            share = time_left.never_back(run.id, own.share)
+            st.progress(share, text=f"**{what}**{f' · {share:.0%}' if share >= 0.005 else ''}")
+            if len(runs) > 1:
+                _together(runs, each)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            remaining = f" · about {formats.duration(left)} left in this stage" if left is not None else ""
-            st.caption(
-                f"{formats.duration(reported.elapsed(state, now))} so far{remaining}. "
-                "You may leave this page; the run goes on."
-            )
+            so_far = "" if waits or own is None else f"{formats.duration(own.elapsed)} so far{_left(own)}. "
+            st.caption(f"{so_far}You may leave this page; the run goes on.")
             if session.owns(run):
                 st.button(
                     "Cancel",
@@ -57,6 +58,19 @@ def _progress(run: Run) -> None:
                     on_click=session.cancel,
                     args=(run,),
                 )
+
+
+def _together(runs: list[Run], each: dict[str, Outlook]) -> None:
+    """How far all runs are that were started at once."""
+    states = {run.id: run.state() for run in runs if run.id in each}
+    done = sum(not state.active for state in states.values())
+    total = together([each[run] for run in states], [state.status == "queued" for state in states.values()])
+    share = time_left.never_back(runs[0].config.sweep, total.share)
+    st.progress(share, text=f"{done} of {len(runs)} runs started together have ended{_left(total)}")
+
+
+def _left(outlook: Outlook) -> str:
+    return "" if outlook.left is None else f" · about {formats.about(outlook.left)} left"
 
 
 def ended_badly(run: Run) -> None:
@@ -188,6 +202,7 @@ def no_analysis() -> None:
         st.markdown(f"**{formats.literal(known.title)} has not been measured over this text yet.**")
         st.markdown(f"One pass over {chosen.tokens:,} tokens shows which channels, heads and layers matter.")
         launch_analysis()
+        machine.draw()
         next_step("model", "Choose another model or text")
 
 

@@ -12,6 +12,9 @@ from app import theme
 from app.figures.inspect import NAMES
 from come.plan.provenance import Provenance
 
+_FLAG = 15  # pixels between labels
+_MARGINS = 100  # pixels above and below the axes, about
+
 
 def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:
     """The sorted sensitivities of a new layer's sources; solid where units were kept, dotted where not.
@@ -60,34 +63,63 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
                 )
         if 0 < (cut := int(kept.sum())) < len(ordered):
             cuts.append((float(ordered[cut - 1]), cut, source))
-    for place, (height, cut, source) in enumerate(sorted(cuts, reverse=True)):
-        figure.add_trace(_cut(source, cut, height, above=place % 2 == 0))
+    for at, cut, source in cuts:
+        figure.add_trace(_cut(source, cut, at))
     theme.finish(
         figure,
         _cut_finding(origins, group, sensitivity),
         x=f"Rank within the source layer, most sensitive {one} first",
         y="Sensitivity S",
-        height=320,
+        height=320 + 15 * max(len(cuts) - 4, 0),
     )
     low, high = float(sensitivity[list(group)].min()), float(sensitivity[list(group)].max())
     if origins.units <= 12:
         figure.update_xaxes(dtick=1)
-    return theme.sensitivity_axis(figure, low, high, log=log)
+    theme.sensitivity_axis(figure, low, high, log=log)
+    _flags(figure, cuts, origins, low, high)
+    return figure
 
 
-def _cut(source: int, cut: int, height: float, *, above: bool) -> go.Scatter:
+def _cut(source: int, cut: int, height: float) -> go.Scatter:
     return go.Scatter(
         x=[cut],
         y=[height],
-        mode="markers+text",
-        marker={"symbol": "line-ns", "size": 22, "line": {"color": theme.MARK, "width": 2.5}},
-        text=[f"layer {source}: {cut:,}"],
-        textposition="top right" if above else "bottom left",
-        textfont={"size": 12, "color": theme.INK},
+        mode="markers",
+        marker={"symbol": "line-ns", "size": 18, "line": {"color": theme.MARK, "width": 2.5}},
         hovertemplate=f"Layer {source} keeps {cut:,}<extra></extra>",
         showlegend=False,
         cliponaxis=False,
     )
+
+
+def _flags(figure: go.Figure, cuts: list[tuple[float, int, int]], origins: Provenance, low: float, high: float) -> None:
+    """A label for each cut, at a staff that stands on its mark; the leftmost is the highest, so that none cross."""
+    if not cuts:
+        return
+    log = figure.layout.yaxis.type == "log"
+    to = (lambda value: float(np.log10(max(value, high * 1e-12, 1e-30)))) if log else float
+    bottom, top = to(low), to(high)
+    step = _FLAG * (top - bottom) / (figure.layout.height - _MARGINS)
+    lowest = max(to(height) for height, _, _ in cuts) + 1.2 * step
+    for place, (height, cut, source) in enumerate(sorted(cuts, key=lambda each: (-each[1], each[0]))):
+        figure.add_annotation(
+            x=cut,
+            y=to(height),
+            ax=cut,
+            ay=lowest + place * step,
+            axref="x",
+            ayref="y",
+            text=f"layer {source}: {cut:,}",
+            xanchor="right" if cut > 0.75 * origins.units else "left",  # no room on its right
+            showarrow=True,
+            arrowhead=0,
+            arrowwidth=1.2,
+            arrowcolor=theme.layer_color(source, origins.layers),
+            font={"size": 12, "color": theme.INK},
+            borderpad=1,
+        )
+    edge = 0.04 * (top - bottom)
+    figure.update_yaxes(range=[bottom - edge, max(top, lowest + len(cuts) * step) + edge])
 
 
 def _cut_finding(origins: Provenance, group: tuple[int, ...], sensitivity: np.ndarray) -> str:

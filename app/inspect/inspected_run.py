@@ -10,7 +10,7 @@ import streamlit as st
 
 import come.runs
 from app import example_runs
-from app.state import cached, request
+from app.state import cached, request, widget_state
 from app.state.choice import Choice
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
@@ -53,6 +53,15 @@ def runs() -> list[Run]:
 def first_shown(found: list[Run]) -> Run:
     """The newest run of CoMe, one's own before the shipped ones; the first of all if there is none."""
     return next((run for run in found if concatenates(run.config.method)), found[0])
+
+
+def shown() -> Run | None:
+    """The run that the page shows, or will show; None where there is none."""
+    found = runs()
+    if not found:
+        return None
+    wanted = widget_state.held_among("run", [run.id for run in found], first_shown(found).id)
+    return next(run for run in found if run.id == wanted)
 
 
 def inspect(run: Run) -> Inspected:

@@ -6,7 +6,7 @@ import streamlit as st
 
 import come
 import come.models
-from app import held_back
+from app import downloads, held_back
 from app.components import widgets
 from app.plan import edits, saved_plans
 from app.state import foreseen, request, session, visit
@@ -70,19 +70,14 @@ def go_on(fault: str) -> None:
             st.switch_page(widgets.PAGES / "run.py")
         if ready:
             document = request.to_json(request.config(session.choice(), visit.planned()))
-            st.download_button(
-                "Download the plan",
-                document,
-                "plan-request.json",
-                "application/json",
-                key="download",
-                icon=":material/download:",
-                on_click="ignore",
-            )
+            downloads.button("Download the plan", document, "plan-request.json", "application/json", "download")
         if not is_demo():  # saved plans are everybody's: not among strangers
             saved_plans.draw(ready)
         with st.popover("Upload a plan", icon=":material/upload:"):
-            st.file_uploader("A request that this page wrote", type="json", key="upload", on_change=_upload)
+            st.file_uploader("A plan that was downloaded here", type="json", key="upload", on_change=_upload)
+            place = st.empty()  # which takes away the last one's while the page goes on
+            if problem := session.take_problem("upload"):  # where the click was
+                place.error(problem, icon=":material/error:")
 
 
 def _upload() -> None:
@@ -103,5 +98,6 @@ def _upload() -> None:
             foreseen.target_layers(draft, facts)
         session.set_choice(choice)
         session.set_draft(draft)
+        st.toast("The uploaded plan is open.", icon=":material/upload:")
     except ComeError as error:
-        session.set_problem(str(error))
+        session.set_problem(str(error), "upload")

@@ -6,7 +6,7 @@ from html import escape
 
 import streamlit as st
 
-from app import formats, theme
+from app import downloads, formats, theme
 from app.playground import vote
 from app.playground.answers_html import color
 from app.playground.candidates import Offer
@@ -178,15 +178,13 @@ def _votes(held: BlindVote) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         st.header("Votes of this visit")
-        st.download_button(
+        downloads.button(
             "Download the votes",
             held.to_csv(),
             "blind-votes.csv",
             "text/csv",
-            key="download-votes",
-            icon=":material/download:",
-            on_click="ignore",
-            help="One line a vote: prompt, both answers, which was which, and the vote.",
+            "download-votes",
+            "One line a vote: prompt, both answers, which was which, and the vote.",
         )
     for tally in tallies:
         st.html(bar(tally))

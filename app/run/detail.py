@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 import come.runs
-from app import example_runs, formats, theme
-from app.components import glossary, widgets
+from app import downloads, example_runs, formats, theme
+from app.components import widgets
 from app.figures import run as run_figures
-from app.run import sentences, take_home
+from app.run import card, sentences, take_home
 from app.state import session
 from come.errors import ComeError
 from come.report import comparison
@@ -51,8 +50,8 @@ def draw(run: Run) -> None:
     else:
         widgets.ended_badly(run)
         if state.status == "done":
-            st.success(sentences.result_sentence(run), icon=":material/check_circle:")
-        _actions(run, config, state.status, changeable=session.owns(run) and not shipped)
+            card.draw(run, config)
+        _actions(run, state.status, changeable=session.owns(run) and not shipped)
         if state.status == "done" and not shipped:  # what is packed for download is written into the run
             take_home.section(run)
         _steps(run)
@@ -92,19 +91,6 @@ def _log(run: Run) -> None:
         st.code(without_paths(text), language=None, height=160)
 
 
-def _download(path: Path, label: str, kind: str, key: str) -> None:
-    if path.is_file():
-        st.download_button(
-            f"Download the {label}",
-            path.read_bytes(),
-            path.name,
-            kind,
-            key=key,
-            icon=":material/download:",
-            on_click="ignore",
-        )
-
-
 def _steps(run: Run) -> None:
     """What each step decided, once the run is over."""
     history = run.results().get("history") or []
@@ -114,7 +100,7 @@ def _steps(run: Run) -> None:
             widgets.chart(figure, key=f"steps-{run.id}", alt="What each step of the run decided")
 
 
-def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None:
+def _actions(run: Run, status: str, changeable: bool) -> None:
     """What can be done with a run that is over; one that is not `changeable` can be looked at and taken along."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if status != "done" and changeable and has_time_left(run.written_state()):
@@ -127,14 +113,8 @@ def _actions(run: Run, config: RunConfig, status: str, changeable: bool) -> None
                 args=(run,),
                 help="Replays the plan so far, then goes on.",
             )
-        elif status == "done" and config.kind == "analyze":
-            widgets.next_step("layers", "See the layers")
-        elif status == "done":
-            widgets.next_step("compare", "Compare with the other runs")
-            widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
-        if status != "done" or example_runs.is_example(run):  # else it is among what can be taken home
-            label = "plan" if status == "done" else "plan so far"
-            _download(run.path / "plan.json", label, "application/json", f"plan-{run.id}")
+        if status != "done" and (run.path / "plan.json").is_file():  # else it is on the card
+            downloads.plan_button(run, "Download the plan so far", f"plan-{run.id}")
         if changeable:
             _delete_button(run)
 

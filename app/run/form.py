@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
+from typing import Any, get_args
 
 import streamlit as st
 
@@ -26,8 +26,15 @@ from come.text import known_texts
 LONGEST_NAME = 60  # characters of a run's name
 DTYPES = ("float32", "bfloat16", "float16")
 BASELINES = ("shortgpt", "random")
+RIVALS = ("shortgpt", "random", "come", "come-joint", "replaceme")  # shown first, but for the plan's own method
+RIVALS_SHOWN = 4
 SAME = "same"  # the evaluation part of the calibration text
 MEASURES = {"ppl": "Perplexity", "acc": "Accuracy", "speed": "Speed"}
+MEASURED = {
+    "ppl": "Perplexity on held-out text, with bits per byte and the divergence from the original.",
+    "acc": "Accuracy on questions: minutes.",
+    "speed": "Speed of reading and writing: half a minute.",
+}
 HUB_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "winogrande", "piqa", "boolq")  # the paper's, and beside them:
 HUB_GROUP = "mmlu"  # 57 sets
 
@@ -38,16 +45,19 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
     Several are the cells of one sweep, so that they share what they can.
     """
     own = session.draft().method
-    left, right = st.columns(2, gap="large")
-    with left:
-        methods, targets, seeds = _compared(facts, own, layers)
-        recovered = _recovered()
-        name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=LONGEST_NAME)
-    with right:
-        judged = _judged()
-        kept = _kept(facts, layers)
-        if not is_demo():
-            _where()
+    methods = _rivals(own)
+    judged = _measures()
+    with st.expander("More settings", icon=":material/tune:"):
+        left, right = st.columns(2, gap="large")
+        with left:
+            targets, seeds = _more_cells(facts, layers)
+            recovered = _recovered()
+        with right:
+            judged |= _judged(judged["evaluate"])
+            kept = _kept(facts, layers)
+            if not is_demo():
+                _where()
+            name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=LONGEST_NAME)
     try:
         fields = recovered | judged | kept
         first = request.config(session.choice(), visit.planned(), name=(name or "")[:LONGEST_NAME], **fields)
@@ -63,21 +73,34 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
     return as_sweep(asked, visit=session.visit()) if len(asked) > 1 else asked
 
 
-def _compared(facts: Facts, own: str, layers: int) -> tuple[list[str], list[int], int]:
-    """The other methods, the other targets, and over how many seeds."""
+def _rivals(own: str) -> list[str]:
+    """The other methods that the plan is compared with, each said in a sentence."""
     known = come.methods()
     others = [name for name in known if name != own]
-    methods = st.pills(
-        "Compare with",
-        others,
-        selection_mode="multi",
-        wrap=True,
-        key="compare-with",
-        persist_state="session",
-        default=[name for name in BASELINES if name in others],
-        format_func=lambda name: known[name].title,
-        help="Each runs on the same text, to the same number of layers, one after the other.",
-    )
+    first = [name for name in RIVALS if name in others][:RIVALS_SHOWN]
+    st.markdown("**Rivals** · each on the same text, to the same number of layers, one after the other")
+    chosen = _boxes(first)
+    rest = [name for name in others if name not in first]
+    picked = sum(bool(session.value(f"rival-{name}", False)) for name in rest)
+    with st.expander(f"{len(rest)} more rivals" + (f", {picked} chosen" if picked else ""), key="more-rivals"):
+        chosen += _boxes(rest)
+    return [name for name in others if name in chosen]
+
+
+def _boxes(names: list[str]) -> list[str]:
+    """A box a method, in two columns; those that are ticked."""
+    known, ticked = come.methods(), list[str]()
+    for row in range(0, len(names), 2):
+        for column, name in zip(st.columns(2, gap="large"), names[row : row + 2], strict=False):
+            label = f"**{known[name].title}** · {formats.literal(known[name].summary)}"
+            first = name in BASELINES
+            if column.checkbox(label, first, key=f"rival-{name}", persist_state="session", wrap=True):
+                ticked.append(name)
+    return ticked
+
+
+def _more_cells(facts: Facts, layers: int) -> tuple[list[int], int]:
+    """The other targets, and over how many seeds."""
     targets = st.multiselect(
         "Also at",
         [count for count in range(facts.layers - 1, 0, -1) if count != layers],
@@ -96,7 +119,7 @@ def _compared(facts: Facts, own: str, layers: int) -> tuple[list[str], list[int]
         persist_state="session",
         help="Each seed draws other calibration sequences, so that the comparison shows how much they matter.",
     )
-    return list(methods or []), list(targets or []), int(seeds or 1)
+    return list(targets or []), int(seeds or 1)
 
 
 def _recovered() -> dict[str, object]:
@@ -179,8 +202,9 @@ def _losses(chosen: Mapping[str, Way]) -> dict[str, object]:
     return options
 
 
-def _judged() -> dict[str, object]:
-    """What to measure of the results: the fields of a request."""
+def _measures() -> dict[str, Any]:
+    """What to measure of the results: a field of a request."""
+    st.markdown("**What to measure**")
     measures = st.pills(
         "Measure",
         list(MEASURES),
@@ -190,11 +214,16 @@ def _judged() -> dict[str, object]:
         persist_state="session",
         default=["ppl"],
         format_func=MEASURES.__getitem__,
-        help="Perplexity comes with bits per byte and the divergence from the original. "
-        "Accuracy takes minutes; speed half a minute.",
+        label_visibility="collapsed",
     )
-    fields: dict[str, object] = {"evaluate": list(measures or [])}
-    if "ppl" in (measures or []):
+    st.caption(" ".join(MEASURED[name] for name in measures or []) or "Nothing: only the plan and the model are made.")
+    return {"evaluate": list(measures or [])}
+
+
+def _judged(measures: list[str]) -> dict[str, object]:
+    """On what the chosen measures are taken: fields of a request."""
+    fields: dict[str, object] = {}
+    if "ppl" in measures:
         titles = _held_out_texts()
         text = st.selectbox(
             "Perplexity on",
@@ -219,7 +248,7 @@ def _judged() -> dict[str, object]:
             "evaluation_text": None if text in (SAME, None, "") else text,
             "evaluation_tokens": int(tokens or 4096),
         }
-    if "acc" in (measures or []):
+    if "acc" in measures:
         sets = {name: f"{name}: all of {', '.join(members)}" for name, members in GROUPS.items()} | OFFLINE
         tasks = st.multiselect(
             "Questions",

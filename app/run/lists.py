@@ -7,12 +7,12 @@ import streamlit as st
 
 import come.runs
 from app import formats
-from app.components import run_labels
+from app.components import run_labels, run_words
 from app.run import sentences
-from app.state import session
+from app.state import session, time_left
 from come.report import comparison, sweeps
 from come.report.metrics import number
-from come.runs import Run, reported
+from come.runs import Run
 
 
 def queue(opened: Run | None) -> None:
@@ -28,6 +28,7 @@ def _waiting(others: list[Run]) -> None:
     states = {run.id: run.state() for run in others}
     if not all(state.active for state in states.values()):
         st.rerun()
+    each = time_left.of_runs(others)
     for run in others:
         state = states[run.id]
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -38,11 +39,9 @@ def _waiting(others: list[Run]) -> None:
                 on_click=session.open_run,
                 args=(run.id,),
             )
-            st.caption(
-                f"{reported.share(state):.0%} · {formats.sentence(state.message)}"
-                if state.status == "running"
-                else "waiting"
-            )
+            how_far = f"{each[run.id].share:.0%} · " if run.id in each else ""
+            running = state.status == "running"
+            st.caption(f"{how_far}{formats.sentence(state.message)}" if running else run_words.waiting(run))
             if session.owns(run):
                 st.button("Cancel", key=f"cancel-{run.id}", type="tertiary", on_click=session.cancel, args=(run,))
 

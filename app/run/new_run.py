@@ -7,10 +7,11 @@ import streamlit as st
 import come.cluster
 import come.runs
 from app import formats
-from app.components import cost_line, widgets
+from app.components import cost_line, machine, widgets
 from app.run import form, sentences
 from app.state import foreseen, session, visit
 from come.errors import ComeError
+from come.models import Facts
 from come.request import RunConfig
 from come.runs.command_line import command_line
 from come.serving import limits
@@ -29,9 +30,10 @@ def draw() -> None:
         widgets.empty_state("The plan cannot run as it is", formats.sentence(str(error)), "plan", "Mend the plan")
         return
     with st.container(border=True):
-        st.markdown(f"**{formats.literal(sentences.sentence(session.choice(), draft, facts, layers))}**")
+        _asked(facts, sentences.sentence(session.choice(), draft, facts, layers))
         requests = form.requests(facts, layers)
         refusal = cost_line.draw(cost_line.cost(requests, facts, visit.measurement()))
+        machine.draw()
         with st.container(horizontal=True, vertical_alignment="center"):
             count = len(requests)
             st.button(
@@ -43,9 +45,20 @@ def draw() -> None:
                 args=(requests,),
                 disabled=not requests or bool(refusal),
             )
-            widgets.next_step("plan", "Change the plan")
         with st.expander("The same on the command line"):
             st.code("\n".join(command_line(item) for item in requests), language="bash", wrap_lines=True)
+
+
+def _asked(facts: Facts, plan: str) -> None:
+    """Which model and which plan are run, with the ways to change them."""
+    for name, words, page, label in (
+        ("Model", facts.title, "model", "Change the model"),
+        ("Plan", plan, "plan", "Change the plan"),
+    ):
+        said, way = st.columns([3.2, 1], gap="small")
+        said.markdown(f"**{name}** · {formats.literal(words)}")
+        with way:
+            widgets.next_step(page, label)
 
 
 def _start(requests: list[RunConfig]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import come
 from app import formats
+from app.components.run_words import STAGES
 from app.state.choice import Choice, Draft
 from come.errors import ComeError
 from come.models import Facts
@@ -15,27 +16,6 @@ from come.report.metrics import factor, number
 from come.request import RunConfig
 from come.runs import Run
 from come.runs.state import State
-
-# The stages of a pruning run, in order: the events' name -> what people read.
-STAGES = {
-    "load": "Load",
-    "measure": "Measure",
-    "compress": "Prune",
-    "recover": "Recover",
-    "evaluate": "Perplexity",
-    "accuracy": "Accuracy",
-    "speed": "Speed",
-    "save": "Save",
-}
-STATUS = {
-    "queued": ":material/schedule: waiting",
-    "running": ":material/progress_activity: running",
-    "done": ":material/check_circle: done",
-    "failed": ":material/error: failed",
-    "cancelled": ":material/cancel: cancelled",
-    "interrupted": ":material/power_off: interrupted",
-    "unreadable": ":material/broken_image: unreadable",
-}
 
 
 def sentence(choice: Choice, draft: Draft, facts: Facts, layers: int) -> str:
@@ -94,7 +74,7 @@ def result_sentence(run: Run) -> str:
 
 def stages(config: RunConfig, state: State) -> str:
     """The stages of a run as one line (markdown): done, now, to come."""
-    names = [name for name in STAGES if _belongs(name, config)]
+    names = [name for name in STAGES if _belongs(name, config) or name == state.stage]
     here = "load" if state.stage in ("text", "resumed") else state.stage
     now = names.index(here) if here in names else -1
     marks = (
@@ -141,7 +121,9 @@ def _belongs(stage: str, config: RunConfig) -> bool:
     asked = {"evaluate": "ppl", "accuracy": "acc", "speed": "speed"}
     if stage in asked:
         return asked[stage] in config.evaluate
-    return {"measure": False, "save": config.keep_model, "recover": bool(config.recover)}.get(stage, True)
+    return {"convert": False, "measure": False, "save": config.keep_model, "recover": bool(config.recover)}.get(
+        stage, True
+    )
 
 
 def _short(name: str) -> str:

@@ -10,7 +10,7 @@ import streamlit as st
 import come.runs
 from app import formats
 from app.components import widgets
-from app.run.sentences import STATUS
+from app.components.run_words import STATUS
 from app.state import session
 from come.errors import ComeError
 from come.report import sweeps

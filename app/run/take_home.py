@@ -46,15 +46,7 @@ def section(run: Run) -> None:
     if card:
         with st.expander("The model card"):
             st.markdown(readable(card))
-            st.download_button(
-                "Download the model card",
-                card,
-                "README.md",
-                "text/markdown",
-                key=f"card-{run.id}",
-                icon=":material/download:",
-                on_click="ignore",
-            )
+            downloads.button("Download the model card", card, "README.md", "text/markdown", f"card-{run.id}")
     with st.expander("The same on the command line"):
         st.caption(
             "The whole run; the model from its plan alone, the same weights bit for bit; and a GGUF file of it, where "
@@ -79,7 +71,7 @@ def _plan(run: Run) -> None:
         packing.offer(run, PLAN, "Prepare plan and weights", size)
         return
     st.markdown(f"Which channels of which layers are kept: {formats.human_bytes(size)}. The model is made from it.")
-    packing.small(run.path / "plan.json", "Download the plan", "application/json", f"plan-{run.id}")
+    downloads.plan_button(run, "Download the plan", f"plan-{run.id}")
 
 
 # --- the model ---------------------------------------------------------------------------------------

@@ -7,11 +7,16 @@ works from. Fields of a whole config.json that are not about the plan are accept
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
 import come
-from app.state.choice import LARGEST, Choice, Draft, plan_fields
+from app.state.choice import LARGEST, Choice, Draft, by_hand, plan_fields
 from come.errors import ComeError
+from come.plan.plan import Plan
+from come.pruning.registry import takes_windows
 from come.request import RunConfig
 
 _OF_A_PLAN = {
@@ -26,7 +31,8 @@ _OF_A_PLAN = {
     "sparsity",
     "options",
 }
-_WHAT_TO_UPLOAD = "Upload a request that this page wrote, or a run's config.json."
+_WHAT_TO_UPLOAD = "Upload a plan that was downloaded here, or a run's config.json."
+_NOT_OF_A_DRAFT = {"target_layers", "sparsity", "windows", "ratios", "drop"}  # options that the steps tell
 
 
 def config(choice: Choice, draft: Draft, **more: Any) -> RunConfig:
@@ -72,10 +78,7 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
     if not isinstance(values, dict):
         raise ComeError("This file holds no request.", _WHAT_TO_UPLOAD)
     if "steps" in values:
-        raise ComeError(
-            "This is the plan of a finished run, not a request.",
-            "Use `come rebuild` on it, or upload a run's config.json.",
-        )
+        return of_plan(_plan(values))
     request = RunConfig.stored(values)
     _check_drawable(request)
     options = dict(request.options)
@@ -107,6 +110,60 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
         bos=request.bos,
     )
     return choice, draft
+
+
+def of_plan(plan: Plan, choice: Choice | None = None) -> tuple[Choice, Draft]:
+    """What to ask for so that a run ends where a plan did: its windows by hand where its method takes them.
+
+    Which units each window keeps is decided anew, on the same number of tokens.
+
+    Args:
+        plan: of a run.
+        choice: what the run was asked for; without it the plan's model, and a text of the default's.
+
+    Raises:
+        ComeError: its method is not known here, or its steps are none that a draft could ask for.
+    """
+    known = come.methods().get(plan.method)
+    if known is None:
+        raise ComeError(f"There is no method {plan.method!r}.", f"There are {', '.join(come.methods())}.")
+    if choice is None:
+        base, told = Choice(), plan.calibration
+        seq_len = _count_of(told.get("seq_len"), base.seq_len)
+        tokens = _count_of(told.get("sequences"), base.tokens // seq_len) * seq_len
+        choice = replace(base, model=plan.base.source, tokens=tokens, seq_len=seq_len)
+    if known.target == "parameters":  # it silences parts of layers
+        share = plan.silenced_parameters / plan.base.parameters if plan.base.parameters else 0.0
+        return choice, Draft(method=plan.method, sparsity=min(share, 0.99), options=_options_of(plan))
+    groups = plan.groups()
+    if not takes_windows(plan.method) or any(group != list(range(group[0], group[-1] + 1)) for group in groups):
+        return choice, Draft(method=plan.method, target_layers=len(groups), options=_options_of(plan))
+    kept = {layer for group in groups for layer in group}
+    windows = [(group[0], group[-1]) for group in groups if len(group) > 1]
+    dropped = [layer for layer in range(plan.base.layers) if layer not in kept]
+    return choice, by_hand(Draft(method=plan.method, options=_options_of(plan)), windows, None, dropped)
+
+
+def _plan(values: dict[str, Any]) -> Plan:
+    try:
+        return Plan.model_validate(values)
+    except (ValidationError, RecursionError):
+        raise ComeError("This file is no plan that can be read.", _WHAT_TO_UPLOAD) from None
+
+
+def _count_of(value: Any, otherwise: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 10**6 else otherwise
+
+
+def _options_of(plan: Plan) -> dict[str, Any]:
+    """The plan's options that are not the method's own values, without those that its steps tell."""
+    known = come.methods()[plan.method]
+    defaults, found = known.defaults(), {}
+    for name, value in plan.options.items():
+        if name in defaults and name not in _NOT_OF_A_DRAFT and value != defaults[name]:
+            known.check_option(name, value)
+            found[name] = value
+    return found
 
 
 def _check_drawable(request: RunConfig) -> None:

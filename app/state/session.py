@@ -226,14 +226,14 @@ def cancel(run: Run) -> None:
 # --- messages from callbacks -----------------------------------------------------------------------
 
 
-def set_problem(sentence: str) -> None:
-    """Keep a sentence from a callback until the page is drawn."""
-    st.session_state["_problem"] = sentence
+def set_problem(sentence: str, place: str = "") -> None:
+    """Keep a sentence from a callback until the page is drawn, for the head of the page or a place of its own."""
+    st.session_state[f"_problem{place}"] = sentence
 
 
-def take_problem() -> str | None:
-    """The sentence kept by the last callback, once (markdown)."""
-    problem: str | None = st.session_state.pop("_problem", None)
+def take_problem(place: str = "") -> str | None:
+    """The sentence kept by the last callback for that place, once (markdown)."""
+    problem: str | None = st.session_state.pop(f"_problem{place}", None)
     return problem and formats.sentence(problem)
 
 

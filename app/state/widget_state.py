@@ -24,12 +24,17 @@ def keep_among(key: str, options: list[Any], default: Any, *, passing: bool = Fa
     Returns:
         The value that the widget will show.
     """
+    return _settle(key, held_among(key, options, default), None if passing else default)
+
+
+def held_among(key: str, options: list[Any], default: Any) -> Any:
+    """What `keep_among` would settle on; nothing is changed."""
     candidates = (
         st.session_state.get(key),
         next((option for option in options if str(option) == st.query_params.get(key)), None),
         _kept_views().get(key),
     )
-    return _settle(key, next((held for held in candidates if held in options), default), None if passing else default)
+    return next((held for held in candidates if held in options), default)
 
 
 def keep_range(key: str, low: int, high: int) -> tuple[int, int]:

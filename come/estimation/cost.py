@@ -166,10 +166,11 @@ def _stages(config: RunConfig, facts: Facts, clock: Clock, schedule: Schedule, l
     """Seconds by stage, in the order of a run, under the names of its results."""
     n_tokens = whole(config.n_tokens, config.seq_len)
     weights = facts.bytes_at(facts.layers, clock.dtype)
-    preparing = 0.0 if facts.converted else CONVERT_SECONDS * facts.parameters
-    stages = {
-        "start": START_SECONDS,
-        "load": FILES_SECONDS + preparing + weights / clock.device.disk,
+    stages = {"start": START_SECONDS}
+    if not facts.converted:
+        stages["convert"] = CONVERT_SECONDS * facts.parameters
+    stages |= {
+        "load": FILES_SECONDS + weights / clock.device.disk,
         "text": TEXT_SECONDS * (2 if evaluates(config) else 1) + clock.sampling(sampled_tokens(config)),
     }
     if clock.device.kind == "cuda":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from come.measurement.measurement import Measurement
 from come.pruning.registry import method
 from come.request import RunConfig
 
-ONCE = ("start", "load")  # a process
+ONCE = ("start", "convert", "load")  # a process
 ONCE_A_SEED = ("text", "evaluate original")
 ONCE_A_MODEL = ("accuracy original",)
 
@@ -53,8 +53,7 @@ def estimate_sweep(
     Raises:
         ComeError: no cell could succeed.
     """
-    shared: dict[tuple[Any, ...], float] = {}
-    chains: dict[str, float] = {}
+    possible: list[tuple[RunConfig, dict[str, float]]] = []
     parts: dict[str, float] = {"shared": 0.0}
     warnings: dict[str, None] = {}
     assumptions: dict[str, None] = {}
@@ -68,20 +67,37 @@ def estimate_sweep(
             continue
         warnings |= dict.fromkeys(expected.warnings)
         assumptions |= dict.fromkeys(expected.assumptions)
-        for stage, seconds in expected.seconds_by_stage.items():
-            if stage in (*ONCE, *ONCE_A_MODEL):
-                shared[(stage,)] = seconds
-            elif stage in ONCE_A_SEED:
-                shared[stage, cell.seed] = seconds
-            elif stage == "compress" and method(cell.method).goes_on(cell.options):
-                key = json.dumps([cell.method, cell.options, cell.seed])
-                chains[key] = max(chains.get(key, 0.0), seconds)
-            else:
-                parts[cell.method] = parts.get(cell.method, 0.0) + seconds
+        possible.append((cell, expected.seconds_by_stage))
     if len(refusals) == len(cells):
         raise refusals[0]
-    for key, seconds in chains.items():
-        name = json.loads(key)[0]
-        parts[name] = parts.get(name, 0.0) + seconds
-    parts["shared"] = sum(shared.values())
+    for (cell, _), stages in zip(possible, less_shared(possible), strict=True):
+        for stage, seconds in stages.items():
+            part = "shared" if stage in (*ONCE, *ONCE_A_SEED, *ONCE_A_MODEL) else cell.method
+            parts[part] = parts.get(part, 0.0) + seconds
     return SweepEstimate(sum(parts.values()), parts, tuple(warnings), tuple(assumptions))
+
+
+def less_shared(cells: Sequence[tuple[RunConfig, Mapping[str, float]]]) -> list[dict[str, float]]:
+    """What each of the cells that one process does in turn takes by stage, less what those before it leave it.
+
+    Args:
+        cells: the requests, each with what it takes alone, by stage.
+    """
+    known: dict[str, float] = {}  # seconds of work that is done already
+    found = []
+    for cell, stages in cells:
+        left = {}
+        for stage, seconds in stages.items():
+            if stage in (*ONCE, *ONCE_A_MODEL):
+                key = stage
+            elif stage in ONCE_A_SEED:
+                key = json.dumps([stage, cell.seed])
+            elif stage == "compress" and method(cell.method).goes_on(cell.options):
+                key = json.dumps([cell.method, cell.options, cell.seed])
+            else:
+                key = ""
+            left[stage] = max(seconds - known.get(key, 0.0), 0.0) if key else seconds
+            if key:
+                known[key] = max(known.get(key, 0.0), seconds)
+        found.append(left)
+    return found

@@ -49,7 +49,7 @@ def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
     folder = converted_folder(gguf)
     if (folder / "config.json").is_file():
         return folder
-    emit(on_progress, "load", 0, 1, f"Converting {gguf.name} to safetensors, once (about half a minute)")
+    emit(on_progress, "convert", 0, 1, f"Converting {gguf.name} to safetensors, once")
     model, tokenizer = _read(gguf)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +69,7 @@ def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
         if "No space left" in str(error):
             raise _unwritable(folder, os.strerror(errno.ENOSPC)) from error
         raise
+    emit(on_progress, "convert", 1, 1, f"Converted {gguf.name}")
     return folder
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from come.errors import ComeError
 from come.estimation import cost, sweep
 from come.estimation.device import Device, known_device
 from come.models import Facts, describe
@@ -66,3 +68,21 @@ def estimate_sweep(cells: Sequence[RunConfig], runs: Path | None = None) -> swee
         ComeError: no cell could succeed.
     """
     return sweep.estimate_sweep(cells, runs, newest_analysis(cells[0].model, runs))
+
+
+def stages_of(requests: Sequence[RunConfig], runs: Path | None = None) -> list[dict[str, float]]:
+    """Seconds by stage of requests that one process does in turn, by this machine's remembered speed.
+
+    They are empty where that is not known, or a request could not succeed.
+    """
+    found: list[dict[str, float]] = []
+    for asked in requests:
+        with suppress(ComeError):
+            facts = describe(asked.model)
+            dtype = asked.dtype if asked.dtype != "auto" else facts.dtype if facts.dtype in BYTES else "float32"
+            if (device := known_device(dtype, asked.device)) is not None:
+                analysis = newest_analysis(asked.model, runs)
+                found.append(cost.estimate(asked, facts, device, measurement=analysis).seconds_by_stage)
+                continue
+        found.append({})
+    return sweep.less_shared(list(zip(requests, found, strict=True)))

@@ -146,6 +146,7 @@ def _compress(job: Job, bundle: Bundle, calibration: Tensor) -> Result:
     if chain is not None and target is not None and target <= chain.plan.layers:
         done, history = chain.plan_for(target), list(chain.history)
         results.add_seconds("compress", chain.seconds)
+    emit(job.on_progress, "compress", 0, 1000, f"Pruning with {method(config.method).title}")
     with results.timed("compress"):
         result = compress(
             bundle,

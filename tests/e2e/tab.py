@@ -78,7 +78,7 @@ class Tab:
         return self._asked(message, timeout)
 
     def send(self, timeout: float = 120.0, **values: Any) -> Shown:
-        """Send values of widgets by their keys; ``True`` clicks a button. They must have been shown in this visit."""
+        """Send values of widgets that were shown, by key; ``True`` clicks a button, ``False`` clears a box."""
         return self._asked(self.forged(values), timeout)
 
     def forged(self, values: dict[str, Any]) -> BackMsg:
@@ -91,6 +91,8 @@ class Tab:
             state.id = self.known[key]
             if value is True:
                 state.trigger_value = True
+            elif value is False:
+                state.bool_value = False
             elif isinstance(value, str):
                 state.string_value = value
             elif isinstance(value, list):

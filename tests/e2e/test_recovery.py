@@ -29,6 +29,7 @@ def test_a_recovery_is_watched_and_stopped_early(server: Callable[..., Server], 
     choice = {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}
     page.set_default_timeout(90 * SECOND)
     page.goto(f"{serving.url}/run?{urlencode(choice | {'target': '4'})}")
+    page.get_by_text("More settings").click()
     page.get_by_role("button", name="Take the default").click()
     page.get_by_role("spinbutton", name="Tokens to learn from").wait_for()
     settled(page)
@@ -51,9 +52,7 @@ def test_a_recovery_is_watched_and_stopped_early(server: Callable[..., Server], 
     assert results["unrecovered"]["perplexity"] != results["pruned"]["perplexity"]
 
     # With and without recovery, as a pair.
-    page.get_by_role("link", name="Compare with the other runs").or_(
-        page.get_by_role("button", name="Compare with the other runs")
-    ).click()
+    page.locator(".st-key-result-card").get_by_role("link", name="Compare").click()
     page.get_by_role("heading", name="Compare", exact=True).wait_for()
     page.get_by_text("from").first.wait_for()
     chart = page.locator(".st-key-perplexity .js-plotly-plot")

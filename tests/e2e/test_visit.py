@@ -98,6 +98,7 @@ def visit(
     page.get_by_role("button", name="Go to run").click()
 
     # Run three methods; reload while they are at work: the same run is still shown.
+    page.get_by_text("More settings").click()
     page.get_by_label("Evaluation tokens", exact=True).fill(str(evaluation_tokens))
     page.get_by_label("Evaluation tokens", exact=True).press("Enter")
     page.get_by_role("button", name="Start 3 runs").click()

@@ -125,8 +125,8 @@ def look(run: Run, command: Callable[..., tuple[int, str]], good: str) -> None:
             run.check()
         assert run.id in named
     events = run.events()
-    reported.messages(events), reported.series(events), reported.curves(events), reported.left_in_stage(events, 1.0)
-    reported.texts_read(run.results()), reported.elapsed(state, 1.0), reported.tail(run.log())
+    reported.messages(events), reported.series(events), reported.curves(events)
+    reported.texts_read(run.results()), reported.tail(run.log())
     window_costs.read(run)
     for reading in (run.plan, run.measurement, lambda: run.config):
         try:

@@ -158,7 +158,7 @@ def test_too_little_memory_is_told_with_what_to_lower(
         raise error
 
     monkeypatch.setattr(pipeline, "compress", fail)
-    with pytest.raises(ComeError, match=r"memory did not suffice in the stage 'text' .*batch size"):
+    with pytest.raises(ComeError, match=r"memory did not suffice in the stage 'compress' .*batch size"):
         execute(run)
     assert run.state().status == "failed"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from come.runs import reported
@@ -36,12 +34,3 @@ def test_the_losses_of_a_recovery_are_told_by_way_and_layer() -> None:
 
 def test_the_log_keeps_the_last_state_of_a_progress_bar() -> None:
     assert reported.tail("a\n 1%\r 50%\r100%\r\nb") == "a\n100%\nb"
-
-
-def test_the_time_left_follows_the_pace_of_the_stage() -> None:
-    events = [{"stage": "compress", "step": step, "of": 10, "time": 100.0 + 2 * step} for step in range(6)]
-    assert reported.left_in_stage(events, now=110.0) == 10
-    assert reported.left_in_stage(events, now=114.0) == 6
-    again = [*events, {"stage": "evaluate", "step": 0, "of": 10, "time": 111.0}]
-    assert reported.left_in_stage(again, now=time.time()) is None
-    assert reported.left_in_stage([], now=0.0) is None

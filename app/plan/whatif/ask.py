@@ -119,7 +119,8 @@ def measuring_seconds(choice: Choice, facts: Facts) -> float | None:
     if device is None:
         return None
     with suppress(ComeError):
-        config = request.analysis(replace(choice, tokens=min(choice.tokens, MEASURED_TOKENS)))
+        asked = request.analysis(replace(choice, tokens=min(choice.tokens, MEASURED_TOKENS)))
+        config = asked.model_copy(update={"similarity": []})  # the resident process measures without
         return estimate(config, facts, device).seconds_by_stage.get("measure")
     return None
 

@@ -39,7 +39,7 @@ from come.pruning.windows import window_size, window_sizes
 from come.transforms.compatible import longest_window
 from come.transforms.rebuild import with_plan
 
-SWEEP_SHARE = 50  # of a thousand
+SWEEP_SHARE = 400  # of a thousand, by the time that it takes on a processor
 
 
 class ComeJointOptions(ByHandOptions, ScoredOptions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -147,6 +148,12 @@ def test_the_cut_is_where_as_many_are_kept() -> None:
     figure = inspect_curves.curves(ffn(MERGE), 1, SENSITIVITY)
     marks = [trace for trace in figure.data if trace.marker.symbol == "line-ns"]
     assert {(trace.x[0], trace.y[0]) for trace in marks} == {(2, SENSITIVITY[1, 4]), (4, SENSITIVITY[2, 2])}
+    labels = {label.text: (label.x, label.y) for label in figure.layout.annotations}
+    heights = {"layer 1: 2": (2, SENSITIVITY[1, 4]), "layer 2: 4": (4, SENSITIVITY[2, 2])}
+    assert {text: x for text, (x, _) in labels.items()} == {text: x for text, (x, _) in heights.items()}
+    assert all(labels[text][1] == pytest.approx(math.log10(y)) for text, (_, y) in heights.items()), "at their marks"
+    flags = sorted(figure.layout.annotations, key=lambda label: label.x)
+    assert flags[0].ay > flags[1].ay > max(label.y for label in flags), "apart, above the marks, and none crosses"
     # Layer 1 keeps its two least sensitive, layer 2 its four most.
     assert figure.layout.title.text.startswith("67% of the FFN channels kept lie left of the cut")
 

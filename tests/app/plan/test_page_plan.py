@@ -291,9 +291,27 @@ def test_a_request_survives_the_way_through_json() -> None:
         assert request.from_json(request.to_json(request.config(choice, draft))) == (choice, draft)
 
 
-def test_a_plan_of_a_run_is_not_a_request() -> None:
-    with pytest.raises(ComeError, match="not a request"):
+def test_the_plan_of_a_run_is_read_as_what_to_ask_for(lab: Lab) -> None:
+    for run in (run for run in come.runs.list_runs(lab.runs) if run.plan()):
+        plan = run.plan()
+        choice, draft = request.from_json((run.path / "plan.json").read_bytes())
+        assert (choice.model, choice.tokens, choice.seq_len) == (plan.base.source, 1024, 64)
+        assert draft.method == plan.method
+        if run.config.method == "come":
+            assert draft.windows == [(group[0], group[-1]) for group in plan.groups() if len(group) > 1]
+            assert not {"target_layers", "windows", "drop"} & draft.options.keys()
+        else:
+            assert draft.target_layers == plan.layers == 4
+        assert request.config(choice, draft).method == plan.method
+    with pytest.raises(ComeError, match="no plan that can be read"):
         request.from_json('{"steps": []}')
+
+
+def test_an_upload_that_fails_says_so_where_the_click_was(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.file_uploader(key="upload").upload("bad.json", b"{", "application/json").run()
+    assert len(at.error) == 1
+    assert [len(place.get("error")) for place in at.get("popover") if place.get("file_uploader")] == [1]
 
 
 def test_ratios_and_cuts_are_two_ways_to_say_the_same() -> None:

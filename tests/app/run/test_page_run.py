@@ -12,9 +12,11 @@ from streamlit.proto.WidgetStates_pb2 import WidgetStates
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
+import come
 import come.runs
 from app import example_runs
 from app.figures import run as figures
+from app.run import card as result_card
 from app.run import sentences
 from app.state import request
 from app.state.choice import Choice, Draft
@@ -34,6 +36,37 @@ def by_method(lab: Lab, method: str) -> Run:
     return next(run for run in come.runs.list_runs(lab.runs) if run.config.method == method and run.plan())
 
 
+def rivals(at: AppTest, *chosen: str) -> None:
+    """Choose just these to compare with."""
+    for box in at.checkbox:
+        if str(box.key).startswith("rival-"):
+            box.set_value(box.key in [f"rival-{name}" for name in chosen])
+    at.run()
+
+
+def card(at: AppTest) -> str:
+    """The card of a finished run: what it says, and its table."""
+    said = [each.value for each in at.markdown if "layers became" in each.value]
+    return " ".join([*said, *(html.proto.body for html in at.get("html") if "come-card" in html.proto.body)])
+
+
+def test_every_rival_is_said_in_a_sentence(visit: Visit) -> None:
+    at = visit("run", target="4")
+    boxes = {str(box.key): box for box in at.checkbox if str(box.key).startswith("rival-")}
+    assert boxes.keys() == {f"rival-{name}" for name in come.methods() if name != "come"}
+    assert [key for key, box in boxes.items() if box.value] == ["rival-shortgpt", "rival-random"]
+    assert all(come.methods()[key.removeprefix("rival-")].title in box.label for key, box in boxes.items())
+    assert all(box.label.endswith(".") for box in boxes.values())
+
+
+def test_where_work_starts_the_machine_and_the_line_are_told(visit: Visit, lab: Lab) -> None:
+    at = visit("run", target="4")
+    assert any("of memory free" in each.value and "yours starts at once" in each.value for each in at.caption)
+    lab.create(target_layers=3)
+    at = visit("run", target="4")
+    assert any("1 run at work or waiting: yours is number 2" in each.value for each in at.caption)
+
+
 def test_the_request_is_one_sentence_and_the_commands_are_shown(visit: Visit, lab: Lab) -> None:
     at = visit("run", target="4")
     assert not at.exception and not at.error
@@ -49,7 +82,7 @@ def test_starting_makes_one_run_a_method_and_opens_the_first(visit: Visit, lab: 
     launched: list[Run] = []
     monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
     at = visit("run", target="5")
-    at.get_by_key("compare-with").set_value(["shortgpt"]).run()
+    rivals(at, "shortgpt")
     at.text_input(key="run-name").set_value("one less").run()
     at.toggle(key="keep").set_value(False).run()
     at.button(key="start").click().run()
@@ -67,7 +100,7 @@ def test_methods_targets_and_seeds_make_a_sweep(visit: Visit, lab: Lab, monkeypa
     launched: list[Run] = []
     monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
     at = visit("run", target="5")
-    at.get_by_key("compare-with").set_value(["random"]).run()
+    rivals(at, "random")
     at.multiselect(key="also-at").set_value([4]).run()
     at.number_input(key="seeds").set_value(2).run()
     at.get_by_key("measures").set_value(["ppl", "acc"]).run()
@@ -151,9 +184,51 @@ def test_a_finished_run_is_opened_by_its_link(visit: Visit, lab: Lab) -> None:
     run = by_method(lab, "come")
     at = visit("run", run=run.id)
     assert not at.exception and not at.error
-    assert any("6 layers became 4" in each.value and "perplexity went from" in each.value for each in at.success)
+    assert "6 layers became 4" in card(at) and "perplexity went from" in card(at)
     assert {each.label for each in at.get("download_button")} >= {"Download the plan", "Download the model card"}
     assert at.selectbox(key=f"open-run-{run.id}").value == run.id
+
+
+def test_the_card_holds_both_models_each_number_with_its_error() -> None:
+    ask = {"items": "a", "chance": 0.25}
+    before = {"layers": 30, "parameters": 100, "bytes": 400, "perplexity": 10.0, "perplexity_stderr": 0.5}
+    before |= {"accuracy": {"a": ask | {"acc": 0.6, "acc_stderr": 0.03}, "b": ask | {"acc": 0.4, "acc_stderr": 0.04}}}
+    before |= {"speed": {"decode_tokens_per_second": 20.0, "spread": {"decode_tokens_per_second": [19.0, 21.0]}}}
+    after = before | {"layers": 24, "parameters": 80, "perplexity": 15.0, "perplexity_stderr": 0.7, "kl": 0.3}
+    after |= {"accuracy": {"a": ask | {"acc": 0.5, "acc_stderr": 0.03}, "b": ask | {"acc": 0.4, "acc_stderr": 0.04}}}
+    after |= {"speed": {"decode_tokens_per_second": 25.0, "spread": {"decode_tokens_per_second": [24.0, 26.0]}}}
+    table = result_card.numbers({"original": before, "pruned": after})
+    for said in ("10.0 <small>± 0.5", "15.0 <small>± 0.7", "1.50×", "50.0", "± 2.5", "−5.0 points", "mean of 2 sets"):
+        assert said in table, said
+    assert "25.0 <small>(24.0–26.0) tokens/s" in table and "1.25×" in table and "−20%" in table
+    assert "not measured" not in table
+    alone = result_card.numbers({"original": {"layers": 6}, "pruned": {"layers": 4}})
+    assert alone.count("not measured") == 3
+
+
+def test_the_plan_of_a_run_is_edited_from_its_card(visit: Visit, lab: Lab) -> None:
+    run = by_method(lab, "come")
+    choice, draft = result_card.asked_again(run, run.config)
+    assert (choice.model, choice.tokens) == (str(lab.model), 1024)
+    plan = run.plan()
+    assert draft.windows == [(group[0], group[-1]) for group in plan.groups() if len(group) > 1]
+    at = visit("run", run=run.id)
+    at.button(key="edit-plan").click().run()
+    assert not at.exception and not at.error
+    assert "".join(at.query_params["windows"]) == ",".join(f"{first}-{last}" for first, last in draft.windows)
+
+
+def test_the_strip_shows_the_plan_of_the_run_that_is_open(visit: Visit, lab: Lab) -> None:
+    at = visit("run", run=by_method(lab, "shortgpt").id, target="5")
+    strip = next(html.proto.body for html in at.get("html") if "come-strip" in html.proto.body)
+    assert "ShortGPT" in strip and "6 → 4 layers" in strip and "not run yet" not in strip
+    assert "perplexity" in strip and "compress" not in strip
+
+
+def test_a_run_that_is_not_here_is_said_in_words_for_visitors(visit: Visit, lab: Lab) -> None:
+    at = visit("run", run="no-such-run")
+    (warning,) = at.warning
+    assert "no run “no-such-run” here" in warning.value and str(lab.runs) not in warning.value
 
 
 def test_what_was_asked_and_what_recovery_did_are_sentences(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +249,9 @@ def test_a_shipped_run_can_be_looked_at_but_not_changed(visit: Visit, lab: Lab, 
     run = next(run for run in come.runs.list_runs(shipped) if run.config.method == "shortgpt")
     at = visit("run", run=run.id)
     assert not at.exception and not at.error and not at.warning
-    assert any("6 layers became 4" in each.value for each in at.success)
+    assert "6 layers became 4" in card(at)
     assert any("Shipped example" in each.value for each in at.caption)
-    assert {button.key for button in at.button} <= {"new-run"}
+    assert {button.key for button in at.button} <= {"new-run", "present", "talk-to-it", "edit-plan"}
     assert [each.label for each in at.get("download_button")] == ["Download the plan"]
     assert sorted(shipped.rglob("*")) == files
     own = lab.create(target_layers=3)

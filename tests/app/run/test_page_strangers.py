@@ -166,7 +166,8 @@ except ComeError as error:
 
 def test_a_request_that_takes_too_long_is_not_offered(visit: Visit, lab: Lab, launched: list[Run]) -> None:
     at = visit("run", **CHOICE, method="sleb", target="1")
-    at.pills(key="compare-with").set_value([]).run()
+    at.checkbox(key="rival-shortgpt").uncheck()
+    at.checkbox(key="rival-random").uncheck().run()
     assert not at.exception and at.button(key="start").disabled
     assert any("minutes are allowed here" in warning.value for warning in at.warning)
     at.button(key="start").proto.disabled = False  # another client than a browser may click it all the same

@@ -76,8 +76,33 @@ def test_a_packed_model_is_a_link_where_the_server_sends_from_disk(
     assert any(button.label.startswith("Download ") for button in at.get("download_button"))
     monkeypatch.setattr(downloads, "served", True)
     at = fine(visit("run", run=run.id))
-    (link,) = at.get("link_button")
-    assert link.proto.url == f"/takeaway/{run.id}/{file.name}"
+    assert f"/takeaway/{run.id}/{file.name}" in [link.proto.url for link in at.get("link_button")]
+    assert not at.get("download_button")  # Streamlit's forgets its file when the page is drawn anew
+
+
+def test_a_plan_and_what_a_page_wrote_are_sent_whatever_is_drawn_meanwhile(
+    visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "served", True)
+    run = by_method(lab, "come")
+    at = fine(visit("run", run=run.id))
+    links = {link.label: link.proto.url for link in at.get("link_button")}
+    client = TestClient(Starlette(routes=downloads.ROUTES))
+    plan = client.get(links["Download the plan"])
+    assert plan.content == (run.path / "plan.json").read_bytes() and "attachment" in plan.headers["content-disposition"]
+    at.run()
+    fine(visit("plan"))
+    card = client.get(links["Download the model card"])
+    assert card.text == take_home.card_of(run)
+    assert card.headers["content-disposition"] == "attachment; filename*=utf-8''README.md"
+    assert client.get(f"{downloads.WRITTEN}/0").status_code == 404
+
+
+def test_what_pages_wrote_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "KEPT", 250)
+    client = TestClient(Starlette(routes=downloads.ROUTES))
+    first, *_, last = [downloads.written(str(number) * 100, "a.txt", "text/plain") for number in range(3)]
+    assert client.get(first).status_code == 404 and client.get(last).text == "2" * 100
 
 
 def test_what_is_packed_already_is_offered_first(visit: Visit, lab: Lab) -> None:
@@ -104,7 +129,7 @@ def test_only_packed_files_of_runs_are_sent(lab: Lab) -> None:
     assert answer.status_code == 200 and answer.content == file.read_bytes()
     assert "attachment" in answer.headers["content-disposition"]
     assert client.get(f"/takeaway/{run.id}/{file.name}", headers={"Range": "bytes=0-9"}).status_code == 206
-    for path in (f"{run.id}/plan.json", f"{run.id}/..%2Fplan.json", "none/a.zip", f"{run.id}/float32.json"):
+    for path in (f"{run.id}/config.json", f"{run.id}/..%2Fplan.json", "none/a.zip", f"{run.id}/float32.json"):
         assert client.get(f"/takeaway/{path}").status_code == 404
 
 
@@ -130,7 +155,7 @@ def test_a_gguf_file_is_started_in_the_dtype_that_was_chosen_and_sent(
     (file.parent / "gguf-q8_0.json").write_text(json.dumps({"status": "done", "values": {}}))
     before = take_home.removable(run)
     monkeypatch.setattr(downloads, "served", True)
-    (link,) = fine(at.run()).get("link_button")
+    link = next(link for link in fine(at.run()).get("link_button") if file.name in link.proto.url)
     assert link.proto.url == f"/takeaway/{run.id}/{file.name}" and "400" in link.label
     answer = TestClient(Starlette(routes=downloads.ROUTES)).get(link.proto.url)
     assert answer.content == file.read_bytes() and answer.headers["content-type"] == "application/octet-stream"

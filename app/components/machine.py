@@ -1,0 +1,40 @@
+"""Where work starts: which device it will run on, how much memory is free, what runs, and the place in the line."""
+
+from __future__ import annotations
+
+import psutil
+import streamlit as st
+
+from app import formats
+from app.state import time_left
+from come.estimation.device import known_device
+from come.files import human_bytes
+
+
+def draw() -> None:
+    """A quiet line of all that."""
+    st.caption(f":material/memory: {_device()} · {_line()}")
+
+
+def _device() -> str:
+    """The device by its name, where it has been measured, and what is free."""
+    known = known_device()
+    memory = psutil.virtual_memory()
+    main = f"{human_bytes(memory.available)} of {human_bytes(memory.total)} of memory free"
+    if known is None:
+        return main
+    name = formats.literal(known.name)
+    if known.kind != "cuda":
+        return f"{name}, {main}"
+    several = f"{known.count} × " if known.count > 1 else ""
+    return f"{several}{name}, {human_bytes(known.memory)} of it free; {main}"
+
+
+def _line() -> str:
+    """What is at work, and when another run would begin."""
+    line = time_left.in_line()
+    if not line:
+        return "nothing runs: yours starts at once"
+    left = time_left.of_all(line).left
+    begins = "" if left is None else f", in about {formats.about(left)}"
+    return f"{len(line)} run{'' if len(line) == 1 else 's'} at work or waiting: yours is number {len(line) + 1}{begins}"
