@@ -17,6 +17,7 @@ from app.state import session
 
 PARAM = "present"
 ON = "_presenting"
+KEYS = ("PageUp", "PageDown")  # which presenters' clickers send, too
 LARGER = 1.35  # type, and with it the margins that hold it
 
 _FRAMED = """<style>
@@ -25,20 +26,22 @@ _FRAMED = """<style>
 .stApp [data-testid="stMainBlockContainer"] { padding-top: 1rem; }
 </style>"""
 _PRESENTED = """<style>
-html { font-size: 20px !important; }
+html { font-size: clamp(19px, 1.4vw, 30px) !important; }
 .stApp [data-testid="stMainBlockContainer"] { padding-bottom: 5rem; }
 .stMain h1 { padding: 0 0 .3rem !important; }
+.st-key-presenter {
+  position: fixed; right: 1rem; bottom: .75rem; z-index: 100; width: auto !important; opacity: .35;
+  background: inherit; border-radius: .5rem;
+}
+.st-key-presenter:is(:hover, :focus-within) { opacity: 1; }
+</style>"""
+_FIGURE_FIRST = """<style>
 /* The first figure stands under the heading, and what is said about it below. */
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] > * { order: 3; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] >
   :has(h1) { order: 1; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] >
   :has(.js-plotly-plot):not(:has(.js-plotly-plot) ~ *) { order: 2; }
-.st-key-presenter {
-  position: fixed; right: 1rem; bottom: .75rem; z-index: 100; width: auto !important; opacity: .35;
-  background: inherit; border-radius: .5rem;
-}
-.st-key-presenter:is(:hover, :focus-within) { opacity: 1; }
 </style>"""
 
 
@@ -72,11 +75,13 @@ def frame(page: StreamlitPage, pages: Sequence[StreamlitPage]) -> bool:
                 help="For a room: larger type, no sidebar. Page Down and Page Up turn pages, Escape leaves.",
             )
         return True
-    st.html(_FRAMED + _PRESENTED)
+    lesson = page.url_path == "learn"  # its steps have the keys, and their ideas come before the charts
+    st.html(_FRAMED + _PRESENTED + ("" if lesson else _FIGURE_FIRST))
     at = pages.index(page) if page in pages else 0
+    keys = (None, None) if lesson else KEYS
     with st.container(key="presenter", horizontal=True, gap="small", width="content"):
-        back = _turn("Previous page", "arrow_back", "PageUp", at == 0)
-        on = _turn("Next page", "arrow_forward", "PageDown", at == len(pages) - 1)
+        back = _turn("Previous page", "arrow_back", keys[0], at == 0)
+        on = _turn("Next page", "arrow_forward", keys[1], at == len(pages) - 1)
         st.button(
             "Leave",
             key="leave-presenting",
@@ -90,7 +95,7 @@ def frame(page: StreamlitPage, pages: Sequence[StreamlitPage]) -> bool:
     return False
 
 
-def _turn(label: str, icon: str, key: str, disabled: bool) -> bool:
+def _turn(label: str, icon: str, key: str | None, disabled: bool) -> bool:
     return st.button(
         label, key=f"present-{icon}", icon=f":material/{icon}:", type="tertiary", shortcut=key, disabled=disabled
     )

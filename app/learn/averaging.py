@@ -91,7 +91,7 @@ def draw(of: Material) -> None:
         st.warning(f"{here.problem or SUPERSEDED} What is shown below was measured before.", icon=":material/error:")
     live = here is not None and here.status == "done"
     answers = here.found if here is not None and live else shipped(of, pair)
-    frame.chart(
+    widgets.chart(
         lesson_bars.perplexities(
             [NAMES[name] for name in answers],
             [answer.perplexity for answer in answers.values()],

@@ -44,7 +44,7 @@ def _one_window(of: Material, sizes: list[int]) -> None:
     st.segmented_control("Layers in a window", sizes, key="merge-size", required=True)
     size = session.value("merge-size")
     costs = [cost for cost in of.costs if cost.last - cost.first + 1 == size]
-    frame.chart(
+    widgets.chart(
         window_costs.costs(costs, of.layers),
         key="lesson-costs",
         alt=f"What merging each window of {size} layers costs",
@@ -92,7 +92,7 @@ def _loop(of: Material) -> None:
     step = of.history[at] if at < last else None
     influence = np.asarray(step["skip_influence"] if step else [])
     window = tuple(step["window"]) if step else None
-    frame.chart(
+    widgets.chart(
         lesson_loop.loop(influence, groups, window, of.layers, finding(influence, window, groups, at)),
         key="lesson-loop",
         alt=f"Skip block influence of every window after {at} merges, and the layers as they are then",

@@ -13,6 +13,7 @@ import numpy as np
 import streamlit as st
 
 import come
+from app.components import widgets
 from app.figures import lesson_bars
 from app.learn import averaging, frame, looping, material
 from app.learn.angle import degrees
@@ -166,7 +167,7 @@ def draw(of: Material) -> None:
     given = [session.value(_key(number, place)) for place in range(len(asked))]
     right = [each is not None and each == question.answer for each, question in zip(given, asked, strict=True)]
     answered = [each is not None for each in given]
-    frame.chart(
+    widgets.chart(
         lesson_bars.score(answered, right), key="lesson-quiz", alt=f"{sum(right)} of {len(asked)} questions right"
     )
     for place, question in enumerate(asked):

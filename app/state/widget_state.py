@@ -74,22 +74,8 @@ def keep_text(key: str, default: str, longest: int, in_link: int) -> str:
     return text
 
 
-def keep_flag(key: str) -> bool:
-    """The same for a toggle, off by default; on, the URL says ``key=1``."""
-    held = st.session_state.get(key)
-    if held is None:
-        linked = st.query_params.get(key)
-        held = linked == "1" if linked is not None else bool(_kept_views().get(key))
-    st.session_state[key] = _kept_views()[key] = bool(held)
-    if held:
-        st.query_params[key] = "1"
-    elif key in st.query_params:
-        del st.query_params[key]
-    return bool(held)
-
-
 def keep_answer(key: str, options: list[Any]) -> None:
-    """The same for a widget that may stand at none, and has no place in the URL."""
+    """The same as `keep_among` for a widget that may stand at none, and has no place in the URL."""
     held = next((held for held in (st.session_state.get(key), _kept_views().get(key)) if held in options), None)
     st.session_state[key] = _kept_views()[key] = held
 

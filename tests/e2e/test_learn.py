@@ -45,6 +45,8 @@ def test_large_type_and_the_step_survive_a_reload(server: Callable[..., Server],
     page.reload()
     page.get_by_text("Merge 2 takes layers").wait_for()
     large = page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)")
-    page.locator("label").filter(has_text="Presenter mode").click()
+    page.keyboard.press("PageDown")
+    page.get_by_role("heading", name="7 of 8").wait_for()
+    page.keyboard.press("Escape")
     page.get_by_role("link", name="Inspect").wait_for()  # the sidebar is back
     assert large > page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)")

@@ -34,7 +34,7 @@ def test_a_lesson_is_shown_to_a_room(server: Callable[..., Server], browser: Bro
     assert not page.locator("[data-testid=stSidebar]").is_visible()
     box, heading = plot.bounding_box(), page.locator("h1").bounding_box()
     assert box is not None and heading is not None and box["y"] < 260 and box["y"] > heading["y"]
-    assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") == 20
+    assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") == 19
 
     page.locator(".come-copy").first.click()
     page.get_by_role("button", name="Copy this chart").filter(has_text="Copied").wait_for()
