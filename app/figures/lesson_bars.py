@@ -17,6 +17,26 @@ def perplexities(
     names: Sequence[str], values: Sequence[float], errors: Sequence[float], colors: Sequence[str], title: str
 ) -> go.Figure:
     """A bar a model, its value written at its end; the whiskers are one standard error."""
+    return _bars(names, values, errors, colors, title, "Perplexity (lower is better; whiskers: ± 1 standard error)", 1)
+
+
+def differences(
+    names: Sequence[str], values: Sequence[float], errors: Sequence[float], colors: Sequence[str], title: str
+) -> go.Figure:
+    """A bar a difference of losses on the same sequences, in nats per token, with its own standard error."""
+    axis = "Loss added, nats per token (same sequences; whiskers: ± 1 standard error)"
+    return _bars(names, values, errors, colors, title, axis, 3)
+
+
+def _bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    errors: Sequence[float],
+    colors: Sequence[str],
+    title: str,
+    axis: str,
+    places: int,
+) -> go.Figure:
     figure = go.Figure(
         go.Bar(
             y=list(names),
@@ -24,23 +44,24 @@ def perplexities(
             orientation="h",
             marker={"color": list(colors)},
             error_x={"array": list(errors), "thickness": 1.5, "width": 5, "color": "#858d99"},
-            hovertemplate="%{y}: perplexity %{x:.4g}<extra></extra>",
+            hovertemplate="%{y}: %{x:.4g}<extra></extra>",
         )
     )
-    reach = max(value + (error if error == error else 0) for value, error in zip(values, errors, strict=True))
-    for name, value, error in zip(names, values, errors, strict=True):
+    whiskers = [error if error == error else 0.0 for error in errors]
+    ends = [value + whisker for value, whisker in zip(values, whiskers, strict=True)]
+    for name, value, end, error in zip(names, values, ends, errors, strict=True):
+        told = f"{value:.{places}f}" + (f" ± {error:.{places}f}" if error == error else "")
         figure.add_annotation(
             y=name,
-            x=value + (error if error == error else 0),
-            text=f"  {value:.1f} ± {error:.1f}" if error == error else f"  {value:.1f}",
+            x=max(end, 0.0),
+            text=f"  {told}".replace("-", "−"),
             showarrow=False,
             xanchor="left",
             font={"size": 13},
         )
-    theme.finish(
-        figure, title, x="Perplexity (lower is better; whiskers: ± 1 standard error)", height=105 + 50 * len(names)
-    )
-    figure.update_xaxes(range=[0, reach * 1.28], fixedrange=True)
+    theme.finish(figure, title, x=axis, height=105 + 50 * len(names))
+    lowest = min(0.0, *(value - whisker for value, whisker in zip(values, whiskers, strict=True)))
+    figure.update_xaxes(range=[lowest * 1.1, max(ends) * 1.28], fixedrange=True)
     return figure.update_yaxes(autorange="reversed", fixedrange=True, ticksuffix="  ")
 
 

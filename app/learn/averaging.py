@@ -60,7 +60,7 @@ def measure(subject: Subject, pair: tuple[int, int], visitor: str) -> Measuring:
 
 
 def draw(of: Material) -> None:
-    """Perplexity of the original, of the pair concatenated, and averaged."""
+    """What the pair adds to the loss concatenated, averaged, and averaged beyond concatenated."""
     pairs = {f"{first}-{last}": (first, last) for first, last in material.pairs(of.measured)}
     widget_state.keep_among("average-pair", list(pairs), next(iter(pairs)))
     frame.todo("Choose a pair and measure both ways on this machine, now.")
@@ -91,27 +91,23 @@ def draw(of: Material) -> None:
         st.warning(f"{here.problem or SUPERSEDED} What is shown below was measured before.", icon=":material/error:")
     live = here is not None and here.status == "done"
     answers = here.found if here is not None and live else shipped(of, pair)
+    added = {
+        NAMES["concatenate"]: change(answers["original"], answers["concatenate"]),
+        NAMES["average"]: change(answers["original"], answers["average"]),
+        "Averaged, beyond concatenated": change(answers["concatenate"], answers["average"]),
+    }
     widgets.chart(
-        lesson_bars.perplexities(
-            [NAMES[name] for name in answers],
-            [answer.perplexity for answer in answers.values()],
-            [answer.perplexity_stderr for answer in answers.values()],
-            [theme.QUIET, theme.layer_color(pair[0], of.layers), theme.MARK],
+        lesson_bars.differences(
+            list(added),
+            [found.loss for found in added.values()],
+            [found.stderr for found in added.values()],
+            [theme.layer_color(pair[0], of.layers), theme.MARK, theme.QUIET],
             finding(answers, pair),
         ),
         key="lesson-averaging",
-        alt="Perplexity of the original and of the pair joined in two ways",
+        alt="What joining the pair in two ways adds to the loss, and the difference between the two",
     )
-    widgets.facts_grid(
-        {
-            f"{NAMES[how]}: {what}": value
-            for how in HOWS
-            for what, value in (
-                ("loss added, nats per token", added(answers, how)),
-                ("KL to the original, nats", f"{answers[how].kl:.3f} ± {answers[how].kl_stderr:.3f}"),
-            )
-        }
-    )
+    widgets.facts_grid({f"{NAMES[name]}: perplexity": f"{answer.perplexity:.1f}" for name, answer in answers.items()})
     tokens = answers["original"].tokens
     where = (
         f"Measured just now, in {sum(answer.seconds for answer in answers.values()):.1f} s of computing"
@@ -119,10 +115,9 @@ def draw(of: Material) -> None:
         else "Measured when this lesson was made, on the same model and text; measure it anew with the button"
     )
     st.caption(
-        f"{where}: {tokens:,} predicted tokens of held-out text. Whiskers are ± 1 standard error over sequences. All "
-        "three models read the same sequences, so the differences between them are known far better. "
-        f"{compared(answers)} Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own "
-        "ratio."
+        f"{where}: {tokens:,} predicted tokens of held-out text. All three models read the same sequences, so these "
+        f"differences are known far better than the perplexities. {compared(answers)} Averaging is the equal-weights "
+        "mean of all parameters; concatenation has CoMe's own ratio."
     )
 
 
@@ -135,12 +130,6 @@ def shipped(of: Material, pair: tuple[int, int]) -> dict[str, Answer]:
 def cost(answers: Mapping[str, Answer], how: str) -> float:
     """By how much joining a pair raises the perplexity, as a share of the original's."""
     return change(answers["original"], answers[how]).ratio - 1
-
-
-def added(answers: Mapping[str, Answer], how: str) -> str:
-    """What joining a pair adds to the loss, with its error over sequences."""
-    found = change(answers["original"], answers[how])
-    return f"{found.loss:+.3f} ± {found.stderr:.3f}".replace("-", "−")
 
 
 def finding(answers: Mapping[str, Answer], pair: tuple[int, int]) -> str:
