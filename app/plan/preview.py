@@ -202,5 +202,5 @@ def runs_so_far(facts: Facts, predicted: Predicted | None) -> None:
 
 def _on_the_same_tokens(predicted: Predicted, original: Result | None) -> bool:
     """Whether runs were judged on the prediction's tokens: the original then has the same perplexity on both."""
-    known = None if original is None else original.values.get(PERPLEXITY.name)
+    known = None if original is None else original.values.get(PERPLEXITY.key)
     return known is not None and math.isclose(known.value, predicted.original.perplexity, rel_tol=1e-3)
