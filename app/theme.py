@@ -227,9 +227,10 @@ _CSS = """<style>
 [data-testid="stElementContainer"]:has(.come-laid-out) { display: none; }
 .come-finding { margin: 0; padding: .25rem 0 .1rem; font-weight: 600; line-height: 1.35; }
 .come-copy {
-  font: inherit; font-size: .75rem; line-height: 1; margin-left: .5rem; padding: .2rem .4rem; cursor: pointer;
-  color: inherit; background: none; border: 1px solid var(--come-line); border-radius: 4px; opacity: .6;
+  position: absolute; top: .3rem; right: 0; font: inherit; font-size: .75rem; line-height: 1; padding: .2rem .4rem;
+  cursor: pointer; color: inherit; background: none; border: 1px solid var(--come-line); border-radius: 4px; opacity: .8;
 }
+:has(> .come-copy) { position: relative; padding-right: 3.4rem; }
 .come-copy:is(:hover, :focus-visible) { opacity: 1; }
 .come-facts {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr));

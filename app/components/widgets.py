@@ -139,7 +139,7 @@ def chart(
     with st.container(gap=None):
         # Streamlit holds no place for a chart that is not drawn yet: what is below it would jump.
         place = f"<style>.st-key-{key} {{ min-height: {drawn.layout.height}px }}</style>"
-        st.html(f"<p class='come-finding come-of-chart'>{formats.chart_title(title)}{_COPY}</p>{place}")
+        st.html(f"<p class='come-finding'>{formats.chart_title(title)}</p>{_COPY}{place}")
         if on_select is None:
             st.plotly_chart(drawn, key=key, config=config, alt=alt, width=width)
         else:

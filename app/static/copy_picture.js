@@ -2,10 +2,9 @@
 // the browser lets no page write there, the picture is downloaded.
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest?.(".come-copy");
-  const title = button?.closest(".come-of-chart");
-  const plot = title?.closest("[data-testid=stVerticalBlock]")?.querySelector(".js-plotly-plot");
+  const plot = button?.closest("[data-testid=stVerticalBlock]")?.querySelector(".js-plotly-plot");
   if (!plot) return;
-  const picture = draw(plot, title.firstChild ? words(title) : "");
+  const picture = draw(plot, button.parentElement.querySelector(".come-finding")?.innerText ?? "");
   try {
     await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
     say(button, "Copied");
@@ -14,12 +13,6 @@ document.addEventListener("click", async ({ target }) => {
     link.href = URL.createObjectURL(await picture);
     link.click();
     say(button, "Saved");
-  }
-
-  function words(title) {
-    const copy = title.cloneNode(true);
-    copy.querySelector(".come-copy")?.remove();
-    return copy.innerText || copy.textContent;
   }
 
   function say(button, word) {

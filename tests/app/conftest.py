@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import come.runs
+from app import downloads
 from app.channels import card
 from app.components import poll, window_costs
 from come.request import RunConfig
@@ -71,6 +72,12 @@ def lab(finished_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> L
     monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
     return Lab(finished_lab.model, finished_lab.text, tmp_path / "runs")
+
+
+@pytest.fixture(autouse=True)
+def not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are drawn as without ``come app``, also after a test that imported ``app.serve``."""
+    monkeypatch.setattr(downloads, "served", False)
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_paths_are_shown_elsewhere() -> None:
     [
         ({"model": "/etc"}, "The model etc is not offered"),
         ({"model": "smollm2-135m", "text": "/etc/passwd"}, "The text passwd is not offered"),
-        ({"model": "smollm2-135m", "n_tokens": 4096}, "4,096 tokens are more"),
+        ({"model": "smollm2-135m", "n_tokens": 4097}, "4,097 tokens are more"),
     ],
 )
 def test_the_resident_process_refuses_the_same(subject: dict, sentence: str) -> None:

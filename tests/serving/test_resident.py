@@ -259,10 +259,9 @@ def test_it_ends_when_idle_or_when_nobody_is_left(monkeypatch: pytest.MonkeyPatc
 
 def test_progress_is_told_while_it_prepares(subjects: dict[str, Subject]) -> None:
     events: list[str] = []
-    client.whatif(
-        subjects["llama"].model_copy(update={"seed": 7}), EDITS, on_progress=lambda event: events.append(event.stage)
-    )
-    assert {"original"} <= set(events)
+    another = subjects["llama"].model_copy(update={"evaluation_seed": 7, "seed": 7})
+    client.whatif(another, EDITS, on_progress=lambda event: events.append(event.stage))
+    assert {"original", "measure"} <= set(events)
 
 
 def test_a_model_that_does_not_fit_beside_others_takes_their_place(subjects: dict[str, Subject]) -> None:
