@@ -27,12 +27,12 @@ app: install ## serve the page at http://localhost:8501 (ADDRESS=..., PORT=...)
 test: ## run the tests but the slow ones, a browser's included (JOBS=2 at a time)
 	@$(INSTALL) dev
 	@$(INSTALL) browser
-	@$(VENV) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+	@$(VENV) -m pytest -m "not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: ## run the slow tests: the bundled model, whole visits
 	@$(INSTALL) dev
 	@$(INSTALL) browser
-	@$(VENV) -m pytest -m slow
+	@$(VENV) -m pytest -m slow -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 bench: ## print the benchmark tables, and draw docs/images/scaling.svg anew
 	@$(INSTALL) dev

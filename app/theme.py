@@ -228,7 +228,8 @@ _CSS = """<style>
 .come-finding { margin: 0; padding: .25rem 0 .1rem; font-weight: 600; line-height: 1.35; }
 .come-copy {
   position: absolute; top: .3rem; right: 0; font: inherit; font-size: .75rem; line-height: 1; padding: .2rem .4rem;
-  cursor: pointer; color: inherit; background: none; border: 1px solid var(--come-line); border-radius: 4px; opacity: .8;
+  cursor: pointer; color: inherit; background: none; border: 1px solid var(--come-line); border-radius: 4px;
+  opacity: .8;
 }
 :has(> .come-copy) { position: relative; padding-right: 3.4rem; }
 .come-copy:is(:hover, :focus-visible) { opacity: 1; }

@@ -31,7 +31,7 @@ def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool, found:
     job, known, left = window_costs.measuring(run, measured, facts, is_example, sizes)
     if not known and job.status != "working":
         return []
-    st.subheader("Cheapest windows")
+    st.header("Cheapest windows")
     ranked = sorted(known, key=_by_layer)[:MOST]
     if ranked:
         _table(ranked)

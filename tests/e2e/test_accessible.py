@@ -21,6 +21,7 @@ pytestmark = pytest.mark.browser
 PAGES = ("home", "model", "channels", "layers", "plan", "run", "compare", "inspect", "playground", "learn")
 BY_HAND = "plan?windows="  # none yet: a window would be predicted at once, which loads the model
 BY_KEYBOARD = ("plan", BY_HAND, "inspect", "learn")
+AT_ONCE = ("home", "plan", "run", "learn")  # the others are looked at with the slow tests
 MOST_STOPS = 400  # of the keyboard on a page
 WIDE, NARROW = 1280, 400
 LOOKS = (("light", WIDE), ("dark", WIDE), ("dark", NARROW))
@@ -91,7 +92,9 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("name", [*PAGES, BY_HAND])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in AT_ONCE else pytest.mark.slow) for name in (*PAGES, BY_HAND)]
+)
 def test_axe_finds_nothing(serving: Server, page: Page, name: str) -> None:
     faults = []
     page.emulate_media(color_scheme="light")
@@ -127,7 +130,7 @@ def test_tab_reaches_every_widget(serving: Server, page: Page, name: str) -> Non
         closed.first.press("Enter")
     settled(page)
     widgets: list[str] = page.evaluate(MARK_WIDGETS)
-    assert len(widgets) > 4
+    assert len(widgets) > 3
     page.get_by_role("heading", level=1).click()
     reached: set[int] = set()
     for _ in range(MOST_STOPS):
