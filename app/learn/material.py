@@ -104,7 +104,7 @@ def subject(run: Run) -> Subject:
         text=config.text,
         bos=config.bos,
         analysis=str((Path(run.path) / "analysis.safetensors").resolve()),
-    )
+    ).first_look()  # a lesson waits for no more
 
 
 def facts() -> Facts | None:

@@ -28,7 +28,6 @@ from come.serving.whatif.answer import Answer, Suggestion
 from come.serving.whatif.question import Merge, Question, Subject
 
 LARGE = 1.5e9  # parameters; a model with more of them is asked about only when the visitor says so
-FIRST_TOKENS, FIRST_SEQ_LEN = 1024, 128  # of a first look; its error is over sequences, so they are short
 MEASURED_TOKENS = 4096  # at most, where no analysis is there
 FORESEEN = ("exponent", "floor")  # options of CoMe that a question carries
 # Options that change the outcome and that a question lacks.
@@ -108,11 +107,6 @@ def subject(choice: Choice, analysis: Run | None) -> Subject:
     )
 
 
-def first_look(about: Subject) -> Subject:
-    """The same with few tokens, for an answer to begin with."""
-    return about.model_copy(update={"n_tokens": FIRST_TOKENS, "seq_len": FIRST_SEQ_LEN})
-
-
 def measuring_seconds(choice: Choice, facts: Facts) -> float | None:
     """How long the one measuring pass will take, by this machine's remembered speed; None where that is not known."""
     device = known_device(facts.dtype if facts.dtype in BYTES else "float32")
@@ -167,7 +161,7 @@ def predict(about: Subject, asked: Question, visitor: str, key: str) -> Predicti
         return found
 
     def both() -> Predicted:
-        few = first_look(about)
+        few = about.first_look()
         if few.n_tokens < about.n_tokens:
             job.first = Predicted(answer(few, Question()), answer(few, asked))
         return Predicted(answer(about, Question()), answer(about, asked))

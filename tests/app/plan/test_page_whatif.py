@@ -39,7 +39,7 @@ class Resident:
     problem: Exception | None = None
 
     def whatif(self, subject: Subject, question: Question, *, key: str, on_progress: Any) -> Answer:
-        if subject.n_tokens > ask.FIRST_TOKENS:  # else it is a first look
+        if subject != subject.first_look():
             self.asked.append(question)
             self.subjects.append(subject)
         assert key
