@@ -48,6 +48,7 @@ def test_the_parts_of_a_recovery_are_told_apart() -> None:
     assert pace.fixed == pytest.approx(7 + 0.5 + 0.5 + 3)
 
 
+@pytest.mark.slow
 def test_every_case_recovers_and_says_what_it_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
