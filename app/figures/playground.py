@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -38,39 +39,13 @@ def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int) -> go.
         ]
         for name, spots, line in zip(names, peaks, height, strict=True)
     ]
-    figure = go.Figure(
-        go.Heatmap(
-            x=middle,
-            y=rows,
-            z=np.sqrt(height),  # an even step from small to large: most of a text differs little
-            zmin=0,
-            zmax=float(np.sqrt(top)),
-            colorscale=theme.sequential(),
-            colorbar={
-                "title": {"text": "KL, nats", "side": "right", "font": {"size": 12}},
-                "tickvals": [tick**0.5 for tick in ticks],
-                "ticktext": [f"{tick:g}" for tick in ticks],
-                "thickness": 10,
-                "outlinewidth": 0,
-            },
-            xgap=1 if len(middle) < 120 else 0,
-            ygap=3,
-            text=text,
-            hovertemplate="%{text}<extra></extra>",
-        )
-    )
-    grid_x, grid_y = np.meshgrid(middle, rows)
-    figure.add_trace(
-        go.Scattergl(  # a heatmap tells of no clicks
-            x=grid_x.ravel(),
-            y=grid_y.ravel(),
-            customdata=peaks.reshape(-1, 1),
-            mode="markers",
-            marker={"size": 16, "opacity": 0},
-            hoverinfo="none",
-            showlegend=False,
-        )
-    )
+    bar = {
+        "title": {"text": "KL, nats", "side": "right", "font": {"size": 12}},
+        "tickvals": [tick**0.5 for tick in ticks],
+        "ticktext": [f"{tick:g}" for tick in ticks],
+    }
+    even = np.sqrt(height)  # an even step from small to large: most of a text differs little
+    figure = heat(middle, peaks, even, float(np.sqrt(top)), text, bar, gap=3, target=16)
     figure.add_shape(
         type="rect", x0=at - 0.5, x1=at + 0.5, y0=-0.5, y1=len(names) - 0.5, line={"color": theme.MARK, "width": 2}
     )
@@ -80,6 +55,51 @@ def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int) -> go.
         tickvals=rows, ticktext=[_wrapped(name) for name in names], autorange="reversed", showgrid=False
     )
     return token_axis(figure, pieces)
+
+
+def heat(
+    middle: np.ndarray,
+    peaks: np.ndarray,
+    height: np.ndarray,
+    highest: float,
+    text: list[list[str]],
+    bar: dict[str, Any],
+    *,
+    gap: int,
+    target: int,
+) -> go.Figure:
+    """Rows of cells, (rows, columns), as `bins` cuts them; a click on one gives its token as customdata[0].
+
+    Args:
+        middle, peaks, height: see `bins`; highest: the height that has the brightest colour.
+        text: what a cell says. bar: of the colours.
+        gap: pixels between rows. target: pixels that a click may miss a cell's middle by, twice.
+    """
+    rows = list(range(len(height)))
+    grid_x, grid_y = np.meshgrid(middle, rows)
+    cells = go.Heatmap(
+        x=middle,
+        y=rows,
+        z=height,
+        zmin=0,
+        zmax=highest,
+        colorscale=theme.sequential(),
+        colorbar={**bar, "thickness": 10, "outlinewidth": 0},
+        xgap=1 if len(middle) < 120 else 0,
+        ygap=gap,
+        text=text,
+        hovertemplate="%{text}<extra></extra>",
+    )
+    clicks = go.Scattergl(  # a heatmap tells of no clicks
+        x=grid_x.ravel(),
+        y=grid_y.ravel(),
+        customdata=peaks.reshape(-1, 1),
+        mode="markers",
+        marker={"size": target, "opacity": 0},
+        hoverinfo="none",
+        showlegend=False,
+    )
+    return go.Figure([cells, clicks])
 
 
 def bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.playground import bins, quoted, token_axis
+from app.figures.playground import bins, heat, quoted, token_axis
 
 Spans = Sequence[tuple[int, int]]
 
@@ -35,37 +35,8 @@ def strips(pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]
         ]
         for layer, (spots, line) in enumerate(zip(peaks, height, strict=True))
     ]
-    figure = go.Figure(
-        go.Heatmap(
-            x=middle,
-            y=rows,
-            z=height,
-            zmin=0,
-            zmax=max(float(height.max()), 1.0),
-            colorscale=theme.sequential(),
-            colorbar={
-                "title": {"text": "Angle, degrees", "side": "right", "font": {"size": 12}},
-                "thickness": 10,
-                "outlinewidth": 0,
-            },
-            xgap=1 if len(middle) < 120 else 0,
-            ygap=1,
-            text=text,
-            hovertemplate="%{text}<extra></extra>",
-        )
-    )
-    grid_x, grid_y = np.meshgrid(middle, rows)
-    figure.add_trace(
-        go.Scattergl(  # a heatmap tells of no clicks
-            x=grid_x.ravel(),
-            y=grid_y.ravel(),
-            customdata=peaks.reshape(-1, 1),
-            mode="markers",
-            marker={"size": 9, "opacity": 0},
-            hoverinfo="none",
-            showlegend=False,
-        )
-    )
+    bar = {"title": {"text": "Angle, degrees", "side": "right", "font": {"size": 12}}}
+    figure = heat(middle, peaks, height, max(float(height.max()), 1.0), text, bar, gap=1, target=9)
     for layer in merged(spans):
         theme.outline_row(figure, layer, -0.5, len(pieces) - 0.5)
     figure.add_vline(x=at, line={"color": theme.MARK, "width": 1, "dash": "dot"})

@@ -157,7 +157,7 @@ def _ways_on(run: Run, config: RunConfig) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         widgets.next_step("inspect", "What it is made of", ":material/extension:", run=run.id)
         if st.button("Talk to it", key="talk-to-it", icon=":material/forum:", type="tertiary"):
-            session.set_choice(_choice(config))
+            session.set_choice(request.choice_of(config))
             st.switch_page(widgets.PAGES / "playground.py", query_params={"with": run.id})
         widgets.next_step("compare", "Compare", ":material/compare_arrows:")
         if st.button("Edit this plan", key="edit-plan", icon=":material/edit_note:", type="tertiary"):
@@ -185,15 +185,4 @@ def asked_again(run: Run, config: RunConfig) -> tuple[Choice, Draft]:
     plan = run.plan()
     if plan is None or config.options.get("windows") is not None:
         return request.from_json(request.to_json(config))
-    return request.of_plan(plan, _choice(config))
-
-
-def _choice(config: RunConfig) -> Choice:
-    return Choice(
-        model=config.model,
-        text=config.text,
-        tokens=config.n_tokens,
-        seq_len=config.seq_len,
-        seed=config.seed,
-        bos=config.bos,
-    )
+    return request.of_plan(plan, request.choice_of(config))

@@ -101,7 +101,12 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
         dropped=_dropped(dropped),
         options=options,
     )
-    choice = Choice(
+    return choice_of(request), draft
+
+
+def choice_of(request: RunConfig) -> Choice:
+    """Which model a request looks at, and over which tokens."""
+    return Choice(
         model=request.model,
         text=request.text,
         tokens=request.n_tokens,
@@ -109,7 +114,6 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
         seed=request.seed,
         bos=request.bos,
     )
-    return choice, draft
 
 
 def of_plan(plan: Plan, choice: Choice | None = None) -> tuple[Choice, Draft]:
