@@ -30,11 +30,10 @@ def _pruned(lab: Lab) -> Run:
 def _copies(lab: Lab, whole: Path, file: str, every: int = 1) -> list[Run]:
     """A copy of a run for each kind of damage to a file of it."""
     made = []
-    for number, (_, content) in enumerate(damaged_contents((whole / file).read_bytes())):
-        if number % every == 0:
-            run = Run(shutil.copytree(whole, lab.runs / f"{whole.name[:-4]}{file[:1]}{number:03}"))
-            (run.path / file).write_bytes(content)
-            made.append(run)
+    for number, (_, content) in enumerate(damaged_contents((whole / file).read_bytes(), every)):
+        run = Run(shutil.copytree(whole, lab.runs / f"{whole.name[:-4]}{file[:1]}{number:03}"))
+        (run.path / file).write_bytes(content)
+        made.append(run)
     for number, instead in enumerate(INSTEAD):
         if number % every == 0 and instead != "nothing":
             run = Run(shutil.copytree(whole, lab.runs / f"{whole.name[:-4]}{file[:1]}x{number:02}"))

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[2]
-SECONDS_TO_START = 90
+SECOND = 1000  # in milliseconds, as Playwright counts
+PATIENCE = 240 * SECOND  # that anything on a page may take: it judges nothing, it ends a test that hangs
+SECONDS_TO_START = 240
 SCREENSHOTS = ROOT / "build" / "screenshots"
 # The theme, and pixels wide. A whole visit takes a minute or two: the second look is for `make test-slow`.
 LOOKS = (("light", 1280), pytest.param(("dark", 400), marks=pytest.mark.slow))
+WIDTHS = (("dark", 400), *(pytest.param(("light", width), marks=pytest.mark.slow) for width in (1000, 2560)))
 in_every_look = pytest.mark.parametrize("page", LOOKS, indirect=True, ids=lambda look: f"{look[0]}-{look[1]}")
+in_every_width = pytest.mark.parametrize("page", WIDTHS, indirect=True, ids=lambda look: f"{look[0]}-{look[1]}")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_ARGUMENTS = [
     "--no-sandbox",
@@ -75,8 +79,9 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     """A headless browser, one for all tests of a file."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS)
         yield browser
@@ -88,6 +93,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A tab of a visitor of its own (no cookies of others); what it shows in the end is kept as a picture."""
     scheme, width = getattr(request, "param", LOOKS[0])
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     yield page
     keep(page, request.node.name)
@@ -132,6 +138,13 @@ def server(tmp_path: Path, converted: Path) -> Iterator[Callable[..., Server]]:
     """
     with ExitStack() as servers:
         yield lambda **environment: servers.enter_context(serve(tmp_path, environment, converted))
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that only look at the shipped example: they start nothing, and change nothing."""
+    with serve(tmp_path_factory.mktemp("example"), {}) as server:
+        yield server
 
 
 @contextmanager

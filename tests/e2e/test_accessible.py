@@ -6,12 +6,11 @@ inside of charts. A click on a chart is never the only way: the layer, channel o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Server, keep, serve
+from tests.e2e.conftest import Server, keep
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -25,7 +24,6 @@ AT_ONCE = ("home", "plan")  # the others are looked at with the slow tests
 MOST_STOPS = 400  # of the keyboard on a page
 WIDE, NARROW = 1280, 400
 LOOKS = (("light", WIDE), ("dark", WIDE), ("dark", NARROW))
-SECOND = 1000
 
 # What lies inside of Streamlit's own widgets, or is no fault: the element, and why it is left out.
 LEFT_OUT = {
@@ -85,20 +83,13 @@ FOCUSED = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests of the file: they change nothing."""
-    with serve(tmp_path_factory.mktemp("accessible"), {}) as server:
-        yield server
-
-
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in AT_ONCE else pytest.mark.slow) for name in (*PAGES, BY_HAND)]
 )
-def test_axe_finds_nothing(serving: Server, page: Page, name: str) -> None:
+def test_axe_finds_nothing(example: Server, page: Page, name: str) -> None:
     faults = []
     page.emulate_media(color_scheme="light")
-    open_page(page, serving, name)
+    open_page(page, example, name)
     for scheme, width in LOOKS:
         look(page, scheme, width)
         keep(page, f"{name} {scheme} {width}")
@@ -110,10 +101,10 @@ def test_axe_finds_nothing(serving: Server, page: Page, name: str) -> None:
     assert not faults, "\n".join(faults)
 
 
-def test_words_on_the_accent_are_legible_outside_of_the_page_too(serving: Server, page: Page) -> None:
+def test_words_on_the_accent_are_legible_outside_of_the_page_too(example: Server, page: Page) -> None:
     """Popovers hang outside of the element to which Streamlit gives a colour scheme."""
     page.emulate_media(color_scheme="dark")
-    open_page(page, serving, "compare")
+    open_page(page, example, "compare")
     page.get_by_role("button", name="Choose runs").click()
     page.get_by_role("combobox", name="Methods").click()
     page.get_by_role("option").first.click()
@@ -123,8 +114,8 @@ def test_words_on_the_accent_are_legible_outside_of_the_page_too(serving: Server
 
 
 @pytest.mark.parametrize("name", BY_KEYBOARD)
-def test_tab_reaches_every_widget(serving: Server, page: Page, name: str) -> None:
-    open_page(page, serving, name)
+def test_tab_reaches_every_widget(example: Server, page: Page, name: str) -> None:
+    open_page(page, example, name)
     closed = page.locator(".stMain details:not([open]) > summary")
     while closed.count():
         closed.first.press("Enter")
@@ -145,9 +136,8 @@ def test_tab_reaches_every_widget(serving: Server, page: Page, name: str) -> Non
 # --- small steps -------------------------------------------------------------------------------------
 
 
-def open_page(page: Page, serving: Server, address: str) -> None:
-    page.set_default_timeout(60 * SECOND)
-    page.goto(f"{serving.url}/{address}")
+def open_page(page: Page, example: Server, address: str) -> None:
+    page.goto(f"{example.url}/{address}")
     settled(page)
     assert page.get_by_text("met a fault of ours").count() == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Server
 
-SECOND = 1000
 PAGES = ("home", "plan", "playground", "start")  # the last is not a page
 # What of the body could be seen while it was arriving, frame by frame.
 WATCHED = """window.seen = []; window.arrived = false; window.arrivals = 0;
@@ -31,11 +29,10 @@ requestAnimationFrame(look);""".replace("FRAME", "h1, .come-strip, [data-testid=
 
 
 @pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 400])
-def test_the_body_is_shown_as_one(server: Callable[..., Server], page: Page, width: int) -> None:
-    page.set_default_timeout(60 * SECOND)
+def test_the_body_is_shown_as_one(example: Server, page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.add_init_script(WATCHED)
-    address = server().url
+    address = example.url
     for name in PAGES:
         page.goto(f"{address}/{name}")
         page.wait_for_function("window.arrived")
@@ -43,12 +40,9 @@ def test_the_body_is_shown_as_one(server: Callable[..., Server], page: Page, wid
 
 
 @pytest.mark.slow
-def test_a_page_that_is_chosen_for_the_first_time_is_shown_as_one_too(
-    server: Callable[..., Server], page: Page
-) -> None:
-    page.set_default_timeout(60 * SECOND)
+def test_a_page_that_is_chosen_for_the_first_time_is_shown_as_one_too(example: Server, page: Page) -> None:
     page.add_init_script(WATCHED)
-    page.goto(f"{server().url}/home")
+    page.goto(f"{example.url}/home")
     page.wait_for_function("window.arrived")
     before = page.evaluate("window.arrivals")
     for title, arrivals in (("Playground", 1), ("Learn", 2), ("Playground", 2)):  # the last was seen before
@@ -60,11 +54,10 @@ def test_a_page_that_is_chosen_for_the_first_time_is_shown_as_one_too(
     assert page.get_by_role("button", name="Let them answer").is_visible()
 
 
-def test_a_widget_that_never_comes_holds_up_nothing_else(server: Callable[..., Server], page: Page) -> None:
-    page.set_default_timeout(60 * SECOND)
+def test_a_widget_that_never_comes_holds_up_nothing_else(example: Server, page: Page) -> None:
     page.add_init_script(WATCHED)
     page.route("**/Button.*.js", lambda route: None)  # neither answered nor refused
-    page.goto(f"{server().url}/home")
+    page.goto(f"{example.url}/home")
     page.wait_for_function("window.arrived")
     page.locator(".stMain").get_by_test_id("stSkeleton").first.wait_for()
     assert page.get_by_role("heading", level=1).is_visible() and page.locator(".come-strip").is_visible()

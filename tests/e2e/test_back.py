@@ -21,7 +21,6 @@ HEADINGS = {"model": "Choose a model", "layers": "Layers", "plan": "Plan"}
 
 
 def test_back_and_forward_keep_the_plan(server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]) -> None:
-    page.set_default_timeout(60_000)
     started = server()
     go(page, started, "model", tiny_choice)
     entries = page.evaluate("history.length")

@@ -15,14 +15,13 @@ import come.runs
 from come.request import RunConfig
 from come.runs.state import identity
 from tests.app import synthetic
-from tests.e2e.conftest import Server, click_figure
+from tests.e2e.conftest import PATIENCE, SECOND, Server, click_figure
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 90_000
 # Longer than a page waits between two looks at its runs: had it a timer, that would fire while a click is answered.
 AWAY = 4_000  # milliseconds from the server to the browser
 FAR_AWAY = """
@@ -37,7 +36,6 @@ WebSocket.prototype.addEventListener = function (kind, heard, ...rest) {
 def test_a_click_while_runs_are_at_work_ends_at_the_run(
     server: Callable[..., Server], page: Page, tmp_path: Path
 ) -> None:
-    page.set_default_timeout(PATIENCE)
     runs = tmp_path / "runs"
     synthetic.sweep(runs, ("come", "shortgpt"), (27, 24), measure=("ppl",))
     at_work = come.runs.create(RunConfig(target_layers=24, keep_model=False), runs)
@@ -60,7 +58,7 @@ def choose_a_run(page: Page) -> None:
     A list that is open closes when the page below it moves, as it does while figures are drawn: then it is opened anew.
     """
     runs, first = page.get_by_role("combobox", name="Open a run"), page.get_by_role("option").first
-    until = time.monotonic() + PATIENCE / 1000
+    until = time.monotonic() + PATIENCE / SECOND
     while time.monotonic() < until and not runs.input_value():
         if first.is_visible():
             page.evaluate(f"window.away = {AWAY}")
@@ -75,7 +73,6 @@ def choose_a_run(page: Page) -> None:
 def test_paired_differences_can_be_read_and_clicked(server: Callable[..., Server], page: Page, tmp_path: Path) -> None:
     synthetic.sweep(tmp_path / "runs", ("come", "shortgpt", "sleb"), (27, 24), measure=("ppl",))
     width = (page.viewport_size or {"width": 0})["width"]
-    page.set_default_timeout(PATIENCE)
     page.goto(f"{server().url}/compare")
     page.get_by_text(re.compile("^At 27 layers")).first.wait_for()
     figure = page.locator(".st-key-paired .js-plotly-plot")
@@ -93,7 +90,6 @@ def test_paired_differences_can_be_read_and_clicked(server: Callable[..., Server
 
 @pytest.mark.slow
 def test_a_sweep_is_cancelled_as_one(server: Callable[..., Server], page: Page, tmp_path: Path) -> None:
-    page.set_default_timeout(PATIENCE)
     made = synthetic.sweep(tmp_path / "runs", ("come", "shortgpt"), (27, 24), measure=("ppl",))
     for run in made[2:]:
         run.update(status="queued", finished=None, created=time.time(), **identity(os.getpid()))

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Server, click_figure, in_every_look
+from tests.e2e.conftest import SECOND, Server, click_figure, in_every_look, in_every_width
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
-SECOND = 1000
-
 
 @in_every_look
-def test_a_click_opens_a_layer_and_a_click_follows_a_channel(server: Callable[..., Server], page: Page) -> None:
+def test_a_click_opens_a_layer_and_a_click_follows_a_channel(example: Server, page: Page) -> None:
     from playwright.sync_api import expect
 
-    expect.set_options(timeout=60 * SECOND)
-    page.set_default_timeout(60 * SECOND)
-    page.goto(f"{server().url}/inspect?run=20261122-144904-come-21-nmpm")
+    page.goto(f"{example.url}/inspect?run=20261122-144904-come-21-nmpm")
     page.get_by_text("of 21 new layers are made of two layers").wait_for()
     page.get_by_role("heading", name="New layer 14").wait_for()
     page.locator(".st-key-puzzle-map .js-plotly-plot").wait_for()
@@ -39,12 +34,11 @@ def test_a_click_opens_a_layer_and_a_click_follows_a_channel(server: Callable[..
     expect(field).not_to_have_value("")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), pytest.param(2560, "light", marks=pytest.mark.slow)])
-def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Browser, width: int, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    page = context.new_page()
-    page.set_default_timeout(60 * SECOND)
-    page.goto(f"{server().url}/inspect")
+@in_every_width
+def test_nothing_runs_over_the_side(example: Server, page: Page) -> None:
+    assert page.viewport_size is not None
+    width = page.viewport_size["width"]
+    page.goto(f"{example.url}/inspect")
     page.locator(".st-key-agreement .js-plotly-plot").wait_for()
     page.wait_for_timeout(SECOND)
     wide = page.evaluate("document.documentElement.scrollWidth")
@@ -52,4 +46,3 @@ def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Brow
     for key in ("puzzle-map", "pieces", "tiles", "source-curves", "merge-tree", "agreement"):
         box = page.locator(f".st-key-{key} .js-plotly-plot").bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width + 1
-    context.close()

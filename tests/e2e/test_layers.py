@@ -17,14 +17,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 90_000
-
 
 @in_every_look
 def test_a_window_is_chosen_by_what_its_merge_costs(
     server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]
 ) -> None:
-    page.set_default_timeout(PATIENCE)
     serving = server()
     page.goto(f"{serving.url}/layers?{urlencode(tiny_choice | {'method': 'come-joint', 'windows': ''})}")
     page.get_by_role("button", name="Prepare and analyse").click()

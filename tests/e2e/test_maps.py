@@ -8,22 +8,20 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.e2e.conftest import Server, click_figure, in_every_look
+from tests.e2e.conftest import PATIENCE, Server, click_figure, in_every_look
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-PATIENCE = 120_000
 STOPS = 10  # of the keyboard, the skip link and its target included
 FOCUSED = "document.activeElement.innerText || document.activeElement.ariaLabel || ''"
 
 
-def test_the_matrix_is_in_reach_and_so_is_the_button(server: Callable[..., Server], page: Page) -> None:
-    page.set_default_timeout(PATIENCE)
+def test_the_matrix_is_in_reach_and_so_is_the_button(example: Server, page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(f"{server().url}/layers")
+    page.goto(f"{example.url}/layers")
     figure = page.locator(".st-key-similarity-map .js-plotly-plot")
     figure.locator(".main-svg").first.wait_for()
     page.wait_for_timeout(1000)
@@ -50,7 +48,6 @@ def test_a_channel_is_clicked_zoomed_to_and_found(
 ) -> None:
     from playwright.sync_api import expect
 
-    page.set_default_timeout(PATIENCE)
     page.goto(f"{server().url}/channels?{urlencode(tiny_choice | {'view': 'raw'})}")
     page.get_by_role("button", name="Prepare and analyse").click()
     page.locator(".st-key-channel-map .main-svg").first.wait_for()

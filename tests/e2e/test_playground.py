@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Server, in_every_look
+from tests.e2e.conftest import SECOND, Server, in_every_look, in_every_width
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
-SECOND = 1000
 # Where the answers begin in the page, in every frame.
 WATCH_THE_ANSWERS = """
 window.places = new Set();
@@ -30,7 +29,6 @@ look();
 @pytest.mark.slow
 @in_every_look
 def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page) -> None:
-    page.set_default_timeout(180 * SECOND)  # the bundled model is unpacked, if that was not done before
     url = server().url
     page.goto(f"{url}/playground?new-tokens=256")
     page.get_by_text("recorded when the example was made").first.wait_for()
@@ -64,15 +62,11 @@ def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page)
     page.get_by_text("1 vote: ").wait_for()
 
 
-@pytest.mark.parametrize(
-    ("width", "scheme"),
-    [(400, "dark"), *(pytest.param(width, "light", marks=pytest.mark.slow) for width in (1000, 2560))],
-)
-def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Browser, width: int, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    page = context.new_page()
-    page.set_default_timeout(60 * SECOND)
-    page.goto(f"{server().url}/playground")
+@in_every_width
+def test_nothing_runs_over_the_side(example: Server, page: Page) -> None:
+    assert page.viewport_size is not None
+    width = page.viewport_size["width"]
+    page.goto(f"{example.url}/playground")
     page.locator(".st-key-next-3 .js-plotly-plot").wait_for()
     page.wait_for_timeout(SECOND)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -81,4 +75,3 @@ def test_nothing_runs_over_the_side(server: Callable[..., Server], browser: Brow
     ]:
         box = page.locator(place).bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width + 1 and box["width"] > 150
-    context.close()

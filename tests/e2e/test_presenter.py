@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import PATIENCE, Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-SECOND = 1000
 PICTURE = """async () => {
   const [item] = await navigator.clipboard.read();
   const picture = await createImageBitmap(await item.getType("image/png"));
@@ -22,12 +20,12 @@ PICTURE = """async () => {
 }"""
 
 
-def test_a_lesson_is_shown_to_a_room(server: Callable[..., Server], browser: Browser) -> None:
-    url = server().url
+def test_a_lesson_is_shown_to_a_room(example: Server, browser: Browser) -> None:
+    url = example.url
     context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(PATIENCE)
     context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
     page = context.new_page()
-    page.set_default_timeout(60 * SECOND)
     page.goto(f"{url}/layers?present=1")
     plot = page.locator(".js-plotly-plot").first
     plot.wait_for()

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-SECOND = 1000
 # What shows that a page is there, charts included where it has some without any work.
 PAGES = {
     "home": ".js-plotly-plot",
@@ -59,7 +58,6 @@ def test_pages_work_under_the_policy(server: Callable[..., Server], page: Page, 
     told: list[str] = []
     page.on("console", lambda message: told.append(message.text))
     page.on("pageerror", lambda error: told.append(f"error: {error}"))
-    page.set_default_timeout(90 * SECOND)
     for name in names:
         page.goto(f"{serving.url}/{name}")
         page.locator(PAGES[name]).first.wait_for()
@@ -150,7 +148,6 @@ socket.socket.connect, socket.getaddrinfo = connecting, resolving
 @pytest.mark.slow
 def test_a_password_comes_before_every_page(server: Callable[..., Server], page: Page) -> None:
     serving = server(COME_PASSWORD="correct horse")
-    page.set_default_timeout(90 * SECOND)
     page.goto(f"{serving.url}/learn")
     assert page.locator("[data-testid=stApp]").count() == 0
     page.get_by_label("Password").fill("wrong")
@@ -180,7 +177,6 @@ def test_an_account_comes_before_every_page(
             f'server_metadata_url = "{issuer}/.well-known/openid-configuration"\n'
         )
         serving = server(STREAMLIT_SECRETS_FILES=str(tmp_path / "secrets.toml"), COME_ALLOWED_USERS="@lab.example")
-        page.set_default_timeout(90 * SECOND)
         for path in ("", "/run", "/learn"):
             page.goto(f"{serving.url}{path}")
             assert page.locator("[data-testid=stApp]").count() == 0

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-SECOND = 1000
 
 
 @pytest.mark.slow
@@ -27,7 +26,6 @@ def test_a_recovery_is_watched_and_stopped_early(server: Callable[..., Server], 
     text.write_text("\n".join(f"Line {i}: {i * i} brown foxes jump over {i % 7} lazy dogs." for i in range(600)))
     serving = server()
     choice = {"model": str(tiny_folder(tmp_path)), "text": str(text), "tokens": "1024", "seq_len": "64"}
-    page.set_default_timeout(90 * SECOND)
     page.goto(f"{serving.url}/run?{urlencode(choice | {'target': '4'})}")
     page.get_by_text("More settings").click()
     page.get_by_role("button", name="Take the default").click()
@@ -40,10 +38,10 @@ def test_a_recovery_is_watched_and_stopped_early(server: Callable[..., Server], 
     page.get_by_role("button", name=re.compile(r"^Start \d runs")).click()
 
     # Live: the losses, then the end that was asked for.
-    page.get_by_text("Loss of logits", exact=True).wait_for(timeout=180 * SECOND)
+    page.get_by_text("Loss of logits", exact=True).wait_for()
     page.get_by_test_id("stVegaLiteChart").first.wait_for()
     page.get_by_role("button", name="Stop early, keep the best").click()
-    page.get_by_text("pruning took perplexity").first.wait_for(timeout=180 * SECOND)
+    page.get_by_text("pruning took perplexity").first.wait_for()
     page.get_by_text("What recovery did").wait_for()
     (run,) = [run for run in runs.list_runs(serving.runs) if run.config.method == "come"]
     assert run.config.recover == ["refit", "logits"]

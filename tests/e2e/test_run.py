@@ -13,13 +13,12 @@ import pytest
 
 from come.request import RunConfig
 from come.runs import Run, create, execute
-from tests.e2e.conftest import Server, in_every_look
+from tests.e2e.conftest import SECOND, Server, in_every_look
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-SECOND = 1000
 
 
 def finished(serving: Server, choice: dict[str, str]) -> Run:
@@ -38,7 +37,6 @@ def test_a_result_is_a_card_and_its_plan_comes_back(
     run = finished(serving, tiny_choice)
     waiting = create(run.config, serving.runs)  # at work or waiting, as far as the page knows
     assert waiting.state().active
-    page.set_default_timeout(90 * SECOND)
     page.goto(f"{serving.url}/run?run={run.id}")
     card = page.locator(".st-key-result-card")
     card.get_by_text("6 layers became 4").wait_for()
@@ -79,7 +77,6 @@ def test_a_result_is_a_card_and_its_plan_comes_back(
 
 def test_an_unknown_run_is_said_to_be_unknown(server: Callable[..., Server], page: Page) -> None:
     serving = server()
-    page.set_default_timeout(90 * SECOND)
     page.goto(f"{serving.url}/run?run=no-such-run")
     page.get_by_text("There is no run “no-such-run” here").wait_for()
     page.get_by_role("button", name=re.compile("^Start")).wait_for()
@@ -89,7 +86,6 @@ def test_what_is_told_of_a_run_at_work_is_neither_all_nor_nothing(
     server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]
 ) -> None:
     serving = server()
-    page.set_default_timeout(90 * SECOND)
     page.goto(f"{serving.url}/run?{urlencode(tiny_choice | {'target': '4', 'method': 'come'})}")
     page.get_by_role("button", name="Start 3 runs").click()
     told: list[str] = []

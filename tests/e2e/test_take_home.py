@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-SECOND = 1000
 
 
 @in_every_look
 def test_a_visit_lands_on_home(server: Callable[..., Server], page: Page) -> None:
     serving = server()
-    page.set_default_timeout(90 * SECOND)
     page.goto(serving.url)
     page.get_by_role("button", name="Run the two-minute demo").wait_for()
     page.get_by_text("9. Learn").wait_for()
@@ -42,7 +40,6 @@ def test_a_model_is_taken_home(server: Callable[..., Server], page: Page, tmp_pa
     request = RunConfig(model=str(gguf_folder(tmp_path)), text=str(text), keep_model=False, **fields)
     run = create(request, serving.runs)
     execute(run)
-    page.set_default_timeout(90 * SECOND)
     page.goto(f"{serving.url}/run?run={run.id}")
     page.get_by_role("button", name="Prepare the download").click()
     packed = run.path / "takeaway" / f"{run.id}-float32.zip"

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import PATIENCE, Server
 from tests.tiny import tiny_folder
 
 if TYPE_CHECKING:
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 90_000
-
 
 @pytest.fixture
 def other(browser: Browser) -> Iterator[Page]:
     """A tab in a browser of its own."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE)
     yield context.new_page()
     context.close()
 
@@ -47,7 +46,6 @@ def test_two_models_do_not_mix(server: Callable[..., Server], page: Page, other:
 
     # Both ask at once; then both change their plan at once.
     for visitor, address in zip(visitors, addresses, strict=True):
-        visitor.set_default_timeout(PATIENCE)
         visitor.goto(address, wait_until="commit")
     first = [predicted(visitor, layers) for visitor, layers in zip(visitors, (5, 7), strict=True)]
     for visitor in visitors:

@@ -13,7 +13,7 @@ import pytest
 
 from come import runs
 from come.runs import Run
-from tests.e2e.conftest import Server, click_figure, in_every_look
+from tests.e2e.conftest import PATIENCE, SECOND, Server, click_figure, in_every_look
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 PAGES = ("home", "model", "channels", "layers", "plan", "run", "compare", "inspect", "playground", "learn")
-SECOND = 1000
 # Where the page's words begin, in every frame.
 WATCH_THE_MARGIN = """
 window.margins = [];
@@ -44,7 +43,7 @@ def serving(server: Callable[..., Server]) -> Iterator[Server]:
 
 @in_every_look
 def test_a_visit(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
-    visit(serving, page, tiny_choice, layers=6, target=4, evaluation_tokens=512, patience=180 * SECOND)
+    visit(serving, page, tiny_choice, layers=6, target=4, evaluation_tokens=512, patience=PATIENCE)
 
 
 @pytest.mark.slow
@@ -65,9 +64,6 @@ def visit(
 ) -> None:
     """Everything that a first visitor does; the numbers on the page are held against the files of the runs."""
     from playwright.sync_api import expect
-
-    expect.set_options(timeout=60 * SECOND)
-    page.set_default_timeout(60 * SECOND)
 
     # Load and measure. The progress is there from the start.
     go(page, serving, "model", choice | {"windows": ""})  # by hand, none yet
@@ -130,7 +126,6 @@ def visit(
 
 @pytest.mark.slow
 def test_every_page_opened_first_and_in_any_order(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
-    page.set_default_timeout(60 * SECOND)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     for name in PAGES:
@@ -146,7 +141,6 @@ def test_every_page_opened_first_and_in_any_order(serving: Server, page: Page, t
 
 
 def test_bad_links_are_one_sentence(serving: Server, page: Page, tiny_choice: dict[str, str]) -> None:
-    page.set_default_timeout(60 * SECOND)
     go(page, serving, "plan", tiny_choice | {"windows": "1-2,2-3"})
     page.get_by_test_id("stAlert").get_by_text("overlap").wait_for()
     go(page, serving, "model", {"model": "/no/such/folder"})
@@ -210,7 +204,7 @@ def shortly(perplexity: float) -> str:
 def test_the_page_does_not_move_when_the_sidebar_comes(serving: Server, page: Page) -> None:
     page.add_init_script(WATCH_THE_MARGIN)
     page.goto(f"{serving.url}/model")
-    page.get_by_test_id("stSidebarNavLink").first.wait_for(timeout=60 * SECOND)
+    page.get_by_test_id("stSidebarNavLink").first.wait_for()
     page.wait_for_timeout(SECOND)
     margins = page.evaluate("window.margins")
     assert len(set(margins)) == 1 and margins[0] > 200

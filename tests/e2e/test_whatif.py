@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 90_000
-
 
 @in_every_look
 def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]) -> None:
-    page.set_default_timeout(PATIENCE)
     serving = server()
 
     # The first answer: the model is loaded, measured and run by the process itself.

@@ -18,7 +18,6 @@ from tests.e2e.conftest import ROOT, Server, fetched, serve
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-SECOND = 1000
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 
 
@@ -62,7 +61,6 @@ def test_it_answers(server: Server) -> None:
 
 @pytest.mark.browser
 def test_the_page_is_the_same(server: Server, page: Page) -> None:
-    page.set_default_timeout(60 * SECOND)
     page.goto(f"{server.url}/home")
     page.get_by_role("heading", level=1).wait_for()
     sidebar = page.get_by_test_id("stSidebar")

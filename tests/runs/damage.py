@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,28 +122,37 @@ def _keys_gone(values: Any) -> Iterator[tuple[str, Any]]:
             yield f"{name} is a list", values | {name: [3, "x", None]}
 
 
-def damaged_contents(data: bytes, every_key: bool = False) -> Iterator[tuple[str, bytes]]:
+def damaged_contents(data: bytes, every: int = 1, every_key: bool = False) -> Iterator[tuple[str, bytes]]:
     """What a file might hold instead, by the kind of damage.
 
     Args:
         data: what it holds.
+        every: one kind in so many.
         every_key: of JSON, also what is left without each key, or with another kind of value.
     """
-    for name, change in BYTES.items():
-        yield name, change(data)
-    lines = data.splitlines()
-    try:
-        documents = [json.loads(data)]
-    except ValueError:
-        try:
-            documents = [json.loads(line) for line in lines]
-        except ValueError:
-            return
-    for name, of_values in VALUES.items():
-        yield name, "\n".join(json.dumps(of_values(each)) for each in documents).encode("utf-8", "surrogatepass")
+    kinds: list[tuple[str, Callable[[], bytes]]] = [(name, partial(change, data)) for name, change in BYTES.items()]
+    if documents := _documents(data):
+        kinds += [(name, partial(_lines, change, documents)) for name, change in VALUES.items()]
     if every_key and len(documents) == 1:
-        for name, values in _keys_gone(documents[0]):
-            yield name, json.dumps(values).encode()
+        kinds += [(name, partial(_lines, lambda _, new=new: new, documents)) for name, new in _keys_gone(documents[0])]
+    for name, content in kinds[::every]:
+        yield name, content()
+
+
+def _documents(data: bytes) -> list[Any]:
+    """What a JSON document or JSON lines hold; nothing, where it is neither."""
+    try:
+        return [json.loads(data)]
+    except ValueError:
+        pass
+    try:
+        return [json.loads(line) for line in data.splitlines()]
+    except ValueError:
+        return []
+
+
+def _lines(change: Callable[[Any], Any], documents: list[Any]) -> bytes:
+    return "\n".join(json.dumps(change(each)) for each in documents).encode("utf-8", "surrogatepass")
 
 
 def _socket(path: Path) -> None:

@@ -201,10 +201,10 @@ def test_a_fault_of_the_users_is_in_the_state(new_run: Create, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "asked", [{"recover": ["refit"], "recover_tokens": 10**6}, {"evaluate": ["ppl"], "evaluation_tokens": 10**6}]
+    "too_many", [{"recover": ["refit"], "recover_tokens": 10**6}, {"evaluate": ["ppl"], "evaluation_tokens": 10**6}]
 )
-def test_a_text_that_is_too_short_is_told_of_before_the_work(new_run: Create, asked: dict[str, Any]) -> None:
-    run = new_run(target_layers=4, **asked)
+def test_a_text_that_is_too_short_is_told_of_before_the_work(new_run: Create, too_many: dict[str, Any]) -> None:
+    run = new_run(**too_many)
     with pytest.raises(ComeError, match="Ask for at most"):
         execute(run)
     assert not (run.path / "plan.json").exists()

@@ -291,15 +291,15 @@ async def _lines(messages: asyncio.Queue[Message | None]) -> AsyncIterator[bytes
 
 
 def _sparing(tell: Callable[[Message], object]) -> Tell:
-    """Tells everything but progress that follows too soon on other progress."""
-    reported = 0.0
+    """Tells everything but progress that follows too soon on progress of the same stage."""
+    reported: dict[str, float] = {}
 
     def tell_some(message: Message) -> None:
-        nonlocal reported
-        if "progress" in message:
-            if time.monotonic() - reported < SECONDS_BETWEEN_REPORTS:
+        if progress := message.get("progress"):
+            now = time.monotonic()
+            if now - reported.get(progress["stage"], -SECONDS_BETWEEN_REPORTS) < SECONDS_BETWEEN_REPORTS:
                 return
-            reported = time.monotonic()
+            reported[progress["stage"]] = now
         tell(message)
 
     return tell_some
