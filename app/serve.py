@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import streamlit as st
@@ -23,6 +25,26 @@ from app.held_back import HeldBack  # noqa: E402
 from come import logs  # noqa: E402
 from come.errors import ComeError  # noqa: E402
 from come.serving.limits import is_demo  # noqa: E402
+
+SECONDS_BETWEEN_COLLECTIONS = 30
+
+
+@asynccontextmanager
+async def served(app: st.App) -> AsyncIterator[None]:
+    """All that goes on while the page is served."""
+    collecting = asyncio.create_task(collect())
+    async with logged(app):
+        yield
+    collecting.cancel()
+    with suppress(asyncio.CancelledError):
+        await collecting
+
+
+async def collect() -> None:
+    """Let go, now and then, of what refers to itself: charts do. Everybody waits meanwhile, a fraction of a second."""
+    while True:
+        await asyncio.sleep(SECONDS_BETWEEN_COLLECTIONS)
+        gc.collect()
 
 
 @asynccontextmanager
@@ -55,4 +77,4 @@ except ComeError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(2) from None
 ROUTES = [*downloads.ROUTES, *document.ROUTES]
-app = st.App(ROOT / "app" / "main.py", routes=ROUTES, middleware=MIDDLEWARE, lifespan=logged)
+app = st.App(ROOT / "app" / "main.py", routes=ROUTES, middleware=MIDDLEWARE, lifespan=served)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import inspect
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +20,7 @@ from come.events import OnProgress, emit
 from come.models import Bundle
 from come.models.depth import share
 from come.models.offload import input_device
+from come.processes import give_back_freed_memory
 
 WARM_UPS = 2  # the first rounds meet cold caches and kernels that are still being chosen
 SECONDS_BETWEEN_LOOKS = 0.001  # at the process's memory
@@ -229,7 +228,7 @@ def _watching(cuda: set[torch.device]) -> Iterator[list[int]]:
             torch.cuda.synchronize(device)
             grown[0] += torch.cuda.max_memory_allocated(device) - before[device]
         return
-    _give_back_freed_memory()
+    give_back_freed_memory()  # else what earlier rounds freed is used again, and the process does not grow
     process = psutil.Process()
     at_first = most = process.memory_info().rss
     over = threading.Event()
@@ -247,13 +246,6 @@ def _watching(cuda: set[torch.device]) -> Iterator[list[int]]:
         over.set()
         watcher.join()
     grown[0] = max(most, process.memory_info().rss) - at_first
-
-
-def _give_back_freed_memory() -> None:
-    """Else what earlier rounds freed is used again, and the process does not grow."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library than GNU's
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _quartiles(values: list[float]) -> tuple[float, float, float]:

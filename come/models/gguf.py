@@ -25,6 +25,7 @@ from come.models.quantized import plain
 from come.models.skeleton import empty_model
 from come.models.strict import read_model, refuse_another
 from come.models.tokenizer import read_tokenizer
+from come.processes import give_back_freed_memory
 
 _FORM = "2"  # of what lies in COME_HOME; what was converted in the first one was not checked
 
@@ -69,6 +70,8 @@ def convert(gguf: Path, on_progress: OnProgress = None) -> Path:
         if "No space left" in str(error):
             raise _unwritable(folder, os.strerror(errno.ENOSPC)) from error
         raise
+    del model, tokenizer
+    give_back_freed_memory()  # as much again as the model takes, which is about to be loaded
     emit(on_progress, "convert", 1, 1, f"Converted {gguf.name}")
     return folder
 

@@ -16,8 +16,8 @@ from tests.tiny import tiny_folder
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
+def folders(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COME_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
 

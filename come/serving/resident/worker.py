@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 import torch
 
+from come.processes import give_back_freed_memory
 from come.serving.cancellation import Cancel, Cancelled, never
 
 Made = TypeVar("Made")
 LOOK_AGAIN = 0.05  # seconds between two looks whether somebody who waits has given up
+AT_REST = 0.5  # seconds without work after which what was freed is given back
 
 
 @dataclass(eq=False)
@@ -81,7 +83,9 @@ class Worker:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                if not self._changed.wait_for(lambda: self._waiting, AT_REST):
+                    give_back_freed_memory()
+                    self._changed.wait_for(lambda: self._waiting)
                 turn = self._waiting.popleft()
             _take(turn)
 
