@@ -1,19 +1,22 @@
 """Makes app/example anew: real runs on the bundled model, without weights, so that no page opens empty.
 
 Run it from the project's root with .venv/bin/python -m scripts.make_example; it takes half an hour on two
-cores. Then scripts.example_answers and scripts.lesson_values, which record what is shown of these runs.
+cores. Names such as come-joint-24 make those runs alone anew. Then scripts.example_answers and scripts.lesson_values,
+which record what is shown of these runs.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 from app.state.choice import DEFAULT_SPARSITY
 from come import runs
 from come.models import describe
+from come.recovery.registry import default_ways
 from come.request import RunConfig
 from come.runs import window_costs
 
@@ -21,22 +24,25 @@ EXAMPLE = Path("app/example")
 KEPT = ("config.json", "results.json", "plan.json", "analysis.safetensors", window_costs.FILE)
 # Which machine and process it was is nobody's business.
 NOBODY = {"pid": None, "process_start_id": "", "process_started": None, "host": ""}
-REQUESTS = [
-    RunConfig(kind="analyze"),
-    *(
-        RunConfig(method=method, target_layers=layers, keep_model=False)
-        for layers in (27, 24, 21)
-        for method in ("come-joint", "come", "shortgpt", "random")
-    ),
-]
+RECOVERED = ("come-joint", 24)  # by the way that is offered first, for the lesson
+REQUESTS = {"analyze": RunConfig(kind="analyze")} | {
+    f"{method}-{layers}": RunConfig(
+        method=method,
+        target_layers=layers,
+        keep_model=False,
+        recover=default_ways() if (method, layers) == RECOVERED else [],
+    )
+    for layers in (27, 24, 21)
+    for method in ("come-joint", "come", "shortgpt", "random")
+}
 
 
-def main() -> None:
-    """Execute every request and keep the small files of each run."""
+def main(names: list[str]) -> None:
+    """Execute the requests of those names, or all, and keep the small files of each run."""
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["COME_RUNS"] = scratch
         made = []
-        for request in REQUESTS:
+        for request in (REQUESTS[name] for name in names or REQUESTS):
             run = runs.create(request)
             runs.execute(run)
             state = run.state()
@@ -44,7 +50,9 @@ def main() -> None:
             made.append(run)
             if request.kind == "analyze":
                 window_costs.measure(run, _sizes(request))
-        shutil.rmtree(EXAMPLE, ignore_errors=True)
+        for name in names or REQUESTS:
+            for old in EXAMPLE.glob(f"*-{name}-????"):
+                shutil.rmtree(old)
         for run in made:
             folder = EXAMPLE / run.id
             folder.mkdir(parents=True)
@@ -62,4 +70,4 @@ def _sizes(request: RunConfig) -> list[int]:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
