@@ -42,15 +42,31 @@ PROVIDER = ("client_id", "client_secret", "server_metadata_url")
 OPEN_TO_ALL = ("/_stcore/health",)  # whether it lives
 OF_PROVIDERS = ("/auth/login", "/auth/logout", "/oauth2callback")  # Streamlit's
 _HERE = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")  # a path of this server
+# The page's own colours (.streamlit/config.toml), as Streamlit is not there before one is in.
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in · CoMe Lab</title><style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 sans-serif; max-width: 22rem; margin: 20vh auto; padding: 0 1rem; }}
-input, button {{ font: inherit; box-sizing: border-box; width: 100%; padding: .5rem .75rem; margin: .25rem 0 1rem; }}
-.button {{ display: block; text-align: center; padding: .5rem; margin: .5rem 0; border: 1px solid; border-radius: 6px;
-  color: inherit; text-decoration: none; }}
-</style></head><body><main><h1>CoMe Lab</h1>{body}</main></body></html>"""
+:root {{ color-scheme: light; --page: #f4f6f8; --card: #fff; --ink: #1a2330; --line: #dde2e8; --accent: #1f66b0;
+  --on-accent: #fff; }}
+@media (prefers-color-scheme: dark) {{ :root {{ color-scheme: dark; --page: #11161d; --card: #1a212b; --ink: #e4e9ef;
+  --line: #2d3642; --accent: #6cb2f5; --on-accent: #11161d; }} }}
+body {{ font: 15px/1.5 "Source Sans", "Segoe UI", system-ui, sans-serif; background: var(--page); color: var(--ink);
+  margin: 0; min-height: 100vh; display: grid; place-items: start center; }}
+main {{ box-sizing: border-box; width: min(23rem, calc(100vw - 2rem)); margin-top: 18vh; padding: 1.75rem 2rem;
+  background: var(--card); border: 1px solid var(--line); border-radius: 8px; }}
+h1 {{ margin: 0 0 1rem; font-size: 1.4rem; font-weight: 650; }}
+svg {{ display: block; width: 2.6rem; height: 1.7rem; margin-bottom: .75rem; }}
+input, button, .button {{ font: inherit; box-sizing: border-box; width: 100%; padding: .5rem .75rem; border-radius: 6px;
+  border: 1px solid var(--line); background: none; color: inherit; }}
+input {{ margin: .25rem 0 1rem; background: var(--page); }}
+:focus-visible {{ outline: 2px solid var(--accent); outline-offset: 1px; }}
+button, .button {{ display: block; text-align: center; text-decoration: none; cursor: pointer; font-weight: 600; }}
+button {{ background: var(--accent); border-color: var(--accent); color: var(--on-accent); }}
+.button {{ margin: .5rem 0; }}
+</style></head><body><main><svg viewBox="0 0 39 28" aria-hidden="true"><rect x="1" y="3" width="10" height="22" rx="2.5"
+fill="#3d5fc4"/><path d="M14 5.5a2.5 2.5 0 0 1 2.5-2.5H19v22h-2.5a2.5 2.5 0 0 1-2.5-2.5z" fill="#56b0a5"/><path
+d="M19 3h2.5a2.5 2.5 0 0 1 2.5 2.5v17a2.5 2.5 0 0 1-2.5 2.5H19z" fill="#e3b04b"/><rect x="27" y="3" width="10"
+height="22" rx="2.5" fill="#b8506f"/></svg><h1>CoMe Lab</h1>{body}</main></body></html>"""
 
 
 class SignIn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,6 @@ from pathlib import Path
 from urllib.request import urlopen
 
 SECONDS_TO_START = 120
-PORT = 8697
 
 
 @contextmanager
@@ -26,9 +26,10 @@ def served(runs: str | Path, script: str = "app/serve.py") -> Iterator[tuple[str
     Raises:
         RuntimeError: it does not start.
     """
-    address = f"http://127.0.0.1:{PORT}"
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
-    command += ["--server.address", "127.0.0.1", "--server.port", str(PORT)]
+    command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
     places = os.environ | {"COME_RUNS": str(runs)}
     server = subprocess.Popen(command, env=places, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -37,6 +38,13 @@ def served(runs: str | Path, script: str = "app/serve.py") -> Iterator[tuple[str
     finally:
         server.terminate()
         server.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait(address: str) -> None:

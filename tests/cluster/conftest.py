@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import psutil
 import pytest
 
 from come.runs import Run
+from scripts.serving import free_port
 from tests.runs.conftest import asked, folders, model, new_run, text  # noqa: F401 - the same runs as there
 
 
@@ -62,10 +62,10 @@ def started() -> Iterator[Cluster]:
 
 def _head() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path must be short
-    port, client, jobs = _free_port(), _free_port(), _free_port()
+    port, client, jobs = free_port(), free_port(), free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
     command += ["--node-ip-address=127.0.0.1", f"--ray-client-server-port={client}", "--num-cpus=2", "--num-gpus=0"]
-    command += [f"--dashboard-port={jobs}", f"--dashboard-agent-listen-port={_free_port()}"]
+    command += [f"--dashboard-port={jobs}", f"--dashboard-agent-listen-port={free_port()}"]
     command += [f"--temp-dir={folder}", "--object-store-memory=200000000", "--disable-usage-stats"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # as in an activated environment
     home = {"OMP_NUM_THREADS": "1", "COME_HOME": str(folder / "home"), "PATH": path, "PYTHONPATH": ""}
@@ -94,12 +94,6 @@ def _answers(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def _end(started: subprocess.Popen[bytes]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from scripts.serving import free_port
 from tests.tiny import tiny_folder
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def serve(
     address: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """What `come app` serves on a free port, from when it answers until the block ends; its runs end with it."""
-    port = _free_port()
+    port = free_port()
     places = {"COME_HOME": str(folder / "home"), "COME_RUNS": str(folder / "runs")} | environment
     if converted is not None and not (models := folder / "home" / "models").exists():
         models.parent.mkdir()
@@ -186,12 +186,6 @@ def fetched(url: str) -> str:
     direct = build_opener(ProxyHandler({}))  # a proxy of the environment is not for this machine
     with direct.open(url, timeout=2) as answer:
         return str(answer.read().decode())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_until_healthy(server: Server) -> None:

@@ -21,7 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Route
 
-from tests.e2e.conftest import Server, _free_port, fetched, serve
+from scripts.serving import free_port
+from tests.e2e.conftest import Server, fetched, serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -168,8 +169,8 @@ def test_an_account_comes_before_every_page(
     server: Callable[..., Server], page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mail: str
 ) -> None:
     pytest.importorskip("authlib", reason="signing in with an account needs Authlib")
-    port = _free_port()
-    monkeypatch.setattr("tests.e2e.conftest._free_port", lambda: port)
+    port = free_port()
+    monkeypatch.setattr("tests.e2e.conftest.free_port", lambda: port)
     with provider(mail) as issuer:
         (tmp_path / "secrets.toml").write_text(
             f'[auth]\nredirect_uri = "http://127.0.0.1:{port}/oauth2callback"\ncookie_secret = "{"0123456789" * 4}"\n'
@@ -252,7 +253,7 @@ def provider(mail: str) -> Iterator[str]:
 @contextmanager
 def listening(routes: list[Route]) -> Iterator[str]:
     """A small server in a thread; gives its address."""
-    port = _free_port()
+    port = free_port()
     running = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), port=port, log_level="warning"))
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
