@@ -34,7 +34,7 @@ def table(rounds: int = ROUNDS) -> str:
 
 def _nearness(dtype: str, rounds: int) -> tuple[str | int | float, ...]:
     bundle, tokens = bundled(dtype, n_tokens=LONG)
-    models = _models(bundle, come.compress(bundle, tokens, target_layers=TARGET).plan)
+    models = models_of(bundle, come.compress(bundle, tokens, target_layers=TARGET).plan)
     works = [
         lambda: necessary(models, tokens),
         lambda: come.compress(bundle, tokens, target_layers=TARGET),
@@ -66,7 +66,7 @@ def _told(steps: Sequence[Any]) -> list[Any]:
     return [(step.window, step.kv_groups, step.channels) for step in steps]
 
 
-def _models(bundle: Bundle, plan: Plan) -> list[tuple[LayerRunner, int]]:
+def models_of(bundle: Bundle, plan: Plan) -> list[tuple[LayerRunner, int]]:
     """The model before each step, and the first layer that has to be run on it."""
     models, start = [], 0
     for step in plan.steps:

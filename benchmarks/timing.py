@@ -33,10 +33,17 @@ def machine() -> str:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """How long one call takes."""
+    """How long one call takes, until a GPU has done all that it was given."""
+    _wait()
     began = time.perf_counter()
     work()
+    _wait()
     return time.perf_counter() - began
+
+
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def in_turn(works: Sequence[Callable[[], Any]], rounds: int) -> list[list[float]]:
@@ -64,7 +71,7 @@ def forward(bundle: Bundle, tokens: torch.Tensor, batch_size: int, head: bool = 
     """A plain forward of Transformers over all tokens: the trunk, or the whole model with its head."""
     model = bundle.model if head else bundle.model.get_submodule(bundle.family.trunk)
     for start in range(0, len(tokens), batch_size):
-        model(input_ids=tokens[start : start + batch_size], use_cache=False)
+        model(input_ids=tokens[start : start + batch_size].to(bundle.model.device), use_cache=False)
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -39,14 +39,16 @@ def table(rounds: int = ROUNDS) -> str:
     """The layer-wise loop, then the end-to-end step, then memory against the sequences of a step."""
     bundle, tokens = bundled("float32", n_tokens=2 * BATCH_TOKENS, seq_len=SEQ_LEN)
     columns: tuple[str, ...] = ("precision", "matrix products, GFLOP/s", "a layer's step, GFLOP/s", "step / products")
-    layerwise = markdown(columns, [_layerwise(bundle, tokens, precision, rounds) for precision in PRECISIONS])
+    of_a_layer = markdown(
+        columns, [(precision, *layerwise(bundle, tokens, precision, rounds)) for precision in PRECISIONS]
+    )
     columns = ("precision", "step, s", "vocabulary / step", "optimiser / step", "teacher / step")
     whole = markdown(columns, [_end_to_end(bundle, tokens, precision, rounds) for precision in PRECISIONS])
     columns = ("sequences a step", "micro_tokens", "on top of loaded, MiB")
     memory = markdown(columns, [_memory(count) for count in (8, 16, 32)])
     columns = ("dtype", "CoMe 30 → 24, s", "with a refit after each merge / without")
     refits = markdown(columns, [_refit(dtype, rounds) for dtype in PRECISIONS])
-    return "\n\n".join((refits, layerwise, whole, memory))
+    return "\n\n".join((refits, of_a_layer, whole, memory))
 
 
 def _refit(dtype: str, rounds: int) -> tuple[str | float, ...]:
@@ -59,40 +61,46 @@ def _refit(dtype: str, rounds: int) -> tuple[str | float, ...]:
     return dtype, statistics.median(plain), ratio(refitted, plain)
 
 
-def _layerwise(bundle: Bundle, tokens: torch.Tensor, precision: Precision, rounds: int) -> tuple[str | float, ...]:
-    """A step of one layer: forward, loss, backward, clipping and AdamW."""
-    runner = LayerRunner(bundle)
+def layerwise(
+    bundle: Bundle, tokens: torch.Tensor, precision: Precision, rounds: int, layer: int = LAYER
+) -> tuple[float, float, float]:
+    """A step of one layer (forward, loss, backward, clipping and AdamW), where the model is.
+
+    Returns:
+        GFLOP/s of the bare products of its weights, GFLOP/s of the step, and the second over the first.
+    """
+    runner, device, seq_len = LayerRunner(bundle), bundle.model.device, tokens.shape[1]
     options = LayerOptions(precision=precision, batch_tokens=BATCH_TOKENS)
     with StateStore(tokens, bundle.shape.hidden_size, torch.float32) as store:
         entering = embed(runner, tokens, store.new())
         leaving = advance(runner, tokens, entering, range(0, 2), store.new())
         job = LayerJob(
-            LAYER, bundle.layers[LAYER], bundle.family, calls_for(runner, 0, tokens, options), entering, leaving, 1,
-            torch.device("cpu"), options, torch.get_num_threads(),
+            layer, bundle.layers[layer], bundle.family, calls_for(runner, 0, tokens, options), entering, leaving, 1,
+            device, options, torch.get_num_threads(),
         )  # fmt: skip
         problem = LayerProblem(job)
-        step = _step(problem.parameters, lambda: problem.gradients(torch.arange(BATCH_TOKENS // SEQ_LEN)))
-        product, product_flops = _products(bundle, precision)
+        step = _step(problem.parameters, lambda: problem.gradients(torch.arange(BATCH_TOKENS // seq_len)))
+        product, product_flops = _products(bundle, precision, layer)
         step()
         product()
         products, steps = in_turn([lambda work=work: _repeated(work) for work in (product, step)], rounds)
     weights = sum(parameter.numel() for parameter in problem.parameters.values() if parameter.dim() == 2)
     # Causal attention is half of the square: two products forward, four back.
-    attention = 6 * BATCH_TOKENS * SEQ_LEN * bundle.shape.hidden_size
+    attention = 6 * BATCH_TOKENS * seq_len * bundle.shape.hidden_size
     flops = 6 * weights * BATCH_TOKENS + attention
     rate, reached = (
         STEPS * work / statistics.median(taken) / 1e9 for work, taken in ((product_flops, products), (flops, steps))
     )
-    return precision, rate, reached, reached / rate
+    return rate, reached, reached / rate
 
 
-def _products(bundle: Bundle, precision: Precision) -> tuple[Callable[[], None], int]:
+def _products(bundle: Bundle, precision: Precision, layer: int) -> tuple[Callable[[], None], int]:
     """The products of a layer's weights with a batch, forward and both ways back, and nothing else."""
-    dtype = getattr(torch, precision)
-    shapes = [each.shape for each in bundle.layers[LAYER].parameters() if each.dim() == 2]
-    weights = [torch.randn(shape, dtype=dtype) for shape in shapes]
-    inputs = [torch.randn(BATCH_TOKENS, shape[1], dtype=dtype) for shape in shapes]
-    outputs = [torch.randn(BATCH_TOKENS, shape[0], dtype=dtype) for shape in shapes]
+    dtype, device = getattr(torch, precision), bundle.model.device
+    shapes = [each.shape for each in bundle.layers[layer].parameters() if each.dim() == 2]
+    weights = [torch.randn(shape, dtype=dtype, device=device) for shape in shapes]
+    inputs = [torch.randn(BATCH_TOKENS, shape[1], dtype=dtype, device=device) for shape in shapes]
+    outputs = [torch.randn(BATCH_TOKENS, shape[0], dtype=dtype, device=device) for shape in shapes]
 
     def work() -> None:
         for weight, entering, leaving in zip(weights, inputs, outputs, strict=True):
