@@ -155,7 +155,7 @@ def stub_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
     huggingface_hub.close_session()  # one of before may go through a proxy
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield hub
     server.shutdown()
     server.server_close()

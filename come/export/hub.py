@@ -63,7 +63,7 @@ def check_repo(repo: str) -> None:
         ComeError: it is not.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is, but not marked so
 
     try:
         validate_repo_id(repo)
@@ -202,15 +202,15 @@ def _token() -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Within, the hub's library draws no bars, warns of nothing and logs nothing; afterwards it does as before."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     had_bars, logger = not are_progress_bars_disabled(), logging.getLogger("huggingface_hub")
     level = logger.level
-    disable_progress_bars()
     logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            disable_progress_bars()
             yield
     finally:
         logger.setLevel(level)
