@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -91,6 +94,21 @@ def test_without_a_token_it_says_where_one_comes_from(
         monkeypatch.delenv(name, raising=False)
     assert main(["push", run.id, "me/tiny"]) == 2
     assert "settings/tokens, and set HF_TOKEN" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_sends_it_the_hubs_own_way(run: Run, hub: StubHub, tmp_path: Path) -> None:
+    """Over Xet, as the hub's library does unless told otherwise; so it comes from the environment alone."""
+    environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path)}
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "come", "push", run.id, "me/tiny"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"Pushed: {hub.address}/me/tiny\n", "")
+    weights = (run.path / "model" / "model.safetensors").read_bytes()
+    assert hub.commits[0].files["model.safetensors"] == hashlib.sha256(weights).hexdigest().encode()
+    assert hub.pieces > len(weights) / 2 and hub.puts == 0  # pieces may be compressed
+    assert not [path for path in hub.with_token if path.startswith("/xet/")] and hub.elsewhere == []
 
 
 def test_its_help_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
