@@ -11,7 +11,7 @@ from come.errors import ComeError
 from come.export import hub
 from come.export.hub import Destination
 from come.runs import Run
-from come.runs.push import preview
+from come.runs.push import Preview, preview
 from come.serving import push as pushing
 from come.serving.limits import is_demo
 
@@ -37,19 +37,18 @@ def _push(run: Run, working: bool) -> None:
     if not hub.has_token():
         st.caption("To push it to the hub, start this server with a token in `HF_TOKEN`.")
         return
-    with st.popover("Push to the hub", icon=":material/cloud_upload:", width="stretch"):
+    with st.popover("Push to the hub", icon=":material/cloud_upload:"):
         _form(run)
 
 
 def _form(run: Run) -> None:
     repo = st.text_input("Name on the hub", key=_key(run, "name"), placeholder="owner/name").strip()
     st.checkbox("Private", value=True, key=_key(run, "private"), help="Of a new one: only its owner sees it.")
-    refused = ""
+    refused, ahead = "", None
     try:
-        _what(run, repo or f"owner/{run.id}")
+        ahead = preview(run, repo or f"owner/{run.id}")
     except ComeError as error:
         refused = formats.sentence(str(error))
-        st.caption(formats.literal(refused))
     st.button(
         "Push",
         key=_key(run, "start"),
@@ -59,15 +58,20 @@ def _form(run: Run) -> None:
         disabled=not repo or bool(refused) or not session.owns(run),
         help="In the name of the token that this server was started with.",
     )
+    if ahead is None:
+        st.caption(formats.literal(refused))
+    else:
+        _what(ahead)
 
 
-def _what(run: Run, repo: str) -> None:
-    """The files and the head of the card."""
-    ahead = preview(run, repo)
-    weights = f"weights in {ahead.dtype}, made from the plan first" if ahead.made_bytes else f"weights in {ahead.dtype}"
-    about = "About " if ahead.made_bytes else ""
-    st.caption(f"{about}{formats.human_bytes(ahead.bytes)}: {weights}; {', '.join(ahead.files)}.")
-    st.code(ahead.card, language="yaml", height=200)
+def _what(ahead: Preview) -> None:
+    """What would be sent: the files and the head of the card."""
+    size, files = formats.human_bytes(ahead.bytes), ", ".join(ahead.files)
+    if ahead.made_bytes:
+        st.caption(f"About {size}: the model in {ahead.dtype}, made from the plan first, with its card; {files}.")
+    else:
+        st.caption(f"{size}, weights in {ahead.dtype}: {files}.")
+    st.code(ahead.card, language="yaml", height=150, wrap_lines=True)
 
 
 def _start(run: Run) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from come.errors import ComeError
 from come.export.hub import Destination, Hub, Pushed, check_repo
@@ -18,6 +18,9 @@ from come.plan.steps import Replace
 from come.runs.documents import PLAN, RESULTS
 from come.runs.materialize import check_done, model_in, stored_dtype
 from come.runs.store import MODEL, Run
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
 
 CARD = "README.md"
 
@@ -99,7 +102,7 @@ def _pruned(run: Run, dtype: str | None) -> tuple[Plan, str]:
     return plan, dtype
 
 
-def _metadata(run: Run, plan: Plan, repo: str) -> Any:
+def _metadata(run: Run, plan: Plan, repo: str) -> ModelCardData:
     return metadata(run.config.model, plan, run.results(), repo.rpartition("/")[2])
 
 
@@ -113,7 +116,7 @@ def _own_files(run: Run, plan: Plan) -> dict[str, Path | bytes]:
     return {PLAN: told, **({RESULTS: results} if results.is_file() else {})}
 
 
-def _files(folder: Path, own: dict[str, Path | bytes], card: Any) -> dict[str, Path | bytes]:
+def _files(folder: Path, own: dict[str, Path | bytes], card: ModelCardData) -> dict[str, Path | bytes]:
     """All files of a push, by name."""
     found: dict[str, Path | bytes] = {
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
