@@ -156,7 +156,7 @@ class Hub:
         response: Any = next((found for each in behind if (found := getattr(each, "response", None)) is not None), None)
         status = None if response is None else int(response.status_code)
         if status is None:
-            reason = f"{type(error).__name__}: {reason_of(error)}".replace(self._token, "…")
+            reason = reason_of(Exception(str(error).replace(self._token, "…") or type(error).__name__))
             return ComeError(f"{repo} was not sent, or not all ({reason}).", f"Can {endpoint} be reached? {_AGAIN}")
         if status >= 500:
             return ComeError(f"The hub at {endpoint} has trouble of its own ({status}).", f"Wait a while. {_AGAIN}")
