@@ -12,6 +12,7 @@ import streamlit as st
 import come.runs
 from app import downloads, formats
 from app.components import packing
+from app.run import push
 from app.state import session
 from come.errors import ComeError
 from come.export.gguf_families import BYTES as GGUF_BYTES
@@ -40,6 +41,7 @@ def section(run: Run) -> None:
         _plan(run)
     with model, st.container(border=True, height="stretch"):
         _model(run)
+        push.offer(run)
     with check, st.container(border=True, height="stretch"):
         _check(run)
     card = card_of(run)

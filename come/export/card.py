@@ -1,10 +1,11 @@
-"""The model card: what a saved model is, how it was made, and what it costs in perplexity."""
+"""The model card: what a saved model is, how it was made, and what it costs in perplexity and accuracy."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 from typing import Any
 
+from come.export.metadata import metadata, percent
 from come.export.older_readers import TRIED
 from come.models.bundle import Bundle
 from come.numbers import perplexity_text
@@ -15,15 +16,12 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
 
     Args:
         bundle: the model; its plan, if it has one, is told step by step.
-        results: a run's results.json, for perplexities and the calibration text.
+        results: a run's results.json, for perplexities, accuracies and the calibration text.
     """
     plan = bundle.plan
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
-    if "/" in bundle.source and not bundle.source.startswith((".", "/", "~")):
-        lines.append(f"base_model: {bundle.source}")
-    lines += ["tags:", "- come", "- layer-pruning", "---", ""]
     name = bundle.source.rstrip("/").rpartition("/")[2]
     layers = len(bundle.layers)
+    lines = ["---", metadata(bundle.source, plan, results, f"{name}-{layers}-layers").to_yaml(), "---", ""]
     notes = [line for note in bundle.notes for line in (note, "")]
     if plan is None:
         size = f"{layers} decoder layers, {bundle.parameters:,} parameters."
@@ -44,7 +42,8 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         f"- SHA-256 of the weights in {plan.dtype}: `{plan.base.fingerprint}`",
         "",
         *_calibration(results, plan.calibration),
-        *_results(results),
+        *_perplexity(results),
+        *_accuracy(results),
         "## Plan",
         "",
         "`plan.json` beside this card rebuilds these weights bit for bit: `come rebuild plan.json --out FOLDER`.",
@@ -89,7 +88,7 @@ def _start(bos: str | None) -> str:
     return f"`{bos}` before each sequence" if bos else "none"
 
 
-def _results(results: dict[str, Any] | None) -> list[str]:
+def _perplexity(results: dict[str, Any] | None) -> list[str]:
     rows = [(name, (results or {}).get(name) or {}) for name in ("original", "pruned")]
     rows = [(name, row) for name, row in rows if row.get("perplexity") is not None]
     if not rows:
@@ -106,5 +105,24 @@ def _results(results: dict[str, Any] | None) -> list[str]:
             f"| {name} | {row['layers']} | {row['parameters']:,} | {perplexity_text(row['perplexity'], '.2f')} |"
             for name, row in rows
         ),
+        "",
+    ]
+
+
+def _accuracy(results: dict[str, Any] | None) -> list[str]:
+    before, after = (((results or {}).get(name) or {}).get("accuracy") or {} for name in ("original", "pruned"))
+    rows = [
+        f"| {task} | {scores['items']} | {percent(before.get(task, {}))} | {percent(scores)} | {scores['chance']:.1%} |"
+        for task, scores in after.items()
+        if "acc" in scores
+    ]
+    if not rows:
+        return []
+    return [
+        "## Accuracy",
+        "",
+        "| task | questions | original | pruned | guessing |",
+        "|---|---|---|---|---|",
+        *rows,
         "",
     ]

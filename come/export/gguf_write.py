@@ -19,6 +19,7 @@ from come.export.gguf_families import FOLDER_INSTEAD
 from come.export.gguf_tensors import KINDS
 from come.files import replacing
 from come.models import FAMILIES, describe, load, shape_of
+from come.models.source import hub_id
 from come.plan.plan import Plan
 
 _FILE_TYPES = {
@@ -116,5 +117,5 @@ def _introduce(writer: GGUFWriter, folder: Path, config: Any, dtype: str, licens
     )
     writer.add_base_model_count(1)
     writer.add_base_model_name(0, base)
-    if "/" in source and not source.startswith((".", "/", "~")):
-        writer.add_base_model_repo_url(0, f"https://huggingface.co/{source}")
+    if on_hub := hub_id(source):
+        writer.add_base_model_repo_url(0, f"https://huggingface.co/{on_hub}")

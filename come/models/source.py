@@ -74,7 +74,7 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         if path.suffix.lower() != ".gguf":
             raise ComeError(f"{text} is a file, but not a .gguf file.", "Name the folder it is in, or a .gguf file.")
         return Source("gguf", str(path))
-    if _looks_like_hub_id(text) and not text.startswith((".", "/", "~")):
+    if hub_id(text):
         return Source("hub", text)
     near = difflib.get_close_matches(text, [model.name for model in known_models()], n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else ""
@@ -281,6 +281,14 @@ def _sentence(source: Source, error: BaseException) -> ComeError:
 
 def _model_type_unknown(text: str) -> bool:
     return "does not recognize this architecture" in text or "Unrecognized model" in text
+
+
+def hub_id(name: str) -> str:
+    """What a model is called on the hub, by the name that it was loaded by; "" for a folder or a file."""
+    if name == BUNDLED:
+        return BUNDLED_ON_HUB
+    is_id = _looks_like_hub_id(name) and not name.startswith((".", "/", "~")) and not os.path.exists(expanded(name))
+    return name if is_id else ""
 
 
 def _looks_like_hub_id(text: str) -> bool:

@@ -57,6 +57,17 @@ def model_in(run: Run, dtypes: tuple[str, ...], tell: Callable[[str], None]) -> 
         yield folder
 
 
+def check_done(run: Run) -> None:
+    """See that a run has come to its end.
+
+    Raises:
+        ComeError: it has not, or a file of it is damaged.
+    """
+    run.check()
+    if (status := run.state().status) != "done":
+        raise ComeError(f"The run {run.id} is {status}.", "Its model is there when it is done.")
+
+
 # What a GGUF file in a dtype may be written from: a kept folder of these, else one made from the plan in the first.
 _FROM = {dtype: (dtype, "float32") for dtype in BYTES} | {"q8_0": ("float32", "bfloat16", "float16")}
 
@@ -100,9 +111,7 @@ def write_gguf_of(run: Run, path: Path, dtype: str, tell: Callable[[str], None])
     from come.export.gguf_write import write_gguf
     from come.models.facts import license_of
 
-    run.check()
-    if (status := run.state().status) != "done":
-        raise ComeError(f"The run {run.id} is {status}.", "Its model is there when it is done.")
+    check_done(run)
     check_gguf(run, dtype)
     last = -1
 
