@@ -15,7 +15,7 @@ from app import theme
 
 COLUMNS = 256  # stripes side by side, so that each is still seen on a telephone
 _GROUP_LINES = 2  # how many lines of FFN stripes the KV groups are as high as
-_LINE = 14  # pixels
+_LINE = 12  # pixels
 _GAP = 1  # lines between the KV groups and the FFN channels
 _LEVELS = (50.0, 90.0, 99.0, 100.0)
 
@@ -68,10 +68,10 @@ def stack(groups: np.ndarray, channels: np.ndarray, *, layer: int, heads: int, r
             theme.sequential(),
         )
     )
-    loudest = float(channels.max() / max(float(np.median(channels)), 1e-30))
+    most = float(channels.max() / max(float(np.median(channels)), 1e-30))
     title = (
         f"Layer {layer}: {len(channels):,} FFN channels and {len(groups)} KV groups; "
-        f"its loudest channel has {loudest:.1f} times the median sensitivity"
+        f"the most sensitive has {most:.1f} times the median"
     )
     _finish(figure, title, top + rows, [((_GROUP_LINES - 1) / 2, "KV groups"), (top + (rows - 1) / 2, "FFN channels")])
     return figure
@@ -128,7 +128,7 @@ def _order(values: np.ndarray, ranked: bool) -> np.ndarray:
 
 
 def _brightness(values: np.ndarray) -> np.ndarray:
-    """0..1 by percentile within the layer; the upper tail is stretched, so that the few loud ones stand out."""
+    """0..1 by percentile within the layer; the upper tail is stretched, so that the few highest stand out."""
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(len(values) - 1, 1) * 100
     return np.interp(ranks, [0.0, *_LEVELS], np.linspace(0, 1, len(_LEVELS) + 1))
 

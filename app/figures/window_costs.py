@@ -99,7 +99,7 @@ def costs(
         figure,
         finding(shown),
         x="Layer",
-        y="KL to the original, nats per token",
+        y="KL divergence, nats per token",
         height=400,
         legend=True,
     )
