@@ -329,7 +329,7 @@ def _heads(measured: Measurement, facts: Facts, kept: KeptUnits | None) -> None:
             key="layer-heads",
             alt="Sensitivity of the heads of the layer",
         )
-        st.caption("Merging keeps or drops whole groups: heads that share keys and values (KV) stay together.")
+        st.caption("Lines: group means. Merging keeps or drops groups whole: their heads share keys and values (KV).")
 
 
 def _open_head_row() -> None:

@@ -134,7 +134,7 @@ def _picture() -> None:
     titles = {name: method.title for name, method in come.methods().items()}
     figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
     first, *rest = verdict.sentences(results, originals)
-    figure.update_layout(title_text=first, height=350, legend={"x": 0, "xref": "container"})
+    figure.update_layout(title_text=first, height=350)
     widgets.chart(figure, key="home-example", alt=f"Perplexity against layers left. {first} {' '.join(rest)}")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(":material/bookmark: Shipped example", width="content")

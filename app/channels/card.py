@@ -36,6 +36,7 @@ shown; of the opposite sign, it does the opposite. Its column of `down_proj` goe
 the unembedding: what the layers between make of it is left out.
 """
 
+_IN_A_ROW = "<style>.st-key-channel-card .come-facts { grid-template-columns: repeat(3, auto); }</style>"
 STYLE = """<style>
 .come-contexts { width: 100%; border-collapse: collapse; font-size: .875rem; line-height: 1.4; }
 .come-contexts th { text-align: left; font-weight: 400; font-size: .8rem; opacity: .78; padding-bottom: .2rem; }
@@ -69,6 +70,7 @@ def draw(
     """
     opened = session.value("channel") is not None
     with st.container(border=True, key="channel-card"):
+        st.html(_IN_A_ROW)
         st.header(f"Channel {channel:,} of layer {layer}", anchor=False)
         own, told = st.columns([1, 1.3], gap="large")
         with own:

@@ -119,7 +119,7 @@ def layer_heads(
     best = int(kv.argmax())
     theme.finish(
         figure,
-        f"KV group {best} is layer {layer}'s most sensitive (lines: group means)",
+        f"KV group {best} is layer {layer}'s most sensitive",
         x=f"Head ({size} share one KV head)" if size > 1 else "Head (each with its own KV head)",
         y="Sensitivity S",
         height=300,

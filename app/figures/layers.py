@@ -128,8 +128,9 @@ def puzzle(
         legend=True,
     )
     figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})
-    figure.update_xaxes(range=[0, 1], tickformat=".0%", showgrid=False)
-    return figure
+    spelt = ["Feed-forward<br>(FFN) channels", "Key-value<br>(KV) groups"]
+    figure.update_yaxes(tickvals=rows, ticktext=spelt)
+    return figure.update_xaxes(range=[0, 1], tickformat=".0%", showgrid=False)
 
 
 # --- inside --------------------------------------------------------------------------------------------

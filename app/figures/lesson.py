@@ -15,7 +15,7 @@ from app import theme
 
 COLUMNS = 256  # stripes side by side, so that each is still seen on a telephone
 _GROUP_LINES = 2  # how many lines of FFN stripes the KV groups are as high as
-_LINE = 12  # pixels
+_LINE, _FINE = 16, 10  # pixels: of one layer, of three
 _GAP = 1  # lines between the KV groups and the FFN channels
 _LEVELS = (50.0, 90.0, 99.0, 100.0)
 
@@ -73,7 +73,7 @@ def stack(groups: np.ndarray, channels: np.ndarray, *, layer: int, heads: int, r
         f"Layer {layer}: {len(channels):,} FFN channels and {len(groups)} KV groups; "
         f"the most sensitive has {most:.1f} times the median"
     )
-    _finish(figure, title, top + rows, [((_GROUP_LINES - 1) / 2, "KV groups"), (top + (rows - 1) / 2, "FFN channels")])
+    _finish(figure, title, top + rows, [((_GROUP_LINES - 1) / 2, "KV groups"), (top + (rows - 1) / 2, "FFN channels")], _LINE)
     return figure
 
 
@@ -111,7 +111,7 @@ def joined(
             )
         labels.append((at + (_GROUP_LINES + rows - 1) / 2, groups.label))
         at += _GROUP_LINES + rows + 2
-    _finish(figure, _joined_title(new[1]), at - 2, labels)
+    _finish(figure, _joined_title(new[1]), at - 2, labels, _FINE)
     return figure
 
 
@@ -175,8 +175,8 @@ def _flat(colors: list[str]) -> list[list[float | str]]:
     return [[edge, color] for i, color in enumerate(colors) for edge in edges[i : i + 2]]
 
 
-def _finish(figure: go.Figure, title: str, lines: int, labels: list[tuple[float, str]]) -> None:
-    theme.finish(figure, title, height=60 + _LINE * lines)
+def _finish(figure: go.Figure, title: str, lines: int, labels: list[tuple[float, str]], line: int) -> None:
+    theme.finish(figure, title, height=60 + line * lines)
     figure.update_xaxes(visible=False, range=[-0.5, COLUMNS - 0.5], fixedrange=True)
     figure.update_yaxes(
         range=[lines - 0.5, -0.5],

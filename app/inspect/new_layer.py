@@ -121,7 +121,7 @@ def tiles(inspected: Inspected, part: Part) -> None:
             disabled=values is None,
             label_visibility="collapsed",
         )
-        st.caption("Grey: dropped. Click a tile to follow it.")
+        st.caption("Click a tile to follow it.")
 
 
 def curves(inspected: Inspected, part: Part) -> None:
@@ -146,7 +146,7 @@ def curves(inspected: Inspected, part: Part) -> None:
             required=True,
             label_visibility="collapsed",
         )
-        st.caption("Solid: kept. Dotted: dropped. Red: the cut.", width="content")
+        st.caption("Dotted: dropped. Red: the cut.", width="content")
         how_sure(
             "As many units were kept as lie left of the cut; the curve is solid where most are kept. S is that of the "
             "original model: CoMe measures again after each merge, and CoMe-Joint solves for the units to keep, so "

@@ -20,8 +20,8 @@ from come.serving.whatif.question import Merge, Question, Subject
 
 TITLE = "Why averaging hurts"
 IDEA = (
-    "Channel 7 of one layer has nothing to do with channel 7 of the next: **averaging** mixes them, **concatenation** "
-    "keeps fewer, each as it was learnt."
+    "**Averaging** mixes channels that have nothing to do with each other; **concatenation** keeps fewer, each as it "
+    "was learnt."
 )
 NAMES = {"original": "Original", "concatenate": "Concatenated", "average": "Averaged"}
 DOING = {"original": "Reading the text", "concatenate": "Concatenating", "average": "Averaging"}

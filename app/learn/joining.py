@@ -17,8 +17,8 @@ from come.pruning.draft import DraftWindow
 
 TITLE = "Two layers become one"
 IDEA = (
-    "CoMe keeps the most sensitive units of each layer and **concatenates** them: the new layer has the shape of one, "
-    "its units are whole ones of the original."
+    "CoMe **concatenates** the most sensitive units of each layer: the new layer has the shape of one, its units stay "
+    "whole."
 )
 
 

@@ -17,8 +17,8 @@ from app.state import session, widget_state
 
 TITLE = "Merge, measure, merge again"
 IDEA = (
-    "A merge changes what the layers above are given, so CoMe measures anew before the next: the **progressive loop**. "
-    "CoMe-Joint merges **one long window**, by what that costs."
+    "A merge changes what the layers above are given: CoMe measures anew each time, CoMe-Joint merges **one window**, "
+    "by its cost."
 )
 WAYS = {"loop": "CoMe's loop", "window": "One window"}
 
@@ -50,7 +50,7 @@ def _one_window(of: Material, sizes: list[int]) -> None:
     size = session.value("merge-size")
     costs = [cost for cost in of.costs if cost.last - cost.first + 1 == size]
     widgets.chart(
-        window_costs.costs(costs, of.layers),
+        window_costs.costs(costs, of.layers).update_layout(height=340),
         key="lesson-costs",
         alt=f"What merging each window of {size} layers costs",
     )

@@ -19,8 +19,8 @@ from come.runs import Run
 
 TITLE = "Giving some of it back"
 IDEA = (
-    "**Refit** moves one map of each merged layer, `down_proj` of its feed-forward network (FFN), until the layer "
-    "gives, by least squares, what its whole window gave."
+    "**Refit** moves `down_proj`, a map of a merged layer's feed-forward network (FFN), until it gives what its window "
+    "gave."
 )
 HOW = (
     "The layer's output is linear in that map, so the best change has a closed form: a ridge regression, whose "

@@ -12,8 +12,8 @@ from app.state import session, widget_state
 
 TITLE = "A layer is a stack of channels"
 IDEA = (
-    "Attention is a stack of **KV groups** (a key and value head with its query heads), the feed-forward network (FFN) "
-    "one of **channels**. Each unit is independent of the others."
+    "Attention is a stack of **key-value (KV) groups**, the feed-forward network (FFN) one of **channels**: all "
+    "independent units."
 )
 
 
