@@ -73,7 +73,8 @@ def stack(groups: np.ndarray, channels: np.ndarray, *, layer: int, heads: int, r
         f"Layer {layer}: {len(channels):,} FFN channels and {len(groups)} KV groups; "
         f"the most sensitive has {most:.1f} times the median"
     )
-    _finish(figure, title, top + rows, [((_GROUP_LINES - 1) / 2, "KV groups"), (top + (rows - 1) / 2, "FFN channels")], _LINE)
+    labels = [((_GROUP_LINES - 1) / 2, "KV groups"), (top + (rows - 1) / 2, "FFN channels")]
+    _finish(figure, title, top + rows, labels, _LINE)
     return figure
 
 
