@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app import formats
 from app.channels import card
 from app.components import poll, widgets
+from app.components.how_sure import how_sure
 from app.figures import channels as figures
 from app.figures import heads, one_layer
 from app.state import session, visit, widget_state
@@ -17,6 +19,8 @@ from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.plan.trace import asked
 from come.pruning.kept_units import KeptByLayer, KeptUnits
+from come.runs import Run
+from come.text import short_name
 
 PARTS = {"ffn": "Feed-forward (FFN)", "attention": "Attention"}
 VIEWS: dict[figures.View, str] = {"sorted": "Sorted", "raw": "In order", "percentile": "Percentile"}
@@ -37,7 +41,7 @@ most sensitive of its channels: a mean would hide single ones.
 
 def page() -> None:
     st.title("Channels")
-    measured, facts, _, run = visit.analysis()
+    measured, facts, is_example, run = visit.analysis()
     if measured is None or run is None:
         widgets.no_analysis()
         return
@@ -58,11 +62,22 @@ def page() -> None:
     opened = session.value("channel")
     channel = int(values[layer].argmax()) if opened is None else opened
     follow = card.draw(run, facts, values[layer], part, layer, channel, plan)
-    widgets.example_note()
+    _sure(run, measured, is_example)
     _one_layer(facts, values, part, kept)
     _heads(measured, facts, kept)
     widgets.next_step("layers", "Next: which layers are alike")
     poll.follow(follow)
+
+
+def _sure(run: Run, measured: Measurement, is_example: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if is_example:
+            st.caption(":material/bookmark: Shipped example", width="content")
+        how_sure(
+            f"One pass over {measured.n_tokens:,} tokens of {formats.literal(short_name(run.config.text))}, by this "
+            "program. How many channels each half of the text would keep: see *How sure?* on the layers page.",
+            key="sure-of-channels",
+        )
 
 
 def _shown_at_once() -> int:

@@ -20,6 +20,7 @@ from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.registry import fits_windows
 from come.runs import Run
+from come.text import short_name
 
 LONGEST = 32  # layers a window, at most
 
@@ -61,8 +62,7 @@ def page() -> None:
     with matrix:
         _matrix(measured, best, window, planned)
     with card:
-        _card(run, measured, facts, planned, stability)
-    widgets.example_note()
+        _card(run, measured, facts, is_example, planned, stability)
     follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned)
     _influence(measured, planned, window)
     widgets.next_step("plan", "Next: the plan")
@@ -128,7 +128,12 @@ def _open_clicked() -> None:
 
 
 def _card(
-    run: Run, measured: Measurement, facts: Facts, planned: list[tuple[int, int]], stability: dict[str, Any]
+    run: Run,
+    measured: Measurement,
+    facts: Facts,
+    is_example: bool,
+    planned: list[tuple[int, int]],
+    stability: dict[str, Any],
 ) -> None:
     st.header("One window", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -168,7 +173,9 @@ def _card(
     st.caption(f"Shares follow block influence (BI): {influences}.")
     with st.container(horizontal=True):
         widgets.info("What are BI and SBI?", FORMULAS, key="formula-influence")
-        how_sure(_stability(measured, stability), key="sure-of-windows")
+        how_sure(_stability(run, measured, stability), key="sure-of-windows")
+    if is_example:
+        st.caption(":material/bookmark: Shipped example")
 
 
 def _problem(first: int, last: int) -> str:
@@ -203,7 +210,7 @@ def _add(first: int, last: int, planned: list[tuple[int, int]], disabled: bool) 
     )
 
 
-def _stability(measured: Measurement, stability: dict[str, Any]) -> str:
+def _stability(run: Run, measured: Measurement, stability: dict[str, Any]) -> str:
     """How far what is shown depends on which half of the text was read (markdown)."""
     (a, b), (c, d) = stability["best_halves"]
     if (a, b) == (c, d):
@@ -214,6 +221,7 @@ def _stability(measured: Measurement, stability: dict[str, Any]) -> str:
     same = 2 * jaccard / (1 + jaccard)  # both sets are equally large, so this is the share of either
     weakest = int(same.argmin())
     return (
+        f"Means over {measured.n_tokens:,} tokens of {formats.literal(short_name(run.config.text))}, by this program. "
         f"{agreement} Over all windows the halves' rankings agree with Spearman's ρ = "
         f"**{stability['rank_correlation']:.3f}**.\n\n"
         "If half of each layer's FFN channels were kept, both halves of the text would choose the same "
