@@ -137,5 +137,5 @@ def _key(first: int, last: int, layers: int) -> None:
     st.html(
         f"<p style='margin:0;font-size:.875rem'>{dot(theme.layer_color(first, layers))} kept of layer {first} &nbsp; "
         f"{dot(theme.layer_color(last, layers))} kept of layer {last} &nbsp; {dot(theme.QUIET)} dropped. "
-        "KV groups above, FFN channels below.</p>"
+        "Key-value (KV) groups above, feed-forward (FFN) channels below.</p>"
     )

@@ -32,7 +32,7 @@ def draw(material: Material) -> None:
     left, middle, right = st.columns(3)
     with left:
         st.selectbox(
-            f"FFN channel of layer {seen.layer}",
+            f"Feed-forward channel, layer {seen.layer}",
             ranks,
             key="unit-rank",
             format_func=lambda rank: f"{by_rank[rank - 1]:,}, rank {rank:,}",
