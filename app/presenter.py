@@ -30,10 +30,10 @@ html { font-size: clamp(19px, 1.4vw, 30px) !important; }
 .stApp [data-testid="stMainBlockContainer"] { padding-bottom: 5rem; }
 .stMain h1 { padding: 0 0 .3rem !important; }
 .st-key-presenter {
-  position: fixed; right: 1rem; bottom: .75rem; z-index: 100; width: auto !important; opacity: .35;
-  background: inherit; border-radius: .5rem;
+  position: fixed; right: 1rem; bottom: .5rem; z-index: 100; width: auto !important;
+  backdrop-filter: blur(8px); border-radius: .5rem;  /* what lies under it is not read through it */
 }
-.st-key-presenter:is(:hover, :focus-within) { opacity: 1; }
+.st-key-presenter:not(:hover, :focus-within) > * { opacity: .45; }
 </style>"""
 _FIGURE_FIRST = """<style>
 /* The first figure stands under the heading, and what is said about it below. */

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app import formats
 from app.channels import card
 from app.components import poll, widgets
+from app.components.how_sure import how_sure
 from app.figures import channels as figures
 from app.figures import heads, one_layer
 from app.state import session, visit, widget_state
@@ -17,8 +19,10 @@ from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.plan.trace import asked
 from come.pruning.kept_units import KeptByLayer, KeptUnits
+from come.runs import Run
+from come.text import short_name
 
-PARTS = {"ffn": "Feed-forward", "attention": "Attention"}
+PARTS = {"ffn": "Feed-forward (FFN)", "attention": "Attention"}
 VIEWS: dict[figures.View, str] = {"sorted": "Sorted", "raw": "In order", "percentile": "Percentile"}
 UNITS = {"ffn": "FFN channel", "attention": "attention channel"}
 
@@ -27,18 +31,17 @@ FORMULA = r"""
 
 $$S_j = \operatorname{mean}_t |x_{tj}| \cdot \sum_i |W_{ij}|$$
 
-How strongly the channel speaks, times how widely it is heard. For the feed-forward part $x$ enters
-`down_proj`, for attention `o_proj`. A head's sensitivity is the mean over its channels, a KV group's
-the mean over the heads that share it.
+How active the channel is, times how much weight carries it on. $x$ enters `down_proj` in the feed-forward part,
+`o_proj` in attention. A head's sensitivity is the mean over its channels, a KV group's the mean over its heads.
 
-**Percentile** ranks a channel within its own layer; the colours stretch the upper tail, so that 90, 99 and
-99.9% are equal steps. Each column shows the loudest of its channels: a mean would hide single loud ones.
+**Percentile** ranks a channel within its layer; 90, 99 and 99.9% are equal steps of the colours. Each column shows the
+most sensitive of its channels: a mean would hide single ones.
 """
 
 
 def page() -> None:
     st.title("Channels")
-    measured, facts, _, run = visit.analysis()
+    measured, facts, is_example, run = visit.analysis()
     if measured is None or run is None:
         widgets.no_analysis()
         return
@@ -59,11 +62,22 @@ def page() -> None:
     opened = session.value("channel")
     channel = int(values[layer].argmax()) if opened is None else opened
     follow = card.draw(run, facts, values[layer], part, layer, channel, plan)
-    widgets.example_note()
+    _sure(run, measured, is_example)
     _one_layer(facts, values, part, kept)
     _heads(measured, facts, kept)
     widgets.next_step("layers", "Next: which layers are alike")
     poll.follow(follow)
+
+
+def _sure(run: Run, measured: Measurement, is_example: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if is_example:
+            st.caption(":material/bookmark: Shipped example", width="content")
+        how_sure(
+            f"One pass over {measured.n_tokens:,} tokens of {formats.literal(short_name(run.config.text))}, by this "
+            "program. How many channels each half of the text would keep: see *How sure?* on the layers page.",
+            key="sure-of-channels",
+        )
 
 
 def _shown_at_once() -> int:
@@ -73,14 +87,16 @@ def _shown_at_once() -> int:
 
 def reading(view: figures.View, channels: int, plan: KeptByLayer | None = None) -> str:
     """What rows, columns and colours of the map are, where it shows so many channels, and what hatching is."""
-    columns = "its loudest channels on the left"
+    columns = "the most sensitive channels on the left"
     if view != "sorted":
         binned = channels > figures.MAX_BINS
-        columns = "each column a few neighbouring channels, by their loudest" if binned else "each column a channel"
+        columns = (
+            "each column a few neighbouring channels, by the most sensitive" if binned else "each column a channel"
+        )
     hatched = ""
     if plan is not None:
         hatched = " Hatched: dropped by your plan's run." if plan.exact else " Hatched: what your plan would drop."
-    return f"A row is a layer, {columns}; brighter is more sensitive.{hatched} Click a channel; drag to zoom."
+    return f"A row is a layer, {columns}.{hatched} Click a channel, drag to zoom."
 
 
 def _controls(facts: Facts, part: str, channels: int) -> None:
@@ -94,7 +110,7 @@ def _controls(facts: Facts, part: str, channels: int) -> None:
             on_change=_find,
             args=(facts.layers, channels),
             max_chars=60,
-            width=190,
+            width=170,
         )
         st.segmented_control(
             "Part",
@@ -245,7 +261,7 @@ def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: KeptUnits | No
                 unit=UNITS[part],
             ),
             key="curve",
-            alt="Sensitivities of the layer, loudest first",
+            alt="Sensitivities of the layer, the highest first",
         )
     with histogram:
         widgets.chart(
@@ -258,7 +274,7 @@ def _one_layer(facts: Facts, values: np.ndarray, part: str, kept: KeptUnits | No
 
 
 def _table(row: np.ndarray, is_kept: np.ndarray | None, facts: Facts, part: str) -> None:
-    """The channels of the clicked bin, or the layer's loudest."""
+    """The channels of the clicked bin, or the layer's most sensitive."""
     bin_shown = session.value("bin")
     if bin_shown and bin_shown[1] < len(row):
         first, last = bin_shown
@@ -272,10 +288,10 @@ def _table(row: np.ndarray, is_kept: np.ndarray | None, facts: Facts, part: str)
                 type="tertiary",
                 icon=":material/zoom_in:",
             )
-            st.button("Loudest", on_click=session.put, args=("bin", None), type="tertiary", icon=":material/close:")
+            st.button("Back", on_click=session.put, args=("bin", None), type="tertiary", icon=":material/close:")
     else:
         chosen = np.argsort(-row, kind="stable")[:50]
-        st.markdown("**The loudest channels**")
+        st.markdown("**The most sensitive**")
     ranks = np.empty(len(row), dtype=int)
     ranks[np.argsort(-row, kind="stable")] = np.arange(1, len(row) + 1)
     columns: dict[str, object] = {
@@ -328,10 +344,7 @@ def _heads(measured: Measurement, facts: Facts, kept: KeptUnits | None) -> None:
             key="layer-heads",
             alt="Sensitivity of the heads of the layer",
         )
-        st.caption(
-            "Merging keeps or drops whole KV groups: query heads follow the KV head they share, "
-            "or they would attend with another's keys."
-        )
+        st.caption("Lines: group means. Merging keeps or drops groups whole: their heads share keys and values (KV).")
 
 
 def _open_head_row() -> None:

@@ -1,4 +1,4 @@
-"""Where a visit begins: what this is, a demo to run, what was run before, and the way through the pages."""
+"""Where a visit begins: what this is, a demo to run, what was run before; the way through the pages, one click off."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import come
 import come.runs
 from app import example_runs, formats
 from app.components import cost_line, glossary, machine, run_words, widgets
+from app.components.how_sure import how_sure
 from app.figures import compare as figures
 from app.run import demo, sentences
 from app.state import cached, session
@@ -36,26 +37,25 @@ class Stop:
 
 
 TOUR = (
-    Stop("model", "Model", "deployed_code", "Choose a model and a text. See what its parameters are spent on."),
-    Stop("channels", "Channels", "grid_on", "Which channels matter, layer by layer, by their sensitivity S."),
-    Stop("layers", "Layers", "layers", "Which neighbouring layers do nearly the same, and could become one."),
-    Stop("plan", "Plan", "edit_note", "Merge windows of layers, and see what is left before anything runs."),
-    Stop("run", "Run", "play_circle", "Run the plan beside other methods. Take plan and model home."),
-    Stop("compare", "Compare", "compare_arrows", "What each method costs at each size, with error bars."),
-    Stop("inspect", "Inspect", "extension", "What each new layer is made of, channel by channel."),
-    Stop("playground", "Playground", "forum", "The original and the pruned models answer one prompt side by side."),
-    Stop("learn", "Learn", "school", "CoMe in eight small steps, on the real model."),
+    Stop("model", "Model", "deployed_code", "Choose a model and a text."),
+    Stop("channels", "Channels", "grid_on", "Which channels matter, layer by layer."),
+    Stop("layers", "Layers", "layers", "Which neighbours could become one."),
+    Stop("plan", "Plan", "edit_note", "Merge windows, and see what is left."),
+    Stop("run", "Run", "play_circle", "Run it beside other methods. Take it home."),
+    Stop("compare", "Compare", "compare_arrows", "What each method costs at each size."),
+    Stop("inspect", "Inspect", "extension", "What each new layer is made of."),
+    Stop("playground", "Playground", "forum", "One prompt, original and pruned side by side."),
+    Stop("learn", "Learn", "school", "CoMe in eight small steps."),
 )
 
 
 def page() -> None:
     st.title("CoMe Lab")
-    what, picture = st.columns([1, 1.35], gap="large")
+    what, picture = st.columns([1, 1.25], gap="large")
     with what:
         st.markdown(
-            "CoMe Lab makes a language model smaller: neighbouring layers become one, which keeps the channels of each "
-            "that matter most (**Co**ncatenation-based **Me**rging). Here you see which ones those are, try plans, run "
-            "them beside other methods, and take the smaller model home as a plain Transformers folder."
+            "Make a language model smaller: neighbouring layers become one, which keeps the most sensitive channels "
+            "of each (**Co**ncatenation-based **Me**rging). See which, try plans, compare methods, take the model home."
         )
         _demo()
     with picture:
@@ -86,15 +86,17 @@ def _demo() -> None:
         st.warning(formats.sentence(fault), icon=":material/error:")
         return
     st.caption(
-        f"CoMe-Joint, CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers, "
-        f"calibrated on {demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text} and judged on held-out ones. "
-        "It is a real run. It keeps only the plans; on the run's page you can make the model from its plan and "
-        "download it."
+        f"CoMe-Joint, CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers."
     )
     cost_line.draw(cost)
-    if not facts.converted and cost.seconds is None:
-        st.caption("The first time, the model is converted once, which takes about half a minute.")
-    machine.draw()
+    with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):
+        st.markdown(
+            f"Calibrated on {demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text}, judged on held-out ones. "
+            "It keeps the plans alone: the run's page makes the model from its plan, to download."
+        )
+        if not facts.converted and cost.seconds is None:
+            st.markdown("The first time, the model is converted once, which takes about half a minute.")
+        machine.draw()
 
 
 def _facts() -> tuple[Facts | None, str]:
@@ -132,13 +134,13 @@ def _picture() -> None:
     titles = {name: method.title for name, method in come.methods().items()}
     figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
     first, *rest = verdict.sentences(results, originals)
-    figure.update_layout(title_text=first, height=360)
+    figure.update_layout(title_text=first, height=350)
     widgets.chart(figure, key="home-example", alt=f"Perplexity against layers left. {first} {' '.join(rest)}")
-    st.caption(
-        f"{' '.join(rest)} :material/bookmark: Shipped example: {len(results)} runs on the bundled model, computed by "
-        "this program; bars are ± 1 standard error."
-    )
-    widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(":material/bookmark: Shipped example", width="content")
+        words = f"{len(results)} runs on the bundled model, computed by this program. Bars are ± 1 standard error."
+        how_sure("\n\n".join([" ".join(rest), words]), key="sure-of-example")
+        widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
 
 
 # --- what was run, and the way on --------------------------------------------------------------------
@@ -148,7 +150,7 @@ def _recent() -> None:
     rows = [(run, sentences.row(run)) for run in come.runs.list_runs()[:RECENT]]
     st.header("Recent runs")
     if not rows:
-        st.markdown("None yet. What you run stays here, with its plan and its numbers.")
+        st.caption("None yet. What you run stays here.")
         return
     for run, row in rows:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -170,22 +172,22 @@ def recent_sentence(row: dict[str, object]) -> str:
 
 
 def _tour() -> None:
-    st.header("The tour")
     there = [stop for stop in TOUR if (widgets.PAGES / f"{stop.page}.py").is_file()]
     columns = 3
-    for start in range(0, len(there), columns):
-        row = st.columns(columns, gap="small")
-        for place, stop in enumerate(there[start : start + columns], start=start + 1):
-            with row[(place - 1) % columns], st.container(border=True, gap="small", height="stretch"):
-                try:
-                    st.page_link(
-                        widgets.PAGES / f"{stop.page}.py",
-                        label=f"**{place}. {stop.title}**",
-                        icon=f":material/{stop.icon}:",
-                    )
-                except StreamlitAPIException:  # the page is there, but not in the navigation
-                    st.markdown(f"**{place}. {stop.title}**")
-                st.markdown(stop.what)
+    with st.expander("Guided tour", icon=":material/tour:"):
+        for start in range(0, len(there), columns):
+            row = st.columns(columns, gap="small")
+            for place, stop in enumerate(there[start : start + columns], start=start + 1):
+                with row[(place - 1) % columns], st.container(gap=None):
+                    try:
+                        st.page_link(
+                            widgets.PAGES / f"{stop.page}.py",
+                            label=f"**{place}. {stop.title}**",
+                            icon=f":material/{stop.icon}:",
+                        )
+                    except StreamlitAPIException:  # the page is there, but not in the navigation
+                        st.markdown(f"**{place}. {stop.title}**")
+                    st.caption(stop.what)
 
 
 page()

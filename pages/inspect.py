@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import example_runs, formats
 from app.components import run_labels, widgets
+from app.components.how_sure import how_sure
 from app.figures import inspect, inspect_agreement, inspect_tree
 from app.inspect import follow_unit, inspected_run, new_layer
 from app.inspect.inspected_run import Inspected
@@ -15,15 +16,17 @@ from come.plan.agreement import agreement
 from come.plan.steps import Part
 from come.runs import Run
 
-READING = """
-On the left every layer of the original, on the right every layer of the pruned model, in proportion: a ribbon
-carries the units that a new layer took over from a source layer, in that layer's colour.
+PARTS: dict[Part, str] = {"ffn": "Feed-forward (FFN)", "attention": "Keys and values (KV)"}
 
-**Ends hatched in grey** are units that were dropped, removed or silenced. **Pale ribbons** are layers that nothing
-touched. **Striped pieces** are averages: each weight is a weighted sum, so no unit comes from one layer alone.
+READING = """
+Left the layers of the original, right those of the pruned model: a ribbon carries the units that a new layer took
+over, in their source layer's colour.
+
+**Hatched ends**: units dropped, removed or silenced. **Pale ribbons**: layers that nothing touched. **Striped pieces**:
+averages, where no unit comes from one layer alone.
 
 An **FFN channel** is a row of the maps into the feed-forward part and its column of `down_proj`; a **KV group** is a
-key and value head with the query heads that share it. Both are read off the plan alone: no weights are loaded.
+key and value head with the query heads that share it. Both are read off the plan: no weights are loaded.
 """
 
 
@@ -38,15 +41,12 @@ def page() -> None:
             "Start a run",
         )
         return
-    st.caption("Which pieces of which layers the pruned model is made of. Click a layer to open it.")
     run = _choose(runs)
     try:
         inspected = inspected_run.inspect(run)
     except ComeError as error:
         st.error(formats.sentence(str(error)), icon=":material/error:")
         return
-    if example_runs.is_example(run):
-        st.caption(":material/bookmark: Shipped example: computed by this program on the bundled model.")
     if run.state().active:
         st.info("The run is still at work: this is its plan so far. Reload to see more of it.")
     new_layers = list(range(len(inspected.ffn.final)))
@@ -84,11 +84,9 @@ def _choose(runs: list[Run]) -> Run:
             format_func=run_labels.of_runs(runs).__getitem__,
             on_change=_open_most_mixed,
             args=(by_id,),
-            width=460,
+            width=360,
         )
-        st.segmented_control(
-            "Part", list(inspect.NAMES), format_func=lambda part: inspect.NAMES[part][1], key="part", required=True
-        )
+        st.segmented_control("Part", list(PARTS), format_func=PARTS.__getitem__, key="part", required=True)
         widgets.info("How to read this", READING, key="reading")
     return by_id[session.value("run")]
 
@@ -108,6 +106,8 @@ def _puzzle(inspected: Inspected, part: Part) -> None:
         on_select=_open_clicked,
         alt="Ribbons from the layers of the original to those of the pruned model; the table beside it lists one layer",
     )
+    example = " :material/bookmark: Shipped example." if example_runs.is_example(inspected.run) else ""
+    st.caption(f"Click a layer to open it.{example}")
     if not inspected.counted:
         st.caption("The model cannot be read now, so layers are shown whole, without counts.")
 
@@ -133,7 +133,7 @@ def _two_runs(inspected: Inspected, part: Part, runs: list[Run]) -> None:
     candidates = {run.id: run for run in inspected_run.others(inspected, runs)}
     st.header("Two runs")
     if not candidates:
-        st.caption("Finish a second run of this model to see here how many units both runs keep.")
+        st.caption("A second run of this model shows here how many units both keep.")
         return
     ids = list(candidates)
     first = inspected_run.first_shown(list(candidates.values())).id
@@ -151,10 +151,13 @@ def _two_runs(inspected: Inspected, part: Part, runs: list[Run]) -> None:
         key="agreement",
         alt="Jaccard overlap of the units that both runs keep, by original layer",
     )
-    st.caption(
-        f"Jaccard: {inspect.NAMES[part][1]} kept by both runs, over those kept by either. Dashes: what two random "
-        "choices of these sizes would share. Grey bars: layers that neither run touches."
-    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("Grey: layers that neither run touches. Dashes: chance.", width="content")
+        how_sure(
+            f"Jaccard overlap: {inspect.NAMES[part][1]} kept by both runs, over those kept by either. Dashes: what two "
+            "random choices of these sizes would share.",
+            key="sure-of-overlap",
+        )
 
 
 page()

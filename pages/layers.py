@@ -10,6 +10,7 @@ import streamlit as st
 import come
 from app import formats
 from app.components import poll, widgets
+from app.components.how_sure import how_sure
 from app.figures import layers as figures
 from app.figures.similarity import KINDS, similarity
 from app.layers import costs
@@ -19,6 +20,7 @@ from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.registry import fits_windows
 from come.runs import Run
+from come.text import short_name
 
 LONGEST = 32  # layers a window, at most
 
@@ -33,15 +35,13 @@ $$\mathrm{BI}_l = \operatorname{mean}_t\,\bigl(1 - \cos(H^{(l)}_t, H^{(l+1)}_t)\
 
 $$\mathrm{SBI}_{l,m} = \operatorname{mean}_t \arccos\bigl(\cos(H^{(l)}_t, H^{(l+m)}_t)\bigr) / \pi$$
 
-CoMe merges the window of lowest SBI, and takes from each of its layers a share in proportion to BI. How far a window
-turns the state is not what merging it costs: that is measured further down, and CoMe-Joint goes by it.
+CoMe merges the window of lowest SBI, and takes from each of its layers a share in proportion to BI. CoMe-Joint goes by
+what a merge costs, which is measured further down.
 """
 
 READING = """
 Each cell compares the hidden states at two borders between layers: {what}, over {tokens:,} tokens. The layers between
-them are the cell's window. The brighter, the more alike the states, so the less those layers change.
-
-Each step of the colours holds as many cells. The diagonal, where a state meets itself, is left out.
+them are the cell's window: the brighter, the less they change. Each step of the colours holds as many cells.
 """
 
 
@@ -51,7 +51,6 @@ def page() -> None:
     if measured is None or run is None:
         widgets.no_analysis()
         return
-    st.caption("Where neighbouring layers hardly turn the hidden state, one layer of their best pieces may be enough.")
     stability = measured.window_stability()
     best = tuple(stability["best"])
     widget_state.keep_among("first", list(range(facts.layers - 1)), best[0])
@@ -63,8 +62,7 @@ def page() -> None:
     with matrix:
         _matrix(measured, best, window, planned)
     with card:
-        _card(run, measured, facts, planned, stability)
-    widgets.example_note()
+        _card(run, measured, facts, is_example, planned, stability)
     follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned)
     _influence(measured, planned, window)
     widgets.next_step("plan", "Next: the plan")
@@ -117,9 +115,7 @@ def _matrix(
         zooms=False,
         alt="Similarity of the hidden states at all borders between layers, and block influence of each layer",
     )
-    st.caption(
-        "Click a cell to open its window. Red: least skip block influence (SBI). Black: open. Dotted: your plan."
-    )
+    st.caption("Click a cell to open its window. Red: lowest skip block influence. Black: open. Dotted: your plan.")
 
 
 def _open_clicked() -> None:
@@ -132,7 +128,12 @@ def _open_clicked() -> None:
 
 
 def _card(
-    run: Run, measured: Measurement, facts: Facts, planned: list[tuple[int, int]], stability: dict[str, Any]
+    run: Run,
+    measured: Measurement,
+    facts: Facts,
+    is_example: bool,
+    planned: list[tuple[int, int]],
+    stability: dict[str, Any],
 ) -> None:
     st.header("One window", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -144,8 +145,6 @@ def _card(
     if problem:
         st.warning(problem)
         return
-    if session.draft().windows is None and planned:
-        st.caption("Adding or removing one turns your automatic plan into one by hand; its other windows stay.")
     try:
         (found,) = come.draft(measured, windows=[(first, last)], model=facts)
     except ComeError as error:
@@ -153,13 +152,15 @@ def _card(
         return
     cost = next((each for each in cached.window_costs(run) if each.window == (first, last)), None)
     shown = {
-        "SBI": "not measured" if math.isnan(found.skip_influence) else f"{found.skip_influence:.4f}",
+        "Skip block influence (SBI)": "not measured"
+        if math.isnan(found.skip_influence)
+        else f"{found.skip_influence:.4f}",
         **{
-            KINDS[kind][0]: f"{matrix[first, last + 1]:.4f}"
-            for kind in ("cosine", "cka")
+            name: f"{matrix[first, last + 1]:.4f}"
+            for kind, name in (("cosine", "Cosine similarity"), ("cka", "Kernel alignment (CKA)"))
             if (matrix := measured.similarity.get(kind)) is not None
         },
-        **({"KL when merged": f"{cost.merged:.3f}"} if cost else {}),
+        **({"Divergence (KL) if merged": f"{cost.merged:.3f}"} if cost else {}),
         "Parameters removed": formats.human_count((last - first) * facts.layer_parameters),
     }
     widgets.facts_grid(shown)
@@ -168,13 +169,13 @@ def _card(
         key="puzzle",
         alt="What the merged layer keeps of each of its sources",
     )
-    influences = ", ".join(
-        f"{measured.block_influence[layer]:.4f} for layer {layer}" for layer in range(first, last + 1)
-    )
-    st.caption(f"BI: {influences}.")
+    influences = ", ".join(f"{measured.block_influence[layer]:.4f}" for layer in range(first, last + 1))
+    st.caption(f"Shares follow block influence (BI): {influences}.")
     with st.container(horizontal=True):
         widgets.info("What are BI and SBI?", FORMULAS, key="formula-influence")
-        widgets.info("How sure?", _stability(measured, stability), key="sure-of-windows")
+        how_sure(_stability(run, measured, stability), key="sure-of-windows")
+    if is_example:
+        st.caption(":material/bookmark: Shipped example")
 
 
 def _problem(first: int, last: int) -> str:
@@ -184,10 +185,20 @@ def _problem(first: int, last: int) -> str:
 
 
 def _add(first: int, last: int, planned: list[tuple[int, int]], disabled: bool) -> None:
+    by_hand = (
+        "Makes your automatic plan one by hand; its other windows stay." if session.draft().windows is None else ""
+    )
     if (first, last) in planned:
-        st.button("Remove from plan", on_click=visit.remove_window, args=(first, last), icon=":material/remove:")
+        st.button(
+            "Remove from plan",
+            on_click=visit.remove_window,
+            args=(first, last),
+            icon=":material/remove:",
+            help=by_hand or None,
+        )
         return
     overlaps = [f"{a} to {b}" for a, b in planned if not (b < first or a > last)]
+    replaces = f"Replaces {' and '.join(overlaps)}." if overlaps else ""
     st.button(
         "Add to plan",
         on_click=visit.add_window,
@@ -195,11 +206,11 @@ def _add(first: int, last: int, planned: list[tuple[int, int]], disabled: bool) 
         type="primary",
         icon=":material/add:",
         disabled=disabled,
-        help=f"Replaces {' and '.join(overlaps)}." if overlaps else None,
+        help=f"{replaces} {by_hand if planned else ''}".strip() or None,
     )
 
 
-def _stability(measured: Measurement, stability: dict[str, Any]) -> str:
+def _stability(run: Run, measured: Measurement, stability: dict[str, Any]) -> str:
     """How far what is shown depends on which half of the text was read (markdown)."""
     (a, b), (c, d) = stability["best_halves"]
     if (a, b) == (c, d):
@@ -210,6 +221,7 @@ def _stability(measured: Measurement, stability: dict[str, Any]) -> str:
     same = 2 * jaccard / (1 + jaccard)  # both sets are equally large, so this is the share of either
     weakest = int(same.argmin())
     return (
+        f"Means over {measured.n_tokens:,} tokens of {formats.literal(short_name(run.config.text))}, by this program. "
         f"{agreement} Over all windows the halves' rankings agree with Spearman's ρ = "
         f"**{stability['rank_correlation']:.3f}**.\n\n"
         "If half of each layer's FFN channels were kept, both halves of the text would choose the same "
@@ -221,7 +233,7 @@ def _influence(measured: Measurement, planned: list[tuple[int, int]], window: tu
     st.header("How far each layer turns the state")
     widget_state.keep_among("heights", ["linear", "log"], "linear")
     st.segmented_control(
-        "Scale of BI and SBI", ["linear", "log"], key="heights", required=True, label_visibility="collapsed"
+        "Scale of both influences", ["linear", "log"], key="heights", required=True, label_visibility="collapsed"
     )
     widgets.chart(
         figures.influence(
@@ -237,10 +249,12 @@ def _influence(measured: Measurement, planned: list[tuple[int, int]], window: tu
         key="influence",
         alt="The layers in a row, with block influence and skip block influence",
     )
-    st.caption(
-        "Blue lines: merges of your plan. Red outline: the open window. "
-        "Dashes: the same numbers, measured on each half of the text."
-    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("Blue line: your plan. Red outline: the open window.", width="content")
+        how_sure(
+            f"Means over {measured.n_tokens:,} tokens. Dashes: the same numbers, measured on each half of the text.",
+            key="sure-of-influence",
+        )
 
 
 page()

@@ -15,9 +15,9 @@ STEPS = [
 
 
 def page() -> None:
-    st.title("Learn")
     of = material.load()
     if of is None:
+        st.title("Learn")
         widgets.empty_state(
             "The lesson's example is not here",
             "The lesson reads the example that ships with the project (app/example); this installation lacks it.",
@@ -25,8 +25,7 @@ def page() -> None:
             "Choose a model instead",
         )
         return
-    step = frame.toolbar(STEPS)
-    frame.head(step, STEPS)
+    step = frame.head(STEPS)
     step.draw(of)
     frame.foot(STEPS)
 

@@ -52,17 +52,20 @@ Of other rows, one field or column is read: name it below.
 def page() -> None:
     st.title("Choose a model")
     choose, made_of = st.columns([1.2, 1.9], gap="large")
+    try:
+        facts = visit.facts()
+    except ComeError as error:
+        facts, problem = None, str(error)
     with choose:
         _choose_model()
         _choose_text()
+        if facts is not None:
+            _analyse(facts)
     with made_of:
-        try:
-            facts = visit.facts()
-        except ComeError as error:
-            st.error(formats.sentence(str(error)), icon=":material/error:")
-            return
-        _facts(facts)
-        _analyse(facts)
+        if facts is None:
+            st.error(formats.sentence(problem), icon=":material/error:")
+        else:
+            _facts(facts)
 
 
 def _choose_model() -> None:
@@ -79,10 +82,11 @@ def _choose_model() -> None:
         on_change=lambda: _choose(model=(session.value("model-source") or chosen).strip()),
         help="Pick one, or type a folder, a .gguf file or a hub id." if offered is None else None,
     )
-    if chosen in known:
-        st.caption(known[chosen].note)
-    if offered is None:
-        widgets.info("What to type for a model of your own", WHERE, key="where-models-are")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if chosen in known:
+            st.caption(known[chosen].note, width="content")
+        if offered is None:
+            widgets.info("Your own", WHERE, key="where-models-are")
 
 
 def _choose_text() -> None:
@@ -145,13 +149,12 @@ def _choose_text() -> None:
         )
         session.put("bos", choice.bos)
         st.segmented_control(
-            "BOS before each sequence",
+            "Beginning-of-sequence token (BOS)",
             get_args(Bos),
             key="bos",
             required=True,
             on_change=lambda: _choose(bos=session.value("bos")),
-            help="The token that tells a model where a text starts. Auto: where the model's tokenizer puts it before a "
-            "text. Some models (Gemma) are lost without it.",
+            help="Put before each sequence. Auto: as the model's tokenizer does. Some models (Gemma) are lost without.",
         )
     problem = session.take_problem()
     if problem:
@@ -188,24 +191,16 @@ def _facts(facts: Facts) -> None:
     if not facts.supported:
         st.warning(formats.sentence(facts.reason), icon=":material/block:")
         return
-    groups = facts.num_attention_heads // max(facts.num_key_value_heads, 1)
-    shown = {
-        "Parameters": formats.human_count(facts.parameters),
-        "Layers": f"{facts.layers}",
-        "Hidden size d": f"{facts.hidden_size:,}",
-        "FFN channels per layer": f"{facts.intermediate_size:,}",
-        "Attention heads": f"{facts.num_attention_heads} × {facts.head_dim}",
-        f"KV heads, each for {groups}" if groups > 1 else "KV heads": f"{facts.num_key_value_heads}",
-        "Vocabulary": f"{facts.vocab_size:,}",
-        "Context": f"{facts.max_position_embeddings:,} tokens",
-        "Family": f"{facts.model_type}, supported",
-        "License": facts.license or "not stated",
-        **{
-            f"Weights in {dtype}": formats.human_bytes(facts.bytes_at(facts.layers, dtype))
-            for dtype in ("float32", "bfloat16")
-        },
-    }
-    widgets.facts_grid(shown)
+    widgets.facts_grid(
+        {
+            "Parameters": formats.human_count(facts.parameters),
+            "Layers": f"{facts.layers}",
+            "Hidden size": f"{facts.hidden_size:,}",
+            "Feed-forward channels": f"{facts.intermediate_size:,}",
+            "Attention heads": f"{facts.num_attention_heads} × {facts.head_dim}",
+            "Key-value (KV) heads": f"{facts.num_key_value_heads}",
+        }
+    )
     if facts.note:
         st.caption(formats.literal(facts.note))
     widgets.chart(
@@ -213,9 +208,21 @@ def _facts(facts: Facts) -> None:
         key="parts",
         alt="Parameters of the model by part",
     )
-    if facts.tied_embeddings:
-        st.caption("The output head shares the embeddings' matrix: it is counted once, as embeddings.")
-    with st.expander("The model's config"):
+    with st.expander("License, sizes, config"):
+        widgets.facts_grid(
+            {
+                "License": facts.license or "not stated",
+                "Family": facts.model_type,
+                "Vocabulary": f"{facts.vocab_size:,}",
+                "Context": f"{facts.max_position_embeddings:,} tokens",
+                **{
+                    f"Weights in {dtype}": formats.human_bytes(facts.bytes_at(facts.layers, dtype))
+                    for dtype in ("float32", "bfloat16")
+                },
+            }
+        )
+        if facts.tied_embeddings:
+            st.caption("The output head shares the embeddings' matrix: it is counted once, as embeddings.")
         st.json(facts.config, expanded=1)
 
 
@@ -224,8 +231,6 @@ def _analyse(facts: Facts) -> None:
         return
     measured, _, is_example, run = visit.analysis()
     active = visit.analysis_run()
-    choice = session.choice()
-    st.header("Measure it")
     if active is not None:
         widgets.progress(active)
         return
@@ -236,21 +241,11 @@ def _analyse(facts: Facts) -> None:
         st.success(f"Analysed over {measured.n_tokens:,} tokens.", icon=":material/check_circle:")
         widgets.next_step("channels", "See its channels")
         return
-    if is_example:
-        st.markdown(
-            "A **finished example** of this model is ready on the next pages. "
-            "To measure it on this machine, over your own choice of text:"
-        )
-    else:
-        st.markdown(
-            f"One pass over {choice.tokens:,} tokens measures every channel, head and layer. "
-            "The model itself is not changed."
-        )
     widgets.launch_analysis()
-    cost_line.draw(cost_line.cost([request.analysis(choice)], facts, None))
+    cost_line.draw(cost_line.cost([request.analysis(session.choice())], facts, None))
     machine.draw()
     if is_example:
-        widgets.next_step("channels", "Look at the example's channels")
+        widgets.next_step("channels", "Or look at the finished example")
 
 
 page()

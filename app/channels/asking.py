@@ -21,7 +21,7 @@ class Answer(Job):
 
     Attributes:
         words: the next words; None until they are there, at once when the model is.
-        contexts: tokens of the text, loudest first; None until the text was read.
+        contexts: tokens of the text, the highest activation first; None until the text was read.
     """
 
     words: NextWords | None = None

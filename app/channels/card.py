@@ -29,13 +29,14 @@ ITSELF = 1.5e9  # parameters; a larger model is loaded only when the visitor ask
 SHOWN = 6  # contexts
 
 WHAT = r"""
-**Tokens**: those of the text at which the channel's activation, what enters `down_proj`, is farthest from zero.
+**Tokens**: where the channel's activation, what enters `down_proj`, is farthest from zero.
 
-**Promotes, suppresses**: its column of `down_proj`, straight through the final norm and the unembedding. These are the
-next words that it makes likelier and less likely where its activation is as at the tokens shown; of the opposite
-sign, it does the opposite. What the layers between make of it is left out.
+**Promotes, suppresses**: next words that it makes likelier and less likely where its activation is as at the tokens
+shown; of the opposite sign, it does the opposite. Its column of `down_proj` goes straight through the final norm and
+the unembedding: what the layers between make of it is left out.
 """
 
+_IN_A_ROW = "<style>.st-key-channel-card .come-facts { grid-template-columns: repeat(3, auto); }</style>"
 STYLE = """<style>
 .come-contexts { width: 100%; border-collapse: collapse; font-size: .875rem; line-height: 1.4; }
 .come-contexts th { text-align: left; font-weight: 400; font-size: .8rem; opacity: .78; padding-bottom: .2rem; }
@@ -69,14 +70,15 @@ def draw(
     """
     opened = session.value("channel") is not None
     with st.container(border=True, key="channel-card"):
+        st.html(_IN_A_ROW)
         st.header(f"Channel {channel:,} of layer {layer}", anchor=False)
-        own, told = st.columns([1, 1.6], gap="large")
+        own, told = st.columns([1, 1.3], gap="large")
         with own:
             rank = int((values > values[channel]).sum()) + 1
             widgets.facts_grid(
                 {
                     "Sensitivity S": _three(float(values[channel])),
-                    "Rank": f"{rank:,} of {len(values):,}",
+                    f"Rank of {len(values):,}": f"{rank:,}",
                     "× median": f"{values[channel] / max(float(np.median(values)), 1e-30):.1f}",
                 }
             )
@@ -84,7 +86,7 @@ def draw(
         with told:
             if part == "ffn":
                 return _model_says(run, facts, layer, channel, opened)
-            st.caption("Words and tokens are told of feed-forward channels.")
+            st.caption("Words and tokens: of feed-forward channels alone.")
     return []
 
 

@@ -35,7 +35,7 @@ class Bins:
 
 
 def bin_by_maximum(values: np.ndarray, first: int, last: int, max_bins: int = MAX_BINS, *, log: bool = False) -> Bins:
-    """Bin the channels first..last so that a single loud channel stays visible (a mean would hide it).
+    """Bin the channels first..last so that a single sensitive channel stays visible (a mean would hide it).
 
     Args:
         values: (layers, channels).
@@ -80,13 +80,13 @@ def heatmap(
     """Sensitivity of the whole model, layers down, channels across, binned by maximum.
 
     A transparent scatter over the heatmap carries hover and clicks (heatmaps report no clicks); its
-    points' customdata is [layer, first place of the bin, last place of the bin, loudest channel, S, share kept].
+    points' customdata is [layer, first place of the bin, last place of the bin, most sensitive channel, S, share kept].
 
     Args:
         values: (layers, channels) sensitivities.
         unit: what a column is, for the axis.
-        view: "sorted" (loudest first in every layer, ranks on a logarithmic axis), "raw" values in the channels' own
-            order, or "percentile" within the layer.
+        view: "sorted" (most sensitive first in every layer, ranks on a logarithmic axis), "raw" values in the
+            channels' own order, or "percentile" within the layer.
         log: logarithmic colours for raw and sorted; percentile always stretches its upper tail.
         first: first channel (or rank, from 0) shown.
         last: last one shown, inclusive; None: the last there is.
@@ -144,7 +144,7 @@ def heatmap(
     theme.finish(
         figure,
         concentration(values, unit),
-        x=f"Rank within the layer, loudest {unit} first (log scale)" if ranked else _axis(unit, bins),
+        x=f"{_capital(unit)}s, most sensitive first (rank, log scale)" if ranked else _axis(unit, bins),
         y="Layer",
         height=max(300, min(13 * layers + 110, 900)),
         colorbar=True,
@@ -170,21 +170,21 @@ def place_at(x: float, view: View, channels: int) -> int:
 
 def concentration(values: np.ndarray, unit: str = "FFN channel") -> str:
     """The finding of the heatmap, as a sentence: how much of the sensitivity the top 1% carry."""
-    share = _of_loudest(values)
+    share = _of_top(values)
     layer = most_concentrated(values)
     return (
-        f"In layer {layer} the loudest 1% of {unit}s carry {share[layer]:.0%} of the sensitivity; "
+        f"In layer {layer} the top 1% of {unit}s carry {share[layer]:.0%} of the sensitivity, "
         f"in the median layer {np.median(share):.0%}"
     )
 
 
 def most_concentrated(values: np.ndarray) -> int:
     """The layer of which that sentence speaks."""
-    return int(_of_loudest(values).argmax())
+    return int(_of_top(values).argmax())
 
 
-def _of_loudest(values: np.ndarray) -> np.ndarray:
-    """The share of each layer's sensitivity that its loudest 1% carry, (layers,)."""
+def _of_top(values: np.ndarray) -> np.ndarray:
+    """The share of each layer's sensitivity that its most sensitive 1% carry, (layers,)."""
     top = max(1, round(values.shape[1] / 100))
     return np.asarray(np.sort(values, axis=1)[:, -top:].sum(axis=1) / np.maximum(values.sum(axis=1), 1e-30))
 
@@ -246,7 +246,7 @@ def _overlay(
     if int(np.diff(bins.edges).max()) > 1:
         where = "ranks" if view == "sorted" else f"{unit}s"
         low = "%{customdata[1]:d} to %{customdata[2]:d}"
-        shown = f"{where} {low}<br>loudest: {'channel ' if view == 'sorted' else ''}%{{customdata[3]:d}},"
+        shown = f"{where} {low}<br>most sensitive: {'channel ' if view == 'sorted' else ''}%{{customdata[3]:d}},"
     kept = "" if stays is None else "<br>%{customdata[5]:.0%} kept"
     hover = f"Layer %{{customdata[0]:d}}, {shown} S = %{{customdata[4]:.4g}}{kept}<extra></extra>"
     return go.Scattergl(
@@ -312,7 +312,7 @@ def _point_at(figure: go.Figure, layer: int, place: int, bins: Bins, edges: np.n
 
 
 def _mark_ranks(figure: go.Figure, first: int, last: int, channels: int) -> None:
-    """Ticks at round ranks, and where the loudest 1% end, of which the title speaks."""
+    """Ticks at round ranks, and where the top 1% end, of which the title speaks."""
     marks = [int(mark) for mark in theme.log_marks(first + 1, last + 1)] or [first + 1, last + 1]
     few = marks if len(marks) <= 10 else [mark for mark in marks if str(mark)[0] == "1"]
     figure.update_layout(margin_t=figure.layout.margin.t + 14)  # for the words over the line
@@ -323,7 +323,7 @@ def _mark_ranks(figure: go.Figure, first: int, last: int, channels: int) -> None
             x=float(np.log10(top + 1)), line={"color": "rgba(255, 255, 255, 0.85)", "width": 2, "dash": "dot"}
         )
         figure.add_annotation(
-            text="loudest 1% ⟵",
+            text="top 1% ⟵",
             x=float(np.log10(top + 1)),
             y=1,
             yref="paper",
@@ -336,5 +336,9 @@ def _mark_ranks(figure: go.Figure, first: int, last: int, channels: int) -> None
 
 def _axis(unit: str, bins: Bins) -> str:
     widest = int(np.diff(bins.edges).max())
-    name = unit[0].upper() + unit[1:]
-    return name if widest == 1 else f"{name} (a column: the loudest of {widest})"
+    name = _capital(unit)
+    return name if widest == 1 else f"{name} (a column: the most sensitive of {widest})"
+
+
+def _capital(name: str) -> str:
+    return name[0].upper() + name[1:]

@@ -64,7 +64,7 @@ def heads(values: np.ndarray, kv_heads: int, selected: int | None = None) -> go.
         theme.outline_row(figure, selected, -0.5, count - 0.5)
     theme.finish(
         figure,
-        f"Head {head} of layer {layer} stands out most: {top:.1f} × its layer's mean",
+        f"Head {head} of layer {layer} stands out: {top:.1f} × its layer's mean",
         x=f"Head (lines part the {kv_heads} KV groups)" if size > 1 else "Head",
         y="Layer",
         height=max(300, min(16 * layers + 120, 900)),
@@ -119,7 +119,7 @@ def layer_heads(
     best = int(kv.argmax())
     theme.finish(
         figure,
-        f"KV group {best} is layer {layer}'s most sensitive; lines are group means",
+        f"KV group {best} is layer {layer}'s most sensitive",
         x=f"Head ({size} share one KV head)" if size > 1 else "Head (each with its own KV head)",
         y="Sensitivity S",
         height=300,

@@ -61,7 +61,7 @@ def agreement(found: Agreement, part: Part) -> go.Figure:
                     showlegend=False,
                 )
             )
-    theme.finish(figure, finding(found, part), x="Original layer", y="Jaccard of the kept sets", height=280)
+    theme.finish(figure, finding(found, part), x="Original layer", y="Overlap (Jaccard)", height=280)
     figure.update_yaxes(range=[0, 1.04], dtick=0.25)
     return figure.update_xaxes(range=[-0.7, layers - 0.3], showgrid=False, dtick=1 if layers <= 16 else 5)
 

@@ -27,7 +27,7 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
         sensitivity: (layers, units) of the original model.
         log: logarithmic vertical axis.
     """
-    one = NAMES[origins.part][0]
+    many = NAMES[origins.part][1]
     group = origins.final[new_layer].group
     figure = go.Figure()
     cuts: list[tuple[float, int, int]] = []
@@ -68,7 +68,7 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
     theme.finish(
         figure,
         _cut_finding(origins, group, sensitivity),
-        x=f"Rank within the source layer, most sensitive {one} first",
+        x=f"{many}, most sensitive first",
         y="Sensitivity S",
         height=320 + 15 * max(len(cuts) - 4, 0),
     )
@@ -135,7 +135,7 @@ def _cut_finding(origins: Provenance, group: tuple[int, ...], sensitivity: np.nd
         return f"All {many} of layer {group[0]} are kept" if total == origins.units else f"{total:,} {many} are kept"
     if not total:
         return f"No {many} are kept as they were"
-    return f"{above / total:.0%} of the {many} kept lie left of the cut, the most sensitive of their layer"
+    return f"{above / total:.0%} of the {many} kept lie left of the cut"
 
 
 def _edges(count: int, bins: int = 240) -> np.ndarray:

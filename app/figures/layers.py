@@ -65,7 +65,7 @@ def influence(
             figure.add_trace(_half_ticks(places, half), row=row, col=1)
     theme.finish(
         figure,
-        f"Layers {best} to {best + span - 1} turn the hidden state least: CoMe would merge them first",
+        f"Layers {best} to {best + span - 1} turn the hidden state least: CoMe merges them first",
         height=440,
     )
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=layer_ticks(layers - 1))
@@ -128,8 +128,9 @@ def puzzle(
         legend=True,
     )
     figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})
-    figure.update_xaxes(range=[0, 1], tickformat=".0%", showgrid=False)
-    return figure
+    spelt = ["Feed-forward<br>(FFN) channels", "Key-value<br>(KV) groups"]
+    figure.update_yaxes(tickvals=rows, ticktext=spelt)
+    return figure.update_xaxes(range=[0, 1], tickformat=".0%", showgrid=False)
 
 
 # --- inside --------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from app import theme
 
 COLUMNS = 256  # stripes side by side, so that each is still seen on a telephone
 _GROUP_LINES = 2  # how many lines of FFN stripes the KV groups are as high as
-_LINE = 14  # pixels
+_LINE, _FINE = 16, 10  # pixels: of one layer, of three
 _GAP = 1  # lines between the KV groups and the FFN channels
 _LEVELS = (50.0, 90.0, 99.0, 100.0)
 
@@ -68,12 +68,13 @@ def stack(groups: np.ndarray, channels: np.ndarray, *, layer: int, heads: int, r
             theme.sequential(),
         )
     )
-    loudest = float(channels.max() / max(float(np.median(channels)), 1e-30))
+    most = float(channels.max() / max(float(np.median(channels)), 1e-30))
     title = (
         f"Layer {layer}: {len(channels):,} FFN channels and {len(groups)} KV groups; "
-        f"its loudest channel has {loudest:.1f} times the median sensitivity"
+        f"the most sensitive has {most:.1f} times the median"
     )
-    _finish(figure, title, top + rows, [((_GROUP_LINES - 1) / 2, "KV groups"), (top + (rows - 1) / 2, "FFN channels")])
+    labels = [((_GROUP_LINES - 1) / 2, "KV groups"), (top + (rows - 1) / 2, "FFN channels")]
+    _finish(figure, title, top + rows, labels, _LINE)
     return figure
 
 
@@ -111,7 +112,7 @@ def joined(
             )
         labels.append((at + (_GROUP_LINES + rows - 1) / 2, groups.label))
         at += _GROUP_LINES + rows + 2
-    _finish(figure, _joined_title(new[1]), at - 2, labels)
+    _finish(figure, _joined_title(new[1]), at - 2, labels, _FINE)
     return figure
 
 
@@ -128,7 +129,7 @@ def _order(values: np.ndarray, ranked: bool) -> np.ndarray:
 
 
 def _brightness(values: np.ndarray) -> np.ndarray:
-    """0..1 by percentile within the layer; the upper tail is stretched, so that the few loud ones stand out."""
+    """0..1 by percentile within the layer; the upper tail is stretched, so that the few highest stand out."""
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(len(values) - 1, 1) * 100
     return np.interp(ranks, [0.0, *_LEVELS], np.linspace(0, 1, len(_LEVELS) + 1))
 
@@ -175,8 +176,8 @@ def _flat(colors: list[str]) -> list[list[float | str]]:
     return [[edge, color] for i, color in enumerate(colors) for edge in edges[i : i + 2]]
 
 
-def _finish(figure: go.Figure, title: str, lines: int, labels: list[tuple[float, str]]) -> None:
-    theme.finish(figure, title, height=60 + _LINE * lines)
+def _finish(figure: go.Figure, title: str, lines: int, labels: list[tuple[float, str]], line: int) -> None:
+    theme.finish(figure, title, height=60 + line * lines)
     figure.update_xaxes(visible=False, range=[-0.5, COLUMNS - 0.5], fixedrange=True)
     figure.update_yaxes(
         range=[lines - 0.5, -0.5],

@@ -17,14 +17,14 @@ def perplexities(
     names: Sequence[str], values: Sequence[float], errors: Sequence[float], colors: Sequence[str], title: str
 ) -> go.Figure:
     """A bar a model, its value written at its end; the whiskers are one standard error."""
-    return _bars(names, values, errors, colors, title, "Perplexity (lower is better; whiskers: ± 1 standard error)", 1)
+    return _bars(names, values, errors, colors, title, "Perplexity (lower is better)", 1)
 
 
 def differences(
     names: Sequence[str], values: Sequence[float], errors: Sequence[float], colors: Sequence[str], title: str
 ) -> go.Figure:
     """A bar a difference of losses on the same sequences, in nats per token, with its own standard error."""
-    axis = "Loss added, nats per token (same sequences; whiskers: ± 1 standard error)"
+    axis = "Loss added, nats per token"
     return _bars(names, values, errors, colors, title, axis, 3)
 
 
@@ -117,7 +117,7 @@ def activations(
                 hovertemplate="as it was: |x| = %{y:.3g}<extra></extra>",
             )
         )
-    theme.finish(figure, title, x="Token", y="Activation |x| (no unit)", height=340)
+    theme.finish(figure, title, x="Token", y="Activation |x|", height=320)
     figure.update_xaxes(
         tickvals=list(range(len(words))), ticktext=[shown(word) for word in words], tickangle=-50, fixedrange=True
     )

@@ -25,19 +25,19 @@ def parameters_by_part(parts: dict[str, int], layers: int) -> go.Figure:
                 x=[parts[part]],
                 y=[""],
                 orientation="h",
-                name=f"{part} {share:.0%}" if share >= 0.01 else f"{part} under 1%",
+                name=f"{part} {share:.0%}",
                 marker={"color": theme.CATEGORIES[index % len(theme.CATEGORIES)], "line": {"width": 0}},
                 hovertemplate=f"{part}: %{{x:,d}} parameters, {share:.1%}<extra></extra>",
                 visible=True if parts[part] else "legendonly",
-                showlegend=bool(parts[part]),
+                showlegend=share >= 0.01,  # less cannot be seen, but by its hover
             )
         )
     inside = (parts.get("attention", 0) + parts.get("feed-forward", 0)) / total
     theme.finish(
         figure,
-        f"{inside:.0%} of the parameters sit in the {layers} layers, where merging can remove them",
+        f"The {layers} layers hold {inside:.0%} of the parameters",
         x="Parameters",
-        height=190,
+        height=170,
         legend=True,
     )
     figure.update_layout(barmode="stack", bargap=0.1, legend={"traceorder": "normal"})

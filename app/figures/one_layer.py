@@ -17,13 +17,13 @@ def sorted_curve(
     log: bool = True,
     unit: str = "FFN channel",
 ) -> go.Figure:
-    """The sensitivities of one layer, loudest first, with the plan's cut.
+    """The sensitivities of one layer, the highest first, with the plan's cut.
 
     Args:
         values: (channels,) sensitivities of the layer.
         layer: which layer it is, for its colour.
         layers: how many layers the model has.
-        kept: how many of the loudest the plan keeps; None: no cut is drawn.
+        kept: how many of the most sensitive the plan keeps; None: no cut is drawn.
         log: logarithmic vertical axis.
         unit: what a column is.
     """
@@ -57,8 +57,8 @@ def sorted_curve(
         )
     theme.finish(
         figure,
-        f"{half:,} of {len(ordered):,} channels carry half of it",
-        x="Rank, loudest first",
+        f"{half:,} of {len(ordered):,} channels carry half",
+        x="Rank",
         y="Sensitivity S",
         height=300,
     )
@@ -101,7 +101,7 @@ def distribution(
     median, top = float(np.median(values)), float(values.max())
     theme.finish(
         figure,
-        f"The loudest is {top / max(median, 1e-30):,.0f} × the median",
+        f"Highest: {top / max(median, 1e-30):,.0f} × the median",
         x="log₁₀ of the sensitivity S",
         y=f"{unit[0].upper()}{unit[1:]}s",
         height=300,

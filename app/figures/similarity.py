@@ -242,9 +242,8 @@ def _similarity_finding(matrix: np.ndarray, kind: str, best: tuple[int, int] | N
         return f"{KINDS[kind][0]} between the states at the layers' borders"
     first, last = best
     value = matrix[first, last + 1]
-    word = "distance" if kind == "angular" else "similarity"
-    name = "CKA" if kind == "cka" else f"{kind} {word}"
-    return f"The state hardly changes from layer {first} to {last}: {name} {value:.3f}"
+    name = "angular distance" if kind == "angular" else KINDS[kind][0].replace("Cosine", "cosine")
+    return f"Layers {first} to {last} hardly change the state: {name} {value:.3f}"
 
 
 def _between(first: int, last: int) -> str:

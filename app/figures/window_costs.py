@@ -99,7 +99,7 @@ def costs(
         figure,
         finding(shown),
         x="Layer",
-        y="KL to the original, nats per token",
+        y="Kullback-Leibler (KL) divergence, nats",
         height=400,
         legend=True,
     )

@@ -133,7 +133,7 @@ def _contexts(config: RunConfig, layer: int, channel: int) -> None:
 
 
 def top_contexts(config: RunConfig, layer: int, channel: int) -> list[Context]:
-    """The contexts of an FFN channel, loudest first, of the model and text that a run was calibrated on.
+    """The contexts of an FFN channel, the highest activation first, of the model and text that a run was calibrated on.
 
     Raises:
         ComeError: the model or the text cannot be had any more.

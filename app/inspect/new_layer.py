@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components import widgets
+from app.components.how_sure import how_sure
 from app.figures import inspect, inspect_curves, inspect_layer
 from app.inspect import follow_unit, inspected_run
 from app.inspect.inspected_run import Inspected
@@ -53,7 +54,7 @@ def pieces(inspected: Inspected) -> None:
         names = inspect.listed([step + 1 for step in steps])
         st.caption(
             f"Step{'s' if len(steps) > 1 else ''} {names} put new values in place of weights of this layer: "
-            "the pieces come from where they are shown, and were changed after."
+            "its pieces were changed after they came."
         )
 
 
@@ -120,7 +121,7 @@ def tiles(inspected: Inspected, part: Part) -> None:
             disabled=values is None,
             label_visibility="collapsed",
         )
-        st.caption("Coloured: kept. Grey: not. Click a tile to follow it.")
+        st.caption("Click a tile to follow it.")
 
 
 def curves(inspected: Inspected, part: Part) -> None:
@@ -137,14 +138,21 @@ def curves(inspected: Inspected, part: Part) -> None:
         key="source-curves",
         alt="Sorted sensitivities of the source layers, with the cut of each",
     )
-    st.segmented_control(
-        "Scale of the sensitivity", ["log", "linear"], key="curve-scale", required=True, label_visibility="collapsed"
-    )
-    st.caption(
-        "Solid where most are kept, dotted where most are not. The red mark is the cut: as many were kept as lie left "
-        "of it. S is that of the original model. CoMe measures again after each merge, and CoMe-Joint solves for the "
-        "units to keep, so neither need keep just these."
-    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.segmented_control(
+            "Scale of the sensitivity",
+            ["log", "linear"],
+            key="curve-scale",
+            required=True,
+            label_visibility="collapsed",
+        )
+        st.caption("Dotted: dropped. Red: the cut.", width="content")
+        how_sure(
+            "As many units were kept as lie left of the cut; the curve is solid where most are kept. S is that of the "
+            "original model: CoMe measures again after each merge, and CoMe-Joint solves for the units to keep, so "
+            "neither need keep just these.",
+            key="sure-of-cut",
+        )
 
 
 def _find_clicked() -> None:
@@ -164,7 +172,7 @@ def _not_measured(inspected: Inspected) -> None:
         st.markdown("**The sensitivities of this model on this text were not measured.**")
         st.markdown(
             f"One pass over {inspected.config.n_tokens:,} tokens shows how each channel ranks, "
-            "and how sharp the cut was. All else on this page comes from the plan alone."
+            "and how sharp the cut was."
         )
         st.button(
             "Run the analysis", key="analyse-run", icon=":material/monitoring:", on_click=_analyse, args=(inspected,)

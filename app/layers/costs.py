@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.components import widgets, window_costs
+from app.components.how_sure import how_sure
 from app.components.poll import Look
 from app.figures import window_costs as figures
 from app.state import session, visit, widget_state
@@ -18,21 +19,23 @@ from come.runs import Run
 FIRST = 6  # windows that are listed at once
 
 WHAT = r"""
-Every number is $\mathrm{KL}(\text{original}\,\|\,\text{changed})$ in nats per token, on tokens on which nothing is
-fitted: the last of the calibration's, a quarter of them at most, and as many of *mix*, which holds several kinds of
-text. What is cheap on one kind alone may be dear on others.
+Every number is the Kullback-Leibler (KL) divergence $\mathrm{KL}(\text{original}\,\|\,\text{changed})$ in nats per
+token.
 
-**Merged**: the window becomes one layer as CoMe-Joint makes it. That is the sum of the next two.
+**Merged**: the window becomes one layer as CoMe-Joint makes it: the sum of the next two.
 
 **Parallel error**: all layers of the window, whole, run side by side on what enters it, and what they add is added
-together. It is what joining them costs before a single unit is dropped.
+together. It is what joining them costs before a unit is dropped.
 
-**Unit error**: what comes on top when only one layer's worth of units stays and output maps are refitted. Looking ahead
-and moved maps may give back more than that costs; it is below zero then, and hatched in the chart.
+**Unit error**: what comes on top when one layer's worth of units stays and output maps are refitted. Below zero,
+hatched in the chart, the refit gave back more than that costs.
 
-**Removed instead**: one layer of the window stays and the others go, of a pair whichever is cheaper; *refitted*, when
-both output maps of the layer that stays are moved as those of a merge are.
+**Removed instead**: one layer of the window stays, of a pair the cheaper way; *refitted*: both its output maps are
+moved as those of a merge are.
 """
+
+SURE = """Judged on tokens on which nothing is fitted: the last of the calibration's, a quarter of them at most, and as
+many of *mix*, several kinds of text, as what is cheap on one kind may be dear on others."""
 
 _STYLE = """<style>
 .come-cost { display: grid; grid-template-columns: 3.4rem repeat(4, minmax(0, 1fr)); gap: .5rem; width: 100%;
@@ -99,7 +102,9 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
             on_select=_open_clicked,
             alt="What merging each window costs; the numbers are in the list beside it",
         )
-        st.caption("Click a bar to open its window above. Red foot: a merge of your plan.")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption("Click a bar to open its window. Red foot: your plan.", width="content")
+            how_sure(SURE, key="sure-of-costs")
     with table:
         st.html(_STYLE)
         ranked = sorted(shown, key=lambda each: each.merged)
@@ -144,6 +149,6 @@ def _open_clicked() -> None:
 
 
 def _of_example(size: int, any_shown: bool) -> None:
-    words = "Measured for the shipped example." if any_shown else f"The example has no windows of {size} layers."
-    st.caption(f":material/bookmark: {words} Analyse the model yourself to have others measured.")
-    widgets.next_step("model", "Analyse the model")
+    if not any_shown:
+        st.caption(f":material/bookmark: The example has no windows of {size} layers.")
+    widgets.next_step("model", "Analyse the model to measure other windows")

@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from app.components import widgets
+from app.components.how_sure import how_sure
 from app.figures import lesson_angle
 from app.learn import frame
 from app.learn.material import Material
@@ -13,9 +14,8 @@ from app.state import session, widget_state
 
 TITLE = "Which layers do little"
 IDEA = (
-    "A layer that hardly turns the hidden state $H$ can be spared: **block influence** is "
-    r"$\mathrm{BI} = \operatorname{mean}_t(1 - \cos)$ over one layer, **skip block influence** "
-    r"$\mathrm{SBI} = \operatorname{mean}_t \arccos(\cos) / \pi$ over several, a share of 180°."
+    "A layer that hardly turns the hidden state can be spared. **Block influence** (BI), over one layer, is "
+    r"$\operatorname{mean}_t(1 - \cos)$; **skip block influence** (SBI), over several, the mean angle over 180°."
 )
 SPANS = (1, 2, 3, 4)
 
@@ -27,10 +27,7 @@ def draw(material: Material) -> None:
     angles = degrees(material, span)
     starts = list(range(len(angles)))
     widget_state.keep_among("turn-first", starts, starts[len(starts) // 2])
-    frame.todo(
-        "Find the window that turns the state least. "
-        f"Of windows of {material.measured.span} layers, that is the one CoMe merges first."
-    )
+    frame.todo("Find the window that turns the state least. Of pairs, CoMe merges that one first.")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.select_slider("First layer", starts, key="turn-first", width=420)
         st.segmented_control("Layers in the window", SPANS, key="turn-span", required=True)
@@ -60,10 +57,11 @@ def draw(material: Material) -> None:
     if span == 1:
         shown["BI = 1 − mean cosine"] = f"{float(material.measured.block_influence[first]):.4f}"
     widgets.facts_grid(shown | {f"Rank of {len(angles)}": f"{rank}"})
-    st.caption(
+    how_sure(
         f"Means over {material.measured.n_tokens:,} tokens; the state has many dimensions, the drawing two, but the "
-        "angle between two vectors is the same. Faint marks: all other windows of this length. How far a window turns "
-        "the state is not what merging it costs: step 6 has that, measured."
+        "angle between two vectors is the same. Faint marks: all other windows of this length. What merging a window "
+        "costs is another number: step 6 has it.",
+        key="sure-of-angle",
     )
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from app import theme
 from app.components import widgets
 from app.components.background_job import Job
+from app.components.how_sure import how_sure
 from app.figures import lesson_bars
 from app.learn import frame, material
 from app.learn.material import HOWS, Material
@@ -19,8 +20,8 @@ from come.serving.whatif.question import Merge, Question, Subject
 
 TITLE = "Why averaging hurts"
 IDEA = (
-    "Nothing ties channel 7 of one layer to channel 7 of the next, so a weighted sum of two layers mixes "
-    "strangers; **concatenation** keeps fewer channels, but each as it was learnt."
+    "**Averaging** mixes channels that have nothing to do with each other; **concatenation** keeps fewer, each as it "
+    "was learnt."
 )
 NAMES = {"original": "Original", "concatenate": "Concatenated", "average": "Averaged"}
 DOING = {"original": "Reading the text", "concatenate": "Concatenating", "average": "Averaging"}
@@ -63,7 +64,7 @@ def draw(of: Material) -> None:
     """What the pair adds to the loss concatenated, averaged, and averaged beyond concatenated."""
     pairs = {f"{first}-{last}": (first, last) for first, last in material.pairs(of.measured)}
     widget_state.keep_among("average-pair", list(pairs), next(iter(pairs)))
-    frame.todo("Choose a pair and measure both ways on this machine, now.")
+    frame.todo("Choose a pair and measure both ways, now.")
     job: Measuring | None = session.value(_JOB)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.segmented_control(
@@ -109,16 +110,15 @@ def draw(of: Material) -> None:
     )
     widgets.facts_grid({f"{NAMES[name]}: perplexity": f"{answer.perplexity:.1f}" for name, answer in answers.items()})
     tokens = answers["original"].tokens
-    where = (
-        f"Measured just now, in {sum(answer.seconds for answer in answers.values()):.1f} s of computing"
-        if live
-        else "Measured when this lesson was made, on the same model and text; measure it anew with the button"
-    )
-    st.caption(
-        f"{where}: {tokens:,} predicted tokens of held-out text. All three models read the same sequences, so these "
-        f"differences are known far better than the perplexities. {compared(answers)} Averaging is the equal-weights "
-        "mean of all parameters; concatenation has CoMe's own ratio."
-    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        took = f"Measured just now, in {sum(answer.seconds for answer in answers.values()):.1f} s."
+        st.caption(took if live else "Measured when this lesson was made.", width="content")
+        how_sure(
+            f"{tokens:,} predicted tokens of the example's held-out text, ± 1 standard error. All three models read "
+            f"the same sequences, so these differences are known far better than the perplexities. {compared(answers)} "
+            "Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own ratio.",
+            key="sure-of-averaging",
+        )
 
 
 def shipped(of: Material, pair: tuple[int, int]) -> dict[str, Answer]:

@@ -24,25 +24,25 @@ class Step:
     draw: Callable[[Material], None]
 
 
-def toolbar(steps: list[Step]) -> Step:
-    """The row of steps; gives the step that is shown."""
+def head(steps: list[Step]) -> Step:
+    """The page's title with the row of steps, and the idea of the one that is shown, which it gives."""
     numbers = list(range(1, len(steps) + 1))
     widget_state.keep_among(STEP, numbers, 1)
-    st.segmented_control(
-        f"Step, 1 to {len(steps)}",
-        numbers,
-        key=STEP,
-        required=True,
-        format_func=lambda number: f"{number}",
-        help="\n".join(f"{number}. {step.title}" for number, step in enumerate(steps, 1)),
-    )
-    return steps[session.value(STEP) - 1]
-
-
-def head(step: Step, steps: list[Step]) -> None:
-    """Title and idea of a step."""
-    st.header(f"{steps.index(step) + 1} of {len(steps)} · {step.title}")
-    st.markdown(step.idea)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
+        st.title("Learn", width="content")
+        st.segmented_control(
+            f"Step, 1 to {len(steps)}",
+            numbers,
+            key=STEP,
+            required=True,
+            format_func=lambda number: f"{number}",
+            label_visibility="collapsed",
+        )
+    step = steps[session.value(STEP) - 1]
+    with st.container(gap="small"):
+        st.header(f"{session.value(STEP)} of {len(steps)} · {step.title}")
+        st.markdown(step.idea)
+    return step
 
 
 def foot(steps: list[Step]) -> None:

@@ -17,8 +17,8 @@ from come.pruning.draft import DraftWindow
 
 TITLE = "Two layers become one"
 IDEA = (
-    "CoMe keeps the most sensitive units of each layer, in a ratio, and **concatenates** them: the new layer has the "
-    "shape of one, and every unit in it is a whole unit of the original."
+    "CoMe **concatenates** the most sensitive units of each layer: the new layer has the shape of one, its units stay "
+    "whole."
 )
 
 
@@ -30,7 +30,7 @@ def draw(of: Material) -> None:
     automatic = come.draft(of.measured, windows=[(first, last)])[0]
     widget_state.keep_among("join-share", list(range(101)), round(100 * automatic.ratio[0]))
     widget_state.keep_among("join-order", ["index", "rank"], "index")
-    frame.todo("Drag the share: where it is small, only the most sensitive units of that layer live on.")
+    frame.todo("Drag the share: where it is small, only the most sensitive units live on.")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.segmented_control(
             "Pair",
@@ -41,7 +41,7 @@ def draw(of: Material) -> None:
             on_change=_own_share,
             args=(of,),
         )
-        st.slider(f"Share of layer {first} (%)", 0, 100, key="join-share", width=360)
+        st.slider(f"Share of layer {first} (%)", 0, 100, key="join-share", width=220)
         st.segmented_control(
             "Order",
             ["index", "rank"],
@@ -63,7 +63,7 @@ def draw(of: Material) -> None:
         {
             "KV groups kept": " + ".join(map(str, merge.kv_groups)),
             "FFN channels kept": " + ".join(f"{count:,}" for count in merge.channels),
-            "Of the pair's summed S (FFN)": f"{kept_sensitivity(of, merge):.0%}",
+            "Of the pair's sensitivity": f"{kept_sensitivity(of, merge):.0%}",
             "Of its FFN channels": f"{sum(merge.channels) / sum(len(row) for row in _channels(of, merge)):.0%}",
         }
     )
@@ -76,7 +76,7 @@ def draw(of: Material) -> None:
             args=("join-share", round(100 * automatic.ratio[0])),
         )
     else:
-        st.caption("This is CoMe's own ratio: in proportion to the block influence of the two layers.")
+        st.caption("CoMe's own ratio: in proportion to both layers' block influence.")
 
 
 def _own_share(of: Material) -> None:
@@ -137,5 +137,5 @@ def _key(first: int, last: int, layers: int) -> None:
     st.html(
         f"<p style='margin:0;font-size:.875rem'>{dot(theme.layer_color(first, layers))} kept of layer {first} &nbsp; "
         f"{dot(theme.layer_color(last, layers))} kept of layer {last} &nbsp; {dot(theme.QUIET)} dropped. "
-        "In each layer: KV groups above, FFN channels below.</p>"
+        "Key-value (KV) groups above, feed-forward (FFN) channels below.</p>"
     )

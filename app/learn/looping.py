@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from app.components import widgets
+from app.components.how_sure import how_sure
 from app.figures import lesson_loop, window_costs
 from app.learn import frame
 from app.learn.angle import degrees, ordinal
@@ -16,9 +17,8 @@ from app.state import session, widget_state
 
 TITLE = "Merge, measure, merge again"
 IDEA = (
-    "Every merge changes what the layers above it are given, so CoMe measures the changed model before it chooses the "
-    "next window: the **progressive loop**. CoMe-Joint, which the plan page begins with, merges **one long window** "
-    "instead, and goes by what a merge costs."
+    "A merge changes what the layers above are given: CoMe measures anew each time, CoMe-Joint merges **one window**, "
+    "by its cost."
 )
 WAYS = {"loop": "CoMe's loop", "window": "One window"}
 
@@ -30,22 +30,27 @@ def draw(of: Material) -> None:
         _loop(of)
         return
     widget_state.keep_among("merge-way", list(WAYS), "loop")
-    st.segmented_control("Way", list(WAYS), key="merge-way", required=True, format_func=WAYS.__getitem__)
     if session.value("merge-way") == "loop":
-        _loop(of)
+        _loop(of, ways=True)
     else:
         _one_window(of, sizes)
+
+
+def _way() -> None:
+    st.segmented_control("Way", list(WAYS), key="merge-way", required=True, format_func=WAYS.__getitem__)
 
 
 def _one_window(of: Material, sizes: list[int]) -> None:
     """What merging each window costs, and how far one long merge goes beside many short ones."""
     widget_state.keep_among("merge-size", sizes, sizes[-1])
-    frame.todo("Find the window whose merge costs least. Is it the one of lowest SBI?")
-    st.segmented_control("Layers in a window", sizes, key="merge-size", required=True)
+    frame.todo("Find the window that costs least. Does it also have the lowest skip block influence (SBI)?")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        _way()
+        st.segmented_control("Layers in a window", sizes, key="merge-size", required=True)
     size = session.value("merge-size")
     costs = [cost for cost in of.costs if cost.last - cost.first + 1 == size]
     widgets.chart(
-        window_costs.costs(costs, of.layers),
+        window_costs.costs(costs, of.layers).update_layout(height=340),
         key="lesson-costs",
         alt=f"What merging each window of {size} layers costs",
     )
@@ -55,11 +60,13 @@ def _one_window(of: Material, sizes: list[int]) -> None:
     cheapest = min(range(len(costs)), key=lambda place: costs[place].merged)
     rank = int(ranks[cheapest]) + 1
     lesson = "turning least is not costing least" if rank > 1 else "here the same window turns least and costs least"
-    st.caption(
-        "Measured on tokens that no merge is fitted on, of the example's text and of several kinds beside it. By the "
-        f"angle, the cheapest of these windows is the {ordinal(rank)} of {len(costs)}: {lesson}. A merge here is "
-        "CoMe-Joint's: units of all its layers are chosen together, output maps are moved."
-    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(f"By the angle the cheapest is {ordinal(rank)} of {len(costs)}: {lesson}.", width="content")
+        how_sure(
+            "Measured on tokens that no merge is fitted on, of the example's text and of several kinds beside it. A "
+            "merge here is CoMe-Joint's: units of all its layers are chosen together, output maps are moved.",
+            key="sure-of-costs",
+        )
 
 
 def compared(of: Material) -> dict[str, str]:
@@ -72,13 +79,15 @@ def compared(of: Material) -> dict[str, str]:
     }
 
 
-def _loop(of: Material) -> None:
+def _loop(of: Material, ways: bool = False) -> None:
     last = len(of.history)
     widget_state.keep_among("merge-step", list(range(last + 1)), 0)
-    frame.todo("Take one merge after the other, as the example's run did.")
+    frame.todo("Take one merge after the other. Red: the lowest skip block influence (SBI).")
     at = session.value("merge-step")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        st.select_slider("Merges done", list(range(last + 1)), key="merge-step", width=360)
+        if ways:
+            _way()
+        st.select_slider("Merges done", list(range(last + 1)), key="merge-step", width=220)
         st.button("One back", key="merge-back", disabled=at == 0, on_click=session.put, args=("merge-step", at - 1))
         st.button(
             "Merge",
@@ -98,16 +107,18 @@ def _loop(of: Material) -> None:
         alt=f"Skip block influence of every window after {at} merges, and the layers as they are then",
     )
     whole = sum(len(group) == 1 for group in groups)
-    shown = {"Layers": f"{len(groups)}", "Layers as they were": f"{whole}", "Merges": f"{at} of {last}"}
+    shown = {"Layers": f"{len(groups)}", "Layers as they were": f"{whole}"}
     if step:
         shown["Ratio of the next merge"] = " : ".join(f"{share:.0%}" for share in step["ratio"])
     perplexity = of.perplexities.get(len(groups))
     shown["Perplexity"] = f"{perplexity[0]:.1f} ± {perplexity[1]:.1f}" if perplexity else "not measured here"
     widgets.facts_grid(shown)
     known = ", ".join(f"{layers} layers" for layers in sorted(of.perplexities, reverse=True))
-    st.caption(
+    how_sure(
         f"The example's real run to {of.layers - last} layers. A tile is a layer, in the colours of the originals "
-        f"that it is made of. Perplexity was measured at {known}, on {_evaluation_tokens(of):,} tokens."
+        f"that it is made of. Perplexity was measured at {known}, on {_evaluation_tokens(of):,} tokens, ± 1 standard "
+        "error.",
+        key="sure-of-loop",
     )
 
 

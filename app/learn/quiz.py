@@ -47,7 +47,7 @@ def questions(of: Material, seed: int) -> list[Asked]:
     """Five questions; another seed asks about other layers."""
     rng = np.random.default_rng(seed)
     return [
-        _loudest(of, rng),
+        _top_tenth(of, rng),
         _least_turning(of, rng),
         _allocated(of, rng),
         _which_merge(of, rng),
@@ -55,13 +55,12 @@ def questions(of: Material, seed: int) -> list[Asked]:
     ]
 
 
-def _loudest(of: Material, rng: np.random.Generator) -> Asked:
+def _top_tenth(of: Material, rng: np.random.Generator) -> Asked:
     layers = sorted(int(layer) for layer in rng.choice(of.layers, 3, replace=False))
     shares = [tenth(of, layer) for layer in layers]
     answer = int(np.argmax(shares))
     return Asked(
-        "In which of these layers does the loudest tenth of the FFN channels hold the largest share of the summed "
-        "sensitivity?",
+        "In which layer does the most sensitive tenth of the FFN channels hold the largest share of the sensitivity?",
         tuple(f"Layer {layer}" for layer in layers),
         answer,
         1,
@@ -139,7 +138,7 @@ def _untouched(of: Material, rng: np.random.Generator) -> Asked:
 
 
 def tenth(of: Material, layer: int) -> float:
-    """The share of a layer's summed FFN sensitivity that its loudest tenth holds."""
+    """The share of a layer's summed FFN sensitivity that its most sensitive tenth holds."""
     values = np.sort(of.measured.mlp_sensitivity[layer].numpy())[::-1]
     return float(values[: len(values) // 10].sum() / values.sum())
 
@@ -152,7 +151,7 @@ def _shuffled(options: Sequence[T], rng: np.random.Generator) -> list[T]:
 # --- on the page -------------------------------------------------------------------------------------
 
 TITLE = "Five questions"
-IDEA = "You need not remember anything: the button under each question opens the step where the answer can be found."
+IDEA = "Each question's button opens the step where its answer can be found."
 _SETS = 50
 
 
@@ -161,7 +160,7 @@ def draw(of: Material) -> None:
     widget_state.keep_among("quiz", list(range(1, _SETS + 1)), 1)
     number = session.value("quiz")
     asked = questions(of, number)
-    frame.todo("Guess, then look it up: the answers were computed from the example's arrays just now.")
+    frame.todo("Guess, then look it up: the answers were computed from the example just now.")
     for place, question in enumerate(asked):
         widget_state.keep_answer(_key(number, place), list(range(len(question.options))))
     given = [session.value(_key(number, place)) for place in range(len(asked))]

@@ -9,6 +9,7 @@ import streamlit as st
 import come.runs
 from app import example_runs, formats, theme
 from app.components import run_labels, widgets
+from app.components.how_sure import how_sure
 from app.figures import lesson_bars
 from app.learn import frame, material
 from app.learn.material import Material
@@ -18,8 +19,14 @@ from come.runs import Run
 
 TITLE = "Giving some of it back"
 IDEA = (
-    "**Refit** moves one map of each merged layer, the FFN's output map `down_proj`, so that on the calibration tokens "
-    "the new layer gives what its whole window gave, as nearly as least squares can; no gradients are needed."
+    "**Refit** moves `down_proj`, a map of a merged layer's feed-forward network (FFN), until it gives what its window "
+    "gave."
+)
+HOW = (
+    "The layer's output is linear in that map, so the best change has a closed form: a ridge regression, whose "
+    "strength is chosen on held-out tokens. It is kept only where the layer comes nearer on those.\n\n"
+    "What least squares cannot mend, training can: layer by layer, on the original's predictions, or with small added "
+    "maps (low-rank adaptation, LoRA)."
 )
 _RUNS_LOOKED_AT = 100
 
@@ -39,28 +46,21 @@ def draw(of: Material) -> None:
     found = newest()
     known = material.facts()
     if found is not None:
-        frame.todo("Read what recovery gave back, then open the run to see how it went.")
+        frame.todo("Read what recovery gave back, then open the run.")
         _measured(found)
     elif known is not None:
-        frame.todo("Start a run with recovery on the run page; its numbers will stand here.")
+        frame.todo("Start a run with recovery: its numbers will stand here.")
         widgets.chart(
             lesson_bars.parts(*moved_by_refit(known)),
             key="lesson-refit",
             alt="Parameters of one layer by part; refit moves the FFN's output map alone",
         )
-        st.caption(
-            "**Not measured yet:** neither the example nor a run of yours recovered its model, so there is no number "
-            "of what that gives back. The counts are the bundled model's."
-        )
+        st.caption("**Not measured yet:** no run here recovered its model. The counts are the bundled model's.")
     else:
         st.caption("Neither a run with recovery nor the bundled model can be read now, so there is nothing to draw.")
-    st.markdown(
-        "The layer's output is linear in that map, so the best change has a closed form: a ridge regression, whose "
-        "strength is chosen on held-out tokens. It is kept only where the layer really comes nearer on those. "
-        "What least squares cannot mend, training can: layer by layer, on the original's predictions, or with small "
-        "added maps (LoRA)."
-    )
-    widgets.next_step("run", "Open the run page")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        widgets.next_step("run", "Open the run page")
+        widgets.info("How does it work?", HOW, key="how-recovery")
 
 
 def newest() -> Recovery | None:
@@ -114,6 +114,8 @@ def _measured(found: Recovery) -> None:
         key="lesson-recovery",
         alt="Perplexity of the original, of the pruned and of the recovered model",
     )
-    st.caption(
-        f"Measured by {formats.literal(run_labels.label(found.run))}, on {found.run.config.evaluation_tokens:,} tokens."
+    how_sure(
+        f"Measured by {formats.literal(run_labels.label(found.run))}, on {found.run.config.evaluation_tokens:,} "
+        "tokens, ± 1 standard error.",
+        key="sure-of-recovery",
     )

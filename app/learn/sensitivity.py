@@ -1,4 +1,4 @@
-"""Step 2: sensitivity is how loud a channel is, times how far it reaches."""
+"""Step 2: sensitivity is how active a channel is, times how far it reaches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import theme
 from app.components import widgets
+from app.components.how_sure import how_sure
 from app.figures import lesson_bars
 from app.learn import frame
 from app.learn.material import Activations, Material
@@ -14,8 +15,8 @@ from app.state import session, widget_state
 
 TITLE = "What a channel is worth"
 IDEA = (
-    "A channel matters if it speaks loudly and is widely heard: sensitivity $S_j$ is its mean activation "
-    r"$\operatorname{mean}_t |x_{tj}|$ times the summed weights $\sum_i |W_{ij}|$ that carry it on."
+    r"**Sensitivity** $S_j$ is how active a channel is, $\operatorname{mean}_t |x_{tj}|$, times the weights that carry "
+    r"it on, $\sum_i |W_{ij}|$."
 )
 _RANKS = (1, 10, 100, 700, 1400)
 
@@ -27,16 +28,17 @@ def draw(material: Material) -> None:
     ranks = [rank for rank in _RANKS if rank <= len(by_rank)]
     widget_state.keep_among("unit-rank", ranks, ranks[1])
     widget_state.keep_among("unit-token", list(range(len(seen.words))), len(seen.words) - 1)
-    frame.todo("Choose a token and drag its activation: S follows, and so does the channel's rank.")
-    left, right = st.columns(2)
+    frame.todo("Choose a token and drag its activation: S and the channel's rank follow.")
+    left, middle, right = st.columns(3)
     with left:
         st.selectbox(
-            f"FFN channel of layer {seen.layer}",
+            f"Feed-forward channel, layer {seen.layer}",
             ranks,
             key="unit-rank",
-            format_func=lambda rank: f"{by_rank[rank - 1]:,}, rank {rank:,} on this line",
+            format_func=lambda rank: f"{by_rank[rank - 1]:,}, rank {rank:,}",
         )
         channel = int(by_rank[session.value("unit-rank") - 1])
+    with middle:
         st.selectbox(
             "Token",
             list(range(len(seen.words))),
@@ -79,11 +81,13 @@ def draw(material: Material) -> None:
             f"Rank of {len(by_rank):,}": f"{after[1]:,}" + ("" if after == before else f" (was {before[1]:,})"),
         }
     )
-    st.caption(
+    how_sure(
         "Real activations of the bundled model on one line of its text. "
         f"Over all {material.measured.n_tokens:,} tokens of the example, "
         f"S = {seen.mean_activation[channel]:.3g} × {seen.reach[channel]:.3g} = "
-        f"{float(material.measured.mlp_sensitivity[seen.layer, channel]):.3g}. S has no unit: only its ranking is used."
+        f"{float(material.measured.mlp_sensitivity[seen.layer, channel]):.3g}. "
+        "S has no unit: only its ranking is used.",
+        key="sure-of-activations",
     )
 
 

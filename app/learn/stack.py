@@ -12,9 +12,8 @@ from app.state import session, widget_state
 
 TITLE = "A layer is a stack of channels"
 IDEA = (
-    "A layer has two parts, attention and feed-forward (FFN), and each is a stack of independent units: "
-    "**KV groups** (a key and value head with the query heads that share it) and **FFN channels** "
-    "(a row of the maps in, a column of the map out)."
+    "Attention is a stack of **key-value (KV) groups**, the feed-forward network (FFN) one of **channels**: all "
+    "independent units."
 )
 
 
@@ -23,9 +22,7 @@ def draw(material: Material) -> None:
     measured = material.measured
     widget_state.keep_among("stack-layer", list(range(material.layers)), material.activations.layer)
     widget_state.keep_among("stack-order", ["rank", "index"], "index")
-    frame.todo(
-        "Move through the layers. Then put the most sensitive first, and read below how much the loudest tenth carries."
-    )
+    frame.todo("Move through the layers, then put the most sensitive first. How much does the top tenth carry?")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.select_slider("Layer", list(range(material.layers)), key="stack-layer", width=420)
         st.segmented_control(
@@ -44,9 +41,9 @@ def draw(material: Material) -> None:
         key="lesson-stack",
         alt=f"The KV groups and FFN channels of layer {layer}, brighter the more sensitive",
     )
-    loudest = sorted(channels.tolist(), reverse=True)
-    tenth = len(loudest) // 10
+    ordered = sorted(channels.tolist(), reverse=True)
+    tenth = len(ordered) // 10
     st.caption(
-        f"Each stripe is one unit; bright: high sensitivity S within this layer. The loudest tenth "
-        f"({tenth:,} channels) holds {sum(loudest[:tenth]) / sum(loudest):.0%} of the layer's summed S."
+        f"A stripe is a unit, the brighter the more sensitive. The top tenth ({tenth:,} channels) holds "
+        f"**{sum(ordered[:tenth]) / sum(ordered):.0%}** of the layer's sensitivity."
     )

@@ -43,7 +43,7 @@ def test_without_runs_it_says_so(visit: Visit, lab: Lab) -> None:
     for run in come.runs.list_runs():
         come.runs.delete(run)
     at = fine(visit("home"))
-    assert any(each.value.startswith("None yet.") for each in at.markdown)
+    assert any(each.value.startswith("None yet.") for each in at.caption)
 
 
 def test_the_demo_is_a_sweep_of_three_methods(visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

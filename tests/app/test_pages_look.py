@@ -90,9 +90,9 @@ def test_a_bundled_text_is_offered_with_a_sentence(visit: Visit, text: TextSourc
 
 def test_facts_of_the_model_are_told(visit: Visit) -> None:
     at = visit("model")
-    grid = next(html.proto.body for html in at.get("html") if "come-facts" in html.proto.body)
-    for name in ("Parameters", "Layers", "Attention heads", "KV heads", "License", "bfloat16"):
-        assert name in grid
+    told = " ".join(html.proto.body for html in at.get("html") if "come-facts" in html.proto.body)
+    for name in ("Parameters", "Layers", "Attention heads", "(KV) heads", "License", "bfloat16"):
+        assert name in told
 
 
 @pytest.mark.parametrize("part", ["ffn", "attention"])
@@ -141,7 +141,7 @@ def test_the_map_says_what_its_columns_are(visit: Visit, monkeypatch: pytest.Mon
     def told(**view: str) -> str:
         return fine(visit("channels", **view)).caption[0].value
 
-    assert "loudest channels on the left" in told()
+    assert "most sensitive channels on the left" in told()
     assert "each column a channel" in told(view="raw")
     assert "Hatched: what your plan would drop" in told()
     monkeypatch.setattr(channels, "MAX_BINS", 16)
@@ -194,6 +194,7 @@ def test_the_example_answers_where_nothing_was_measured(
     monkeypatch.setenv("COME_RUNS", str(lab.runs.parent / "none"))
     at = fine(visit(page, tokens="2048"))
     shown = [caption.value for caption in at.caption] + [markdown.value for markdown in at.markdown]
+    shown += [link.label for link in at.get("page_link")]
     assert any("example" in text for text in shown)
 
 

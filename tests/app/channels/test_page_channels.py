@@ -44,7 +44,7 @@ def test_a_channel_is_found_by_its_numbers(visit: Visit) -> None:
     at = fine(at.text_input(key="find-channel").set_value("layer 3 channel 5").run())
     assert "Channel 5 of layer 3" in said(at) and at.selectbox(key="layer").value == 3
     assert at.query_params["channel"] in ("5", ["5"])
-    at = fine(at.selectbox(key="layer").set_value(2).run())  # another layer, its loudest channel
+    at = fine(at.selectbox(key="layer").set_value(2).run())  # another layer, its most sensitive channel
     assert "channel" not in at.query_params and "of layer 2" in said(at)
 
 
