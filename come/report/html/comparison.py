@@ -11,7 +11,7 @@ from come.report.html import figures
 from come.report.html.cards import Drawn
 from come.report.html.elements import Html, element, joined
 from come.report.measured import Result, over_shared_tasks
-from come.report.metrics import LAYERS, Metric, measured
+from come.report.metrics import LAYERS, PERPLEXITY, Metric, measured
 from come.report.points import Point, of_original, points
 
 DRAWN = ("perplexity", "kl", "accuracy", "retention", "decode")  # each with a chart, where it was measured
@@ -36,7 +36,7 @@ def compared(entries: Sequence[Entry], alone: bool, draw: Callable[[Drawn], Html
         [item.pruned for item in entries if item.pruned], [item.original for item in entries if item.original]
     )
     known = [metric for metric in measured(results) if metric.key in DRAWN]
-    first, *rest = verdict.sentences(results, originals, *known[:1])
+    first, *rest = verdict.sentences(results, originals, known[0] if known else PERPLEXITY)
     parts = [
         element("h2", first),
         element("p", " ".join(rest)),

@@ -25,10 +25,10 @@ TIMES = (1, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1e3, 1e4, 1e6, 1e9)
 def lines(shown: Chart) -> Figure:
     """A metric against the model's size: one line a series, from the original on, smaller models to the right."""
     metric, size = shown.metric, shown.size
-    drawn = [as_html(point) for point in shown.points]
-    log, top = logarithmic(drawn, shown.original, metric), ceiling(drawn, shown.original, metric)
-    start = None if shown.original is None or (log and shown.original.value <= 0) else shown.original
-    data: list[dict[str, Any]] = [_rings(front(drawn, metric, size, shown.original), metric)]
+    drawn, original = [as_html(point) for point in shown.points], shown.original and as_html(shown.original)
+    log, top = logarithmic(drawn, original, metric), ceiling(drawn, original, metric)
+    start = None if original is None or (log and original.value <= 0) else original
+    data: list[dict[str, Any]] = [_rings(front(drawn, metric, size, original), metric)]
     for mine, look in _by_series(drawn, size):
         if start is not None:
             way = [start, mine[0]]
