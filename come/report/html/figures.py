@@ -139,6 +139,21 @@ def _line(mine: Sequence[Point], look: Style, metric: Metric, top: float | None 
     }
 
 
+def _seeds(mine: Sequence[Point], look: Style, metric: Metric) -> dict[str, Any]:
+    """The runs behind the means over seeds, faint."""
+    each = [(point.size, value * metric.scale) for point in mine if len(point.each) > 1 for value in point.each]
+    return {
+        "type": "scatter",
+        "x": [size for size, _ in each],
+        "y": [value for _, value in each],
+        "mode": "markers",
+        "marker": {"color": look.color, "symbol": look.marker, "size": 6},
+        "opacity": FAINT,
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
 def _rings(best: Sequence[Point], metric: Metric) -> dict[str, Any]:
     """Round the points of the Pareto front."""
     return {

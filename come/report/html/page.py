@@ -62,8 +62,10 @@ def document(runs: Sequence[Run]) -> str:
         reasons = "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in left[:LISTED])
         of = f" {reasons}." if reasons else ""
         raise ComeError(f"There is nothing to report.{of}", "Choose runs that are done; `come runs` lists them.")
+    groups = list(comparison.groups(comparison.entries(told)).values())
+    told = _ranked(told, groups)
     drawn: dict[str, Figure] = {}
-    body = element("main", *_sections(told, left, _drawer(drawn)), _foot())
+    body = element("main", *_sections(told, groups, left, _drawer(drawn)), _foot())
     title = run_name(told[0]) if len(told) == 1 else _title(told)
     return _document(title, joined(PATTERNS, body), drawn)
 
@@ -78,12 +80,11 @@ def _sorted_out(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[str, str]]]:
             continue
         item = comparison.entry(run)
         left.append((run_name(run) if item is None else item.name, Hidden(run).in_text(reason)))
-    return _ranked(told), left
+    return told, left
 
 
-def _ranked(told: list[Run]) -> list[Run]:
+def _ranked(told: list[Run], groups: list[list[Entry]]) -> list[Run]:
     """Those that compare from large to small, each size from the best to the worst; then the others."""
-    groups = comparison.groups(comparison.entries(told)).values()
     lines = [line.run for items in groups for line in tables.rows([item.pruned for item in items if item.pruned], [])]
     places = {run: place for place, run in reversed(list(enumerate(lines)))}
     return sorted(told, key=lambda run: places.get(run.id, len(places)))
@@ -113,8 +114,10 @@ def _title(told: Sequence[Run]) -> str:
     return f"{len(told)} runs of {of}"
 
 
-def _sections(told: list[Run], left: Sequence[tuple[str, str]], draw: Callable[[Drawn], Html]) -> list[Html]:
-    groups = [items for items in comparison.groups(comparison.entries(told)).values() if _several(items)]
+def _sections(
+    told: list[Run], groups: list[list[Entry]], left: Sequence[tuple[str, str]], draw: Callable[[Drawn], Html]
+) -> list[Html]:
+    groups = [items for items in groups if _several(items)]
     alone, carded = len(told) == 1, told[:MOST_CARDS]
     numbers = {run.path: number for number, run in enumerate(told, start=1)}
     head = [element("h1", run_name(told[0]) if alone else _title(told))]
