@@ -51,7 +51,7 @@ def influence(plan: Plan, measured: Sequence[float]) -> Figure | None:
         for name, symbol, chosen in kinds
         if chosen
     ]
-    figure = laid_out(data, 280, "layer", "block influence (log)")
+    figure = laid_out(data, 240, "layer", "block influence (log)")
     figure["layout"]["xaxis"]["showgrid"] = False
     figure["layout"]["yaxis"] |= round_marks(min(measured), max(measured))
     return figure
@@ -79,7 +79,7 @@ def sequences(original: Sequence[float], pruned: Sequence[float]) -> Figure | No
                 "showlegend": True,
             }
         )
-    figure = laid_out(data, 280, "held-out sequence", "loss, nats per token")
+    figure = laid_out(data, 240, "held-out sequence", "loss, nats per token")
     few = {"dtick": 1} if len(original) <= 16 else {}
     figure["layout"]["xaxis"] |= {"showgrid": False, **few}
     return figure
@@ -109,4 +109,4 @@ def training(by_part: Mapping[str, Mapping[str, pd.Series]]) -> Figure:
                     "showlegend": True,
                 }
             )
-    return laid_out(data, 300, "step", "loss")
+    return laid_out(data, 260, "step", "loss")
