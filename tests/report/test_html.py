@@ -24,12 +24,13 @@ from come.plan.steps import Concatenate
 from come.report import comparison, tables, verdict
 from come.report.card import card_of
 from come.report.comparison import entries, run_name
-from come.report.html import document, write
+from come.report.html import document, page, write
 from come.report.html.comparison import COLUMNS
 from come.report.html.elements import element
 from come.report.metrics import number
 from come.runs import Run
 from tests.app import synthetic
+from tests.runs.damage import damaged_contents
 
 EMPTY = {"meta"}
 LAYERS, CHANNELS, KV_GROUPS = 32, 11_008, 32  # of a model of 7 billion parameters
@@ -329,3 +330,31 @@ def test_nothing_is_overwritten_and_folders_are_made(tmp_path: Path, shipped: li
     with pytest.raises(ComeError, match="is there already"):
         write(shipped[1:2], path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "state.json", "results.json", "plan.json", "events.jsonl"])
+def test_however_a_file_is_damaged_there_is_a_report_or_a_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "_scripts", lambda: ("", ""))  # five megabytes that nothing of this is about
+    run = of_7_billion(tmp_path)
+    plan = run.plan()
+    assert plan is not None
+    short = [step.model_copy(update={"channels": [[0], [1]]}) for step in plan.steps]
+    plan.model_copy(update={"steps": short}).write(run.path / "plan.json")  # quick to read
+    event = {
+        "time": 1.0,
+        "stage": "recover",
+        "step": 1,
+        "of": 2,
+        "message": "",
+        "values": {"step": 1, "train_loss": 2.0},
+    }
+    (run.path / "events.jsonl").write_text(f"{json.dumps(event)}\n")
+    good = synthetic.write(tmp_path, "good", synthetic.results_of("come", 24, 0), "come", 24)
+    whole = (run.path / name).read_bytes()
+    for kind, content in damaged_contents(whole, every=3):
+        (run.path / name).write_bytes(content)
+        text = document([run, good])
+        assert good.id in text and str(tmp_path) not in text, kind
+        Read(text)
