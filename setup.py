@@ -13,6 +13,7 @@ setup(
     package_dir={f"come.page.{name}": name.replace(".", "/") for name in FOLDERS},
     package_data={
         "come.evaluate": ["questions/*.jsonl"],
+        "come.report.html": ["page.css", "draw.js"],
         "come.page.app": [".streamlit/*", "static/*", "example/**/*"],
         "come.page.app.learn": ["values/*"],
     },

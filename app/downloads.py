@@ -1,4 +1,4 @@
-"""What visitors take home is sent by routes of its own beside Streamlit's: from disk, or from what is kept here.
+"""What visitors take home is sent by routes of its own beside Streamlit's: from disk, as it was written, or made then.
 
 Streamlit's download button holds a file in the server's memory and forgets it when a page is drawn anew, so that a
 click while something runs finds nothing; its static files end at 200 MiB.
@@ -7,6 +7,8 @@ click while something runs finds nothing; its static files end at 200 MiB.
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -28,12 +30,16 @@ from come.runs.store import TAKEAWAY
 
 AT = "/takeaway"
 WRITTEN = "/takeaway-text"
+PROMISED = "/takeaway-made"
 KINDS = {".zip": "application/zip", ".gguf": "application/octet-stream"}  # what is packed, and its media type
 KEPT = 32 << 20  # bytes of what pages have written, the newest
+PROMISES = 2_000  # of the newest pages, what they would have made at a click
 served = False  # app/serve.py sets it: whether this server has the routes
 
 _written: OrderedDict[str, tuple[bytes, str, str]] = OrderedDict()  # what, its file's name, its media type
 _writing = threading.Lock()
+_promised: OrderedDict[str, tuple[Callable[[], str], str, str]] = OrderedDict()  # what makes it; the same two
+_SECRET = secrets.token_bytes(32)  # nobody can guess an address that a page did not show them
 
 
 def send(request: Request) -> FileResponse:
@@ -58,7 +64,23 @@ def send_written(request: Request) -> Response:
         found = _written.get(request.path_params["key"])
     if found is None:
         raise HTTPException(404)
-    data, name, kind = found
+    return _attached(*found)
+
+
+def send_promised(request: Request) -> Response:
+    """What a page has promised its visitor, made now; not found where it can no longer be made."""
+    with _writing:
+        found = _promised.get(request.path_params["key"])
+    if found is None:
+        raise HTTPException(404)
+    make, name, kind = found
+    try:
+        return _attached(make().encode(), name, kind)
+    except ComeError as error:
+        raise HTTPException(404, str(error)) from None
+
+
+def _attached(data: bytes, name: str, kind: str) -> Response:
     disposition = f"attachment; filename*=utf-8''{quote(name)}"
     return Response(data, media_type=kind, headers={"Content-Disposition": disposition})
 
@@ -66,6 +88,7 @@ def send_written(request: Request) -> Response:
 ROUTES = [
     Route(f"{AT}/{{run}}/{{name}}", send, methods=["GET"]),
     Route(f"{WRITTEN}/{{key}}", send_written, methods=["GET"]),
+    Route(f"{PROMISED}/{{key}}", send_promised, methods=["GET"]),
 ]
 
 
@@ -86,6 +109,17 @@ def written(text: str, name: str, kind: str) -> str:
     return f"{base_path()}{WRITTEN}/{key}"
 
 
+def promised(make: Callable[[], str], of: str, name: str, kind: str) -> str:
+    """Keep what makes a text when it is asked for; gives where it is sent from. `of` tells it from others."""
+    key = hashlib.sha256(b"\0".join((_SECRET, os.fsencode(of), name.encode(), kind.encode()))).hexdigest()
+    with _writing:
+        _promised[key] = (make, name, kind)
+        _promised.move_to_end(key)
+        while len(_promised) > PROMISES:
+            _promised.popitem(last=False)
+    return f"{base_path()}{PROMISED}/{key}"
+
+
 def button(label: str, text: str | Callable[[], str], name: str, kind: str, key: str, help: str | None = None) -> None:
     """A button that downloads what a page has written, whatever runs meanwhile."""
     icon = ":material/download:"
@@ -94,6 +128,15 @@ def button(label: str, text: str | Callable[[], str], name: str, kind: str, key:
         st.link_button(label, where, icon=icon, help=help)
     else:
         st.download_button(label, text, name, kind, key=key, icon=icon, help=help, on_click="ignore")
+
+
+def made_button(label: str, make: Callable[[], str], of: str, name: str, kind: str, key: str, help: str) -> None:
+    """A button that downloads what is made only when it is clicked; `of` tells it from others."""
+    icon = ":material/download:"
+    if served:
+        st.link_button(label, promised(make, of, name, kind), icon=icon, help=help)
+    else:
+        st.download_button(label, make, name, kind, key=key, icon=icon, help=help, on_click="ignore")
 
 
 def plan_button(run: Run, label: str, key: str) -> None:

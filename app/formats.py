@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 
 from come.files import human_bytes as human_bytes
+from come.numbers import duration as duration
+from come.numbers import human_count as human_count
+from come.numbers import percent as percent
 from come.serving.limits import without_paths
 
 # What markdown, its mathematics and Streamlit's directives (":red[...]") read as more than itself. An underscore
@@ -46,19 +49,6 @@ def chart_title(text: str) -> str:
 # --- numbers -----------------------------------------------------------------------------------------
 
 
-def human_count(count: float) -> str:
-    """134515008 -> "134.5 M"."""
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(count) >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f}"
-
-
-def percent(share: float) -> str:
-    """-0.0789 -> "−8%", with a true minus sign."""
-    return f"{share:+.0%}".replace("-", "−").replace("+0%", "0%").replace("−0%", "0%")
-
-
 def signed(number: float) -> str:
     """-1.234 -> "−1.23", with a true minus sign."""
     return f"{number:.3g}".replace("-", "−")
@@ -71,12 +61,3 @@ def about(seconds: float) -> str:
         return f"{minutes} min" if minutes < 60 else duration(60 * minutes)
     step = 1 if seconds < 20 else 5
     return duration(max(round(seconds / step) * step, step))
-
-
-def duration(seconds: float) -> str:
-    """83 -> "1 min 23 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

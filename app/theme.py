@@ -13,43 +13,23 @@ from collections.abc import Sequence
 import pandas  # noqa: F401 - plotly looks for it half-imported when two visitors come first at the same time
 import plotly.graph_objects as go
 
-ACCENT = "#2f7fd1"  # data without a layer of its own: curves, bars
-MARK = "#e8553a"  # what is chosen or found best; stands out from both scales
-QUIET = "rgba(128, 136, 148, 0.45)"  # what is dropped, or only for reference
-HAIRLINE = "rgba(128, 136, 148, 0.28)"
-INK = "#767d88"  # words on the page's ground where a figure must name a colour; css() puts the page's own in its place
+from come.report.colors import ACCENT as ACCENT
+from come.report.colors import CATEGORIES as CATEGORIES
+from come.report.colors import HAIRLINE as HAIRLINE
+from come.report.colors import MARK as MARK
+from come.report.colors import QUIET as QUIET
+from come.report.colors import layer_color as layer_color
+from come.report.colors import rgb
 
-# Parts of a model and methods: fixed order, told apart in the common colour blindnesses and by lightness.
-CATEGORIES = ["#2f7fd1", "#d98324", "#2a9d8f", "#9a63b5", "#8c8c8c", "#b8446e"]
+INK = "#767d88"  # words on the page's ground where a figure must name a colour; css() puts the page's own in its place
 
 # Low to high, even in lightness, blue to yellow (safe without red and green); reads on white and on black.
 SEQUENTIAL = ["#0d1b3e", "#173a6b", "#2c5d86", "#4f7f8e", "#7c9f8c", "#b0b980", "#e0d07a", "#fff1a8"]
 
-# Depth of a source layer: anchors from the first layer to the last.
-_DEPTH = ["#3d5fc4", "#2f93c0", "#56b0a5", "#a9b86b", "#e3b04b", "#dd7f3f", "#b8506f", "#84489c"]
-
-
-def layer_color(layer: int, layers: int) -> str:
-    """The colour of one source layer, the same on every page.
-
-    Hue follows depth; every second layer is a little darker, so that neighbours, which are what gets
-    merged, can be told apart.
-
-    Args:
-        layer: index of the original layer, 0 .. layers - 1.
-        layers: how many layers the original model has.
-
-    Returns:
-        A hex colour.
-    """
-    rgb = _mix(_DEPTH, layer / max(layers - 1, 1))
-    shade = 0.82 if layer % 2 else 1.0
-    return _hex([channel * shade for channel in rgb])
-
 
 def ink_on(color: str) -> str:
     """Black or white, whichever is easier to read on that colour."""
-    red, green, blue = _rgb(color)
+    red, green, blue = rgb(color)
     return "#10151d" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
 
 
@@ -185,7 +165,7 @@ def css() -> str:
 
     Streamlit offers no variables for its colours, so these come from ``currentColor``: the words' own, in either theme.
     """
-    return _CSS.replace("LINE", HAIRLINE).replace("INK", f"rgb({', '.join(f'{part:.0f}' for part in _rgb(INK))})")
+    return _CSS.replace("LINE", HAIRLINE).replace("INK", f"rgb({', '.join(f'{part:.0f}' for part in rgb(INK))})")
 
 
 _CSS = """<style>
@@ -244,19 +224,3 @@ _CSS = """<style>
   .come-facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 </style>"""
-
-
-def _mix(anchors: list[str], position: float) -> list[float]:
-    """The colour at a position 0..1 along evenly spaced anchors, as three numbers 0..255."""
-    scaled = min(max(position, 0.0), 1.0) * (len(anchors) - 1)
-    low = min(int(scaled), len(anchors) - 2)
-    first, second = _rgb(anchors[low]), _rgb(anchors[low + 1])
-    return [a + (b - a) * (scaled - low) for a, b in zip(first, second, strict=True)]
-
-
-def _rgb(color: str) -> list[int]:
-    return [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-
-
-def _hex(rgb: list[float]) -> str:
-    return "#" + "".join(f"{min(max(round(value), 0), 255):02x}" for value in rgb)

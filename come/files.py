@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -218,3 +219,12 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+# An absolute path, or one from the home folder, of two names or more; no web address, and no fraction.
+_PATH = re.compile(r"(?<![\w:/.<])(?:~|\.{1,2})?/(?:[^\s/'\"`,;:()<>]+/)+([^\s/'\"`,;:()<>]*)")
+
+
+def last_names(text: str) -> str:
+    """A text in which each path is cut to its last name, for who is not to know how a machine's folders are named."""
+    return _PATH.sub(r"…/\1", text)

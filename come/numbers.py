@@ -1,4 +1,4 @@
-"""How large numbers may be that somebody gives, and how large a perplexity is told and written."""
+"""How large numbers may be that somebody gives, how large a perplexity is told, and how numbers read."""
 
 from __future__ import annotations
 
@@ -48,3 +48,28 @@ def out_of_bounds(value: Any) -> str:
         elif isinstance(each, list | tuple | set | frozenset):
             left += ((part, depth + 1) for part in each)
     return ""
+
+
+# --- how numbers read ----------------------------------------------------------------------------------
+
+
+def human_count(count: float) -> str:
+    """134515008 -> "134.5 M"."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(count) >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f}"
+
+
+def percent(share: float) -> str:
+    """-0.0789 -> "−8%", with a true minus sign."""
+    return f"{share:+.0%}".replace("-", "−").replace("+0%", "0%").replace("−0%", "0%")
+
+
+def duration(seconds: float) -> str:
+    """83 -> "1 min 23 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

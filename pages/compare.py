@@ -9,7 +9,7 @@ import streamlit as st
 import come.runs
 from app import example_runs, formats
 from app.compare import charts, controls, table
-from app.components import glossary, poll, widgets
+from app.components import glossary, poll, report_button, widgets
 from app.run import sweeps
 from come.report import comparison, verdict
 from come.report.chart import chart_of
@@ -84,6 +84,7 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
     charts.lines(shown, kind)
     charts.heatmap(results, metric, kind)
     table.draw(results, originals)
+    report_button.draw([item.run for item in chosen])
     table.left_out(comparison.left_out(own, key))
 
 

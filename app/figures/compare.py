@@ -12,14 +12,15 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.compare_axes import Style, horizontal, lines_aside, style, vertical
+from app.figures.compare_axes import horizontal, lines_aside, vertical
 from come.report import paired
 from come.report.chart import ABOVE, ceiling, logarithmic
+from come.report.colors import ORIGINAL as INK
+from come.report.looks import Style, style
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, SIZES, Metric, Size
 from come.report.points import Point, as_html, best_by_size, front, points
 
-INK = "#858d99"  # the original: reads on white and on black
 FAINT = 0.4
 MANY = 6  # methods, from which on the legend takes room of its own
 

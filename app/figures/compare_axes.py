@@ -1,72 +1,16 @@
-"""How the compare page's charts look: a method's colour, marker and dash; scales, ticks, where points stand."""
+"""How the compare page's charts are laid out: scales, ticks, where points stand."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import plotly.graph_objects as go
 
-from app import theme
-from come.pruning.registry import concatenates
 from come.report.chart import TICKS
 from come.report.metrics import Metric, Size
 from come.report.points import Point
-
-CHANCE = theme.CATEGORIES[4]  # grey: random removal is the reference, not a rival
-COLORS = [color for color in theme.CATEGORIES if color not in (theme.ACCENT, CHANCE)]
-MARKERS = (
-    "square",
-    "diamond",
-    "triangle-up",
-    "x",
-    "triangle-down",
-    "star-square",
-    "hexagon",
-    "cross",
-    "star-triangle-up",
-)
-DASHES = ("solid", "dash", "dot", "dashdot")
-
-
-@dataclass(frozen=True)
-class Style:
-    """Of a method's line: plotly's colour, marker symbol and dash, and the line's width in pixels."""
-
-    color: str
-    marker: str
-    dash: str
-    width: float = 1.5
-
-
-def style(method: str, methods: Sequence[str] = (), variant: int = 0) -> Style:
-    """The look of a method.
-
-    CoMe has the accent colour and the heaviest line, what is of its family the same colour; random removal is grey.
-
-    Args:
-        method: its registered name.
-        methods: all that there are, in order, so that a look does not depend on which of them are shown.
-        variant: 0 for the method as it is; more for those run with other options, which have hollow markers.
-    """
-    look = _look(method, [name for name in methods if not concatenates(name) and name != "random"])
-    if not variant:
-        return look
-    dash = DASHES[(DASHES.index(look.dash) + variant) % len(DASHES)]
-    return Style(look.color, f"{look.marker}-open", dash, look.width)
-
-
-def _look(method: str, others: list[str]) -> Style:
-    if method == "come":
-        return Style(theme.ACCENT, "circle", "solid", 3.0)
-    if concatenates(method):
-        return Style(theme.ACCENT, "circle-cross", "dash", 2.0)
-    if method == "random":
-        return Style(CHANCE, "cross", "dot")
-    place = others.index(method) if method in others else 0
-    return Style(COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)], DASHES[place // len(COLORS) % len(DASHES)])
 
 
 def lines_aside(drawn: Sequence[Point], original: Point | None, names: Sequence[str], size: Size) -> dict[str, float]:

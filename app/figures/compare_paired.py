@@ -10,8 +10,8 @@ from statistics import median
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.compare_axes import style
 from come.report import paired
+from come.report.looks import style
 from come.report.metrics import Metric, factor
 from come.report.paired import Difference
 from come.report.points import Point

@@ -15,9 +15,9 @@ import plotly.graph_objects as go
 from app import theme
 from come.plan.provenance import Layer, Loss, Piece, Provenance
 from come.plan.steps import Part
+from come.report.colors import HATCH
 
 NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "attention": ("KV group", "KV groups")}
-HATCH = "rgba(128, 136, 148, 0.85)"
 LOSSES = {"concatenate": "dropped", "remove": "removed with their layer", "mask": "silenced"}
 
 _TILE = 0.82  # height of a layer, its slot being 1

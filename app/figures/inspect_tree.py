@@ -13,8 +13,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.inspect import HATCH, NAMES, area, faded, listed
+from app.figures.inspect import NAMES, area, faded, listed
 from come.plan.provenance import Layer, Provenance
+from come.report.colors import HATCH
 
 _WIDTH = 0.72  # of a trunk, layers being 1 apart
 _JOIN = 0.55  # how far below a step trunks begin to lean towards it

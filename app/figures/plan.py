@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from app import theme
+from come.report.colors import HATCH
 
-HATCH = "rgba(128, 136, 148, 0.85)"
 TILE = 0.86  # width of a tile, a layer's slot being 1
 BEFORE, AFTER = 1.95, 0.0  # the lower edge of each row of tiles
 FEED_FORWARD = (0.0, 0.74)  # lower edge and height, inside a tile, of the feed-forward part

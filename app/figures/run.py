@@ -12,8 +12,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.compare import INK
 from come.pruning.result import StepRecord
+from come.report.colors import ORIGINAL as INK
 
 
 def steps(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:

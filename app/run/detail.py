@@ -9,7 +9,7 @@ import streamlit as st
 
 import come.runs
 from app import downloads, example_runs, formats, theme
-from app.components import widgets
+from app.components import report_button, widgets
 from app.figures import run as run_figures
 from app.run import card, sentences, take_home
 from app.state import session
@@ -113,6 +113,8 @@ def _actions(run: Run, status: str, changeable: bool) -> None:
                 args=(run,),
                 help="Replays the plan so far, then goes on.",
             )
+        if status == "done":
+            report_button.draw([run])
         if status != "done" and (run.path / "plan.json").is_file():  # else it is on the card
             downloads.plan_button(run, "Download the plan so far", f"plan-{run.id}")
         if changeable:

@@ -11,8 +11,8 @@ from app.components.run_words import STAGES
 from app.state.choice import Choice, Draft
 from come.errors import ComeError
 from come.models import Facts
+from come.report import card
 from come.report.comparison import run_name
-from come.report.metrics import factor, number
 from come.request import RunConfig
 from come.runs import Run
 from come.runs.state import State
@@ -52,24 +52,9 @@ def request_sentence(config: RunConfig) -> str:
 
 def result_sentence(run: Run) -> str:
     """What a finished run found, in one sentence."""
-    results = run.results()
-    before, after = results.get("original") or {}, results.get("pruned") or {}
     if run.config.kind == "analyze":
         return "The analysis is done: the channels and layers pages show it."
-    if not {"layers", "parameters"} <= before.keys() & after.keys():
-        return "The run is done."
-    removed = 1 - after["parameters"] / before["parameters"]
-    size = f"{before['layers']} layers became {after['layers']} ({removed:.0%} fewer parameters)"
-    if not (before.get("perplexity") and after.get("perplexity")):
-        return f"{size}."
-    was, now = before["perplexity"], after["perplexity"]
-    pruned = (results.get("unrecovered") or {}).get("perplexity")
-    if pruned:
-        return (
-            f"{size}; pruning took perplexity from {number(was)} to {number(pruned)} ({factor(pruned / was)} times the "
-            f"original's), recovery to {number(now)} ({factor(now / was)} times)."
-        )
-    return f"{size}; perplexity went from {number(was)} to {number(now)} ({factor(now / was)} times as high)."
+    return card.sentence(run.results())
 
 
 def stages(config: RunConfig, state: State) -> str:

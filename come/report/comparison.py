@@ -118,6 +118,11 @@ def series(config: RunConfig, recovered: bool = True) -> str:
     return " + ".join([title, *config.recover]) if recovered else title
 
 
+def short(name: str) -> str:
+    """The last part of a path or hub id."""
+    return name.rstrip("/").rsplit("/", 1)[-1]
+
+
 def count(entries: Sequence[Entry]) -> str:
     """How many runs they are of, in words; one that recovered its model is two entries."""
     runs = len({item.run.id for item in entries})
@@ -151,7 +156,7 @@ def left_out(entries: Sequence[Entry], key: tuple[Any, ...] | None) -> list[tupl
 def _compared_on(config: RunConfig, results: dict[str, Any]) -> tuple[tuple[Any, ...], str]:
     """What makes runs comparable, and the same in words."""
     evaluation = results.get("evaluation")
-    model = _short(config.model)
+    model = short(config.model)
     if not isinstance(evaluation, dict):
         if "ppl" not in config.evaluate:
             return (config.model, None), f"{model}, no text"
@@ -160,7 +165,7 @@ def _compared_on(config: RunConfig, results: dict[str, Any]) -> tuple[tuple[Any,
     tokens = int(evaluation.get("n_tokens", config.evaluation_tokens))
     bos = evaluation.get("bos")  # older runs, which say nothing of it, had none
     key = (config.model, evaluation.get("text_hash", text), tokens, evaluation.get("seq_len", config.seq_len), bos)
-    return key, f"{model}, {tokens:,} tokens of {_short(text)}{_with(bos)}"
+    return key, f"{model}, {tokens:,} tokens of {short(text)}{_with(bos)}"
 
 
 def _told_apart(items: list[Entry]) -> list[Entry]:
@@ -214,7 +219,7 @@ def _chosen(config: RunConfig) -> str:
 def _calibration(run: Run) -> str:
     config, told = run.config, run.results().get("calibration")
     bos = told.get("bos") if isinstance(told, dict) else None
-    return f"{config.n_tokens:,} tokens of {_short(config.text)}{_with(bos)}"
+    return f"{config.n_tokens:,} tokens of {short(config.text)}{_with(bos)}"
 
 
 def _with(bos: str | None) -> str:
@@ -243,7 +248,7 @@ def _name(config: RunConfig, layers: int | None) -> str:
     if config.name:
         return config.name
     if config.kind == "analyze":
-        return f"Analysis of {_short(config.model)}"
+        return f"Analysis of {short(config.model)}"
     if layers is not None:
         size = "layers" if _leaves_fewer(config.method) else "layers' size"
         return f"{_title(config.method)}{_chosen(config)}, {layers} {size}"
@@ -302,8 +307,3 @@ def _leaves_fewer(method: str) -> bool:
 def _title(method: str) -> str:
     known = come.methods().get(method)
     return known.title if known else method
-
-
-def _short(name: str) -> str:
-    """The last part of a path or hub id."""
-    return name.rstrip("/").rsplit("/", 1)[-1]

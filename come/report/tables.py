@@ -97,16 +97,24 @@ def to_markdown(results: Sequence[Result], originals: Sequence[Result], keys: Se
         results: newest first. originals: the model as it was, of each.
         keys: the metrics that are columns, where measured, in this order; none: all that were measured.
     """
+    heads, rows = summary(results, originals, keys)
+    table = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    table += [[f"**{cell}**" if best else cell for cell, best in row] for row in rows]
+    return "".join("| " + " | ".join(_in_markdown(cell) for cell in row) + " |\n" for row in table)
+
+
+def summary(
+    results: Sequence[Result], originals: Sequence[Result], keys: Sequence[str] = ()
+) -> tuple[list[str], list[list[tuple[str, bool]]]]:
+    """The same as cells: the heads, and line by line each cell with whether it is the best of its size."""
     known = {metric.key: metric for metric in measured(results)}
     metrics = [known[key] for key in keys if key in known] if keys else list(known.values())
-    table = [
-        ["Method", "Layers", "Parameters (M)", *(_title(metric) for metric in metrics)],
-        ["---", *["---:"] * (2 + len(metrics))],
-    ]
+    heads = ["Method", "Layers", "Parameters (M)", *(_title(metric) for metric in metrics)]
+    rows = []
     for line in _summary(results, originals, metrics):
-        cells = [f"**{_cell(m, p)}**" if best else _cell(m, p) for m, p, best in line.cells]
-        table.append([line.series, _words(line.layers), f"{line.parameters / 1e6:,.1f}", *cells])
-    return "".join("| " + " | ".join(_in_markdown(cell) for cell in row) + " |\n" for row in table)
+        sizes = [line.series, _words(line.layers), f"{line.parameters / 1e6:,.1f}"]
+        rows.append([*((size, False) for size in sizes), *((_cell(m, p), best) for m, p, best in line.cells)])
+    return heads, rows
 
 
 def to_latex(results: Sequence[Result], originals: Sequence[Result]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from come.errors import ComeError
+from come.files import last_names
 from come.options import Options
 
 if TYPE_CHECKING:
@@ -375,10 +376,6 @@ def _is_path(name: str) -> bool:
     return "/" in name or name.endswith(".jsonl") or os.path.exists(name)
 
 
-# An absolute path, or one from the home folder, of two names or more; no web address, and no fraction.
-_PATH = re.compile(r"(?<![\w:/.<])(?:~|\.{1,2})?/(?:[^\s/'\"`,;:()<>]+/)+([^\s/'\"`,;:()<>]*)")
-
-
 _PROCESS = re.compile(r" \(process \d+ on [^)]*\)")
 
 
@@ -395,4 +392,4 @@ def is_demo() -> bool:
 
 def without_paths(text: str) -> str:
     """A text as visitors may read it: in a demonstration each path is cut to its last name, and no process is named."""
-    return _PATH.sub(r"…/\1", _PROCESS.sub("", text)) if is_demo() else text
+    return last_names(_PROCESS.sub("", text)) if is_demo() else text

@@ -9,8 +9,8 @@ import pytest
 
 from app.figures import compare as figures
 from app.figures import compare_heatmap, compare_paired
-from app.figures.compare_axes import style
 from come.report import paired
+from come.report.looks import style
 from come.report.measured import Result, Value
 from come.report.metrics import LAYERS, PARAMETERS, PERPLEXITY, SPARSITY, metric, number
 from come.report.points import of_original, points

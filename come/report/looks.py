@@ -1,0 +1,62 @@
+"""How a method's line looks in every chart: its colour, marker and dash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from come.pruning.registry import concatenates
+from come.report.colors import ACCENT, CATEGORIES
+
+CHANCE = CATEGORIES[4]  # grey: random removal is the reference, not a rival
+COLORS = [color for color in CATEGORIES if color not in (ACCENT, CHANCE)]
+MARKERS = (
+    "square",
+    "diamond",
+    "triangle-up",
+    "x",
+    "triangle-down",
+    "star-square",
+    "hexagon",
+    "cross",
+    "star-triangle-up",
+)
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+@dataclass(frozen=True)
+class Style:
+    """Of a method's line: plotly's colour, marker symbol and dash, and the line's width in pixels."""
+
+    color: str
+    marker: str
+    dash: str
+    width: float = 1.5
+
+
+def style(method: str, methods: Sequence[str] = (), variant: int = 0) -> Style:
+    """The look of a method.
+
+    CoMe has the accent colour and the heaviest line, what is of its family the same colour; random removal is grey.
+
+    Args:
+        method: its registered name.
+        methods: all that there are, in order, so that a look does not depend on which of them are shown.
+        variant: 0 for the method as it is; more for those run with other options, which have hollow markers.
+    """
+    look = _look(method, [name for name in methods if not concatenates(name) and name != "random"])
+    if not variant:
+        return look
+    dash = DASHES[(DASHES.index(look.dash) + variant) % len(DASHES)]
+    return Style(look.color, f"{look.marker}-open", dash, look.width)
+
+
+def _look(method: str, others: list[str]) -> Style:
+    if method == "come":
+        return Style(ACCENT, "circle", "solid", 3.0)
+    if concatenates(method):
+        return Style(ACCENT, "circle-cross", "dash", 2.0)
+    if method == "random":
+        return Style(CHANCE, "cross", "dot")
+    place = others.index(method) if method in others else 0
+    return Style(COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)], DASHES[place // len(COLORS) % len(DASHES)])
