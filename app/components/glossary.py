@@ -30,6 +30,6 @@ writes one token after another.
 every one of them. That tells far more than the two values: what is hard for one is hard for the other. A bar that
 crosses the line cannot be told from it; below 30 questions nothing is told.
 
-**±** is one standard error; what the bars of a chart are is said under it. **Ringed** runs are the Pareto front: no
-other is both smaller and better.
+**±** is one standard error; *How sure?* below a chart says what its bars are. **Ringed** runs are the Pareto front:
+no other is both smaller and better. **Framed** is the best of a column, whose shade is the rank within it.
 """

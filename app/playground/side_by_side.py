@@ -22,26 +22,26 @@ def draw(asked: Asked, chat: bool) -> None:
         with st.container(border=True):
             st.markdown("**Nothing said yet.** Choose a prompt and let the models answer: the first time loads them.")
     elif generation.active:
-        _live(generation)
+        _live(generation, asked.prompt)
     elif generation.recorded and set(generation.asked.plans) != set(asked.plans):
         with st.expander("Example: recorded answers of other models than chosen above"):
-            _answers(generation)
+            _answers(generation, asked.prompt)
     else:
         with st.container():  # as a fragment has one: what was said stays where it is when the last word has come
-            _answers(generation)
+            _answers(generation, asked.prompt)
     next_tokens.section(asked, generation, chat)
 
 
 @st.fragment(run_every=EVERY)
-def _live(generation: Generation) -> None:
+def _live(generation: Generation, shown: str) -> None:
     generation.look()
     if not generation.active:
         st.rerun()
-    _answers(generation)
+    _answers(generation, shown)
 
 
-def _answers(generation: Generation) -> None:
-    st.html(answers_html.asked(generation))
+def _answers(generation: Generation, shown: str) -> None:
+    st.html(answers_html.asked(generation, shown))
     if generation.status == "failed":
         st.error(formats.sentence(generation.problem), icon=":material/error:")
         if not generation.start:

@@ -45,7 +45,7 @@ class Row:
 
 MEASURES = (
     ("Perplexity", ""),
-    ("KL to the original", "nats per token"),
+    ("Divergence (KL)", "nats per token"),
     ("Speed-up", "estimate"),
 )
 
@@ -131,7 +131,8 @@ def next_window(hint: Suggestion, now: Predicted | None) -> str:
     if now is not None:
         cost += f", {times(change(now.answer, hint.answer).ratio)} this plan's"
     return (
-        f"**Next by SBI: layers {hint.first}–{hint.last}** ({hint.skip_influence:.4f}). With them merged: {cost}; "
+        f"**Next by skip block influence (SBI): layers {hint.first}–{hint.last}** ({hint.skip_influence:.4f}). "
+        f"With them merged: {cost}; "
         f"KL {with_error(hint.answer.kl, hint.answer.kl_stderr, places=3)} nats per token; "
         f"{hint.answer.layers} layers left."
     )

@@ -46,7 +46,7 @@ def test_the_default_is_a_fifth_of_the_parameters(visit: Visit, lab: Lab) -> Non
     assert not at.exception and not at.error
     layers = describe(str(lab.model)).layers_for_sparsity(0.2)
     assert at.slider(key="share").value == 20
-    assert any(f"Becomes {layers} of 6 layers" in caption.value for caption in at.caption)
+    assert f"<b>{layers}</b><span>of 6</span>" in shown(at)
 
 
 def test_a_target_by_layers_says_what_is_left(visit: Visit) -> None:
@@ -61,15 +61,15 @@ def test_a_target_by_layers_says_what_is_left(visit: Visit) -> None:
 def test_the_table_says_what_each_layer_keeps(visit: Visit) -> None:
     at = visit("plan", windows="1-2", ratios="0.25-0.75")
     table = at.dataframe[0].value
-    assert list(table["Layers"]) == ["1–2"]
-    assert list(table["FFN channels kept of 48"]) == ["12 + 36"]
-    assert list(table["KV groups kept of 4"]) == ["1 + 3"]
-    assert any("Exact" in caption.value for caption in at.caption)
+    assert list(table["Layer"]) == [1, 2] and set(table["Window"]) == {"1–2"}
+    assert list(table["Feed-forward (FFN) channels of 48"]) == [12, 36]
+    assert list(table["Key/value (KV) groups of 4"]) == [1, 3]
+    assert any("Exact" in each.value for each in at.markdown)
 
 
 def test_an_automatic_plan_is_called_an_estimate(visit: Visit) -> None:
     at = visit("plan", target="4")
-    assert any("An estimate" in caption.value for caption in at.caption)
+    assert any("An estimate" in each.value for each in at.markdown)
     assert len(at.dataframe[0].value) == 2
 
 
@@ -155,7 +155,7 @@ def test_a_window_is_moved_and_dropped_instead(visit: Visit) -> None:
     at.button(key="drop-0").click().run()
     assert (chosen(at, "windows"), chosen(at, "drop")) == ("", "0,1,4")
     assert not at.exception and not at.error and not at.button(key="go-to-run").disabled
-    assert any("Exact" in caption.value for caption in at.caption)
+    assert any("Exact" in each.value for each in at.markdown)
 
 
 def test_dropping_alone_needs_no_analysis(visit: Visit) -> None:
@@ -226,7 +226,7 @@ def test_a_method_that_decides_from_one_measurement_is_foreseen_and_gone_on_with
     assert plan is not None
     gone = sorted({*range(6)} - {layer for group in plan.groups() for layer in group})
     assert any(f"Removed whole: layers {preview.ranges(gone)}." in each.value for each in at.markdown)
-    assert any("Exact for this analysis: whole layers go." in caption.value for caption in at.caption)
+    assert any("Exact for this analysis: whole layers go." in each.value for each in at.markdown)
     at.get_by_key("aim").set_value("hand").run()
     assert chosen(at, "drop") == ",".join(map(str, gone)) and chosen(at, "windows") == ""
     assert at.selectbox(key="method-choice").value == "come"
@@ -454,7 +454,7 @@ def test_windows_of_a_method_that_fits_them_stay_its_own(visit: Visit, lab: Lab)
     at = visit("plan", method="come-joint", windows="1-2")
     assert not at.exception and not at.error
     assert not [toggle for toggle in at.toggle if toggle.key == "own-ratios"]  # they are an outcome
-    assert "solved for" in " ".join(caption.value for caption in at.caption)
+    assert "solved for" in " ".join(each.value for each in at.markdown)
     at.get_by_key("layer-tiles").set_value([4]).run()
     at.button(key="tiles-drop").click().run()
     assert (chosen(at, "method"), chosen(at, "windows"), chosen(at, "drop")) == ("come-joint", "1-2", "4")
