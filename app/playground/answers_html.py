@@ -184,7 +184,8 @@ def _listed(names: Sequence[str]) -> str:
 
 LEGEND = (
     "<p class='come-legend'><span>Chance of a token: <span class='t u0'>over 90%</span> "
-    "<span class='t u1'>50–90%</span> <span class='t u2'>20–50%</span> <span class='t u3'>less: perplexed</span></span> "
+    "<span class='t u1'>50–90%</span> <span class='t u2'>20–50%</span> "
+    "<span class='t u3'>less: perplexed</span></span> "
     "<span><mark class='t part'>first unlike the original's</mark></span> "
     "<span>Tap a token for more.</span></p>"
 )
