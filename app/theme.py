@@ -225,6 +225,10 @@ _CSS = """<style>
     flex: 1 1 100% !important; min-width: 100% !important;
   }
 }
+@media (min-width: 641px) and (max-width: 1100px) {
+  .st-key-plan-choices:not(:has(.st-key-tiles)) { flex-direction: row !important; flex-wrap: wrap; }
+  .st-key-plan-choices:not(:has(.st-key-tiles)) > * { flex: 1 1 13rem; width: auto !important; }
+}
 .come-tiles {
   display: inline-flex; flex-wrap: wrap; gap: 2px; min-height: 14px; max-width: 100%; vertical-align: middle;
 }

@@ -45,9 +45,9 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
         table.left_out(comparison.left_out(own, None))
         return
     key = controls.group(groups)
-    words = st.container()  # the verdict comes first, but depends on the choice below it
     st.html(controls.STYLE)
     main = st.container(key="compare-main")
+    words = main.container()  # the verdict comes first, but depends on the choice below it
     with main, st.container(key="compare-controls", horizontal=True, vertical_alignment="bottom"):
         metric, size, kind = controls.metric(groups[key]), controls.size(), controls.kind()
         places_among = st.container(horizontal=True, vertical_alignment="bottom", width="content")

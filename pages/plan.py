@@ -26,7 +26,7 @@ def page() -> None:
     actions.start_from(measured, facts)
     with st.container(key="plan-body"):
         choices, picture = st.columns([1.1, 2.45], gap="medium")
-    with choices:
+    with choices, st.container(key="plan-choices"):
         controls.draw(facts, found)
     open_questions: list[Look] = []
     with picture:

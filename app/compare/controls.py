@@ -16,9 +16,9 @@ from come.report.metrics import SIZES, Metric, Size
 EVERY = "All runs"  # of whatever sweep
 PICTURES = ("svg", "png")
 STYLE = """<style>
-@media (max-width: 640px) {  /* the chart comes before what changes it */
-  .st-key-compare-main > :has(> .st-key-compare-controls), .st-key-compare-main > .st-key-compare-controls { order: 2; }
-}
+/* On a phone and before a room, the chart comes before what changes it. */
+@media (max-width: 640px) { .st-key-compare-main > :has(> .st-key-compare-controls) { order: 2; } }
+.stApp:has(.st-key-presenter) .st-key-compare-main > :has(> .st-key-compare-controls) { order: 2; }
 </style>"""
 
 

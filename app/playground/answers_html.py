@@ -191,6 +191,11 @@ LEGEND = (
 )
 
 STYLE = f"""<style>
+/* Before a room the answers come first, and not a chart that is folded away. */
+.stApp:has(.st-key-presenter) [data-testid="stMainBlockContainer"] > * > :has(.come-answers) {{ order: 2; }}
+.stApp:has(.st-key-presenter) [data-testid="stMainBlockContainer"] > * > :has(details .js-plotly-plot) {{
+  order: 3 !important;
+}}
 .come-side {{ container-type: inline-size; }}
 .come-answers {{ display: grid; gap: .75rem; grid-template-columns: minmax(0, 1fr); }}
 @container (min-width: 32rem) {{ .come-answers {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }} }}
