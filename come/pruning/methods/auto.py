@@ -173,8 +173,8 @@ def auto(task: Task, options: AutoOptions) -> Result:
     best = ranked[0]
     scores = ", ".join(f"{each.title} {each.final[0]:.4f}" for each in ranked)
     notes.append(
-        f"Auto took the plan of {best.title}. The {MEASURED[options.score]}, of the best {FINALISTS} with a pass over all "
-        f"output maps: {scores}."
+        f"Auto took the plan of {best.title}. The {MEASURED[options.score]}, of the best {FINALISTS} with a pass over "
+        f"all output maps: {scores}."
     )
     exchanged, taken, looked = _exchanged(task, options, fitted, scorer, best, ends)
     score, bundle, plan = best.final

@@ -169,8 +169,8 @@ def forecast(known: Known, options: ComeJointOptions) -> Forecast | None:
     needs=("forward", "logits"),
     stepwise=True,
     begins=True,
-    cost="A few windows fitted on the calibration tokens and scored, and a pass over the output maps; with a span, that "
-    "for each step.",
+    cost="A few windows fitted on the calibration tokens and scored, and a pass over the output maps; with a span, "
+    "that for each step.",
     work=work,
     forecast=forecast,
     portfolio={},
