@@ -216,7 +216,7 @@ _CSS = """<style>
   :is(p, span, button, svg) { color: inherit !important; }
 /* The plan page's narrow column holds three choices; where it would be too narrow, the answer goes below. */
 .st-key-aim [data-variant="segmented_control"] { padding-inline: .5rem; }
-.st-key-plan-presets kbd { display: none !important; }  /* they are in the tooltips */
+:is(.st-key-plan-presets, .st-key-presenter) kbd { display: none !important; }  /* they are in the tooltips */
 @media (max-width: 1100px) {
   .st-key-plan-body > * > [data-testid="stHorizontalBlock"], .st-key-plan-body > [data-testid="stHorizontalBlock"] {
     flex-wrap: wrap;

@@ -230,7 +230,7 @@ STYLE = f"""<style>
 .st-key-playground-asking [data-retained="true"] {{ display: none; }}
 .st-key-next-tokens [data-testid="stHorizontalBlock"] {{ flex-wrap: wrap; }}
 .st-key-next-tokens [data-testid="stColumn"] {{
-  flex: 1 1 12.5rem !important; min-width: min(100%, 12.5rem) !important;
+  flex: 1 1 10.5rem !important; min-width: min(100%, 10.5rem) !important;
 }}
 .come-answer .caret {{ color: var(--voice); }}
 .come-legend .t + .t {{ margin-left: .4rem; }}
