@@ -13,7 +13,8 @@ It is only read; what is judged is the prediction of the tokens behind it. Some 
 
 KL = r"""
 **KL to the original**, the Kullback–Leibler divergence: the mean over positions of
-$\sum_v p(v)\log\frac{p(v)}{q(v)}$ in nats: how far the pruned model's next-token distribution $q$ is from the original's $p$. 0 means the same predictions.
+$\sum_v p(v)\log\frac{p(v)}{q(v)}$ in nats: how far the pruned model's
+next-token distribution $q$ is from the original's $p$. 0 means the same predictions.
 """
 
 COMPARED = rf"""
