@@ -194,8 +194,21 @@ _CSS = """<style>
 }
 :is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"], [data-tag]):not(:disabled)
   :is(p, span, button, svg) { color: inherit !important; }
-/* The plan page's narrow column holds three choices. */
+/* The plan page's narrow column holds three choices; where it would be too narrow, the answer goes below. */
 .st-key-aim [data-variant="segmented_control"] { padding-inline: .5rem; }
+:is(.st-key-plan-presets, .st-key-presenter) kbd { display: none !important; }  /* they are in the tooltips */
+@media (max-width: 1100px) {
+  .st-key-plan-body > * > [data-testid="stHorizontalBlock"], .st-key-plan-body > [data-testid="stHorizontalBlock"] {
+    flex-wrap: wrap;
+  }
+  .st-key-plan-body > * > * > [data-testid="stColumn"], .st-key-plan-body > * > [data-testid="stColumn"] {
+    flex: 1 1 100% !important; min-width: 100% !important;
+  }
+}
+@media (min-width: 641px) and (max-width: 1100px) {
+  .st-key-plan-choices:not(:has(.st-key-tiles)) { flex-direction: row !important; flex-wrap: wrap; }
+  .st-key-plan-choices:not(:has(.st-key-tiles)) > * { flex: 1 1 13rem; width: auto !important; }
+}
 .come-tiles {
   display: inline-flex; flex-wrap: wrap; gap: 2px; min-height: 14px; max-width: 100%; vertical-align: middle;
 }
@@ -218,6 +231,7 @@ _CSS = """<style>
   gap: .9rem 1.25rem; margin: .25rem 0 .5rem;
 }
 .come-facts div span { display: block; font-size: .8rem; opacity: .72; }
+.come-facts div b + span { display: inline; margin-left: .4rem; }
 .come-facts div b { font-size: 1.2rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 @media (max-width: 640px) {
   .stApp [data-testid="stMainBlockContainer"] { padding-left: 1rem; padding-right: 1rem; }

@@ -44,44 +44,46 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
         )
         table.left_out(comparison.left_out(own, None))
         return
-    if shipped:
-        st.caption(
-            ":material/bookmark: Shipped example: computed by this program on the bundled model. "
-            "Your own runs take its place."
-        )
     key = controls.group(groups)
-    words = st.container()  # the verdict comes first, but depends on the choice below it
-    metric, size, kind, chosen = controls.draw(groups[key], key)
+    st.html(controls.STYLE)
+    main = st.container(key="compare-main")
+    words = main.container()  # the verdict comes first, but depends on the choice below it
+    with main, st.container(key="compare-controls", horizontal=True, vertical_alignment="bottom"):
+        metric, size, kind = controls.metric(groups[key]), controls.size(), controls.kind()
+        places_among = st.container(horizontal=True, vertical_alignment="bottom", width="content")
+        chosen = controls.chosen(groups[key], key)
     results, originals = over_shared_tasks(
         [item.pruned for item in chosen if item.pruned], [item.original for item in chosen if item.original]
     )
     if not results:
         st.markdown("Your filters leave no run. Remove one of them under **Choose runs**.")
         return
-    after = controls.after_recovery(results)
+    with places_among:
+        after = controls.after_recovery(results)
     judged = verdict.judged_of(results, after)
     places = verdict.by_place(points(judged, metric, size), metric)
+    part = ", held-out part" if key[1] else ""
+    on = f"{formats.literal(groups[key][0].title)}{part}"
     layers = None
     if places:
-        with st.container(horizontal=True, vertical_alignment="bottom"):
+        with places_among:
             layers = charts.place(places)
             reference = charts.reference(places[layers], of_original(originals, metric, size, like=judged), metric)
         if reference is not None:
-            charts.differences(places[layers], reference, metric, kind)
+            with main:
+                charts.differences(places[layers], reference, metric, kind, on)
     with words:
-        first, *rest = verdict.sentences(results, originals, metric, size, layers, after)
+        first, *rest = verdict.sentences(results, originals, metric, size, layers, after, brief=True)
         st.markdown(f"## {formats.literal(first)}")
         if rest:
             st.markdown(formats.literal(" ".join(rest)))
         of = f" of {comparison.count(groups[key])}" if len(chosen) < len(groups[key]) else ""
+        whose = ":material/bookmark: Shipped example" if shipped else formats.literal(groups[key][0].title)
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            part = ", held-out part" if key[1] else ""
-            st.caption(
-                f"{formats.literal(groups[key][0].title)}{part}. {comparison.count(chosen)}{of}.", width="content"
-            )
+            st.caption(f"{whose} · {comparison.count(chosen)}{of}", width="content")
             widgets.info("How to read this", glossary.COMPARED, key="compared-terms")
-    shown = chart_of(results, originals, metric, size)
-    charts.lines(shown, kind)
+    controls.against()
+    charts.lines(chart_of(results, originals, metric, size), kind, on)
     charts.heatmap(results, metric, kind)
     table.draw(results, originals)
     report_button.draw([item.run for item in chosen])

@@ -24,8 +24,9 @@ def page() -> None:
         return
     found, fault = _foreseen(measured, facts)
     actions.start_from(measured, facts)
-    choices, picture = st.columns([1.1, 2.45], gap="medium")
-    with choices:
+    with st.container(key="plan-body"):
+        choices, picture = st.columns([1.1, 2.45], gap="medium")
+    with choices, st.container(key="plan-choices"):
         controls.draw(facts, found)
     open_questions: list[Look] = []
     with picture:
@@ -37,13 +38,13 @@ def page() -> None:
             wanted = request.config(session.choice(), visit.planned())
             with st.container(key="plan-answer"):
                 with st.container(key="plan-ribbons"):
-                    preview.ribbons(facts, found)
+                    preview.ribbons(measured, facts, is_example, found)
                 open_questions = panel.draw(facts, analysis, found, cost_line.cost([wanted], facts, measured))
-            preview.kept(measured, facts, is_example, found)
-            if measured is not None and analysis is not None:
-                open_questions += cheapest.draw(analysis, measured, facts, is_example, found)
         actions.go_on(fault)
         if not fault:
+            preview.kept(facts, found)
+            if measured is not None and analysis is not None:
+                open_questions += cheapest.draw(analysis, measured, facts, is_example, found)
             preview.runs_so_far(facts, panel.answered())
     poll.follow(open_questions)
 

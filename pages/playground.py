@@ -15,10 +15,6 @@ from app.state import session, widget_state
 
 OF = "_talk_of"  # and of which model they are
 MODES = {"side": "Side by side", "blind": "Blind vote"}
-INTRODUCTIONS = {
-    "side": "One prompt, the original and pruned models side by side. Marked: where each first says something else.",
-    "blind": "One prompt, two models without names. Say which answers better; then you see which is which.",
-}
 
 
 def page() -> None:
@@ -26,7 +22,6 @@ def page() -> None:
     chosen = session.choice().model
     offer = candidates.offer(chosen)
     blind = widget_state.keep_among("mode", list(MODES), "side") == "blind"
-    st.caption(INTRODUCTIONS["blind" if blind else "side"])
     if offer.borrowed:
         name = chosen.rstrip("/").rsplit("/", 1)[-1]
         st.info(

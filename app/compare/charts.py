@@ -7,6 +7,7 @@ import streamlit as st
 import come
 from app import formats
 from app.components import widgets
+from app.components.how_sure import how_sure
 from app.figures import compare as figures
 from app.figures import compare_heatmap, compare_paired
 from app.state import session, widget_state
@@ -37,12 +38,18 @@ def reference(ranked: list[Point], original: Point | None, metric: Metric) -> Po
         return None
     by_name = {THE_BEST: ranked[0], **({THE_ORIGINAL: whole} if whole else {}), **{p.series: p for p in ranked}}
     widget_state.keep_among("compared-with", list(by_name), THE_BEST if len(ranked) > 1 else THE_ORIGINAL)
-    chosen = st.selectbox("Compared with", list(by_name), key="compared-with", width=280)
+    chosen = st.selectbox("Compared with", list(by_name), key="compared-with", width=180)
     return by_name[chosen or THE_BEST]
 
 
-def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str) -> None:
-    """The main comparison: how each model of one size differs from one of them, on the same tokens or questions."""
+def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str, on: str) -> None:
+    """The main comparison: how each model of one size differs from one of them, on the same tokens or questions.
+
+    Args:
+        ranked: the models. reference: the one. metric: by what they are judged.
+        kind: of picture that the camera saves.
+        on: which model they were made of and what they were judged on (markdown).
+    """
     drawn = ranked if reference in ranked else [reference, *ranked]
     found = [None if point is reference else paired.difference(point, reference, metric) for point in drawn]
     told = [each for each in found if each is not None]
@@ -55,14 +62,17 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked("paired"),
     )
-    words = ["Bars: 95% interval. Hollow: cannot be told from the line. Arrow: farther off. ±: one standard error."]
+    words = [
+        f"{on}.",
+        "Bars: 95% interval. Hollow: cannot be told from the line. Arrow: farther off. ±: one standard error.",
+    ]
     if any(not each.paired for each in told):
         words.append("Some kept no numbers for each sequence or question: not paired, so their errors are too wide.")
-    st.caption(" ".join(words))
+    how_sure("\n\n".join(words), key="how-sure-paired")
 
 
-def lines(shown: Chart, kind: str) -> None:
-    """The metric against the size, one line a method; `kind` of picture is what the camera saves."""
+def lines(shown: Chart, kind: str, on: str) -> None:
+    """The metric against the size, one line a method; `kind` and `on` are those of `differences`."""
     metric = shown.metric
     key = metric.key.replace("/", "-")
     figure = figures.lines(shown.points, shown.original, metric, shown.size, list(come.methods()), chance=shown.chance)
@@ -73,7 +83,7 @@ def lines(shown: Chart, kind: str) -> None:
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked(key),
     )
-    st.caption(formats.literal(" ".join(notes(shown))))
+    how_sure("\n\n".join([f"{on}.", *map(formats.literal, notes(shown))]), key="how-sure-lines")
     _offered(shown)
 
 
@@ -91,7 +101,6 @@ def heatmap(results: list[Result], metric: Metric, kind: str) -> None:
         width=compare_heatmap.width(drawn),
         on_select=lambda: _clicked("method-by-target"),
     )
-    st.caption("Framed: the best of its column. The shade is the rank within the column; rows go by mean rank.")
 
 
 def _clicked(key: str) -> None:

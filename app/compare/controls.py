@@ -14,6 +14,12 @@ from come.report.measured import Result
 from come.report.metrics import SIZES, Metric, Size
 
 EVERY = "All runs"  # of whatever sweep
+PICTURES = ("svg", "png")
+STYLE = """<style>
+/* On a phone and before a room, the chart comes before what changes it. */
+@media (max-width: 640px) { .st-key-compare-main > :has(> .st-key-compare-controls) { order: 2; } }
+.stApp:has(.st-key-presenter) .st-key-compare-main > :has(> .st-key-compare-controls) { order: 2; }
+</style>"""
 
 
 def group(groups: dict[tuple[Any, ...], list[Entry]]) -> tuple[Any, ...]:
@@ -28,28 +34,46 @@ def group(groups: dict[tuple[Any, ...], list[Entry]]) -> tuple[Any, ...]:
     return by_title[chosen]
 
 
-def draw(entries: list[Entry], key: tuple[Any, ...]) -> tuple[Metric, Size, str, list[Entry]]:
-    """What to draw against what, of which runs, and what the camera above a chart saves."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        drawn = [m for m in metrics.measured([item.pruned for item in entries if item.pruned]) if m.drawn]
-        titles = {metric.key: metric.title for metric in drawn}
-        widget_state.keep_among("metric", list(titles), next(iter(titles)))
-        chosen = st.selectbox("Metric", list(titles), key="metric", format_func=titles.__getitem__, width=280)
-        widget_state.keep_among("against", list(SIZES), "layers")
-        against = st.segmented_control(
-            "Against", list(SIZES), key="against", required=True, format_func=lambda name: SIZES[name].title
-        )
-        kind = st.segmented_control(
-            "Save charts as",
-            ["svg", "png"],
-            default="svg",
-            required=True,
-            key="figure-format",
-            format_func=str.upper,
-            help="What the camera above a chart saves, made in your browser.",
-        )
-        kept = _filtered(entries, str(hash(key) & 0xFFFF))
-    return metrics.metric(chosen), SIZES[against or "layers"], kind or "svg", kept
+def metric(entries: list[Entry]) -> Metric:
+    """What to judge the runs by."""
+    drawn = [m for m in metrics.measured([item.pruned for item in entries if item.pruned]) if m.drawn]
+    titles = {each.key: each.title for each in drawn}
+    widget_state.keep_among("metric", list(titles), next(iter(titles)))
+    return metrics.metric(st.selectbox("Metric", list(titles), key="metric", format_func=titles.__getitem__, width=180))
+
+
+def size() -> Size:
+    """What the metric is drawn against, as `against` has it."""
+    return SIZES[widget_state.keep_among("against", list(SIZES), "layers")]
+
+
+def against() -> None:
+    """The choice of what the metric is drawn against."""
+    st.segmented_control(
+        "Against",
+        list(SIZES),
+        key="against",
+        required=True,
+        format_func=lambda name: SIZES[name].title,
+        label_visibility="collapsed",
+    )
+
+
+def kind() -> str:
+    """What the camera above a chart saves, as `pictures` has it."""
+    return str(widget_state.keep_among("figure-format", list(PICTURES), PICTURES[0]))
+
+
+def pictures() -> None:
+    """The choice of what the camera above a chart saves."""
+    st.segmented_control(
+        "Charts",
+        PICTURES,
+        required=True,
+        key="figure-format",
+        format_func=str.upper,
+        help="What the camera above a chart saves it as, made in your browser.",
+    )
 
 
 def after_recovery(results: list[Result]) -> bool:
@@ -62,8 +86,9 @@ def after_recovery(results: list[Result]) -> bool:
     return bool(chosen == names[1])
 
 
-def _filtered(entries: list[Entry], place: str) -> list[Entry]:
-    """The runs that are left of the entries; nothing chosen in a list means all."""
+def chosen(entries: list[Entry], key: tuple[Any, ...]) -> list[Entry]:
+    """The runs that are left of the entries by a choice; nothing chosen in a list means all."""
+    place = str(hash(key) & 0xFFFF)
     names = run_labels.distinct(
         {item.run.id: f"{item.name.removesuffix(comparison.BEFORE)} · {item.run.id[:15]}" for item in entries}
     )

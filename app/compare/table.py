@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app import downloads, formats
-from app.compare import charts
+from app.compare import charts, controls
 from app.components import run_labels
 from app.state import session
 from come.report import comparison, tables
@@ -40,7 +40,8 @@ def draw(results: list[Result], originals: list[Result]) -> None:
         index=None,
         key="open-compared",
         format_func=names.__getitem__,
-        placeholder="Choose one, tick its line below, or click its point above",
+        label_visibility="collapsed",
+        placeholder="Open a run: choose one, tick its line below, or click its point above",
         on_change=_open_chosen,
         args=(list(names),),
     )
@@ -86,9 +87,10 @@ def _downloads(lines: list[Result], results: list[Result], originals: list[Resul
             "The same as a booktabs table, best in bold.",
         ),
     )
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         for label, text, ending, mime, about in documents:
             downloads.button(label, text, f"come-lab-comparison.{ending}", mime, ending, about)
+        controls.pictures()
 
 
 def left_out(items: list[tuple[Entry, str]]) -> None:

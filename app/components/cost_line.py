@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app import formats
+from app.components.how_sure import how_sure
 from app.formats import about, duration, human_bytes
 from come.errors import ComeError
 from come.estimation.cost import estimate
@@ -20,20 +21,21 @@ from come.request import RunConfig
 from come.runs.foreseen import usual_device
 from come.serving import limits
 
-NOT_MEASURED = "The time can be estimated once a first run has measured this machine's speed."
+NOT_MEASURED = "The time is known once a first run has measured this machine."
 
 
 @dataclass(frozen=True)
 class Cost:
     """A sentence of what runs will take, one for each thing that does not fit, and why they are not allowed, if so.
 
-    `seconds` are those of the sentence, where they are known.
+    `basis` is what the sentence rests on; `seconds` are those of the sentence, where they are known.
     """
 
     sentence: str
     warnings: tuple[str, ...] = ()
     refusal: str = ""
     seconds: float | None = None
+    basis: str = ""
 
 
 def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | None) -> Cost:
@@ -52,7 +54,7 @@ def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | No
         return Cost("")
     taken = less_shared([(asked, each.seconds_by_stage) for asked, each in zip(requests, found, strict=True)])
     seconds, converting = (sum(sum(stages.values()) for stages in taken), taken[0].get("convert", 0.0))
-    once = f", {duration(converting)} of it to convert the model, once" if converting >= 1 else ""
+    once = f" {duration(converting)} of the time is to convert the model, once." if converting >= 1 else ""
     memory, disk = max(each.memory_bytes for each in found), sum(each.disk_bytes for each in found)
     refusal = ""
     try:
@@ -61,17 +63,20 @@ def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | No
         refusal = str(error)
     warnings = tuple(dict.fromkeys(warning for each in found for warning in each.warnings))
     return Cost(
-        f"Expected: about {about(seconds)}{once}, {human_bytes(memory)} of memory at the peak, "
-        f"{human_bytes(disk)} on disk (estimate, from the speed of {device.name}).",
+        f"Expected: about {about(seconds)}, {human_bytes(memory)} of memory, {human_bytes(disk)} on disk.",
         warnings,
         refusal,
         seconds,
+        f"An estimate, from the speed of {formats.literal(device.name)}; the memory is that at the peak.{once}",
     )
 
 
 def draw(found: Cost) -> str:
     """What runs will take, and what does not fit; why they are not allowed, if so."""
-    st.caption(found.sentence)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(found.sentence, width="content")
+        if found.basis:
+            how_sure(found.basis, key="how-sure-cost")
     for warning in found.warnings:
         st.warning(warning, icon=":material/memory:")
     if found.refusal:

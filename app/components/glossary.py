@@ -12,8 +12,9 @@ It is only read; what is judged is the prediction of the tokens behind it. Some 
 """
 
 KL = r"""
-**KL to the original**, the mean over positions of $\sum_v p(v)\log\frac{p(v)}{q(v)}$ in nats: how far the pruned
-model's next-token distribution $q$ is from the original's $p$. 0 means the same predictions.
+**KL to the original**, the Kullback–Leibler divergence: the mean over positions of
+$\sum_v p(v)\log\frac{p(v)}{q(v)}$ in nats: how far the pruned model's
+next-token distribution $q$ is from the original's $p$. 0 means the same predictions.
 """
 
 COMPARED = rf"""
@@ -30,6 +31,6 @@ writes one token after another.
 every one of them. That tells far more than the two values: what is hard for one is hard for the other. A bar that
 crosses the line cannot be told from it; below 30 questions nothing is told.
 
-**±** is one standard error; what the bars of a chart are is said under it. **Ringed** runs are the Pareto front: no
-other is both smaller and better.
+**±** is one standard error; *How sure?* below a chart says what its bars are. **Ringed** runs are the Pareto front:
+no other is both smaller and better. **Framed** is the best of a column, whose shade is the rank within it.
 """

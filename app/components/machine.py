@@ -17,11 +17,11 @@ def draw() -> None:
 
 
 def _device() -> str:
-    """The device by its name, where it has been measured, and what is free."""
+    """What is free, and of an accelerator its name, where it has been measured."""
     known = known_device()
     memory = psutil.virtual_memory()
     main = f"{human_bytes(memory.available)} of {human_bytes(memory.total)} of memory free"
-    if known is None:
+    if known is None or known.kind == "cpu":  # its name is said where the estimate is explained
         return main
     name = formats.literal(known.name)
     if known.kind != "cuda":
@@ -34,7 +34,7 @@ def _line() -> str:
     """What is at work, and when another run would begin."""
     line = time_left.in_line()
     if not line:
-        return "nothing runs: yours starts at once"
+        return "yours starts at once"
     left = time_left.of_all(line).left
     begins = "" if left is None else f", in about {formats.about(left)}"
     return f"{len(line)} run{'' if len(line) == 1 else 's'} at work or waiting: yours is number {len(line) + 1}{begins}"

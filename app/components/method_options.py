@@ -16,6 +16,7 @@ import streamlit as st
 from app.state import session
 from come.options import Option, Options, options_in
 
+CALLED = {"sweep": "Pass over all output maps"}  # a sweep is several runs
 Change = Callable[[str, Any], None]
 """(name, new value): told when a visitor changes an option."""
 
@@ -41,6 +42,8 @@ def changed(options: type[Options], chosen: dict[str, Any], name: str, value: An
 
 def label(name: str) -> str:
     """An option's name in words: "no_repeat" -> "No repeat"."""
+    if name in CALLED:
+        return CALLED[name]
     words = re.sub(r"_+", " ", name).strip()
     return (words[:1].upper() + words[1:]).replace("Sbi", "SBI")
 

@@ -98,7 +98,7 @@ def strips(layers: int, channels: int, kv_groups: int, final: Sequence[Sequence[
     figure.add_trace(_numbers([p + shift for p in range(len(final))], range(len(final)), AFTER - 0.13, layers, "new"))
     figure.update_xaxes(visible=False, range=[-0.7, layers - 0.3], fixedrange=True)
     figure.update_yaxes(visible=False, range=[AFTER - 0.28, BEFORE + 1.28], fixedrange=True)
-    theme.finish(figure, strips_title(layers, final), height=330)
+    theme.finish(figure, strips_title(layers, final), height=296)
     return figure.update_layout(barmode="overlay", bargap=0, shapes=ribbons + outlines, hovermode="closest")
 
 

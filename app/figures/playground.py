@@ -13,6 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
+from app.formats import literal
 
 MAX_BINS = 240  # columns of the strip: more tokens share one, which shows the largest of them
 TICKS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -127,14 +128,16 @@ def token_axis(figure: go.Figure, pieces: Sequence[str]) -> go.Figure:
 
 
 def finding(pieces: Sequence[str], kl: dict[str, Sequence[float]]) -> str:
-    """Where which model departs most, and how far each does on average."""
+    """Where which model departs most."""
     name = max(kl, key=lambda each: max(kl[each]))
     spot = int(np.argmax(kl[name]))
-    means = "; ".join(f"{escape(each)} {np.mean(values):.2g}" for each, values in kl.items())
-    return (
-        f"{escape(name)} departs most after {quoted(pieces[spot])}: KL {max(kl[name]):.2g} nats. "
-        f"Mean over {len(pieces)} tokens: {means}"
-    )
+    return f"{escape(name)} departs most after {quoted(pieces[spot])}: divergence (KL) {max(kl[name]):.2g} nats"
+
+
+def means(kl: dict[str, Sequence[float]]) -> str:
+    """How far each model departs on average (markdown)."""
+    told = "; ".join(f"{literal(each)} {np.mean(values):.2g} nats" for each, values in kl.items())
+    return f"Mean over {len(next(iter(kl.values())))} tokens: {told}."
 
 
 def bars(name: str, top: Sequence[tuple[int, str, float]], color: str, reference: Sequence[int] = ()) -> go.Figure:

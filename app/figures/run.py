@@ -102,7 +102,7 @@ def _merges(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     theme.finish(
         figure,
         title,
-        x="first layer of the window, as numbered then (● merged)",
+        x="first layer of the window (● merged); colour: skip block influence (SBI)",
         y="step",
         height=120 + min(26 * len(known), 420),
     )
@@ -145,7 +145,7 @@ def _removals(history: Sequence[Mapping[str, Any]]) -> go.Figure:
         figure,
         f"{subject} input least and went",
         x="layer",
-        y="block influence (1 − cosine, log)",
+        y="block influence (BI), log",
         height=300,
         legend=True,
     )

@@ -6,12 +6,14 @@ Pure functions: plain values in, a plotly figure out. Pieces of text are escaped
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import unescape
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
 from app.figures.playground import bins, heat, quoted, token_axis
+from app.formats import literal
 
 Spans = Sequence[tuple[int, int]]
 
@@ -41,7 +43,7 @@ def strips(pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]
         theme.outline_row(figure, layer, -0.5, len(pieces) - 0.5)
     figure.add_vline(x=at, line={"color": theme.MARK, "width": 1, "dash": "dot"})
     room = 128 + 15 * len(rows)
-    theme.finish(figure, finding(pieces, spans, values), x="Token of the text", y="Layer", height=room)
+    theme.finish(figure, finding(spans, values), x="Token of the text", y="Layer", height=room)
     figure.update_layout(clickmode="event+select")
     shown = sorted({0, len(rows) - 1, *merged(spans)})
     figure.update_yaxes(
@@ -68,18 +70,24 @@ def label(layer: int, spans: Spans) -> str:
     return f"Layer {layer}, in the place of the original's {own}"
 
 
-def finding(pieces: Sequence[str], spans: Spans, angles: np.ndarray) -> str:
-    """Where the states part first and most, and what is left of it at the end."""
+def finding(spans: Spans, angles: np.ndarray) -> str:
+    """Where the states part most."""
     steps = np.diff(angles.mean(axis=1), prepend=0.0)
     turn = int(steps.argmax())
-    spot = int(angles[-1].argmax())
     if float(angles.max()) < 0.05:
         return "The pruned model's states are the original's"
     first, end = spans[turn]
     which = f"The layer for {first}–{end - 1}" if end - first > 1 else f"Layer {turn}"
+    return f"{which} turns the states most, by {steps[turn]:.1f}° on average"
+
+
+def at_the_end(pieces: Sequence[str], angles: Sequence[Sequence[float]]) -> str:
+    """How far the states of the last layer lie off, and where most (markdown)."""
+    last = np.array(angles[-1], dtype=float)
+    spot = int(last.argmax())
     return (
-        f"{which} turns the states most, by {steps[turn]:.1f}° on average. "
-        f"At the end they are {angles[-1].mean():.1f}° off, most at {quoted(pieces[spot])}: {angles[-1][spot]:.1f}°"
+        f"At the end the states are {last.mean():.1f}° off on average over {len(last)} tokens, most at "
+        f"{literal(unescape(quoted(pieces[spot])))}: {last[spot]:.1f}°."
     )
 
 

@@ -22,7 +22,7 @@ LONGEST_PLAN = 1 << 20  # bytes of a plan that is uploaded
 
 def start_from(measured: Measurement | None, facts: Facts) -> None:
     """Presets, undo and redo, in one row."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="plan-presets"):
         st.markdown("Start from", width="content")
         for preset in edits.PRESETS:
             st.button(
@@ -38,6 +38,7 @@ def start_from(measured: Measurement | None, facts: Facts) -> None:
             key="undo",
             icon=":material/undo:",
             type="tertiary",
+            help="Alt+Z",
             shortcut="Alt+Z",
             on_click=session.undo,
             disabled=not session.can_undo(),
@@ -47,6 +48,7 @@ def start_from(measured: Measurement | None, facts: Facts) -> None:
             key="redo",
             icon=":material/redo:",
             type="tertiary",
+            help="Alt+Shift+Z",
             shortcut="Alt+Shift+Z",
             on_click=session.redo,
             disabled=not session.can_redo(),
@@ -70,10 +72,10 @@ def go_on(fault: str) -> None:
             st.switch_page(widgets.PAGES / "run.py")
         if ready:
             document = request.to_json(request.config(session.choice(), visit.planned()))
-            downloads.button("Download the plan", document, "plan-request.json", "application/json", "download")
+            downloads.button("Download", document, "plan-request.json", "application/json", "download")
         if not is_demo():  # saved plans are everybody's: not among strangers
             saved_plans.draw(ready)
-        with st.popover("Upload a plan", icon=":material/upload:"):
+        with st.popover("Upload", icon=":material/upload:"):
             st.file_uploader("A plan that was downloaded here", type="json", key="upload", on_change=_upload)
             place = st.empty()  # which takes away the last one's while the page goes on
             if problem := session.take_problem("upload"):  # where the click was

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components import widgets, window_costs
+from app.components.how_sure import how_sure
 from app.components.poll import Look
 from app.state import session, visit
 from come.measurement.measurement import Measurement
@@ -19,8 +20,8 @@ from come.runs import Run
 MOST = 10
 ADD = "add-cheapest"
 ABOUT = (
-    "KL to the original in nats per token, on tokens that nothing is fitted on, if the window becomes one layer. "
-    "Cheapest first, by what each layer that it saves costs; click a head to sort otherwise."
+    "If the window becomes one layer: the divergence (KL) from the original in nats per token, on tokens that nothing "
+    "is fitted on. Cheapest first, by what each layer that it saves costs."
 )
 
 
@@ -36,7 +37,7 @@ def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool, found:
     if ranked:
         _table(ranked)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(ABOUT, width="content")
+        how_sure(ABOUT, key="how-sure-windows")
         widgets.next_step("layers", "What makes the cost")
     return [] if is_example else window_costs.standing(run, job, sizes, len(left))
 

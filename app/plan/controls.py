@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 
 import streamlit as st
@@ -37,15 +36,15 @@ def _method() -> None:
         session.set_draft(Draft())
         draft = session.draft()
     session.put("method-choice", draft.method)
+    method = methods[draft.method]
     st.selectbox(
         "Method",
         list(methods),
         key="method-choice",
         format_func=lambda name: methods[name].title,
         on_change=lambda: session.set_draft(_with_method(session.draft(), session.value("method-choice"))),
+        help=f"{method.summary} {method.paper}".strip(),
     )
-    method = methods[draft.method]
-    st.caption(f"{method.summary} {method.paper}".strip())
 
 
 def _with_method(draft: Draft, method: str) -> Draft:
@@ -93,10 +92,6 @@ def _aim(facts: Facts, found: Forecast | None) -> None:
             help="The share of all parameters, embeddings counted once when they are tied.",
             on_change=lambda: session.set_draft(replace(session.draft(), sparsity=session.value("share") / 100)),
         )
-        with suppress(ComeError):  # told beside the chart
-            layers = foreseen.layers_left(session.draft(), facts)
-            removed = 1 - facts.parameters_at(layers) / facts.parameters
-            st.caption(f"Becomes {layers} of {facts.layers} layers, which removes {removed:.1%}.")
 
 
 def _set_aim(facts: Facts, found: Forecast | None) -> None:

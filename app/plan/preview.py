@@ -12,6 +12,7 @@ import come
 import come.runs
 from app import example_runs, formats
 from app.components import widgets
+from app.components.how_sure import how_sure
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
 from app.plan.whatif.ask import Predicted
@@ -24,6 +25,8 @@ from come.pruning.windows import WindowCost
 from come.report import comparison
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY
+
+SBI = "Skip block influence (SBI)"
 
 HOW = r"""
 **Which layers.** The window of lowest skip block influence goes first: how far $m$ layers turn the hidden state,
@@ -61,8 +64,8 @@ def sizes(facts: Facts) -> None:
     rows = {
         "Layers": (str(facts.layers), str(layers)),
         "Parameters": (formats.human_count(facts.parameters), formats.human_count(count)),
-        "float32": tuple(formats.human_bytes(facts.bytes_at(n)) for n in (facts.layers, layers)),
-        "bfloat16, float16": tuple(formats.human_bytes(facts.bytes_at(n, "bfloat16")) for n in (facts.layers, layers)),
+        "In 32 bits": tuple(formats.human_bytes(facts.bytes_at(n)) for n in (facts.layers, layers)),
+        "In 16 bits": tuple(formats.human_bytes(facts.bytes_at(n, "bfloat16")) for n in (facts.layers, layers)),
     }
     removed = f"{1 - count / facts.parameters:.0%} of the parameters removed"
     cells = "".join(
@@ -72,7 +75,7 @@ def sizes(facts: Facts) -> None:
     st.html(f"<div class='come-facts' aria-label='{removed}'>{cells}</div>")
 
 
-def ribbons(facts: Facts, found: Forecast | None) -> None:
+def ribbons(measured: Measurement | None, facts: Facts, is_example: bool, found: Forecast | None) -> None:
     """The layers before and after; a way to an analysis where that is not known."""
     method = come.methods()[session.draft().method]
     if method.forecast is None:
@@ -90,20 +93,26 @@ def ribbons(facts: Facts, found: Forecast | None) -> None:
         facts.layers, facts.intermediate_size, facts.num_key_value_heads, _pieces(found, facts)
     )
     widgets.chart(figure, key="strips", alt="The layers before and after; the numbers are told in a table.")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("Tall: feed-forward channels. Low: key/value groups.", width="content")
+        how_sure(_how_sure(measured, is_example, found, by_text=bool(method.needs)), key="how-sure-strips")
 
 
-def kept(measured: Measurement | None, facts: Facts, is_example: bool, found: Forecast | None) -> None:
+def kept(facts: Facts, found: Forecast | None) -> None:
     """How the layers were chosen, and the share of each that stays."""
-    method = come.methods()[session.draft().method]
-    if method.forecast is None or found is None:
+    if come.methods()[session.draft().method].forecast is None or found is None:
         return
-    if words := chosen_by(found, visit.costs()):
-        st.caption(words)
-    sure = _how_sure(measured, is_example, found, by_text=bool(method.needs))
-    st.caption(f"In the picture: feed-forward channels tall, key/value groups low. {sure}")
     if found.windows:
-        st.dataframe(_table(found.windows, found.removed, facts), hide_index=True, height="content")
-        widgets.info("How this is decided", HOW_FITTED if found.fitted else HOW)
+        with st.expander("What each layer keeps"):
+            if words := chosen_by(found, visit.costs()):
+                st.caption(words)
+            st.dataframe(
+                _table(found.windows, found.removed, facts),
+                hide_index=True,
+                height="content",
+                column_config={SBI: st.column_config.NumberColumn(format="%.4f")},
+            )
+            widgets.info("How this is decided", HOW_FITTED if found.fitted else HOW)
     elif found.removed:
         st.markdown(f"Removed whole: layer{'' if len(found.removed) == 1 else 's'} {ranges(found.removed)}.")
 
@@ -155,29 +164,25 @@ def _how_sure(measured: Measurement | None, is_example: bool, found: Forecast, *
     return f"Exact for {where}: whole layers go." if by_text and found.removed else "Exact: whole layers go."
 
 
-def _table(windows: list[DraftWindow], dropped: Sequence[int], facts: Facts) -> pd.DataFrame:
-    """What stays of each layer that the plan touches, the lowest first."""
-
-    def each(values: tuple[float, ...] | tuple[int, ...], form: str) -> str:
-        return " + ".join(format(value, form) for value in values)
-
-    channels, groups = (
-        f"FFN channels kept of {facts.intermediate_size:,}",
-        f"KV groups kept of {facts.num_key_value_heads}",
-    )
+def _table(windows: Sequence[DraftWindow], dropped: Sequence[int], facts: Facts) -> pd.DataFrame:
+    """What stays of each layer that the plan touches, a row a layer, the lowest first."""
     rows = {
-        window.first: {
-            "Layers": f"{window.first}–{window.last}",
-            "Ratio": each(window.ratio, ".0%"),
-            channels: each(window.channels, ","),
-            groups: each(window.kv_groups, ""),
-            "SBI": "" if math.isnan(window.skip_influence) else f"{window.skip_influence:.4f}",
-        }
+        window.first + i: (f"{window.first}–{window.last}", f"{share:.0%}", channels, groups, window.skip_influence)
         for window in windows
+        for i, (share, channels, groups) in enumerate(zip(window.ratio, window.channels, window.kv_groups, strict=True))
     }
-    for layer in dropped:
-        rows[layer] = {"Layers": str(layer), "Ratio": "dropped", channels: "0", groups: "0", "SBI": ""}
-    return pd.DataFrame([rows[layer] for layer in sorted(rows)])
+    rows |= dict.fromkeys(dropped, ("dropped", "", 0, 0, math.nan))
+    return pd.DataFrame(
+        [(layer, *rows[layer]) for layer in sorted(rows)],
+        columns=[
+            "Layer",
+            "Window",
+            "Share",
+            f"Feed-forward (FFN) channels of {facts.intermediate_size:,}",
+            f"Key/value (KV) groups of {facts.num_key_value_heads}",
+            SBI,
+        ],
+    ).dropna(axis="columns", how="all")
 
 
 def runs_so_far(facts: Facts, predicted: Predicted | None) -> None:
@@ -197,7 +202,8 @@ def runs_so_far(facts: Facts, predicted: Predicted | None) -> None:
     figure.update_layout(title_text="What runs on this model have cost so far", height=320)
     widgets.chart(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's")
     marked = "The diamond is this plan, as predicted" if same else "The line marks this plan's size"
-    st.caption(f"{formats.literal(found[0].title)}. {marked}.")
+    about = f"{formats.literal(found[0].title)}, held-out part. {marked}."
+    how_sure(f"{about} Bars: one standard error, or the spread over seeds.", key="how-sure-sizes")
 
 
 def _on_the_same_tokens(predicted: Predicted, original: Result | None) -> bool:

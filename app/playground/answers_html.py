@@ -41,18 +41,20 @@ def answers(generation: Generation) -> str:
     return f"<div class='come-side'><div class='come-answers' style='--count:{count}'>{cards}</div></div>"
 
 
-def asked(generation: Generation) -> str:
-    """What was asked, and how, in one line."""
+def asked(generation: Generation, shown: str = "") -> str:
+    """What was asked, and how, in one line; the prompt only where it is another one than is `shown` above."""
     prompt, sampling = " ".join(generation.asked.prompt.split()), generation.asked.sampling
     how = [f"temperature {sampling.temperature:g}", f"top-p {sampling.top_p:g}", f"seed {sampling.seed}"]
-    parts = [f"“{prompt if len(prompt) <= 120 else prompt[:119] + '…'}”"]
+    parts = []
+    if generation.asked.prompt != shown:
+        parts.append(f"“{prompt if len(prompt) <= 120 else prompt[:119] + '…'}”")
     if generation.start is not None:
         parts.append(f"{generation.start.tokens} tokens {'with the chat template' if generation.start.chat else 'raw'}")
     parts.append(", ".join(how) if sampling.temperature else "greedy")
     if generation.status == "stopped":
         parts.append("stopped")
     if generation.recorded:
-        parts.append("recorded when the example was made")
+        parts.append("recorded with the example")
     return f"<p class='come-legend'>{escape(' · '.join(parts))}</p>"
 
 
@@ -89,7 +91,7 @@ def numbers(answer: Answer) -> str:
     parts.append(f"{count} {'token' if count == 1 else 'tokens'}")
     parts.append(f"{answer.unsure} perplexed")
     if answer.end is not None and answer.end.reason == "length":
-        parts.append("cut at the limit")
+        parts.append("cut off")
     return " · ".join(parts)
 
 
@@ -181,14 +183,19 @@ def _listed(names: Sequence[str]) -> str:
 
 
 LEGEND = (
-    "<p class='come-legend'><span>Underline: the chance a model gave its own token "
-    "<span class='t u0'>over 90%</span> <span class='t u1'>50–90%</span> <span class='t u2'>20–50%</span> "
-    "<span class='t u3'>under 20%, perplexed</span></span> "
-    "<span><mark class='t part'>marked</mark> first token unlike the original's</span> "
-    "<span>Point at a token, or tap it, for its chance and what else was likely.</span></p>"
+    "<p class='come-legend'><span>Chance of a token: <span class='t u0'>over 90%</span> "
+    "<span class='t u1'>50–90%</span> <span class='t u2'>20–50%</span> "
+    "<span class='t u3'>less: perplexed</span></span> "
+    "<span><mark class='t part'>first unlike the original's</mark></span> "
+    "<span>Tap a token for more.</span></p>"
 )
 
 STYLE = f"""<style>
+/* Before a room the answers come first, and not a chart that is folded away. */
+.stApp:has(.st-key-presenter) [data-testid="stMainBlockContainer"] > * > :has(.come-answers) {{ order: 2; }}
+.stApp:has(.st-key-presenter) [data-testid="stMainBlockContainer"] > * > :has(details .js-plotly-plot) {{
+  order: 3 !important;
+}}
 .come-side {{ container-type: inline-size; }}
 .come-answers {{ display: grid; gap: .75rem; grid-template-columns: minmax(0, 1fr); }}
 @container (min-width: 32rem) {{ .come-answers {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }} }}
@@ -223,7 +230,7 @@ STYLE = f"""<style>
 .st-key-playground-asking [data-retained="true"] {{ display: none; }}
 .st-key-next-tokens [data-testid="stHorizontalBlock"] {{ flex-wrap: wrap; }}
 .st-key-next-tokens [data-testid="stColumn"] {{
-  flex: 1 1 12.5rem !important; min-width: min(100%, 12.5rem) !important;
+  flex: 1 1 10.5rem !important; min-width: min(100%, 10.5rem) !important;
 }}
 .come-answer .caret {{ color: var(--voice); }}
 .come-legend .t + .t {{ margin-left: .4rem; }}

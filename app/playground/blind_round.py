@@ -157,7 +157,7 @@ def _card(current: Round, letter: str) -> str:
         if answer.text.strip()
         else "<span class='quiet'>No words: it ended the text at once.</span>"
     )
-    cut = "cut at the limit" if answer.end is not None and answer.end.reason == "length" else ""
+    cut = "cut off" if answer.end is not None and answer.end.reason == "length" else ""
     return (
         f"<section class='come-answer' style='--voice:{tint}' aria-label='Answer {letter}'>"
         f"<header>{head}</header><p>{body}</p><footer>{cut}</footer></section>"

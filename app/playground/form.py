@@ -34,12 +34,13 @@ def _choose(offer: Offer) -> list[str]:
     options = list(offer.candidates)
     runs = widget_state.keep_several("with", options, offer.default(), candidates.MOST)
     st.multiselect(
-        f"Beside the original, {offer.title} (up to {candidates.MOST})",
+        "Beside the original",
         options,
         key="with",
         max_selections=candidates.MOST,
         format_func=lambda run: offer.candidates[run].label,
         placeholder="Choose pruned models",
+        help=f"{offer.title}, as it was, answers first; beside it up to {candidates.MOST} pruned models.",
     )
     return runs
 

@@ -10,6 +10,7 @@ import streamlit as st
 from app import formats
 from app.components import widgets
 from app.components.background_job import Job
+from app.components.how_sure import how_sure
 from app.figures import playground as figures
 from app.playground import sentence
 from app.playground.answers_html import color, visible
@@ -41,9 +42,16 @@ def section(asked: Asked, generation: Generation | None, chat: bool) -> None:
         generation: the answers above, if there are any.
         chat: whether the prompt is put by the chat template.
     """
-    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-        st.header("Next token")
-        widgets.info("How to read this", MEANING, key="meaning-of-kl")
+    with st.expander("Next token", icon=":material/query_stats:"):
+        _next_token(asked, generation, chat)
+    look: Comparison | None = session.value(LOOK)
+    if look is not None and look.found is not None and any(look.found.angles.values()):
+        with st.expander("Follow the sentence", icon=":material/stacks:"):
+            sentence.section(look, partial(_clicked, sentence.STRIPS))
+
+
+def _next_token(asked: Asked, generation: Generation | None, chat: bool) -> None:
+    """The choice of a text, and what was found along it."""
     answered = generation is not None and not generation.active and bool(generation.answers[ORIGINAL].text)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         widget_state.keep_among("along", list(TEXTS), "prompt" if generation is None else "answer")
@@ -65,6 +73,7 @@ def section(asked: Asked, generation: Generation | None, chat: bool) -> None:
             args=(asked, generation if answered else None, chat),
             help=missing or None,
         )
+        widgets.info("How to read this", MEANING, key="meaning-of-kl")
     if current is None:
         st.caption("Shows after which tokens the pruned models depart from the original, and what each expects next.")
     elif current.active:
@@ -139,8 +148,6 @@ def _drawn(look: Comparison) -> None:
     if found is None:
         return
     names = look.asked.names
-    origin = "Recorded when the example was made, along " if look.recorded else "Along "
-    st.html(f"<p class='come-legend'>{origin}{escape(visible(_shortened(look.text)))}</p>")
     at = look.at if look.at is not None else found.at
     widgets.chart(
         figures.strip(found.pieces, {names[run]: values for run, values in found.kl.items()}, at),
@@ -153,15 +160,16 @@ def _drawn(look: Comparison) -> None:
         held = session.value(AFTER)
         session.put(AFTER, held if isinstance(held, int) and 0 <= held <= last else at)
         st.slider(
-            "After which token (or click the strip)",
+            "After which token",
             0,
             last,
             key=AFTER,
             on_change=_ask_after,
             disabled=look.active,
+            help="A click on the strip chooses it, too.",
         )
     before = visible("".join(found.pieces[: found.at + 1])[-60:])
-    st.html(f"<p class='come-legend'>After token {found.at} of {last}; what was read ends in {escape(before)}</p>")
+    st.html(f"<p class='come-legend'>What was read ends in {escape(before)}</p>")
     with st.container(key="next-tokens"):  # its columns wrap: see playground_words.STYLE
         columns = st.columns(len(found.top), gap="medium")
     reference = [token for token, _, _ in found.top[ORIGINAL]]
@@ -172,7 +180,12 @@ def _drawn(look: Comparison) -> None:
                 key=f"next-{place}",
                 alt=f"The likeliest next tokens of {names[speaker]}",
             )
-    sentence.section(look, partial(_clicked, sentence.STRIPS))
+    origin = "Recorded with the example, along" if look.recorded else "Along"
+    how_sure(
+        f"{figures.means({names[run]: values for run, values in found.kl.items()})}\n\n"
+        f"{origin} {formats.literal(visible(_shortened(look.text)))}",
+        key="how-sure-next",
+    )
 
 
 def _shortened(text: str) -> str:

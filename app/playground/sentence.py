@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import formats
 from app.components import widgets
+from app.components.how_sure import how_sure
 from app.figures import sentence as figures
 from app.playground.generation import Comparison
 from app.state import widget_state
@@ -39,9 +40,6 @@ def section(look: Comparison, clicked: Callable[[], None]) -> None:
     if not known:
         return
     names = look.asked.names
-    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-        st.header("Follow the sentence")
-        widgets.info("How to read this", MEANING, key="meaning-of-angles")
     run = known[0]
     if len(known) > 1:
         run = widget_state.keep_among(FOLLOWED, known, known[0])
@@ -55,4 +53,9 @@ def section(look: Comparison, clicked: Callable[[], None]) -> None:
         on_select=clicked,
         alt=f"Angle between the hidden states of {names[run]} and the original, by layer and token",
     )
-    st.caption(figures.depths(found.spans[run]))
+    with st.container(horizontal=True, gap="small"):
+        widgets.info("How to read this", MEANING, key="meaning-of-angles")
+        how_sure(
+            f"{figures.at_the_end(found.pieces, found.angles[run])}\n\n{figures.depths(found.spans[run])}",
+            key="how-sure-sentence",
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import formats
+from app import formats, presenter
 from app.playground import answers_html, blind_round, candidates, next_tokens
 from app.playground.form import TALK
 from app.playground.generation import Asked, Generation
@@ -16,32 +16,33 @@ EVERY = 0.3
 def draw(asked: Asked, chat: bool) -> None:
     """The newest answers, and the models' next tokens along a text."""
     generation: Generation | None = session.value(TALK)
+    shown = "" if presenter.is_on() else asked.prompt  # before a room, the field with the prompt is below
     if generation is not None:
         blind_round.votes().note(generation, list(generation.answers))
     if generation is None:
         with st.container(border=True):
             st.markdown("**Nothing said yet.** Choose a prompt and let the models answer: the first time loads them.")
     elif generation.active:
-        _live(generation)
+        _live(generation, shown)
     elif generation.recorded and set(generation.asked.plans) != set(asked.plans):
         with st.expander("Example: recorded answers of other models than chosen above"):
-            _answers(generation)
+            _answers(generation, shown)
     else:
         with st.container():  # as a fragment has one: what was said stays where it is when the last word has come
-            _answers(generation)
+            _answers(generation, shown)
     next_tokens.section(asked, generation, chat)
 
 
 @st.fragment(run_every=EVERY)
-def _live(generation: Generation) -> None:
+def _live(generation: Generation, shown: str) -> None:
     generation.look()
     if not generation.active:
         st.rerun()
-    _answers(generation)
+    _answers(generation, shown)
 
 
-def _answers(generation: Generation) -> None:
-    st.html(answers_html.asked(generation))
+def _answers(generation: Generation, shown: str) -> None:
+    st.html(answers_html.asked(generation, shown))
     if generation.status == "failed":
         st.error(formats.sentence(generation.problem), icon=":material/error:")
         if not generation.start:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import downloads, example_runs, formats
 from app.components import glossary, widgets
+from app.components.how_sure import how_sure
 from app.run import sentences
 from app.state import request, session
 from app.state.choice import Choice, Draft
@@ -49,7 +50,7 @@ def draw(run: Run, config: RunConfig) -> None:
         results = run.results()
         if table := numbers(results):
             st.html(STYLE + table)
-            st.caption(_taken_on(results))
+            how_sure(_taken_on(results), key="how-sure-result")
         _ways_on(run, config)
 
 

@@ -38,7 +38,7 @@ def draw(run: Run) -> None:
     st.header(formats.literal(comparison.run_name(run)))
     st.caption(f"{formats.literal(sentences.request_sentence(config))} · {run.id}")
     if shipped:
-        st.caption(":material/bookmark: Shipped example: computed by this program, to look at. It cannot be changed.")
+        st.caption(":material/bookmark: Shipped example. It cannot be changed.")
     for sentence in reported.texts_read(run.results()):
         st.caption(formats.literal(sentence))
     if state.active:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 import come
 from app import formats
@@ -31,9 +32,9 @@ RIVALS_SHOWN = 4
 SAME = "same"  # the evaluation part of the calibration text
 MEASURES = {"ppl": "Perplexity", "acc": "Accuracy", "speed": "Speed"}
 MEASURED = {
-    "ppl": "Perplexity on held-out text, with bits per byte and the divergence from the original.",
-    "acc": "Accuracy on questions: minutes.",
-    "speed": "Speed of reading and writing: half a minute.",
+    "ppl": "Perplexity: on held-out text, with bits per byte and the divergence from the original.",
+    "acc": "Accuracy: on questions; takes minutes.",
+    "speed": "Speed: of reading and writing; half a minute.",
 }
 HUB_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "winogrande", "piqa", "boolq")  # the paper's, and beside them:
 HUB_GROUP = "mmlu"  # 57 sets
@@ -74,29 +75,35 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
 
 
 def _rivals(own: str) -> list[str]:
-    """The other methods that the plan is compared with, each said in a sentence."""
+    """The other methods that the plan is compared with, each explained in a sentence."""
     known = come.methods()
     others = [name for name in known if name != own]
     first = [name for name in RIVALS if name in others][:RIVALS_SHOWN]
-    st.markdown("**Rivals** · each on the same text, to the same number of layers, one after the other")
-    chosen = _boxes(first)
+    st.markdown("**Rivals**", help="Each on the same text, to the same number of layers, one after the other.")
+    ticked = [_box(name, column) for name, column in zip(first, st.columns(RIVALS_SHOWN), strict=False)]
+    chosen = [name for name, is_ticked in zip(first, ticked, strict=True) if is_ticked]
     rest = [name for name in others if name not in first]
     picked = sum(bool(session.value(f"rival-{name}", False)) for name in rest)
     with st.expander(f"{len(rest)} more rivals" + (f", {picked} chosen" if picked else ""), key="more-rivals"):
-        chosen += _boxes(rest)
+        for row in range(0, len(rest), 2):
+            for column, name in zip(st.columns(2, gap="large"), rest[row : row + 2], strict=False):
+                if _box(name, column, told=True):
+                    chosen.append(name)
     return [name for name in others if name in chosen]
 
 
-def _boxes(names: list[str]) -> list[str]:
-    """A box a method, in two columns; those that are ticked."""
-    known, ticked = come.methods(), list[str]()
-    for row in range(0, len(names), 2):
-        for column, name in zip(st.columns(2, gap="large"), names[row : row + 2], strict=False):
-            label = f"**{known[name].title}** · {formats.literal(known[name].summary)}"
-            first = name in BASELINES
-            if column.checkbox(label, first, key=f"rival-{name}", persist_state="session", wrap=True):
-                ticked.append(name)
-    return ticked
+def _box(name: str, column: DeltaGenerator, *, told: bool = False) -> bool:
+    """The box of a method; what it does is `told` beside its name, or behind a mark."""
+    method = come.methods()[name]
+    about = formats.literal(method.summary)
+    return column.checkbox(
+        f"**{method.title}** · {about}" if told else f"**{method.title}**",
+        name in BASELINES,
+        key=f"rival-{name}",
+        persist_state="session",
+        wrap=told,
+        help=None if told else about,
+    )
 
 
 def _more_cells(facts: Facts, layers: int) -> tuple[list[int], int]:
@@ -204,7 +211,7 @@ def _losses(chosen: Mapping[str, Way]) -> dict[str, object]:
 
 def _measures() -> dict[str, Any]:
     """What to measure of the results: a field of a request."""
-    st.markdown("**What to measure**")
+    st.markdown("**What to measure**", help="\n\n".join(MEASURED.values()))
     measures = st.pills(
         "Measure",
         list(MEASURES),
@@ -216,7 +223,8 @@ def _measures() -> dict[str, Any]:
         format_func=MEASURES.__getitem__,
         label_visibility="collapsed",
     )
-    st.caption(" ".join(MEASURED[name] for name in measures or []) or "Nothing: only the plan and the model are made.")
+    if not measures:
+        st.caption("Nothing: only the plan and the model are made.")
     return {"evaluate": list(measures or [])}
 
 

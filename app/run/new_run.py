@@ -52,8 +52,8 @@ def draw() -> None:
 def _asked(facts: Facts, plan: str) -> None:
     """Which model and which plan are run, with the ways to change them."""
     for name, words, page, label in (
-        ("Model", facts.title, "model", "Change the model"),
-        ("Plan", plan, "plan", "Change the plan"),
+        ("Model", facts.title, "model", "Change model"),
+        ("Plan", plan, "plan", "Change plan"),
     ):
         said, way = st.columns([3.2, 1], gap="small")
         said.markdown(f"**{name}** · {formats.literal(words)}")

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 import come
-from app import formats
 from app.components.run_words import STAGES
 from app.state.choice import Choice, Draft
 from come.errors import ComeError
@@ -21,16 +20,14 @@ from come.runs.state import State
 def sentence(choice: Choice, draft: Draft, facts: Facts, layers: int) -> str:
     """What a plan asks for, in one sentence (markdown)."""
     method = come.methods()[draft.method].title
-    removed = formats.percent(facts.parameters_at(layers) / facts.parameters - 1)
     chosen = ""
     if draft.windows:
         chosen = ", merging " + ", ".join(f"{first}–{last}" for first, last in draft.windows)
     if draft.dropped:
         chosen += ", dropping " + ", ".join(map(str, draft.dropped))
     return (
-        f"{method} takes {facts.title} from {facts.layers} to {layers} layers "
-        f"({removed} parameters){chosen}; "
-        f"calibrated on {choice.tokens:,} tokens of {_short(choice.text)}."
+        f"{method}, {facts.layers} → {layers} layers{chosen}; "
+        f"calibrated on {choice.tokens:,} tokens of {_short(choice.text)}"
     )
 
 

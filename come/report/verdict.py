@@ -23,6 +23,7 @@ def sentences(
     size: Size = LAYERS,
     layers: int | None = None,
     recovered: bool = False,
+    brief: bool = False,
 ) -> list[str]:
     """What the runs say of a metric, the answer first.
 
@@ -34,6 +35,7 @@ def sentences(
         metric: what the chart shows. size: what it is drawn against.
         layers: at how many layers they are judged; by default, at what `usual_place` says.
         recovered: judge them as they are after recovery.
+        brief: of several lines leave the values to the charts; the original's is told.
     """
     if not results:
         return ["No finished run to compare yet."]
@@ -51,7 +53,7 @@ def sentences(
         where = f"{where}, {'after' if recovered else 'before'} recovery,"
     told = [
         _first(ranked, original, metric, where),
-        _values(ranked, original, metric),
+        _values(ranked if not brief else ranked[:1], original, metric),
         _standing(ranked, metric),
         _otherwise(places, layers, metric),
         _recovery(results, metric),

@@ -67,7 +67,10 @@ def test_nothing_runs_over_the_side(example: Server, page: Page) -> None:
     assert page.viewport_size is not None
     width = page.viewport_size["width"]
     page.goto(f"{example.url}/playground")
+    for section in ("Next token", "Follow the sentence"):
+        page.get_by_text(section, exact=True).click()
     page.locator(".st-key-next-3 .js-plotly-plot").wait_for()
+    page.locator(".st-key-sentence-strips .js-plotly-plot").wait_for()
     page.wait_for_timeout(SECOND)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for place in [f".come-answer:nth-child({place})" for place in range(1, 5)] + [

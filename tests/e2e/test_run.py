@@ -60,9 +60,9 @@ def test_a_result_is_a_card_and_its_plan_comes_back(
     page.goto(f"{serving.url}/plan?{urlencode(tiny_choice | {'target': '5'})}")
     page.get_by_text("6 → 5 layers").wait_for()
     document = tmp_path / "request.json"
-    document.write_bytes(downloaded(page, "Download the plan"))
+    document.write_bytes(downloaded(page, "Download"))
     assert json.loads(document.read_text())["target_layers"] == 5
-    upload = page.get_by_role("button", name="Upload a plan")
+    upload = page.get_by_role("button", name="Upload")
     upload.click()
     field = page.locator(".st-key-upload input[type=file]")
     broken = tmp_path / "broken.json"

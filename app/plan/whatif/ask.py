@@ -31,7 +31,7 @@ LARGE = 1.5e9  # parameters; a model with more of them is asked about only when 
 MEASURED_TOKENS = 4096  # at most, where no analysis is there
 FORESEEN = ("exponent", "floor")  # options of CoMe that a question carries
 # Options that change the outcome and that a question lacks.
-SET_ASIDE = {"refit": "the refit", "sweep": "the sweep over all output maps"}
+SET_ASIDE = {"refit": "the refit", "sweep": "the pass over all output maps"}
 
 
 def why_ask_first(draft: Draft, facts: Facts) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.components.background_job import Job
 from app.components.poll import Look
@@ -17,16 +17,17 @@ _KEPT = 200
 
 @dataclass(frozen=True)
 class Answered:
-    """A plan that was answered."""
+    """A plan that was answered, by the method that it was looked at with last."""
 
     subject: str
     question: str
     found: Predicted
+    method: str
 
     @property
-    def layers(self) -> int:
-        """How many layers the plan leaves."""
-        return self.found.answer.layers
+    def name(self) -> str:
+        """What tells it from others: "CoMe, 24 layers"."""
+        return f"{self.method}, {self.found.answer.layers} layers"
 
 
 @dataclass
@@ -60,15 +61,16 @@ class Memory:
         draw()
         self.open.append(look)
 
-    def remember(self, key: str, subject: Subject, question: Question, found: Predicted) -> None:
+    def remember(self, key: str, subject: Subject, question: Question, found: Predicted, method: str) -> None:
         """Keep an answer, and that it was looked at."""
-        self.answers[key] = Answered(_told(subject), question.model_dump_json(), found)
-        self.look_at(key)
+        self.answers[key] = Answered(_told(subject), question.model_dump_json(), found, method)
+        self.look_at(key, method)
         for old in [each for each in self.answers if each not in self.order]:
             del self.answers[old]
 
-    def look_at(self, key: str) -> None:
-        """Say that an answer is shown now."""
+    def look_at(self, key: str, method: str) -> None:
+        """Say that an answer is shown now, to a plan by that method: two may come to the same edits."""
+        self.answers[key] = replace(self.answers[key], method=method)
         if not self.order or self.order[-1] != key:
             self.order.append(key)
             del self.order[:-_KEPT]

@@ -9,7 +9,8 @@ import streamlit as st
 import come
 from app import formats
 from app.components import widgets
-from app.components.cost_line import Cost
+from app.components.cost_line import NOT_MEASURED, Cost
+from app.components.how_sure import how_sure
 from app.components.poll import Look
 from app.figures import whatif as figures
 from app.plan.whatif import ask, example, suggestion, words
@@ -25,7 +26,6 @@ from come.serving.whatif.answer import change
 from come.serving.whatif.question import Question, Subject
 
 AT_ONCE = 0.15  # seconds; an answer that is known already is there by then, and nothing flickers
-LAST = "the last plan"
 
 
 def draw(facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost) -> list[Look]:
@@ -48,8 +48,8 @@ def draw(facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost)
         with told:
             _predicted(facts, analysis, found)
         with run:
-            if cost.sentence:
-                st.caption(f"**The full run.** {cost.sentence}")
+            if cost.sentence and cost.sentence != NOT_MEASURED:
+                st.caption(f"**The full run.** {cost.sentence}", help=cost.basis or None)
             for warning in cost.warnings:
                 st.warning(warning, icon=":material/memory:")
     return memory().open
@@ -106,7 +106,7 @@ def _not_foreseen(draft: Draft) -> None:
 
 def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) -> Answered | None:
     """The answer; else what is drawn is the way to it: a button, what is going on, or what went wrong."""
-    key = key_of(subject, question)
+    key, method = key_of(subject, question), come.methods()[session.draft().method].title
     if key not in held.answers:
         why = ask.why_ask_first(session.draft(), facts)
         if why and key not in held.allowed:
@@ -127,9 +127,9 @@ def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) ->
             st.warning(formats.sentence(job.problem) or "The question was given up.", icon=":material/power_off:")
             st.button("Ask again", key="whatif-again", icon=":material/refresh:", on_click=_leave, args=(held,))
             return None
-        held.remember(key, subject, question, job.outcome)
+        held.remember(key, subject, question, job.outcome, method)
     _leave(held, but=key)
-    held.look_at(key)
+    held.look_at(key, method)
     return held.answers[key]
 
 
@@ -141,11 +141,16 @@ def _not_asked(held: Memory, key: str, why: str, shipped: Predicted | None) -> N
     else:
         table = words.table(words.rows(shipped), "This plan", None)
         st.html(f"<p class='come-finding'>{words.finding(shipped)}</p>{table}")
-        why = f":material/bookmark: Shipped example, computed by this program. {words.judged_on(shipped)} {why}"
     with st.container():
-        st.caption(why)
-        label = "Predict it here" if shipped else "Predict"
-        st.button(label, key="whatif-predict", icon=":material/bolt:", on_click=held.allowed.add, args=(key,))
+        if shipped is None:
+            st.caption(why)
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            label = "Predict it here" if shipped else "Predict"
+            st.button(label, key="whatif-predict", icon=":material/bolt:", on_click=held.allowed.add, args=(key,))
+            if shipped is not None:
+                st.caption(":material/bookmark: Shipped example", width="content")
+                sure = f"Computed by this program. {words.judged_on(shipped)} {why}\n\n{words.HOW}"
+                how_sure(sure, key="how-sure-whatif")
 
 
 def _asked(held: Memory, key: str, subject: Subject, question: Question) -> Prediction:
@@ -173,14 +178,14 @@ def _waiting(job: Prediction, held: Memory, subject: Subject, measuring: float |
     status = words.status(job.event, measuring, time.monotonic() - job.began)
     rows = words.rows(shown.found if shown else None, last.found if last else None)
     name = "Plan before" if shown else "Plan"
-    table = words.table(rows, name, LAST if shown else None, stale=True, busy=True)
+    table = words.table(rows, name, last.name if last else None, stale=True, busy=True)
     return f"<p class='come-finding' role='status'>{status}</p>{table}"
 
 
 def _told(found: Answered, last: Answered | None) -> None:
     """The answer, and its change since the last one."""
     rows = words.rows(found.found, last.found if last else None)
-    table = words.table(rows, "This plan", LAST if last else None)
+    table = words.table(rows, "This plan", last.name if last else None)
     st.html(f"<p class='come-finding' role='status'>{words.finding(found.found)}</p>{table}")
 
 
@@ -188,10 +193,9 @@ def _surety(found: Answered, last: Answered | None, doubt: str) -> None:
     """How sure the answer is, and of what."""
     told = [words.against("the original", change(found.found.original, found.found.answer))]
     if last is not None:
-        name = f"the last plan answered ({last.layers} layers)"
+        name = f"the last plan answered ({last.name})"
         told.append(words.against(name, change(last.found.answer, found.found.answer)))
-    st.caption("  \n".join([*told, *_provisos(doubt), words.judged_on(found.found)]))
-    widgets.info("How this is predicted", words.HOW, key="whatif-how")
+    how_sure("\n\n".join([*told, *_provisos(doubt), words.judged_on(found.found), words.HOW]), key="how-sure-whatif")
 
 
 def _provisos(doubt: str) -> list[str]:

@@ -7,6 +7,7 @@ import time
 import streamlit as st
 
 from app.components.background_job import Job
+from app.components.how_sure import how_sure
 from app.plan.whatif import ask, words
 from app.plan.whatif.ask import Predicted
 from app.plan.whatif.memory import Memory, key_of
@@ -74,16 +75,17 @@ def _waiting(job: Job, measuring: float | None) -> str:
 
 def _told(hint: Suggestion, found: Forecast | None, now: Predicted | None) -> None:
     st.markdown(words.next_window(hint, now))
-    st.caption(words.how_stable(hint))
     automatic = session.draft().windows is None
-    st.button(
-        "Take it",
-        key="whatif-take",
-        icon=":material/add:",
-        on_click=_take,
-        args=(found, hint.first, hint.last),
-        help="Adds the window to the plan." + (BY_HAND if automatic else ""),
-    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(
+            "Take it",
+            key="whatif-take",
+            icon=":material/add:",
+            on_click=_take,
+            args=(found, hint.first, hint.last),
+            help="Adds the window to the plan." + (BY_HAND if automatic else ""),
+        )
+        how_sure(words.how_stable(hint), key="how-sure-suggestion")
 
 
 def _take(found: Forecast | None, first: int, last: int) -> None:

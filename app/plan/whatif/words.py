@@ -45,7 +45,7 @@ class Row:
 
 MEASURES = (
     ("Perplexity", ""),
-    ("KL to the original", "nats per token"),
+    ("Divergence (KL)", "nats per token"),
     ("Speed-up", "estimate"),
 )
 
@@ -131,7 +131,8 @@ def next_window(hint: Suggestion, now: Predicted | None) -> str:
     if now is not None:
         cost += f", {times(change(now.answer, hint.answer).ratio)} this plan's"
     return (
-        f"**Next by SBI: layers {hint.first}–{hint.last}** ({hint.skip_influence:.4f}). With them merged: {cost}; "
+        f"**Next by skip block influence (SBI): layers {hint.first}–{hint.last}** ({hint.skip_influence:.4f}). "
+        f"With them merged: {cost}; "
         f"KL {with_error(hint.answer.kl, hint.answer.kl_stderr, places=3)} nats per token; "
         f"{hint.answer.layers} layers left."
     )
@@ -202,15 +203,15 @@ STYLE = """<style>
 .come-whatif b { font-weight: 600; }
 .come-whatif .stale tbody td { opacity: .45; }
 .st-key-whatif > :has(> .st-key-whatif-run) { margin-top: auto; }
-.st-key-whatif:has(.come-whatif.first) { min-height: 28.5rem; }
-.st-key-whatif:has(.come-whatif.again) { min-height: 33rem; }
+.st-key-whatif:has(.come-whatif.first) { min-height: 20.5rem; }
+.st-key-whatif:has(.come-whatif.again) { min-height: 24.5rem; }
 @media (max-width: 640px) {
   .come-whatif table { font-size: .8rem; }
   .come-whatif td:not(:last-child) { white-space: nowrap; }
   .come-whatif :is(th, td) { padding-left: .4rem; }
   .come-whatif th small { display: block; }
-  .st-key-whatif:has(.come-whatif.first) { min-height: 36rem; }
-  .st-key-whatif:has(.come-whatif.again) { min-height: 44rem; }
+  .st-key-whatif:has(.come-whatif.first) { min-height: 24rem; }
+  .st-key-whatif:has(.come-whatif.again) { min-height: 29rem; }
   /* What a change comes to stands beside the control that made it. */
   .st-key-plan-answer > :has(> .st-key-plan-ribbons) { order: 2; }
 }

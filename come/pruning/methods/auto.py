@@ -42,7 +42,7 @@ from come.transforms.rebuild import with_plan
 FEW = 2048  # calibration tokens of a method that runs the layers and the head for many candidates
 FINALISTS = 2  # whose maps are moved
 SHARED = ("score", "scoring_tokens", "batch_size", "memory_budget")
-GIVEN = {"refit": True, "sweep": False}  # the sweep is made of every plan
+GIVEN = {"refit": True, "sweep": False}  # the pass over all output maps is made of every plan
 MEASURED = {"kl": "divergence from the original in nats a token", "loss": "loss in nats a token"}
 
 
@@ -70,7 +70,7 @@ class AutoOptions(ScoredOptions):
 
 @dataclass(frozen=True)
 class _Tried:
-    """A plan that was made, its score, and score, model and plan after a sweep, if one was made."""
+    """A plan that was made, its score, and score, model and plan after a pass over all output maps, if one was made."""
 
     title: str
     score: float
@@ -129,7 +129,7 @@ def members(options: AutoOptions) -> list[_Member]:
 
 
 def work(known: Known, options: AutoOptions, tokens: Calibration) -> Schedule:
-    """That of all methods, a sweep of each plan, and a step's search for each exchange."""
+    """That of all methods, a pass over all output maps of each plan, and a step's search for each exchange."""
     step = Known(known.model, known.layers - 1)
     parts: list[tuple[Schedule, int]] = []
     for each in members(options):
@@ -173,8 +173,8 @@ def auto(task: Task, options: AutoOptions) -> Result:
     best = ranked[0]
     scores = ", ".join(f"{each.title} {each.final[0]:.4f}" for each in ranked)
     notes.append(
-        f"Auto took the plan of {best.title}. The {MEASURED[options.score]}, of the best {FINALISTS} with a sweep: "
-        f"{scores}."
+        f"Auto took the plan of {best.title}. The {MEASURED[options.score]}, of the best {FINALISTS} with a pass over "
+        f"all output maps: {scores}."
     )
     exchanged, taken, looked = _exchanged(task, options, fitted, scorer, best, ends)
     score, bundle, plan = best.final

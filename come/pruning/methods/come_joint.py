@@ -99,7 +99,7 @@ class ComeJointOptions(ByHandOptions, ScoredOptions):
 
     @property
     def one_by_one(self) -> bool:
-        """The sweep and a single window are for one target."""
+        """The pass over all output maps and a single window are for one target."""
         return not self.sweep and self.span is not None
 
 
@@ -169,7 +169,8 @@ def forecast(known: Known, options: ComeJointOptions) -> Forecast | None:
     needs=("forward", "logits"),
     stepwise=True,
     begins=True,
-    cost="A few windows fitted on the calibration tokens and scored, and a sweep; with a span, that for each step.",
+    cost="A few windows fitted on the calibration tokens and scored, and a pass over the output maps; with a span, "
+    "that for each step.",
     work=work,
     forecast=forecast,
     portfolio={},

@@ -46,7 +46,7 @@ def test_the_default_is_a_fifth_of_the_parameters(visit: Visit, lab: Lab) -> Non
     assert not at.exception and not at.error
     layers = describe(str(lab.model)).layers_for_sparsity(0.2)
     assert at.slider(key="share").value == 20
-    assert any(f"Becomes {layers} of 6 layers" in caption.value for caption in at.caption)
+    assert f"<b>{layers}</b><span>of 6</span>" in shown(at)
 
 
 def test_a_target_by_layers_says_what_is_left(visit: Visit) -> None:
@@ -61,16 +61,16 @@ def test_a_target_by_layers_says_what_is_left(visit: Visit) -> None:
 def test_the_table_says_what_each_layer_keeps(visit: Visit) -> None:
     at = visit("plan", windows="1-2", ratios="0.25-0.75")
     table = at.dataframe[0].value
-    assert list(table["Layers"]) == ["1–2"]
-    assert list(table["FFN channels kept of 48"]) == ["12 + 36"]
-    assert list(table["KV groups kept of 4"]) == ["1 + 3"]
-    assert any("Exact" in caption.value for caption in at.caption)
+    assert list(table["Layer"]) == [1, 2] and set(table["Window"]) == {"1–2"}
+    assert list(table["Feed-forward (FFN) channels of 48"]) == [12, 36]
+    assert list(table["Key/value (KV) groups of 4"]) == [1, 3]
+    assert any("Exact" in each.value for each in at.markdown)
 
 
 def test_an_automatic_plan_is_called_an_estimate(visit: Visit) -> None:
     at = visit("plan", target="4")
-    assert any("An estimate" in caption.value for caption in at.caption)
-    assert len(at.dataframe[0].value) == 2
+    assert any("An estimate" in each.value for each in at.markdown)
+    assert len(set(at.dataframe[0].value["Window"])) == 2
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_tiles_drop_merge_and_keep_layers(visit: Visit) -> None:
     assert (chosen(at, "windows"), chosen(at, "drop")) == ("1-2", "4")
     assert "<b>4</b><span>of 6</span>" in shown(at)
     table = at.dataframe[0].value
-    assert list(table["Layers"]) == ["1–2", "4"] and list(table["Ratio"])[1] == "dropped"
-    assert list(table["KV groups kept of 4"])[1] == "0"
+    assert list(table["Layer"]) == [1, 2, 4] and list(table["Window"]) == ["1–2", "1–2", "dropped"]
+    assert list(table["Key/value (KV) groups of 4"])[2] == 0
     assert at.get_by_key("layer-tiles").value == [] and at.button(key="tiles-merge").disabled
 
     at.get_by_key("layer-tiles").set_value([0, 2]).run()
@@ -147,7 +147,7 @@ def test_a_window_is_moved_and_dropped_instead(visit: Visit) -> None:
     at = visit("plan", windows="1-2", ratios="0.25-0.75", drop="4")
     at.button(key="up-0").click().run()
     assert chosen(at, "windows") == "2-3"
-    assert list(at.dataframe[0].value["FFN channels kept of 48"]) == ["12 + 36", "0"]
+    assert list(at.dataframe[0].value["Feed-forward (FFN) channels of 48"]) == [12, 36, 0]
     assert at.button(key="up-0").disabled, "layer 4 is dropped"
     at.button(key="down-0").click().run()
     at.button(key="down-0").click().run()
@@ -155,7 +155,7 @@ def test_a_window_is_moved_and_dropped_instead(visit: Visit) -> None:
     at.button(key="drop-0").click().run()
     assert (chosen(at, "windows"), chosen(at, "drop")) == ("", "0,1,4")
     assert not at.exception and not at.error and not at.button(key="go-to-run").disabled
-    assert any("Exact" in caption.value for caption in at.caption)
+    assert any("Exact" in each.value for each in at.markdown)
 
 
 def test_dropping_alone_needs_no_analysis(visit: Visit) -> None:
@@ -176,7 +176,7 @@ def test_own_ratios_come_from_a_slider(visit: Visit) -> None:
     at = visit("plan", windows="1-2")
     at.toggle(key="own-ratios").set_value(True).run()
     at.slider(key="cut-0").set_value(75).run()
-    assert list(at.dataframe[0].value["FFN channels kept of 48"]) == ["36 + 12"]
+    assert list(at.dataframe[0].value["Feed-forward (FFN) channels of 48"]) == [36, 12]
 
 
 def test_undo_and_redo(visit: Visit) -> None:
@@ -193,7 +193,7 @@ def test_options_are_drawn_from_the_dataclass(visit: Visit) -> None:
     at = visit("plan", target="4")
     at.number_input(key="option-span").set_value(3).run()
     assert not at.error
-    assert all("–" in window for window in at.dataframe[0].value["Layers"])
+    assert all("–" in window for window in at.dataframe[0].value["Window"])
     assert at.query_params["options"] in ("span:3", ["span:3"])
     at.number_input(key="option-span").set_value(2).run()
     assert "options" not in at.query_params
@@ -226,7 +226,7 @@ def test_a_method_that_decides_from_one_measurement_is_foreseen_and_gone_on_with
     assert plan is not None
     gone = sorted({*range(6)} - {layer for group in plan.groups() for layer in group})
     assert any(f"Removed whole: layers {preview.ranges(gone)}." in each.value for each in at.markdown)
-    assert any("Exact for this analysis: whole layers go." in caption.value for caption in at.caption)
+    assert any("Exact for this analysis: whole layers go." in each.value for each in at.markdown)
     at.get_by_key("aim").set_value("hand").run()
     assert chosen(at, "drop") == ",".join(map(str, gone)) and chosen(at, "windows") == ""
     assert at.selectbox(key="method-choice").value == "come"
@@ -355,7 +355,7 @@ def test_going_to_the_run_page_tells_what_is_dropped(visit: Visit) -> None:
     at = visit("plan", windows="1-2", drop="4")
     at.button(key="go-to-run").click().run()
     assert not at.exception and not at.error
-    assert any("from 6 to 4 layers" in each.value and "dropping 4" in each.value for each in at.markdown)
+    assert any("6 → 4 layers" in each.value and "dropping 4" in each.value for each in at.markdown)
 
 
 def test_going_to_the_run_page_keeps_the_plan(visit: Visit) -> None:
@@ -363,7 +363,7 @@ def test_going_to_the_run_page_keeps_the_plan(visit: Visit) -> None:
     at.button(key="go-to-run").click().run()
     assert not at.exception and not at.error
     assert at.button(key="start")
-    assert any("from 6 to 4 layers" in each.value for each in at.markdown)
+    assert any("6 → 4 layers" in each.value for each in at.markdown)
 
 
 def test_a_window_far_outside_of_the_model_is_shown_and_mended(visit: Visit) -> None:
@@ -420,7 +420,7 @@ def test_an_automatic_plan_goes_by_measured_costs_where_there_are_any(visit: Vis
     assert not at.exception and not at.error
     (words,) = [caption.value for caption in at.caption if "**By measured costs**" in caption.value]
     assert "of 3 windows of 4 layers, none costs clearly less than 0–3 (0.300 nats" in words
-    assert list(at.dataframe[0].value["Layers"]) == ["0–3"]
+    assert list(at.dataframe[0].value["Window"]) == ["0–3"] * 4
     assert (chosen(at, "target"), chosen(at, "windows")) == ("3", "")  # the link says what was asked for
     # The run is told to merge just these, and is found again by that.
     at.button(key="go-to-run").click().run()
@@ -454,7 +454,7 @@ def test_windows_of_a_method_that_fits_them_stay_its_own(visit: Visit, lab: Lab)
     at = visit("plan", method="come-joint", windows="1-2")
     assert not at.exception and not at.error
     assert not [toggle for toggle in at.toggle if toggle.key == "own-ratios"]  # they are an outcome
-    assert "solved for" in " ".join(caption.value for caption in at.caption)
+    assert "solved for" in " ".join(each.value for each in at.markdown)
     at.get_by_key("layer-tiles").set_value([4]).run()
     at.button(key="tiles-drop").click().run()
     assert (chosen(at, "method"), chosen(at, "windows"), chosen(at, "drop")) == ("come-joint", "1-2", "4")

@@ -125,11 +125,11 @@ def test_a_window_is_predicted_against_the_original_and_the_last_plan(visit: Vis
     assert "Against the original: +0.105" in words and "the last plan" not in words
     assert "1,016 held-out tokens" in words
     at.button(key="add-window").click().run()
-    words = until(at, "Against the last plan answered (5 layers)")
+    words = until(at, "Against the last plan answered (CoMe, 5 layers)")
     assert "stable: both halves" in words
     assert "<b>0.250 ± 0.010</b>" in words
     at.button(key="undo").click().run()
-    assert "Against the last plan answered (4 layers)" in said(at)
+    assert "Against the last plan answered (CoMe, 4 layers)" in said(at)
     assert len(resident.asked) == 4, "what was answered is not asked again"
 
 
@@ -138,9 +138,9 @@ def test_a_dropped_layer_is_predicted_and_survives_a_suggestion(visit: Visit, re
     until(at, "Predicted perplexity 8.6 → 9.5")
     assert resident.asked[-1] == Question(dropped=(3,))
     at.button(key="whatif-suggest").click().run()
-    until(at, "Next by SBI: layers 0–1")
+    until(at, "Next by skip block influence (SBI): layers 0–1")
     at.button(key="whatif-take").click().run()
-    until(at, "Against the last plan answered (5 layers)")
+    until(at, "Against the last plan answered (CoMe, 5 layers)")
     assert resident.asked[-1] == Question(merges=(Merge(first=0, last=1),), dropped=(3,))
     at.text_input(key="plan-name").set_value("Mixed").run()
     at.button(key="save-plan").click().run()
@@ -239,11 +239,11 @@ def test_the_suggestion_is_taken(visit: Visit, resident: Resident) -> None:
     at = visit("plan", windows="2-3")
     until(at, "Predicted perplexity")
     at.button(key="whatif-suggest").click().run()
-    words = until(at, "Next by SBI: layers 0–1")
+    words = until(at, "Next by skip block influence (SBI): layers 0–1")
     assert "Not stable: of 3 free windows" in words and "the other 2nd" in words
     at.button(key="whatif-take").click().run()
     assert at.query_params["windows"] in ("0-1,2-3", ["0-1,2-3"])
-    until(at, "Against the last plan answered (5 layers)")
+    until(at, "Against the last plan answered (CoMe, 5 layers)")
     assert at.button(key="whatif-suggest")
     at.button(key="undo").click().run()
     assert at.query_params["windows"] in ("2-3", ["2-3"])
@@ -254,7 +254,7 @@ def test_no_window_yet_can_begin_with_a_suggestion(visit: Visit, resident: Resid
     at.button(key="remove-0").click().run()
     assert "Nothing is merged or dropped yet" in said(at)
     at.button(key="whatif-suggest").click().run()
-    until(at, "Next by SBI")
+    until(at, "Next by skip block influence (SBI)")
     at.button(key="whatif-take").click().run()
     assert at.query_params["windows"] in ("0-1", ["0-1"])
 

@@ -123,11 +123,11 @@ def test_the_last_plan_is_the_one_looked_at_before() -> None:
     memory, other = Memory(), Subject(model="other")
     for subject, layer in ((SUBJECT, 1), (other, 1), (SUBJECT, 2)):
         question = Question(dropped=(layer,))
-        memory.remember(key_of(subject, question), subject, question, Predicted(answer(), worse(layer, 0.1)))
+        memory.remember(key_of(subject, question), subject, question, Predicted(answer(), worse(layer, 0.1)), "CoMe")
     first, second = (key_of(SUBJECT, Question(dropped=(layer,))) for layer in (1, 2))
     assert memory.last_before(second, SUBJECT) is memory.answers[first]
     assert memory.last_before(key_of(other, Question(dropped=(1,))), other) is None
-    memory.look_at(first)
+    memory.look_at(first, "CoMe")
     assert memory.last_before(first, SUBJECT) is memory.answers[second]
     assert memory.tried(SUBJECT) == [memory.answers[second], memory.answers[first]]
 

@@ -128,7 +128,7 @@ def test_what_is_said_is_sorted_by_voice() -> None:
     assert generation.partings() == {1: ["A & B"]}
     assert generation.answers["a"].unsure == 1
     assert generation.whole_text() == "<user>HiThe sky"
-    assert answers_html.numbers(generation.answers["a"]) == "9.5 tokens/s · 2 tokens · 1 perplexed · cut at the limit"
+    assert answers_html.numbers(generation.answers["a"]) == "9.5 tokens/s · 2 tokens · 1 perplexed · cut off"
 
 
 @pytest.mark.parametrize(
