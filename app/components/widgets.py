@@ -166,18 +166,6 @@ def info(term: str, text: str, key: str | None = None) -> None:
         st.markdown(text)
 
 
-def example_note() -> None:
-    """Say that what is shown is the shipped example, wherever it is."""
-    measured, known, is_example, run = visit.analysis()
-    if not is_example or measured is None or run is None:
-        return
-    config = run.config
-    st.caption(
-        f":material/bookmark: Shipped example: {formats.literal(known.title)} over {measured.n_tokens:,} tokens of "
-        f"{formats.literal(config.text)}, computed by this program. Analyse your own choice on the model page."
-    )
-
-
 def empty_state(title: str, text: str, page: str | None = None, label: str = "") -> None:
     """What a page shows when it has nothing to show: why, and the way to something."""
     with st.container(border=True):
