@@ -43,7 +43,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(llama, "forward", timed)
     module = importlib.import_module("come.evaluate.speed")
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    monkeypatch.setattr(importlib.import_module("come.estimation.latency"), "NEW_TOKENS", 3)
+    for name, fewer in (("PROMPT_TOKENS", 8), ("NEW_TOKENS", 3)):
+        monkeypatch.setattr(importlib.import_module("come.estimation.latency"), name, fewer)
     return clock
 
 
@@ -72,15 +73,17 @@ def test_a_measured_table_is_used_again(
     assert clock.forwards == 2 * forwards
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"seconds": {"x": 1}}}', '{"KEY": null}'])
-def test_a_damaged_table_is_measured_anew(clock: SimpleNamespace, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_table_is_measured_anew(clock: SimpleNamespace, tmp_path: Path) -> None:
     model = str(tiny_folder(tmp_path, layers=2))
-    first, table = latency(model, device="cpu"), tmp_path / "home" / "latency.json"
+    facts, first, table = come.describe(model), latency(model, device="cpu"), tmp_path / "home" / "latency.json"
     (key,) = json.loads(table.read_text())
-    table.write_text(damage.replace("KEY", key))
-    assert known_latency(come.describe(model), "float32", "cpu") is None
+    whole = {"seconds": {"2": 1.0}, "device": "cpu", "measured": 1.0}
+    damages = [None, 3, {}, {**whole, "seconds": {"x": 1}}, {**whole, "seconds": {"2": 0}}, {**whole, "measured": 1e12}]
+    for text in ("", "[]", "{", *(json.dumps({key: damage}) for damage in damages)):
+        table.write_text(text)
+        assert known_latency(facts, "float32", "cpu") is None
     assert latency(model, device="cpu").seconds == first.seconds
-    assert known_latency(come.describe(model), "float32", "cpu") is not None
+    assert known_latency(facts, "float32", "cpu") is not None
 
 
 def test_the_command_times_once_and_stores_the_layers(
