@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from come.errors import ComeError
 from come.estimation.latency import latency
 from come.estimation.needs import dtype_of
@@ -54,13 +56,14 @@ def with_layers_for(
         raise ComeError(facts.reason)
     dtype = dtype_of(config, facts)
     saved = config.save_dtype or dtype
-    sizes = {"max_memory": max_memory, "max_bytes": max_bytes}
-    layers_for(facts, dtype, **sizes, context=context, save_dtype=saved)  # refuses at once what needs no timing
+    fitting = partial(layers_for, facts, dtype, max_memory, max_bytes, context=context, save_dtype=saved)
+    fitting()  # refuses at once what needs no timing
     times = latency(config.model, dtype, config.device, on_progress=on_progress) if speedup is not None else None
-    answer = layers_for(facts, dtype, **sizes, speedup=speedup, latency=times, context=context, save_dtype=saved)
+    answer = fitting(speedup=speedup, latency=times)
     asked = Asked(
-        **{name: parse_bytes(size) for name, size in sizes.items() if size is not None},
+        max_memory=parse_bytes(max_memory) if max_memory is not None else None,
         context=answer.context if max_memory is not None else None,
+        max_bytes=parse_bytes(max_bytes) if max_bytes is not None else None,
         speedup=speedup,
         expected=answer.speedup,
         answer=" ".join([answer.sentence, *([times.sentence] if times is not None else [])]),
