@@ -50,7 +50,7 @@ class Asked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     max_memory: int | None = None
-    context: int | None = None
+    context: int = CONTEXT
     max_bytes: int | None = None
     speedup: float | None = None
     expected: float | None = None

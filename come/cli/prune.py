@@ -51,8 +51,9 @@ def run(
         typer.Option(help="Or: as many as fit into, say, 250MiB with their keys and values.", rich_help_panel=HOW_FAR),
     ] = None,
     context: Annotated[
-        int, typer.Option(min=1, help="Tokens of these keys and values.", rich_help_panel=HOW_FAR)
-    ] = CONTEXT,
+        int | None,
+        typer.Option(min=1, help=f"Tokens of these keys and values (else {CONTEXT:,}).", rich_help_panel=HOW_FAR),
+    ] = None,
     max_bytes: Annotated[
         str | None,
         typer.Option(help="Or: as many as are saved in, say, 200MB.", rich_help_panel=HOW_FAR),
@@ -95,7 +96,7 @@ def run(
     """
     target = target_of(on)
     config = config.model_copy(update={"keep_model": not plan_only})
-    if any(each is not None for each in (max_memory, max_bytes, speedup)):
+    if any(each is not None for each in (max_memory, max_bytes, speedup, context)):
         config = _with_layers_for(config, target, max_memory, max_bytes, speedup, context)
     if dry_run:
         from come.runs.foreseen import estimate
@@ -124,11 +125,13 @@ def _with_layers_for(
     max_memory: str | None,
     max_bytes: str | None,
     speedup: float | None,
-    context: int,
+    context: int | None,
 ) -> RunConfig:
     """The request with the layers that its targets come to."""
     from come.estimation.resolve import with_layers_for
 
+    if context is not None and max_memory is None:
+        raise ComeError("--context goes with --max-memory.", "Give both, or leave it out.")
     if speedup is not None and target is not None:
         raise ComeError(
             "--speedup goes by times of this machine, and the run is to work on another.",
@@ -136,7 +139,7 @@ def _with_layers_for(
         )
     check_device(config.device)
     with progress() as on_progress:
-        return with_layers_for(config, max_memory, max_bytes, speedup, context, on_progress)
+        return with_layers_for(config, max_memory, max_bytes, speedup, context or CONTEXT, on_progress)
 
 
 @asks_for("model", *CALIBRATION, "seed", *ANALYSIS, *DEVICE)

@@ -62,7 +62,7 @@ def with_layers_for(
     answer = fitting(speedup=speedup, latency=times)
     asked = Asked(
         max_memory=parse_bytes(max_memory) if max_memory is not None else None,
-        context=answer.context if max_memory is not None else None,
+        context=answer.context,
         max_bytes=parse_bytes(max_bytes) if max_bytes is not None else None,
         speedup=speedup,
         expected=answer.speedup,

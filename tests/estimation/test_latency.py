@@ -103,6 +103,8 @@ def test_the_command_times_once_and_stores_the_layers(
     assert clock.forwards == forwards  # the times were remembered
     assert main([*asked[:4], "30", *few]) == 2
     assert "No depth of" in capsys.readouterr().err
+    assert main([*asked[:3], "--target-layers", "4", "--context", "64", *few]) == 2
+    assert "--context goes with --max-memory." in capsys.readouterr().err
 
 
 @given(st.dictionaries(st.integers(1, 80), st.floats(1e-6, 100), min_size=1, max_size=5))
