@@ -16,6 +16,8 @@ import come
 from come.cli import main
 from come.errors import ComeError
 from come.estimation.latency import Latency, known_latency, latency, measure_latency
+from come.export.gguf_write import write_gguf
+from tests.ggufs import gguf_folder
 from tests.tiny import tiny_bundle, tiny_folder
 
 LAYER, REST = 0.25, 0.5  # seconds that a token takes; powers of two, so that sums are exact
@@ -71,6 +73,15 @@ def test_a_measured_table_is_used_again(
     assert known_latency(come.describe(tiny_folder(tmp_path / "deeper", layers=5)), "float32", "cpu") is None
     assert latency(model, device="cpu", remeasure=True).seconds == first.seconds
     assert clock.forwards == 2 * forwards
+
+
+def test_a_gguf_file_is_timed_once_though_it_is_converted_then(clock: SimpleNamespace, tmp_path: Path) -> None:
+    path = write_gguf(gguf_folder(tmp_path, layers=2), tmp_path / "model.gguf", "float32")
+    assert not come.describe(path).converted
+    first, forwards = latency(str(path), "float32", "cpu"), clock.forwards
+    assert come.describe(path).converted
+    assert latency(str(path), "float32", "cpu") == first
+    assert clock.forwards == forwards > 0
 
 
 def test_a_damaged_table_is_measured_anew(clock: SimpleNamespace, tmp_path: Path) -> None:
