@@ -25,6 +25,8 @@ _HOMES = {
     "draft": "come.pruning.draft",
     "estimate": "come.runs.foreseen",
     "kl_divergence": "come.evaluate",
+    "latency": "come.estimation.latency",
+    "layers_for": "come.estimation.targets",
     "load": "come.models",
     "measure": "come.measurement.measure",
     "methods": "come.pruning.registry",
@@ -51,6 +53,8 @@ __all__ = [
     "draft",
     "estimate",
     "kl_divergence",
+    "latency",
+    "layers_for",
     "load",
     "measure",
     "methods",
@@ -64,6 +68,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from come.errors import ComeError
+    from come.estimation.latency import latency
+    from come.estimation.targets import layers_for
     from come.evaluate.accuracy import accuracy
     from come.evaluate.divergence import kl_divergence
     from come.evaluate.perplexity import perplexity

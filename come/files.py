@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from come import reading
 from come.errors import ComeError
+from come.numbers import LARGEST_WHOLE, is_number
 
 
 def replace(path: Path, text: str, mode: int = 0o644) -> None:
@@ -228,3 +230,21 @@ _PATH = re.compile(r"(?<![\w:/.<])(?:~|\.{1,2})?/(?:[^\s/'\"`,;:()<>]+/)+([^\s/'
 def last_names(text: str) -> str:
     """A text in which each path is cut to its last name, for who is not to know how a machine's folders are named."""
     return _PATH.sub(r"…/\1", text)
+
+
+_SIZE = re.compile(r"([0-9]{1,16}(?:\.[0-9]{0,16})?) ?(?:([kmgt]?)(i?)b)?", re.IGNORECASE)
+
+
+def parse_bytes(size: str | int) -> int:
+    """1.5KiB -> 1536, 200MB -> 200,000,000; a number alone is bytes, and a part of a byte is left out.
+
+    Raises:
+        ComeError: it is no size, or none above 0.
+    """
+    found = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
+    if found:
+        number, prefix, binary = found.groups(default="")
+        size = int(Decimal(number) * (1024 if binary else 1000) ** " kmgt".index(prefix.lower() or " "))
+    if not is_number(size, whole=True) or not 0 < int(size) <= LARGEST_WHOLE:
+        raise ComeError(f"{str(size)[:40]!r} is no size.", "Write it like 250MiB, 200MB or 1.5GiB.")
+    return int(size)

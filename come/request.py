@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from come.errors import ComeError
+from come.files import human_bytes
 from come.numbers import out_of_bounds
 from come.settings import expanded, file_and_column
 
@@ -24,6 +25,7 @@ Use = Literal["calibration", "recovery", "evaluation"]
 Split = Literal["calibration", "evaluation"]
 Bos = Literal["auto", "always", "never"]
 
+CONTEXT = 2048  # tokens whose keys and values count as memory where nothing else is said
 DEFAULT_TEXT = "python-docs"
 BEFORE_BOS: Bos = "never"  # what a file or a link means that knows no such setting
 SAMPLED = "self"  # as `come.text` calls it, which takes a second to import
@@ -32,6 +34,39 @@ SAMPLED = "self"  # as `come.text` calls it, which takes a second to import
 def _told(default: Any, description: str, ge: int | None = None) -> Any:
     """A field that people fill in: what it is, as the command line's help says it, and the least it may be."""
     return Field(default=default, description=description, ge=ge)
+
+
+class Asked(BaseModel):
+    """What a request's layers were chosen for: notes for people, by which nothing is chosen again.
+
+    Attributes:
+        max_memory: at most so many bytes of weights, and of keys and values of ``context`` tokens.
+        max_bytes: at most so many bytes of files with weights.
+        speedup: at least so many times as fast.
+        expected: how many times as fast a model of so many layers was expected to be.
+        answer: what it came to, in a sentence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_memory: int | None = None
+    context: int = CONTEXT
+    max_bytes: int | None = None
+    speedup: float | None = None
+    expected: float | None = None
+    answer: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """What was asked for, and what it came to."""
+        wanted = []
+        if self.max_memory is not None:
+            wanted.append(f"at most {human_bytes(self.max_memory)} of memory at a context of {self.context:,} tokens")
+        if self.max_bytes is not None:
+            wanted.append(f"at most {human_bytes(self.max_bytes)} of files")
+        if self.speedup is not None:
+            wanted.append(f"{self.speedup:g} times the speed")
+        return f"Asked for {', '.join(wanted)}. {self.answer}"
 
 
 class RunConfig(BaseModel):
@@ -69,6 +104,7 @@ class RunConfig(BaseModel):
     method: str = _told("", "A name of `come methods` (else CoMe-Joint; CoMe, if given options that only it has).")
     target_layers: int | None = _told(None, "Layers to be left.")
     sparsity: float | None = _told(None, "Or: the share of parameters to remove, such as 0.2.")
+    asked: Asked | None = None  # what target_layers were chosen for, where they were
     options: dict[str, Any] = _told({}, "key=value, of the method; may be given several times.")
 
     # How to give the pruned model back what it lost.

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from come import files
 from come.errors import ComeError
@@ -77,3 +79,55 @@ def test_a_file_may_be_the_users_alone(tmp_path: Path) -> None:
     for mode in (0o600, 0o644):
         files.replace(path, "text", mode=mode)
         assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        ("250MiB", 250 * 2**20),
+        ("200MB", 200_000_000),
+        ("1.5GiB", 3 * 2**29),
+        ("1.5 kib", 1536),
+        (" 2 GB ", 2 * 10**9),
+        ("0.1KB", 100),
+        ("1.0009kb", 1000),
+        ("512", 512),
+        ("7B", 7),
+        (7, 7),
+        ("900TB", 9 * 10**14),
+    ],
+)
+def test_sizes_are_read_as_they_are_written(size: str | int, count: int) -> None:
+    assert files.parse_bytes(size) == count
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        *(
+            "",
+            "MiB",
+            "200M",
+            "-1MB",
+            "0",
+            "0.5",
+            "1e6",
+            "1,5GB",
+            "1 000MB",
+            "nan",
+            "\u0661MB",
+            "2EiB",
+            "9" * 30,
+            "1\nMB",
+        ),
+        *(0, -1, True, 1.5, None, "9000TB"),
+    ],
+)
+def test_what_is_no_size_is_refused(size: object) -> None:
+    with pytest.raises(ComeError, match="is no size"):
+        files.parse_bytes(size)  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 10**12))
+def test_a_size_as_it_is_told_is_read_as_about_that(count: int) -> None:
+    assert files.parse_bytes(files.human_bytes(count)) == pytest.approx(count, rel=0.06)

@@ -12,6 +12,7 @@ from come.cli.request import (
     CALIBRATION,
     DEVICE,
     EVALUATION,
+    HOW_FAR,
     RECOVERY,
     On,
     Runs,
@@ -23,9 +24,10 @@ from come.cli.request import (
 )
 from come.cli.scores import show_accuracy, show_speed, show_window_costs
 from come.cli.screen import AsJson, progress, show, show_json, show_table
+from come.errors import ComeError
 from come.files import human_bytes
-from come.request import RunConfig
-from come.runs import Run, create, execute, launch, window_costs
+from come.request import CONTEXT, RunConfig
+from come.runs import ClusterTarget, Run, create, execute, launch, window_costs
 from come.runs.cluster_target import LOCAL
 
 if TYPE_CHECKING:
@@ -44,6 +46,25 @@ def add_to(app: typer.Typer) -> None:
 )  # fmt: skip
 def run(
     config: RunConfig,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(help="Or: as many as fit into, say, 250MiB with their keys and values.", rich_help_panel=HOW_FAR),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Tokens of these keys and values (else {CONTEXT:,}).", rich_help_panel=HOW_FAR),
+    ] = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(help="Or: as many as are saved in, say, 200MB.", rich_help_panel=HOW_FAR),
+    ] = None,
+    speedup: Annotated[
+        float | None,
+        typer.Option(
+            help="Or: as many as write, say, 1.3 times as fast; the original is timed here, once.",
+            rich_help_panel=HOW_FAR,
+        ),
+    ] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Keep the plan, not the model's weights.")] = False,
     runs: Runs = None,
     on: On = LOCAL,
@@ -65,6 +86,8 @@ def run(
 
     Your model and your text:  come run --model ./my-llama --text notes.txt --sparsity 0.1
 
+    The most layers that meet all of these:  come run --dtype bfloat16 --max-memory 250MiB --speedup 1.2
+
     Windows chosen by hand:  come run --option 'windows=[[4,5],[9,11]]'
 
     What a larger one would take:  come run --model ./my-llama --sparsity 0.3 --dry-run
@@ -73,6 +96,8 @@ def run(
     """
     target = target_of(on)
     config = config.model_copy(update={"keep_model": not plan_only})
+    if any(each is not None for each in (max_memory, max_bytes, speedup, context)):
+        config = _with_layers_for(config, target, max_memory, max_bytes, speedup, context)
     if dry_run:
         from come.runs.foreseen import estimate
 
@@ -92,6 +117,29 @@ def run(
         show(made.id)
     else:
         show_results(made)
+
+
+def _with_layers_for(
+    config: RunConfig,
+    target: ClusterTarget | None,
+    max_memory: str | None,
+    max_bytes: str | None,
+    speedup: float | None,
+    context: int | None,
+) -> RunConfig:
+    """The request with the layers that its targets come to."""
+    from come.estimation.resolve import with_layers_for
+
+    if context is not None and max_memory is None:
+        raise ComeError("--context goes with --max-memory.", "Give both, or leave it out.")
+    if speedup is not None and target is not None:
+        raise ComeError(
+            "--speedup goes by times of this machine, and the run is to work on another.",
+            "Give --target-layers, or leave out --on.",
+        )
+    check_device(config.device)
+    with progress() as on_progress:
+        return with_layers_for(config, max_memory, max_bytes, speedup, context or CONTEXT, on_progress)
 
 
 @asks_for("model", *CALIBRATION, "seed", *ANALYSIS, *DEVICE)
@@ -156,9 +204,12 @@ def show_estimate(config: RunConfig, expected: Estimate, as_json: bool = False) 
     from come.pruning.registry import method
 
     if as_json:
-        show_json(expected.to_dict())
+        asked = {"asked": config.asked.model_dump()} if config.asked is not None else {}
+        show_json({**expected.to_dict(), **asked})
         return
     show(f"{method(config.method).title} on {config.model}, down to {expected.layers} layers\n")
+    if config.asked is not None:
+        show(f"{config.asked.sentence}\n")
     stages = [*expected.seconds_by_stage.items(), ("all", expected.seconds)]
     show_table(("stage", "seconds"), [(stage, round(seconds, 1)) for stage, seconds in stages])
     device = expected.device
@@ -187,7 +238,7 @@ def summary(run: Run) -> dict[str, Any]:
 
 def show_results(run: Run) -> None:
     """The two models side by side, and where the rest is."""
-    from come.runs.reported import DIVERGED, outcome, texts_read  # which takes pandas along
+    from come.runs.reported import DIVERGED, asked_for, outcome, texts_read  # which takes pandas along
 
     results = run.results()
     rows = [
@@ -204,7 +255,7 @@ def show_results(run: Run) -> None:
     if rows:
         show_table(("model", "layers", "parameters", "size", "perplexity"), rows)
     _show_judged(results.get("original") or {}, results.get("pruned") or {})
-    for sentence in texts_read(results):
+    for sentence in [*asked_for(run.config.asked, results), *texts_read(results)]:
         show(f"\n{sentence}")
     for sentence in outcome(run.plan()):
         if DIVERGED in sentence:

@@ -39,7 +39,9 @@ DEVICE = ("batch_size", "dtype", "device")
 RECOVERY = ("recover", "recover_options", "recover_text", "recover_tokens")
 EVALUATION = ("evaluate", "tasks", "task_limit", "evaluation_text", "evaluation_tokens")
 ANALYSIS = ("span", "similarity", "sbi_tokens", "last_state")
+HOW_FAR = "How far to prune"
 HEADINGS = {
+    **dict.fromkeys(("target_layers", "sparsity"), HOW_FAR),
     **dict.fromkeys((*CALIBRATION, "seed"), "Text"),
     **dict.fromkeys(ANALYSIS, "What is measured"),
     **dict.fromkeys(DEVICE, "Where and how precisely"),

@@ -9,13 +9,12 @@ from typing import Any
 from come.errors import ComeError
 from come.estimation.device import Device, known_device, measure_device, remember
 from come.estimation.memory import memory_of
-from come.estimation.needs import memory_request, recovery_seconds, request_tokens, sampled_tokens, whole
+from come.estimation.needs import dtype_of, memory_request, recovery_seconds, request_tokens, sampled_tokens, whole
 from come.estimation.words import assumptions_of, evaluates, offloading, warnings_of
 from come.estimation.work import Clock
 from come.measurement.measure import check_rules
 from come.measurement.measurement import Measurement
 from come.models import Facts, describe
-from come.models.facts import BYTES
 from come.pruning.compress import check_request
 from come.pruning.forecast import Known
 from come.pruning.registry import method
@@ -93,9 +92,7 @@ def estimate(
     else:
         target = _checked_for(config, facts)
     _check_lengths(config, facts)
-    dtype = config.dtype if config.dtype != "auto" else facts.dtype
-    if dtype not in BYTES:
-        raise ComeError(f"The weights of {facts.title} are stored in {dtype}.", f"Choose from {', '.join(BYTES)}.")
+    dtype = dtype_of(config, facts)
     if device is None:
         known = None if remeasure else known_device(dtype, config.device)
         device = known or _measured(dtype, config.device)

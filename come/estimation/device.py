@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import time
@@ -11,14 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-from come import settings
 from come.errors import ComeError
+from come.estimation.kept import keep, kept
 
+FILE = "device.json"
 PROBE_TOKENS = 2048  # as in a usual batch
 PROBE_WIDTH = {"cpu": 1024, "mps": 2048, "cuda": 4096}
 
@@ -109,7 +108,7 @@ def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "
 
     if dtype not in DTYPES:
         raise ComeError(f"There is no dtype {dtype!r}.", f"Choose one of {', '.join(DTYPES)}.")
-    place = _place(device)
+    place = place_of(device)
     flops, attention, bandwidth, copied, hashing = _probe(place, DTYPES[dtype], seconds)
     if place.type == "cuda":
         torch.cuda.empty_cache()  # what the probe took counts as free again
@@ -173,21 +172,13 @@ def known_device(dtype: str = "float32", device: str = "auto") -> Device | None:
         dtype, device: as for ``measure_device``.
     """
     with suppress(OSError, ValueError, TypeError, KeyError, ComeError):
-        return _with_free_memory(Device(**_kept()[_key(dtype, device)]), device)
+        return _with_free_memory(Device(**kept(FILE, key_of(dtype, device))), device)
     return None
 
 
 def remember(measured: Device, dtype: str, device: str = "auto") -> None:
     """Keep a measured device in ``COME_HOME`` for ``known_device``; where that cannot be written, nothing is kept."""
-    from come.files import replace as replace_file
-
-    with suppress(OSError, ComeError):
-        kept: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            kept = _kept()
-        path = _path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps({**kept, _key(dtype, device): asdict(measured)}, indent=1))
+    keep(FILE, key_of(dtype, device), asdict(measured))
 
 
 def _rates(
@@ -209,7 +200,7 @@ def _rates(
     return [amount / max(taken, 1e-9) for (_, amount), taken in zip(works, best, strict=True)]
 
 
-def _place(device: str) -> Any:
+def place_of(device: str) -> Any:
     """The torch device behind a name that ``come.load`` takes."""
     import torch
 
@@ -233,22 +224,12 @@ def _free_of_gpu(device: Device, name: str) -> int:
 
     with suppress(RuntimeError):
         if torch.cuda.is_available():
-            return int(torch.cuda.mem_get_info(_place(name))[0])
+            return int(torch.cuda.mem_get_info(place_of(name))[0])
     return device.memory
 
 
-def _kept() -> dict[str, Any]:
-    kept = json.loads(_path().read_text("utf-8"))
-    if not isinstance(kept, dict):
-        raise ValueError("not a table of devices")
-    return kept
-
-
-def _path() -> Path:
-    return settings.home() / "device.json"
-
-
-def _key(dtype: str, device: str) -> str:
+def key_of(dtype: str, device: str) -> str:
+    """What tells one machine's device in a dtype from another."""
     return f"{device}, {dtype}, torch {version('torch')}, {_processor()}, {os.cpu_count()} cores"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from come.errors import ComeError
 from come.estimation.device import Device
 from come.estimation.memory import USABLE, Request
 from come.estimation.words import evaluates
@@ -12,6 +13,7 @@ from come.estimation.work import Clock
 from come.evaluate.tasks import check_tasks, questions_at_hand
 from come.measurement.calibrate import default_batch_size
 from come.models import Facts
+from come.models.facts import BYTES
 from come.pruning.method import Method
 from come.pruning.options import CachedPassOptions, MethodOptions, PassOptions, RemovalOptions, SelectionOptions
 from come.recovery.registry import parse
@@ -19,6 +21,18 @@ from come.recovery.way import RecoverySize, Work
 from come.request import RunConfig
 from come.text import SELF
 from come.training.trainer import TrainOptions
+
+
+def dtype_of(config: RunConfig, facts: Facts) -> str:
+    """The dtype that a run loads a model in.
+
+    Raises:
+        ComeError: it is that of the model's files, and none that is worked in.
+    """
+    dtype = config.dtype if config.dtype != "auto" else facts.dtype
+    if dtype not in BYTES:
+        raise ComeError(f"The weights of {facts.title} are stored in {dtype}.", f"Choose from {', '.join(BYTES)}.")
+    return dtype
 
 
 def memory_request(

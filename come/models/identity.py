@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from come.models.bundle import Bundle
 
@@ -15,10 +17,15 @@ def identity(bundle: Bundle) -> tuple[str, str, str]:
 
     The weights are not enough: with another rope scaling the same ones are another model.
     """
-    config = {name: each for name, each in bundle.model.config.to_dict().items() if name not in SAYS_NOTHING}
     backend = getattr(bundle.tokenizer, "backend_tokenizer", None)
     tokenizer = backend.to_str() if backend is not None else repr(sorted(bundle.tokenizer.get_vocab().items()))
-    return bundle.fingerprint, _hash(json.dumps(config, sort_keys=True, default=str)), _hash(tokenizer)
+    return bundle.fingerprint, config_hash(bundle.model.config.to_dict()), _hash(tokenizer)
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """The identity of a model's configuration: its shape, and how it computes."""
+    told = {name: each for name, each in config.items() if name not in SAYS_NOTHING}
+    return _hash(json.dumps(told, sort_keys=True, default=str))
 
 
 def _hash(text: str) -> str:

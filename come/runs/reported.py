@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from come.plan.plan import Plan
+from come.request import Asked
 
 KINDS = {"train_loss": "training", "held_out_loss": "held out"}
 NOTE = "Recovery, "  # so begin the plan's notes of what a recovery did
@@ -49,6 +50,23 @@ def texts_read(results: Mapping[str, Any]) -> list[str]:
     """In which form each file of text was read, a sentence each, as results.json tells it."""
     used = [told for use in ("calibration", "recovery", "evaluation") if isinstance(told := results.get(use), dict)]
     return list(dict.fromkeys(f"{told.get('text')} was read as {told['form']}." for told in used if told.get("form")))
+
+
+def asked_for(asked: Asked | None, results: Mapping[str, Any]) -> list[str]:
+    """What a run's layers were chosen for; and where its speed was measured, how far off the expectation was."""
+    if asked is None:
+        return []
+    found = [asked.sentence]
+    speeds = [(results.get(which) or {}).get("speed") or {} for which in ("original", "pruned")]
+    before, after = (speed.get("decode_tokens_per_second") for speed in speeds)
+    if asked.expected and before and after:
+        measured = after / before
+        off = asked.expected / measured - 1
+        found.append(
+            f"Expected to write {asked.expected:.2f} times as fast, measured {measured:.2f} times: "
+            f"the expectation is {abs(off):.1%} too {'high' if off > 0 else 'low'}."
+        )
+    return found
 
 
 def tail(log: str, lines: int = 400) -> str:
