@@ -17,6 +17,7 @@ from come.errors import ComeError
 from come.report import comparison
 from come.request import RunConfig
 from come.runs import Run, create, delete, execute, list_runs, reported, window_costs
+from come.runs.store import PROCESS
 from tests.runs.damage import INSTEAD, damaged_contents, put_instead
 from tests.tiny import tiny_folder
 
@@ -55,6 +56,9 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     made = {"analysis": analysis, "compressed": compressed, "interrupted": cut, "good": good}
+    for run in made.values():  # their process was this one, which would be ended with a run whose state is damaged
+        gone = run.update(pid=2**30, process_start_id="gone 0", process_started=0.0)
+        (run.path / PROCESS).write_text(gone.model_dump_json())
     return {name: run.path for name, run in made.items()} | {"home": place / "home"}
 
 
@@ -65,7 +69,6 @@ def _execute_until(run: Run, stop: Callable[[Any], bool]) -> None:
 
     with pytest.raises(Killed):
         execute(run, listen)
-    run.update(pid=2**30, process_start_id="gone 0", process_started=0.0)
 
 
 @pytest.fixture

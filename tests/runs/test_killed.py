@@ -24,6 +24,7 @@ from come.errors import ComeError
 from come.recovery.registry import ways
 from come.request import RunConfig
 from come.runs import Run, create, delete, execute
+from tests.runs.test_process import wait_until
 from tests.tiny import tiny_folder
 
 KILLS, SEED = int(os.environ.get("KILLS", "20")), int(os.environ.get("KILL_SEED", "0"))
