@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app import example_runs
 from tests.e2e.conftest import SECOND, Server, click_figure, in_every_look, in_every_width
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.browser
 def test_a_click_opens_a_layer_and_a_click_follows_a_channel(example: Server, page: Page) -> None:
     from playwright.sync_api import expect
 
-    page.goto(f"{example.url}/inspect?run=20261122-144904-come-21-nmpm")
+    (run,) = example_runs.FOLDER.glob("*-come-21-*")
+    page.goto(f"{example.url}/inspect?run={run.name}")
     page.get_by_text("of 21 new layers are made of two layers").wait_for()
     page.get_by_role("heading", name="New layer 14").wait_for()
     page.locator(".st-key-puzzle-map .js-plotly-plot").wait_for()

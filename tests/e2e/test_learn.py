@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-FIGURES = ("stack", "activations", "angle", "joined", "averaging", "loop", "refit", "quiz")
+FIGURES = ("stack", "activations", "angle", "joined", "averaging", "loop", "recovery", "quiz")
 
 
 @in_every_width

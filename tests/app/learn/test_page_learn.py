@@ -122,9 +122,17 @@ def test_the_run_is_stepped_through_to_its_end(visit: Visit, of: Material) -> No
     assert f"{of.layers - len(of.history)} layers are left" in findings(at)[0]
 
 
-def test_without_a_run_that_recovered_it_is_said(visit: Visit) -> None:
+def test_without_a_run_that_recovered_it_is_said(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovering, "newest", lambda: None)
     at = fine(visit("learn", step="7"))
     assert "Not measured yet" in said(at)
+
+
+def test_the_example_has_recovered_a_model(visit: Visit) -> None:
+    (run,) = (run for run in example_runs.runs() if run.config.recover)
+    results = run.results()
+    before, after = (f"{results[side]['perplexity']:.1f}" for side in ("unrecovered", "pruned"))
+    assert f"perplexity from {before} to {after}" in said(fine(visit("learn", step="7")))
 
 
 def test_the_quiz_is_answered_and_looked_up(visit: Visit, of: Material) -> None:
