@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, quote
 import streamlit as st
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.addresses import base_path
 from come.errors import ComeError
@@ -33,6 +33,7 @@ PASSWORD = "COME_PASSWORD"
 USERS = "COME_ALLOWED_USERS"  # mail addresses, or "@example.org" for all of one domain, with commas or blanks between
 AT, OUT = "/sign-in", "/sign-out"
 COOKIE = "come_sign_in"
+_SIGNED_OUT = 1008  # of RFC 6455: against the policy
 SHORTEST_PASSWORD = 8  # characters
 SHORTEST_SECRET = 32  # characters; it signs the cookies
 SECONDS_SIGNED_IN = 24 * 3600
@@ -88,10 +89,26 @@ class SignIn:
             return await answer(scope, receive, send)
         refusal = self._door.refusal(HTTPConnection(scope))
         if refusal is None:
+            if scope["type"] == "websocket":
+                receive = self._while_signed_in(scope, receive, send)
             return await self._app(scope, receive, send)
         if scope["type"] == "websocket" or "text/html" not in HTTPConnection(scope).headers.get("accept", ""):
             refusal = PlainTextResponse("Sign in first.", 401)
         await refusal(scope, receive, send)
+
+    def _while_signed_in(self, scope: Scope, receive: Receive, send: Send) -> Receive:
+        """What a tab says, until its sign-in has ended: then it is cut off, wherever that was ended."""
+        door = self._door
+        assert door is not None
+
+        async def heard() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive" and door.refusal(HTTPConnection(scope)) is not None:
+                await send({"type": "websocket.close", "code": _SIGNED_OUT})
+                return {"type": "websocket.disconnect", "code": _SIGNED_OUT}
+            return message
+
+        return heard
 
 
 @dataclass

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app import document, downloads, serve, sign_in
 from app.sign_in import COOKIE, PASSWORD, TRIES, USERS, Password, SignIn, door
@@ -39,6 +39,12 @@ async def _socket(websocket: WebSocket) -> None:
     await websocket.close()
 
 
+async def _echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+
+
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
     monkeypatch.setenv(PASSWORD, SECRET)
@@ -46,6 +52,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
         *document.ROUTES,
         *downloads.ROUTES,
         WebSocketRoute("/_stcore/stream", _socket),
+        WebSocketRoute("/echo", _echo),
         Route("/{rest:path}", _fine, methods=["GET", "PUT", "POST", "DELETE"]),
     ]
     app = Starlette(routes=routes, middleware=[Middleware(SignIn, door())])
@@ -125,6 +132,17 @@ def test_it_ends(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     now = sign_in.time.time()
     monkeypatch.setattr(sign_in.time, "time", lambda: now + sign_in.SECONDS_SIGNED_IN + 1)
     assert client.get("/x").status_code == 401
+
+
+def test_a_tab_that_is_open_is_cut_off(client: TestClient) -> None:
+    enter(client)
+    with client.websocket_connect("ws://localhost/echo") as tab:
+        tab.send_text("signed in")
+        assert tab.receive_text() == "signed in"
+        client.get("/sign-out")
+        tab.send_text("start a run")
+        with pytest.raises(WebSocketDisconnect):
+            tab.receive_text()
 
 
 def test_guessing_is_slow(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
