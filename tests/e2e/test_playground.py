@@ -31,7 +31,7 @@ look();
 def test_models_speak_and_are_stopped(server: Callable[..., Server], page: Page) -> None:
     url = server().url
     page.goto(f"{url}/playground?new-tokens=256")
-    page.get_by_text("recorded when the example was made").first.wait_for()
+    page.get_by_text("recorded with the example").first.wait_for()
     page.get_by_role("button", name="Some code").click()
     page.wait_for_url("**/playground?*prompt=*")
     page.get_by_role("button", name="Let them answer").click()
