@@ -21,32 +21,27 @@ NOT_YOURS = "In this public demonstration, only for runs that you started in thi
 
 
 def offer(run: Run, what: str, label: str, size: int) -> None:
-    """A button that packs, then how far it is, then the download; polled while it is at work."""
-    working = pack.packed(run, what).job.status == "working"
-    st.fragment(run_every=1.0 if working else None)(_packed)(run, what, label, size, working)
+    """A button that packs, then how far it is, then the download."""
+    followed(lambda: pack.packed(run, what).job, lambda job: _packed(run, what, label, size, job))
 
 
-def _packed(run: Run, what: str, label: str, size: int, working: bool) -> None:
+def _packed(run: Run, what: str, label: str, size: int, job: SideJob) -> None:
     found = pack.packed(run, what)
-    if working != (found.job.status == "working"):
-        st.rerun()
-    if working:
-        show_progress(found.job)
-    elif found.file is not None:
+    if found.file is not None:
         _download(run, found)
-    else:
-        failed(found.job)
-        st.button(
-            label,
-            key=f"pack-{what}-{run.id}",
-            icon=":material/inventory_2:",
-            on_click=begin,
-            args=(pack.start, run, what),
-            disabled=not session.owns(run),
-            help=f"Written on the server's disk, about {formats.human_bytes(size)}; then it is sent from there."
-            if session.owns(run)
-            else NOT_YOURS,
-        )
+        return
+    failed(job)
+    st.button(
+        label,
+        key=f"pack-{what}-{run.id}",
+        icon=":material/inventory_2:",
+        on_click=begin,
+        args=(pack.start, run, what),
+        disabled=not session.owns(run),
+        help=f"Written on the server's disk, about {formats.human_bytes(size)}; then it is sent from there."
+        if session.owns(run)
+        else NOT_YOURS,
+    )
 
 
 def _download(run: Run, found: Packed) -> None:
@@ -82,9 +77,21 @@ def begin(start: Callable[..., None], run: Run, *arguments: object) -> None:
         session.set_problem(str(error))
 
 
-def show_progress(job: SideJob) -> None:
-    """What a job does now."""
-    st.markdown(f":material/progress_activity: {formats.sentence(job.message) or 'At work'} … You may leave this page.")
+def followed(look: Callable[[], SideJob], draw: Callable[[SideJob], None]) -> None:
+    """What a side job does now, looked at each second while it is at work; when it is not, what ``draw`` draws."""
+    working = look().status == "working"
+    st.fragment(run_every=1.0 if working else None)(_followed)(look, draw, working)
+
+
+def _followed(look: Callable[[], SideJob], draw: Callable[[SideJob], None], working: bool) -> None:
+    job = look()
+    if working != (job.status == "working"):
+        st.rerun()
+    if working:
+        doing = formats.sentence(job.message) or "At work"
+        st.markdown(f":material/progress_activity: {doing} … You may leave this page.")
+    else:
+        draw(job)
 
 
 def failed(job: SideJob) -> None:

@@ -14,23 +14,16 @@ from come.runs import Run
 from come.runs.push import Preview, preview
 from come.serving import push as pushing
 from come.serving.limits import is_demo
+from come.serving.side_jobs import SideJob
 
 
 def offer(run: Run) -> None:
     """All of it; nothing where visitors are strangers, who would push in the name of the server's owner."""
-    if is_demo():
-        return
-    working = pushing.pushed(run).status == "working"
-    st.fragment(run_every=1.0 if working else None)(_push)(run, working)
+    if not is_demo():
+        packing.followed(lambda: pushing.pushed(run), lambda job: _push(run, job))
 
 
-def _push(run: Run, working: bool) -> None:
-    job = pushing.pushed(run)
-    if working != (job.status == "working"):
-        st.rerun()
-    if working:
-        packing.show_progress(job)
-        return
+def _push(run: Run, job: SideJob) -> None:
     if job.status == "done":
         st.markdown(f":material/check_circle: On the hub: [{job.values['repo']}]({job.values['url']})")
     packing.failed(job)

@@ -131,17 +131,10 @@ def _weights_in(run: Run, sizes: Mapping[str, float], default: str, form: str = 
 
 def _check(run: Run) -> None:
     st.markdown("**Does it reload?**")
-    working = reloading.reloaded(run).status == "working"
-    st.fragment(run_every=1.0 if working else None)(_reloaded)(run, working)
+    packing.followed(lambda: reloading.reloaded(run), lambda job: _reloaded(run, job))
 
 
-def _reloaded(run: Run, working: bool) -> None:
-    job = reloading.reloaded(run)
-    if working != (job.status == "working"):
-        st.rerun()
-    if working:
-        packing.show_progress(job)
-        return
+def _reloaded(run: Run, job: SideJob) -> None:
     if job.status == "done":
         st.markdown(f":material/check_circle: {reload_sentence(job)}")
     else:
