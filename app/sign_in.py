@@ -28,13 +28,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.addresses import base_path
 from come.errors import ComeError
+from come.serving.password import PASSWORD, check_password
 
-PASSWORD = "COME_PASSWORD"
 USERS = "COME_ALLOWED_USERS"  # mail addresses, or "@example.org" for all of one domain, with commas or blanks between
 AT, OUT = "/sign-in", "/sign-out"
 COOKIE = "come_sign_in"
 _SIGNED_OUT = 1008  # of RFC 6455: against the policy
-SHORTEST_PASSWORD = 8  # characters
 SHORTEST_SECRET = 32  # characters; it signs the cookies
 SECONDS_SIGNED_IN = 24 * 3600
 LONGEST_FORM = 4096  # bytes
@@ -138,7 +137,7 @@ class Password:
             return answer
         form = await _form(request)
         if form is None:
-            return PlainTextResponse("That is longer than a password.", 413)
+            return _password_page("", "That is longer than any password.", 413)
         after = form.get("next", "")
         address, now = _address(request), time.monotonic()
         if self._too_many(address, now):
@@ -258,12 +257,11 @@ def door() -> Password | Accounts | None:
     Raises:
         ComeError: what is configured would not keep anybody out.
     """
+    check_password(os.environ)
     password, auth = os.environ.pop(PASSWORD, None), _auth_section()
     if password is not None and auth:
         raise ComeError(f"Both {PASSWORD} and [auth] in secrets.toml are set: leave one out.")
-    if password is not None:  # an empty one, too: somebody meant to set it
-        if len(password.strip()) < SHORTEST_PASSWORD:
-            raise ComeError(f"{PASSWORD} is short: take at least {SHORTEST_PASSWORD} characters, or do not set it.")
+    if password is not None:
         return Password(sha256(password.encode()).digest())
     users = frozenset(os.environ.get(USERS, "").replace(",", " ").lower().split())
     if not auth:

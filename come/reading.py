@@ -157,7 +157,9 @@ def first_of(error: ValidationError) -> str:
     """Where a document goes wrong first, and how, in a few words."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part)[:60] for part in first["loc"][:6]) or "the document"
-    return f"{where}: {first['msg'][:200].rstrip('.')}"
+    # Pydantic names our classes, and says of our own sentences that they are errors.
+    said = "it should be an object" if first["type"] == "model_type" else first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said[:200].rstrip('.')}"
 
 
 def unreadable(name: Path | str, reason: str, hint: str = _OF_OURS) -> ComeError:

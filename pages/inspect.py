@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import example_runs, formats
-from app.components import run_labels, widgets
+from app.components import run_labels, run_words, widgets
 from app.components.how_sure import how_sure
 from app.figures import inspect, inspect_agreement, inspect_tree
 from app.inspect import follow_unit, inspected_run, new_layer
@@ -74,7 +74,11 @@ def _choose(runs: list[Run]) -> Run:
     """The run that is looked at, and the part of it."""
     by_id = {run.id: run for run in reversed(runs)}
     ids = list(dict.fromkeys(run.id for run in runs))
-    widget_state.keep_among("run", ids, inspected_run.first_shown(runs).id, passing=True)
+    asked = st.query_params.get("run")
+    shown = widget_state.keep_among("run", ids, inspected_run.first_shown(runs).id, passing=True)
+    if wanted := inspected_run.missing(asked, shown, ids):
+        said = f"{run_words.missing(wanted)} Or it has no plan. Another run is shown."
+        st.warning(said, icon=":material/search_off:")
     widget_state.keep_among("part", list(inspect.NAMES), "ffn")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(

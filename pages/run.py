@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 import come.runs
-from app import formats
+from app.components import run_words
 from app.run import detail, lists, new_run, sweeps
 from app.state import linked_run, session
 
@@ -33,11 +33,7 @@ def page() -> None:
 
 def _missing(wanted: str) -> None:
     """That the link's run is not here."""
-    st.warning(
-        f"There is no run “{formats.literal(wanted[:80])}” here. It may have been deleted, or be on another machine. "
-        "What was run here is listed below.",
-        icon=":material/search_off:",
-    )
+    st.warning(f"{run_words.missing(wanted)} What was run here is listed below.", icon=":material/search_off:")
 
 
 page()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app import formats
 from app.state import time_left
 from come.report.metrics import number
 from come.runs import Run
@@ -27,6 +28,11 @@ STATUS = {
     "interrupted": ":material/power_off: interrupted",
     "unreadable": ":material/broken_image: unreadable",
 }
+
+
+def missing(wanted: str) -> str:
+    """That the run of a link is not here."""
+    return f"There is no run “{formats.literal(wanted[:80])}” here. It may have been deleted, or be on another machine."
 
 
 def waiting(run: Run) -> str:

@@ -23,6 +23,7 @@ from come.request import RunConfig
 from come.runs import Run
 
 _RUNS_LOOKED_AT = 200
+_MISSING = "_missing_run"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ def shown() -> Run | None:
         return None
     wanted = widget_state.held_among("run", [run.id for run in found], first_shown(found).id)
     return next(run for run in found if run.id == wanted)
+
+
+def missing(asked: str | None, shown: str, ids: list[str]) -> str:
+    """The run that a link asked for in vain, while the one shown in its place is; else ""."""
+    if asked is not None and asked not in ids:
+        st.session_state[_MISSING] = asked, shown
+    wanted, instead = st.session_state.get(_MISSING, ("", ""))
+    return str(wanted) if instead == shown else ""
 
 
 def inspect(run: Run) -> Inspected:

@@ -19,7 +19,8 @@ from come.export.gguf_families import BYTES as GGUF_BYTES
 from come.models.facts import BYTES
 from come.runs import Run
 from come.runs.command_line import command_line
-from come.runs.materialize import stored_dtype, why_no_gguf
+from come.runs.kept_model import stored_dtype
+from come.runs.materialize import why_no_gguf
 from come.runs.store import MODEL, TAKEAWAY, size_of
 from come.serving import pack
 from come.serving import reload_check as reloading

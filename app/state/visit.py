@@ -29,11 +29,12 @@ def facts() -> Facts:
     """The facts of the chosen model, read without its weights.
 
     Raises:
-        come.ComeError: the model is unknown, cannot be read, or is not offered here.
+        come.ComeError: the model is unknown or cannot be read, or it or the chosen text is not offered here.
     """
-    model = session.choice().model
-    limits.current().check_model(model)
-    return cached.facts(model)
+    chosen, allowed = session.choice(), limits.current()
+    allowed.check_model(chosen.model)
+    allowed.check_text(chosen.text)
+    return cached.facts(chosen.model)
 
 
 def analysis() -> tuple[Measurement | None, Facts, bool, Run | None]:

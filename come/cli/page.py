@@ -14,6 +14,7 @@ import typer
 
 from come.errors import ComeError
 from come.serving.limits import is_demo
+from come.serving.password import check_password
 
 ALLOWED_HOSTS = "COME_ALLOWED_HOSTS"
 _NAME = re.compile(r"\*|(?:\*\.)?[a-z0-9_.-]{1,253}|\[?[0-9a-f:.]+\]?", re.ASCII | re.IGNORECASE)
@@ -58,6 +59,7 @@ def serve(
 
     For those who know it:  COME_PASSWORD=... come app --address 0.0.0.0
     """
+    check_password(os.environ)
     check_address(address, port)
     names = [*(host_names or ()), *filter(None, [os.environ.get(ALLOWED_HOSTS)])]
     check_names(names)

@@ -57,7 +57,8 @@ def show_one(run_id: Id, runs: Runs = None, as_json: AsJson = False) -> None:
     state = run.state()
     took = (state.finished or time.time()) - state.started if state.started else 0.0
     show(f"{run.id}: {state.status}" + (f", {took:,.0f} s" if took else ""))
-    for line in (_where(_line(run)), f"{state.error} {state.hint}".strip()):
+    went = f"Go on with it: come runs resume {run.id}" if state.status in ("interrupted", "cancelled") else ""
+    for line in (_where(_line(run)), f"{state.error} {state.hint}".strip(), went):
         if line:
             show(line)
     show_results(run)

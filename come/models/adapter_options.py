@@ -9,9 +9,8 @@ from time import monotonic
 from typing import Any
 
 from come.errors import ComeError, reason_of
-from come.models.checkpoint import AGAIN
 from come.models.plausible import values_of
-from come.models.safetensors_header import Header
+from come.models.safetensors_header import AGAIN, Header
 
 _SIZE = re.compile(r"^(r|n)$|rank|dim|size|num|frequency|block|factor|group|niter")
 _LEAST = 4096  # a size may be as large, whatever the weights

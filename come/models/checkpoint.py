@@ -12,12 +12,11 @@ from torch import Tensor
 
 from come.bounded_json import plain_file
 from come.errors import ComeError
-from come.models.safetensors_header import header_of
+from come.models.safetensors_header import AGAIN, again, header_of
 from come.models.small_files import read_small_json
 from come.models.text_tower import plain_name
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-AGAIN = "Fetch or copy the model again, whole."
 
 # What old files hold beside the weights, and models of today make anew: masks, positions, rotary frequencies.
 MADE_ANEW = re.compile(r"rotary(_emb)?\.inv_freq$|attn\.(masked_)?bias$|attention\.(masked_)?bias$|position_ids$")
@@ -61,7 +60,7 @@ def _indexed(folder: Path) -> list[str]:
     if missing := sorted(name for name in names if not (folder / name).is_file()):
         raise ComeError(
             f"{folder} lacks {len(missing)} of the {len(names)} files that its index names, the first: {missing[0]}.",
-            AGAIN,
+            again(folder / missing[0]),
         )
     return sorted(names)
 
@@ -82,7 +81,7 @@ def whole(path: Path) -> Path:
         with safe_open(path, "pt"):
             return path
     except SafetensorError as error:
-        raise ComeError(f"{path} cannot be read: it is cut short or damaged.", AGAIN) from error
+        raise ComeError(f"{path} cannot be read: it is cut short or damaged.", again(path)) from error
 
 
 def places_of(folder: Path) -> dict[str, Path]:

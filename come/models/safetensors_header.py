@@ -21,7 +21,7 @@ _BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
-_AGAIN = "Fetch or copy the model again, whole."
+AGAIN = "Fetch or copy the model again, whole."
 
 Header = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -46,7 +46,7 @@ def _read(path: Path, size: int, mtime_ns: int) -> Header:
         if size < 8 or length > size - 8:
             raise _damaged(path)
         if length > _LONGEST:
-            raise ComeError(f"{path} has a header of {length:,} bytes; at most {_LONGEST:,} are read.", _AGAIN)
+            raise ComeError(f"{path} has a header of {length:,} bytes; at most {_LONGEST:,} are read.", again(path))
         document = parse_json(file.read(length), f"The header of {path}", 8, _PARTS)
     if not isinstance(document, dict):
         raise _damaged(path)
@@ -67,13 +67,21 @@ def _weight(path: Path, name: str, told: Any) -> tuple[str, tuple[int, ...], tup
     match told:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
             if dtype not in _BITS:
-                raise ComeError(f"{path} holds {name[:200]} in numbers of an unknown kind ({dtype[:40]!r}).", _AGAIN)
+                raise ComeError(
+                    f"{path} holds {name[:200]} in numbers of an unknown kind ({dtype[:40]!r}).", again(path)
+                )
             if len(shape) <= 16 and all(type(each) is int and 0 <= each <= _LARGEST for each in shape):
                 bits = prod(shape) * _BITS[dtype]
                 if 0 <= begin <= end <= _LARGEST and bits == 8 * (end - begin):
                     return dtype, tuple(shape), (begin, end)
-    raise ComeError(f"The header of {path} contradicts itself about {name[:200]!r}.", _AGAIN)
+    raise ComeError(f"The header of {path} contradicts itself about {name[:200]!r}.", again(path))
+
+
+def again(path: Path) -> str:
+    """How to come by a file of weights anew: a pruned model's are made from its plan, which lies beside them."""
+    plan = path.parent / "plan.json"
+    return f"Make the model again: come rebuild {plan} --out FOLDER" if plan.is_file() else AGAIN
 
 
 def _damaged(path: Path) -> ComeError:
-    return ComeError(f"{path} cannot be read: it is cut short or damaged.", _AGAIN)
+    return ComeError(f"{path} cannot be read: it is cut short or damaged.", again(path))

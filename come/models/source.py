@@ -19,6 +19,7 @@ from come.models.text_tower import text_part
 from come.settings import expanded, is_text
 
 ADAPTER = "adapter_config.json"
+_LONGEST_TOLD = 200  # characters of a name in a sentence
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,11 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         return Source("hub", text)
     near = difflib.get_close_matches(text, [model.name for model in known_models()], n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else ""
+    told = text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}…"
     if _is_path(text):
-        raise ComeError(f"There is no folder or .gguf file {text}.", hint or "Check the path.")
+        raise ComeError(f"There is no folder or .gguf file {told}.", hint or "Check the path.")
     raise ComeError(
-        f"There is no model named {text!r}.",
+        f"There is no model named {told!r}.",
         hint or f"Name {BUNDLED!r}, a folder, a .gguf file or a hub id such as Qwen/Qwen3-0.6B.",
     )
 

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor, uint8
 
 from come.errors import ComeError
-from come.models.checkpoint import AGAIN, MADE_ANEW, count, in_order, places_of, read_tensor
+from come.models.checkpoint import MADE_ANEW, count, in_order, places_of, read_tensor
 from come.models.offload import saved_tensors
 from come.models.quantized import refuse_packed
+from come.models.safetensors_header import AGAIN
 from come.models.source import ADAPTER, Source, read_config
 from come.models.text_tower import NAMES, is_of_another_part, wrapper_at
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -126,6 +129,8 @@ class _Results(_Part):
     device: Name | None = None
     dtype: Name | None = None
     model_folder: Name | None = None
+    weights: dict[Name, Name] = {}  # SHA-256 of the kept model's, by file
+    request: Name = ""  # of which request these are the results, by ``request_id``
 
 
 class _Event(TypedDict, total=False):
@@ -142,6 +147,19 @@ _EVENT: TypeAdapter[_Event] = TypeAdapter(_Event)
 _OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder holds a request or a state, of whatever kind they are.
+
+    Raises:
+        PermissionError: it may not be looked into.
+    """
+    for name in (CONFIG, STATE):
+        with suppress(FileNotFoundError):
+            os.lstat(os.path.join(folder, name))
+            return True
+    return False
+
+
 def config_of(folder: Path) -> RunConfig:
     """The request of a run.
 
@@ -151,12 +169,19 @@ def config_of(folder: Path) -> RunConfig:
     try:
         values = reading.document(folder / CONFIG, _OBJECT, SMALL)
     except FileNotFoundError as error:
-        raise ComeError(f"{folder} holds no run.") from error
+        if not is_run(folder):
+            raise ComeError(f"{folder} holds no run.") from error
+        raise reading.unreadable(folder / CONFIG, "it is not there") from error
     try:
         return RunConfig.stored(values)
     except (ComeError, TypeError, ValueError, RecursionError) as error:
         reason = error.what if isinstance(error, ComeError) else str(error)
         raise reading.unreadable(folder / CONFIG, reason[:300].rstrip(".")) from error
+
+
+def request_id(folder: Path) -> str:
+    """By what a request is known: SHA-256 of its file."""
+    return hashlib.sha256(reading.bytes_of(folder / CONFIG, SMALL)).hexdigest()
 
 
 def state_of(folder: Path, name: str = STATE) -> State:
@@ -208,27 +233,44 @@ def log_of(folder: Path) -> str:
 
 def fault_of(folder: Path) -> ComeError | None:
     """What is wrong with the files of a run that a reader needs, or that its process writes to; None if nothing is."""
-    known = tuple(reading.stamp(folder / name) for name in (CONFIG, RESULTS))
-    return _fault(folder, known) or _odd(folder) or _state_fault(folder)
+    read = _read(folder, tuple(reading.stamp(folder / name) for name in (CONFIG, RESULTS)))
+    return read.fault or _odd(folder) or _state_fault(folder, read)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a request and results are like: what is wrong with them, or of which request each of them is."""
+
+    fault: ComeError | None = None
+    request: str = ""
+    results_of: str = ""
 
 
 @lru_cache(maxsize=4096)
-def _fault(folder: Path, stamps: tuple[object, ...]) -> ComeError | None:
+def _read(folder: Path, stamps: tuple[object, ...]) -> _Read:
     """Read once while the files do not change: lists ask for every run, every second or so."""
     del stamps
     try:
         config_of(folder)
-        results_of(folder)
+        return _Read(None, request_id(folder), results_of(folder).get("request", ""))
     except ComeError as error:
-        return error
-    return None
+        return _Read(error)
+    except FileNotFoundError as error:  # it went away between two looks
+        return _Read(reading.unreadable(folder / CONFIG, error.strerror or "it is not there"))
 
 
-def _state_fault(folder: Path) -> ComeError | None:
+def _state_fault(folder: Path, read: _Read) -> ComeError | None:
+    """What is wrong with the state, or with files that are not of the request that it began with."""
     try:
-        state_of(folder)
+        began_with = state_of(folder).request
     except ComeError as error:
         return error
+    for name, request in ((CONFIG, read.request), (RESULTS, read.results_of)):
+        if began_with and request and request != began_with:
+            return ComeError(
+                f"{folder / name} is not this run's: it was changed since, or is another run's.",
+                "Put the run's own file back, or delete the run.",
+            )
     return None
 
 

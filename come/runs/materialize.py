@@ -12,19 +12,8 @@ from come.errors import ComeError
 from come.events import Event
 from come.export.gguf_families import BYTES, FOLDER_INSTEAD, why_not
 from come.runs.documents import PLAN
+from come.runs.kept_model import changed_weights, stored_dtype
 from come.runs.store import MODEL, Run
-
-
-def stored_dtype(run: Run) -> str | None:
-    """The dtype of the model that the run keeps; None where it keeps none."""
-    path = run.path / MODEL / "config.json"
-    try:
-        config = reading.values_in(reading.bytes_of(path), str(path))
-    except (FileNotFoundError, ComeError):
-        return None
-    if not isinstance(config, dict):
-        return None
-    return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
 
 
 @contextmanager
@@ -33,13 +22,16 @@ def model_in(run: Run, dtypes: tuple[str, ...], tell: Callable[[str], None]) -> 
 
     Args:
         run: a finished run that pruned.
-        dtypes: any of these will do; where the run keeps none of them, the model is rebuilt in the first.
+        dtypes: any of these will do; where the run keeps none of them, or its weights are not as it saved them, the
+            model is rebuilt in the first.
         tell: is told what is being done.
 
     Raises:
         ComeError: the base model cannot be had any more, or the disk is full.
     """
-    if stored_dtype(run) in dtypes:
+    kept = stored_dtype(run) in dtypes
+    changed = changed_weights(run) if kept else ""
+    if kept and not changed:
         yield run.path / MODEL
         return
     from come.export.folder import save
@@ -48,7 +40,7 @@ def model_in(run: Run, dtypes: tuple[str, ...], tell: Callable[[str], None]) -> 
     plan = run.plan()
     if plan is None:
         raise ComeError(f"The run {run.id} has no plan, so it has no model to write.")
-    tell("Making the model from its plan")
+    tell("Making the model from its plan" if not changed else f"{changed} is not as it was saved: making it anew")
     bundle = rebuild(run.config.model, plan, "cpu", None, lambda event: tell(event.message or "Making the model"))
     with tempfile.TemporaryDirectory(dir=run.path, prefix=".pack-") as temporary:
         tell(f"Writing it in {dtypes[0]}")

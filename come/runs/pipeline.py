@@ -23,6 +23,7 @@ from come.pruning.result import Result, StepRecord
 from come.recovery.recover import check_in_memory, recover
 from come.request import RunConfig, checked
 from come.runs.evaluation import evaluate, evaluate_predictions
+from come.runs.kept_model import digests
 from come.runs.results import Results, size_of, text_facts
 from come.runs.shared import Chain, Shared
 from come.runs.store import STOP_REQUEST, Run
@@ -116,6 +117,8 @@ def _prune(job: Job, bundle: Bundle, calibration: Tensor) -> None:
         with results.timed("save"):
             save(result.bundle, job.run.path / "model", config.save_dtype, results=results.values)
         emit(job.on_progress, "save", 1, 1, "Saved the pruned model")
+    if config.keep_model:
+        results.note(weights=digests(job.run.path / "model"))
     results.note(model_folder="model" if config.keep_model else None)
 
 

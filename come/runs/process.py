@@ -206,7 +206,7 @@ def _reopen(run: Run, held_here: bool = False) -> None:
     if state.status == "done":
         raise ComeError(f"The run {run.id} is done: there is nothing left to do.")
     (run.path / CANCEL_REQUEST).unlink(missing_ok=True)
-    kept = ("created", "started", "sources", "visit", "seconds_at_most", "seconds_worked")
+    kept = ("request", "created", "started", "sources", "visit", "seconds_at_most", "seconds_worked")
     anew = State(**{name: getattr(state, name) for name in kept})
     run.update(**anew.model_dump())
 

@@ -16,7 +16,8 @@ from come.models.source import hub_id
 from come.plan.plan import Plan
 from come.plan.steps import Replace
 from come.runs.documents import PLAN, RESULTS
-from come.runs.materialize import check_done, model_in, stored_dtype
+from come.runs.kept_model import changed_weights, stored_dtype
+from come.runs.materialize import check_done, model_in
 from come.runs.store import MODEL, Run
 
 if TYPE_CHECKING:
@@ -47,13 +48,14 @@ class Preview:
         return sum(self.files.values()) + self.made_bytes
 
 
-def preview(run: Run, repo: str, dtype: str | None = None) -> Preview:
+def preview(run: Run, repo: str, dtype: str | None = None, look_at_weights: bool = False) -> Preview:
     """What pushing a run would send; nothing is made or sent, and no token is needed.
 
     Args:
         run: a finished run that pruned.
         repo: owner/name.
         dtype: of the weights; the run's own by default.
+        look_at_weights: read them: those that are not as the run saved them will be made anew.
 
     Raises:
         ComeError: the run has no model, the name is none, or weights are not saved in that dtype.
@@ -62,7 +64,7 @@ def preview(run: Run, repo: str, dtype: str | None = None) -> Preview:
     plan, dtype = _pruned(run, dtype)
     card = _metadata(run, plan, repo)
     own = _own_files(run, plan)
-    if stored_dtype(run) == dtype:
+    if stored_dtype(run) == dtype and not (look_at_weights and changed_weights(run)):
         sent, made = _files(run.path / MODEL, own, card), 0
     else:
         parameters = (run.results().get("pruned") or {}).get("parameters") or plan.base.parameters

@@ -35,6 +35,7 @@ class Results:
     def __init__(self, run: Run) -> None:
         self.path = run.path / "results.json"
         self.values: dict[str, Any] = run.results()
+        self.values["request"] = run.written_state().request
         self.values["versions"] = {"come": __version__, "python": platform.python_version(), **_versions()}
         self.values |= {"machine": _machine(), "commit": _commit()}
         self.seconds: dict[str, float] = self.values.setdefault("seconds", {})

@@ -41,6 +41,7 @@ class State(BaseModel):
     host: Text = ""
     where: Text = ""  # the cluster that it executes on, as its user wrote it; "" is the machine of its process
     sources: Annotated[dict[str, Text], Field(max_length=20)] = {}  # its model and text, by ``source_fingerprint``
+    request: Text = ""  # which request it began with, by ``come.runs.documents.request_id``; "" in earlier versions
     created: Seconds = 0.0
     started: Seconds | None = None
     heartbeat: Seconds | None = None

@@ -303,19 +303,18 @@ def list_runs(runs: Path | None = None) -> list[Run]:
 
 
 def _is_run(entry: os.DirEntry[str]) -> bool:
-    """Whether a directory holds a request, of whatever kind it is, or may not be looked into.
+    """Whether a directory holds a run, of whatever kind its files are, or may not be looked into.
 
     A link to one is none: what it leads to is somebody else's, and not to be deleted here.
     """
     try:
         if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
             return False
-        os.lstat(os.path.join(entry.path, documents.CONFIG))
+        return documents.is_run(entry.path)
     except PermissionError:
         return True
     except (OSError, ValueError):
         return False
-    return True
 
 
 def size_of(folder: Path) -> int:
@@ -393,6 +392,7 @@ def _appear(target: Path, config: RunConfig, state: State) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as temporary:
         folder = Path(temporary) / "run"
         folder.mkdir()
-        files.replace(folder / "config.json", config.model_dump_json(indent=1))
-        files.replace(folder / "state.json", state.model_dump_json(indent=1))
+        files.replace(folder / documents.CONFIG, config.model_dump_json(indent=1))
+        known = state.model_copy(update={"request": documents.request_id(folder)})
+        files.replace(folder / documents.STATE, known.model_dump_json(indent=1))
         folder.replace(target)

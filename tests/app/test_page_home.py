@@ -81,6 +81,9 @@ def test_a_demo_server_says_what_it_limits_and_shows_no_paths(
     at = visit("run")  # the tiny model, by its path
     assert not at.exception
     assert any("is not offered here" in error.value for error in at.error)
+    at = visit("run", model="smollm2-135m", text="/etc/passwd")
+    assert any("The text passwd is not offered here" in error.value for error in at.error)
+    assert not at.exception and "start" not in {button.key for button in at.button}
     run = next(run for run in come.runs.list_runs(lab.runs) if run.config.method == "come")
     at = visit("run", run=run.id)
     shown = " ".join(each.value for kind in ("markdown", "caption", "code", "error") for each in at.get(kind))

@@ -294,6 +294,9 @@ def test_an_address_that_is_none_and_a_port_that_is_taken_are_refused(monkeypatc
         assert f"The port {port} is not free" in capsys.readouterr().err
     assert main(["app", "--address", "999.1.1.1"]) == 2
     assert "999.1.1.1 is no address of this machine" in capsys.readouterr().err
+    monkeypatch.setenv("COME_PASSWORD", "short")
+    assert main(["app"]) == 2
+    assert "COME_PASSWORD is short" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["a b/c", "https://lab.example.org", "lab:8501", "a.*"])

@@ -70,6 +70,7 @@ def test_a_run_from_before_keeps_its_meaning(new_run: Create) -> None:
     config = json.loads((run.path / "config.json").read_text())
     del config["bos"]
     (run.path / "config.json").write_text(json.dumps(config))
+    run.update(request="")  # by which earlier versions did not know a request
     assert run.config.bos == "never"
     execute(run)
     execute(never)

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app import example_runs
-from app.inspect import follow_unit
+from app.inspect import follow_unit, inspected_run
 from come.errors import ComeError
 from come.measurement.top_contexts import Context
 from come.plan.plan import Base, Plan
@@ -47,6 +47,7 @@ def with_steps(lab: Lab, *steps: Step, model: str | None = None) -> Run:
     if model is not None:
         config = run.config.model_copy(update={"model": model})
         (run.path / "config.json").write_text(config.model_dump_json())
+        run.update(request="")
     base = Base(source="tiny", fingerprint="0", model_type="llama", layers=6, parameters=1000)
     Plan(base=base, dtype="float32", method="come", steps=list(steps)).write(run.path / "plan.json")
     run.update(status="done")
@@ -222,3 +223,14 @@ def test_contexts_are_asked_for_and_shown_as_text(visit: Visit, lab: Lab, monkey
     at = fine(visit("inspect", find="layer 0 channel 1"))
     at = fine(at.button(key="contexts-0-1").click().run())
     assert "Nobody is there." in said(at)
+
+
+def test_a_link_to_a_run_that_is_not_there_says_so_until_another_is_chosen(visit: Visit, lab: Lab) -> None:
+    def warned(at: AppTest) -> bool:
+        return any("There is no run “nobody”" in each.value for each in at.warning)
+
+    at = fine(visit("inspect", run="nobody"))
+    assert warned(at) and warned(at.run())
+    chosen = at.selectbox(key="run")
+    other = next(run_id for run_id in (run.id for run in inspected_run.runs()) if run_id != chosen.value)
+    assert not warned(chosen.set_value(other).run())

@@ -1,0 +1,84 @@
+"""Weights that came to harm are made anew from the plan; a request or results of another run are refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from come import cli
+from come.errors import ComeError
+from come.runs import Run, delete, execute, find, list_runs
+from come.runs.documents import CONFIG, RESULTS, STATE
+from come.runs.kept_model import changed_weights
+from come.runs.materialize import model_in
+from come.runs.push import preview
+from tests.runs.conftest import Create
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def run(new_run: Create) -> Run:
+    made = new_run()
+    execute(made)
+    return made
+
+
+def _zeroed(path: Path) -> None:
+    """What a power cut leaves: the header, and nothing but zeros after it."""
+    data = path.read_bytes()
+    head = 8 + int.from_bytes(data[:8], "little")
+    path.write_bytes(data[:head] + bytes(len(data) - head))
+
+
+def _shortened(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+@pytest.mark.parametrize("harm", [_zeroed, _shortened, Path.unlink])
+def test_weights_that_came_to_harm_are_made_anew(run: Run, harm: Callable[[Path], None]) -> None:
+    def handed_out() -> tuple[bytes, list[str]]:
+        told: list[str] = []
+        with model_in(run, ("float32",), told.append) as folder:
+            return (folder / WEIGHTS).read_bytes(), told
+
+    whole, told = handed_out()
+    assert changed_weights(run) == "" and told == []
+    harm(run.path / "model" / WEIGHTS)
+    assert changed_weights(run) == WEIGHTS
+    again, told = handed_out()
+    assert again == whole and WEIGHTS in told[0] and "anew" in told[0]
+    assert preview(run, "me/it", look_at_weights=True).made_bytes > 0
+
+
+@pytest.mark.parametrize("name", [CONFIG, RESULTS])
+def test_a_file_of_another_run_is_refused_by_name(run: Run, new_run: Create, name: str) -> None:
+    other = new_run(method="shortgpt")
+    execute(other)
+    shutil.copy(other.path / name, run.path / name)
+    with pytest.raises(ComeError, match=f"{name} is not this run's"):
+        run.check()
+    assert run.state().status == "unreadable" and other.readable
+
+
+def test_a_run_without_its_request_stays_in_the_list_and_can_be_deleted(
+    run: Run, new_run: Create, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = new_run()
+    (run.path / CONFIG).unlink()
+    assert {each.id for each in list_runs()} == {run.id, other.id}
+    assert "config.json" in run.state().error and "not there" in run.state().error
+    assert cli.main(["runs", "delete", run.id]) == 0
+    assert run.id in "".join(capfd.readouterr())
+    assert not run.path.exists() and other.path.exists()
+
+
+def test_a_run_without_its_state_is_told_of(run: Run) -> None:
+    (run.path / STATE).unlink()
+    assert find(run.id).state().status == "unreadable"
+    delete(run)
+    assert not run.path.exists()
