@@ -109,13 +109,13 @@ def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "
     if dtype not in DTYPES:
         raise ComeError(f"There is no dtype {dtype!r}.", f"Choose one of {', '.join(DTYPES)}.")
     place = place_of(device)
-    flops, attention, bandwidth, copied, hashing = _probe(place, DTYPES[dtype], seconds)
+    flops, in_float32, attention, bandwidth, copied, hashing = _probe(place, DTYPES[dtype], seconds)
     if place.type == "cuda":
         torch.cuda.empty_cache()  # what the probe took counts as free again
     return _with_free_memory(
         Device(
             name=torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
-            flops={dtype: flops},
+            flops={"float32": in_float32, dtype: flops},
             bandwidth=bandwidth,
             memory=0,
             count=torch.cuda.device_count() if place.type == "cuda" else 1,
@@ -140,8 +140,8 @@ def _probe(place: Any, precision: Any, seconds: float) -> list[float]:
             (torch.cuda.synchronize if place.type == "cuda" else torch.mps.synchronize)()
 
     with torch.inference_mode():
-        states = torch.randn(PROBE_TOKENS, width, device=place).to(precision)
-        weight = torch.randn(4 * width, width, device=place).to(precision)
+        exact = torch.randn(PROBE_TOKENS, width, device=place), torch.randn(4 * width, width, device=place)
+        states, weight = (each.to(precision) for each in exact)
         heads = torch.randn(4, width // 64, PROBE_TOKENS // 4, 64, device=place).to(precision)
         wide = torch.randn(PROBE_TOKENS, 2 * width, device=place).to(precision)
         functional = torch.nn.functional
@@ -149,6 +149,8 @@ def _probe(place: Any, precision: Any, seconds: float) -> list[float]:
         return _rates(
             [
                 (lambda: functional.linear(states, weight), 2 * states.numel() * 4 * width),
+                # Statistics and solutions are in float32 whatever the dtype, and may be many times as slow.
+                (lambda: functional.linear(*exact), 2 * states.numel() * 4 * width),
                 (
                     lambda: functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True),
                     2 * heads.numel() * heads.shape[2],
