@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from come.cli import doctor, evaluate, export, models, page, prune, push, report, runs, sweep
+from come.cli import doctor, evaluate, export, models, page, prune, push, report, runs, sweep, track
 from come.cli.request import with_options
 from come.errors import ComeError
 from come.runs import RunFault
@@ -42,6 +42,7 @@ models.add_to(app)
 export.add_to(app)
 push.add_to(app)
 report.add_to(app)
+track.add_to(app)
 page.add_to(app)
 doctor.add_to(app)
 app.add_typer(runs.app, name="runs")

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from come.cli.request import Runs
+from come.cli.request import Runs, named_run
 from come.cli.screen import AsJson, progress, show, show_json
 from come.events import emit
 from come.files import human_bytes
-from come.runs import Run, find
+from come.runs.documents import STATE
 
 _SHORT = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
@@ -47,8 +47,7 @@ def export(
     kind = _SHORT.get(dtype.lower(), dtype.lower())
     with progress() as on_progress:
         path = Path(model).expanduser()
-        is_run = (path / "state.json").is_file()
-        if path.is_dir() and not is_run:
+        if path.is_dir() and not (path / STATE).is_file():
             from come.export.gguf_write import write_gguf
             from come.models.facts import license_of
 
@@ -56,8 +55,9 @@ def export(
         else:
             from come.runs.materialize import write_gguf_of
 
-            run = Run(path.resolve()) if is_run else find(model, runs)
-            written = write_gguf_of(run, gguf, kind, lambda message: emit(on_progress, "export", 0, 1, message))
+            written = write_gguf_of(
+                named_run(model, runs), gguf, kind, lambda message: emit(on_progress, "export", 0, 1, message)
+            )
     size = written.stat().st_size
     if as_json:
         show_json({"file": str(written.resolve()), "bytes": size, "dtype": kind})

@@ -24,6 +24,7 @@ from come.cli.request import (
 )
 from come.cli.scores import show_accuracy, show_speed, show_window_costs
 from come.cli.screen import AsJson, progress, show, show_json, show_table
+from come.cli.track import Track, check_track, tell_afterwards
 from come.errors import ComeError
 from come.files import human_bytes
 from come.request import CONTEXT, RunConfig
@@ -72,6 +73,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Start nothing: tell what time, memory and disk it would take.")
     ] = False,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Prune a model and measure what it cost.
@@ -94,6 +96,7 @@ def run(
 
     On a cluster (docs/cluster.md):  come run --target-layers 24 --on "ray://head:10001?gpus=1"
     """
+    check_track(track, background)
     target = target_of(on)
     config = config.model_copy(update={"keep_model": not plan_only})
     if any(each is not None for each in (max_memory, max_bytes, speedup, context)):
@@ -117,6 +120,7 @@ def run(
         show(made.id)
     else:
         show_results(made)
+    tell_afterwards(track, [made], as_json)
 
 
 def _with_layers_for(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from come.cli.request import Runs
+from come.cli.request import Runs, named_run
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.events import emit
 from come.files import human_bytes
-from come.runs import Run, find
+from come.runs import Run
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,8 +52,7 @@ def push(
 
     Send it, for your eyes only:  come push 20261122-1415 my-name/smollm2-27-layers --private
     """
-    path = Path(run).expanduser()
-    found = Run(path.resolve()) if (path / "state.json").is_file() else find(run, runs)
+    found = named_run(run, runs)
     if dry_run:
         _tell_ahead(found, repo, dtype, as_json)
         return

@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from come.cli.request import Runs
+from come.cli.request import Runs, named_run
 from come.cli.screen import AsJson, show, show_json
 from come.files import human_bytes
-from come.runs import Run, find
-from come.runs.documents import CONFIG, STATE
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,15 +41,9 @@ def report(
     """
     from come.report.html import write
 
-    written = write([_named(name, runs) for name in run], out)
+    written = write([named_run(name, runs) for name in run], out)
     size = written.stat().st_size
     if as_json:
         show_json({"file": str(written.resolve()), "bytes": size})
     else:
         show(f"{human_bytes(size)}: {written.resolve()}")
-
-
-def _named(name: str, runs: Path | None) -> Run:
-    path = Path(name).expanduser()
-    is_run = any((path / each).exists() for each in (CONFIG, STATE))
-    return Run(path.resolve()) if is_run else find(name, runs)

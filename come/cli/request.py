@@ -18,7 +18,8 @@ from come.cli.options import option_in, parse_pairs
 from come.errors import ComeError
 from come.events import OnProgress
 from come.request import RunConfig
-from come.runs import ClusterTarget, Run, cluster_target, execute
+from come.runs import ClusterTarget, Run, cluster_target, execute, find
+from come.runs.documents import is_run
 
 # How fields are written that are not named as their options are, or have a short form.
 WRITTEN = {
@@ -193,6 +194,16 @@ def check_device(name: str) -> None:
         from come.models.load import device_named
 
         device_named(name)
+
+
+def named_run(name: str, runs: Path | None) -> Run:
+    """The run of a directory, else of an id or enough of its beginning.
+
+    Raises:
+        ComeError: there is none, or several.
+    """
+    path = Path(name).expanduser()
+    return Run(path.resolve()) if path.is_dir() and is_run(path) else find(name, runs)
 
 
 def target_of(on: str) -> ClusterTarget | None:

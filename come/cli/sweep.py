@@ -22,6 +22,7 @@ from come.cli.request import (
     target_of,
 )
 from come.cli.screen import AsJson, progress, show, show_json, show_table
+from come.cli.track import Track, check_track, tell_afterwards
 from come.errors import ComeError
 from come.events import OnProgress
 from come.request import RunConfig, checked
@@ -66,6 +67,7 @@ def sweep(
     on: On = LOCAL,
     background: Annotated[bool, typer.Option("--background", help="Return at once; `come runs` follows it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Start nothing: tell what it would take.")] = False,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare methods: each of them, at each target, on the same model and text.
@@ -83,6 +85,7 @@ def sweep(
 
     On a cluster, a worker for each method and seed:  come sweep --method come,sleb --target-layers 27,24 --on ray:auto
     """
+    check_track(track, background)
     target, names = target_of(on), _names(method)
     request = Sweep(
         base=config.model_copy(update={"sweep": name, "keep_model": keep_models}),
@@ -117,6 +120,7 @@ def sweep(
         show_json({"sweep": made[0].config.sweep, "runs": [summary(run) for run in made]})
     else:
         _show_table(made)
+    tell_afterwards(track, made, as_json)
     _raise_failures(made)
 
 
