@@ -194,11 +194,13 @@ def readable(card: str) -> str:
 
 
 def commands(run: Run) -> str:
-    """The run as a command line, and its model from the plan."""
+    """The run as a command line, its model from the plan, and that in the engines that run it."""
     plan = run.path / "plan.json"
-    lines = [command_line(run.config), f"come rebuild {plan} --out pruned-model"]
+    lines = [command_line(run.config), f"come rebuild {plan} --out pruned-model", "come check pruned-model"]
+    lines += ["vllm serve ./pruned-model"]
     if not why_no_gguf(run):
-        lines.append("come export pruned-model --gguf pruned-model.gguf")
+        lines += ["come export pruned-model --gguf pruned.gguf", "llama-quantize pruned.gguf pruned-q4.gguf Q4_K_M"]
+        lines += ['echo "FROM ./pruned-q4.gguf" > Modelfile && ollama create pruned-model']
     return "\n".join(lines)
 
 

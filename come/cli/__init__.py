@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from come.cli import doctor, evaluate, export, models, page, prune, push, report, runs, sweep, track
+from come.cli import check, doctor, evaluate, export, models, page, prune, push, report, runs, sweep, track
 from come.cli.request import with_options
 from come.errors import ComeError
 from come.runs import RunFault
@@ -40,6 +40,7 @@ sweep.add_to(app)
 evaluate.add_to(app)
 models.add_to(app)
 export.add_to(app)
+check.add_to(app)
 push.add_to(app)
 report.add_to(app)
 track.add_to(app)
