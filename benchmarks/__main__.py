@@ -19,6 +19,7 @@ TABLES = {
     "memory": "peak memory under a budget",
     "training": "a training step against matrix products, and its memory",
     "scaling": "cost against tokens and layers",
+    "scale": "a 70B model on paper: memory, passes, hours",
     "estimate": "the cost model against measured runs, and for models and devices that are not here",
 }
 

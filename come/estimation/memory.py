@@ -17,6 +17,7 @@ USABLE = 0.9  # the share of a GPU that accelerate fills with weights
 # How many float64 arrays, (channels x channels) and (channels x hidden size), a refit holds at its peak: two sums and
 # the equations that it solves, some of them in float32. Fitted to measured peaks.
 REFIT_SQUARES, REFIT_SIDES = 4.5, 3
+JOINT_BYTES = 27  # an entry of the sums over all inputs that units are eliminated from; fitted to measured peaks
 TUNING_SQUARES = 6  # float32 arrays, (channels x channels), while a mask is tuned
 
 
@@ -30,6 +31,7 @@ class Request:
         merges: how many merged layers there are in the end, beside the original ones.
         masked: how many layers have output maps of their own in the end, with units silenced, beside the original ones.
         refit: whether merged layers are refitted; ``tuned``: whether the masks of layers are tuned.
+        eliminated: from how many inputs of a map units are eliminated together.
         keeps_borders: whether hidden states at layer borders are kept for a next pass.
         budget: bytes for them; None for a quarter of what is free.
         span: how many layers a window has.
@@ -49,6 +51,7 @@ class Request:
     masked: int = 0
     refit: bool = False
     tuned: bool = False
+    eliminated: int = 0
     keeps_borders: bool = False
     budget: int | None = None
     span: int = 2
@@ -115,7 +118,8 @@ def memory_of(facts: Facts, device: Device, request: Request) -> Memory:
     measuring = borders + predictions + max(working, fitting)
     evaluating = activations + (logits if request.logits else 0)
     parts = {"weights": weights, "merged layers": merged, "hidden states": borders, "activations": activations}
-    parts |= {"refit" if request.refit else "mask tuning": solving, "logits": logits if request.logits else 0}
+    fitted = "joint choice" if request.eliminated else "refit" if request.refit else "mask tuning"
+    parts |= {fitted: solving, "logits": logits if request.logits else 0}
     parts |= {"predictions": predictions, "gradients": gradients}
     parts |= {"similarity": similarity, "saving": copy, "libraries": PROCESS}
     parts = {name: amount for name, amount in parts.items() if amount}
@@ -152,14 +156,16 @@ def _masked(facts: Facts, request: Request, size: int) -> int:
 
 
 def _equations(facts: Facts, request: Request) -> tuple[int, int]:
-    """What the sums of a refit or of a tuning take, and what all does when these are solved."""
+    """What the sums of a joint choice of units, a refit or a tuning take, and what all does when these are solved."""
     channels, outputs = facts.intermediate_size, facts.hidden_size
+    joint = request.eliminated**2
+    found = [(8 * joint, JOINT_BYTES * joint)]
     if request.refit:
         solving = 8 * channels * (REFIT_SQUARES * channels + REFIT_SIDES * outputs)
-        return 16 * channels * (channels + outputs), int(solving)
+        found.append((16 * channels * (channels + outputs), int(solving)))
     if request.tuned:
-        return 12 * channels**2, 4 * TUNING_SQUARES * channels**2
-    return 0, 0
+        found.append((12 * channels**2, 4 * TUNING_SQUARES * channels**2))
+    return max(found, key=max)
 
 
 def _similarity(facts: Facts, request: Request, size: int) -> int:

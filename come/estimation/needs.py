@@ -67,6 +67,7 @@ def memory_request(
         masked=facts.layers if method is not None and method.target == "parameters" else 0,
         refit=(options is not None and options.fits == "refit") or refits,
         tuned=options is not None and options.fits == "tune",
+        eliminated=options.eliminated(facts, facts.layers - layers + 1) if options is not None else 0,
         keeps_borders=((caching is not None and not by_hand) or removing) and layers < facts.layers,
         budget=caching.memory_budget if caching is not None else None,
         span=merging.span if merging is not None else config.span,

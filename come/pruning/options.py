@@ -9,6 +9,7 @@ from torch import Tensor
 
 from come.errors import ComeError
 from come.measurement.measure import check_rules
+from come.models import Facts
 from come.options import Options
 from come.pruning.scoring import Measure
 from come.pruning.windows import Window, check_dropped, check_windows, merged_away
@@ -32,6 +33,10 @@ class MethodOptions(Options):
     def fits(self) -> Literal["refit", "tune"] | None:
         """The option by which weights are fitted and put in place of others: of merged layers, of kept units."""
         return None
+
+    def eliminated(self, facts: Facts, span: int) -> int:
+        """From how many inputs of a map units are eliminated together, in a window of up to so many layers."""
+        return 0
 
     @property
     def needs(self) -> tuple[str, ...]:

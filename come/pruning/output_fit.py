@@ -65,10 +65,13 @@ class OutputFit:
 
     def choose(self, strength: float) -> list[list[int]]:
         """The units that are kept of each layer, as many in all as a layer has."""
-        even = [1 / self.layers] * self.layers
-        system, wanted = self._system(torch.arange(len(self.sums.gram)), even, strength)
+        gram, own = self.sums.gram, self._own([1 / self.layers] * self.layers)
+        pull = strength * float(gram.diagonal().mean())
+        system = gram.float()  # of which the upper triangle is read: the whole in float64 would be twice as large
+        system.diagonal().copy_(gram.diagonal() + pull)
         table = torch.arange(len(self.inputs)).view(len(self.candidates), -1)
-        left = eliminate(system.float(), wanted.float(), table.to(system.device), self.units)
+        wanted = (self.sums.cross + pull * own.double()).float()
+        left = eliminate(system, wanted, table.to(system.device), self.units)
         kept = self.candidates[left].tolist()
         return [[unit - self.units * at for unit in kept if unit // self.units == at] for at in range(self.layers)]
 
@@ -95,12 +98,17 @@ class OutputFit:
 
     def _system(self, rows: Tensor, ratio: Sequence[float], strength: float) -> tuple[Tensor, Tensor]:
         """The ridge system of some inputs, held to their own columns, and what it is solved for; float64."""
-        own = self.own
-        if self.biases:
-            shares = torch.tensor(ratio, device=own.device)
-            own = torch.cat([own, (shares[:, None] * torch.stack(self.biases)).sum(0, keepdim=True)])
+        own = self._own(ratio)
         gram, rows = self.sums.gram, rows.to(own.device)
         pull = strength * float(gram.diagonal().mean())
-        system = (gram.triu() + gram.triu(1).T)[rows][:, rows]
+        system = gram[rows][:, rows].triu()
+        system += system.triu(1).T
         system.diagonal().add_(pull)
         return system, self.sums.cross[rows] + pull * own[rows].double()
+
+    def _own(self, ratio: Sequence[float]) -> Tensor:
+        """The columns of the layers' own maps, (inputs, hidden_size), and last their biases, weighted by a ratio."""
+        if not self.biases:
+            return self.own
+        shares = torch.tensor(ratio, device=self.own.device)
+        return torch.cat([self.own, (shares[:, None] * torch.stack(self.biases)).sum(0, keepdim=True)])

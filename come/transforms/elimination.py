@@ -24,9 +24,13 @@ def eliminate(system: Tensor, wanted: Tensor, units: Tensor, keep: int) -> list[
         units: int64 (units, inputs of a unit); inputs of no unit stay in the fit.
         keep: how many units to keep.
     """
-    factor = torch.linalg.cholesky(system.triu() + system.triu(1).T)
+    whole = system.triu()
+    whole += system.triu(1).T
+    factor = torch.linalg.cholesky(whole)
+    del whole
     inverse = torch.cholesky_inverse(factor)
     solution = torch.cholesky_solve(wanted, factor)
+    del factor
     left = torch.arange(len(units), device=units.device)
     while len(left) > keep:
         count = min(BLOCK, len(left) - keep) if units.shape[1] == 1 else 1

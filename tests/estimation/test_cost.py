@@ -170,6 +170,18 @@ def test_a_refit_holds_its_sums_and_what_it_solves(facts: Facts, device: Device)
     assert "refit" not in estimate(request(**small, recover=["logits"]), wide, device).memory_by_part
 
 
+@pytest.mark.parametrize("method", ["come-joint", "auto"])
+@pytest.mark.parametrize("device", [DEVICE, GPU])
+def test_a_joint_choice_holds_the_sums_of_two_layers_inputs(facts: Facts, device: Device, method: str) -> None:
+    wide = dataclasses.replace(facts, intermediate_size=4096)
+    small = {"n_tokens": 256, "evaluation_tokens": 64, "batch_size": 1}
+    one, several = (estimate(request(**small, method=method, target_layers=n), wide, device) for n in (7, 4))
+    shortgpt = estimate(request(**small, method="shortgpt", target_layers=4), wide, device)
+    sums = several.memory_by_part["joint choice"]
+    assert sums == one.memory_by_part["joint choice"] >= (8 + 4 + 4 + 4) * (2 * 4096) ** 2  # all of them at once
+    assert several.memory_bytes - shortgpt.memory_bytes > 0.9 * sums
+
+
 def test_a_mask_holds_its_output_maps_and_what_its_tuning_solves(facts: Facts) -> None:
     plain, masked, tuned = (
         estimate(request(method=method, options=options), facts, DEVICE)

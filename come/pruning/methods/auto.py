@@ -21,7 +21,7 @@ from come.errors import ComeError
 from come.events import Event, OnProgress, emit
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
-from come.models import Bundle
+from come.models import Bundle, Facts
 from come.plan.plan import Plan
 from come.plan.steps import Replace
 from come.pruning import registry
@@ -58,6 +58,10 @@ class AutoOptions(ScoredOptions):
     minutes: float | None = Field(
         None, gt=0, description="After so many minutes nothing new is begun; one plan is always made. Empty: no limit."
     )
+
+    def eliminated(self, facts: Facts, span: int) -> int:
+        """The most of any of its methods."""
+        return max(each.options.eliminated(facts, span) for each in members(self))
 
     def check(self, model: Any, layers: int, target: int) -> None:
         """Refuse names of no method, of one that keeps all layers, and its own."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from come.errors import ComeError
 from come.events import emit
 from come.measurement.hidden_state_cache import HiddenStateCache
-from come.models import Bundle
+from come.models import Bundle, Facts
 from come.plan.plan import Plan
 from come.pruning.cheapest import cheapest_change
 from come.pruning.forecast import UNITS, Forecast, Known, fitting, named
@@ -84,6 +84,10 @@ class ComeJointOptions(ByHandOptions, ScoredOptions):
     def rules(self) -> JointRules:
         """How windows are fitted."""
         return JointRules(self.strengths, lookahead=self.lookahead)
+
+    def eliminated(self, facts: Facts, span: int) -> int:
+        """Those of the FFNs that add most, or of all of a short window's."""
+        return min(self.span or span, self.rules().pool) * facts.intermediate_size
 
     def chooses(self, layers: int, target: int) -> bool:
         """Whether one window of more than two layers is chosen out of several."""
