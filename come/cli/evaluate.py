@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,8 @@ import typer
 from come.cli.request import DEVICE, asks_for, option_of, pieces
 from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json
+from come.errors import ComeError
+from come.evaluate.harness_output import HarnessOutput
 from come.numbers import perplexity_text
 from come.request import RunConfig
 
@@ -52,6 +55,15 @@ def evaluate(
             help="The model that it was pruned from: adds the divergence from it, its own numbers, and what is left.",
         ),
     ] = None,
+    lm_eval: Annotated[
+        Path | None,
+        typer.Option(
+            "--lm-eval", help="Write lm-eval's own results there, as its --output_path does.", metavar="FOLDER"
+        ),
+    ] = None,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="With --lm-eval: each question with its answers, too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model, pruned or not: perplexity on text, accuracy on questions, speed.
@@ -81,6 +93,11 @@ def evaluate(
             "task_limit": limit,
         }
     )
+    if lm_eval is None and samples:
+        raise ComeError("--samples says what to write with --lm-eval FOLDER.", "Name a folder, or leave it out.")
+    if lm_eval is not None and not questions:
+        raise ComeError("lm-eval gives results of questions.", "Name some: --tasks bundled.")
+    output = HarnessOutput() if lm_eval is not None else None
     if wants_text:
         read(asked.text, "evaluation")  # what is wrong with a request is told before the model is loaded
     if questions:
@@ -88,11 +105,15 @@ def evaluate(
     with progress() as on_progress:
         bundle = load(asked.model, asked.device, asked.dtype, on_progress)
         original = load(against, asked.device, asked.dtype, on_progress) if against is not None else None
-        found = _measure(bundle, original, asked, on_progress)
+        found = _measure(bundle, original, asked, on_progress, output)
+    written = output.write(lm_eval, bundle, limit, samples) if output is not None and lm_eval is not None else []
     if as_json:
-        show_json({"model": asked.model, **({"against": against} if against else {}), **found.to_dict()})
+        files = {"lm_eval": list(map(str, written))} if written else {}
+        show_json({"model": asked.model, **({"against": against} if against else {}), **found.to_dict(), **files})
     else:
         _tell(found)
+        for path in written:
+            show(str(path))
 
 
 @dataclass
@@ -110,12 +131,18 @@ class _Found:
         return {**self.text, **self.model, **{name: value for name, value in between.items() if value}}
 
 
-def _measure(bundle: Bundle, original: Bundle | None, asked: RunConfig, on_progress: OnProgress) -> _Found:
+def _measure(
+    bundle: Bundle,
+    original: Bundle | None,
+    asked: RunConfig,
+    on_progress: OnProgress,
+    output: HarnessOutput | None = None,
+) -> _Found:
     found = _Found()
     if "ppl" in asked.evaluate:
         _predict(bundle, original, asked, found, on_progress)
     if "acc" in asked.evaluate:
-        _answer(bundle, original, asked, found, on_progress)
+        _answer(bundle, original, asked, found, on_progress, output)
     if "speed" in asked.evaluate:
         from come.evaluate import compare_speed
 
@@ -149,17 +176,24 @@ def _predict(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _
     found.original |= perplexity_of_reference(known).metrics()
 
 
-def _answer(bundle: Bundle, original: Bundle | None, asked: RunConfig, found: _Found, on_progress: OnProgress) -> None:
+def _answer(
+    bundle: Bundle,
+    original: Bundle | None,
+    asked: RunConfig,
+    found: _Found,
+    on_progress: OnProgress,
+    output: HarnessOutput | None,
+) -> None:
     from come.evaluate import mean_retention, retained_by_task
     from come.evaluate.accuracy import BATCH_SIZE, measure_accuracy
 
-    def scored(which: Bundle, message: str) -> dict[str, Accuracy]:
-        size = asked.batch_size or BATCH_SIZE
+    def scored(which: Bundle, message: str, output: HarnessOutput | None = None) -> dict[str, Accuracy]:
+        size, tell = asked.batch_size or BATCH_SIZE, on_progress
         return measure_accuracy(
-            which, asked.tasks, asked.task_limit, batch_size=size, on_progress=on_progress, message=message
+            which, asked.tasks, asked.task_limit, batch_size=size, on_progress=tell, message=message, output=output
         )
 
-    ours = scored(bundle, "Accuracy")
+    ours = scored(bundle, "Accuracy", output)
     found.model["accuracy"] = {name: one.to_results() for name, one in ours.items()}
     if original is None:
         return

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from come.errors import ComeError
+from come.evaluate.harness_output import HarnessOutput
 from come.evaluate.quiet import quiet, seeded
 from come.evaluate.tasks import QuestionSet, load_tasks
 from come.events import OnProgress, emit
@@ -81,6 +82,7 @@ def measure_accuracy(
     batch_size: int = BATCH_SIZE,
     on_progress: OnProgress = None,
     message: str = "Accuracy",
+    output: HarnessOutput | None = None,
 ) -> dict[str, Accuracy]:
     """How many questions a model answers right, by task.
 
@@ -95,6 +97,7 @@ def measure_accuracy(
         batch_size: choices at a time.
         on_progress: told of each hundredth of a task.
         message: what to say there, before the task's name.
+        output: takes up what lm-eval gives of each task.
 
     Raises:
         ComeError: a task is unknown, malformed or out of reach, the limit is below 1, the model's values are not
@@ -112,7 +115,7 @@ def measure_accuracy(
             emit(on_progress, "accuracy", 100 * before + int(100 * share_done), 100 * len(sets), f"{message}: {name}")
 
         tell(0)
-        found |= _score(bundle, lm, task, limit, tell)
+        found |= _score(bundle, lm, task, limit, tell, output)
     return found
 
 
@@ -152,7 +155,12 @@ def _refuse_endless(tokenizer: Any, sets: Sequence[QuestionSet]) -> None:
 
 
 def _score(
-    bundle: Bundle, lm: Any, task: QuestionSet, limit: int | None, tell: Callable[[float], None]
+    bundle: Bundle,
+    lm: Any,
+    task: QuestionSet,
+    limit: int | None,
+    tell: Callable[[float], None],
+    output: HarnessOutput | None = None,
 ) -> dict[str, Accuracy]:
     from lm_eval.evaluator import evaluate
 
@@ -166,6 +174,8 @@ def _score(
         except OverflowError as error:  # lm-eval's exp of a mean loss
             raise ComeError(f"A perplexity on {task.name} is too large to hold.", "Leave that task out.") from error
     tell(1)
+    if output is not None:
+        output.add(results)
     by_leaf = {
         name: _accuracy(results["results"][name], leaf, results["samples"][name]) for name, leaf in leaves.items()
     }
