@@ -6,9 +6,9 @@ import streamlit as st
 
 import come
 import come.models
-from app import downloads, held_back
 from app.components import widgets
 from app.plan import edits, saved_plans
+from app.server import downloads, held_back
 from app.state import foreseen, request, session, visit
 from app.state.choice import plan_fields
 from come.errors import ComeError

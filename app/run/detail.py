@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 
 import come.runs
-from app import downloads, example_runs, formats, theme
+from app import example_runs, formats, theme
 from app.components import report_button, widgets
 from app.figures import run as run_figures
 from app.run import card, sentences, take_home
+from app.server import downloads
 from app.state import session
 from come.errors import ComeError
 from come.report import comparison

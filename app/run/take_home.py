@@ -10,9 +10,10 @@ from datetime import datetime
 import streamlit as st
 
 import come.runs
-from app import downloads, formats
+from app import formats
 from app.components import packing
 from app.run import push
+from app.server import downloads
 from app.state import session
 from come.errors import ComeError
 from come.export.gguf_families import BYTES as GGUF_BYTES

@@ -21,7 +21,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 import come.runs
-from app.addresses import base_path
+from app.server.addresses import base_path
 from come import settings
 from come.errors import ComeError
 from come.runs import Run
