@@ -18,7 +18,7 @@ from come.errors import ComeError
 from come.report import comparison
 from come.request import RunConfig
 from come.runs import Run, reported
-from come.runs.store import STOP_REQUEST
+from come.runs.run import STOP_REQUEST
 from come.runs.time_limit import has_time_left
 from come.serving import limits
 from come.serving.limits import without_paths

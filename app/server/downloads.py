@@ -26,7 +26,7 @@ from come import settings
 from come.errors import ComeError
 from come.runs import Run
 from come.runs.documents import PLAN
-from come.runs.store import TAKEAWAY
+from come.runs.run import TAKEAWAY
 
 AT = "/takeaway"
 WRITTEN = "/takeaway-text"

@@ -15,7 +15,8 @@ from come.events import OnProgress
 from come.request import RunConfig, anchored
 from come.runs.execute import RunFault, execute
 from come.runs.process import claim
-from come.runs.store import CANCEL_REQUEST, Admission, Run, create, list_runs
+from come.runs.run import CANCEL_REQUEST, Run
+from come.runs.store import Admission, create, list_runs
 
 
 @dataclass(frozen=True)
