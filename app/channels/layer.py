@@ -31,6 +31,7 @@ def draw(facts: Facts, values: np.ndarray, part: str, kept: KeptUnits | None) ->
             "Layer",
             list(range(facts.layers)),
             key="layer",
+            format_func="Layer {}".format,
             on_change=widget_state.forget,
             args=("channel",),
             label_visibility="collapsed",
