@@ -71,7 +71,7 @@ def go_on(fault: str) -> None:
             session.open_run(None)
             st.switch_page(widgets.PAGES / "run.py")
         if ready:
-            document = request.to_json(request.config(session.choice(), visit.planned()))
+            document = request.to_json(visit.requested())
             downloads.button("Download", document, "plan-request.json", "application/json", "download")
         if not is_demo():  # saved plans are everybody's: not among strangers
             saved_plans.draw(ready)

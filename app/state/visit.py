@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import come
 import come.runs
 from app import example_runs
-from app.state import cached, foreseen, session
+from app.state import cached, foreseen, request, session
 from app.state.choice import Draft, by_hand, comparable, plan_fields
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
@@ -86,6 +87,17 @@ def planned() -> Draft:
         return draft
     measured, known, _, run = analysis()
     return foreseen.settled(draft, measured, known, _costs(run))
+
+
+def requested(**more: Any) -> RunConfig:
+    """The request of the choice and of the plan as it is run; `more` are other fields of it.
+
+    Raises:
+        come.ComeError: a field has a value that it cannot have.
+    """
+    plan = planned()
+    by_cost = session.draft().windows is None and plan.windows is not None
+    return request.config(session.choice(), plan, windows_by_cost=by_cost, **more)
 
 
 def analysis_run() -> Run | None:

@@ -90,6 +90,7 @@ def variant(request: RunConfig, method: str, target_layers: int, seed: int) -> R
         "target_layers": target_layers,
         "sparsity": None,
         "options": kept if method == request.method else {},
+        "windows_by_cost": False,
         "seed": seed,
         "name": f"{request.name} · {method}" if request.name else "",
     }
