@@ -18,12 +18,13 @@ from come.pruning import kept_units
 from come.pruning.kept_units import KeptByLayer
 from come.pruning.registry import fits_windows
 from come.pruning.windows import WindowCost
-from come.request import RunConfig, anchored_path, anchored_text
+from come.request import Asked, RunConfig, anchored_path, anchored_text
 from come.runs import Run
 from come.runs.analyses import begins_alike
 from come.serving import limits
 
 _RUNS_LOOKED_AT = 50
+_ASKED = "_layers-chosen-for"
 
 
 def facts() -> Facts:
@@ -97,7 +98,19 @@ def requested(**more: Any) -> RunConfig:
     """
     plan = planned()
     by_cost = session.draft().windows is None and plan.windows is not None
-    return request.config(session.choice(), plan, windows_by_cost=by_cost, **more)
+    return request.config(session.choice(), plan, windows_by_cost=by_cost, asked=asked(), **more)
+
+
+def keep_asked(chosen_for: Asked) -> None:
+    """Remember what the plan's layers were chosen for, as long as it leaves so many of this model."""
+    session.put(_ASKED, (session.choice().model, session.draft().target_layers, chosen_for))
+
+
+def asked() -> Asked | None:
+    """What the plan's layers were chosen for; None where they were chosen otherwise."""
+    model, layers, chosen_for = session.value(_ASKED) or ("", None, None)
+    fits = layers is not None and (model, layers) == (session.choice().model, session.draft().target_layers)
+    return chosen_for if fits else None
 
 
 def analysis_run() -> Run | None:

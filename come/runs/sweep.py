@@ -91,6 +91,7 @@ def variant(request: RunConfig, method: str, target_layers: int, seed: int) -> R
         "sparsity": None,
         "options": kept if method == request.method else {},
         "windows_by_cost": False,
+        "asked": request.asked if target_layers == request.target_layers else None,
         "seed": seed,
         "name": f"{request.name} · {method}" if request.name else "",
     }
