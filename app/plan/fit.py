@@ -27,6 +27,7 @@ COUNTED = {
 }
 ROOM = 0.8  # of what the original takes: what is asked for to begin with
 FASTER = 1.25
+LONGEST = 20  # characters of a size
 
 
 def draw(facts: Facts) -> None:
@@ -82,24 +83,21 @@ def _request() -> RunConfig:
 
 def _limit(kind: str, facts: Facts, dtype: str) -> dict[str, str | float]:
     """What is asked for, as `with_layers_for` takes it."""
-    about = COUNTED[kind].format(dtype=dtype, context=min(CONTEXT, facts.max_position_embeddings or CONTEXT))
+    context = min(CONTEXT, facts.max_position_embeddings or CONTEXT)
+    about = COUNTED[kind].format(dtype=dtype, context=context)
     if kind == "speed":
-        faster = st.number_input(
-            "At least so many times as fast", 1.0, 100.0, FASTER, 0.05, key="fit-speed", help=about
-        )
-        return {"speedup": faster}
-    whole = memory_at(facts, facts.layers, dtype, CONTEXT) if kind == "memory" else file_at(facts, facts.layers, dtype)
-    size = st.text_input(
-        "At most", f"{max(1, int(ROOM * whole) >> 20)} MiB", key=f"fit-{kind}", max_chars=20, help=about
-    )
-    return {"max_memory" if kind == "memory" else "max_bytes": size}
+        return {"speedup": st.number_input("Times as fast", 1.0, 100.0, FASTER, 0.05, key="fit-speed", help=about)}
+    takes = file_at(facts, facts.layers, dtype) if kind == "file" else memory_at(facts, facts.layers, dtype, context)
+    begin = f"{max(1, int(ROOM * takes) >> 20)} MiB"
+    size = st.text_input("At most", begin, key=f"fit-{kind}", max_chars=LONGEST, help=about)
+    return {"max_bytes" if kind == "file" else "max_memory": size[:LONGEST]}
 
 
 def _not_measured(model: str) -> None:
     """Why there is no answer to how fast, and what measures it."""
-    st.markdown("How fast so many layers are was not measured here yet.")
+    once = "" if is_demo() else " This measures it, once:"
+    st.markdown(f"How fast so many layers are was not measured here yet.{once}")
     if not is_demo():
-        st.markdown("This measures it, once:")
         command = ["come", "run", "--model", model, "--speedup", f"{FASTER:g}", "--dry-run"]
         st.code(shlex.join(command), language="bash", wrap_lines=True)
 
