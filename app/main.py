@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import downloads, formats, page_turns, presenter, sign_in, strip, theme  # noqa: E402
+from app import formats, presenter, strip, theme  # noqa: E402
 from app.components import widgets  # noqa: E402
 from app.inspect import inspected_run  # noqa: E402
+from app.server import downloads, page_turns, sign_in  # noqa: E402
 from app.state import linked_run, session  # noqa: E402
 from come.errors import ComeError  # noqa: E402
 from come.runs import Run  # noqa: E402

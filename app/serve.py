@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # streamlit puts app/ on the path, not the project
     sys.path.insert(0, str(ROOT))
 
-from app import document, downloads, headers, hosts, sign_in  # noqa: E402
-from app.held_back import HeldBack  # noqa: E402
+from app.server import document, downloads, headers, hosts, sign_in  # noqa: E402
+from app.server.held_back import HeldBack  # noqa: E402
 from come import logs  # noqa: E402
 from come.errors import ComeError  # noqa: E402
 from come.serving.limits import is_demo  # noqa: E402

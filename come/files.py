@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,15 @@ def remove_folder(folder: Path) -> None:
                 if not os.path.islink(path):
                     os.chmod(path, 0o700)
         shutil.rmtree(folder)
+
+
+def size_of(folder: Path) -> int:
+    """What a folder takes on disk, in bytes; none takes nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it went away meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _parsed(line: bytes) -> Any:

@@ -106,6 +106,7 @@ class RunConfig(BaseModel):
     sparsity: float | None = _told(None, "Or: the share of parameters to remove, such as 0.2.")
     asked: Asked | None = None  # what target_layers were chosen for, where they were
     options: dict[str, Any] = _told({}, "key=value, of the method; may be given several times.")
+    windows_by_cost: bool = False  # a note: windows among the options are those that were measured to cost least
 
     # How to give the pruned model back what it lost.
     recover: list[str] = _told(

@@ -41,7 +41,8 @@ what a merge costs, which is measured further down.
 
 READING = """
 Each cell compares the hidden states at two borders between layers: {what}, over {tokens:,} tokens. The layers between
-them are the cell's window: the brighter, the less they change. Each step of the colours holds as many cells.
+them are the cell's window: the brighter, the less they change. The last state leaves the model. Each step of the
+colours holds as many cells.
 """
 
 
@@ -115,7 +116,7 @@ def _matrix(
         zooms=False,
         alt="Similarity of the hidden states at all borders between layers, and block influence of each layer",
     )
-    st.caption("Click a cell to open its window. Red: lowest skip block influence. Black: open. Dotted: your plan.")
+    st.caption("Click opens a window. Red: lowest SBI. Black: open. Dotted: your plan.")
 
 
 def _open_clicked() -> None:
@@ -170,9 +171,9 @@ def _card(
         alt="What the merged layer keeps of each of its sources",
     )
     influences = ", ".join(f"{measured.block_influence[layer]:.4f}" for layer in range(first, last + 1))
-    st.caption(f"Shares follow block influence (BI): {influences}.")
+    here = f"BI of layers {first} to {last}, whose shares follow it: {influences}."
     with st.container(horizontal=True):
-        widgets.info("What are BI and SBI?", FORMULAS, key="formula-influence")
+        widgets.info("What are BI and SBI?", f"{FORMULAS}\n{here}", key="formula-influence")
         how_sure(_stability(run, measured, stability), key="sure-of-windows")
     if is_example:
         st.caption(":material/bookmark: Shipped example")
@@ -230,7 +231,7 @@ def _stability(run: Run, measured: Measurement, stability: dict[str, Any]) -> st
 
 
 def _influence(measured: Measurement, planned: list[tuple[int, int]], window: tuple[int, int]) -> None:
-    st.header("How far each layer turns the state")
+    st.header("Influence")
     widget_state.keep_among("heights", ["linear", "log"], "linear")
     st.segmented_control(
         "Scale of both influences", ["linear", "log"], key="heights", required=True, label_visibility="collapsed"
@@ -250,7 +251,7 @@ def _influence(measured: Measurement, planned: list[tuple[int, int]], window: tu
         alt="The layers in a row, with block influence and skip block influence",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption("Blue line: your plan. Red outline: the open window.", width="content")
+        st.caption("Blue: your plan. Red: the open window.", width="content")
         how_sure(
             f"Means over {measured.n_tokens:,} tokens. Dashes: the same numbers, measured on each half of the text.",
             key="sure-of-influence",

@@ -9,7 +9,7 @@ from app.components import cost_line, poll, widgets
 from app.components.poll import Look
 from app.plan import actions, cheapest, controls, preview
 from app.plan.whatif import panel
-from app.state import foreseen, request, session, visit
+from app.state import foreseen, session, visit
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
@@ -35,7 +35,7 @@ def page() -> None:
             st.error(problem, icon=":material/error:")
         if not fault:
             preview.sizes(facts)
-            wanted = request.config(session.choice(), visit.planned())
+            wanted = visit.requested()
             with st.container(key="plan-answer"):
                 with st.container(key="plan-ribbons"):
                     preview.ribbons(measured, facts, is_example, found)

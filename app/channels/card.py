@@ -137,12 +137,12 @@ def _model_says(run: Run, facts: Facts, layer: int, channel: int, opened: bool) 
         answer = asking.known(config, layer, channel)
     if answer is None or answer.status == "stopped":
         st.button(
-            "What excites it, what does it say?",
+            "What excites it?",
             key="ask-channel",
             icon=":material/format_quote:",
             on_click=asking.begin,
             args=(config, layer, channel),
-            help=f"Loads the model and reads {config.n_tokens:,} tokens.",
+            help=f"And which next words it promotes: loads the model and reads {config.n_tokens:,} tokens.",
         )
         return []
     st.html(STYLE)

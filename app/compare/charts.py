@@ -71,11 +71,24 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
     how_sure("\n\n".join(words), key="how-sure-paired")
 
 
-def lines(shown: Chart, kind: str, on: str) -> None:
-    """The metric against the size, one line a method; `kind` and `on` are those of `differences`."""
+def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
+    """The metric against the size, one line a method.
+
+    Args:
+        shown: what it holds. kind, on: as for `differences`.
+        recovered: its title speaks of the models after recovery, not before, as the verdict does.
+    """
     metric = shown.metric
     key = metric.key.replace("/", "-")
-    figure = figures.lines(shown.points, shown.original, metric, shown.size, list(come.methods()), chance=shown.chance)
+    figure = figures.lines(
+        shown.points,
+        shown.original,
+        metric,
+        shown.size,
+        list(come.methods()),
+        chance=shown.chance,
+        recovered=recovered,
+    )
     widgets.chart(
         figure,
         key=key,
@@ -87,14 +100,14 @@ def lines(shown: Chart, kind: str, on: str) -> None:
     _offered(shown)
 
 
-def heatmap(results: list[Result], metric: Metric, kind: str) -> None:
-    """Method by layers left, where there are several methods."""
+def heatmap(results: list[Result], metric: Metric, kind: str, recovered: bool) -> None:
+    """Method by layers left, where there are several methods; `recovered` is that of `lines`."""
     drawn = points.points(results, metric, LAYERS)
     if len({point.series for point in drawn}) < 2:
         return
     st.html(compare_heatmap.CSS)
     widgets.chart(
-        compare_heatmap.heatmap(drawn, metric, st.context.theme.type),
+        compare_heatmap.heatmap(drawn, metric, st.context.theme.type, recovered),
         key="method-by-target",
         alt=f"{metric.title} by method and layers left; the table below holds it.",
         image="png" if kind == "png" else "svg",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import downloads, formats
+from app import formats
 from app.compare import charts, controls
 from app.components import run_labels
+from app.server import downloads
 from app.state import session
 from come.report import comparison, tables
 from come.report.comparison import Entry

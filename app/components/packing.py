@@ -7,7 +7,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import downloads, formats
+from app import formats
+from app.server import downloads
 from app.state import session
 from come.errors import ComeError
 from come.runs import Run

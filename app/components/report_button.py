@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import downloads, example_runs
+from app import example_runs
 from app.components import packing
+from app.server import downloads
 from app.state import session
 from come.report.html import document
 from come.runs import Run

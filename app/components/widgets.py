@@ -10,8 +10,9 @@ from typing import Literal
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import formats, page_turns, presenter, theme
+from app import formats, presenter, theme
 from app.components import machine, run_words
+from app.server import page_turns
 from app.state import request, session, time_left, visit
 from come.errors import ComeError
 from come.runs import Run

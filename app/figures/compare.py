@@ -20,6 +20,7 @@ from come.report.looks import Style, style
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, SIZES, Metric, Size
 from come.report.points import Point, as_html, best_by_size, front, points
+from come.report.verdict import points_judged
 
 FAINT = 0.4
 MANY = 6  # methods, from which on the legend takes room of its own
@@ -36,6 +37,7 @@ def lines(
     plan: float | None = None,
     predicted: float | None = None,
     mark_front: bool = True,
+    recovered: bool | None = None,
 ) -> go.Figure:
     """A metric against the model's size: one line a series, all starting at the original, smaller to the right.
 
@@ -51,6 +53,7 @@ def lines(
         plan: where a plan without a result yet stands on the horizontal axis.
         predicted: where on the vertical one, if that is foreseen: it is a diamond then, and else a line.
         mark_front: ring the points of the Pareto front.
+        recovered: the title speaks of the models before recovery, or after it, as the verdict does; None: of all.
     """
     figure = go.Figure()
     drawn, original = [as_html(point) for point in drawn], original and as_html(original)
@@ -91,7 +94,7 @@ def lines(
     direction = "lower" if metric.lower else "higher"
     theme.finish(
         figure,
-        finding(drawn, metric),
+        finding(drawn, metric, recovered),
         x=f"{size.axis} (smaller to the right)",
         y=f"{metric.axis} ({direction} is better{', log' if log else ''}{', ▲ off the scale' if top else ''})",
         height=height,
@@ -142,8 +145,13 @@ def _predicted(size: float, value: float, metric: Metric) -> go.Scatter:
     )
 
 
-def finding(drawn: Sequence[Point], metric: Metric) -> str:
-    """What the points say, in a few words."""
+def finding(drawn: Sequence[Point], metric: Metric, recovered: bool | None = None) -> str:
+    """What the points say, in a few words: those that the verdict judges (`points_judged`)."""
+    judged, when = points_judged(drawn, recovered)
+    return f"{when.capitalize()}: {_said(judged, metric)}" if when else _said(judged, metric)
+
+
+def _said(drawn: Sequence[Point], metric: Metric) -> str:
     if not drawn:
         return f"{metric.title}: no run to show yet"
     if len({point.method for point in drawn}) == 1:

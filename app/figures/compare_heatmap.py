@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from app import theme
 from come.report.metrics import Metric
 from come.report.points import Point, as_html
+from come.report.verdict import points_judged
 
 SHADES = [[0.0, "rgba(47, 127, 209, 0.04)"], [1.0, "rgba(47, 127, 209, 0.55)"]]
 INKS = {"light": "#1a2330", "dark": "#e4e9ef"}  # by the page's theme: in what is saved as a file
@@ -25,7 +26,9 @@ LABEL = 170
 CELL = 96
 
 
-def heatmap(drawn: Sequence[Point], metric: Metric, theme_type: str | None = None) -> go.Figure:
+def heatmap(
+    drawn: Sequence[Point], metric: Metric, theme_type: str | None = None, recovered: bool | None = None
+) -> go.Figure:
     """Series by layers left; the best of each column is framed and bold, the rows go from best to worst on average.
 
     A clicked cell's customdata starts with the ids of its runs, joined by spaces.
@@ -34,12 +37,16 @@ def heatmap(drawn: Sequence[Point], metric: Metric, theme_type: str | None = Non
         drawn: the points; those without known layers are left out.
         metric: what the cells hold.
         theme_type: "light" or "dark", as the page is; None leaves the ink to the page.
+        recovered: rank the models before recovery, or after it, as the verdict does; the others stand below them,
+            unshaded. None: rank all.
     """
     ink = INKS.get(theme_type or "")
     known = [as_html(point) for point in drawn if point.layers is not None]
     targets = sorted({point.layers for point in known if point.layers is not None}, reverse=True)
-    goodness = {target: _goodness([p for p in known if p.layers == target], metric) for target in targets}
-    names = _best_first(known, goodness)
+    judged, _ = points_judged(known, recovered)
+    goodness = {target: _goodness([p for p in judged if p.layers == target], metric) for target in targets}
+    ranked = _best_first(judged, goodness)
+    names = [*ranked, *dict.fromkeys(point.series for point in known if point.series not in ranked)]
     cells = {(point.series, point.layers): point for point in known}
     figure = go.Figure(
         [
@@ -60,7 +67,7 @@ def heatmap(drawn: Sequence[Point], metric: Metric, theme_type: str | None = Non
                 marker={"symbol": "square", "size": ROW - 2, "color": "rgba(0, 0, 0, 0)"},
                 unselected={"marker": {"opacity": 1}},
                 text=[
-                    f"<b>{metric.say(p.value)}</b>" if goodness[p.layers][p.series] == BEST else metric.say(p.value)
+                    f"<b>{metric.say(p.value)}</b>" if goodness[p.layers].get(p.series) == BEST else metric.say(p.value)
                     for p in known
                 ],
                 textposition="middle center",
@@ -102,7 +109,7 @@ def heatmap(drawn: Sequence[Point], metric: Metric, theme_type: str | None = Non
                 y1=y + 0.46,
                 line={"color": theme.MARK, "width": 2},
             )
-    theme.finish(figure, finding(known, metric), x="layers left", height=90 + ROW * len(names))
+    theme.finish(figure, finding(known, metric, recovered), x="layers left", height=90 + ROW * len(names))
     figure.update_xaxes(
         tickvals=list(range(len(targets))),
         ticktext=[str(target) for target in targets],
@@ -125,22 +132,24 @@ def width(drawn: Sequence[Point]) -> int:
     return LABEL + CELL * max(3, len({point.layers for point in drawn if point.layers is not None}))
 
 
-def finding(drawn: Sequence[Point], metric: Metric) -> str:
-    """Who ranks first at how many targets."""
+def finding(drawn: Sequence[Point], metric: Metric, recovered: bool | None = None) -> str:
+    """Who ranks first at how many targets, of those that the verdict judges (`points_judged`)."""
+    drawn, when = points_judged(drawn, recovered)
+    title = f"{metric.title} {when}" if when else metric.title
     targets = sorted({point.layers for point in drawn if point.layers is not None}, reverse=True)
     wins: Counter[str] = Counter()
     for target in targets:
         shades = _goodness([point for point in drawn if point.layers == target], metric)
         wins.update(name for name, shade in shades.items() if shade == BEST)
     if not wins:
-        return f"{metric.title} by method and layers left"
+        return f"{title} by method and layers left"
     (winner, count), *others = wins.most_common(3)
     if len(targets) == 1:
-        return f"{metric.title} at {targets[0]} layers: {winner} ranks first"
+        return f"{title} at {targets[0]} layers: {winner} ranks first"
     if count == len(targets):
-        return f"{metric.title}: {winner} ranks first at all {count} sizes"
+        return f"{title}: {winner} ranks first at {'both' if count == 2 else f'all {count}'} sizes"
     told = "".join(f", {name} at {more}" for name, more in others)
-    return f"{metric.title}: {winner} ranks first at {count} of {len(targets)} sizes{told}"
+    return f"{title}: {winner} ranks first at {count} of {len(targets)} sizes{told}"
 
 
 def _goodness(column: Sequence[Point], metric: Metric) -> dict[str, float]:

@@ -123,8 +123,7 @@ def puzzle(
     theme.finish(
         figure,
         f"Layer {first + largest} would give {ratio[largest]:.0%} of the new layer",
-        x="Share of the new layer",
-        height=210,
+        height=190,
         legend=True,
     )
     figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})

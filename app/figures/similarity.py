@@ -101,7 +101,7 @@ def similarity(
     theme.finish(
         figure,
         _similarity_finding(matrix, kind, best),
-        x="Hidden state H⁽ʲ⁾ entering layer j (the last one leaves the model)",
+        x="Hidden state H⁽ʲ⁾ entering layer j",
         y="Hidden state H⁽ⁱ⁾",
         height=height,
         colorbar=True,
@@ -192,7 +192,7 @@ def _lay_out_strip(figure: go.Figure, influence: np.ndarray, share: tuple[float,
         yaxis3={"domain": [share[1], share[2]], "visible": False, "range": [-0.1, 1.5]},
     )
     figure.add_annotation(
-        text="Block influence (BI) of each layer, log scale",
+        text="Block influence (BI), log scale",
         x=0,
         xref="paper",
         xanchor="left",
@@ -266,6 +266,6 @@ def box(x0: float, x1: float, y0: float, y1: float, **looks: Any) -> dict[str, A
 
 
 def layer_ticks(last: int) -> list[int]:
-    """Round numbers of layers, from 0 to the last, at most 17 or so."""
-    step = next(step for step in (1, 2, 5, 10, 20, 50) if last / step <= 16 or step == 50)
+    """Round numbers of layers, from 0 to the last, at most 9 or so."""
+    step = next(step for step in (1, 2, 5, 10, 20, 50) if last / step <= 8 or step == 50)
     return list(range(0, last + 1, step))

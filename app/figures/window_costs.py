@@ -104,7 +104,7 @@ def costs(
         legend=True,
     )
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=layer_ticks(layers - 1))
-    figure.update_yaxes(range=[0, top], nticks=6)
+    figure.update_yaxes(range=[0, top], nticks=4)
     figure.update_traces(selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}})
     return figure.update_layout(hovermode="closest", legend={"traceorder": "normal"})
 

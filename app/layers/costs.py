@@ -16,7 +16,7 @@ from come.models import Facts
 from come.pruning.windows import Window, WindowCost
 from come.runs import Run
 
-FIRST = 6  # windows that are listed at once
+FIRST = 5  # windows that are listed at once
 
 WHAT = r"""
 Every number is the Kullback-Leibler (KL) divergence $\mathrm{KL}(\text{original}\,\|\,\text{changed})$ in nats per
@@ -86,7 +86,12 @@ def draw(
 def _size(sizes: list[int]) -> int:
     widget_state.keep_among("cost-size", sizes, sizes[0])
     st.segmented_control(
-        "Layers in a window", sizes, key="cost-size", required=True, format_func=lambda size: f"{size}"
+        "Layers in a window",
+        sizes,
+        key="cost-size",
+        required=True,
+        format_func="{} layers".format,
+        label_visibility="collapsed",
     )
     return int(session.value("cost-size"))
 
@@ -103,7 +108,7 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
             alt="What merging each window costs; the numbers are in the list beside it",
         )
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption("Click a bar to open its window. Red foot: your plan.", width="content")
+            st.caption("Red foot: your plan.", width="content")
             how_sure(SURE, key="sure-of-costs")
     with table:
         st.html(_STYLE)
@@ -128,12 +133,11 @@ def _row(cost: WindowCost, inside: bool) -> None:
     cells = f"<span>{name}</span><b>{cost.merged:.3f}</b>" + "".join(f"<span>{each}</span>" for each in numbers)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"cost-row-{name}"):
         st.html(f"<div class='come-cost'>{cells}</div>")
-        label = f"{name} is in the plan" if inside else f"Add {name} to the plan"
         st.button(
-            label,
+            f"{name} is in the plan" if inside else f"Add {name}",
             key=f"add-{name}",
             icon=":material/check:" if inside else ":material/add:",
-            help=label,
+            help="In the plan" if inside else "Add to the plan",
             disabled=inside,
             on_click=visit.add_window,
             args=(cost.first, cost.last),
@@ -151,4 +155,4 @@ def _open_clicked() -> None:
 def _of_example(size: int, any_shown: bool) -> None:
     if not any_shown:
         st.caption(f":material/bookmark: The example has no windows of {size} layers.")
-    widgets.next_step("model", "Analyse the model to measure other windows")
+    widgets.next_step("model", "Measure other windows")

@@ -6,9 +6,9 @@ import streamlit as st
 
 import come
 import come.models
-from app import downloads, held_back
 from app.components import widgets
 from app.plan import edits, saved_plans
+from app.server import downloads, held_back
 from app.state import foreseen, request, session, visit
 from app.state.choice import plan_fields
 from come.errors import ComeError
@@ -71,7 +71,7 @@ def go_on(fault: str) -> None:
             session.open_run(None)
             st.switch_page(widgets.PAGES / "run.py")
         if ready:
-            document = request.to_json(request.config(session.choice(), visit.planned()))
+            document = request.to_json(visit.requested())
             downloads.button("Download", document, "plan-request.json", "application/json", "download")
         if not is_demo():  # saved plans are everybody's: not among strangers
             saved_plans.draw(ready)

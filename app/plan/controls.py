@@ -8,7 +8,7 @@ import streamlit as st
 
 import come
 from app.components import method_options
-from app.plan import as_text, edits, window_editor
+from app.plan import as_text, edits, fit, window_editor
 from app.state import foreseen, session, visit
 from app.state.choice import DEFAULT_SPARSITY, OF_A_CHOICE, Draft, by_hand
 from come.errors import ComeError
@@ -23,6 +23,7 @@ def draw(facts: Facts, found: Forecast | None) -> None:
     """Method, aim, the windows where they are chosen by hand, and the method's settings."""
     _method()
     _aim(facts, found)
+    fit.draw(facts)
     if session.draft().windows is not None:
         window_editor.draw(facts, found.windows if found else [])
     _settings()
@@ -79,6 +80,7 @@ def _aim(facts: Facts, found: Forecast | None) -> None:
             key="target",
             on_change=lambda: session.set_draft(replace(session.draft(), target_layers=session.value("target"))),
         )
+        fit.reason()
     elif aim == "share":
         most = int(100 * (facts.layers - 1) * facts.layer_parameters / facts.parameters)
         share = round(100 * (DEFAULT_SPARSITY if draft.sparsity is None else draft.sparsity))

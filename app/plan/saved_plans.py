@@ -18,7 +18,7 @@ from app.state import request, session
 from app.state.choice import DEFAULT_SPARSITY, Choice, Draft
 from come import files, reading, settings
 from come.errors import ComeError
-from come.runs.store import size_of
+from come.files import size_of
 from come.serving import limits
 
 LONGEST = 60  # characters of a name

@@ -6,12 +6,13 @@ from html import escape
 
 import streamlit as st
 
-from app import downloads, formats, theme
+from app import formats, theme
 from app.playground import vote
 from app.playground.answers_html import color
 from app.playground.candidates import Offer
 from app.playground.generation import ORIGINAL, Asked, generate
 from app.playground.vote import TIE, A, B, BlindVote, Round, Tally
+from app.server import downloads
 from app.state import session, widget_state
 
 EVERY = 0.4

@@ -8,10 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from app import downloads, example_runs, formats
+from app import example_runs, formats
 from app.components import glossary, widgets
 from app.components.how_sure import how_sure
 from app.run import sentences
+from app.server import downloads
 from app.state import request, session
 from app.state.choice import Choice, Draft
 from come.errors import ComeError

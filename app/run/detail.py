@@ -8,16 +8,17 @@ import pandas as pd
 import streamlit as st
 
 import come.runs
-from app import downloads, example_runs, formats, theme
+from app import example_runs, formats, theme
 from app.components import report_button, widgets
 from app.figures import run as run_figures
 from app.run import card, sentences, take_home
+from app.server import downloads
 from app.state import session
 from come.errors import ComeError
 from come.report import comparison
 from come.request import RunConfig
 from come.runs import Run, reported
-from come.runs.store import STOP_REQUEST
+from come.runs.run import STOP_REQUEST
 from come.runs.time_limit import has_time_left
 from come.serving import limits
 from come.serving.limits import without_paths

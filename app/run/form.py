@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 import come
 from app import formats
-from app.state import request, session, visit
+from app.state import session, visit
 from come.errors import ComeError
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
@@ -61,7 +61,7 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
             name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=LONGEST_NAME)
     try:
         fields = recovered | judged | kept
-        first = request.config(session.choice(), visit.planned(), name=(name or "")[:LONGEST_NAME], **fields)
+        first = visit.requested(name=(name or "")[:LONGEST_NAME], **fields)
         asked = [first]
         for seed in (first.seed + number for number in range(seeds)):
             for method in (own, *methods):

@@ -10,18 +10,20 @@ from datetime import datetime
 import streamlit as st
 
 import come.runs
-from app import downloads, formats
+from app import formats
 from app.components import packing
 from app.run import push
+from app.server import downloads
 from app.state import session
 from come.errors import ComeError
 from come.export.gguf_families import BYTES as GGUF_BYTES
+from come.files import size_of
 from come.models.facts import BYTES
 from come.runs import Run
 from come.runs.command_line import command_line
 from come.runs.kept_model import stored_dtype
 from come.runs.materialize import why_no_gguf
-from come.runs.store import MODEL, TAKEAWAY, size_of
+from come.runs.run import MODEL, TAKEAWAY
 from come.serving import pack
 from come.serving import reload_check as reloading
 from come.serving.limits import is_demo, without_paths

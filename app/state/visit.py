@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import come
 import come.runs
 from app import example_runs
-from app.state import cached, foreseen, session
+from app.state import cached, foreseen, request, session
 from app.state.choice import Draft, by_hand, comparable, plan_fields
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
@@ -17,12 +18,13 @@ from come.pruning import kept_units
 from come.pruning.kept_units import KeptByLayer
 from come.pruning.registry import fits_windows
 from come.pruning.windows import WindowCost
-from come.request import RunConfig, anchored_path, anchored_text
+from come.request import Asked, RunConfig, anchored_path, anchored_text
 from come.runs import Run
 from come.runs.analyses import begins_alike
 from come.serving import limits
 
 _RUNS_LOOKED_AT = 50
+_ASKED = "_layers-chosen-for"
 
 
 def facts() -> Facts:
@@ -86,6 +88,29 @@ def planned() -> Draft:
         return draft
     measured, known, _, run = analysis()
     return foreseen.settled(draft, measured, known, _costs(run))
+
+
+def requested(**more: Any) -> RunConfig:
+    """The request of the choice and of the plan as it is run; `more` are other fields of it.
+
+    Raises:
+        come.ComeError: a field has a value that it cannot have.
+    """
+    plan = planned()
+    by_cost = session.draft().windows is None and plan.windows is not None
+    return request.config(session.choice(), plan, windows_by_cost=by_cost, asked=asked(), **more)
+
+
+def keep_asked(chosen_for: Asked) -> None:
+    """Remember what the plan's layers were chosen for, as long as it leaves so many of this model."""
+    session.put(_ASKED, (session.choice().model, session.draft().target_layers, chosen_for))
+
+
+def asked() -> Asked | None:
+    """What the plan's layers were chosen for; None where they were chosen otherwise."""
+    model, layers, chosen_for = session.value(_ASKED) or ("", None, None)
+    fits = layers is not None and (model, layers) == (session.choice().model, session.draft().target_layers)
+    return chosen_for if fits else None
 
 
 def analysis_run() -> Run | None:

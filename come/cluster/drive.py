@@ -20,7 +20,7 @@ from come.files import new_lines
 from come.runs.cluster_target import ClusterTarget
 from come.runs.execute import FAULT, RunFault
 from come.runs.process import claim
-from come.runs.store import CANCEL_REQUEST, Run
+from come.runs.run import CANCEL_REQUEST, Run
 
 LOOK = 0.2  # seconds between two looks at the jobs
 

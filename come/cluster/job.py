@@ -23,7 +23,7 @@ from come.events import Event
 from come.request import RunConfig
 from come.runs.cluster_target import ClusterTarget, cluster_target
 from come.runs.execute import RunFault, execute
-from come.runs.store import CANCEL_REQUEST, Run
+from come.runs.run import CANCEL_REQUEST, Run
 from come.settings import file_and_column
 
 BEAT = 2.0  # seconds between two times that what is new is carried to a URL

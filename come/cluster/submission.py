@@ -15,8 +15,8 @@ from come.cluster.connect import MARK, RUNTIME_ENV
 from come.cluster.sync import REQUESTS, NodeFiles, NodeLost, RemoteFolder, Stamps, fetch, send
 from come.errors import ComeError
 from come.runs.cluster_target import ClusterTarget
+from come.runs.run import CANCEL_REQUEST, Run
 from come.runs.state import is_own
-from come.runs.store import CANCEL_REQUEST, Run
 
 BEAT = 1.0  # seconds between two looks at a job
 GRACE = 4.0  # seconds that a job has to end a cancelled run by itself, where it has others

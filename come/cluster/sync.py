@@ -12,7 +12,7 @@ from typing import Any
 
 from come.errors import ComeError
 from come.files import disk_faults, replace, written_whole
-from come.runs.store import CANCEL_REQUEST, STOP_REQUEST
+from come.runs.run import CANCEL_REQUEST, STOP_REQUEST
 
 CHUNK = 16 << 20  # bytes at a time
 PATIENCE = 60.0  # seconds that a node has to answer

@@ -197,7 +197,9 @@ def _plans_told_apart(items: list[Entry]) -> list[Entry]:
 
 
 def _given(config: RunConfig) -> str:
-    """The plan that a request gives itself, as one text; "" where the method chooses."""
+    """The plan that a request gives itself, as one text; "" where the method chooses, or what was measured did."""
+    if config.windows_by_cost:
+        return ""
     given = {name: config.options[name] for name in WINDOWS if config.options.get(name) is not None}
     return json.dumps(given) if given else ""
 
@@ -210,7 +212,12 @@ def _plan_words(config: RunConfig) -> str:
 
 
 def _chosen(config: RunConfig) -> str:
-    """Behind a method's title: that its windows were given. Those of a fitting method may have been found by cost."""
+    """Behind a method's title: who chose its windows, where the method did not.
+
+    Requests of a fitting method from before they said so may have had theirs by cost.
+    """
+    if config.windows_by_cost:
+        return ", windows by measured cost"
     if not _given(config):
         return ""
     return ", given windows" if fits_windows(config.method) else ", windows by hand"

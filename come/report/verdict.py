@@ -50,7 +50,7 @@ def sentences(
     original = of_original(originals, metric, size, like=judged)
     where = place_words(ranked[0], size)
     if len(judged) < len(results):
-        where = f"{where}, {'after' if recovered else 'before'} recovery,"
+        where = f"{where}, {_when(recovered)},"
     told = [
         _first(ranked, original, metric, where),
         _values(ranked if not brief else ranked[:1], original, metric),
@@ -65,6 +65,15 @@ def sentences(
 def judged_of(results: Sequence[Result], recovered: bool = False) -> list[Result]:
     """The models as they are before any recovery, or after it; all of them where there are none such."""
     return [result for result in results if result.recovered == recovered] or list(results)
+
+
+def points_judged(drawn: Sequence[Point], recovered: bool | None) -> tuple[list[Point], str]:
+    """Of a chart's points those that `judged_of` judges; and which these are, in words, where it holds others too.
+
+    Of None that is all of them.
+    """
+    judged = [point for point in drawn if recovered in (None, point.results[0].recovered)] or list(drawn)
+    return judged, "" if recovered is None or len(judged) == len(drawn) else _when(recovered)
 
 
 def by_place(drawn: Sequence[Point], metric: Metric) -> dict[int, list[Point]]:
@@ -85,6 +94,10 @@ def place_words(point: Point, size: Size) -> str:
     if size.key == "sparsity":
         return f"With {point.size:.1f}% of the parameters removed"
     return f"At {point.layers} layers"
+
+
+def _when(recovered: bool) -> str:
+    return "after recovery" if recovered else "before recovery"
 
 
 # --- the answer ---------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from come.runs.analyses import analysis_for
 from come.runs.cluster_target import ClusterTarget, cluster_target
 from come.runs.execute import RunFault, execute
 from come.runs.process import cancel, launch, resume, resume_all
+from come.runs.run import Run
 from come.runs.state import State
-from come.runs.store import Run, create, delete, find, list_runs
+from come.runs.store import create, delete, find, list_runs
 from come.runs.sweep import Sweep, as_sweep, execute_all, prepare, runs_of
 
 __all__ = [

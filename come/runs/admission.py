@@ -10,7 +10,8 @@ from typing import Protocol
 from come import files, settings
 from come.errors import ComeError
 from come.request import RunConfig
-from come.runs.store import Run, list_runs
+from come.runs.run import Run
+from come.runs.store import list_runs
 
 LOCK = ".admission"  # in a folder of runs: held while a request is let in
 

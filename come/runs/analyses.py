@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from come.errors import ComeError
 from come.request import BEFORE_BOS, RunConfig, anchored_path, anchored_text
-from come.runs.store import Run, list_runs
+from come.runs.run import Run
+from come.runs.store import list_runs
 
 if TYPE_CHECKING:
     from come.measurement.measurement import Measurement

@@ -18,7 +18,7 @@ from come.request import RunConfig
 from come.runs.process import claim, working
 from come.runs.progress import ProgressWriter
 from come.runs.queue import turn
-from come.runs.store import Run
+from come.runs.run import Run
 from come.runs.time_limit import TimeLimit
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from come import reading
 from come.errors import ComeError
-from come.runs.store import MODEL, Run
+from come.runs.run import MODEL, Run
 
 
 def stored_dtype(run: Run) -> str | None:

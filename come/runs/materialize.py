@@ -13,7 +13,7 @@ from come.events import Event
 from come.export.gguf_families import BYTES, FOLDER_INSTEAD, why_not
 from come.runs.documents import PLAN
 from come.runs.kept_model import changed_weights, stored_dtype
-from come.runs.store import MODEL, Run
+from come.runs.run import MODEL, Run
 
 
 @contextmanager

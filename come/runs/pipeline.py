@@ -25,8 +25,8 @@ from come.request import RunConfig, checked
 from come.runs.evaluation import evaluate, evaluate_predictions
 from come.runs.kept_model import digests
 from come.runs.results import Results, size_of, text_facts
+from come.runs.run import STOP_REQUEST, Run
 from come.runs.shared import Chain, Shared
-from come.runs.store import STOP_REQUEST, Run
 from come.transforms.rebuild import replay
 
 

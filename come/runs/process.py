@@ -15,17 +15,9 @@ from come.processes import start_detached
 from come.reading import is_there
 from come.runs.cluster_target import cluster_target
 from come.runs.documents import CONFIG
+from come.runs.run import CANCEL_REQUEST, HANDS_LOCK, PROCESS, WORK_LOCK, Run, at_work, process_of
 from come.runs.state import State, identity, is_here, is_own
-from come.runs.store import (
-    CANCEL_REQUEST,
-    HANDS_LOCK,
-    PROCESS,
-    WORK_LOCK,
-    Admission,
-    Run,
-    at_work,
-    process_of,
-)
+from come.runs.store import Admission
 from come.runs.time_limit import check_time_left, has_time_left
 
 PATIENCE = 10.0  # seconds that a cancelled process has to end by itself

@@ -10,7 +10,7 @@ from types import TracebackType
 from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.files import append_line, end_line
-from come.runs.store import CANCEL_REQUEST, Run
+from come.runs.run import CANCEL_REQUEST, Run
 
 TICK = 0.25  # seconds between looks for something new to write
 BEAT = 2.0  # seconds between heartbeats when there is nothing new

@@ -18,7 +18,7 @@ from come.plan.steps import Replace
 from come.runs.documents import PLAN, RESULTS
 from come.runs.kept_model import changed_weights, stored_dtype
 from come.runs.materialize import check_done, model_in
-from come.runs.store import MODEL, Run
+from come.runs.run import MODEL, Run
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData

@@ -11,8 +11,9 @@ from pathlib import Path
 from come import files
 from come.errors import ComeError
 from come.files import locked_if_free
+from come.runs.run import Run
 from come.runs.state import State
-from come.runs.store import QUEUE_LOCK, Run, list_runs
+from come.runs.store import QUEUE_LOCK, list_runs
 
 LOOK_AGAIN = 0.5  # seconds
 TURNS = ".turns"  # in a folder of runs: when each visit had its last turn, {visit: unix seconds}

@@ -23,7 +23,7 @@ from come.errors import ComeError
 from come.files import replace
 from come.models import Bundle
 from come.request import RunConfig, Use
-from come.runs.store import Run
+from come.runs.run import Run
 from come.text import SELF, begins_with, describe_text, short_name
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "scipy", "accelerate", "peft", "lm-eval")

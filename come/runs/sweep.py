@@ -15,7 +15,8 @@ from come.events import OnProgress
 from come.request import RunConfig, anchored
 from come.runs.execute import RunFault, execute
 from come.runs.process import claim
-from come.runs.store import CANCEL_REQUEST, Admission, Run, create, list_runs
+from come.runs.run import CANCEL_REQUEST, Run
+from come.runs.store import Admission, create, list_runs
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def variant(request: RunConfig, method: str, target_layers: int, seed: int) -> R
         "target_layers": target_layers,
         "sparsity": None,
         "options": kept if method == request.method else {},
+        "windows_by_cost": False,
+        "asked": request.asked if target_layers == request.target_layers else None,
         "seed": seed,
         "name": f"{request.name} · {method}" if request.name else "",
     }

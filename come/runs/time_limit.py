@@ -10,8 +10,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from come.errors import ComeError
+from come.runs.run import CANCEL_REQUEST, Run
 from come.runs.state import State
-from come.runs.store import CANCEL_REQUEST, Run
 
 LOOK_AGAIN = 1.0  # seconds
 PATIENCE = 10.0  # seconds to end by itself

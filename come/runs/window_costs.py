@@ -14,7 +14,7 @@ from come import files
 from come.errors import ComeError
 from come.events import OnProgress, emit
 from come.request import RunConfig
-from come.runs.store import Run
+from come.runs.run import Run
 
 if TYPE_CHECKING:
     from torch import Tensor

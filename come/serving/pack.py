@@ -12,8 +12,8 @@ from typing import Any
 
 from come import files, reading
 from come.errors import ComeError
-from come.files import human_bytes
-from come.runs.store import MODEL, TAKEAWAY, Run, size_of
+from come.files import human_bytes, size_of
+from come.runs.run import MODEL, TAKEAWAY, Run
 from come.serving import limits, side_jobs
 from come.serving.side_jobs import SideJob
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from come.errors import ComeError
 from come.export.hub import Destination
-from come.runs.store import TAKEAWAY, Run
+from come.runs.run import TAKEAWAY, Run
 from come.serving import side_jobs
 from come.serving.limits import is_demo
 from come.serving.side_jobs import SideJob

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from come.errors import ComeError
 from come.files import human_bytes
-from come.runs.store import Run, delete, list_runs
+from come.runs.run import Run
+from come.runs.store import delete, list_runs
 from come.serving import side_jobs
 
 LEAVE_FREE = 512 << 20  # bytes of the disk

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from come.errors import ComeError
-from come.runs.store import MODEL, Run
+from come.runs.run import MODEL, Run
 from come.serving import limits, pack, side_jobs
 from come.serving.side_jobs import SideJob
 

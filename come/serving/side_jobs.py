@@ -16,8 +16,9 @@ from pydantic import BaseModel, TypeAdapter
 from come import files, reading
 from come.errors import ComeError
 from come.processes import give_way, start_detached
+from come.runs.run import TAKEAWAY, Run
 from come.runs.state import State, alive, identity
-from come.runs.store import TAKEAWAY, Run, list_runs
+from come.runs.store import list_runs
 
 QUEUE = ".aside"  # in a folder of runs: held by the one such job at work
 RELOAD = "reload.json"  # in a run: how its reload check stands

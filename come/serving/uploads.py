@@ -9,7 +9,7 @@ from pathlib import Path
 
 from come import settings
 from come.errors import ComeError
-from come.runs.store import size_of
+from come.files import size_of
 from come.serving import limits
 from come.text import read
 

@@ -11,7 +11,7 @@ from typing import Any
 from come.events import Event
 from come.runs import window_costs
 from come.runs.admission import active_requests
-from come.runs.store import Run
+from come.runs.run import Run
 from come.serving import side_jobs
 from come.serving.side_jobs import SideJob
 

@@ -14,9 +14,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import downloads
 from app.channels import card
 from app.components import poll, window_costs
+from app.server import downloads
 from come.request import RunConfig
 from come.runs import Run
 from tests.tiny import tiny_folder

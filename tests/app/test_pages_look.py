@@ -9,7 +9,6 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app import example_runs
-from app.figures import channels
 from come import settings
 from come.errors import ComeError
 from come.serving import uploads
@@ -124,29 +123,39 @@ def test_a_plan_in_the_link_that_cannot_be_read_is_left_out(visit: Visit) -> Non
 
 
 def test_channels_narrowed_to_one_bin(visit: Visit) -> None:
-    at = fine(visit("channels", zoom="3-6"))
-    assert at.slider(key="zoom").value == (3, 6)
+    at = fine(visit("channels", view="raw", zoom="3-6"))
+    assert at.slider(key="zoom-shown").value == (3, 6)
 
 
 def test_another_part_is_shown_whole_after_a_narrowed_one(visit: Visit) -> None:
     at = fine(visit("channels", zoom="3-6"))
     at = fine(at.segmented_control(key="part").set_value("attention").run())
-    zoom = at.slider(key="zoom")
+    zoom = at.slider(key="zoom-shown")
     assert zoom.value == (zoom.min, zoom.max) and "zoom" not in at.query_params
     at = fine(at.segmented_control(key="part").set_value("ffn").run())
-    assert at.slider(key="zoom").value == (0, at.slider(key="zoom").max)
+    assert at.slider(key="zoom-shown").value == (1, at.slider(key="zoom-shown").max)
 
 
-def test_the_map_says_what_its_columns_are(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(**view: str) -> str:
-        return fine(visit("channels", **view)).caption[0].value
+def test_the_map_says_what_hatching_is(visit: Visit) -> None:
+    assert "Hatched: what your plan would drop" in fine(visit("channels")).caption[0].value
 
-    assert "most sensitive channels on the left" in told()
-    assert "each column a channel" in told(view="raw")
-    assert "Hatched: what your plan would drop" in told()
-    monkeypatch.setattr(channels, "MAX_BINS", 16)
-    assert "each column a few neighbouring channels" in told(view="raw")
-    assert "each column a channel" in told(view="raw", zoom="3-6")
+
+def test_ranks_are_counted_from_one_and_channels_from_zero(visit: Visit) -> None:
+    """Links hold places from 0 in every view, as they always did."""
+    at = fine(visit("channels", zoom="3-6"))
+    ranks = at.slider(key="zoom-shown")
+    assert ranks.label == "Ranks shown" and (ranks.min, ranks.max) == (1, 48) and ranks.value == (4, 7)
+    at = fine(ranks.set_value((2, 9)).run())
+    assert at.query_params["zoom"] in ("1-8", ["1-8"])
+    at = fine(visit("channels", zoom="3-6", view="raw"))
+    shown = at.slider(key="zoom-shown")
+    assert shown.label == "Channels shown" and (shown.min, shown.max) == (0, 47) and shown.value == (3, 6)
+
+
+def test_heads_are_shown_with_the_part_that_has_them(visit: Visit) -> None:
+    headers = [header.value for header in fine(visit("channels", part="attention")).header]
+    assert "Attention heads" in headers
+    assert "Attention heads" not in [header.value for header in fine(visit("channels")).header]
 
 
 def test_a_window_goes_to_the_plan_and_out_again(visit: Visit) -> None:

@@ -9,8 +9,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
-from app import downloads, example_runs
+from app import example_runs
 from app.components.report_button import LABEL, NAME
+from app.server import downloads
 from come.errors import ComeError
 from come.runs import Run, delete, list_runs
 from tests.app.conftest import Lab

@@ -21,7 +21,7 @@ from come.errors import ComeError
 from come.request import RunConfig
 from come.runs import Run, Sweep, create, execute, prepare
 from come.runs.process import claim
-from come.runs.store import CANCEL_REQUEST
+from come.runs.run import CANCEL_REQUEST
 from tests.runs.conftest import Create
 
 

@@ -19,8 +19,8 @@ from come.errors import ComeError
 from come.runs import Run, cluster_target
 from come.runs.cluster_target import ClusterTarget
 from come.runs.process import claim
+from come.runs.run import CANCEL_REQUEST
 from come.runs.state import identity
-from come.runs.store import CANCEL_REQUEST
 from tests.runs.conftest import Create
 
 

@@ -39,7 +39,7 @@ def test_a_window_is_chosen_by_what_its_merge_costs(
     page.wait_for_function("window => location.search.includes(window)", arg=f"first={other.first}")
 
     # A row goes into the plan, which was by hand and empty, and is predicted as it was measured: fitted.
-    page.get_by_role("button", name=f"Add {other.first}–{other.last} to the plan").click()
+    page.get_by_role("button", name=f"Add {other.first}–{other.last}").click()
     page.get_by_text("6 → 5 layers").wait_for()
     assert "method=come-joint" in page.url and f"windows={other.first}-{other.last}" in page.url
     page.get_by_role("link", name="Next: the plan").click()

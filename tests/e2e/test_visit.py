@@ -74,6 +74,7 @@ def visit(
     # Look: both heatmaps; a click on a cell opens it.
     follow(page, "Channels")
     plotted(page, "channel-map")
+    page.get_by_role("radio", name="Attention").click()
     plotted(page, "head-map")
     follow(page, "Layers")
     plotted(page, "similarity-map")

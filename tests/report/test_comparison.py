@@ -169,6 +169,21 @@ def test_plans_by_hand_are_named_and_told_apart(runs: Path) -> None:
     assert {item.pruned.series for item in fewer if item.pruned} == {"CoMe", "CoMe, windows by hand"}
 
 
+def test_windows_by_measured_cost_are_called_so(runs: Path) -> None:
+    """Sizes are one line, as costs chose at each."""
+    for layers, windows in ((28, [[4, 6]]), (24, [[9, 15]])):
+        figures = synthetic.results_of("come-joint", layers, 0, ("ppl",))
+        run = synthetic.write(runs, f"{layers}", figures, "come-joint", None, options={"windows": windows})
+        change(run, windows_by_cost=True)
+    figures = synthetic.results_of("come-joint", 27, 0, ("ppl",))
+    synthetic.write(runs, "27", figures, "come-joint", None, options={"windows": [[5, 8]]})
+    found = list_runs(runs)
+    (items,) = comparison.groups(comparison.entries(found)).values()
+    series = [item.pruned.series for item in items if item.pruned]
+    assert sorted(series) == ["CoMe-Joint, given windows", *2 * ["CoMe-Joint, windows by measured cost"]]
+    assert "CoMe-Joint, windows by measured cost, 24 layers" in {comparison.run_name(run) for run in found}
+
+
 def test_what_was_measured_on_each_is_taken(runs: Path) -> None:
     results = synthetic.results_of("come", 24, 0, ("ppl", "acc"))
     pruned, original = results["pruned"], results["original"]

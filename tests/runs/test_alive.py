@@ -17,9 +17,9 @@ import pytest
 
 from come import processes
 from come.errors import ComeError
-from come.runs import Run, cancel, delete, execute, launch, progress, resume, state, store
+from come.runs import Run, cancel, delete, execute, launch, progress, resume, state
+from come.runs.run import SECONDS_TO_LAUNCH, at_work
 from come.runs.state import NO_SIGN_OF_LIFE
-from come.runs.store import SECONDS_TO_LAUNCH
 from tests.runs.conftest import Create
 from tests.runs.test_process import LONG, ended, has_merged, wait_until
 
@@ -72,7 +72,7 @@ def test_a_state_damaged_before_the_process_holds_its_directory_lets_nobody_dele
     with pytest.raises(ComeError, match="at work"):
         delete(run)
     cancel(run)  # by what is written of its process beside the state
-    wait_until(lambda: not store.at_work(run), run)
+    wait_until(lambda: not at_work(run), run)
     delete(run)
 
 
@@ -100,7 +100,7 @@ def test_a_process_that_hangs_is_told_of_and_cancelled(
     run, process = stopped
     heartbeat = run.written_state().heartbeat or 0.0
     assert "No sign of life" not in run.state().message
-    monkeypatch.setattr(store.time, "time", lambda: heartbeat + NO_SIGN_OF_LIFE + 5)
+    monkeypatch.setattr(time, "time", lambda: heartbeat + NO_SIGN_OF_LIFE + 5)
     assert run.state().message == "No sign of life for 35 s"
     assert run.state().status == "running"
     cancel(run)
@@ -117,7 +117,7 @@ def test_a_run_that_nobody_took_up_can_be_resumed_cancelled_and_deleted(
 ) -> None:
     runs = [new_run(evaluate=[], keep_model=False) for _ in range(3)]
     assert all(run.state().status == "queued" for run in runs)
-    monkeypatch.setattr(store, "SECONDS_TO_LAUNCH", -1.0)
+    monkeypatch.setattr("come.runs.run.SECONDS_TO_LAUNCH", -1.0)
     for run in runs:
         assert run.state().status == "interrupted"
         assert run.state().error == "No process took this run up: its start was broken off."

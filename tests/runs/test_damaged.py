@@ -17,7 +17,7 @@ from come.errors import ComeError
 from come.report import comparison
 from come.request import RunConfig
 from come.runs import Run, create, delete, execute, list_runs, reported, window_costs
-from come.runs.store import PROCESS
+from come.runs.run import PROCESS
 from tests.runs.damage import INSTEAD, damaged_contents, put_instead
 from tests.tiny import tiny_folder
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app import held_back
-from app.held_back import HeldBack
+from app.server import held_back
+from app.server.held_back import HeldBack
 from come.errors import ComeError
 from come.serving import uploads
 from come.serving.limits import DEMO, Limits

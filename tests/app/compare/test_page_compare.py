@@ -56,6 +56,7 @@ def test_runs_that_cannot_be_compared_are_listed_with_the_reason(visit: Visit, l
     some = next(run for run in come.runs.list_runs(lab.runs) if run.config.method == "shortgpt" and run.plan())
     results = some.results()
     results["evaluation"]["n_tokens"] = 256
+    results["request"] = elsewhere.written_state().request
     (elsewhere.path / "results.json").write_text(json.dumps(results))
     at = visit("compare")
     assert not at.exception

@@ -9,7 +9,7 @@ import pytest
 
 from app.figures import compare as figures
 from app.figures import compare_heatmap, compare_paired
-from come.report import paired
+from come.report import paired, verdict
 from come.report.looks import style
 from come.report.measured import Result, Value
 from come.report.metrics import LAYERS, PARAMETERS, PERPLEXITY, SPARSITY, metric, number
@@ -173,6 +173,24 @@ def test_the_heatmap_frames_the_best_of_each_column() -> None:
     assert len(figure.data[2].x) == 1  # Random at 24 layers: a gap
     found = compare_heatmap.finding(points(runs, PERPLEXITY), PERPLEXITY)
     assert found == "Perplexity: ShortGPT ranks first at 1 of 2 sizes, CoMe at 1"
+
+
+def test_titles_speak_of_the_models_that_the_verdict_judges() -> None:
+    """The best before recovery may be another one than the best of all."""
+    mended = replace(result("shortgpt", 24, 50.0, 0.1), series="ShortGPT + refit", recovered=True)
+    runs = [*SURE, result("come", 24, 80.0, 0.1), result("shortgpt", 24, 77.8, 0.1), mended]
+    found = points(runs, PERPLEXITY)
+    assert figures.finding(found, PERPLEXITY, False) == "Before recovery: ShortGPT loses least at both sizes"
+    assert drawn(runs, recovered=False).layout.title.text == "Before recovery: ShortGPT loses least at both sizes"
+    assert "both" not in figures.finding(found, PERPLEXITY)
+    assert figures.finding(found, PERPLEXITY, True) == "After recovery: ShortGPT + refit: perplexity 50.0"
+    assert figures.finding(found[:-1], PERPLEXITY, False) == "ShortGPT loses least at both sizes"
+    assert verdict.sentences(runs, [ORIGINAL])[0].startswith("At 27 layers, before recovery, ShortGPT loses least")
+    figure = compare_heatmap.heatmap(found, PERPLEXITY, recovered=False)
+    assert figure.layout.title.text == "Perplexity before recovery: ShortGPT ranks first at both sizes"
+    names = list(figure.layout.yaxis.ticktext)
+    assert names[-1] == "ShortGPT + refit" and tuple(figure.data[0].z[-1]) == (None, None)
+    assert {text for text in figure.data[1].text if text.startswith("<b>")} == {"<b>55.6</b>", "<b>77.8</b>"}
 
 
 def test_in_the_heatmap_more_is_better_where_it_is() -> None:

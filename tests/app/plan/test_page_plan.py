@@ -20,6 +20,8 @@ from come.measurement.measurement import Measurement
 from come.models import describe
 from come.pruning import kept_units
 from come.pruning.windows import WindowCost
+from come.report import comparison
+from come.runs import Run
 from come.runs.window_costs import FILE, VERSION
 from tests.app.conftest import Lab
 
@@ -412,7 +414,11 @@ def measured_costs(lab: Lab, size: int, cheapest: int) -> None:
     (run.path / FILE).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
-def test_an_automatic_plan_goes_by_measured_costs_where_there_are_any(visit: Visit, lab: Lab) -> None:
+def test_an_automatic_plan_goes_by_measured_costs_where_there_are_any(
+    visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[Run] = []
+    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
     at = visit("plan", method="come-joint", target="3")
     assert any("**By block influence**" in caption.value for caption in at.caption)
     measured_costs(lab, 4, cheapest=0)
@@ -427,6 +433,10 @@ def test_an_automatic_plan_goes_by_measured_costs_where_there_are_any(visit: Vis
     assert any("merging 0–3" in each.value for each in at.markdown)
     (command,) = [code.value for code in at.code if code.value.startswith("come run")][:1]
     assert "--method come-joint" in command and "windows=[[0,3]]" in command.replace(" ", "")
+    at.button(key="start").click().run()
+    told = {run.config.method: run.config.windows_by_cost for run in launched}
+    assert told.pop("come-joint") and told and not any(told.values())
+    assert comparison.run_name(launched[0]).startswith("CoMe-Joint, windows by measured cost")
     at = visit("plan", method="come-joint", target="3", text="python-docs", tokens="512")
     assert not [caption for caption in at.caption if "**By measured costs**" in caption.value]
 

@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from come.runs import Run
+from come.runs.run import CANCEL_REQUEST, STOP_REQUEST
 from come.runs.state import identity
-from come.runs.store import CANCEL_REQUEST, STOP_REQUEST
 from come.serving import side_jobs
 from tests.app.conftest import Lab
 

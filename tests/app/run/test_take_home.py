@@ -14,9 +14,10 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from app import downloads, formats
+from app import formats
 from app.components import packing
 from app.run import take_home
+from app.server import downloads
 from come.runs import Run
 from come.serving import pack
 from come.serving.side_jobs import SideJob

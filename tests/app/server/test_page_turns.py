@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import page_turns
+from app.server import page_turns
 
 
 @pytest.fixture
@@ -71,8 +71,10 @@ def test_who_only_follows_something_lets_the_next_one_in(at_address: threading.l
 
 def test_a_page_that_ends_early_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COME_DEMO", "1")
-    code = (
-        "import streamlit as st\nfrom app import page_turns\nwith page_turns.turn():\n    st.text('a')\n    st.stop()"
-    )
+    code = """import streamlit as st
+from app.server import page_turns
+with page_turns.turn():
+    st.text('a')
+    st.stop()"""
     at = AppTest.from_string(code).run()
     assert not at.exception and at.text[0].value == "a" and not page_turns._drawn

@@ -16,9 +16,9 @@ from starlette.routing import Route
 
 from app import theme
 
-PAGES = Path(__file__).resolve().parent.parent / "pages"
+PAGES = Path(__file__).resolve().parents[2] / "pages"
 SCRIPTS = tuple(
-    Path(__file__).parent / "static" / name
+    Path(__file__).parents[1] / "static" / name
     for name in ("first_paint.js", "history.js", "close_sidebar.js", "copy_picture.js", "drag_zoom.js")
 )
 INDEX = Path(st.__file__).parent / "static" / "index.html"

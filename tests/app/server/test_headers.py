@@ -15,8 +15,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
-from app import document
-from app.headers import FRAME_ANCESTORS, METRICS, Headers, headers
+from app.server import document
+from app.server.headers import FRAME_ANCESTORS, METRICS, Headers, headers
 from come.errors import ComeError
 
 

@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import document
+from app.server import document
 from come.errors import ComeError
 
 FRAME_ANCESTORS = "COME_FRAME_ANCESTORS"  # "self" by default, "none", "*", or addresses with blanks between

@@ -26,7 +26,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.addresses import base_path
+from app.server.addresses import base_path
 from come.errors import ComeError
 from come.serving.password import PASSWORD, check_password
 

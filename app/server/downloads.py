@@ -21,12 +21,12 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 import come.runs
-from app.addresses import base_path
+from app.server.addresses import base_path
 from come import settings
 from come.errors import ComeError
 from come.runs import Run
 from come.runs.documents import PLAN
-from come.runs.store import TAKEAWAY
+from come.runs.run import TAKEAWAY
 
 AT = "/takeaway"
 WRITTEN = "/takeaway-text"

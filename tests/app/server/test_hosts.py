@@ -13,8 +13,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
-from app import hosts
-from app.hosts import ALLOWED, OwnHosts, is_own, name_of, names
+from app.server import hosts
+from app.server.hosts import ALLOWED, OwnHosts, is_own, name_of, names
 
 AT = "ws://localhost:8501/socket"  # the test client has another name otherwise
 HERE = socket.gethostname().lower()

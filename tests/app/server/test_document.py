@@ -8,9 +8,10 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from app import document, theme
+from app import theme
+from app.server import document
 
-PAGES = [path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py")]
+PAGES = [path.stem for path in (Path(__file__).parents[3] / "pages").glob("*.py")]
 
 
 def test_every_page_begins_with_our_styles_and_scripts_and_runs_streamlit() -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from app.held_back import told_by_proxy
+from app.server.held_back import told_by_proxy
 from come.serving import limits
 
 AT_ONCE = 2  # of one address

@@ -15,8 +15,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app import document, downloads, serve, sign_in
-from app.sign_in import COOKIE, PASSWORD, TRIES, USERS, Password, SignIn, door
+from app import serve
+from app.server import document, downloads, sign_in
+from app.server.sign_in import COOKIE, PASSWORD, TRIES, USERS, Password, SignIn, door
 from come.errors import ComeError
 
 SECRET = "correct horse battery"

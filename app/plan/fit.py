@@ -1,0 +1,108 @@
+"""The plan page's "Fit into": so much memory, a file of such a size or so many times the speed, told as layers."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import streamlit as st
+
+import come
+from app import formats
+from app.state import request, session, visit
+from come.errors import ComeError
+from come.estimation.latency import known_latency
+from come.estimation.needs import dtype_of
+from come.estimation.resolve import with_layers_for
+from come.estimation.targets import file_at, memory_at
+from come.models import Facts
+from come.request import CONTEXT, Asked, RunConfig
+from come.serving.limits import is_demo
+
+KINDS = {"memory": "Memory", "file": "File size", "speed": "Speed-up"}
+COUNTED = {
+    "memory": "The weights in {dtype}, and the keys and values of {context:,} tokens. Such as 400 MiB or 2 GB.",
+    "file": "The saved files of weights in {dtype}. Such as 200 MiB or 2 GB.",
+    "speed": "How many times as fast tokens are written after a prompt, one sequence at a time.",
+}
+ROOM = 0.8  # of what the original takes: what is asked for to begin with
+FASTER = 1.25
+LONGEST = 20  # characters of a size
+
+
+def draw(facts: Facts) -> None:
+    """The control; it asks files alone, and computes nothing that takes long."""
+    draft = session.draft()
+    if come.methods()[draft.method].target == "parameters":  # it leaves memory, files and speed as they are
+        return
+    with st.popover("Fit into", icon=":material/fit_screen:", key="fit"):
+        kind = st.segmented_control(
+            "Fit into",
+            list(KINDS),
+            default="memory",
+            key="fit-kind",
+            format_func=KINDS.__getitem__,
+            required=True,
+            label_visibility="collapsed",
+        )
+        try:
+            wanted = _request()
+            limit = _limit(kind or "memory", facts, dtype_of(wanted, facts))
+            if "speedup" in limit and known_latency(facts, dtype_of(wanted, facts), wanted.device) is None:
+                _not_measured(wanted.model)
+                return
+            found = with_layers_for(wanted, **limit)
+        except ComeError as error:
+            st.warning(formats.sentence(str(error)))
+            return
+        if found.asked is None or found.target_layers is None:
+            return
+        st.markdown(formats.literal(found.asked.answer))
+        st.button(
+            f"Leave {found.target_layers} of {facts.layers} layers",
+            key="fit-take",
+            icon=":material/check:",
+            on_click=_take,
+            args=(found.target_layers, found.asked),
+            disabled=draft.target_layers == found.target_layers,
+        )
+
+
+def reason() -> None:
+    """What the plan's layers were chosen for, where that was here: "22 layers: the memory binds."."""
+    if (asked := visit.asked()) is not None:
+        layers = asked.answer.partition(".")[0]  # what it was measured by comes behind
+        st.caption(formats.literal(f"{layers}."), help=formats.literal(asked.sentence))
+
+
+def _request() -> RunConfig:
+    """The visitor's, as it says nothing yet of how far to prune."""
+    draft = replace(session.draft(), windows=None, ratios=None, dropped=())
+    return request.config(session.choice(), draft, target_layers=None, sparsity=None)
+
+
+def _limit(kind: str, facts: Facts, dtype: str) -> dict[str, str | float]:
+    """What is asked for, as `with_layers_for` takes it."""
+    context = min(CONTEXT, facts.max_position_embeddings or CONTEXT)
+    about = COUNTED[kind].format(dtype=dtype, context=context)
+    if kind == "speed":
+        return {"speedup": st.number_input("Times as fast", 1.0, 100.0, FASTER, 0.05, key="fit-speed", help=about)}
+    takes = file_at(facts, facts.layers, dtype) if kind == "file" else memory_at(facts, facts.layers, dtype, context)
+    begin = f"{max(1, int(ROOM * takes) >> 20)} MiB"
+    size = st.text_input("At most", begin, key=f"fit-{kind}", max_chars=LONGEST, help=about)
+    return {"max_bytes" if kind == "file" else "max_memory": size[:LONGEST]}
+
+
+def _not_measured(model: str) -> None:
+    """Why there is no answer to how fast, and what measures it."""
+    once = "" if is_demo() else " This measures it, once:"
+    st.markdown(f"How fast so many layers are was not measured here yet.{once}")
+    if not is_demo():
+        command = ["come", "run", "--model", model, "--speedup", f"{FASTER:g}", "--dry-run"]
+        st.code(shlex.join(command), language="bash", wrap_lines=True)
+
+
+def _take(layers: int, asked: Asked) -> None:
+    blank = replace(session.draft(), windows=None, ratios=None, dropped=(), sparsity=None)
+    session.set_draft(replace(blank, target_layers=layers))
+    visit.keep_asked(asked)
