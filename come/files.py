@@ -85,10 +85,14 @@ def disk_sentence(error: BaseException, folder: Path) -> ComeError | None:
     """What to tell the user of an error of the disk; None where it is another error."""
     number = error.errno if isinstance(error, OSError) else None
     # safetensors reports the system's errors in words of its own.
+    if number == errno.EFBIG or "File too large" in str(error):
+        return ComeError(f"A file in {folder} would be larger than is allowed here.", "Raise the limit (ulimit -f).")
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
         return ComeError(f"The disk of {folder} is full.", "Free some space, or choose another folder with --runs.")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ComeError(f"{folder} may not be written to.", "Check its permissions, or choose another folder.")
+    if number in (errno.ENAMETOOLONG, errno.ENOENT, errno.EINVAL):
+        return ComeError(f"{folder} cannot be made.", "Choose another folder.")
     if number in (errno.ENOTDIR, errno.EEXIST):
         return ComeError(f"{folder} is not a folder.", "Choose another folder.")
     return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
@@ -21,6 +23,7 @@ from come.plan.steps import Concatenate, Part
 from come.pruning.registry import concatenates
 from come.request import RunConfig
 from come.runs import Run
+from come.runs.documents import PLAN
 
 _RUNS_LOOKED_AT = 200
 _MISSING = "_missing_run"
@@ -157,7 +160,17 @@ def _facts(source: str) -> Facts | None:
 
 def _has_plan(run: Run) -> bool:
     with suppress(ComeError):
-        return run.readable and run.config.kind == "compress" and (run.path / "plan.json").is_file()
+        if run.readable and run.config.kind == "compress" and (run.path / PLAN).is_file():
+            return bool(run.results().get("plan")) or _can_be_read(*cached.plan_stamp(run))
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _can_be_read(path: str, mtime_ns: int) -> bool:
+    """Whether a plan can be, once while it does not change; of what is done that is known."""
+    del mtime_ns
+    with suppress(ComeError):
+        return bool(Plan.read(Path(path)))
     return False
 
 

@@ -32,7 +32,7 @@ def draw(run: Run) -> None:
         config = run.config
     except ComeError as error:
         st.header(formats.literal(run.id))
-        st.error(without_paths(formats.sentence(str(error))), icon=":material/broken_image:")
+        st.error(formats.sentence(str(error)), icon=":material/broken_image:")
         if session.owns(run) and not shipped:
             _delete_button(run)
         return

@@ -111,7 +111,7 @@ def _model(run: Run) -> None:
     st.markdown(f"A plain Transformers folder as one .zip. {kept}; {rest}")
     _weights_in(run, BYTES, stored if stored in BYTES else "float32")
     if refused:
-        st.caption(refused)
+        st.caption(formats.sentence(refused))
 
 
 def _weights_in(run: Run, sizes: Mapping[str, float], default: str, form: str = "") -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote
 
 import streamlit as st
@@ -26,7 +28,9 @@ from come import settings
 from come.errors import ComeError
 from come.runs import Run
 from come.runs.documents import PLAN
+from come.runs.push import without_path
 from come.runs.run import TAKEAWAY
+from come.serving.limits import is_demo
 
 AT = "/takeaway"
 WRITTEN = "/takeaway-text"
@@ -42,20 +46,29 @@ _promised: OrderedDict[str, tuple[Callable[[], str], str, str]] = OrderedDict() 
 _SECRET = secrets.token_bytes(32)  # nobody can guess an address that a page did not show them
 
 
-def send(request: Request) -> FileResponse:
+def send(request: Request) -> Response:
     """A packed file of a run, or its plan; else not found. Starlette sends it in pieces, ranges included."""
     name = request.path_params["name"]
     try:
         run = come.runs.find(request.path_params["run"])
-    except ComeError:
+        if name == PLAN and _is_own(run.path / PLAN) and (plan := run.plan()) is not None:
+            told = without_path(plan).model_dump_json() if is_demo() else (run.path / PLAN).read_text("utf-8")
+            return _attached(told.encode(), name, "application/json")
+    except (ComeError, OSError):
         raise HTTPException(404) from None
-    if name == PLAN and (run.path / PLAN).is_file():
-        return FileResponse(run.path / PLAN, media_type="application/json", filename=name)
     file = run.path / TAKEAWAY / name
-    if file.name != name or file.suffix not in KINDS or not file.is_file():
+    if file.name != name or file.suffix not in KINDS or not _is_own(file):
         raise HTTPException(404)
     headers = {"Content-Encoding": "identity"}  # gzip would only cost time
     return FileResponse(file, media_type=KINDS[file.suffix], filename=name, headers=headers)
+
+
+def _is_own(file: Path) -> bool:
+    """Whether a file is one, and not a link to another: what that leads to is not for visitors."""
+    try:
+        return stat.S_ISREG(os.lstat(file).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def send_written(request: Request) -> Response:

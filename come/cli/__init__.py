@@ -12,7 +12,7 @@ import typer
 
 from come.cli import check, doctor, evaluate, export, models, page, prune, push, report, runs, sweep, track
 from come.cli.request import with_options
-from come.errors import ComeError
+from come.errors import ComeError, is_panic
 from come.runs import RunFault
 
 FAULT, USER_ERROR, CANCELLED = 1, 2, 130
@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(leaving.__context__, BrokenPipeError):  # which typer makes an exit of
             raise
         return _let_go()
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         if "--debug" in given:
             traceback.print_exc()
         reason = " ".join(f"{type(error).__name__}: {error}".split())

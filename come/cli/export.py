@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,7 @@ def export(
     kind = _SHORT.get(dtype.lower(), dtype.lower())
     with progress() as on_progress:
         path = Path(model).expanduser()
-        if path.is_dir() and not (path / STATE).is_file():
+        if os.path.isdir(path) and not os.path.lexists(path / STATE):
             from come.export.gguf_write import write_gguf
             from come.models.facts import license_of
 

@@ -68,7 +68,7 @@ def push(
 def _tell_ahead(run: Run, repo: str, dtype: str | None, as_json: bool) -> None:
     from come.runs.push import preview
 
-    ahead = preview(run, repo, dtype, look_at_weights=True)
+    ahead = preview(run, repo, dtype, look_at_files=True)
     if as_json:
         show_json(ahead)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 import types
 import typing
@@ -17,6 +18,7 @@ from pydantic.fields import FieldInfo
 from come.cli.options import option_in, parse_pairs
 from come.errors import ComeError
 from come.events import OnProgress
+from come.reading import unreadable
 from come.request import RunConfig
 from come.runs import ClusterTarget, Run, cluster_target, execute, find
 from come.runs.documents import is_run
@@ -203,7 +205,11 @@ def named_run(name: str, runs: Path | None) -> Run:
         ComeError: there is none, or several.
     """
     path = Path(name).expanduser()
-    return Run(path.resolve()) if path.is_dir() and is_run(path) else find(name, runs)
+    try:
+        is_one = os.path.isdir(path) and is_run(path)
+    except OSError as error:
+        raise unreadable(path, error.strerror or "it may not be looked into", "Check its permissions.") from error
+    return Run(path.resolve()) if is_one else find(name, runs)
 
 
 def target_of(on: str) -> ClusterTarget | None:

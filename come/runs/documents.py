@@ -129,7 +129,8 @@ class _Results(_Part):
     device: Name | None = None
     dtype: Name | None = None
     model_folder: Name | None = None
-    weights: dict[Name, Name] = {}  # SHA-256 of the kept model's, by file
+    model_files: dict[Name, Name] = {}  # SHA-256 of the kept model's, by name
+    plan: Name = ""  # SHA-256 of plan.json at the end
     request: Name = ""  # of which request these are the results, by ``request_id``
 
 
@@ -181,7 +182,19 @@ def config_of(folder: Path) -> RunConfig:
 
 def request_id(folder: Path) -> str:
     """By what a request is known: SHA-256 of its file."""
-    return hashlib.sha256(reading.bytes_of(folder / CONFIG, SMALL)).hexdigest()
+    return file_id(folder / CONFIG)
+
+
+def file_id(path: Path) -> str:
+    """SHA-256 of a small file; "" where there is none.
+
+    Raises:
+        ComeError: it is no regular file, may not be read, or is large.
+    """
+    try:
+        return hashlib.sha256(reading.bytes_of(path)).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def state_of(folder: Path, name: str = STATE) -> State:
@@ -233,7 +246,7 @@ def log_of(folder: Path) -> str:
 
 def fault_of(folder: Path) -> ComeError | None:
     """What is wrong with the files of a run that a reader needs, or that its process writes to; None if nothing is."""
-    read = _read(folder, tuple(reading.stamp(folder / name) for name in (CONFIG, RESULTS)))
+    read = _read(folder, tuple(reading.stamp(folder / name) for name in (CONFIG, RESULTS, PLAN)))
     return read.fault or _odd(folder) or _state_fault(folder, read)
 
 
@@ -244,6 +257,7 @@ class _Read:
     fault: ComeError | None = None
     request: str = ""
     results_of: str = ""
+    other_plan: bool = False  # than the run ended with
 
 
 @lru_cache(maxsize=4096)
@@ -252,7 +266,10 @@ def _read(folder: Path, stamps: tuple[object, ...]) -> _Read:
     del stamps
     try:
         config_of(folder)
-        return _Read(None, request_id(folder), results_of(folder).get("request", ""))
+        results = results_of(folder)
+        ended_with = results.get("plan", "")
+        plan = _plan_id(folder) if ended_with else ""
+        return _Read(None, request_id(folder), results.get("request", ""), bool(plan) and plan != ended_with)
     except ComeError as error:
         return _Read(error)
     except FileNotFoundError as error:  # it went away between two looks
@@ -267,11 +284,21 @@ def _state_fault(folder: Path, read: _Read) -> ComeError | None:
         return error
     for name, request in ((CONFIG, read.request), (RESULTS, read.results_of)):
         if began_with and request and request != began_with:
-            return ComeError(
-                f"{folder / name} is not this run's: it was changed since, or is another run's.",
-                "Put the run's own file back, or delete the run.",
-            )
-    return None
+            return _foreign(folder / name)
+    return _foreign(folder / PLAN) if read.other_plan else None
+
+
+def _plan_id(folder: Path) -> str:
+    """Of the plan; "" where it cannot be read, which is told of where it is asked for."""
+    try:
+        return file_id(folder / PLAN)
+    except ComeError:
+        return ""
+
+
+def _foreign(path: Path) -> ComeError:
+    what = f"{path} is not this run's: it was changed since, or is another run's."
+    return ComeError(what, "Put the run's own file back, or delete the run.")
 
 
 def _odd(folder: Path) -> ComeError | None:

@@ -1,4 +1,4 @@
-"""The model that a run keeps: in which dtype, and whether its weights are still those that were saved."""
+"""The model that a run keeps: in which dtype, and whether its files are still those that were saved."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from come import reading
 from come.errors import ComeError
 from come.runs.run import MODEL, Run
+
+_AT_ONCE = 4 << 20  # bytes
+CARD = "README.md"  # which anybody may write on
 
 
 def stored_dtype(run: Run) -> str | None:
@@ -24,25 +27,37 @@ def stored_dtype(run: Run) -> str | None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of weights in a model's folder, by its name; results.json keeps them as ``weights``."""
-    return {path.name: _sha256(path, reading.stamp(path)) for path in sorted(folder.glob("*.safetensors"))}
+    """SHA-256 of each file in a model's folder but the card, by its name; results.json keeps them as ``model_files``.
+
+    Raises:
+        ComeError: one of them is no regular file, or may not be read.
+        FileNotFoundError: one went away meanwhile.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.name != CARD)
+    return {name: _sha256(folder / name, reading.stamp(folder / name)) for name in names}
 
 
-def changed_weights(run: Run) -> str:
-    """The first file of weights that is gone or not as it was saved; "" where all are, or nothing is known of them.
+def changed_file(run: Run) -> str:
+    """The first file of the model that is gone or not as it was saved; "" where all are, or nothing is known of them.
 
     All of them are read, once while they do not change.
     """
-    known: dict[str, str] = run.results().get("weights") or {}
-    try:
-        found = digests(run.path / MODEL)
-    except OSError:
-        found = {}
-    return next((name for name, digest in known.items() if found.get(name) != digest), "")
+    known: dict[str, str] = run.results().get("model_files") or {}
+    for name, digest in known.items():
+        path = run.path / MODEL / name
+        try:
+            if _sha256(path, reading.stamp(path)) != digest:
+                return name
+        except (OSError, ComeError):
+            return name
+    return ""
 
 
 @lru_cache(maxsize=256)
 def _sha256(path: Path, stamp: object) -> str:
     del stamp
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with reading.opened(path) as file:  # which may be anything by now, also what could be read for ever
+        while part := file.read(_AT_ONCE):
+            digest.update(part)
+    return digest.hexdigest()

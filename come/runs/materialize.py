@@ -12,7 +12,7 @@ from come.errors import ComeError
 from come.events import Event
 from come.export.gguf_families import BYTES, FOLDER_INSTEAD, why_not
 from come.runs.documents import PLAN
-from come.runs.kept_model import changed_weights, stored_dtype
+from come.runs.kept_model import changed_file, stored_dtype
 from come.runs.run import MODEL, Run
 
 
@@ -22,7 +22,7 @@ def model_in(run: Run, dtypes: tuple[str, ...], tell: Callable[[str], None]) -> 
 
     Args:
         run: a finished run that pruned.
-        dtypes: any of these will do; where the run keeps none of them, or its weights are not as it saved them, the
+        dtypes: any of these will do; where the run keeps none of them, or its files are not as it saved them, the
             model is rebuilt in the first.
         tell: is told what is being done.
 
@@ -30,7 +30,7 @@ def model_in(run: Run, dtypes: tuple[str, ...], tell: Callable[[str], None]) -> 
         ComeError: the base model cannot be had any more, or the disk is full.
     """
     kept = stored_dtype(run) in dtypes
-    changed = changed_weights(run) if kept else ""
+    changed = changed_file(run) if kept else ""
     if kept and not changed:
         yield run.path / MODEL
         return

@@ -22,6 +22,7 @@ from come.pruning.registry import method
 from come.pruning.result import Result, StepRecord
 from come.recovery.recover import check_in_memory, recover
 from come.request import RunConfig, checked
+from come.runs.documents import PLAN, file_id
 from come.runs.evaluation import evaluate, evaluate_predictions
 from come.runs.kept_model import digests
 from come.runs.results import Results, size_of, text_facts
@@ -118,8 +119,8 @@ def _prune(job: Job, bundle: Bundle, calibration: Tensor) -> None:
             save(result.bundle, job.run.path / "model", config.save_dtype, results=results.values)
         emit(job.on_progress, "save", 1, 1, "Saved the pruned model")
     if config.keep_model:
-        results.note(weights=digests(job.run.path / "model"))
-    results.note(model_folder="model" if config.keep_model else None)
+        results.note(model_files=digests(job.run.path / "model"))
+    results.note(model_folder="model" if config.keep_model else None, plan=file_id(job.run.path / PLAN))
 
 
 def _check(bundle: Bundle, config: RunConfig) -> None:

@@ -16,14 +16,12 @@ from come.models.source import hub_id
 from come.plan.plan import Plan
 from come.plan.steps import Replace
 from come.runs.documents import PLAN, RESULTS
-from come.runs.kept_model import changed_weights, stored_dtype
+from come.runs.kept_model import CARD, changed_file, stored_dtype
 from come.runs.materialize import check_done, model_in
 from come.runs.run import MODEL, Run
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
-
-CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,14 @@ class Preview:
         return sum(self.files.values()) + self.made_bytes
 
 
-def preview(run: Run, repo: str, dtype: str | None = None, look_at_weights: bool = False) -> Preview:
+def preview(run: Run, repo: str, dtype: str | None = None, look_at_files: bool = False) -> Preview:
     """What pushing a run would send; nothing is made or sent, and no token is needed.
 
     Args:
         run: a finished run that pruned.
         repo: owner/name.
         dtype: of the weights; the run's own by default.
-        look_at_weights: read them: those that are not as the run saved them will be made anew.
+        look_at_files: read the model's files: where they are not as the run saved them, it will be made anew.
 
     Raises:
         ComeError: the run has no model, the name is none, or weights are not saved in that dtype.
@@ -64,7 +62,7 @@ def preview(run: Run, repo: str, dtype: str | None = None, look_at_weights: bool
     plan, dtype = _pruned(run, dtype)
     card = _metadata(run, plan, repo)
     own = _own_files(run, plan)
-    if stored_dtype(run) == dtype and not (look_at_weights and changed_weights(run)):
+    if stored_dtype(run) == dtype and not (look_at_files and changed_file(run)):
         sent, made = _files(run.path / MODEL, own, card), 0
     else:
         parameters = (run.results().get("pruned") or {}).get("parameters") or plan.base.parameters
@@ -108,14 +106,20 @@ def _metadata(run: Run, plan: Plan, repo: str) -> ModelCardData:
     return metadata(run.config.model, plan, run.results(), repo.rpartition("/")[2])
 
 
+def without_path(plan: Plan) -> Plan:
+    """A plan as others may read it: of a base model that lies in a folder of this machine, its last name."""
+    source = plan.base.source
+    if hub_id(source) or os.path.basename(source) == source:
+        return plan
+    return plan.model_copy(update={"base": plan.base.model_copy(update={"source": Path(source).name})})
+
+
 def _own_files(run: Run, plan: Plan) -> dict[str, Path | bytes]:
     """The plan and the results, which say how the model was made; no path of this machine is told."""
-    source = plan.base.source
-    is_path = not hub_id(source) and os.path.basename(source) != source
-    base = plan.base.model_copy(update={"source": Path(source).name})
-    told = plan.model_copy(update={"base": base}).model_dump_json().encode() if is_path else run.path / PLAN
+    told = without_path(plan)
+    written = run.path / PLAN if told is plan else told.model_dump_json().encode()
     results = run.path / RESULTS
-    return {PLAN: told, **({RESULTS: results} if results.is_file() else {})}
+    return {PLAN: written, **({RESULTS: results} if results.is_file() else {})}
 
 
 def _files(folder: Path, own: dict[str, Path | bytes], card: ModelCardData) -> dict[str, Path | bytes]:

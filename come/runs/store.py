@@ -125,12 +125,13 @@ def find(name: str, runs: Path | None = None) -> Run:
 def list_runs(runs: Path | None = None) -> list[Run]:
     """All runs of a folder, newest first; no folder is no runs."""
     folder = runs or settings.runs_dir()
-    if not folder.is_dir():
-        return []
     try:
         found = [Run(Path(entry.path).resolve()) for entry in os.scandir(folder) if _is_run(entry)]
+    except FileNotFoundError:
+        return []
     except OSError as error:
-        raise reading.unreadable(folder, error.strerror or "it cannot be looked into") from error
+        hint = "Check it, or name another folder of runs: --runs, or COME_RUNS."
+        raise reading.unreadable(folder, error.strerror or "it cannot be looked into", hint) from error
     return sorted(found, key=lambda run: run.id, reverse=True)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
-from come.errors import ComeError
+from come.errors import ComeError, is_panic, reason_of
 from come.events import OnProgress, emit
 from come.numbers import is_number
 from come.text.documents import Split
@@ -73,7 +73,7 @@ def tokens(
     found = content(text, split, tokenizer)
     if found.form:
         emit(on_progress, "text", 0, 1, f"{short_name(os.fspath(text))} is read as {found.form}")
-    encoded = tokenizer(found.characters, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    encoded = _encoded(tokenizer, found.characters)
     ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
     part = ids if has_own_splits(text) else _part(ids, split)
 
@@ -83,6 +83,21 @@ def tokens(
         raise _too_short(text, split, held=len(part), usable=blocks * seq_len, asked=n_tokens, seq_len=seq_len)
     drawn = torch.randperm(blocks, generator=torch.Generator().manual_seed(seed))[:wanted]
     return _begun(part, drawn * size, size, torch.tensor(start, dtype=torch.int64))
+
+
+def _encoded(tokenizer: Any, characters: str) -> Any:
+    """A text as the tokenizer cuts it.
+
+    Raises:
+        ComeError: it gives up, as patterns that go back and forth do.
+    """
+    try:
+        return tokenizer(characters, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        what = f"The model's tokenizer gives up on this text ({reason_of(error)[:200]})."
+        raise ComeError(what, "Choose another text; or the tokenizer is damaged.") from error
 
 
 def _begun(part: Tensor, places: Tensor, size: int, start: Tensor) -> Tensor:

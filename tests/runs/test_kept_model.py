@@ -12,8 +12,8 @@ import pytest
 from come import cli
 from come.errors import ComeError
 from come.runs import Run, delete, execute, find, list_runs
-from come.runs.documents import CONFIG, RESULTS, STATE
-from come.runs.kept_model import changed_weights
+from come.runs.documents import CONFIG, PLAN, RESULTS, STATE
+from come.runs.kept_model import changed_file
 from come.runs.materialize import model_in
 from come.runs.push import preview
 from tests.runs.conftest import Create
@@ -39,7 +39,17 @@ def _shortened(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1)
 
 
-@pytest.mark.parametrize("harm", [_zeroed, _shortened, Path.unlink])
+def _endless(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def _waiting(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("harm", [_zeroed, _shortened, Path.unlink, _endless, _waiting])
 def test_weights_that_came_to_harm_are_made_anew(run: Run, harm: Callable[[Path], None]) -> None:
     def handed_out() -> tuple[bytes, list[str]]:
         told: list[str] = []
@@ -47,15 +57,24 @@ def test_weights_that_came_to_harm_are_made_anew(run: Run, harm: Callable[[Path]
             return (folder / WEIGHTS).read_bytes(), told
 
     whole, told = handed_out()
-    assert changed_weights(run) == "" and told == []
+    assert changed_file(run) == "" and told == []
     harm(run.path / "model" / WEIGHTS)
-    assert changed_weights(run) == WEIGHTS
+    assert changed_file(run) == WEIGHTS
     again, told = handed_out()
     assert again == whole and WEIGHTS in told[0] and "anew" in told[0]
-    assert preview(run, "me/it", look_at_weights=True).made_bytes > 0
+    assert preview(run, "me/it", look_at_files=True).made_bytes > 0
 
 
-@pytest.mark.parametrize("name", [CONFIG, RESULTS])
+def test_a_config_that_was_changed_is_told_of(run: Run) -> None:
+    path = run.path / "model" / "config.json"
+    path.write_text(path.read_text().replace('"rms_norm_eps": 1e-0', '"rms_norm_eps": 3e-0'))
+    assert changed_file(run) == "config.json"
+    (run.path / "model" / "README.md").write_text("My own words.")
+    path.write_text(path.read_text().replace('"rms_norm_eps": 3e-0', '"rms_norm_eps": 1e-0'))
+    assert changed_file(run) == ""
+
+
+@pytest.mark.parametrize("name", [CONFIG, RESULTS, PLAN])
 def test_a_file_of_another_run_is_refused_by_name(run: Run, new_run: Create, name: str) -> None:
     other = new_run(method="shortgpt")
     execute(other)
