@@ -63,7 +63,17 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_file_is_a_way(toy: None) -> None:
-    assert list(ways()) == ["refit", "distill-mp", "distill-sp", "halve", "logits", "on-policy", "lora", "partial"]
+    assert list(ways()) == [
+        "refit",
+        "distill-mp",
+        "distill-sp",
+        "halve",
+        "logits",
+        "on-policy",
+        "lora",
+        "partial",
+        "grow",
+    ]
     assert default_ways() == ["refit", "halve", "logits"]
     student, teacher = merged()
     result = recover(student, teacher, TOKENS, "halve", by=4.0)
