@@ -1,8 +1,8 @@
-"""Inheritune: a model that kept its first layers is trained, and grows by the next ones of the original until it does.
+"""Inheritune: a model that kept its first layers is trained, and grows by the original's next ones until it will do.
 
-Sanyal et al. 2024, arXiv 2404.08634. Their models inherit half of the layers, are retrained, and expand until they match
-the reference. Their program makes a model of each size from the reference's layers; here what was trained stays, and the
-layers that come on top are as the original has them.
+Sanyal et al. 2024, arXiv 2404.08634. Their models inherit half of the layers, are retrained, and expand until they
+match the reference. Their program makes a model of each size from the reference's layers; here what was trained stays,
+and the layers that come on top are as the original has them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _work(size: RecoverySize, options: GrowOptions) -> Work:
     paper="Sanyal et al. 2024, arXiv 2404.08634",
     summary="Train a model that kept the first layers on the next tokens of the text, and put the original's next "
     "layers on top, until it is as good as wanted on held-out text: Inheritune.",
-    cost="For every step a pass of the pruned model forward and backward, with the vocabulary; in up to so many rounds.",
+    cost="For every step a pass of the pruned model forward and backward, with the vocabulary; several rounds of it.",
     order=70,
     options=GrowOptions,
     work=_work,
