@@ -76,7 +76,7 @@ def duration(seconds: float) -> str:
 
 
 def softmax(values: Sequence[float]) -> list[float]:
-    """exp of each value over the sum of all: weights that sum to 1."""
+    """The exp of each value over the sum of all: weights that sum to 1."""
     highest = max(values)
     raised = [math.exp(value - highest) for value in values]
     whole = math.fsum(raised)

@@ -22,8 +22,9 @@ COMPARED = rf"""
 **Bits per byte**: the same loss per byte of the text, so that models with other tokenizers compare, too.
 {KL}
 **Accuracy**: the share of questions answered rightly. **Retention**: what is left of the accuracy above guessing,
-$\frac{{\text{{pruned}} - \text{{chance}}}}{{\text{{original}} - \text{{chance}}}}$. **Stability**: the share of questions
-that both answer rightly or both wrongly; those on which the original was surest count most.
+$\frac{{\text{{pruned}} - \text{{chance}}}}{{\text{{original}} - \text{{chance}}}}$.
+**Stability**: the share of questions that both answer rightly or both wrongly; those on which the original was surest
+count most.
 
 **Speed-up**: tokens per second over the original's, both timed in turns on this machine. Prefill reads a prompt, decode
 writes one token after another.

@@ -59,14 +59,14 @@ def test_a_run_has_it_and_two_runs_compare_by_it(tmp_path: Path) -> None:
     words = ["warm", "cold and wet", "a", "of wood", "never seen"]
     rows = [
         {"question": f"Thing {number} is", "choices": draw.sample(words, 3), "answer": draw.randrange(3)}
-        for number in range(40)
+        for number in range(30)
     ]
     tasks = tmp_path / "mine.jsonl"
     tasks.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     folder, runs = tiny_folder(tmp_path, layers=4), []
     for target in (2, 3):
         config = RunConfig(
-            model=str(folder), method="reverse", target_layers=target, n_tokens=256, seq_len=32,
+            model=str(folder), method="reverse", target_layers=target, n_tokens=64, seq_len=32,
             evaluate=["acc"], tasks=[str(tasks)],
         )  # fmt: skip
         runs.append(create(config, tmp_path / "runs"))
@@ -79,12 +79,12 @@ def test_a_run_has_it_and_two_runs_compare_by_it(tmp_path: Path) -> None:
         assert results["pruned"]["stability"]["mine.jsonl"] == {"value": value, "stderr": stderr}
         item = comparison.entry(run)
         assert item is not None and item.pruned is not None
-        assert item.pruned.values["stability/mine.jsonl"] == measured.Value(value, stderr, basis=40)
+        assert item.pruned.values["stability/mine.jsonl"] == measured.Value(value, stderr, basis=30)
         assert np.mean(item.pruned.samples["stability/mine.jsonl"].each) == pytest.approx(value)
         pruned.append(item.pruned)
     metric = metrics.metric("stability")
     assert metric in metrics.measured(pruned) and metric.original == 1
     drawn = sorted(points(pruned, metric, metrics.LAYERS), key=lambda point: point.layers or 0)
     found = difference(drawn[0], drawn[1], metric)
-    assert found.paired and found.of == "question" and found.count == 40
+    assert found.paired and found.of == "question" and found.count == 30
     assert found.value == pytest.approx(drawn[0].value - drawn[1].value)
