@@ -250,7 +250,7 @@ def _accuracy(raw: dict[str, Any], task: Any, samples: list[dict[str, Any]], lm:
 
 def _spread(sample: dict[str, Any], lm: Any) -> float:
     """The standard deviation of the log perplexities of a question's choices."""
-    losses = [
+    losses: list[float] = [
         -response[0] / max(1, len(lm._encode_pair(*pair)[1]))
         for response, pair in zip(sample["filtered_resps"], sample["arguments"], strict=False)
     ]

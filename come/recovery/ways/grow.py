@@ -43,7 +43,7 @@ class GrowOptions(WholeModelOptions):
     minutes: float | None = Field(
         None, gt=0, description="Train about so long in all, whatever the steps; each training has an equal share."
     )
-    rounds: int = Field(3, ge=1, description="How many trainings at most; between two of them the model grows.")
+    rounds: int = Field(3, ge=1, le=64, description="How many trainings at most; between two of them the model grows.")
     layers: int = Field(2, ge=1, description="By how many layers of the original it grows.")
     most_layers: int | None = Field(
         None, ge=1, description="How many layers it has in the end at most; empty for all but one of the original's."
