@@ -16,7 +16,7 @@ from come.events import OnProgress
 from come.models import Bundle
 from come.models.not_finite import WIDER
 from come.models.offload import is_offloaded
-from come.plan.plan import Plan, Span, spans_of
+from come.plan.plan import RECOVERED, Plan, Span, spans_of
 from come.plan.steps import Mask
 from come.pruning.result import Result
 from come.recovery.put_back import put_back
@@ -79,7 +79,7 @@ def recover(
         if new:
             student = replace_weights(student, new)
         changed |= new
-        notes += [f"Recovery, {way.name}: {note}" for note in recovered.notes]
+        notes += [f"{RECOVERED}{way.name}: {note}" for note in recovered.notes]
         task.emit(1.0, f"{way.title}: {len(new)} tensors changed", way=way.name)
     if changed:
         plan = plan.with_tensors(changed, " + ".join(way.name for way, _ in chosen))

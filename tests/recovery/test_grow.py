@@ -18,6 +18,7 @@ from come.plan.plan import Plan
 from come.recovery.recover import recover
 from come.recovery.ways.grow import GrowOptions
 from come.request import RunConfig
+from come.runs import pipeline
 from come.runs.execute import execute
 from come.runs.store import create
 from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights, without
@@ -144,13 +145,28 @@ def test_a_killed_one_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert same_weights(read.bundle, undisturbed.bundle) and read.plan == undisturbed.plan
 
 
-def test_a_run_tells_of_the_layers_that_it_has_in_the_end(tmp_path: Path) -> None:
+def test_a_run_tells_of_the_layers_that_it_has_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is killed between its plan's file, which says so, and its results."""
     options = {"rounds": 2, "layers": 1, "steps": 1, "target_loss": NEVER}
     config = RunConfig(
         model=str(tiny_folder(tmp_path)), method="inheritune", target_layers=3, n_tokens=512, seq_len=32,
         recover=["grow"], recover_tokens=512, recover_options=options, evaluate=["ppl"], evaluation_tokens=256,
     )  # fmt: skip
     run = create(config, tmp_path / "runs")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: Any) -> dict[str, Any]:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        facts = pipeline.text_facts
+        patched.setattr(pipeline, "text_facts", lambda *told: killed() if told[1] == "recovery" else facts(*told))
+        with pytest.raises(Killed):
+            execute(run)
+    assert Plan.read(run.path / "plan.json").layers == 4 and "recovery" not in run.results()
+    run.update(pid=2**30, process_start_id="gone 0")
     execute(run)
     results = run.results()
     assert (results["unrecovered"]["layers"], results["pruned"]["layers"]) == (3, 4)
