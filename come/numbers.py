@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -73,3 +73,11 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def softmax(values: Sequence[float]) -> list[float]:
+    """The exp of each value over the sum of all: weights that sum to 1."""
+    highest = max(values)
+    raised = [math.exp(value - highest) for value in values]
+    whole = math.fsum(raised)
+    return [each / whole for each in raised]

@@ -23,6 +23,8 @@ COMPARED = rf"""
 {KL}
 **Accuracy**: the share of questions answered rightly. **Retention**: what is left of the accuracy above guessing,
 $\frac{{\text{{pruned}} - \text{{chance}}}}{{\text{{original}} - \text{{chance}}}}$.
+**Stability**: the share of questions that both answer rightly or both wrongly; those on which the original was surest
+count most.
 
 **Speed-up**: tokens per second over the original's, both timed in turns on this machine. Prefill reads a prompt, decode
 writes one token after another.

@@ -18,7 +18,7 @@ from come.plan.steps import Part
 from come.report.colors import HATCH
 
 NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "attention": ("KV group", "KV groups")}
-LOSSES = {"concatenate": "dropped", "remove": "removed with their layer", "mask": "silenced"}
+LOSSES = {"concatenate": "dropped", "average": "dropped", "remove": "removed with their layer", "mask": "silenced"}
 
 _TILE = 0.82  # height of a layer, its slot being 1
 _SOURCE = (0.0, 0.075)  # from left to right: the source layers, the ribbons, the new layers

@@ -50,8 +50,13 @@ class Inspected:
 
 
 def runs() -> list[Run]:
-    """The runs that have a plan, one's own first and newest first, then the shipped ones."""
-    return [run for run in [*come.runs.list_runs()[:_RUNS_LOOKED_AT], *example_runs.runs()] if _has_plan(run)]
+    """The runs that have a plan, one's own first and newest first, then the shipped ones.
+
+    One whose plan cannot be read is among them where a link asks for it: the page then says what is wrong.
+    """
+    asked = st.query_params.get("run")
+    found = [*come.runs.list_runs()[:_RUNS_LOOKED_AT], *example_runs.runs()]
+    return [run for run in found if _has_plan(run, reads=run.id != asked)]
 
 
 def first_shown(found: list[Run]) -> Run:
@@ -158,10 +163,10 @@ def _facts(source: str) -> Facts | None:
     return None
 
 
-def _has_plan(run: Run) -> bool:
+def _has_plan(run: Run, reads: bool) -> bool:
     with suppress(ComeError):
         if run.readable and run.config.kind == "compress" and (run.path / PLAN).is_file():
-            return bool(run.results().get("plan")) or _can_be_read(*cached.plan_stamp(run))
+            return not reads or bool(run.results().get("plan")) or _can_be_read(*cached.plan_stamp(run))
     return False
 
 

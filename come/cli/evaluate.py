@@ -124,10 +124,11 @@ class _Found:
     model: dict[str, Any] = field(default_factory=dict)
     original: dict[str, Any] = field(default_factory=dict)
     retention: dict[str, Any] = field(default_factory=dict)
+    stability: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """One document; of the original and of what is left only where there was one."""
-        between = {"original": self.original, "retention": self.retention}
+        between = {"original": self.original, "retention": self.retention, "stability": self.stability}
         return {**self.text, **self.model, **{name: value for name, value in between.items() if value}}
 
 
@@ -184,7 +185,7 @@ def _answer(
     on_progress: OnProgress,
     output: HarnessOutput | None,
 ) -> None:
-    from come.evaluate import mean_retention, retained_by_task
+    from come.evaluate import mean_retention, retained_by_task, stability_by_task
     from come.evaluate.accuracy import BATCH_SIZE, measure_accuracy
 
     def scored(which: Bundle, message: str, output: HarnessOutput | None = None) -> dict[str, Accuracy]:
@@ -204,6 +205,12 @@ def _answer(
         name: {"retention": value, "retention_stderr": stderr}
         for name, (value, stderr) in {**left, "mean": mean_retention(list(left.values()))}.items()
     }
+    stable = stability_by_task(theirs, ours)
+    if stable:
+        found.stability = {
+            name: {"stability": value, "stability_stderr": stderr}
+            for name, (value, stderr) in {**stable, "mean": mean_retention(list(stable.values()))}.items()
+        }
 
 
 def _tell(found: _Found) -> None:
@@ -222,4 +229,5 @@ def _tell(found: _Found) -> None:
             show_speed(title, metrics["speed"])
     if "accuracy" in found.model:
         left = {name: (each["retention"], each["retention_stderr"]) for name, each in found.retention.items()}
-        show_accuracy(found.model["accuracy"], found.original.get("accuracy", {}), left)
+        stable = {name: (each["stability"], each["stability_stderr"]) for name, each in found.stability.items()}
+        show_accuracy(found.model["accuracy"], found.original.get("accuracy", {}), left, stable)

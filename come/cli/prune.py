@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,13 +23,13 @@ from come.cli.request import (
     target_of,
     window_sizes_of,
 )
-from come.cli.scores import show_accuracy, show_speed, show_window_costs
+from come.cli.scores import show_accuracy, show_layers_needed, show_speed, show_window_costs
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.cli.track import Track, check_track, tell_afterwards
 from come.errors import ComeError
 from come.files import human_bytes
 from come.request import CONTEXT, RunConfig
-from come.runs import ClusterTarget, Run, create, execute, launch, window_costs
+from come.runs import ClusterTarget, Run, create, execute, launch, layers_needed, window_costs
 from come.runs.cluster_target import LOCAL
 
 if TYPE_CHECKING:
@@ -160,6 +161,16 @@ def analyze(
         float | None,
         typer.Option("--window-seconds", min=0, help="How long for that, the likeliest windows first (else all)."),
     ] = None,
+    oracle: Annotated[
+        int | None,
+        typer.Option("--oracle", min=1, help="Also how few layers each of so many sequences would have needed."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="By how many nats a token its loss may be above, for --oracle.")
+    ] = 0.0,
+    passes: Annotated[
+        float, typer.Option("--passes", min=1, help="What --oracle may cost a sequence, in passes through all layers.")
+    ] = layers_needed.PASSES,
     runs: Runs = None,
     as_json: AsJson = False,
 ) -> None:
@@ -174,6 +185,8 @@ def analyze(
     Your model, into a directory of its own:  come analyze --model ./my-llama --text notes.txt --out analysis
 
     What merging each pair costs, for a minute:  come analyze --windows 2 --window-seconds 60
+
+    How few layers each of eight sequences needs:  come analyze --oracle 8
     """
     from come.runs.reported import texts_read
 
@@ -184,19 +197,25 @@ def analyze(
         execute(made, on_progress)
         if sizes:
             window_costs.measure(made, sizes, seconds=window_seconds, on_progress=on_progress)
+        needed = layers_needed.layers_needed_by(made, oracle, tolerance, passes, on_progress) if oracle else []
     costs = window_costs.read(made)
     measurement = made.measurement()
     assert measurement is not None
     influence = measurement.block_influence.tolist()
     if as_json:
         arrays = {"block_influence": influence, "skip_influence": measurement.skip_influence.tolist()}
-        measured = {"window_costs": costs} if sizes else {}
+        measured: dict[str, Any] = {"window_costs": costs} if sizes else {}
+        if oracle:
+            measured["oracle"] = [{"layers": each.layers, **asdict(each)} for each in needed]
         show_json({**summary(made), **arrays, "stability": measurement.window_stability(), **measured})
         return
     show_table(("layer", "block influence"), [(layer, f"{value:.4f}") for layer, value in enumerate(influence)])
     if costs:
         show("")
         show_window_costs(costs)
+    if needed:
+        show("")
+        show_layers_needed(needed)
     for sentence in texts_read(made.results()):
         show(f"\n{sentence}")
     first, last = measurement.window_stability()["best"]
@@ -273,6 +292,8 @@ def _show_judged(original: dict[str, Any], pruned: dict[str, Any]) -> None:
         if "speed" in metrics:
             show_speed(f"{name}: ", metrics["speed"])
     if "accuracy" in pruned:
-        shares = (pruned.get("retention") or {}).items()
-        left = {name: (share.get("value"), share.get("stderr")) for name, share in shares}
-        show_accuracy(pruned["accuracy"], original.get("accuracy") or {}, left)
+        left, stable = (
+            {name: (share.get("value"), share.get("stderr")) for name, share in (pruned.get(kind) or {}).items()}
+            for kind in ("retention", "stability")
+        )
+        show_accuracy(pruned["accuracy"], original.get("accuracy") or {}, left, stable)

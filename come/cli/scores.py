@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from come.cli.screen import show, show_table
 from come.files import human_bytes
 
 if TYPE_CHECKING:
+    from come.pruning.layers_needed import LayersNeeded
     from come.pruning.windows import WindowCost
 
 Metrics = Mapping[str, Any]
@@ -26,13 +28,16 @@ def show_speed(title: str, speed: Metrics) -> None:
     )
 
 
-def show_accuracy(ours: Mapping[str, Metrics], theirs: Mapping[str, Metrics], left: Mapping[str, Left]) -> None:
+def show_accuracy(
+    ours: Mapping[str, Metrics], theirs: Mapping[str, Metrics], left: Mapping[str, Left], stable: Mapping[str, Left]
+) -> None:
     """A line a task.
 
     Args:
         ours: by task, a model's metrics.
         theirs: the original's; empty where there is none.
         left: by task, and for their "mean", how much of the original's is left; without those at chance.
+        stable: likewise, how far right and wrong answers are the original's; empty where that was not measured.
     """
     columns = ["task", "questions", "chance", "accuracy", "by length"]
     rows: list[list[Any]] = [[name, *_scores(metrics)] for name, metrics in ours.items()]
@@ -42,6 +47,10 @@ def show_accuracy(ours: Mapping[str, Metrics], theirs: Mapping[str, Metrics], le
             known = theirs.get(row[0])
             row += [*(_scores(known)[2:] if known else ("", "")), _left(left.get(row[0]))]
         rows.append(["mean of what is left", *[None] * 6, _left(left.get("mean"))])
+    if stable:
+        columns.append("stability")
+        for row, name in zip(rows, [*ours, "mean"], strict=True):
+            row.append(_share(stable.get(name)))
     show_table(columns, rows)
 
 
@@ -54,6 +63,26 @@ def show_window_costs(costs: Sequence[WindowCost]) -> None:
     ]
     show_table(columns, rows)
     show("KL to the original in nats a token, on tokens apart of this text and of mix; merged as come-joint merges.")
+
+
+def show_layers_needed(needed: Sequence[LayersNeeded]) -> None:
+    """A line a sequence, and their means."""
+    from come.pruning.removal import neighbours  # which takes torch along
+
+    columns = ("sequence", "loss", "layers needed", "by search", "its loss", "kept", "evenly spaced", "their loss")
+    rows: list[tuple[Any, ...]] = []
+    for number, each in enumerate(needed):
+        found = f"{len(each.kept)}{'' if each.complete else ' or fewer'}"
+        kept = ", ".join(f"{part[0]}-{part[-1]}" if part[1:] else f"{part[0]}" for part in neighbours(each.kept))
+        spaced = (each.uniform, _nats(each.uniform_loss))
+        rows.append((number, _nats(each.loss), each.layers, found, _nats(each.kept_loss), kept, *spaced))
+    layers, kept_layers, uniform = (
+        f"{fmean(counts):.1f}"
+        for counts in zip(*((each.layers, len(each.kept), each.uniform) for each in needed), strict=True)
+    )
+    rows.append(("mean", "", layers, kept_layers, "", "", uniform, ""))
+    show_table(columns, rows)
+    show("Losses in nats a token. A sequence needs no more layers than leave its loss within the tolerance of all.")
 
 
 def _parts(cost: WindowCost) -> tuple[float, ...]:
@@ -81,5 +110,9 @@ def _percent(share: float) -> str:
 
 
 def _left(share: Left | None) -> str:
+    return _share(share) or "original is at chance"
+
+
+def _share(share: Left | None) -> str:
     value, stderr = share or (None, None)
-    return "original is at chance" if value is None else f"{_percent(value)} ± {_percent(stderr or 0.0)}"
+    return "" if value is None else f"{_percent(value)} ± {_percent(stderr or 0.0)}"

@@ -10,6 +10,7 @@ from come.evaluate.divergence import (
 from come.evaluate.perplexity import Perplexity, measure_perplexity, perplexity
 from come.evaluate.retention import mean_retention, retained, retained_by_task, retention
 from come.evaluate.speed import Speed, compare_speed, speed
+from come.evaluate.stability import stability, stability_by_task
 from come.evaluate.tasks import check_tasks
 from come.measurement.divergence import Reference, reference
 
@@ -34,4 +35,6 @@ __all__ = [
     "retained_by_task",
     "retention",
     "speed",
+    "stability",
+    "stability_by_task",
 ]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import pstdev
 from typing import Any
 
 import torch
@@ -38,11 +39,14 @@ class Accuracy:
             scores: the mean of 1 / choices, 0 where nothing is chosen.
         hits: by metric, 1 or 0 for each question in order, so that two models can be compared question by question.
         questions: SHA-256 of the questions, in order; "" where it is not known.
+        spreads: for each question in order how far its choices are apart: the standard deviation of their log
+            perplexities (nats a token, each given the question); nothing where there is nothing to choose.
     """
 
     metrics: dict[str, float]
     hits: dict[str, list[int]] = field(default_factory=dict)
     questions: str = ""
+    spreads: list[float] = field(default_factory=list)
 
     def to_results(self) -> dict[str, float]:
         """What results hold of it, by name; an error that a single question does not have is left out.
@@ -177,7 +181,7 @@ def _score(
     if output is not None:
         output.add(results)
     by_leaf = {
-        name: _accuracy(results["results"][name], leaf, results["samples"][name]) for name, leaf in leaves.items()
+        name: _accuracy(results["results"][name], leaf, results["samples"][name], lm) for name, leaf in leaves.items()
     }
     if task.name not in results.get("groups", {}):
         return by_leaf
@@ -236,7 +240,7 @@ def _has_formula(task: Any) -> bool:
     return all(function in (mean, acc_all) for function in task.aggregation().values())
 
 
-def _accuracy(raw: dict[str, Any], task: Any, samples: list[dict[str, Any]]) -> Accuracy:
+def _accuracy(raw: dict[str, Any], task: Any, samples: list[dict[str, Any]], lm: Any) -> Accuracy:
     """One task's metrics, under plain names, with those that lm-eval does not give."""
     from lm_eval.api.metrics import mean, mean_stderr
 
@@ -250,7 +254,17 @@ def _accuracy(raw: dict[str, Any], task: Any, samples: list[dict[str, Any]]) -> 
     chosen = task.OUTPUT_TYPE == "multiple_choice"
     chance = sum(1 / len(sample["arguments"]) for sample in first) / len(first) if chosen else 0.0
     asked = _hash([str(sample["doc_hash"]) for sample in first])
-    return Accuracy({**metrics, "items": len(first), "chance": chance}, hits, asked)
+    spreads = [_spread(sample, lm) for sample in first] if chosen and "acc" in hits else []
+    return Accuracy({**metrics, "items": len(first), "chance": chance}, hits, asked, spreads)
+
+
+def _spread(sample: dict[str, Any], lm: Any) -> float:
+    """The standard deviation of the log perplexities of a question's choices."""
+    losses: list[float] = [
+        -response[0] / max(1, len(lm._encode_pair(*pair)[1]))
+        for response, pair in zip(sample["filtered_resps"], sample["arguments"], strict=False)
+    ]
+    return pstdev(losses)
 
 
 def _hash(texts: Sequence[str]) -> str:
@@ -267,7 +281,9 @@ def _of_group(raw: dict[str, Any], leaves: list[Accuracy]) -> Accuracy:
         for metric in _BY_CHOICE
         if metric in metrics and all(metric in leaf.hits for leaf in leaves)
     }
-    return Accuracy({**metrics, "items": items, "chance": chance}, hits, _hash([leaf.questions for leaf in leaves]))
+    spreads = [each for leaf in leaves for each in leaf.spreads] if "acc" in hits else []
+    asked = _hash([leaf.questions for leaf in leaves])
+    return Accuracy({**metrics, "items": items, "chance": chance}, hits, asked, spreads)
 
 
 def _plain(raw: dict[str, Any]) -> dict[str, float]:

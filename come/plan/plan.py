@@ -19,6 +19,7 @@ from come.plan.steps import MOST_LAYERS, Mask, Parents, Replace, Step, Strict
 from come.plan.weights import Weights
 
 MOST_STEPS = 10_000
+RECOVERED = "Recovery, "  # so begin the notes of what a recovery did
 MOST_LAYERS_BY_STEPS = 1_000_000  # all that follows a plan goes through the layers at each step
 
 

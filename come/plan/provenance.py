@@ -52,7 +52,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Loss:
-    """Units of a source layer that one step took away. ``kind`` is that step's: concatenate, remove or mask."""
+    """Units of a source layer that one step, of a kind (concatenate, average, remove or mask), took away."""
 
     step: int
     kind: str
@@ -169,6 +169,9 @@ def follow(plan: Plan, part: Part, units: int) -> Provenance:
                 _check(kept, units)
                 _lose(lost, number, [np.delete(row, indices) for row, indices in zip(window, kept, strict=True)])
                 changed[first] = np.concatenate([row[indices] for row, indices in zip(window, kept, strict=True)])
+            case Average(window=(first, last), whole=int(alone)):
+                _lose(lost, number, [*rows[first : first + alone], *rows[first + alone + 1 : last + 1]])
+                changed[first] = rows[first + alone]
             case Average(window=(first, last)):
                 window = rows[first : last + 1]
                 for row in window:

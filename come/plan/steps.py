@@ -127,11 +127,13 @@ class Average(_OfAWindow):
     """Replace a window of layers by one whose every parameter is the weighted sum of theirs.
 
     ``weights`` has one entry a layer of the window, and they sum to 1. Adding the differences to the first layer,
-    theta_l + sum_k (theta_(l+k) - theta_l), is the same with the weights (1 - n, 1, ..., 1).
+    theta_l + sum_k (theta_(l+k) - theta_l), is the same with the weights (1 - n, 1, ..., 1). With ``rest="first"``
+    that holds for the weights of the linear maps alone; norms and biases are the first layer's.
     """
 
     kind: Literal["average"] = "average"
     weights: list[float]
+    rest: Literal["averaged", "first"] = "averaged"
 
     @model_validator(mode="after")
     def _consistent(self) -> Average:
@@ -142,11 +144,18 @@ class Average(_OfAWindow):
             raise ValueError("the weights of an average must sum to 1")
         return self
 
+    @property
+    def whole(self) -> int | None:
+        """The layer, counted within the window, whose units are all that is left; None where several are mixed."""
+        entering = [index for index, weight in enumerate(self.weights) if weight]
+        return entering[0] if len(entering) == 1 else None
+
     def describe(self) -> str:
         """The step in words."""
         first, last = self.window
         weights = " : ".join(f"{weight:.3f}" for weight in self.weights)
-        return f"Average layers {first} to {last} (numbering of this step), weights {weights}."
+        rest = f", norms and biases of layer {first}" if self.rest == "first" else ""
+        return f"Average layers {first} to {last} (numbering of this step), weights {weights}{rest}."
 
 
 class Mask(_InPlace):

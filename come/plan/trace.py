@@ -46,6 +46,10 @@ def trace(plan: Plan, part: Part, layer: int, unit: int) -> Trace:
                     return Trace("dropped", None, None, number, tuple(moved))
                 unit = sum(map(len, kept[:offset])) + kept[offset].index(unit)
                 moved.append(number)
+            case Average(window=(first, last), whole=int(alone)) if first <= layer <= last:
+                if layer != first + alone:
+                    return Trace("dropped", None, None, number, tuple(moved))
+                moved.append(number)
             case Average(window=(first, last)) if first <= layer <= last:
                 fate, decided = "averaged", number
             case Mask():

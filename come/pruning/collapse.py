@@ -2,8 +2,9 @@
 
 Both take a window of layers l, ..., l + n for one layer with the parameters
 theta_l + sum_k (theta_(l+k) - theta_l), k = 1, ..., n, as long as the cosine of the last hidden state to the original
-model's stays over a threshold. (Their published programs subtract the sum so far instead of theta_l, so that the sum
-telescopes and only the last layer of the window is left; the formula of the papers is what is done here.)
+model's stays over a threshold. Their published programs subtract the sum so far instead of theta_l, so that the sum
+telescopes: what is left are the linear maps of the window's last layer between the norms of its first. That is
+``formula="published"``.
 
 Neither aims at a layer count. Here the threshold is the largest of a series that reaches the target, and the window
 that would go past it is shortened.
@@ -52,6 +53,12 @@ Search = Callable[[float, Score], Windows]
 class CollapseOptions(FewTokensOptions):
     """How a merge is judged, and on which tokens (the papers take 5 to 10 sequences)."""
 
+    formula: Literal["paper", "published"] = Field(
+        "paper",
+        description="What a window becomes: its first layer and the differences of the others to it (paper), or what "
+        "the published program makes of it, whose sum telescopes: the linear maps of the last layer between the norms "
+        "of the first.",
+    )
     threshold: float | Literal["auto"] = Field(
         "auto",
         description="The cosine that must be exceeded. Where it does not reach the target, the next lower one of 0.95, "
@@ -82,9 +89,15 @@ def work(known: Known, options: CollapseOptions, tokens: Calibration) -> Schedul
     )
 
 
-def summed_differences(window: Window) -> Average:
-    """theta_l + sum_k (theta_(l+k) - theta_l) of a window, as weights of its layers: (1 - n, 1, ..., 1)."""
+def summed_differences(window: Window, formula: str = "paper") -> Average:
+    """What a window becomes, as weights of its layers.
+
+    Of theta_l + sum_k (theta_(l+k) - theta_l) they are (1 - n, 1, ..., 1); of the published programs, for the linear
+    maps alone, (0, ..., 0, 1).
+    """
     more = window[1] - window[0]
+    if formula == "published":
+        return Average(window=window, weights=[*[0.0] * more, 1.0], rest="first")
     return Average(window=window, weights=[1.0 - more, *[1.0] * more])
 
 
@@ -96,7 +109,8 @@ def collapse(task: Task, options: CollapseOptions, search: Search) -> Result:
     windows, note = reach(task, options, search)
     if not task.plan.steps:  # a plan that was interrupted has the note already
         task = dataclasses.replace(task, plan=task.plan.with_note(note))
-    return take_averages(task, [summed_differences(window) for window in windows], time.perf_counter() - began)
+    steps = [summed_differences(window, options.formula) for window in windows]
+    return take_averages(task, steps, time.perf_counter() - began)
 
 
 def reach(task: Task, options: CollapseOptions, search: Search) -> tuple[Windows, str]:
@@ -160,7 +174,7 @@ class Similarity:
             return None
         if (taken, window) not in self.found:
             lowest = min(first for first, _ in (*taken, window))
-            merged = average(bundle, summed_differences(window))
+            merged = average(bundle, summed_differences(window, self.options.formula))
             self.found[taken, window] = self._similarity(runner, window, merged, lowest)
         return self.found[taken, window]
 
@@ -168,7 +182,8 @@ class Similarity:
         while self.path[-1][0] != taken[: len(self.path) - 1]:
             self.path.pop()
         for count in range(len(self.path), len(taken) + 1):
-            bundle = apply_step(self.path[-1][1], summed_differences(taken[count - 1]))
+            step = summed_differences(taken[count - 1], self.options.formula)
+            bundle = apply_step(self.path[-1][1], step)
             self.path.append((taken[:count], bundle, LayerRunner(bundle)))
         return self.path[-1][1:]
 

@@ -37,19 +37,19 @@ def averageable(bundle: Bundle, first: int, last: int) -> bool:
     return len(kinds) == 1 and mixable(bundle, first, last) is None
 
 
-def check_averages_reach(bundle: Bundle, target_layers: int, highest: int) -> None:
-    """Refuse a target that averaging neighbours among layers 0 to ``highest`` cannot reach.
+def check_averages_reach(bundle: Bundle, target_layers: int, highest: int, lowest: int = 0) -> None:
+    """Refuse a target that averaging neighbours among layers ``lowest`` to ``highest`` cannot reach.
 
     Raises:
         ComeError: says how few layers can be left.
     """
-    pairs = sum(averageable(bundle, layer, layer + 1) for layer in range(highest))
+    pairs = sum(averageable(bundle, layer, layer + 1) for layer in range(lowest, highest))
     fewest = len(bundle.layers) - pairs
     if target_layers < fewest:
-        kept = "" if highest == len(bundle.layers) - 1 else " with the last layer kept"
+        within = " within the bounds" if lowest or highest < len(bundle.layers) - 1 else ""
         raise ComeError(
             f"A target of {target_layers} layers is out of reach: layers of different kinds are not averaged, "
-            f"and {fewest} are left when all others are{kept}.",
+            f"and {fewest} are left when all others{within} are.",
             f"Give a target of {fewest} or more, or choose another method.",
         )
 

@@ -16,9 +16,10 @@ from come.events import OnProgress
 from come.models import Bundle
 from come.models.not_finite import WIDER
 from come.models.offload import is_offloaded
-from come.plan.plan import Plan, Span, spans_of
+from come.plan.plan import RECOVERED, Plan, Span, spans_of
 from come.plan.steps import Mask
 from come.pruning.result import Result
+from come.recovery.put_back import put_back
 from come.recovery.registry import parse
 from come.recovery.way import Recovered, RecoverTask, Stop, Way
 from come.training.checkpoint import open_folder, read_state, write_state
@@ -69,14 +70,16 @@ def recover(
     for number, (way, parsed) in enumerate(chosen):
         task = RecoverTask(
             student, teacher, tokens, spans_of(plan), lossy_spans(student, teacher, plan), folder, stop, on_progress,
-            number, len(chosen),
+            number, len(chosen), plan,
         )  # fmt: skip
         recovered = _run(way, parsed, task)
+        if recovered.layers not in (None, len(student.layers)):
+            student, plan = put_back(student, teacher, plan, recovered.layers)
         new = _different(student, recovered.tensors)
         if new:
             student = replace_weights(student, new)
         changed |= new
-        notes += [f"Recovery, {way.name}: {note}" for note in recovered.notes]
+        notes += [f"{RECOVERED}{way.name}: {note}" for note in recovered.notes]
         task.emit(1.0, f"{way.title}: {len(new)} tensors changed", way=way.name)
     if changed:
         plan = plan.with_tensors(changed, " + ".join(way.name for way, _ in chosen))
@@ -192,10 +195,10 @@ def _name(dtype: torch.dtype) -> str:
 def _write_finished(file: Path | None, recovered: Recovered) -> None:
     """Keep what a way came to, so that it is not done again."""
     if file is not None:
-        write_state(file, recovered.tensors, {"notes": recovered.notes})
+        write_state(file, recovered.tensors, {"notes": recovered.notes, "layers": recovered.layers})
 
 
 def _read_finished(file: Path | None) -> Recovered | None:
     """What a way came to, if it was finished."""
     found = read_state(file)
-    return Recovered(found[0], found[1].get("notes", [])) if found is not None else None
+    return Recovered(found[0], found[1].get("notes", []), found[1].get("layers")) if found is not None else None

@@ -14,7 +14,7 @@ from come.events import Event, OnProgress
 from come.models import Bundle
 from come.models.not_finite import first_place, why_not_finite
 from come.options import Options
-from come.plan.plan import Span
+from come.plan.plan import Plan, Span
 from come.training.trainer import TrainOptions
 
 Stop = Callable[[], bool]
@@ -34,6 +34,7 @@ class RecoverTask:
         stop: asked now and then whether to stop early and keep the best.
         on_progress: told of each step.
         number, count: which way of how many this is.
+        plan: what made the student of the teacher, but for what the ways before this one put in place.
     """
 
     student: Bundle
@@ -46,6 +47,7 @@ class RecoverTask:
     on_progress: OnProgress = None
     number: int = 0
     count: int = 1
+    plan: Plan | None = None
 
     def emit(self, share: float, message: str, **values: Any) -> None:
         """Report that a share of this way's work is done."""
@@ -70,10 +72,12 @@ class Recovered:
     Attributes:
         tensors: new values of the student's parameters, by name; float32 or its dtype.
         notes: what a reader should know of it.
+        layers: how many of the original's first layers the student has, where more were put back.
     """
 
     tensors: dict[str, Tensor]
     notes: list[str] = field(default_factory=list)
+    layers: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from come.numbers import softmax
+
 SPEED_UPS = {"prefill": "prefill_tokens_per_second", "decode": "decode_tokens_per_second"}
 TEXT_METRICS = ("perplexity", "bits_per_byte", "kl")
-MEANS = ("accuracy", "retention")  # over tasks
+MEANS = ("accuracy", "retention", "stability")  # over tasks
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,19 @@ def samples(side: Mapping[str, Any], original: Mapping[str, Any], text: Mapping[
             above = whole.value - (whole.chance or 0.0)
             if above > 0:
                 found[task] = Sample(tuple(hit / above for hit in hits), asked, "question")
+        elif kind == "stability" and (each := _agreements(name, hits, original)):
+            found[task] = Sample(each, asked, "question")
     return found
+
+
+def _agreements(task: str, hits: Sequence[float], original: Mapping[str, Any]) -> tuple[float, ...]:
+    """What a stability is the mean of: for each question its weight, by their mean, where both models agree, else 0."""
+    before = tuple(float(hit) for hit in str(_mapping(original, "hits").get(task) or ""))
+    spreads = _numbers(_mapping(original, "spreads").get(task))
+    if not len(hits) == len(before) == len(spreads):
+        return ()
+    weights = softmax(spreads)
+    return tuple(len(hits) * weight * (a == b) for weight, a, b in zip(weights, hits, before, strict=True))
 
 
 def over_shared_tasks(results: Sequence[Result], originals: Sequence[Result]) -> tuple[list[Result], list[Result]]:
@@ -140,7 +154,7 @@ def over_shared_tasks(results: Sequence[Result], originals: Sequence[Result]) ->
 
 
 def tasks_of(result: Result, kind: str) -> dict[str, Hashable]:
-    """The tasks of a mean ("accuracy" or "retention"), each with what it was taken on."""
+    """The tasks of a mean (one of ``MEANS``), each with what it was taken on."""
     prefix = f"{kind}/"
     return {key.removeprefix(prefix): value.basis for key, value in result.values.items() if key.startswith(prefix)}
 
@@ -183,11 +197,12 @@ def _of_tasks(side: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
         yield f"accuracy/{task}", value
     if accuracies:
         yield "accuracy", _mean(list(accuracies.values()), whole)
-    for task, scores in _mapping(side, "retention").items():
-        share = _number(scores.get("value")) if isinstance(scores, dict) else None
-        if share is not None:
-            key, basis = ("retention", whole) if task == "mean" else (f"retention/{task}", items.get(task, ()))
-            yield key, Value(share, _number(scores.get("stderr")), basis=basis)
+    for kind in MEANS[1:]:
+        for task, scores in _mapping(side, kind).items():
+            share = _number(scores.get("value")) if isinstance(scores, dict) else None
+            if share is not None:
+                key, basis = (kind, whole) if task == "mean" else (f"{kind}/{task}", items.get(task, ()))
+                yield key, Value(share, _number(scores.get("stderr")), basis=basis)
 
 
 def _accuracy(scores: Mapping[str, Any]) -> Value | None:

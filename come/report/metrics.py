@@ -109,6 +109,17 @@ _RETENTION = Metric(
     " %",
     1.0,
 )
+_STABILITY = Metric(
+    "stability",
+    "Stability, mean of the tasks",
+    "answers right and wrong as the original's",
+    False,
+    "is most stable",
+    100,
+    1,
+    " %",
+    1.0,
+)
 _KNOWN = {
     metric.key: metric
     for metric in (
@@ -126,6 +137,7 @@ _KNOWN = {
         ),
         _ACCURACY,
         _RETENTION,
+        _STABILITY,
         Metric(
             "prefill",
             "Prefill speed-up",
@@ -155,7 +167,7 @@ _KNOWN = {
 
 
 def metric(key: str) -> Metric:
-    """The metric of that key; "accuracy/<task>" and "retention/<task>" are those of one task."""
+    """The metric of that key; "accuracy/<task>", "retention/<task>" and "stability/<task>" are those of one task."""
     kind, _, task = key.partition("/")
     known = _KNOWN[kind]
     if not task:

@@ -23,7 +23,7 @@ FEW_QUESTIONS = 30  # below this nothing is told of accuracies: one standard err
 FEWEST_UNLIKE = 6  # questions that are answered differently; fewer fall to one side by chance in 1 of 16
 FAR = 100.0  # times as high; from here on an error tells nothing more
 # Differences that make no odds, in the units of the differences: two are even whose whole interval is below this.
-ALIKE = {"perplexity": 0.005, "bits_per_byte": 0.005, "kl": 0.005, "accuracy": 0.005, "retention": 0.01}
+ALIKE = dict.fromkeys(("perplexity", "bits_per_byte", "kl", "accuracy", "stability"), 0.005) | {"retention": 0.01}
 
 Told = Literal["better", "worse", "even", "open"]
 
@@ -110,7 +110,7 @@ def say(found: Difference, metric: Metric) -> str:
 
 
 def questions(result: Result, metric: Metric) -> tuple[int, int]:
-    """Of an accuracy or retention: on how many tasks and questions it was taken."""
+    """Of a mean over tasks (``MEANS``): on how many tasks and questions it was taken."""
     kind, _, task = metric.key.partition("/")
     if kind not in MEANS or metric.key not in result.values:
         return 0, 0

@@ -69,6 +69,8 @@ class _Model(_Part):
     bits_per_byte: Number | None = None
     accuracy: dict[Name, dict[Name, Number]] = {}
     retention: dict[Name, _Share] = {}
+    stability: dict[Name, _Share] = {}
+    spreads: dict[Name, list[Positive]] = {}
     speed: _Speed | None = None
     losses: list[Number] = []
     divergences: list[Number] = []

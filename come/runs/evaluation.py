@@ -8,6 +8,7 @@ from typing import Any
 
 from come.evaluate import Accuracy, compare_speed, measure_accuracy, measure_divergence
 from come.evaluate.retention import Share, mean_retention, retained_by_task
+from come.evaluate.stability import stability_by_task
 from come.events import OnProgress
 from come.models import Bundle
 from come.models.identity import identity
@@ -80,18 +81,24 @@ def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Re
         return measure_accuracy(bundle, config.tasks, config.task_limit, on_progress=on_progress, message=message)
 
     with results.timed("accuracy original"):
-        key = ("accuracy", *identity(original), tasks_hash(config.tasks), config.task_limit)
+        key = ("accuracy with spreads", *identity(original), tasks_hash(config.tasks), config.task_limit)
         found = kept(key, lambda: {name: asdict(each) for name, each in scored(original, "original").items()})
         before = {name: Accuracy(**each) for name, each in found.items()}
     with results.timed("accuracy pruned"):
         after = scored(pruned, "pruned")
-    shares = retained_by_task(before, after)
+    shares, stable = retained_by_task(before, after), stability_by_task(before, after)
     results.note(
-        original={"accuracy": {name: each.to_results() for name, each in before.items()}} | _answers(before, after),
+        original={
+            "accuracy": {name: each.to_results() for name, each in before.items()},
+            "spreads": {name: before[name].spreads for name in stable},
+        }
+        | _answers(before, after),
         pruned={
             "accuracy": {name: each.to_results() for name, each in after.items()},
             "retention": {name: _share(each) for name, each in shares.items() if each[0] is not None}
             | {"mean": _share(mean_retention(list(shares.values())))},
+            "stability": {name: _share(each) for name, each in stable.items()}
+            | ({"mean": _share(mean_retention(list(stable.values())))} if stable else {}),
         }
         | _answers(after, after),
     )

@@ -16,6 +16,7 @@ from come.export.folder import refuse_unheld, save
 from come.measurement.measure import measure
 from come.models import Bundle, describe
 from come.models.offload import is_offloaded
+from come.plan.plan import RECOVERED
 from come.plan.steps import Average, Concatenate, Mask, Remove, Step
 from come.pruning.compress import compress
 from come.pruning.registry import method
@@ -144,6 +145,8 @@ def _compress(job: Job, bundle: Bundle, calibration: Tensor) -> Result:
     config, results, path = job.config, job.results, job.run.path / "plan.json"
     options = _options(config)
     done = job.run.plan()
+    if done is not None and any(note.startswith(RECOVERED) for note in done.notes):
+        done = None  # killed before its results said so: the recovery goes on from its checkpoints, behind the pruning
     history = [record for step in (done.steps if done else []) for record in _replayed(step)]
     target = checked(config)[1]
     chain = job.shared.chain(config, options) if done is None else None

@@ -9,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from come.plan.plan import Plan
+from come.plan.plan import RECOVERED, Plan
 from come.request import Asked
 
 KINDS = {"train_loss": "training", "held_out_loss": "held out"}
-NOTE = "Recovery, "  # so begin the plan's notes of what a recovery did
 # Values that events carry -> (what the line shows, its axis).
 LIVE = {
     "perplexity": ("Perplexity so far", "perplexity"),
@@ -145,4 +144,4 @@ DIVERGED = "diverged at step"  # in what a training says of itself
 
 def outcome(plan: Plan | None) -> list[str]:
     """What each way of recovery came to, as the plan notes it."""
-    return [note.removeprefix(NOTE) for note in plan.notes if note.startswith(NOTE)] if plan else []
+    return [note.removeprefix(RECOVERED) for note in plan.notes if note.startswith(RECOVERED)] if plan else []

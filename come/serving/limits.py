@@ -80,6 +80,7 @@ DEMO = Limits(
         "strengths": (1, 10),
         "rank": (1, 64),
         "round_tokens": (1, 16_384),
+        "rounds": (1, 3),  # trainings, each as long as one may be
         "workers": (1, 2),
         "threads": (1, 8),
         "checkpoint_minutes": (1, math.inf),  # a state is three times the model, and no part of the training's time

@@ -28,9 +28,12 @@ def average(bundle: Bundle, step: Average) -> nn.Module:
             "Choose windows of layers of one kind.",
         )
     new: nn.Module = share(window[0])
-    bring_in(new, filled=False)
+    bring_in(new, filled=step.rest == "first")
+    maps = {*bundle.family.attention_paths, *bundle.family.ffn_paths}
     for path, module in new.named_modules():
         for name, old in list(module.named_parameters(recurse=False)):
+            if step.rest == "first" and not (path in maps and name == "weight"):
+                continue
             found = [weight_of(layer.get_submodule(path), name) for layer in window]
             tensors = [tensor for tensor in found if tensor is not None and tensor.shape == old.shape]
             if len(tensors) < len(window):

@@ -100,6 +100,17 @@ def test_analyze_tells_what_merging_windows_costs(model: str, text: str, capsys:
         assert "how many layers" in capsys.readouterr().err
 
 
+def test_analyze_tells_how_few_layers_sequences_need(model: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    what = ("analyze", "--model", model, "--text", text, *SMALL, "--oracle", "2", "--tolerance", "0.1")
+    made = told(capsys, *what)
+    assert len(made["oracle"]) == 2
+    for each in made["oracle"]:
+        assert each["layers"] == min(len(each["kept"]), each["uniform"]) and each["kept_loss"] <= each["loss"] + 0.1
+    assert main([*what, "--passes", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "6 or fewer" in out and "0-5" in out and "mean" in out
+
+
 def test_tables_for_people(model: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     windows = "windows=[[1, 2], [3, 5]]"
     what = ("--model", model, "--text", text, "--option", windows, "--evaluate", "none", "--plan-only")

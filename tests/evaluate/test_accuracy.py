@@ -49,14 +49,16 @@ def questions(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("family", ["llama", "gemma2", "opt"])
 def test_a_choice_is_scored_as_the_continuation_of_its_question(family: str, questions: Path) -> None:
     bundle = tiny_bundle(family)
-    right, right_by_length = [], []
+    right, right_by_length, spreads = [], [], []
     for item in read_questions(questions):
         scores = [_log_likelihood(bundle, item.question, f" {choice}") for choice in item.choices]
         by_length = [score / len(choice) for score, choice in zip(scores, item.choices, strict=True)]
         right.append(int(int(np.argmax(scores)) == item.answer))
         right_by_length.append(int(int(np.argmax(by_length)) == item.answer))
+        spreads.append(np.std([-score / (len(choice) + 1) for score, choice in zip(scores, item.choices, strict=True)]))
     scored = measure_accuracy(bundle, [str(questions)])["mine.jsonl"]
     assert scored.hits == {"acc": right, "acc_norm": right_by_length}
+    assert scored.spreads == pytest.approx(spreads, abs=1e-4)  # a token a character, the space before it too
     figures = scored.metrics
     assert figures["acc"] == pytest.approx(np.mean(right))
     assert figures["acc_stderr"] == pytest.approx(np.std(right, ddof=1) / 40**0.5)

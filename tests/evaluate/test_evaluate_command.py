@@ -70,7 +70,7 @@ def test_against_the_original(
     alone = told(capsys, "-m", original, *what[4:])
     assert found["original"]["perplexity"] == alone["perplexity"]
     assert found["original"]["accuracy"].keys() == {"mine.jsonl"}
-    assert found["retention"].keys() == {"mine.jsonl", "mean"}
+    assert found["retention"].keys() == found["stability"].keys() == {"mine.jsonl", "mean"}
 
 
 def test_tables_for_people(
@@ -79,7 +79,14 @@ def test_tables_for_people(
     what = ("-m", model, "--against", original, "--text", text, "--tokens", "256", "--seq-len", "64", "--speed")
     assert main(["evaluate", *what, "--tasks", questions]) == 0
     out = capsys.readouterr().out
-    for words in ("bits per byte", "original: perplexity", "tokens/s written", "left above chance", "mine.jsonl"):
+    for words in (
+        "bits per byte",
+        "original: perplexity",
+        "tokens/s written",
+        "left above chance",
+        "stability",
+        "mine.jsonl",
+    ):
         assert words in out
     assert main(["evaluate", "--help"]) == 0
     assert "mmlu_dev" in capsys.readouterr().out

@@ -41,8 +41,10 @@ def read_again(plan: Plan, kv_heads: int, channels: int) -> SecondReading:
                 for rows, kept in zip(both, (step.kv_groups, step.channels), strict=True):
                     rows[first : last + 1] = [[rows[first + i][j] for i, those in enumerate(kept) for j in those]]
             case Average():
+                entering = [first + i for i, weight in enumerate(step.weights) if weight]
                 for rows in both:
-                    rows[first : last + 1] = [[None] * len(rows[first])]
+                    alone = rows[entering[0]] if len(entering) == 1 else [None] * len(rows[first])
+                    rows[first : last + 1] = [alone]
             case Remove():
                 each: list[Any]
                 for each in (groups, *both):

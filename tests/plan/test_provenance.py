@@ -51,7 +51,8 @@ def plans(draw: st.DrawFn, kinds: tuple[str, ...] = ("concatenate", "remove", "a
         last = draw(st.integers(first + 1, min(first + 3, left - 1)))
         size = last - first + 1
         if kind == "average":
-            steps.append(Average(window=(first, last), weights=[2.0 - size, *[1.0] * (size - 1)]))
+            mixed, alone = [2.0 - size, *[1.0] * (size - 1)], [*[0.0] * (size - 1), 1.0]
+            steps.append(Average(window=(first, last), weights=draw(st.sampled_from([mixed, alone]))))
         else:
             kept = split(draw, size, CHANNELS), split(draw, size, GROUPS)
             shares = [1 / size] * size
@@ -110,7 +111,7 @@ def test_every_unit_traced_alone_agrees_with_all_followed_together(plan: Plan) -
                 assert (found.fate == "kept") == (lost < 0)
                 if lost >= 0:
                     assert found.step == lost
-                    expected = {"concatenate": "dropped", "remove": "removed", "mask": "silenced"}
+                    expected = {"concatenate": "dropped", "average": "dropped", "remove": "removed", "mask": "silenced"}
                     assert found.fate == expected[plan.steps[lost].kind]
                 else:
                     assert found.new_layer is not None and found.position is not None

@@ -11,7 +11,7 @@ import torch
 import come
 from come.models import Bundle
 from come.pruning.collapse import SERIES, CollapseOptions, Similarity, Windows, cosines, summed_differences
-from come.pruning.methods.laco import laco_windows
+from come.pruning.methods.laco import Walk, laco_windows
 from come.pruning.methods.slm import slm_windows
 from come.pruning.windows import Window
 from come.transforms.rebuild import apply_step
@@ -46,24 +46,24 @@ def test_laco_by_hand() -> None:
     scores = {(5, 7): 0.4, (4, 6): 0.6, (2, 4): 0.7, (3, 5): 0.5, (2, 3): 0.9, (6, 7): 0.51}
     score = told(scores, asked)
     # The top three are too unlike; the next three merge, and two layers lower three more.
-    assert laco_windows(8, 4, 0.5, score, window=3, interval=2) == ((4, 6), (2, 4))
+    assert laco_windows(8, 4, 0.5, score, Walk(3, 2)) == ((4, 6), (2, 4))
     assert asked == [(5, 7), (4, 6), (2, 4)]
     # With an interval of 1 the next window starts a layer higher; a similarity of the threshold itself is too low.
-    assert laco_windows(8, 4, 0.5, score, window=3, interval=1) == ((4, 6), (2, 4))
+    assert laco_windows(8, 4, 0.5, score, Walk(3, 1)) == ((4, 6), (2, 4))
     assert asked[3:] == [(5, 7), (4, 6), (3, 5), (2, 4)]
     # One layer short of the target, the window is a pair; one layer from the start, so is the first.
-    assert laco_windows(8, 5, 0.5, score, window=3, interval=2) == ((4, 6), (2, 3))
-    assert laco_windows(8, 7, 0.5, score, window=3, interval=2) == ((6, 7),)
+    assert laco_windows(8, 5, 0.5, score, Walk(3, 2)) == ((4, 6), (2, 3))
+    assert laco_windows(8, 7, 0.5, score, Walk(3, 2)) == ((6, 7),)
     # No window is alike enough: the walk ends at the bottom.
-    assert laco_windows(4, 2, 0.9, lambda *_: 0.5, window=2, interval=2) == ()
+    assert laco_windows(4, 2, 0.9, lambda *_: 0.5, Walk(2, 2)) == ()
 
 
 def test_laco_starts_over_only_when_every_merge_is_accepted() -> None:
     def alike(_taken: Windows, _window: Window) -> float:
         return 0.5
 
-    assert laco_windows(4, 1, 0.4, alike, window=2, interval=3) == ((2, 3),)
-    assert laco_windows(4, 1, -math.inf, alike, window=2, interval=3) == ((2, 3), (1, 2), (0, 1))
+    assert laco_windows(4, 1, 0.4, alike, Walk(2, 3)) == ((2, 3),)
+    assert laco_windows(4, 1, -math.inf, alike, Walk(2, 3)) == ((2, 3), (1, 2), (0, 1))
 
 
 def test_slm_by_hand() -> None:
@@ -104,7 +104,7 @@ def test_the_windows_are_those_of_scoring_whole_models(method: str, family: str,
     options = {"similarity": kind, "sequences": 4, "seq_len": 12, "batch_size": 3}
     result = come.compress(bundle, TOKENS, method, target_layers=3, **options)
     searches = {
-        "laco": partial(laco_windows, 6, 3, window=4, interval=2),
+        "laco": partial(laco_windows, 6, 3, walk=Walk(4, 2)),
         "slm": partial(slm_windows, 4, 3),
     }
     score = partial(whole_model, bundle, kind)

@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {"steps": 6, "lr": 1e-3, "batch_tokens": 64, "check_ever
 
 def test_every_way_says_what_it_is() -> None:
     known = ways()
-    assert list(known) == ["refit", "distill-mp", "distill-sp", "logits", "on-policy", "lora", "partial"]
+    assert list(known) == ["refit", "distill-mp", "distill-sp", "logits", "on-policy", "lora", "partial", "grow"]
     for way in known.values():
         assert way.title and way.summary.endswith(".") and way.cost.endswith(".")
         assert way.defaults()

@@ -63,7 +63,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_file_is_a_way(toy: None) -> None:
-    assert list(ways()) == ["refit", "distill-mp", "distill-sp", "halve", "logits", "on-policy", "lora", "partial"]
+    assert "halve" in ways() and list(ways()) == sorted(ways(), key=lambda name: ways()[name].order)
     assert default_ways() == ["refit", "halve", "logits"]
     student, teacher = merged()
     result = recover(student, teacher, TOKENS, "halve", by=4.0)

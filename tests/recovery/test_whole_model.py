@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,39 @@ def test_comparisons_lower_the_loss_of_the_text(how: str, family: str, tmp_path:
         assert all(name.startswith(student.family.layers) for name in changed)
         assert "peft" not in str(type(result.bundle.model)).lower()
         assert not hasattr(result.bundle.model, "peft_config")
+
+
+@pytest.mark.parametrize(("last_layers", "final_norm"), [(3, True), (1, True), (2, False), (0, True)])
+def test_partial_training_is_the_published_programs(last_layers: int, final_norm: bool) -> None:
+    """All is frozen but the head, the norm and the last layers, and AdamW steps down the text's loss."""
+    student, teacher = merged()
+    text = TOKENS[:1].repeat(8, 1)  # every batch is the same, and so are the held-out tokens
+    steps, lr = 3, 1e-3
+    options = {**QUICK, "steps": steps, "lr": lr, "batch_tokens": 32, "check_every": 1, "warmup": 0.0}
+    ours = recover(student, teacher, text, "partial", last_layers=last_layers, final_norm=final_norm, **options)
+
+    theirs = copy.deepcopy(student.model)
+    for parameter in theirs.parameters():
+        parameter.requires_grad = False
+    parts = [theirs.lm_head, *([theirs.model.norm] if final_norm else []), *theirs.model.layers[4 - last_layers :]]
+    trained = [parameter for part in parts for parameter in part.parameters()]
+    for parameter in trained:
+        parameter.requires_grad = True
+    optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+    for step in range(steps):
+        rate = lr if step == 0 else lr * 0.5 * (1 + math.cos(math.pi * (step - 1) / (steps - 1)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        theirs(text[:2], labels=text[:2]).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+    expected = dict(theirs.named_parameters())
+    for name, value in ours.bundle.model.named_parameters():
+        torch.testing.assert_close(value, expected[name].detach(), rtol=1e-4, atol=1e-5)
+    changed = {name for name, value in student.model.named_parameters() if not torch.equal(value, expected[name])}
+    assert set(ours.plan.steps[-1].tensors) == changed
+    assert ("model.norm.weight" in changed) == final_norm
 
 
 def test_the_original_is_taken_as_a_control() -> None:

@@ -21,7 +21,7 @@ def forecast(known: Known, _options: RemovalOptions) -> Forecast:
     "inheritune",
     title="Inheritune",
     paper="Sanyal et al. 2024, arXiv 2404.08634",
-    summary="Keep the first layers, the embeddings and the head; the training that belongs to it comes from recovery.",
+    summary="Keep the first layers, the embeddings and the head; the recovery grow trains them and adds the next ones.",
     kind="remove",
     options=RemovalOptions,
     cost="Nothing: no text is read; the training that follows costs what recovery costs.",

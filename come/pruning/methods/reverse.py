@@ -47,7 +47,8 @@ def forecast(known: Known, options: ReverseOptions) -> Forecast:
     "reverse",
     title="Reverse order",
     paper="Lu et al. 2024, arXiv 2411.15558",
-    summary="Remove the last layers; the paper then fine-tunes the head and the last three that stay, as recovery can.",
+    summary="Remove the last layers; the paper then fine-tunes the head, the final norm and the last three that "
+    "stay, as recovery can.",
     kind="remove",
     options=ReverseOptions,
     cost="Nothing: no text is read.",

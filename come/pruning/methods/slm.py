@@ -1,4 +1,8 @@
-"""SLM: windows grow and slide down while the last hidden state stays alike (Ding et al. 2025, arXiv 2502.19159)."""
+"""SLM: windows grow and slide down while the last hidden state stays alike (Ding et al. 2025, arXiv 2502.19159).
+
+The published program merges with ``formula="published"`` over a threshold of 0.72. It has no target, and forgets a
+window that is still growing at the bottom.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Partial fine-tuning: the head and the last layers, on the next-token loss (Lu et al. 2024, arXiv 2411.15558)."""
+"""Partial fine-tuning: the head, the final norm and the last layers, on the text (Lu et al. 2024, arXiv 2411.15558).
+
+The published program freezes all else. Its texts are instructions, of which it learns the answers only; here every
+token of the text counts.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,10 @@ from come.training.vocabulary_loss import VocabularyLoss
 class PartialOptions(WholeModelOptions):
     """How the top of the model is trained."""
 
-    last_layers: int = Field(3, ge=0, description="How many layers below the head.")
+    last_layers: int = Field(
+        3, ge=0, description="How many layers below the head; the paper tries 1, 2 and 3, and 0 beside its norm."
+    )
+    final_norm: bool = Field(True, description="Also the norm between the last layer and the head, as published.")
     teacher: float = Field(
         0.0, ge=0, description="The weight of the original's distributions, beside 1 for the next tokens of the text."
     )
@@ -25,7 +32,7 @@ class PartialOptions(WholeModelOptions):
     "partial",
     title="Partial fine-tuning",
     paper="Lu et al. 2024, arXiv 2411.15558",
-    summary="Train the head and the last three layers on the next tokens of the text.",
+    summary="Train the head, the final norm and the last three layers on the next tokens of the text.",
     cost="For every step a pass of the pruned model, and one back through its last layers.",
     order=60,
     options=PartialOptions,
@@ -35,10 +42,10 @@ def partial(task: RecoverTask, options: PartialOptions) -> Recovered:
     """Train the head and the last layers of the student."""
     bundle = task.student
     count = len(bundle.layers)
-    head = {
-        f"{bundle.family.head}.{name}" for name, _ in bundle.model.get_submodule(bundle.family.head).named_parameters()
+    above = (bundle.family.head, *((bundle.family.final_norm,) if options.final_norm else ()))
+    names = layer_names(bundle, range(max(0, count - options.last_layers), count)) | {
+        f"{path}.{name}" for path in above for name, _ in bundle.model.get_submodule(path).named_parameters()
     }
-    names = head | layer_names(bundle, range(max(0, count - options.last_layers), count))
     student, parameters = trainable_bundle(bundle, names.__contains__)
     outcome = train_whole(task, student, parameters, VocabularyLoss(options.teacher, 1.0), options, "partial")
     recovered = new_values(parameters, outcome)
