@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from come.events import OnProgress
-from come.runs.store import Run
+from come.runs.run import Run
 
 if TYPE_CHECKING:
     from come.pruning.layers_needed import LayersNeeded
