@@ -114,6 +114,7 @@ def puzzle(
                 text=[f"{count:,}" if count else "" for count in counts],
                 textposition="inside",
                 insidetextanchor="middle",
+                textangle=0,
                 textfont={"color": theme.ink_on(theme.layer_color(layer, layers)), "size": 13},
                 customdata=list(zip(counts, totals, strict=True)),
                 hovertemplate=f"layer {layer}: %{{customdata[0]:,d}} of %{{customdata[1]:,d}} %{{y}}<extra></extra>",
@@ -123,7 +124,7 @@ def puzzle(
     theme.finish(
         figure,
         f"Layer {first + largest} would give {ratio[largest]:.0%} of the new layer",
-        height=190,
+        height=205,
         legend=True,
     )
     figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})
