@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import string
 from pathlib import Path
 from typing import Any
 
 from come.errors import ComeError, is_panic, reason_of
 
-_PROBE = "The quick brown fox, 1234.\n"
+_PROBE = f"The quick brown fox jumps over a lazy dog.\n{string.printable}"  # each sign that most texts are made of
 _MADE_UP = {"<|endoftext|>"}  # with special tokens, all that a tokenizer knows which Transformers makes without files
 
 

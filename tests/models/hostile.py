@@ -207,6 +207,12 @@ TOKENIZERS = {
             }
         ),
     ),
+    "a letter that becomes a million": changed(
+        "tokenizer.json",
+        lambda told: told.update(
+            normalizer={"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1_000_000}
+        ),
+    ),
     "a pattern that is none": changed(
         "tokenizer.json",
         lambda told: told.update(
