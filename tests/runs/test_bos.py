@@ -20,6 +20,7 @@ from come.runs.command_line import command_line
 from come.runs.shared import Shared
 from come.serving.whatif.edits import plan_of
 from come.serving.whatif.question import Merge, Question
+from tests.rewriting import rewrite_request
 from tests.runs.conftest import Create
 from tests.tiny import tiny_folder, tiny_tokenizer_with
 
@@ -69,8 +70,7 @@ def test_a_run_from_before_keeps_its_meaning(new_run: Create) -> None:
     run, never = new_run(), new_run(bos="never")
     config = json.loads((run.path / "config.json").read_text())
     del config["bos"]
-    (run.path / "config.json").write_text(json.dumps(config))
-    run.update(request="")  # by which earlier versions did not know a request
+    rewrite_request(run, config)
     assert run.config.bos == "never"
     execute(run)
     execute(never)

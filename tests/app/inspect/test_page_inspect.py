@@ -18,6 +18,7 @@ from come.plan.steps import Average, Mask, Remove, Replace, Step
 from come.request import RunConfig
 from come.runs import Run
 from tests.app.conftest import Lab
+from tests.rewriting import rewrite_request
 
 Visit = Callable[..., AppTest]
 
@@ -46,8 +47,7 @@ def with_steps(lab: Lab, *steps: Step, model: str | None = None) -> Run:
     run = lab.create(target_layers=4)
     if model is not None:
         config = run.config.model_copy(update={"model": model})
-        (run.path / "config.json").write_text(config.model_dump_json())
-        run.update(request="")
+        rewrite_request(run, config.model_dump(mode="json"))
     base = Base(source="tiny", fingerprint="0", model_type="llama", layers=6, parameters=1000)
     Plan(base=base, dtype="float32", method="come", steps=list(steps)).write(run.path / "plan.json")
     run.update(status="done")

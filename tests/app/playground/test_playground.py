@@ -17,10 +17,12 @@ from app.figures import playground as figures
 from app.playground import answers_html, candidates
 from app.playground.generation import Answer, Asked, Generation, compare_along, generate, record, recorded
 from come.errors import ComeError
+from come.runs import Run
 from come.serving.cancellation import Cancelled
 from come.serving.playground.speech import Along, End, Parting, Sampling, Start, Word
 from come.serving.resident import client
 from tests.app.conftest import Lab
+from tests.rewriting import rewrite_plan
 
 
 def word(model: str, position: int, text: str, chance: float = 0.5, token: int = 7) -> Word:
@@ -282,8 +284,7 @@ def test_models_of_two_dtypes_are_not_compared(lab: Lab) -> None:
     offer = candidates.offer(str(lab.model))
     first, second = offer.candidates
     path = Path(offer.candidates[second].plan)
-    plan = json.loads(path.read_text())
-    path.write_text(json.dumps(plan | {"dtype": "bfloat16"}))
+    rewrite_plan(Run(path.parent), json.loads(path.read_text()) | {"dtype": "bfloat16"})
     offer = candidates.offer(str(lab.model))
     assert "float32" in offer.unlike([first, second])
     assert offer.default() == [first]

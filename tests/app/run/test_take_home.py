@@ -22,6 +22,7 @@ from come.runs import Run
 from come.serving import pack
 from come.serving.side_jobs import SideJob
 from tests.app.conftest import Lab
+from tests.rewriting import rewrite_plan
 
 Visit = Callable[..., AppTest]
 
@@ -168,7 +169,7 @@ def test_a_family_that_gguf_cannot_hold_is_told_and_not_offered(visit: Visit, la
     run = by_method(lab, "come")
     plan = json.loads((run.path / "plan.json").read_text())
     plan["base"]["model_type"] = "olmo2"
-    (run.path / "plan.json").write_text(json.dumps(plan))
+    rewrite_plan(run, plan)
     at = fine(visit("run", run=run.id))
     assert any(each.value.startswith("OLMo 2 models cannot be written as GGUF") for each in at.caption)
     assert at.get_by_key(f"take-dtype-{run.id}") and not any("come export" in each.value for each in at.code)
