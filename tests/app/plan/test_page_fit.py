@@ -21,6 +21,7 @@ from come.runs.sweep import variant
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]
+pytestmark = pytest.mark.usefixtures("no_process")
 LAYERS = 6
 
 

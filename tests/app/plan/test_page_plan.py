@@ -12,7 +12,6 @@ from streamlit.testing.v1 import AppTest
 import come.runs
 from app.figures import plan as figures
 from app.plan import edits, preview, tiles
-from app.plan.whatif import ask
 from app.state import foreseen, request
 from app.state.choice import Choice, Draft, plan_fields
 from come.errors import ComeError
@@ -26,16 +25,7 @@ from come.runs.window_costs import FILE, VERSION
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]
-
-
-@pytest.fixture(autouse=True)
-def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page must do all of this without predictions."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise ComeError("The model process could not be started.", "Free some memory, and try again.")
-
-    monkeypatch.setattr(ask.client, "whatif", refuse)
+pytestmark = pytest.mark.usefixtures("no_process")
 
 
 def shown(at: AppTest) -> str:
