@@ -36,6 +36,8 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
 
 
 def test_all_that_was_asked_reported_and_measured_is_told(executed: Run) -> None:

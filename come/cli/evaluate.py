@@ -12,12 +12,12 @@ from come.cli.request import DEVICE, asks_for, option_of, pieces
 from come.cli.scores import show_accuracy, show_speed
 from come.cli.screen import AsJson, progress, show, show_json
 from come.errors import ComeError
-from come.evaluate.harness_output import HarnessOutput
 from come.numbers import perplexity_text
 from come.request import RunConfig
 
 if TYPE_CHECKING:
     from come.evaluate import Accuracy
+    from come.evaluate.harness_output import HarnessOutput
     from come.events import OnProgress
     from come.models import Bundle
 
@@ -78,6 +78,7 @@ def evaluate(
 
     What pruning cost:  come evaluate -m smollm2-27-layers --against smollm2-135m --tasks ppl,bundled --speed
     """
+    from come.evaluate.harness_output import HarnessOutput
     from come.evaluate.tasks import check_tasks
     from come.models import load
     from come.text import read
