@@ -207,11 +207,9 @@ TOKENIZERS = {
             }
         ),
     ),
-    "a letter that becomes a million": changed(
+    "a letter that becomes a flood": changed(
         "tokenizer.json",
-        lambda told: told.update(
-            normalizer={"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1_000_000}
-        ),
+        lambda told: told.update(normalizer={"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100_000}),
     ),
     "a pattern that is none": changed(
         "tokenizer.json",
