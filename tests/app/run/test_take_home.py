@@ -135,6 +135,24 @@ def test_only_packed_files_of_runs_are_sent(lab: Lab) -> None:
         assert client.get(f"/takeaway/{path}").status_code == 404
 
 
+def test_links_are_not_followed_and_a_demonstration_tells_no_paths(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, client = by_method(lab, "come"), TestClient(Starlette(routes=downloads.ROUTES))
+    kept = (run.path / "plan.json").read_bytes()
+    assert client.get(f"/takeaway/{run.id}/plan.json").content == kept and str(lab.model.parent).encode() in kept
+    monkeypatch.setenv("COME_DEMO", "1")
+    told = client.get(f"/takeaway/{run.id}/plan.json").json()
+    assert told["base"]["source"] == lab.model.name and told["steps"] == json.loads(kept)["steps"]
+    secret = lab.model.parent / "secret.zip"
+    secret.write_text("a secret")
+    (run.path / "takeaway").mkdir(exist_ok=True)
+    (run.path / "takeaway" / "link.zip").symlink_to(secret)
+    (run.path / "plan.json").unlink()
+    (run.path / "plan.json").symlink_to(secret)
+    for name in ("plan.json", "link.zip", f"{'b' * 5000}.zip"):
+        assert client.get(f"/takeaway/{run.id}/{name}").status_code == 404
+
+
+
 def test_a_gguf_file_is_started_in_the_dtype_that_was_chosen_and_sent(
     visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
