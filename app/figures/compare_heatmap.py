@@ -136,7 +136,9 @@ def finding(drawn: Sequence[Point], metric: Metric, recovered: bool | None = Non
     """Who ranks first at how many targets, of those that the verdict judges (`points_judged`)."""
     drawn, when = points_judged(drawn, recovered)
     title = f"{metric.title} {when}" if when else metric.title
-    targets = sorted({point.layers for point in drawn if point.layers is not None}, reverse=True)
+    rows = Counter(point.layers for point in drawn if point.layers is not None)
+    several = [target for target, count in rows.items() if count > 1]  # alone, one is first of nobody
+    targets = sorted(several or rows, reverse=True)
     wins: Counter[str] = Counter()
     for target in targets:
         shades = _goodness([point for point in drawn if point.layers == target], metric)

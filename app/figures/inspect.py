@@ -68,7 +68,7 @@ def finding(origins: Provenance) -> str:
     mixed = [place for place, layer in enumerate(final) if len(sources(layer.pieces)) > 1]
     if mixed:
         most = max(len(sources(layer.pieces)) for layer in final)
-        of = "two layers" if most == 2 else f"up to {most} layers"
+        of = "two layers" if most == 2 else f"{'up to ' if len(mixed) > 1 else ''}{most} layers"
         made = f"{len(mixed)} of {len(final)} new layers {'is' if len(mixed) == 1 else 'are'} made of {of}"
         return made if origins.averaged.any() else f"{made}; {1 - lost:.0%} of all {many} live on"
     gone = origins.layers - len(final)

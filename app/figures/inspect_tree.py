@@ -59,7 +59,8 @@ def tree(origins: Provenance, steps: Sequence[str]) -> go.Figure:
 
 def finding(origins: Provenance) -> str:
     """What the tree shows, in a sentence."""
-    steps, final = origins.steps, origins.final
+    final = origins.final
+    steps = [kind for kind in origins.steps if kind not in ("replace", "scale")]  # which move no layer
     if not steps:
         return "The plan has no steps"
     joins = [kind for kind in steps if kind in ("concatenate", "average")]
