@@ -93,9 +93,20 @@ def ribbons(measured: Measurement | None, facts: Facts, is_example: bool, found:
         facts.layers, facts.intermediate_size, facts.num_key_value_heads, _pieces(found, facts)
     )
     widgets.chart(figure, key="strips", alt="The layers before and after; the numbers are told in a table.")
+    if words := _taken_instead(facts, found):
+        st.info(words, icon=":material/task_alt:")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Tall: feed-forward channels. Low: key/value groups.", width="content")
         how_sure(_how_sure(measured, is_example, found, by_text=bool(method.needs)), key="how-sure-strips")
+
+
+def _taken_instead(facts: Facts, found: Forecast) -> str:
+    """What the finished run of this plan merged, where that is not what is drawn; "" elsewhere."""
+    taken = visit.windows_of_run(facts)
+    if not taken or taken == [(window.first, window.last) for window in found.windows]:
+        return ""
+    named = ", ".join(f"{first} to {last}" for first, last in taken)
+    return f"The run of this plan is done, and took other windows than are drawn here as likely: layers {named}."
 
 
 def kept(facts: Facts, found: Forecast | None) -> None:

@@ -186,6 +186,18 @@ def units_kept(measured: Measurement | None, facts: Facts) -> KeptByLayer | None
         return None  # the plan page and the strip say what is wrong with it
 
 
+def windows_of_run(facts: Facts) -> list[tuple[int, int]]:
+    """The windows of original layers that the finished run of the visitor's plan merged; empty where there is none."""
+    run = run_of_draft()
+    if run is None or run.state().status != "done":
+        return []
+    try:
+        plan = run.plan()
+    except ComeError:
+        return []
+    return kept_units.of_plan(plan, facts).windows if plan is not None and plan.base.layers == facts.layers else []
+
+
 def shown_plan() -> Draft:
     """The plan that is shown, by hand: an automatic one as the windows and dropped layers that it comes to."""
     draft = session.draft()

@@ -23,6 +23,7 @@ from come.report import comparison
 from come.runs import Run
 from come.runs.window_costs import FILE, VERSION
 from tests.app.conftest import Lab
+from tests.rewriting import rewrite_plan
 
 Visit = Callable[..., AppTest]
 pytestmark = pytest.mark.usefixtures("no_process")
@@ -487,3 +488,22 @@ def test_rows_of_tiles_do_not_end_inside_of_a_window() -> None:
         room = f"{count} * {tiles.WIDTH}"
         assert f"{tiles._tile(first)} {{ margin-right: calc({room}); }}" in style
         assert f"{tiles._tile(first + 1)} {{ margin-left: calc(-1 * {tiles.GAP} - {room}); }}" in style
+
+
+def test_windows_that_its_run_took_are_told_where_others_are_drawn(visit: Visit, lab: Lab) -> None:
+    def told(at: AppTest) -> list[str]:
+        assert not at.exception and not at.error
+        return [each.value for each in at.info if "took other windows" in each.value]
+
+    run = next(run for run in come.runs.list_runs(lab.runs) if run.config.method == "come" and run.plan())
+    asked = {"method": "come", "target": str(run.config.target_layers)}
+    assert not told(visit("plan", **asked))  # the run took what is drawn
+    plan = json.loads((run.path / "plan.json").read_text())
+    first, last = plan["steps"][0]["window"]
+    plan["steps"][0]["window"] = [first - 1, last - 1] if first else [first + 1, last + 1]
+    rewrite_plan(run, plan)
+    (words,) = told(visit("plan", **asked))
+    made = run.plan()
+    assert made is not None
+    taken = kept_units.of_plan(made, describe(str(lab.model))).windows
+    assert words.endswith("layers " + ", ".join(f"{one} to {other}" for one, other in taken) + ".")

@@ -152,7 +152,6 @@ def test_links_are_not_followed_and_a_demonstration_tells_no_paths(lab: Lab, mon
         assert client.get(f"/takeaway/{run.id}/{name}").status_code == 404
 
 
-
 def test_a_gguf_file_is_started_in_the_dtype_that_was_chosen_and_sent(
     visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
