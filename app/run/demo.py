@@ -29,7 +29,7 @@ def requests(sweep: str = "") -> list[RunConfig]:
         "keep_model": False,
     }
     titles = come.methods()
-    cells = [shared | {"method": method, "name": f"Demo: {titles[method].title}"} for method in METHODS]
+    cells = [shared | {"method": method, "name": f"Demo · {titles[method].title}"} for method in METHODS]
     return as_sweep([RunConfig.model_validate(cell) for cell in cells], sweep)
 
 
