@@ -1,11 +1,13 @@
 """What measurements of many changed models have in common: judging them beside the original, keeping and telling it.
 
 A row is a line of JSON; its ``texts`` holds, for every text that was judged on, the perplexity and the divergence from
-the original on each sequence, so that two rows can be compared sequence by sequence.
+the original on each sequence, so that two rows can be compared sequence by sequence. Its ``questions`` hold what was
+answered right, question by question.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -15,7 +17,9 @@ from typing import Any
 import torch
 
 import come
+from come.evaluate.accuracy import Accuracy, measure_accuracy
 from come.evaluate.divergence import compare
+from come.evaluate.retention import mean_retention, retained_by_task
 from come.measurement.divergence import Reference, reference
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import run_through
@@ -48,6 +52,26 @@ def judged(bundle: Bundle, known: Reference) -> dict[str, Any]:
         losses.append(loss)
         divergences.append(divergence)
     return {"perplexity": math.exp(float(torch.cat(losses).mean())), "kl": torch.cat(divergences).tolist()}
+
+
+def answers(bundle: Bundle, tasks: Sequence[str], limit: int) -> dict[str, Any]:
+    """What a model scores on the first questions of each task, with its hits."""
+    scored = measure_accuracy(bundle, list(tasks), limit) if tasks else {}
+    return {Path(name).stem: dataclasses.asdict(each) for name, each in scored.items()}
+
+
+def retention_cell(original: Row | None, same: Sequence[Row]) -> str:
+    """The share of the original's accuracy above chance that is left, mean of the tasks, a mean over rows of a case."""
+    if original is None or not all(row.get("questions") for row in (original, *same)):
+        return ""
+    before = {name: Accuracy(**each) for name, each in original["questions"].items()}
+    shares = []
+    for row in same:
+        after = {name: Accuracy(**each) for name, each in row["questions"].items()}
+        shares.append(mean_retention(list(retained_by_task(before, after).values())))
+    values = [100 * value for value, _ in shares if value is not None]
+    errors = [100 * error for _, error in shares if error is not None]
+    return f"{sum(values) / len(values):.0f} ± {sum(errors) / len(errors):.0f}" if values else ""
 
 
 def keep_row(keep: Path, row: Row) -> None:

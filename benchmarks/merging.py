@@ -3,6 +3,7 @@
 ``python -m benchmarks.merging found.jsonl --calibrate mix --judge wiki.txt --judge python-docs`` adds to the file what
 it lacks; ``--only-table`` prints what lies there. A method is judged by its divergence from the original and by its
 perplexity on tokens of every text that calibration did not see; errors are over sequences, differences are paired.
+``--questions bundled --questions piqa.jsonl --limit 100`` has it answer questions too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ import torch
 import typer
 
 import come
-from benchmarks.judging import ORIGINAL, cell, divergence, judged_on, keep_row, references, rows
+from benchmarks.judging import (
+    ORIGINAL,
+    Row,
+    answers,
+    cell,
+    divergence,
+    judged_on,
+    keep_row,
+    references,
+    retention_cell,
+    rows,
+)
 from benchmarks.timing import MODEL, machine, markdown
 from come.models import Bundle
 from come.plan.plan import Plan
@@ -96,17 +108,21 @@ def measure(
     cases: list[str],
     seed: int,
     n_tokens: int,
+    judge_tokens: int,
+    questions: list[str],
+    limit: int,
 ) -> None:
     """Add to the file what it lacks."""
     bundle = come.load(model, dtype=dtype)
     tokens = come.tokens(bundle, calibrate, n_tokens, 512, "calibration", seed)
-    known = references(bundle, texts)
+    known = references(bundle, texts, judge_tokens)
     here = {"seed": seed, "tokens": n_tokens, "calibrate": Path(calibrate).name, "model": Path(model).name}
     done = {(row["case"], row["layers"], *(row[name] for name in here)) for row in rows(keep)}
 
     def write(case: str, layers: int, pruned: Bundle, seconds: float) -> None:
-        texts = judged_on(pruned, known)
-        keep_row(keep, {"case": case, "layers": layers, **here, "seconds": seconds, "texts": texts, "dtype": dtype})
+        row: Row = {"case": case, "layers": layers, **here, "seconds": seconds, "dtype": dtype}
+        row |= {"texts": judged_on(pruned, known), "questions": answers(pruned, questions, limit)}
+        keep_row(keep, row)
 
     if (ORIGINAL, len(bundle.layers), *here.values()) not in done:
         write(ORIGINAL, len(bundle.layers), bundle, 0.0)
@@ -120,6 +136,7 @@ def measure(
 def table(found: list[dict[str, Any]]) -> str:
     """A row a case and size, best first by the mean divergence over texts; means over seeds."""
     texts = list(found[0]["texts"])
+    originals = {row["model"]: row for row in found if row["case"] == ORIGINAL}
     groups: dict[tuple[str, str, int, int, str], list[dict[str, Any]]] = {}
     for row in found:
         key = row["model"], row["calibrate"], row["tokens"], row["layers"], row["case"]
@@ -129,7 +146,7 @@ def table(found: list[dict[str, Any]]) -> str:
     for (model, calibrate, tokens, layers, case), same in groups.items():
         total = sum(float(divergence(same, text).mean()) for text in texts)
         where = model, calibrate, tokens
-        cells = (cell(same, text) for text in texts)
+        cells = (*(cell(same, text) for text in texts), retention_cell(originals.get(model), same))
         lines.append(((*where, -layers, total), (*where, layers, case, len(same), *cells)))
     columns = (
         "model",
@@ -139,6 +156,7 @@ def table(found: list[dict[str, Any]]) -> str:
         "method",
         "seeds",
         *(f"{text}: perplexity; KL" for text in texts),
+        "retention, %",
     )
     return markdown(columns, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
 
@@ -153,12 +171,18 @@ def main(
     case: Annotated[list[str] | None, typer.Option()] = None,
     seed: int = 0,
     tokens: int = 8192,
+    judge_tokens: int = 4096,
+    questions: Annotated[list[str] | None, typer.Option()] = None,
+    limit: int = 100,
     only_table: bool = False,
 ) -> None:
     """Measure, and print the table of the file."""
     if not only_table:
-        targets = [int(each) for each in layers.split(",")]
-        measure(keep, model, dtype, calibrate, judge or ["python-docs"], targets, case or list(CASES), seed, tokens)
+        targets, texts = [int(each) for each in layers.split(",")], judge or ["python-docs"]
+        asked = case or list(CASES)
+        measure(
+            keep, model, dtype, calibrate, texts, targets, asked, seed, tokens, judge_tokens, questions or [], limit
+        )
     print(machine(), "\n")
     print(table(rows(keep)))
 
