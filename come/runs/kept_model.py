@@ -27,14 +27,15 @@ def stored_dtype(run: Run) -> str | None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file in a model's folder but the card, by its name; results.json keeps them as ``model_files``.
+    """SHA-256 of each file in a model's folder but the card, by its path there; in results.json ``model_files``.
 
     Raises:
         ComeError: one of them is no regular file, or may not be read.
         FileNotFoundError: one went away meanwhile.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.name != CARD)
-    return {name: _sha256(folder / name, reading.stamp(folder / name)) for name in names}
+    # Folders in it, too: a tokenizer with several chat templates has one.
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CARD)
+    return {path.relative_to(folder).as_posix(): _sha256(path, reading.stamp(path)) for path in paths}
 
 
 def changed_file(run: Run) -> str:

@@ -13,7 +13,7 @@ from come import cli
 from come.errors import ComeError
 from come.runs import Run, delete, execute, find, list_runs
 from come.runs.documents import CONFIG, PLAN, RESULTS, STATE
-from come.runs.kept_model import changed_file
+from come.runs.kept_model import changed_file, digests
 from come.runs.materialize import model_in
 from come.runs.push import preview
 from tests.runs.conftest import Create
@@ -72,6 +72,15 @@ def test_a_config_that_was_changed_is_told_of(run: Run) -> None:
     (run.path / "model" / "README.md").write_text("My own words.")
     path.write_text(path.read_text().replace('"rms_norm_eps": 3e-0', '"rms_norm_eps": 1e-0'))
     assert changed_file(run) == ""
+
+
+def test_a_folder_in_the_model_s_is_known_too(run: Run) -> None:
+    templates = run.path / "model" / "additional_chat_templates"
+    templates.mkdir()
+    (templates / "tool.jinja").write_text("{{ messages }}")
+    (run.path / "model" / "README.md").write_text("My own words.")
+    known, more = run.results()["model_files"], digests(run.path / "model")
+    assert more.keys() - known.keys() == {"additional_chat_templates/tool.jinja"} and known.items() < more.items()
 
 
 @pytest.mark.parametrize("name", [CONFIG, RESULTS, PLAN])
