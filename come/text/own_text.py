@@ -94,7 +94,9 @@ def _found(name: str) -> tuple[Path, str]:
         raise ComeError(f"{path} is a folder.", f"Name a {ENDINGS} file in it.")
     if not os.path.exists(path):
         raise ComeError(f"There is no file {path}.", "Check the path of the text.")
-    if not os.path.isfile(path) or path.suffix.lower() not in SUFFIXES:
+    if not os.path.isfile(path):
+        raise ComeError(f"{path} is no plain file.", "Name a file that holds the text.")
+    if path.suffix.lower() not in SUFFIXES:
         raise ComeError(f"{path} is not a text that can be read.", f"Name a file that ends in {ENDINGS}.")
     return path, wanted
 

@@ -110,7 +110,7 @@ def test_folders_and_pipes_are_not_texts(tmp_path: Path):
     with pytest.raises(ComeError, match="is a folder"):
         read(tmp_path)
     os.mkfifo(tmp_path / "pipe.txt")
-    with pytest.raises(ComeError, match="is not a text that can be read"):
+    with pytest.raises(ComeError, match="is no plain file"):
         read(tmp_path / "pipe.txt")
 
 
