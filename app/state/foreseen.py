@@ -94,6 +94,8 @@ def pairs(count: int, measured: Measurement, facts: Facts, costs: Sequence[Windo
     hash_funcs={
         Measurement: lambda each: (id(each), float(each.block_influence.sum()), float(each.mlp_sensitivity.sum())),
         Facts: lambda each: (each.source, each.layers, each.parameters),
+        Draft: repr,
+        WindowCost: lambda each: (each.first, each.last, each.merged),
     },
 )
 def units_kept(

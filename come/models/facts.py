@@ -117,7 +117,7 @@ def _described(name: str, origin: Source) -> Facts:
     if origin.kind == "gguf":
         folder = converted_folder(origin.path)
         if not (folder / "config.json").is_file():
-            return _facts(name, origin, "", _gguf_config(origin.where, *_state(origin.where)))
+            return _of_gguf(name, origin, *_state(origin.where))
         origin = Source("folder", str(folder))
     if origin.kind == "hub":
         return _read(name, origin)
@@ -143,11 +143,12 @@ def _read(name: str, origin: Source) -> Facts:
     return _facts(name, origin, where, read_config(origin, where))
 
 
-@lru_cache(maxsize=8)
-def _gguf_config(path: str, *state: object) -> Any:
+@lru_cache(maxsize=16)
+def _of_gguf(name: str, origin: Source, *state: object) -> Facts:
+    """The facts of a .gguf file that was not converted yet."""
     del state
-    with readable(Source("gguf", path)):
-        return read_gguf_config(Path(path))
+    with readable(origin):
+        return _facts(name, origin, "", read_gguf_config(origin.path))
 
 
 def _facts(name: str, origin: Source, where: str, config: Any) -> Facts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, Literal
 
@@ -72,9 +73,15 @@ def concatenates(name: str) -> bool:
 
 def methods() -> dict[str, Method]:
     """Every method, by name, CoMe first."""
-    for module in pkgutil.iter_modules(import_module(FOLDER).__path__):
-        import_module(f"{FOLDER}.{module.name}")
+    _register_all(tuple(import_module(FOLDER).__path__))
     return dict(sorted(_METHODS.items(), key=lambda item: (item[1].kind != "merge", item[0])))
+
+
+@lru_cache(maxsize=8)
+def _register_all(folders: tuple[str, ...]) -> None:
+    """Import every file of these folders, once: pages ask for the methods many times a second."""
+    for module in pkgutil.iter_modules(folders):
+        import_module(f"{FOLDER}.{module.name}")
 
 
 def method_for(options: Iterable[str]) -> str:

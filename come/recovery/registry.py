@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -39,9 +40,15 @@ def register(
 
 def ways() -> dict[str, Way]:
     """Every way, by name, in the order in which they are chained."""
-    for module in pkgutil.iter_modules(import_module(FOLDER).__path__):
-        import_module(f"{FOLDER}.{module.name}")
+    _register_all(tuple(import_module(FOLDER).__path__))
     return dict(sorted(_WAYS.items(), key=lambda item: (item[1].order, item[0])))
+
+
+@lru_cache(maxsize=8)
+def _register_all(folders: tuple[str, ...]) -> None:
+    """Import every file of these folders, once."""
+    for module in pkgutil.iter_modules(folders):
+        import_module(f"{FOLDER}.{module.name}")
 
 
 def default_ways() -> list[str]:

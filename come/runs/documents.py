@@ -169,6 +169,13 @@ def config_of(folder: Path) -> RunConfig:
     Raises:
         ComeError: the folder holds none that this version reads.
     """
+    return _config(folder, reading.stamp(folder / CONFIG))
+
+
+@lru_cache(maxsize=1024)
+def _config(folder: Path, stamp: object) -> RunConfig:
+    """Read once while the file does not change: a page asks for the requests of all runs, several times."""
+    del stamp
     try:
         values = reading.document(folder / CONFIG, _OBJECT, SMALL)
     except FileNotFoundError as error:
