@@ -20,6 +20,8 @@ from come import reading
 from come.errors import ComeError
 from come.numbers import LARGEST_WHOLE, is_number
 
+HALF_MADE = ".new-"  # what folders are called until they are whole
+
 
 def replace(path: Path, text: str, mode: int = 0o644) -> None:
     """Give a file a new content at once: a reader sees the old text or the new, never a part.
@@ -84,6 +86,8 @@ def disk_faults(folder: Path) -> Iterator[None]:
 def disk_sentence(error: BaseException, folder: Path) -> ComeError | None:
     """What to tell the user of an error of the disk; None where it is another error."""
     number = error.errno if isinstance(error, OSError) else None
+    # What is half made has a hidden name that nobody knows.
+    folder = next((path.parent for path in (folder, *folder.parents) if path.name.startswith(HALF_MADE)), folder)
     # safetensors reports the system's errors in words of its own.
     if number == errno.EFBIG or "File too large" in str(error):
         return ComeError(f"A file in {folder} would be larger than is allowed here.", "Raise the limit (ulimit -f).")

@@ -48,6 +48,8 @@ def opened(path: Path, hint: str = _OF_OURS) -> Iterator[IO[bytes]]:
         descriptor = os.open(path, os.O_RDONLY | _NONBLOCK)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(*error.args) from error
+    except PermissionError as error:
+        raise unreadable(path, "this user may not read it", "Check its permissions.") from error
     except (OSError, ValueError) as error:  # ValueError: NUL in a name
         raise unreadable(path, getattr(error, "strerror", None) or reason_of(error), hint) from error
     with os.fdopen(descriptor, "rb") if _is_regular(descriptor) else _refused(descriptor, path, hint) as file:

@@ -131,3 +131,10 @@ def test_what_is_no_size_is_refused(size: object) -> None:
 @given(st.integers(1, 10**12))
 def test_a_size_as_it_is_told_is_read_as_about_that(count: int) -> None:
     assert files.parse_bytes(files.human_bytes(count)) == pytest.approx(count, rel=0.06)
+
+
+def test_what_is_half_made_is_not_named(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for folder in (tmp_path / "runs", tmp_path / "runs" / ".new-abc", tmp_path / "runs" / ".new-abc" / "run"):
+        told = files.disk_sentence(full, folder)
+        assert told is not None and told.what == f"The disk of {tmp_path / 'runs'} is full."

@@ -170,7 +170,7 @@ def delete(run: Run) -> None:
 
 def _sweep(runs: Path) -> None:
     """Remove what killed processes left in a folder of runs: directories half made, or half deleted."""
-    for path in [*runs.glob(".deleted-*"), *runs.glob(".new-*")]:
+    for path in [*runs.glob(".deleted-*"), *runs.glob(f"{files.HALF_MADE}*")]:
         with suppress(OSError):
             if path.name.startswith(".deleted-") or time.time() - path.stat().st_mtime > SECONDS_TO_LAUNCH:
                 files.remove_folder(path)
@@ -186,7 +186,7 @@ def _new_id(config: RunConfig, layers: int | None, created: float) -> str:
 
 def _appear(target: Path, config: RunConfig, state: State) -> None:
     """Make the directory with its first files, whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as temporary:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=files.HALF_MADE) as temporary:
         folder = Path(temporary) / "run"
         folder.mkdir()
         files.replace(folder / documents.CONFIG, config.model_dump_json(indent=1))

@@ -72,7 +72,7 @@ class RunLimits:
             ComeError: it is not.
         """
         if self.models is not None and name not in self.models:
-            raise ComeError(f"The model {Path(name).name} is not offered here.", f"Choose {' or '.join(self.models)}.")
+            raise ComeError(f"{_called('model', name)} is not offered here.", f"Choose {' or '.join(self.models)}.")
 
     def check_text(self, name: str) -> None:
         """Refuse a text that is a file, where only known ones are offered.
@@ -84,7 +84,7 @@ class RunLimits:
 
         names = [source.name for source in known_texts()]
         if not self.own_files and name not in names:
-            raise ComeError(f"The text {Path(name).name} is not offered here.", f"Choose {' or '.join(names)}.")
+            raise ComeError(f"{_called('text', name)} is not offered here.", f"Choose {' or '.join(names)}.")
 
     def check(self, what: str, asked: float, most: float) -> None:
         """Refuse more than is allowed.
@@ -262,6 +262,12 @@ def _asked_options(config: RunConfig) -> list[tuple[Options, int]]:
     if config.recover:
         found += [(asked, config.recover_tokens) for _, asked in parse(config.recover, config.recover_options)]
     return found
+
+
+def _called(kind: str, name: str) -> str:
+    """A model or a text by the last part of its path: where it lies is not told to strangers."""
+    last = Path(name).name
+    return f"The {kind} {last}" if last.strip(".") else f"This {kind}"
 
 
 def _is_path(name: str) -> bool:

@@ -213,7 +213,8 @@ def test_a_directory_that_may_not_be_looked_into(templates: dict[str, Path]) -> 
             known = {run.id: run for run in list_runs(folder)}
             assert set(known) == {shut.name, templates["good"].name}
             assert known[shut.name].state().status == "unreadable"
-            assert "Permission denied" in known[shut.name].state().error
+            state = known[shut.name].state()
+            assert "may not read it" in state.error and state.hint == "Check its permissions."
             assert known[templates["good"].name].state().status == "done"
             assert {item.run.id for item in comparison.entries(list(known.values()))} == set(known)
             delete(known[shut.name])

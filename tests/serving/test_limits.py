@@ -143,3 +143,13 @@ def test_the_resident_process_refuses_the_same(subject: dict, sentence: str) -> 
     call = Call({"do": "whatif", "subject": subject, "question": {}}, lambda message: None, lambda: False)
     with pytest.raises(ComeError, match=sentence):
         RequestHandler(DEMO).answer(call)
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [(".", "This model"), ("/srv/..", "This model"), ("/", "This model"), ("/srv/secret/own", "The model own")],
+)
+def test_where_a_model_lies_is_not_told(name: str, called: str) -> None:
+    with pytest.raises(ComeError) as told:
+        DEMO.check_model(name)
+    assert told.value.what == f"{called} is not offered here."
