@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from come.cli.fitting import Context, Limits, MaxBytes, MaxMemory, Speedup, with_layers_for
 from come.cli.request import (
     ANALYSIS,
     CALIBRATION,
     DEVICE,
     EVALUATION,
-    HOW_FAR,
     RECOVERY,
     On,
     Runs,
@@ -26,10 +26,9 @@ from come.cli.request import (
 from come.cli.scores import show_accuracy, show_layers_needed, show_speed, show_window_costs
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.cli.track import Track, check_track, tell_afterwards
-from come.errors import ComeError
 from come.files import human_bytes
-from come.request import CONTEXT, RunConfig
-from come.runs import ClusterTarget, Run, create, execute, launch, layers_needed, window_costs
+from come.request import RunConfig
+from come.runs import Run, create, execute, launch, layers_needed, window_costs
 from come.runs.cluster_target import LOCAL
 
 if TYPE_CHECKING:
@@ -48,25 +47,10 @@ def add_to(app: typer.Typer) -> None:
 )  # fmt: skip
 def run(
     config: RunConfig,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(help="Or: as many as fit into, say, 250MiB with their keys and values.", rich_help_panel=HOW_FAR),
-    ] = None,
-    context: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"Tokens of these keys and values (else {CONTEXT:,}).", rich_help_panel=HOW_FAR),
-    ] = None,
-    max_bytes: Annotated[
-        str | None,
-        typer.Option(help="Or: as many as are saved in, say, 200MB.", rich_help_panel=HOW_FAR),
-    ] = None,
-    speedup: Annotated[
-        float | None,
-        typer.Option(
-            help="Or: as many as write, say, 1.3 times as fast; the original is timed here, once.",
-            rich_help_panel=HOW_FAR,
-        ),
-    ] = None,
+    max_memory: MaxMemory = None,
+    context: Context = None,
+    max_bytes: MaxBytes = None,
+    speedup: Speedup = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Keep the plan, not the model's weights.")] = False,
     runs: Runs = None,
     on: On = LOCAL,
@@ -100,8 +84,8 @@ def run(
     check_track(track, background)
     target = target_of(on)
     config = config.model_copy(update={"keep_model": not plan_only})
-    if any(each is not None for each in (max_memory, max_bytes, speedup, context)):
-        config = _with_layers_for(config, target, max_memory, max_bytes, speedup, context)
+    if limits := Limits(max_memory, context, max_bytes, speedup):
+        config = with_layers_for(config, target, limits)
     if dry_run:
         from come.runs.foreseen import estimate
 
@@ -122,29 +106,6 @@ def run(
     else:
         show_results(made)
     tell_afterwards(track, [made], as_json)
-
-
-def _with_layers_for(
-    config: RunConfig,
-    target: ClusterTarget | None,
-    max_memory: str | None,
-    max_bytes: str | None,
-    speedup: float | None,
-    context: int | None,
-) -> RunConfig:
-    """The request with the layers that its targets come to."""
-    from come.estimation.resolve import with_layers_for
-
-    if context is not None and max_memory is None:
-        raise ComeError("--context goes with --max-memory.", "Give both, or leave it out.")
-    if speedup is not None and target is not None:
-        raise ComeError(
-            "--speedup goes by times of this machine, and the run is to work on another.",
-            "Give --target-layers, or leave out --on.",
-        )
-    check_device(config.device)
-    with progress() as on_progress:
-        return with_layers_for(config, max_memory, max_bytes, speedup, context or CONTEXT, on_progress)
 
 
 @asks_for("model", *CALIBRATION, "seed", *ANALYSIS, *DEVICE)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from come.cli.fitting import Context, Limits, MaxBytes, MaxMemory, Speedup, with_layers_for
 from come.cli.options import parse_pairs
 from come.cli.prune import summary
 from come.cli.request import (
@@ -53,6 +54,10 @@ def sweep(
         list[str] | None,
         typer.Option("--sparsity", "-s", help="Or: shares of parameters to remove, such as 0.1,0.2."),
     ] = None,
+    max_memory: MaxMemory = None,
+    context: Context = None,
+    max_bytes: MaxBytes = None,
+    speedup: Speedup = None,
     seed: Annotated[
         list[str] | None,
         typer.Option("--seed", help="Several draw other calibration sequences each; 0 alone if left out."),
@@ -83,17 +88,26 @@ def sweep(
 
     What that would take:  come sweep --method all --target-layers 27,24 --dry-run
 
+    At the size that fits:  come sweep --method come-joint,shortgpt,sleb --max-memory 250MiB --dtype bfloat16
+
     On a cluster, a worker for each method and seed:  come sweep --method come,sleb --target-layers 27,24 --on ray:auto
     """
     check_track(track, background)
     target, names = target_of(on), _names(method)
+    options, targets = _options(option or [], names), _numbers(target_layers, int, "--target-layers")
+    config = config.model_copy(update={"sweep": name, "keep_model": keep_models})
+    if limits := Limits(max_memory, context, max_bytes, speedup):
+        if targets or sparsity:
+            raise ComeError("A target of memory, bytes or speed stands alone.", "Leave out the layers and sparsities.")
+        config = _with_layers_for(config, target, limits, names, options)
+        targets = [config.target_layers]
     request = Sweep(
-        base=config.model_copy(update={"sweep": name, "keep_model": keep_models}),
+        base=config,
         methods=names,
-        targets=_numbers(target_layers, int, "--target-layers"),
+        targets=targets,
         sparsities=_numbers(sparsity, float, "--sparsity"),
         seeds=_numbers(seed, int, "--seed") or [0],
-        options=_options(option or [], names),
+        options=options,
     )
     if dry_run:
         from come.runs.foreseen import estimate_sweep
@@ -122,6 +136,22 @@ def sweep(
         _show_table(made)
     tell_afterwards(track, made, as_json)
     _raise_failures(made)
+
+
+def _with_layers_for(
+    config: RunConfig,
+    target: ClusterTarget | None,
+    limits: Limits,
+    names: Sequence[str],
+    options: dict[str, dict[str, Any]],
+) -> RunConfig:
+    """The base of the cells with the most layers that meet the limits, which every method has to reach."""
+    if not names:
+        raise ComeError("A sweep needs a method.", "Name one or several of `come methods`.")
+    for each in names:
+        asked = config.model_copy(update={"method": each, "options": options[each]})
+        reached = with_layers_for(asked, target, limits)
+    return config.model_copy(update={"target_layers": reached.target_layers, "asked": reached.asked})
 
 
 def _raise_failures(made: Sequence[Run]) -> None:

@@ -118,6 +118,25 @@ def test_the_command_times_once_and_stores_the_layers(
     assert "--context goes with --max-memory." in capsys.readouterr().err
 
 
+def test_a_sweep_is_of_the_size_that_fits(
+    clock: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(tiny_folder(tmp_path, layers=6))
+    few = ("--tokens", "256", "--seq-len", "32", "--evaluate", "none", "--device", "cpu", "--runs", str(tmp_path / "r"))
+    asked = ("sweep", "--model", model, "--speedup", "1.3", *few, "--method")
+    assert main([*asked, "shortgpt,reverse", "--json"]) == 0
+    cells = [each["config"] for each in json.loads(capsys.readouterr().out)["runs"]]
+    assert [(each["method"], each["target_layers"]) for each in cells] == [("shortgpt", 4), ("reverse", 4)]
+    assert {each["asked"]["speedup"] for each in cells} == {1.3}
+    for more, said in (
+        (("shortgpt", "--target-layers", "4"), "stands alone"),
+        (("shortgpt,fisher",), "keeps every layer"),
+        ((",",), "needs a method"),
+    ):
+        assert main([*asked, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
 @given(st.dictionaries(st.integers(1, 80), st.floats(1e-6, 100), min_size=1, max_size=5))
 def test_whatever_was_measured_fewer_layers_are_not_slower(seconds: dict[int, float]) -> None:
     found = Latency(seconds, "a machine", 0.0)
