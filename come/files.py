@@ -92,9 +92,12 @@ def disk_sentence(error: BaseException, folder: Path) -> ComeError | None:
     if number == errno.EFBIG or "File too large" in str(error):
         return ComeError(f"A file in {folder} would be larger than is allowed here.", "Raise the limit (ulimit -f).")
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
-        return ComeError(f"The disk of {folder} is full.", "Free some space, or choose another folder with --runs.")
+        return ComeError(f"The disk of {folder} is full.", "Free some space, or choose another folder.")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ComeError(f"{folder} may not be written to.", "Check its permissions, or choose another folder.")
+    if "No usable temporary directory" in str(error):
+        what = "There is no folder for temporary files that may be written to."
+        return ComeError(what, "Name one in TMPDIR, or raise the limit of a file's size (ulimit -f).")
     if number in (errno.ENAMETOOLONG, errno.ENOENT, errno.EINVAL):
         return ComeError(f"{folder} cannot be made.", "Choose another folder.")
     if number in (errno.ENOTDIR, errno.EEXIST):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LARGEST = 64 << 20  # bytes of one JSON document
 DEEPEST = 40  # objects and lists inside each other
 _LARGEST_INT = 2**63
-_OF_OURS = "It is damaged, or of another version of this program."
+_OF_OURS = "It is damaged, or of another version of this program: take a whole copy of it, or do without it."
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 Kind = TypeVar("Kind")

@@ -77,8 +77,7 @@ def _choose(runs: list[Run]) -> Run:
     asked = st.query_params.get("run")
     shown = widget_state.keep_among("run", ids, inspected_run.first_shown(runs).id, passing=True)
     if wanted := inspected_run.missing(asked, shown, ids):
-        said = f"{run_words.missing(wanted)} Or it has no plan. Another run is shown."
-        st.warning(said, icon=":material/search_off:")
+        st.warning(f"{run_words.missing(wanted)} Another run is shown.", icon=":material/search_off:")
     widget_state.keep_among("part", list(inspect.NAMES), "ffn")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import come.runs
 from app import formats
 from app.state import time_left
+from come.errors import ComeError
 from come.report.metrics import number
 from come.runs import Run
 
@@ -31,8 +33,14 @@ STATUS = {
 
 
 def missing(wanted: str) -> str:
-    """That the run of a link is not here."""
-    return f"There is no run “{formats.literal(wanted[:80])}” here. It may have been deleted, or be on another machine."
+    """Why the run of a link is not shown."""
+    name = f"“{formats.literal(wanted[:80])}”"
+    try:
+        fault = come.runs.find(wanted).fault
+    except ComeError:
+        return f"There is no run {name} here. It may have been deleted, or be on another machine."
+    why = f"cannot be shown. {formats.sentence(str(fault))}" if fault else "has no plan."
+    return f"The run {name} {why}"
 
 
 def waiting(run: Run) -> str:

@@ -51,6 +51,7 @@ def send(request: Request) -> Response:
     name = request.path_params["name"]
     try:
         run = come.runs.find(request.path_params["run"])
+        run.check()  # what is another run's, or was written by other hands, is not sent
         if name == PLAN and _is_own(run.path / PLAN) and (plan := run.plan()) is not None:
             told = without_path(plan).model_dump_json() if is_demo() else (run.path / PLAN).read_text("utf-8")
             return _attached(told.encode(), name, "application/json")

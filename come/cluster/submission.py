@@ -39,7 +39,7 @@ class Submission:
         """
         self.client, self.target, self.runs = client, target, list(runs)
         self.over = False
-        self.gpus = _gpus(client, target, runs)
+        self.gpus: float | None = None  # asked of the cluster with the first job
         self._ray = ray
         self._job: str | None = None
         self._next_id = _new_id(runs)  # the same until it is taken, so that no job is handed in twice
@@ -94,6 +94,8 @@ class Submission:
             return
         if self.target.url is not None:
             self._folders = {run.id: _sent(run, RemoteFolder(f"{self.target.url}/{run.id}")) for run in left}
+        if self.gpus is None:
+            self.gpus = _gpus(self.client, self.target, self.runs)
         owner = left[0].written_state().model_dump(include=OWNER)
         arguments = [self.target.text, json.dumps(owner), *(str(run.path) for run in left)]
         self._asked.clear()
@@ -252,13 +254,23 @@ def fail(run: Run, sentence: ComeError) -> None:
 
 
 def _gpus(client: Any, target: ClusterTarget, runs: Sequence[Run]) -> float:
+    """How many GPUs a job of these runs gets: what is asked for, else one where a node has some.
+
+    Raises:
+        RuntimeError: the cluster does not tell.
+    """
     if target.gpus is not None:
         return target.gpus
     if all(run.config.device in ("cpu", "mps") for run in runs):
         return 0
     from ray.util.state import list_nodes
+    from ray.util.state.exception import RayStateApiException
 
-    nodes = list_nodes(address=client.get_address(), filters=[("state", "=", "ALIVE")])
+    alive = [("state", "=", "ALIVE")]
+    try:  # one node that does not answer is no reason to hear nothing of the others
+        nodes = list_nodes(address=client.get_address(), filters=alive, raise_on_missing_output=False)
+    except RayStateApiException as error:
+        raise RuntimeError(str(error)) from error
     return 1 if any(node.resources_total.get("GPU", 0) >= 1 for node in nodes) else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from torch.linalg import vector_norm
 from come.errors import ComeError
 from come.export.card import model_card
 from come.export.older_readers import write_for_older_readers
-from come.files import human_bytes
+from come.files import disk_sentence, human_bytes
 from come.models.bundle import Bundle
 from come.models.depth import share
 from come.models.load import torch_dtype
@@ -76,9 +75,9 @@ def save(
             written.rename(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
-    except Exception as error:  # safetensors reports a full disk in a class of its own
-        if "No space left" in str(error):
-            raise unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+    except Exception as error:  # safetensors reports what the disk refuses in a class of its own
+        if (told := disk_sentence(error, folder)) is not None:
+            raise told from error
         raise
     return folder
 
@@ -142,7 +141,10 @@ def check_space(folder: Path, needed: int) -> None:
 
 def unwritable(folder: Path, error: OSError) -> ComeError:
     """What to tell the user where the disk refused a model."""
+    # Where a write ends short, numpy tells numbers of entries.
+    reason = error.strerror or ("not all of it was taken" if "requested and" in str(error) else str(error))
     return ComeError(
-        f"The model could not be written to {folder}: {error.strerror or error}.",
-        "Free some disk space or choose another folder; nothing was left half-written.",
+        f"The model could not be written to {folder}: {reason}.",
+        "Free some disk space, raise the limit of a file's size (ulimit -f) or choose another folder; nothing was left "
+        "half-written.",
     )

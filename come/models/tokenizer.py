@@ -10,6 +10,7 @@ from typing import Any
 from come.errors import ComeError, is_panic, reason_of
 
 _PROBE = f"The quick brown fox jumps over a lazy dog.\n{string.printable}"  # each sign that most texts are made of
+_MOST_ADDED = 1000  # tokens that a template puts before and behind a text
 _MADE_UP = {"<|endoftext|>"}  # with special tokens, all that a tokenizer knows which Transformers makes without files
 
 
@@ -57,8 +58,15 @@ def read_tokenizer(where: str | Path, rows: int, name: str, **how: Any) -> Any:
 def _refuse_broken(tokenizer: Any, name: str) -> None:
     """Refuse a tokenizer that fails on any text, or makes a flood of tokens of a few words."""
     try:
+        if tokenizer.is_fast and (more := tokenizer.num_special_tokens_to_add()) > _MOST_ADDED:  # before they are made
+            raise ComeError(
+                f"The tokenizer of {name} puts {more:,} tokens beside every text.",
+                "Fetch or copy tokenizer.json again.",
+            )
         ids = tokenizer(_PROBE, verbose=False)["input_ids"]
         tokenizer.decode(ids[:100])
+    except ComeError:
+        raise
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):
             raise

@@ -72,10 +72,7 @@ class Weights:
                 return reading.bytes_of(self.folder / file, None)
         except FileNotFoundError:
             pass
-        raise ComeError(
-            f"The plan needs the weights in {file}, which are not beside it.",
-            "Keep plan.json and the .safetensors files that the run left beside it together.",
-        )
+        raise missing(file)
 
     def has(self, file: str) -> bool:
         """Whether a file is there."""
@@ -89,3 +86,11 @@ class Weights:
         data = self.bytes_of(file)
         with written_whole(target) as temporary:
             temporary.write_bytes(data)
+
+
+def missing(file: str) -> ComeError:
+    """That a file of weights is not where its plan is."""
+    return ComeError(
+        f"The plan needs the weights in {file}, which are not beside it.",
+        "Keep plan.json and the .safetensors files that the run left beside it together.",
+    )

@@ -291,6 +291,8 @@ def _state_fault(folder: Path, read: _Read) -> ComeError | None:
         began_with = state_of(folder).request
     except ComeError as error:
         return error
+    if began_with and read.request == read.results_of != began_with:
+        return _foreign(folder / STATE)
     for name, request in ((CONFIG, read.request), (RESULTS, read.results_of)):
         if began_with and request and request != began_with:
             return _foreign(folder / name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from come import reading
 from come.errors import ComeError
 from come.export.hub import Destination, Hub, Pushed, check_repo
 from come.export.metadata import metadata, with_metadata
@@ -15,8 +16,9 @@ from come.models.facts import BYTES
 from come.models.source import hub_id
 from come.plan.plan import Plan
 from come.plan.steps import Replace
+from come.plan.weights import missing
 from come.runs.documents import PLAN, RESULTS
-from come.runs.kept_model import CARD, changed_file, stored_dtype
+from come.runs.kept_model import CARD, LARGEST_CARD, changed_file, regular_files, stored_dtype
 from come.runs.materialize import check_done, model_in
 from come.runs.run import MODEL, Run
 
@@ -66,7 +68,7 @@ def preview(run: Run, repo: str, dtype: str | None = None, look_at_files: bool =
         sent, made = _files(run.path / MODEL, own, card), 0
     else:
         parameters = (run.results().get("pruned") or {}).get("parameters") or plan.base.parameters
-        beside = {step.file: run.path / step.file for step in plan.steps if isinstance(step, Replace)}
+        beside = {step.file: _weights(run, step.file) for step in plan.steps if isinstance(step, Replace)}
         sent, made = {**own, **beside}, parameters * BYTES[dtype]
     return Preview({name: _bytes(source) for name, source in sent.items()}, dtype, made, card.to_yaml())
 
@@ -122,12 +124,21 @@ def _own_files(run: Run, plan: Plan) -> dict[str, Path | bytes]:
     return {PLAN: written, **({RESULTS: results} if results.is_file() else {})}
 
 
+def _weights(run: Run, file: str) -> Path:
+    """A file of weights that the run's plan names.
+
+    Raises:
+        ComeError: it is not there.
+    """
+    if not (run.path / file).is_file():
+        raise missing(file)
+    return run.path / file
+
+
 def _files(folder: Path, own: dict[str, Path | bytes], card: ModelCardData) -> dict[str, Path | bytes]:
     """All files of a push, by name."""
-    found: dict[str, Path | bytes] = {
-        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-    written = (folder / CARD).read_text("utf-8")
+    found: dict[str, Path | bytes] = {path.relative_to(folder).as_posix(): path for path in regular_files(folder)}
+    written = reading.bytes_of(folder / CARD, LARGEST_CARD).decode("utf-8", errors="replace")
     return {**found, **own, CARD: with_metadata(written, card).encode()}
 
 

@@ -157,7 +157,7 @@ def delete(run: Run) -> None:
         ComeError: a process is at work on it, or a file of it cannot be removed.
     """
     with ExitStack() as held:
-        with suppress(ComeError):  # where no lock can be taken, none is held
+        with suppress(ComeError, OSError):  # where no lock can be taken, none is held
             held.enter_context(files.locked(run.path / HANDS_LOCK))
         if what := at_work(run):
             raise ComeError(f"The run {run.id} is {what}.", "Cancel it first.")

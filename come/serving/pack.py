@@ -13,6 +13,7 @@ from typing import Any
 from come import files, reading
 from come.errors import ComeError
 from come.files import human_bytes, size_of
+from come.runs.kept_model import regular_files
 from come.runs.run import MODEL, TAKEAWAY, Run
 from come.serving import limits, side_jobs
 from come.serving.side_jobs import SideJob
@@ -119,8 +120,7 @@ def _job(run: Run, what: str, tell: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _pack_folder(folder: Path, target: Path) -> None:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    write(target, {f"{target.stem}/{path.relative_to(folder)}": path for path in paths})
+    write(target, {f"{target.stem}/{path.relative_to(folder)}": path for path in regular_files(folder)})
 
 
 def _check(run: Run, what: str) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from come import reading
 from come.errors import ComeError
-from come.files import replacing
+from come.files import disk_sentence, replacing
 
 LOG = logging.getLogger(__name__)
 Kind = TypeVar("Kind")
@@ -79,11 +79,11 @@ def write_state(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, A
         with replacing(file) as temporary:
             save_file(kept, temporary, metadata={"state": text, "sum": _sum(kept, text)})
     except Exception as error:  # safetensors reports a full disk in a class of its own
-        if isinstance(error, OSError) or "No space left" in str(error):
-            raise ComeError(
-                f"The checkpoint {file.name} cannot be written: {getattr(error, 'strerror', None) or error}.",
-                "Free some disk space, or choose another folder.",
-            ) from error
+        if (told := disk_sentence(error, file.parent)) is not None:
+            raise told from error
+        if isinstance(error, OSError):
+            what = f"The checkpoint {file.name} cannot be written: {error.strerror or error}."
+            raise ComeError(what, "Free some disk space, or choose another folder.") from error
         raise
 
 

@@ -1,4 +1,4 @@
-"""A real Ray cluster on this machine: one node with two CPUs, so two workers at a time."""
+"""A real Ray cluster on this machine: one node with two CPUs, so two workers at a time; or two nodes of fewer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,11 +27,12 @@ from tests.runs.conftest import asked, folders, model, new_run, text  # noqa: F4
 
 @dataclass(frozen=True)
 class Cluster:
-    """Its two addresses, each with the port of its job server as a setting, and the process that started it."""
+    """Its two addresses, each with the port of its job server as a setting; the process that started it; its files."""
 
     address: str
     client: str
     pid: int
+    folder: Path
 
     def workers(self, words: str) -> list[int]:
         """The process ids of the jobs and workers with these words in their command line (Ray's titles are there)."""
@@ -51,32 +53,59 @@ def cluster() -> Iterator[Cluster]:
 
 
 @contextmanager
-def started() -> Iterator[Cluster]:
-    """A cluster of one head. Skips the test where Ray is not installed."""
+def started(cpus: int = 2) -> Iterator[Cluster]:
+    """A cluster of one head with so many CPUs. Skips the test where Ray is not installed."""
     for package in ("ray", "grpc", "aiohttp_cors"):
         if importlib.util.find_spec(package) is None:
             pytest.skip("needs Ray with its job server: pip install -r requirements-ray.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token in this user's home decides
-        yield from _head()
+        yield from _head(cpus)
 
 
-def _head() -> Iterator[Cluster]:
+@contextmanager
+def second_node(cluster: Cluster) -> Iterator[subprocess.Popen[bytes]]:
+    """Another node of a cluster, with one CPU: its process leads a group of all that is of it."""
+    address = cluster.address.partition("?")[0]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={address}"]
+    command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--num-gpus=0", "--disable-usage-stats"]
+    command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=100000000"]
+    node = subprocess.Popen(command, env=_environment(cluster.folder), start_new_session=True, **_QUIET)
+    try:
+        yield node
+    finally:
+        _end(node)
+
+
+_QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # as in an activated environment
+    return {
+        **os.environ, "OMP_NUM_THREADS": "1", "COME_HOME": str(folder / "home"), "PATH": path, "PYTHONPATH": "",
+    }  # fmt: skip
+
+
+def _head(cpus: int) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path must be short
     port, client, jobs = free_port(), free_port(), free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
-    command += ["--node-ip-address=127.0.0.1", f"--ray-client-server-port={client}", "--num-cpus=2", "--num-gpus=0"]
+    command += [
+        "--node-ip-address=127.0.0.1",
+        f"--ray-client-server-port={client}",
+        f"--num-cpus={cpus}",
+        "--num-gpus=0",
+    ]
     command += [f"--dashboard-port={jobs}", f"--dashboard-agent-listen-port={free_port()}"]
     command += [f"--temp-dir={folder}", "--object-store-memory=200000000", "--disable-usage-stats"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # as in an activated environment
-    home = {"OMP_NUM_THREADS": "1", "COME_HOME": str(folder / "home"), "PATH": path, "PYTHONPATH": ""}
     with (folder / "out").open("wb") as out:
-        head = subprocess.Popen(command, env={**os.environ, **home}, stdout=out, stderr=out, start_new_session=True)
+        head = subprocess.Popen(command, env=_environment(folder), stdout=out, stderr=out, start_new_session=True)
     try:
         wait_until(lambda: "Ray runtime started" in (folder / "out").read_text() or head.poll() is not None)
         assert head.poll() is None, (folder / "out").read_text()
         wait_until(lambda: _answers(jobs))
-        yield Cluster(f"127.0.0.1:{port}?jobs={jobs}", f"ray://127.0.0.1:{client}?jobs={jobs}", head.pid)
+        yield Cluster(f"127.0.0.1:{port}?jobs={jobs}", f"ray://127.0.0.1:{client}?jobs={jobs}", head.pid, folder)
     finally:
         _end(head)
         shutil.rmtree(folder, ignore_errors=True)

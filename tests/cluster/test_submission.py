@@ -140,6 +140,26 @@ def test_a_run_gets_a_gpu_where_there_is_one(
     assert jobs.submitted[0]["entrypoint_num_gpus"] == gpus
 
 
+def test_a_cluster_that_does_not_tell_of_its_nodes_for_a_moment_is_asked_again(
+    new_run: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = pytest.importorskip("ray.util.state.exception")
+    answers: list[Any] = [state.RayStateApiException("a node has just died"), []]
+
+    def list_nodes(**_: Any) -> list[Any]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return list(answer)
+
+    monkeypatch.setattr("ray.util.state.list_nodes", list_nodes)
+    jobs, run = Jobs(Job("RUNNING")), new_run(device="auto")
+    found = submitted(jobs, run, where="a:1")
+    assert not jobs.submitted and run.written_state().active
+    step(found)
+    assert jobs.submitted[0]["entrypoint_num_gpus"] == 0 and run.written_state().active
+
+
 def test_a_lost_worker_is_replaced_so_often_and_no_more(new_run: Create) -> None:
     first, second, jobs = new_run(), new_run(), Jobs(killed())
     found = submitted(jobs, first, second, where="head:6379?retries=1&gpus=0")

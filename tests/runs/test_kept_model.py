@@ -83,6 +83,71 @@ def test_a_folder_in_the_model_s_is_known_too(run: Run) -> None:
     assert more.keys() - known.keys() == {"additional_chat_templates/tool.jinja"} and known.items() < more.items()
 
 
+def _link(folder: Path) -> None:
+    (folder / "secret.json").symlink_to("/etc/passwd")
+
+
+def _more(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{% for i in range(10**9) %}{% endfor %}")
+
+
+def _card_is(harm: Callable[[Path], object]) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "README.md").unlink()
+        harm(folder / "README.md")
+
+    return change
+
+
+def _with_holes(folder: Path) -> None:
+    os.truncate(folder / WEIGHTS, 1 << 40)
+
+
+ADDED = {
+    "a link": _link,
+    "a file": _more,
+    "a pipe as card": _card_is(os.mkfifo),
+    "a link as card": _card_is(lambda card: card.symlink_to("/etc/passwd")),
+    "a device as card": _card_is(lambda card: card.symlink_to("/dev/zero")),
+    "no card": _card_is(lambda card: None),
+    "a large card": _card_is(lambda card: card.write_bytes(bytes(2 << 20))),
+    "a terabyte of holes": _with_holes,
+}
+
+
+@pytest.mark.parametrize("harm", ADDED.values(), ids=ADDED)
+def test_what_was_not_saved_with_the_model_goes_nowhere(run: Run, harm: Callable[[Path], None]) -> None:
+    before = {path.name for path in (run.path / "model").iterdir()}
+    harm(run.path / "model")
+    assert changed_file(run) != ""
+    with model_in(run, ("float32",), lambda _: None) as folder:
+        assert folder != run.path / "model" and {path.name for path in folder.iterdir()} == before
+    assert not {"secret.json", "chat_template.jinja"} & preview(run, "me/it", look_at_files=True).files.keys()
+
+
+def test_a_card_of_ones_own_is_kept(run: Run) -> None:
+    (run.path / "model" / "README.md").write_text("My own words.")
+    assert changed_file(run) == ""
+
+
+def test_weights_that_are_lost_are_told_of_ahead(new_run: Create) -> None:
+    run = new_run(method="come-joint", target_layers=4)
+    execute(run)
+    for path in run.path.rglob("weights-*.safetensors"):
+        path.unlink()
+    _shortened(run.path / "model" / WEIGHTS)
+    with pytest.raises(ComeError, match="which are not beside it"):
+        preview(run, "me/it", look_at_files=True)
+
+
+def test_a_state_of_another_run_is_refused_by_name(run: Run, new_run: Create) -> None:
+    other = new_run(method="shortgpt")
+    execute(other)
+    shutil.copy(other.path / STATE, run.path / STATE)
+    with pytest.raises(ComeError, match=f"{STATE} is not this run's"):
+        run.check()
+
+
 @pytest.mark.parametrize("name", [CONFIG, RESULTS, PLAN])
 def test_a_file_of_another_run_is_refused_by_name(run: Run, new_run: Create, name: str) -> None:
     other = new_run(method="shortgpt")
