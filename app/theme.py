@@ -17,6 +17,7 @@ from come.report.colors import ACCENT as ACCENT
 from come.report.colors import CATEGORIES as CATEGORIES
 from come.report.colors import HAIRLINE as HAIRLINE
 from come.report.colors import MARK as MARK
+from come.report.colors import ORIGINAL as ORIGINAL
 from come.report.colors import QUIET as QUIET
 from come.report.colors import layer_color as layer_color
 from come.report.colors import rgb

@@ -64,6 +64,7 @@ def draw(offer: Offer, blind: bool) -> tuple[Asked, bool]:
         names=offer.names,
         sampling=sampling,
         chat=None if chat else False,
+        methods=offer.methods,
     )
     problem = offer.unlike(runs) or ("" if prompt.strip() else "The prompt is empty. Write a few words.")
     known = blind_round.why_not(asked, pair) if pair else ""
