@@ -96,7 +96,7 @@ def _limit(kind: str, facts: Facts, dtype: str) -> dict[str, str | float]:
 def _not_measured(model: str) -> None:
     """Why there is no answer to how fast, and what to do for one."""
     if is_demo():
-        st.markdown("This server has not timed the model, so a speed-up cannot be told as layers. Choose a size instead.")
+        st.markdown("The model was not timed on this server, so a speed-up is no number of layers here. Choose a size.")
         return
     st.markdown(
         "**This model was not timed on this machine yet.** Run this once in a terminal. It times the model and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import formats
-from app.playground import blind_round, candidates
+from app.playground import asked_before, blind_round, candidates
 from app.playground.candidates import Offer
 from app.playground.generation import Asked, Generation, generate
 from app.state import session, widget_state
@@ -68,6 +68,8 @@ def draw(offer: Offer, blind: bool) -> tuple[Asked, bool]:
     )
     problem = offer.unlike(runs) or ("" if prompt.strip() else "The prompt is empty. Write a few words.")
     known = blind_round.why_not(asked, pair) if pair else ""
+    if pair is None and not problem:
+        _speak_again(asked)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="playground-asking"):
         if pair is None:
             _ask_button("Let them answer" if chat else "Let them go on", asked, bool(problem))
@@ -136,4 +138,13 @@ def _speak(asked: Asked) -> None:
     before: Generation | None = session.value(TALK)
     if before is not None:
         before.stop()
-    session.put(TALK, generate(asked, session.visitor()))
+    new = generate(asked, session.visitor())
+    asked_before.keep(new)
+    session.put(TALK, new)
+
+
+def _speak_again(asked: Asked) -> None:
+    """Ask what the link shows the answers of, where none are held: they were asked for in another visit."""
+    held: Generation | None = session.value(TALK)
+    if (held is None or held.recorded) and asked_before.is_linked(asked):
+        _speak(asked)

@@ -90,7 +90,9 @@ def test_a_speed_up_becomes_layers_where_times_are_known(visit: Visit, facts: Fa
     at = fine(visit("plan", method="come"))
     at = fine(at.segmented_control(key="fit-kind").set_value("speed").run())
     # 1 ms a layer and 1 ms for the rest: 7 ms are 1.25 times 5.6 ms, which 4 layers keep to.
-    assert any(each.value.startswith("4 layers: the speed-up allows no more. Measured on a machine") for each in at.markdown)
+    assert any(
+        each.value.startswith("4 layers: the speed-up allows no more. Measured on a machine") for each in at.markdown
+    )
     at = fine(at.number_input(key="fit-speed").set_value(50.0).run())
     assert any("Ask for at most 3.4" in warning.value for warning in at.warning)
 

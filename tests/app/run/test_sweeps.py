@@ -82,6 +82,9 @@ def test_all_that_tells_the_time_left_of_a_sweep_tells_the_same(
     monkeypatch.setattr(time_left, "of_runs", foreseen)
     made[4].update(status="running", started=time.time(), **identity(os.getpid()))
     at = fine(visit("run", run=made[4].id))
-    told = [*(each.value for each in (*at.markdown, *at.caption)), *(str(each.proto.text) for each in at.get("progress"))]
+    told = [
+        *(each.value for each in (*at.markdown, *at.caption)),
+        *(str(each.proto.text) for each in at.get("progress")),
+    ]
     assert [each for each in told if " left" in each] == [each for each in told if "about 3 min 20 s left" in each]
     assert sum("about 3 min 20 s left" in each for each in told) == 2, "the bar of all runs and the sweep's line"
