@@ -18,10 +18,21 @@ MODES = {"side": "Side by side", "blind": "Blind vote"}
 
 
 def page() -> None:
-    st.title("Playground")
     chosen = session.choice().model
     offer = candidates.offer(chosen)
     blind = widget_state.keep_among("mode", list(MODES), "side") == "blind"
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
+        st.title("Playground", width="content")
+        st.segmented_control(
+            "How to compare",
+            list(MODES),
+            key="mode",
+            format_func=MODES.__getitem__,
+            required=True,
+            label_visibility="collapsed",
+            on_change=_change_mode,
+            args=(offer,),
+        )
     if offer.borrowed:
         name = chosen.rstrip("/").rsplit("/", 1)[-1]
         st.info(
@@ -29,16 +40,6 @@ def page() -> None:
             f"{formats.literal(offer.title)}, pruned."
         )
     _begin(offer)
-    st.segmented_control(
-        "How to compare",
-        list(MODES),
-        key="mode",
-        format_func=MODES.__getitem__,
-        required=True,
-        label_visibility="collapsed",
-        on_change=_change_mode,
-        args=(offer,),
-    )
     asked, chat = form.draw(offer, blind)
     st.html(answers_html.STYLE)
     if blind:

@@ -134,6 +134,7 @@ def test_what_is_within_bounds_is_let_be() -> None:
 
 def test_numbers_in_a_row_read_as_a_range() -> None:
     for numbers, words in (
+        ([], ""),
         ([4], "4"),
         ([4, 5], "4 and 5"),
         (list(range(9, 18)), "9 to 17"),

@@ -52,7 +52,7 @@ def draw(offer: Offer, blind: bool) -> tuple[Asked, bool]:
     runs = _choose(offer) if pair is None else [speaker for speaker in pair if speaker in offer.candidates]
     first = next(iter(prompts.values()))
     prompt = widget_state.keep_text("prompt", first, candidates.LONGEST_PROMPT, candidates.LONGEST_LINK)
-    st.text_area("Prompt", key="prompt", height=90, max_chars=candidates.LONGEST_PROMPT)
+    st.text_area("Prompt", key="prompt", height=68, max_chars=candidates.LONGEST_PROMPT)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for label, text in prompts.items():
             st.button(label, key=f"example-{label}", on_click=session.put, args=("prompt", text), type="secondary")
