@@ -8,6 +8,7 @@ from come.files import human_bytes as human_bytes
 from come.numbers import duration as duration
 from come.numbers import human_count as human_count
 from come.numbers import percent as percent
+from come.numbers import ranges as ranges
 from come.serving.limits import without_paths
 
 # What markdown, its mathematics and Streamlit's directives (":red[...]") read as more than itself. An underscore

@@ -19,6 +19,7 @@ PARAM = "present"
 ON = "_presenting"
 KEYS = ("PageUp", "PageDown")  # which presenters' clickers send, too
 LARGER = 1.35  # type, and with it the margins that hold it
+TALLEST = 600  # pixels of a chart: a screen of 1280 x 800, less its title and the bar
 
 _FRAMED = """<style>
 .stSidebar, [data-testid="stExpandSidebarButton"], .stHeader { display: none !important; }
@@ -27,12 +28,11 @@ _FRAMED = """<style>
 </style>"""
 _PRESENTED = """<style>
 html { font-size: clamp(19px, 1.4vw, 30px) !important; }
-.stApp [data-testid="stMainBlockContainer"] { padding-bottom: 5rem; }
+.stApp .stMain { height: calc(100dvh - 2.9rem) !important; }  /* nothing lies under the bar */
+.stApp [data-testid="stMainBlockContainer"] { padding-bottom: 1rem; }
 .stMain h1 { padding: 0 0 .3rem !important; }
-.st-key-presenter {
-  position: fixed; right: 1rem; bottom: .5rem; z-index: 100; width: auto !important;
-  backdrop-filter: blur(8px); border-radius: .5rem;  /* what lies under it is not read through it */
-}
+.stMain h2 { padding-top: 0 !important; }
+:has(> .st-key-presenter) { position: fixed !important; right: 1rem; bottom: .3rem; z-index: 100; }
 .st-key-presenter:not(:hover, :focus-within) > * { opacity: .45; }
 </style>"""
 _FIGURE_FIRST = """<style>
@@ -75,7 +75,7 @@ def frame(page: StreamlitPage, pages: Sequence[StreamlitPage]) -> bool:
                 help="For a room: larger type, no sidebar. Page Down and Page Up turn pages, Escape leaves.",
             )
         return True
-    lesson = page.url_path == "learn"  # its steps have the keys, and their ideas come before the charts
+    lesson = page.url_path == "learn"  # its steps have the keys, and an order of their own
     st.html(_FRAMED + _PRESENTED + ("" if lesson else _FIGURE_FIRST))
     at = pages.index(page) if page in pages else 0
     keys = (None, None) if lesson else KEYS
@@ -108,24 +108,31 @@ def _leave() -> None:
 
 
 def enlarged(drawn: go.Figure) -> go.Figure:
-    """The figure with larger type, and margins for it."""
+    """The figure with larger type, and margins for it, no taller than a screen.
+
+    One that is made less tall has less room: its type grows less.
+    """
+    height = drawn.layout.height or 0
+    times = LARGER if height <= TALLEST else max(1.0, LARGER * TALLEST / height)
     for part in (drawn.layout, *drawn.data):
-        part.update(_larger(part.to_plotly_json()))
+        part.update(_larger(part.to_plotly_json(), times))
+    if height > TALLEST:
+        drawn.update_layout(height=TALLEST)
     margin = drawn.layout.margin
     return drawn.update_layout(
-        font_size=12 * LARGER, margin={side: LARGER * (margin[side] or 0) for side in ("l", "r", "b")}
+        font_size=12 * times, margin={side: times * (margin[side] or 0) for side in ("l", "r", "b")}
     )
 
 
-def _larger(given: dict[str, Any]) -> dict[str, Any]:
+def _larger(given: dict[str, Any], times: float) -> dict[str, Any]:
     """Of a part of a figure, the sizes of type that it names, larger."""
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name == "annotations":
-            found[name] = [_larger(each) for each in value]
+            found[name] = [_larger(each, times) for each in value]
         elif isinstance(value, dict) and name != "template":
             size = value.get("size")
             is_type = name.endswith("font") and isinstance(size, int | float)
-            if inner := {"size": LARGER * size} if is_type else _larger(value):
+            if inner := {"size": times * size} if is_type else _larger(value, times):
                 found[name] = inner
     return found

@@ -47,16 +47,16 @@ def _of_plan() -> list[str]:
             escape(known.title),
             _tiles(_groups(known), known.layers),
             _sizes(known.layers, layers, removed),
-            f"<span class='quiet'>{escape(_standing())}</span>",
+            _said(_standing()),
         ]
     except ComeError as error:
         name = Path(session.choice().model).name
-        return [escape(name), f"<span class='quiet'>{escape(without_paths(error.what))}</span>"]
+        return [escape(name), _said(without_paths(error.what))]
 
 
 def _of_run(run: Run) -> list[str]:
     """The model and the plan of a run, and where it stands (HTML)."""
-    standing = f"<span class='quiet'>{escape(run_words.standing(run))}</span>"
+    standing = _said(run_words.standing(run))
     try:
         run.check()
         config, plan, name = run.config, run.plan(), escape(comparison.run_name(run))
@@ -73,6 +73,11 @@ def _of_run(run: Run) -> list[str]:
     removed = 1 - parameters / plan.base.parameters if parameters and plan.base.parameters else None
     sizes = _sizes(plan.base.layers, plan.layers, removed)
     return [title, name, _tiles(plan.groups(), plan.base.layers), sizes, standing]
+
+
+def _said(standing: str) -> str:
+    """Where it stands, quietly; cut off where there is no room, and then to be pointed at."""
+    return f"<span class='quiet' title='{escape(standing, quote=True)}'>{escape(standing)}</span>"
 
 
 def _sizes(before: int, after: int, removed: float | None) -> str:

@@ -18,6 +18,7 @@ from come.report.colors import ACCENT as ACCENT
 from come.report.colors import CATEGORIES as CATEGORIES
 from come.report.colors import HAIRLINE as HAIRLINE
 from come.report.colors import MARK as MARK
+from come.report.colors import ORIGINAL as ORIGINAL
 from come.report.colors import QUIET as QUIET
 from come.report.colors import layer_color as layer_color
 from come.report.colors import rgb
@@ -194,9 +195,18 @@ _CSS = """<style>
   padding: .5rem 0 .6rem; border-bottom: 1px solid var(--come-line);
   font-size: .875rem; line-height: 1.35; font-variant-numeric: tabular-nums;
 }
+@media (min-width: 641px) {  /* one line on every page, so that nothing below it moves from page to page */
+  .come-strip { flex-wrap: nowrap; height: 2.35rem; white-space: nowrap; }
+  .come-strip > span { min-width: 0; overflow: hidden; text-overflow: ellipsis; }
+  .come-strip > :has(b) { flex-shrink: 0; }
+  .come-strip .come-tiles { display: flex; flex-wrap: nowrap; }
+  .come-strip .come-tiles > span { flex: 0 1 auto; min-width: 0; }
+  .come-strip .come-tiles i { flex: 0 1 6px; min-width: 1px; }
+}
 .come-strip b { font-weight: 600; }
 .come-strip .quiet { opacity: .72; }
 .stMain h1 { padding: .35rem 0 .6rem !important; }
+.stMain p > code { overflow-wrap: normal; word-break: normal; }  /* no word of code is split */
 .stMain kbd { color: inherit !important; opacity: .78 !important; }
 .stMain [data-variant="segmented_control"] { min-height: 2.5rem; }  /* as high as what stands beside it */
 [data-testid="stCaptionContainer"] { opacity: .78; }  /* Streamlit's .6 is too faint in light */

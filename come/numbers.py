@@ -66,6 +66,18 @@ def percent(share: float) -> str:
     return f"{share:+.0%}".replace("-", "−").replace("+0%", "0%").replace("−0%", "0%")
 
 
+def ranges(numbers: Sequence[int]) -> str:
+    """[3, 9, 10, 11] -> "3 and 9 to 11"; of whole numbers that ascend, three or more in a row are a range."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [text for run in runs for text in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))]
+    return " and ".join([*([", ".join(texts[:-1])] if len(texts) > 1 else []), *texts[-1:]])
+
+
 def duration(seconds: float) -> str:
     """83 -> "1 min 23 s"."""
     minutes, rest = divmod(round(seconds), 60)

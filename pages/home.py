@@ -23,7 +23,6 @@ from come.report.metrics import number
 from come.runs import Run
 
 RECENT = 5
-TWO_MINUTES = 150.0  # seconds that still pass for them
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,7 @@ def _demo() -> None:
     facts, fault = _facts()
     cost = cost_line.cost(demo.requests(), facts, None) if facts is not None else None
     seconds = cost.seconds if cost is not None else None
-    label = "Run the two-minute demo"
-    if seconds is not None and seconds > TWO_MINUTES:
-        label = f"Run the demo, about {formats.about(seconds)}"
+    label = "Run the demo" if seconds is None else f"Run the demo, about {formats.about(seconds)}"
     if running_now is not None:
         label = "See the demo that is running"
     if st.button(label, key="demo", type="primary", icon=":material/play_arrow:"):

@@ -13,7 +13,7 @@ from app.components import poll, widgets
 from app.components.how_sure import how_sure
 from app.figures import layers as figures
 from app.figures.similarity import KINDS, similarity
-from app.layers import costs
+from app.layers import costs, legend
 from app.state import cached, foreseen, session, visit, widget_state
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
@@ -116,7 +116,9 @@ def _matrix(
         zooms=False,
         alt="Similarity of the hidden states at all borders between layers, and block influence of each layer",
     )
-    st.caption("Click opens a window. Red: lowest SBI. Black: open. Dotted: your plan.")
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.caption("Click opens a window.", width="content")
+        legend.draw()
 
 
 def _open_clicked() -> None:
@@ -172,11 +174,11 @@ def _card(
     )
     influences = ", ".join(f"{measured.block_influence[layer]:.4f}" for layer in range(first, last + 1))
     here = f"BI of layers {first} to {last}, whose shares follow it: {influences}."
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         widgets.info("What are BI and SBI?", f"{FORMULAS}\n{here}", key="formula-influence")
         how_sure(_stability(run, measured, stability), key="sure-of-windows")
-    if is_example:
-        st.caption(":material/bookmark: Shipped example")
+        if is_example:
+            st.caption(":material/bookmark: Shipped example", width="content")
 
 
 def _problem(first: int, last: int) -> str:
@@ -251,7 +253,7 @@ def _influence(measured: Measurement, planned: list[tuple[int, int]], window: tu
         alt="The layers in a row, with block influence and skip block influence",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption("Blue: your plan. Red: the open window.", width="content")
+        legend.draw()
         how_sure(
             f"Means over {measured.n_tokens:,} tokens. Dashes: the same numbers, measured on each half of the text.",
             key="sure-of-influence",

@@ -7,7 +7,7 @@ import streamlit as st
 from app import formats
 from app.components import widgets
 from app.components.background_job import Job
-from app.playground import answers_html, blind_round, candidates, form, side_by_side
+from app.playground import answers_html, asked_before, blind_round, candidates, form, side_by_side
 from app.playground.candidates import Offer
 from app.playground.form import TALK
 from app.playground.next_tokens import LOOK
@@ -18,10 +18,21 @@ MODES = {"side": "Side by side", "blind": "Blind vote"}
 
 
 def page() -> None:
-    st.title("Playground")
     chosen = session.choice().model
     offer = candidates.offer(chosen)
     blind = widget_state.keep_among("mode", list(MODES), "side") == "blind"
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
+        st.title("Playground", width="content")
+        st.segmented_control(
+            "How to compare",
+            list(MODES),
+            key="mode",
+            format_func=MODES.__getitem__,
+            required=True,
+            label_visibility="collapsed",
+            on_change=_change_mode,
+            args=(offer,),
+        )
     if offer.borrowed:
         name = chosen.rstrip("/").rsplit("/", 1)[-1]
         st.info(
@@ -29,16 +40,6 @@ def page() -> None:
             f"{formats.literal(offer.title)}, pruned."
         )
     _begin(offer)
-    st.segmented_control(
-        "How to compare",
-        list(MODES),
-        key="mode",
-        format_func=MODES.__getitem__,
-        required=True,
-        label_visibility="collapsed",
-        on_change=_change_mode,
-        args=(offer,),
-    )
     asked, chat = form.draw(offer, blind)
     st.html(answers_html.STYLE)
     if blind:
@@ -50,7 +51,7 @@ def page() -> None:
 
 
 def _begin(offer: Offer) -> None:
-    """A new visit starts with the recording; answers of another model are put away."""
+    """A new visit starts with what its link shows, or the recording; answers of another model are put away."""
     if session.value(OF) == offer.model:
         return
     session.put(OF, offer.model)
@@ -59,9 +60,9 @@ def _begin(offer: Offer) -> None:
         if job is not None:
             job.stop()
     blind_round.votes().end()
-    kept = candidates.recording(offer)
-    session.put(TALK, kept[0] if kept else None)
-    session.put(LOOK, kept[1] if kept else None)
+    again, kept = asked_before.linked(offer), candidates.recording(offer)
+    session.put(TALK, again or (kept[0] if kept else None))
+    session.put(LOOK, kept[1] if kept and not again else None)
 
 
 def _change_mode(offer: Offer) -> None:

@@ -12,7 +12,7 @@ import torch
 
 import come
 from come.errors import ComeError
-from come.numbers import LARGEST_WHOLE, out_of_bounds
+from come.numbers import LARGEST_WHOLE, out_of_bounds, ranges
 from come.options import options_in, parse_options
 from come.pruning.allocate import check_ratio
 from come.pruning.registry import methods
@@ -130,3 +130,15 @@ def test_no_function_takes_them(call: str, value: Any) -> None:
 def test_what_is_within_bounds_is_let_be() -> None:
     for value in (0, 1.5, LARGEST_WHOLE, "x", [1, (2.0, None)], {"a": {"b": [True]}}, object(), torch.ones(2)):
         assert out_of_bounds(value) == ""
+
+
+def test_numbers_in_a_row_read_as_a_range() -> None:
+    for numbers, words in (
+        ([], ""),
+        ([4], "4"),
+        ([4, 5], "4 and 5"),
+        (list(range(9, 18)), "9 to 17"),
+        ([1, 3, 9, 10, 11], "1, 3 and 9 to 11"),
+        ([1, 2, 3, 7, 8], "1 to 3, 7 and 8"),
+    ):
+        assert ranges(numbers) == words

@@ -64,7 +64,7 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
     )
     words = [
         f"{on}.",
-        "Bars: 95% interval. Hollow: cannot be told from the line. Arrow: farther off. ±: one standard error.",
+        "Bars and the numbers beside them: 95% intervals. Hollow: cannot be told from the line. Arrow: farther off.",
     ]
     if any(not each.paired for each in told):
         words.append("Some kept no numbers for each sequence or question: not paired, so their errors are too wide.")

@@ -33,6 +33,7 @@ writes one token after another.
 every one of them. That tells far more than the two values: what is hard for one is hard for the other. A bar that
 crosses the line cannot be told from it; below 30 questions nothing is told.
 
-**±** is one standard error; *How sure?* below a chart says what its bars are. **Ringed** runs are the Pareto front:
-no other is both smaller and better. **Framed** is the best of a column, whose shade is the rank within it.
+**±** of one model's value is one standard error; the brackets of a difference, as in *1.2 (1.1–1.3) times*, are its 95%
+interval. **Ringed** runs are the Pareto front: no other is both smaller and better. **Framed** is the best of a column,
+whose shade is the rank within it.
 """

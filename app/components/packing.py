@@ -61,7 +61,7 @@ def _download(run: Run, found: Packed) -> None:
             f"It is ready, {formats.human_bytes(found.bytes)}, in the file below. This server was started without "
             "`app/serve.py`, so sending it would need as much memory."
         )
-        st.code(str(found.file), language=None, wrap_lines=True)
+        st.code(str(found.file), language=None)
 
 
 def small(path: Path, label: str, kind: str, key: str) -> None:

@@ -49,7 +49,8 @@ def _progress(run: Run, drawn: str) -> None:
             if len(runs) > 1:
                 _together(runs, each)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            so_far = "" if waits or own is None else f"{formats.duration(own.elapsed)} so far{_left(own)}. "
+            left = "" if own is None or len(runs) > 1 else _left(own)  # of several, only what all will take is told
+            so_far = "" if waits or own is None else f"{formats.duration(own.elapsed)} so far{left}. "
             st.caption(f"{so_far}You may leave this page; the run goes on.")
             if session.owns(run):
                 st.button(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from statistics import median
 
 import plotly.graph_objects as go
@@ -19,7 +20,9 @@ from come.report.points import Point
 ROW = 42  # pixels
 FAR = 4.0  # times the median difference: what lies farther is an arrow at the edge
 WORTH = 1.5  # times that: up to here a longer axis is better than arrows
-TIMES = (1e-3, 0.01, 0.1, 0.2, 0.5, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 30, 100, 1e3, 1e4, 1e5)
+TIMES = (1e-3, 0.01, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 30, 100, 1e3, 1e4, 1e5)  # ticks of an axis that goes far
+STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # between the ticks of one that does not
+MOST_TICKS = 8
 
 
 def differences(
@@ -85,11 +88,7 @@ def differences(
     figure.update_xaxes(range=[low - room, high + room], showgrid=False, zeroline=False)
     figure.update_xaxes(showline=True, linecolor=theme.HAIRLINE, ticks="outside", tickcolor=theme.HAIRLINE)
     if metric.key == "perplexity":
-        ticks = [math.log(times) for times in TIMES if low <= math.log(times) <= high]
-        if len(ticks) < 3:
-            span = max(abs(low), abs(high))
-            ticks = [-span / 2, 0.0, span / 2]
-        kept = _apart(ticks, (high - low) / 6)
+        kept = _ticks(low, high)
         figure.update_xaxes(tickvals=kept, ticktext=[f"× {_short(math.exp(tick))}" for tick in kept])
     return figure.update_layout(margin_l=12, margin_r=12, hovermode="closest")
 
@@ -109,6 +108,19 @@ def _ends(shown: Sequence[float], reach: Sequence[float]) -> tuple[float, float]
     low = min((v - r for v, r in zip(shown, reach, strict=True)), default=0.0)
     high = max((v + r for v, r in zip(shown, reach, strict=True)), default=0.0)
     return (low, high) if high > low else (-0.1, 0.1)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Logarithms of round factors from end to end: even steps where they have room, else the roundest of many."""
+    room = (high - low) / MOST_TICKS
+    for step in STEPS:
+        below, above = math.ceil((math.exp(low) - 1) / step), math.floor((math.exp(high) - 1) / step)
+        if above - below > 100 * MOST_TICKS:
+            continue
+        ticks = [math.log1p(step * count) for count in range(below, above + 1) if step * count > -1]
+        if len(ticks) > 2 and all(b - a >= room for a, b in pairwise(ticks)):
+            return ticks
+    return _apart([math.log(times) for times in TIMES if low <= math.log(times) <= high], (high - low) / 6)
 
 
 def _apart(ticks: Sequence[float], least: float) -> list[float]:

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.inspect import NAMES, listed, looks, sources, words
+from app.formats import ranges
 from come.plan.provenance import Provenance
 
 Order = Literal["rank", "index"]
@@ -57,7 +58,7 @@ def finding(ffn: Provenance, attention: Provenance, new_layer: int) -> str:
     layer, groups = ffn.final[new_layer], attention.final[new_layer].pieces
     pieces = layer.pieces
     if averaged := sorted({piece.source for piece in pieces if piece.kind == "averaged"}):
-        return f"Every weight is a weighted sum of those of layers {listed(averaged)}"
+        return f"Every weight is a weighted sum of those of layers {ranges(averaged)}"
     silenced, silenced_groups = (
         sum(piece.share for piece in part if piece.kind == "silenced") for part in (pieces, groups)
     )
@@ -69,7 +70,7 @@ def finding(ffn: Provenance, attention: Provenance, new_layer: int) -> str:
     if len(sources(pieces)) == 1 == len(sources(groups)):
         gone = [each for each in layer.group if each not in sources(pieces)]
         own = f"Layer {sources(pieces)[0]} as it was"
-        return f"{own}; nothing is left of layer{'s' if len(gone) > 1 else ''} {listed(gone)}" if gone else own
+        return f"{own}; nothing is left of layer{'s' if len(gone) > 1 else ''} {ranges(gone)}" if gone else own
     most = max(pieces, key=lambda piece: piece.share)
     return f"Layer {most.source} gives {most.share:.0%} of the FFN channels, the most of {len(sources(pieces))} sources"
 

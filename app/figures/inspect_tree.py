@@ -13,7 +13,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.inspect import NAMES, area, faded, listed
+from app.figures.inspect import NAMES, area, faded
+from app.formats import ranges
 from come.plan.provenance import Layer, Provenance
 from come.report.colors import HATCH
 
@@ -73,7 +74,7 @@ def finding(origins: Provenance) -> str:
     if len(most) == 2:
         return f"{where}, each of which joins a pair" if len(steps) > 1 else f"{where}, which joins a pair"
     again = len(joins) > sum(len(layer.group) > 1 for layer in final)
-    return f"{where}; layers {listed(most)} end in one{', merged more than once' if again else ''}"
+    return f"{where}; layers {ranges(most)} end in one{', merged more than once' if again else ''}"
 
 
 # --- inside --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app import theme
-from app.figures.similarity import box, layer_ticks
+from app.figures.similarity import OPEN, PLANNED, box, layer_ticks
 
 
 def influence(
@@ -32,7 +32,7 @@ def influence(
         block_halves: (2, layers) BI over each half of the text, drawn as ticks; None: not drawn.
         skip_halves: (2, layers - span + 1) the same for SBI.
         planned: windows of the plan, joined in the tile row.
-        selected: the window that is open, outlined in the tile row.
+        selected: the window that is open, outlined in the tile row; its SBI is red, and the lowest one dotted.
         log: points on logarithmic axes instead of bars.
     """
     layers = len(block)
@@ -41,8 +41,8 @@ def influence(
     _add_tiles(figure, layers, colors, planned, selected)
     middle = np.arange(len(skip)) + (span - 1) / 2
     best = int(skip.argmin())
-    skip_colors = [theme.MARK if window == best else theme.ACCENT for window in range(len(skip))]
     ends = np.stack([np.arange(len(skip)), np.arange(len(skip)) + span - 1], axis=1)
+    skip_colors = [OPEN if selected == (at, at + span - 1) else theme.CATEGORIES[4] for at in range(len(skip))]
     rows = (
         (np.arange(layers), block, colors, None, "Layer %{x}: BI = %{y:.4f}"),
         (middle, skip, skip_colors, ends, "Layers %{customdata[0]} to %{customdata[1]}: SBI = %{y:.4f}"),
@@ -63,6 +63,9 @@ def influence(
     for halves, places, row in ((block_halves, np.arange(layers), 2), (skip_halves, middle, 3)):
         for half in () if halves is None else halves:
             figure.add_trace(_half_ticks(places, half), row=row, col=1)
+    foot, top = (skip[best] / 1.2, skip[best] * 1.2) if log else (0.0, skip[best] + 0.04 * skip.max())
+    dots = {"color": theme.INK, "width": 2, "dash": "dot"}
+    figure.add_shape(box(middle[best] - 0.5, middle[best] + 0.5, foot, top, line=dots) | {"xref": "x3", "yref": "y3"})
     theme.finish(
         figure,
         f"Layers {best} to {best + span - 1} turn the hidden state least: CoMe merges them first",
@@ -124,7 +127,7 @@ def puzzle(
     theme.finish(
         figure,
         f"Layer {first + largest} would give {ratio[largest]:.0%} of the new layer",
-        height=205,
+        height=205 + 21 * ((len(ratio) - 1) // 2),  # of the legend's rows
         legend=True,
     )
     figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})
@@ -159,10 +162,10 @@ def _add_tiles(
     thread = box(-0.6, layers - 0.4, 0.5, 0.5, line={"color": theme.HAIRLINE, "width": 3}, layer="below")
     shapes = [thread | {"type": "line"}]
     shapes += [
-        box(first - 0.41, last + 0.41, 1.12, 1.22, fillcolor=theme.ACCENT, line={"width": 0}) for first, last in planned
+        box(first - 0.41, last + 0.41, 1.12, 1.22, fillcolor=PLANNED, line={"width": 0}) for first, last in planned
     ]
     if selected is not None:
-        shapes.append(box(selected[0] - 0.5, selected[1] + 0.5, -0.08, 1.08, line={"color": theme.MARK, "width": 2}))
+        shapes.append(box(selected[0] - 0.5, selected[1] + 0.5, -0.08, 1.08, line={"color": OPEN, "width": 2}))
     figure.update_layout(shapes=shapes)
 
 

@@ -11,13 +11,14 @@ import plotly.graph_objects as go
 from app import theme
 
 _INK, _HALO = "#10151d", "rgba(255, 255, 255, 0.85)"  # outlines that show on every colour of the scale
+PLANNED, OPEN = theme.ACCENT, theme.MARK  # a window of the plan and the one that is open, in every chart of layers
 KINDS = {
     "cosine": ("Cosine", "mean cos of the angle between the hidden states"),
     "angular": ("Angular", "mean angular distance divided by π"),
     "cka": ("CKA", "linear centred kernel alignment"),
 }
 TOP, BOTTOM = 34, 54  # pixels around the plot
-STRIP, TILES, GAPS = 62, 12, 12  # pixels of block influence, of the layers' tiles, and between the parts
+STRIP, TILES, GAPS = 60, 16, 12  # pixels of block influence, of the layers' tiles, and between the parts
 
 
 def similarity(
@@ -40,9 +41,9 @@ def similarity(
         matrix: (layers + 1, layers + 1).
         kind: "cosine", "angular" or "cka".
         influence: (layers,) BI of each layer; None: no strip is drawn.
-        best: the window (first, last) to outline as the best.
-        selected: the window that is open.
-        planned: windows of the plan.
+        best: the window (first, last) of lowest SBI, outlined by dots.
+        selected: the window that is open, in red.
+        planned: windows of the plan, in blue.
         height: pixels.
     """
     borders = len(matrix)
@@ -90,11 +91,11 @@ def similarity(
             showlegend=False,
         )
     )
-    shapes = [shape for window in planned for shape in _outline(window, _INK, 1.5, dash="dot")]
+    shapes = [shape for window in planned for shape in _outline(window, PLANNED, 2.5)]
     if best is not None:
-        shapes += _outline(best, theme.MARK, 2.5)
-    if selected is not None and selected != best:
-        shapes += _outline(selected, _INK, 2.5)
+        shapes += _outline(best, _INK, 1.5, dash="dot")
+    if selected is not None:  # round what else is said of its cell
+        shapes += _outline(selected, OPEN, 2.5, round_it=0.4)
     if influence is not None:
         shapes += _add_strip(figure, influence, planned, selected)
     figure.update_layout(shapes=shapes)  # at once: plotly looks at all that are there for each that is added
@@ -165,10 +166,10 @@ def _add_strip(
     )
     over = {"yref": "y3", "line": {"width": 0}}
     shapes = [
-        box(first + 0.1, last + 0.9, 1.1, 1.45, fillcolor=theme.ACCENT) | over for first, last in planned
+        box(first + 0.1, last + 0.9, 1.15, 1.5, fillcolor=PLANNED) | over for first, last in planned
     ]  # as on the strip of the page: joined
     if selected is not None and selected[0] < selected[1]:
-        line = {"color": theme.MARK, "width": 2}
+        line = {"color": OPEN, "width": 2}
         shapes.append(box(selected[0], selected[1] + 1, -0.1, 1.1, line=line) | {"yref": "y3"})
     return shapes
 
@@ -189,7 +190,7 @@ def _lay_out_strip(figure: go.Figure, influence: np.ndarray, share: tuple[float,
             "tickfont": {"size": 11},
             "zeroline": False,
         },
-        yaxis3={"domain": [share[1], share[2]], "visible": False, "range": [-0.1, 1.5]},
+        yaxis3={"domain": [share[1], share[2]], "visible": False, "range": [-0.1, 1.55]},
     )
     figure.add_annotation(
         text="Block influence (BI), log scale",
@@ -252,12 +253,15 @@ def _between(first: int, last: int) -> str:
     return f"across layer {first}" if first == last else f"across layers {first} to {last}"
 
 
-def _outline(window: tuple[int, int], color: str, width: float, dash: str = "solid") -> list[dict[str, Any]]:
-    """Marks of a window's cell, in both halves of the symmetric matrix."""
+def _outline(
+    window: tuple[int, int], color: str, width: float, dash: str = "solid", round_it: float = 0.0
+) -> list[dict[str, Any]]:
+    """Marks of a window's cell, in both halves of the symmetric matrix; `round_it` is how far outside, in cells."""
     first, last = window
     lines = ({"color": _HALO, "width": width + 2}, {"color": color, "width": width, "dash": dash})
     ends = ((last + 1, first), (first, last + 1))
-    return [box(x - 0.5, x + 0.5, y - 0.5, y + 0.5, line=line) for line in lines for x, y in ends]
+    away = 0.5 + round_it
+    return [box(x - away, x + away, y - away, y + away, line=line) for line in lines for x, y in ends]
 
 
 def box(x0: float, x1: float, y0: float, y1: float, **looks: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.similarity import box, layer_ticks
+from app.figures.similarity import OPEN, PLANNED, box, layer_ticks
 from come.pruning.windows import WindowCost
 
 PARALLEL, UNITS, BACK = theme.ACCENT, theme.CATEGORIES[1], theme.QUIET
@@ -104,7 +104,7 @@ def costs(
         legend=True,
     )
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=layer_ticks(layers - 1))
-    figure.update_yaxes(range=[0, top], nticks=4)
+    figure.update_yaxes(range=[-0.045 * top, top], nticks=4)
     figure.update_traces(selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}})
     return figure.update_layout(hovermode="closest", legend={"traceorder": "normal"})
 
@@ -149,9 +149,9 @@ def _marks(
         ((first + last) / 2 - 0.4, (first + last) / 2 + 0.4) if last - first + 1 == size else (first - 0.4, last + 0.4)
         for first, last in planned
     ]
-    shapes = [box(*each, 0, 0.014 * top, fillcolor=theme.MARK, line={"width": 0}) for each in ends]
+    shapes = [box(*each, -0.036 * top, -0.014 * top, fillcolor=PLANNED, line={"width": 0}) for each in ends]
     if selected is not None and selected[1] - selected[0] + 1 == size:
         middle = sum(selected) / 2
-        look = {"fillcolor": theme.MARK, "opacity": 0.16, "line": {"width": 0}, "layer": "below"}
+        look = {"fillcolor": OPEN, "opacity": 0.16, "line": {"width": 0}, "layer": "below"}
         shapes.append(box(middle - 0.48, middle + 0.48, 0, top, **look))
     return shapes

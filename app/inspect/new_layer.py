@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app import formats
 from app.components import widgets
 from app.components.how_sure import how_sure
 from app.figures import inspect, inspect_curves, inspect_layer
@@ -29,7 +30,7 @@ def pieces(inspected: Inspected) -> None:
             "New layer",
             list(range(len(inspected.ffn.final))),
             key="new-layer",
-            format_func=lambda each: f"{each} · from {_span(inspected.ffn.final[each].group)}",
+            format_func=lambda each: f"{each} · from {formats.ranges(inspected.ffn.final[each].group)}",
             width=240,
         )
     widgets.chart(
@@ -56,12 +57,6 @@ def pieces(inspected: Inspected) -> None:
             f"Step{'s' if len(steps) > 1 else ''} {names} put new values in place of weights of this layer: "
             "its pieces were changed after they came."
         )
-
-
-def _span(group: tuple[int, ...]) -> str:
-    """(20, 21, 22) -> "20–22"."""
-    run = len(group) > 2 and group[-1] - group[0] + 1 == len(group)
-    return f"{group[0]}–{group[-1]}" if run else inspect.listed(group)
 
 
 def _rows(inspected: Inspected, place: int) -> list[dict[str, Any]]:

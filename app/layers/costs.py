@@ -10,6 +10,7 @@ from app.components import widgets, window_costs
 from app.components.how_sure import how_sure
 from app.components.poll import Look
 from app.figures import window_costs as figures
+from app.layers import legend
 from app.state import session, visit, widget_state
 from come.measurement.measurement import Measurement
 from come.models import Facts
@@ -108,7 +109,7 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
             alt="What merging each window costs; the numbers are in the list beside it",
         )
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption("Red foot: your plan.", width="content")
+            legend.draw(lowest=False)
             how_sure(SURE, key="sure-of-costs")
     with table:
         st.html(_STYLE)

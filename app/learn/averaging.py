@@ -108,8 +108,13 @@ def draw(of: Material) -> None:
         key="lesson-averaging",
         alt="What joining the pair in two ways adds to the loss, and the difference between the two",
     )
-    widgets.facts_grid({f"{NAMES[name]}: perplexity": f"{answer.perplexity:.1f}" for name, answer in answers.items()})
     tokens = answers["original"].tokens
+    widgets.facts_grid(
+        {
+            f"{NAMES[name]}: perplexity on {tokens:,} tokens": f"{answer.perplexity:.1f}"
+            for name, answer in answers.items()
+        }
+    )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         took = f"Measured just now, in {sum(answer.seconds for answer in answers.values()):.1f} s."
         st.caption(took if live else "Measured when this lesson was made.", width="content")

@@ -13,6 +13,30 @@ from app.learn.material import Material
 from app.state import session, widget_state
 
 STEP = "step"
+STYLE = """<style>
+/* Back and Next stay in reach, however long a step is. */
+:has(> .st-key-lesson-turns) {
+  position: sticky; bottom: 0; z-index: 10; padding: .6rem 0;
+  background: light-dark(rgba(255, 255, 255, .88), rgba(17, 22, 29, .88)); backdrop-filter: blur(6px);
+}
+</style>"""
+# The chart and its numbers first, below them the idea and what moves them. The questions keep their order.
+PRESENTED = """<style>
+:has(> .st-key-lesson-turns) {
+  position: fixed !important; left: 5rem; bottom: .3rem; width: auto !important; padding: 0;
+  background: none; backdrop-filter: none;
+}
+.st-key-lesson-turns kbd { display: none !important; }  /* they are in the tooltips */
+[data-testid="stMainBlockContainer"]:has(.st-key-lesson-turns) {
+  > [data-testid="stVerticalBlock"] { gap: .7rem; }
+  > [data-testid="stVerticalBlock"]:not(:has(.st-key-lesson-quiz)) {
+    > * { order: 3; }
+    > :has(h1) { order: 1; }
+    > :is(:has(.js-plotly-plot), :has(.js-plotly-plot) ~ *) { order: 2; }
+    > [class*="st-key-sure-of"], > :has(> [class*="st-key-sure-of"]) { order: 4; }
+  }
+}
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -25,11 +49,13 @@ class Step:
 
 
 def head(steps: list[Step]) -> Step:
-    """The page's title with the row of steps, and the idea of the one that is shown, which it gives."""
+    """The step's title with the row of steps, and its idea; gives the step."""
     numbers = list(range(1, len(steps) + 1))
     widget_state.keep_among(STEP, numbers, 1)
+    step = steps[session.value(STEP) - 1]
+    st.html(STYLE + (PRESENTED if presenter.is_on() else ""))
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
-        st.title("Learn", width="content")
+        st.title(f"{session.value(STEP)} of {len(steps)} · {step.title}", width="content")
         st.segmented_control(
             f"Step, 1 to {len(steps)}",
             numbers,
@@ -38,10 +64,7 @@ def head(steps: list[Step]) -> Step:
             format_func=lambda number: f"{number}",
             label_visibility="collapsed",
         )
-    step = steps[session.value(STEP) - 1]
-    with st.container(gap="small"):
-        st.header(f"{session.value(STEP)} of {len(steps)} · {step.title}")
-        st.markdown(step.idea)
+    st.markdown(step.idea)
     return step
 
 
@@ -49,7 +72,7 @@ def foot(steps: list[Step]) -> None:
     """Back and Next."""
     number = session.value(STEP)
     back, on = presenter.KEYS if presenter.is_on() else (None, None)
-    with st.container(horizontal=True, gap="small"):
+    with st.container(key="lesson-turns", horizontal=True, gap="small"):
         st.button(
             "Back",
             key="lesson-back",

@@ -69,7 +69,7 @@ def draw(facts: Facts) -> None:
 
 
 def reason() -> None:
-    """What the plan's layers were chosen for, where that was here: "22 layers: the memory binds."."""
+    """What the plan's layers were chosen for, where that was here: "22 layers: the memory allows no more."."""
     if (asked := visit.asked()) is not None:
         layers = asked.answer.partition(".")[0]  # what it was measured by comes behind
         st.caption(formats.literal(f"{layers}."), help=formats.literal(asked.sentence))
@@ -94,12 +94,16 @@ def _limit(kind: str, facts: Facts, dtype: str) -> dict[str, str | float]:
 
 
 def _not_measured(model: str) -> None:
-    """Why there is no answer to how fast, and what measures it."""
-    once = "" if is_demo() else " This measures it, once:"
-    st.markdown(f"How fast so many layers are was not measured here yet.{once}")
-    if not is_demo():
-        command = ["come", "run", "--model", model, "--speedup", f"{FASTER:g}", "--dry-run"]
-        st.code(shlex.join(command), language="bash", wrap_lines=True)
+    """Why there is no answer to how fast, and what to do for one."""
+    if is_demo():
+        st.markdown("The model was not timed on this server, so a speed-up is no number of layers here. Choose a size.")
+        return
+    st.markdown(
+        "**This model was not timed on this machine yet.** Run this once in a terminal. It times the model and "
+        "prunes nothing; then choose *Speed-up* here again."
+    )
+    command = ["come", "run", "--model", model, "--speedup", f"{FASTER:g}", "--dry-run"]
+    st.code(shlex.join(command), language="bash")
 
 
 def _take(layers: int, asked: Asked) -> None:

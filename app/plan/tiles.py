@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import theme
+from app import formats, theme
 from app.plan import edits
 from app.state import session, visit
 from app.state.choice import Draft
@@ -64,7 +64,9 @@ def draw(facts: Facts) -> None:
                 args=(kept,),
             )
         if draft.dropped:
-            st.caption(f"Dropped (hatched): layer{'' if len(draft.dropped) == 1 else 's'} {_listed(draft.dropped)}.")
+            st.caption(
+                f"Dropped (hatched): layer{'' if len(draft.dropped) == 1 else 's'} {formats.ranges(draft.dropped)}."
+            )
 
 
 def _merge(first: int, last: int) -> None:
@@ -78,11 +80,7 @@ def _set(draft: Draft) -> None:
 
 
 def _named(layers: Sequence[int]) -> str:
-    return _listed(layers) if len(layers) <= NAMED else f"{len(layers)} layers"
-
-
-def _listed(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers))
+    return formats.ranges(layers) if len(layers) <= NAMED else f"{len(layers)} layers"
 
 
 def _style(draft: Draft, layers: int) -> str:

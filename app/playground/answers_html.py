@@ -6,11 +6,12 @@ What models write is shown as it is, whatever it holds: everything is escaped.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from app import theme
 from app.playground.generation import ORIGINAL, UNSURE, Answer, Generation
+from come.report import looks
 from come.serving.playground.speech import Word
 
 # Chance from which on -> the underline's class. The rest is "u3".
@@ -19,9 +20,9 @@ _SHOWN = 6  # alternatives of a token
 INK = "rgba(128, 136, 148, 1)"
 
 
-def color(place: int) -> str:
-    """The colour of a speaker: grey for the original (place 0), then one for each pruned model."""
-    return theme.CATEGORIES[4] if place == 0 else theme.CATEGORIES[(place - 1) % 4]
+def color(speaker: str, methods: Mapping[str, str]) -> str:
+    """The colour of a speaker: grey for the original, that of its method for a pruned model."""
+    return theme.ORIGINAL if speaker == ORIGINAL or speaker not in methods else looks.color(methods[speaker])
 
 
 def level(chance: float) -> str:
@@ -36,7 +37,7 @@ def visible(text: str) -> str:
 
 def answers(generation: Generation) -> str:
     """All answers, in as many columns as fit."""
-    cards = "".join(_card(generation, place, answer) for place, answer in enumerate(generation.answers.values()))
+    cards = "".join(_card(generation, answer) for answer in generation.answers.values())
     count = len(generation.answers)
     return f"<div class='come-side'><div class='come-answers' style='--count:{count}'>{cards}</div></div>"
 
@@ -58,11 +59,12 @@ def asked(generation: Generation, shown: str = "") -> str:
     return f"<p class='come-legend'>{escape(' · '.join(parts))}</p>"
 
 
-def _card(generation: Generation, place: int, answer: Answer) -> str:
+def _card(generation: Generation, answer: Answer) -> str:
     name = escape(generation.asked.names[answer.name])
     body = _body(generation, answer) or f"<span class='quiet'>{escape(_waiting(generation))}</span>"
+    voice = color(answer.name, generation.asked.methods)
     return (
-        f"<section class='come-answer' style='--voice:{color(place)}' aria-label='{name}'>"
+        f"<section class='come-answer' style='--voice:{voice}' aria-label='{name}'>"
         f"<header><b>{name}</b><span class='quiet'>{escape(standing(generation, answer))}</span></header>"
         f"<p>{body}</p><footer>{escape(numbers(answer))}</footer></section>"
     )

@@ -151,7 +151,7 @@ def cards(current: Round) -> str:
 def _card(current: Round, letter: str) -> str:
     answer, name, tint = current.answer(letter), "", NEUTRAL
     if current.voted:
-        name, tint = current.name(letter), _tint(current.generation.asked, answer.name)
+        name, tint = current.name(letter), color(answer.name, current.generation.asked.methods)
     head = f"<b>{letter}</b>" + (f"<span>{escape(name)}</span>" if name else "")
     body = (
         escape(answer.text)
@@ -197,9 +197,9 @@ def bar(tally: Tally) -> str:
     """The votes as one bar: for the first, undecided, for the second."""
     first, second = map(escape, tally.names)
     parts = (
-        (tally.wins[0], f"background:{_place_tint(tally.speakers, 0)}", first),
+        (tally.wins[0], f"background:{color(tally.speakers[0], tally.methods)}", first),
         (tally.ties, "", "cannot tell"),
-        (tally.wins[1], f"background:{_place_tint(tally.speakers, 1)}", second),
+        (tally.wins[1], f"background:{color(tally.speakers[1], tally.methods)}", second),
     )
     filled = "".join(
         f"<i style='flex:{count};{style}' title='{name}: {count}'>{count}</i>" for count, style, name in parts if count
@@ -207,15 +207,6 @@ def bar(tally: Tally) -> str:
     told = f"{first} {tally.wins[0]}, cannot tell {tally.ties}, {second} {tally.wins[1]}"
     whole = f'<div role="img" aria-label="{told}">{filled}</div>'
     return f"<div class='come-votes'><b>{first}</b>{whole}<b>{second}</b></div>"
-
-
-def _place_tint(speakers: tuple[str, str], place: int) -> str:
-    """Grey for the original, and two colours for two pruned models."""
-    return color(0) if speakers[place] == ORIGINAL else color(1 + (place if ORIGINAL not in speakers else 0))
-
-
-def _tint(asked: Asked, speaker: str) -> str:
-    return color(asked.speakers.index(speaker))
 
 
 STYLE = f"""<style>

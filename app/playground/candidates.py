@@ -52,7 +52,7 @@ class Candidate:
     Attributes:
         run: the id of the run that made it.
         plan: the path of its plan.json.
-        name: what its answer is headed with. label: what it is called in the list.
+        name: what its answer is headed with. label: what it is called in the list. method: which made it.
         layers: how many it has, where that is known. dtype: of its weights; models of one dtype are compared.
     """
 
@@ -60,6 +60,7 @@ class Candidate:
     plan: str
     name: str
     label: str
+    method: str
     layers: int | None
     dtype: str
     shipped: bool
@@ -85,6 +86,11 @@ class Offer:
     def names(self) -> dict[str, str]:
         """What each speaker is called."""
         return {ORIGINAL: "Original", **{run: found.name for run, found in self.candidates.items()}}
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Which method made each pruned model."""
+        return {run: found.method for run, found in self.candidates.items()}
 
     def default(self) -> list[str]:
         """The two newest of one's own; of the example CoMe's, from the mildest to the harshest."""
@@ -117,7 +123,7 @@ def recording(offered: Offer) -> tuple[Generation, Comparison] | None:
     """What the example's models said when the example was made; None where one's own are offered first."""
     shipped = {run: found.plan for run, found in offered.candidates.items() if found.shipped}
     ours = offered.model == BUNDLED and set(offered.default()) <= set(shipped)
-    return recorded(RECORDING, shipped, offered.names) if ours else None
+    return recorded(RECORDING, shipped, offered.names, offered.methods) if ours else None
 
 
 def answers_questions(model: str) -> bool | None:
@@ -167,6 +173,7 @@ def _of(model: str) -> dict[str, Candidate]:
             plan=str(run.path / "plan.json"),
             name=headings[run_id],
             label=options[run_id],
+            method=run.config.method,
             layers=(run.results().get("pruned") or {}).get("layers"),
             dtype=dtype,
             shipped=example_runs.is_example(run),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import formats
-from app.playground import blind_round, candidates
+from app.playground import asked_before, blind_round, candidates
 from app.playground.candidates import Offer
 from app.playground.generation import Asked, Generation, generate
 from app.state import session, widget_state
@@ -52,7 +52,7 @@ def draw(offer: Offer, blind: bool) -> tuple[Asked, bool]:
     runs = _choose(offer) if pair is None else [speaker for speaker in pair if speaker in offer.candidates]
     first = next(iter(prompts.values()))
     prompt = widget_state.keep_text("prompt", first, candidates.LONGEST_PROMPT, candidates.LONGEST_LINK)
-    st.text_area("Prompt", key="prompt", height=90, max_chars=candidates.LONGEST_PROMPT)
+    st.text_area("Prompt", key="prompt", height=68, max_chars=candidates.LONGEST_PROMPT)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for label, text in prompts.items():
             st.button(label, key=f"example-{label}", on_click=session.put, args=("prompt", text), type="secondary")
@@ -64,9 +64,12 @@ def draw(offer: Offer, blind: bool) -> tuple[Asked, bool]:
         names=offer.names,
         sampling=sampling,
         chat=None if chat else False,
+        methods=offer.methods,
     )
     problem = offer.unlike(runs) or ("" if prompt.strip() else "The prompt is empty. Write a few words.")
     known = blind_round.why_not(asked, pair) if pair else ""
+    if pair is None and not problem:
+        _speak_again(asked)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="playground-asking"):
         if pair is None:
             _ask_button("Let them answer" if chat else "Let them go on", asked, bool(problem))
@@ -135,4 +138,13 @@ def _speak(asked: Asked) -> None:
     before: Generation | None = session.value(TALK)
     if before is not None:
         before.stop()
-    session.put(TALK, generate(asked, session.visitor()))
+    new = generate(asked, session.visitor())
+    asked_before.keep(new)
+    session.put(TALK, new)
+
+
+def _speak_again(asked: Asked) -> None:
+    """Ask what the link shows the answers of, where none are held: they were asked for in another visit."""
+    held: Generation | None = session.value(TALK)
+    if (held is None or held.recorded) and asked_before.is_linked(asked):
+        _speak(asked)

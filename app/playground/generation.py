@@ -27,6 +27,7 @@ class Asked:
     Attributes:
         plans: path of each pruned model's plan.json, by run id.
         names: what each is called, by run id; the original's too.
+        methods: which made each, by run id: it fixes the colour.
         chat: None: by the chat template where there is one; False: the prompt as it is.
     """
 
@@ -36,6 +37,7 @@ class Asked:
     names: dict[str, str]
     sampling: Sampling = field(default_factory=Sampling)
     chat: bool | None = None
+    methods: dict[str, str] = field(default_factory=dict)
 
     @property
     def speakers(self) -> list[str]:
@@ -199,7 +201,9 @@ def record(generation: Generation, said: Iterable[Said], found: Along, path: Pat
     path.write_text(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
-def recorded(path: Path, plans: dict[str, str], names: dict[str, str]) -> tuple[Generation, Comparison] | None:
+def recorded(
+    path: Path, plans: dict[str, str], names: dict[str, str], methods: dict[str, str]
+) -> tuple[Generation, Comparison] | None:
     """What was kept, if its runs are all still there."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -213,6 +217,7 @@ def recorded(path: Path, plans: dict[str, str], names: dict[str, str]) -> tuple[
         plans={run: plans[run] for run in kept["runs"]},
         names=names,
         sampling=Sampling(**kept["sampling"]),
+        methods=methods,
     )
     generation = Generation(asked)
     for said in kept["said"]:

@@ -176,7 +176,7 @@ def _drawn(look: Comparison) -> None:
     for place, (column, (speaker, top)) in enumerate(zip(columns, found.top.items(), strict=True)):
         with column:
             widgets.chart(
-                figures.bars(names[speaker], top, color(place), reference if place else ()),
+                figures.bars(names[speaker], top, color(speaker, look.asked.methods), reference if place else ()),
                 key=f"next-{place}",
                 alt=f"The likeliest next tokens of {names[speaker]}",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import formats, presenter
-from app.playground import answers_html, blind_round, candidates, next_tokens
+from app.playground import answers_html, asked_before, blind_round, candidates, next_tokens
 from app.playground.form import TALK
 from app.playground.generation import Asked, Generation
 from app.state import session
@@ -16,6 +16,7 @@ EVERY = 0.3
 def draw(asked: Asked, chat: bool) -> None:
     """The newest answers, and the models' next tokens along a text."""
     generation: Generation | None = session.value(TALK)
+    asked_before.follow(generation)
     shown = "" if presenter.is_on() else asked.prompt  # before a room, the field with the prompt is below
     if generation is not None:
         blind_round.votes().note(generation, list(generation.answers))

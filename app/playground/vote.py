@@ -75,12 +75,14 @@ class Tally:
     Attributes:
         speakers, names: of the two, in the order in which they were first chosen.
         wins: of each. ties: votes that could not tell.
+        methods: which made them, by run id.
     """
 
     speakers: tuple[str, str]
     names: tuple[str, str]
     wins: tuple[int, int]
     ties: int
+    methods: dict[str, str] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:
@@ -225,6 +227,7 @@ def _counted(votes: Sequence[tuple[tuple[str, str], Round]]) -> Tally:
         names=(names[speakers[0]], names[speakers[1]]),
         wins=(preferred.count(speakers[0]), preferred.count(speakers[1])),
         ties=preferred.count(""),
+        methods=latest.generation.asked.methods,
     )
 
 

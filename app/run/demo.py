@@ -1,4 +1,4 @@
-"""The two-minute demo: CoMe-Joint beside CoMe and ShortGPT on the bundled model, small enough to wait for."""
+"""The demo: CoMe-Joint beside CoMe and ShortGPT on the bundled model, small enough to wait for."""
 
 from __future__ import annotations
 

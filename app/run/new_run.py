@@ -46,7 +46,7 @@ def draw() -> None:
                 disabled=not requests or bool(refusal),
             )
         with st.expander("The same on the command line"):
-            st.code("\n".join(command_line(item) for item in requests), language="bash", wrap_lines=True)
+            st.code("\n".join(command_line(item) for item in requests), language="bash")
 
 
 def _asked(facts: Facts, plan: str) -> None:

@@ -64,7 +64,7 @@ def _what(ahead: Preview) -> None:
         st.caption(f"About {size}: the model in {ahead.dtype}, made from the plan first, with its card; {files}.")
     else:
         st.caption(f"{size}, weights in {ahead.dtype}: {files}.")
-    st.code(ahead.card, language="yaml", height=150, wrap_lines=True)
+    st.code(ahead.card, language="yaml", height=150)
 
 
 def _start(run: Run) -> None:

@@ -11,7 +11,7 @@ import come.runs
 from app import formats
 from app.components import widgets
 from app.components.run_words import STATUS
-from app.state import session
+from app.state import session, time_left
 from come.errors import ComeError
 from come.report import sweeps
 from come.report.metrics import number
@@ -79,10 +79,8 @@ def status(sweep: SweepState) -> str:
     failed = sum(cell.state.status == "failed" for cell in sweep.cells)
     if failed:
         told.append(f"{failed} failed")
-    if (left := sweep.seconds_left()) is not None:
-        told.append(f"about {formats.duration(left)} left")
-    elif sweep.active:
-        told.append("time left: known after the first")
+    if sweep.active and (left := time_left.of_all([cell.run for cell in sweep.cells]).left) is not None:
+        told.append(f"about {formats.about(left)} left")
     return " · ".join(told)
 
 

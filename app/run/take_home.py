@@ -57,7 +57,7 @@ def section(run: Run) -> None:
             "The whole run; the model from its plan alone, the same weights bit for bit; and a GGUF file of it, where "
             "GGUF can hold its family."
         )
-        st.code(without_paths(commands(run)), language="bash", wrap_lines=True)
+        st.code(without_paths(commands(run)), language="bash")
     _disk(run)
 
 
@@ -142,9 +142,7 @@ def _reloaded(run: Run, job: SideJob) -> None:
         st.markdown(f":material/check_circle: {reload_sentence(job)}")
     else:
         packing.failed(job)
-        st.markdown(
-            "`AutoModelForCausalLM.from_pretrained` on the folder, and one forward pass, without any code of ours."
-        )
+        st.markdown("Loads the folder with Transformers' own `from_pretrained`, for one forward pass: no code of ours.")
     there = stored_dtype(run) is not None or any(pack.packed(run, dtype).file for dtype in DTYPES)
     if not there:
         st.caption("Prepare the Transformers folder first.")

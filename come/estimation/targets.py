@@ -44,13 +44,14 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """Such as "24 layers: the memory binds; the speed-up would allow 26."."""
+        """Such as "24 layers: the memory allows no more; the speed-up would allow 26."."""
         if not self.binding:
-            return f"All {self.of} layers: nothing that was asked for binds."
-        binds = " and ".join(f"the {name}" for name in self.binding)
+            return f"All {self.of} layers: what was asked for allows them."
+        strictest = " and ".join(f"the {name}" for name in self.binding)
+        verb = "allows" if len(self.binding) == 1 else "allow"
         looser = {name: most for name, most in self.allowed.items() if most > self.layers}
         more = [f"the {name} would allow {'all ' * (most == self.of)}{most}" for name, most in looser.items()]
-        told = [f"{binds} {'binds' if len(self.binding) == 1 else 'bind'}", *([", ".join(more)] if more else [])]
+        told = [f"{strictest} {verb} no more", *([", ".join(more)] if more else [])]
         return f"{self.layers} layer{'s' if self.layers > 1 else ''}: {'; '.join(told)}."
 
 

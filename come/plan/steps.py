@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from come.numbers import ranges
+
 Part = Literal["ffn", "attention"]
 """A sub-layer. Its units are FFN channels, or KV groups."""
 
@@ -120,7 +122,7 @@ class Remove(Strict):
 
     def describe(self) -> str:
         """The step in words."""
-        return f"Remove layers {', '.join(map(str, self.layers))} (numbering of this step)."
+        return f"Remove layer{'s' if len(self.layers) > 1 else ''} {ranges(self.layers)} (numbering of this step)."
 
 
 class Average(_OfAWindow):
@@ -193,7 +195,7 @@ class Mask(_InPlace):
         """The step in words."""
         named = (("KV groups", self.kv_groups), ("FFN channels", self.channels))
         parts = [
-            f"{sum(map(len, units.values()))} {name} in layers {', '.join(map(str, sorted(units)))}"
+            f"{sum(map(len, units.values()))} {name} in layers {ranges(sorted(units))}"
             for name, units in named
             if units
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from come.pruning import registry
 from come.pruning.registry import concatenates
 from come.report.colors import ACCENT, CATEGORIES
 
@@ -49,6 +50,11 @@ def style(method: str, methods: Sequence[str] = (), variant: int = 0) -> Style:
         return look
     dash = DASHES[(DASHES.index(look.dash) + variant) % len(DASHES)]
     return Style(look.color, f"{look.marker}-open", dash, look.width)
+
+
+def color(method: str) -> str:
+    """The colour of a method, the same on every page and in reports."""
+    return style(method, list(registry.methods())).color
 
 
 def _look(method: str, others: list[str]) -> Style:

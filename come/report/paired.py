@@ -99,14 +99,17 @@ def factor_of(nats: float) -> float:
 
 
 def say(found: Difference, metric: Metric) -> str:
-    """A difference as people read it: "× 1.12 ± 0.03" of perplexities, else "+3.2 ± 1.1 points"."""
+    """A difference with its 95% interval: "× 1.12 (1.05–1.19)" of perplexities, else "+3.2 (0.9 to 5.5) points"."""
     if metric.key == "perplexity":
         times = factor_of(found.value)
-        error = times * found.stderr if found.stderr is not None else None
-        return f"× {factor(times)}{'' if error is None or times >= FAR else f' ± {error:.2f}'}"
+        if found.reach is None or times >= FAR:
+            return f"× {factor(times)}"
+        low, high = (factor(factor_of(found.value + side * found.reach)) for side in (-1, 1))
+        return f"× {factor(times)} ({low}–{high})"
     unit = {" %": " points"}.get(metric.unit, metric.unit)
-    plus_minus = "" if found.stderr is None else f" ± {metric.bare(found.stderr)}"
-    return f"{'+' if found.value > 0 else ''}{metric.bare(found.value)}{plus_minus}{unit}"
+    ends = () if found.reach is None else (found.value - found.reach, found.value + found.reach)
+    interval = f" ({' to '.join(map(metric.bare, ends))})" if ends else ""
+    return f"{'+' if found.value > 0 else ''}{metric.bare(found.value)}{interval}{unit}"
 
 
 def questions(result: Result, metric: Metric) -> tuple[int, int]:

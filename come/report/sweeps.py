@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,20 +70,6 @@ class SweepState:
             if status in kinds:
                 return status
         return "done"
-
-    def seconds_left(self, now: float | None = None) -> float | None:
-        """How long it goes on, by what cells of the same method took; None where none has ended or none is left."""
-        taken = [(cell.series, cell.seconds) for cell in self.done if cell.seconds]
-        if not taken or not self.active:
-            return None
-        usual = fmean(seconds for _, seconds in taken)
-        left = 0.0
-        for cell in self.active:
-            own = [seconds for series, seconds in taken if series == cell.series]
-            started = cell.state.started if cell.state.status == "running" else None
-            gone = (now or time.time()) - started if started else 0.0
-            left += max((fmean(own) if own else usual) - gone, 0.0)
-        return left
 
 
 def sweeps(runs: Sequence[Run]) -> list[SweepState]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from come.pruning.registry import PAPER, methods
 from come.report import paired
@@ -140,7 +141,7 @@ def _ahead(second: Point, found: paired.Difference, metric: Metric) -> str:
     """By how much the best is better than the second."""
     if metric.key == "perplexity":
         return f", {_of(second.series)} {paired.say(found, metric).removeprefix('× ')} times as high"
-    size = paired.say(found, metric).lstrip("+−")
+    size = paired.say(replace(found, value=abs(found.value)), metric).removeprefix("+")
     return f", {size} {'below' if metric.lower else 'above'} {second.series}"
 
 

@@ -26,7 +26,7 @@ def test_a_visit_begins_here(visit: Visit) -> None:
     st.cache_data.clear()
     at = fine(the_app().run())
     assert at.title[0].value == "CoMe Lab"
-    assert at.button(key="demo").label == "Run the two-minute demo"
+    assert at.button(key="demo").label == "Run the demo"
     assert len(at.get("plotly_chart")) == 1
 
 

@@ -45,9 +45,10 @@ def test_a_page_that_is_chosen_for_the_first_time_is_shown_as_one_too(example: S
     page.goto(f"{example.url}/home")
     page.wait_for_function("window.arrived")
     before = page.evaluate("window.arrivals")
-    for title, arrivals in (("Playground", 1), ("Learn", 2), ("Playground", 2)):  # the last was seen before
+    pages = (("Playground", "Playground", 1), ("Learn", "1 of 8", 2), ("Playground", "Playground", 2))
+    for title, heading, arrivals in pages:  # the last was seen before
         page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
-        page.get_by_role("heading", level=1, name=title).wait_for()
+        page.get_by_role("heading", level=1, name=heading).wait_for()
         page.wait_for_function("!document.documentElement.hasAttribute('data-arriving')")
         assert page.evaluate("window.arrivals") - before == arrivals, title
         assert page.evaluate("window.seen") == [], title
@@ -61,3 +62,17 @@ def test_a_widget_that_never_comes_holds_up_nothing_else(example: Server, page: 
     page.wait_for_function("window.arrived")
     page.locator(".stMain").get_by_test_id("stSkeleton").first.wait_for()
     assert page.get_by_role("heading", level=1).is_visible() and page.locator(".come-strip").is_visible()
+
+
+def test_the_strip_is_one_line_however_much_it_has_to_say(example: Server, page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{example.url}/home")
+    strip = page.locator(".come-strip")
+    strip.wait_for()
+    before = strip.bounding_box()
+    strip.locator(".quiet").evaluate(
+        "said => { said.textContent = 'its run: at work · 12 other runs wait · '.repeat(9) }"
+    )
+    after = strip.bounding_box()
+    assert before is not None and before == after
+    assert strip.evaluate("strip => strip.scrollWidth <= strip.clientWidth")

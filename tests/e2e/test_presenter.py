@@ -53,3 +53,39 @@ def test_a_lesson_is_shown_to_a_room(example: Server, browser: Browser) -> None:
     main = page.locator("[data-testid=stMainBlockContainer]").bounding_box()
     assert main is not None and main["x"] < 30 and page.locator(".come-strip").count() == 0
     context.close()
+
+
+def test_charts_and_their_numbers_stand_above_the_bar(example: Server, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(PATIENCE)
+
+    def bottom(of: str) -> float:
+        page.locator(of).last.wait_for()
+        return float(page.locator(of).last.evaluate("each => each.getBoundingClientRect().bottom"))
+
+    for step in range(2, 7):
+        page.goto(f"{example.url}/learn?step={step}&present=1")
+        page.get_by_role("heading", level=1, name=f"{step} of 8").wait_for()
+        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+        bar = page.locator(".st-key-presenter").evaluate("bar => bar.getBoundingClientRect().top")
+        chart = page.locator(".js-plotly-plot").evaluate("chart => chart.getBoundingClientRect().top")
+        assert chart < 200 and bottom(".come-facts") <= bar, step
+        assert bottom(".stMain") <= bar, "what is longer scrolls above it"
+        assert 0 < bottom(".st-key-lesson-next button") <= 800, step
+    page.keyboard.press("PageDown")
+    page.get_by_role("heading", level=1, name="7 of 8").wait_for()
+    page.goto(f"{example.url}/inspect?present=1")
+    page.locator(".st-key-puzzle-map .main-svg").first.wait_for()
+    bar = page.locator(".st-key-presenter").evaluate("bar => bar.getBoundingClientRect().top")
+    assert bottom(".st-key-puzzle-map .js-plotly-plot") <= bar
+    page.close()
+
+
+def test_the_lessons_next_is_in_reach_without_presenting(example: Server, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{example.url}/learn?step=4")
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    box = page.locator(".st-key-lesson-next button").bounding_box()
+    assert box is not None and box["y"] + box["height"] <= 800
+    page.close()

@@ -187,7 +187,7 @@ def test_an_account_comes_before_every_page(
             page.get_by_text("mallory@evil.example may not come in.").wait_for()
             assert page.locator("[data-testid=stApp]").count() == 0
             return
-        page.get_by_role("button", name="Run the two-minute demo").wait_for()
+        page.get_by_role("button", name="Run the demo").wait_for()
         page.goto(f"{serving.url}/learn")
         page.locator(".js-plotly-plot").first.wait_for()
         page.goto(f"{serving.url}/sign-out")

@@ -106,7 +106,7 @@ def test_the_command_times_once_and_stores_the_layers(
     assert main([*asked, "--dry-run"]) == 0
     told, forwards = capsys.readouterr().out, clock.forwards
     assert "down to 4 layers" in told
-    assert "the speed-up binds; the memory would allow all 6. Measured on cpu on 2" in told
+    assert "the speed-up allows no more; the memory would allow all 6. Measured on cpu on 2" in told
     assert main([*asked, "--plan-only", "--json"]) == 0
     config = json.loads(capsys.readouterr().out)["config"]
     assert (config["target_layers"], config["sparsity"]) == (4, None)

@@ -117,17 +117,17 @@ def test_the_speed_up_it_says_is_possible_is(layer: float, rest: float, layers: 
         layers_for(facts, "float32", speedup=most + 0.011, latency=latency)
 
 
-def test_the_sentence_names_what_binds() -> None:
+def test_the_sentence_names_what_allows_no_more() -> None:
     def told(**allowed: int) -> str:
         names = {name.replace("_", "-"): most for name, most in allowed.items()}
         return Answer(min(names.values()), 30, names, 0, 0, 0, None).sentence
 
-    assert told(memory=24, speed_up=26) == "24 layers: the memory binds; the speed-up would allow 26."
+    assert told(memory=24, speed_up=26) == "24 layers: the memory allows no more; the speed-up would allow 26."
     assert told(memory=24, file=24, speed_up=30) == (
-        "24 layers: the memory and the file bind; the speed-up would allow all 30."
+        "24 layers: the memory and the file allow no more; the speed-up would allow all 30."
     )
-    assert told(file=1) == "1 layer: the file binds."
-    assert told(memory=30) == "All 30 layers: nothing that was asked for binds."
+    assert told(file=1) == "1 layer: the file allows no more."
+    assert told(memory=30) == "All 30 layers: what was asked for allows them."
 
 
 def test_impossible_targets_name_the_nearest_possible() -> None:
@@ -215,7 +215,7 @@ def test_a_run_stores_the_layers_and_what_was_asked(model: str) -> None:
     assert (stored.target_layers, stored.sparsity) == (4, None)
     assert stored.asked is not None and stored.asked.max_bytes == limit + 1
     assert asked_for(stored.asked, {}) == [f"{stored.asked.sentence}"]
-    assert stored.asked.sentence.endswith("of files. 4 layers: the file binds.")
+    assert stored.asked.sentence.endswith("of files. 4 layers: the file allows no more.")
     # What is stored is run, whatever would be chosen today.
     later = stored.model_copy(update={"save_dtype": "float32"})
     assert create(later).config.target_layers == 4

@@ -31,7 +31,7 @@ def test_the_error_is_that_of_the_differences() -> None:
     assert found.value == pytest.approx(fmean(more))
     assert found.stderr == pytest.approx(stdev(more) / math.sqrt(8))
     assert found.reach == pytest.approx(2.3646 * found.stderr, rel=1e-3)  # Student's t of seven degrees
-    assert paired.say(found, PERPLEXITY) == "× 1.22 ± 0.03"
+    assert paired.say(found, PERPLEXITY) == "× 1.22 (1.15–1.30)"
     back = paired.difference(point(read("come", 27, HARD)), point(read("sleb", 27, worse)), PERPLEXITY)
     assert back.told == "better" and back.value == pytest.approx(-found.value)
 
@@ -83,7 +83,7 @@ def test_tasks_count_alike() -> None:
     come, other = both("come", "1" * 40, "10" * 10), both("sleb", "10" * 20, "01" * 10)
     found = paired.difference(point(come, key="accuracy"), point(other, key="accuracy"), metric("accuracy"))
     assert found.value == pytest.approx((0.5 + 0.0) / 2) and found.count == 60 and found.of == "question"
-    assert found.told == "better" and paired.say(found, metric("accuracy")).startswith("+25.0 ± ")
+    assert found.told == "better" and paired.say(found, metric("accuracy")).startswith("+25.0 (")
 
 
 def test_few_questions_say_nothing_however_clear_they_look() -> None:

@@ -167,7 +167,7 @@ def status(event: Event | None, measuring: float | None, seconds: float) -> str:
     return f"{words.get(event.stage, event.message or 'Predicting')}{share}…"
 
 
-def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, busy: bool = False) -> str:
+def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, busy: bool = False, few: int = 0) -> str:
     """Rows as HTML.
 
     Args:
@@ -176,8 +176,10 @@ def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, bu
         last: what the plan answered before is called; None without one.
         stale: the numbers are not those of the plan as it stands.
         busy: those are on their way; the panel keeps the height that it will have then.
+        few: tokens of a first look, which its columns name: their numbers are not those that follow.
     """
-    heads = ["", "Original", now, "Change", *([f"Since {last}"] if last else [])]
+    on = f", {few:,} tokens" if few else ""
+    heads = ["", f"Original{on}", f"{now}{on}", "Change", *([f"Since {last}"] if last else [])]
     head = "".join(f"<th scope='col'>{escape(word)}</th>" if word else "<td></td>" for word in heads)
     body = "".join(
         f"<tr><th scope='row'>{escape(row.name)}{f' <small>{escape(row.unit)}</small>' if row.unit else ''}</th>"

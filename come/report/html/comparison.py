@@ -82,7 +82,7 @@ def _differences(results: list[Result], originals: list[Result], metric: Metric)
     told = [each for each in found if each is not None]
     same = {f"{each.count:,} {each.of}s" for each in told if each.paired}
     title = f"Paired differences on the same {same.pop()}" if len(same) == 1 else "Differences"
-    notes = "Bars: 95% interval. Hollow: cannot be told from the line. ±: one standard error."
+    notes = "Bars and the numbers beside them: 95% intervals. Hollow: cannot be told from the line."
     if any(not each.paired for each in told):
         notes += " Some kept no numbers for each sequence or question: not paired, so their errors are too wide."
     return Drawn(f"{title}, at {layers} layers", figures.differences(drawn, found, reference, metric), notes)

@@ -19,7 +19,7 @@ from come.report.points import Point, as_html, front
 
 ROW = 44  # pixels of a row of the paired differences
 FAINT = 0.4
-TIMES = (1, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1e3, 1e4, 1e6, 1e9)
+TIMES = (1, 1.02, 1.05, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 3, 5, 10, 20, 50, 100, 1e3, 1e4, 1e6, 1e9)
 
 
 def lines(shown: Chart) -> Figure:

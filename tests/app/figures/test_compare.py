@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -232,7 +233,16 @@ def test_differences_stand_in_rank_with_their_intervals() -> None:
     assert [trace.marker.symbol.endswith("-open") for trace in figure.data] == [False, True, False]
     last, first = points([shifted("shortgpt", 0.2), shifted("come", 0.0)], PERPLEXITY)
     assert figure.data[2].error_x.array[0] == pytest.approx(paired.difference(last, first, PERPLEXITY).reach, abs=1e-9)
-    assert any(note.text.startswith("× 1.22 ± ") for note in figure.layout.annotations)
+    assert any(note.text == "× 1.22 (1.22–1.22)" for note in figure.layout.annotations)
+
+
+def test_the_words_beside_a_bar_are_its_ends_and_the_axis_has_ticks_as_far_as_bars_go() -> None:
+    figure = rows(shifted("come", 0.0), shifted("shortgpt", 0.3, wide=0.05))
+    bar = figure.data[1]
+    low, high = (math.exp(bar.x[0] + side * bar.error_x.array[0]) for side in (-1, 1))
+    assert f"× {math.exp(bar.x[0]):.2f} ({low:.2f}–{high:.2f})" in [note.text for note in figure.layout.annotations]
+    ticks = [math.exp(tick) for tick in figure.layout.xaxis.tickvals]
+    assert high - ticks[-1] < ticks[-1] - ticks[-2] and figure.layout.xaxis.ticktext[0] == "× 1"
 
 
 def test_what_lies_far_off_is_an_arrow_and_does_not_squeeze_the_rest() -> None:

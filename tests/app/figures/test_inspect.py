@@ -166,7 +166,7 @@ def test_the_tree_shows_every_kind_of_step() -> None:
     figure = inspect_tree.tree(origins, [step.describe() for step in plan.steps])
     assert figure.layout.title.text == ("8 layers become 4 in 4 steps")
     alone = follow(plan_of(8, MERGE, again), "ffn", CHANNELS)
-    assert inspect_tree.finding(alone).endswith("; layers 1, 2 and 3 end in one, merged more than once")
+    assert inspect_tree.finding(alone).endswith("; layers 1 to 3 end in one, merged more than once")
     assert inspect_tree.finding(ffn(MERGE)) == "5 layers become 4 in 1 step, which joins a pair"
     marks = next(trace for trace in figure.data if trace.mode == "markers")
     assert sorted(marks.marker.symbol) == ["circle", "circle", "diamond", "triangle-right", "x"]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from app import theme
-from app.figures import layers, model, similarity
+from app.figures import layers, model, similarity, window_costs
+from come.pruning.windows import WindowCost
 
 LAYERS = 12
 
@@ -58,7 +59,23 @@ def test_a_cell_opens_the_layers_between_its_two_states(matrix: np.ndarray) -> N
 def test_the_best_window_is_outlined_where_its_states_meet(matrix: np.ndarray) -> None:
     shapes = similarity.similarity(matrix, best=(4, 5)).layout.shapes
     assert {(shape.x0, shape.y0) for shape in shapes} == {(5.5, 3.5), (3.5, 5.5)}
-    assert [shape.line.color for shape in shapes[2:]] == [theme.MARK] * 2  # over a halo
+    assert [shape.line.dash for shape in shapes[2:]] == ["dot"] * 2  # over a halo
+
+
+def test_the_open_window_and_the_plan_look_the_same_in_every_chart(matrix: np.ndarray) -> None:
+    block, skip = np.linspace(0.1, 1, LAYERS), np.linspace(0.5, 0.9, LAYERS - 1)
+    cost = WindowCost(2, 3, 0.2, 0.1, 0.3, 0.2, 2)
+    charts = (
+        similarity.similarity(matrix, influence=block, selected=(2, 3), planned=[(7, 9)]),
+        layers.influence(block, skip, selected=(2, 3), planned=[(7, 9)]),
+        window_costs.costs([cost], LAYERS, selected=(2, 3), planned=[(7, 9)]),
+    )
+    for figure in charts:
+        looks = {color for shape in figure.layout.shapes for color in (shape.line.color, shape.fillcolor) if color}
+        assert {similarity.OPEN, similarity.PLANNED} <= looks and similarity.OPEN != similarity.PLANNED
+    both = similarity.similarity(matrix, best=(2, 3), selected=(2, 3)).layout.shapes
+    inner, outer = (next(s for s in both if s.line.dash == "dot"), next(s for s in both if s.line.color == theme.MARK))
+    assert outer.x0 < inner.x0 and outer.x1 > inner.x1, "neither hides the other"
 
 
 @pytest.mark.parametrize("log", [True, False])

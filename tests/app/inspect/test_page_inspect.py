@@ -151,7 +151,7 @@ def test_averages_masks_and_replaced_weights_are_shown_as_what_they_are(visit: V
     path.write_text(plan.model_dump_json())
     at = fine(visit("inspect", run=run.id))
     assert at.selectbox(key="new-layer").value == 1
-    assert "weighted sum of those of layers 1, 2 and 3" in findings(at)
+    assert "weighted sum of those of layers 1 to 3" in findings(at)
     assert at.dataframe[0].value["Weight"].tolist() == [-1.0, 1.0, 1.0]
     assert "Step 2 put new values in place" in said(at)
     masked = with_steps(lab, Mask(channels={2: list(range(12))}, parameters=10))

@@ -62,7 +62,7 @@ def findings(at: AppTest) -> list[str]:
 @pytest.mark.parametrize("step", range(1, 9))
 def test_every_step_opens_from_a_link_with_one_figure_and_something_to_do(visit: Visit, step: int) -> None:
     at = fine(visit("learn", step=str(step)))
-    assert at.header[0].value.startswith(f"{step} of 8")
+    assert at.title[0].value.startswith(f"{step} of 8")
     assert len(findings(at)) == 1
     assert "Try it." in said(at)
 
@@ -73,21 +73,21 @@ def test_next_and_back_go_through_all_steps_and_into_the_url(visit: Visit) -> No
         at = press(at, "lesson-next")
         assert at.query_params["step"] in (str(step), [str(step)])
     at = press(at, "lesson-back")
-    assert at.header[0].value.startswith("7 of 8")
+    assert at.title[0].value.startswith("7 of 8")
 
 
 @pytest.mark.parametrize("link", [{"step": "0"}, {"step": "9"}, {"step": "x"}, {"step": "1", "stack-layer": "99"}])
 def test_a_link_that_makes_no_sense_opens_the_first_step(visit: Visit, link: dict[str, str]) -> None:
-    assert fine(visit("learn", **link)).header[0].value.startswith("1 of 8")
+    assert fine(visit("learn", **link)).title[0].value.startswith("1 of 8")
 
 
 def test_presenter_mode_is_large_and_in_the_url(visit: Visit) -> None:
     at = fine(visit("learn", present="1", step="3"))
     assert any("font-size" in html.proto.body and "html {" in html.proto.body for html in at.get("html"))
     at = fine(at.button(key="lesson-next").click().run())
-    assert at.header[0].value.startswith("4 of 8") and at.query_params["present"] in ("1", ["1"])
+    assert at.title[0].value.startswith("4 of 8") and at.query_params["present"] in ("1", ["1"])
     at = fine(at.button(key="leave-presenting").click().run())
-    assert "present" not in at.query_params and at.header[0].value.startswith("4 of 8")
+    assert "present" not in at.query_params and at.title[0].value.startswith("4 of 8")
 
 
 def test_a_moved_activation_changes_s_and_rank(visit: Visit) -> None:
@@ -142,7 +142,7 @@ def test_the_quiz_is_answered_and_looked_up(visit: Visit, of: Material) -> None:
         at = fine(at.radio(key=f"quiz-1-{place}").set_value(question.answer).run())
     assert "5 of 5 right" in findings(at)[0]
     at = press(at, "quiz-1-4-look")
-    assert at.header[0].value.startswith("5 of 8")
+    assert at.title[0].value.startswith("5 of 8")
     at = press(press(press(at, "lesson-next"), "lesson-next"), "lesson-next")
     assert "5 of 5 right" in findings(at)[0]  # answers are still there
     at = press(at, "quiz-other")

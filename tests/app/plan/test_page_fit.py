@@ -54,14 +54,14 @@ def test_a_size_becomes_layers_with_the_reason(visit: Visit, facts: Facts, kind:
     context = min(CONTEXT, facts.max_position_embeddings)
     takes = memory_at(facts, 4, facts.dtype, context) if kind == "memory" else file_at(facts, 4, facts.dtype)
     at = asked(visit, kind, str(takes))
-    assert any(each.value == f"4 layers: the {kind} binds." for each in at.markdown)
+    assert any(each.value == f"4 layers: the {kind} allows no more." for each in at.markdown)
     assert at.button(key="fit-take").label == f"Leave 4 of {LAYERS} layers"
     at = fine(at.button(key="fit-take").click().run())
     assert at.query_params["target"] in ("4", ["4"])
-    (reason,) = [each for each in at.caption if "binds" in each.value]
-    assert reason.value == f"4 layers: the {kind} binds." and human_bytes(takes) in reason.help
+    (reason,) = [each for each in at.caption if "allows no more" in each.value]
+    assert reason.value == f"4 layers: the {kind} allows no more." and human_bytes(takes) in reason.help
     at = fine(at.slider(key="target").set_value(5).run())
-    assert not [each for each in at.caption if "binds" in each.value], "chosen otherwise now"
+    assert not [each for each in at.caption if "allows no more" in each.value], "chosen otherwise now"
 
 
 def test_it_begins_with_less_than_the_original_takes(visit: Visit) -> None:
@@ -81,7 +81,7 @@ def test_what_cannot_be_is_one_sentence(visit: Visit, size: str, words: str) -> 
 def test_where_speed_was_not_measured_the_command_is_told(visit: Visit, lab: Lab) -> None:
     at = fine(visit("plan", method="come"))
     at = fine(at.segmented_control(key="fit-kind").set_value("speed").run())
-    assert any("not measured here yet" in each.value for each in at.markdown)
+    assert any("not timed on this machine yet" in each.value for each in at.markdown)
     assert f"come run --model {lab.model} --speedup 1.25 --dry-run" in [code.value for code in at.code]
 
 
@@ -90,7 +90,9 @@ def test_a_speed_up_becomes_layers_where_times_are_known(visit: Visit, facts: Fa
     at = fine(visit("plan", method="come"))
     at = fine(at.segmented_control(key="fit-kind").set_value("speed").run())
     # 1 ms a layer and 1 ms for the rest: 7 ms are 1.25 times 5.6 ms, which 4 layers keep to.
-    assert any(each.value.startswith("4 layers: the speed-up binds. Measured on a machine") for each in at.markdown)
+    assert any(
+        each.value.startswith("4 layers: the speed-up allows no more. Measured on a machine") for each in at.markdown
+    )
     at = fine(at.number_input(key="fit-speed").set_value(50.0).run())
     assert any("Ask for at most 3.4" in warning.value for warning in at.warning)
 

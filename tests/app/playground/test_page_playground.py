@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
+from app.playground import asked_before
+from app.playground.generation import Generation
 from come.errors import ComeError
 from come.serving.playground.speech import Along, End, Parting, Sampling, Start, Word
 from come.serving.resident import client
@@ -206,6 +209,25 @@ def test_a_link_restores_models_and_prompt(visit: Visit, lab: Lab, engine: Engin
     assert at.multiselect(key="with").value == [one]
     assert at.text_area(key="prompt").value == "Mine"
     assert at.select_slider(key="temperature").value == 0.5
+
+
+def test_a_reload_shows_the_answers_again(visit: Visit, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: OrderedDict[str, Generation] = OrderedDict()
+    monkeypatch.setattr(asked_before, "_kept", lambda: kept)  # opening a page empties all caches here
+    at = fine(visit("playground", prompt="Mine"))
+    assert "asked" not in at.query_params
+    at = settle(at.button(key="talk").click().run(), "_talk")
+    link = {key: held[-1] if isinstance(held, list) else held for key, held in dict(at.query_params).items()}
+    again = fine(visit("playground", **link))
+    assert again.session_state["_talk"] is at.session_state["_talk"] and html(again).count("<section") == 3
+    assert len(engine.asked) == 1, "remembered"
+    kept.clear()  # as after a restart of the server
+    again = settle(fine(visit("playground", **link)), "_talk")
+    assert html(again).count("<section") == 3 and engine.asked[1] == engine.asked[0]
+    kept.clear()
+    other = fine(visit("playground", **link | {"prompt": "Another"}))
+    assert "Nothing said yet" in " ".join(each.value for each in other.markdown) and len(engine.asked) == 2
+    assert "asked" not in other.query_params, "it names a question that is not asked here"
 
 
 def test_a_long_prompt_stays_out_of_the_url_and_comes_back(visit: Visit, engine: Engine) -> None:

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import come
+from app import theme
 from app.components import background_job
 from app.components.background_job import Job
 from app.figures import playground as figures
 from app.playground import answers_html, candidates
 from app.playground.generation import Answer, Asked, Generation, compare_along, generate, record, recorded
 from come.errors import ComeError
+from come.report.looks import style
 from come.runs import Run
 from come.serving.cancellation import Cancelled
 from come.serving.playground.speech import Along, End, Parting, Sampling, Start, Word
@@ -190,19 +193,26 @@ def test_before_the_first_token() -> None:
     assert "Reading the prompt" in answers_html.answers(generation)
 
 
+def test_a_model_has_its_methods_colour() -> None:
+    methods = list(come.methods())
+    shown = answers_html.answers(Generation(asked(methods={"a": "shortgpt"})))
+    assert f"--voice:{style('shortgpt', methods).color}" in shown and f"--voice:{theme.ORIGINAL}" in shown
+    assert answers_html.color("b", {"b": "come"}) == style("come", methods).color != style("shortgpt", methods).color
+
+
 def test_a_recording_comes_back(tmp_path: Path) -> None:
     found = Along(tokens=(1, 2), pieces=("a", "b"), chances={"original": (0.5,)}, kl={"a": (0.1, 0.2)}, at=1, top={})
     path = tmp_path / "kept.json"
     record(told(), SAID, found, path)  # type: ignore[arg-type]
-    kept = recorded(path, {"a": "here/plan.json"}, {"original": "Original", "a": "A"})
+    kept = recorded(path, {"a": "here/plan.json"}, {"original": "Original", "a": "A"}, {"a": "shortgpt"})
     assert kept is not None
     generation, look = kept
     assert generation.answers["a"].parting == SAID[5]
     assert generation.asked.plans == {"a": "here/plan.json"}
     assert look.found == found
     assert "tokens/s" not in answers_html.numbers(generation.answers["a"])
-    assert recorded(path, {}, {}) is None
-    assert recorded(tmp_path / "none.json", {}, {}) is None
+    assert recorded(path, {}, {}, {}) is None
+    assert recorded(tmp_path / "none.json", {}, {}, {}) is None
 
 
 def test_the_shipped_recording_is_of_the_shipped_runs(lab: Lab) -> None:

@@ -11,7 +11,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
+from app.state import time_left
 from come.runs import Run
+from come.runs.ahead import Outlook
 from come.runs.state import identity
 from tests.app import synthetic
 
@@ -69,3 +71,20 @@ def test_the_compare_page_shows_it_too_and_takes_its_runs_alone(visit: Visit, ma
     at = fine(visit("compare", sweep=str(made[0].config.sweep)))
     assert "SLEB" not in set(at.dataframe[0].value["Method"])
     assert len(come.runs.list_runs()) == 9
+
+
+def test_all_that_tells_the_time_left_of_a_sweep_tells_the_same(
+    visit: Visit, made: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def foreseen(runs: list[Run]) -> dict[str, Outlook]:
+        return {run.id: Outlook(0.0, 0.0, 50.0) if run.state().active else Outlook(1.0, 9.0, 0.0) for run in runs}
+
+    monkeypatch.setattr(time_left, "of_runs", foreseen)
+    made[4].update(status="running", started=time.time(), **identity(os.getpid()))
+    at = fine(visit("run", run=made[4].id))
+    told = [
+        *(each.value for each in (*at.markdown, *at.caption)),
+        *(str(each.proto.text) for each in at.get("progress")),
+    ]
+    assert [each for each in told if " left" in each] == [each for each in told if "about 3 min 20 s left" in each]
+    assert sum("about 3 min 20 s left" in each for each in told) == 2, "the bar of all runs and the sweep's line"
