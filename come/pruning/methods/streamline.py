@@ -91,8 +91,8 @@ class StreamlineOptions(PassOptions, LayerOptions):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Logits for the next-token loss."""
-        return ("logits",) if "text" in self.stages else ()
+        """The next-token loss, and its way back through the layers above."""
+        return ("logits", "gradients") if "text" in self.stages else ()
 
     def of_a_stage(self) -> StreamlineOptions:
         """The same for one stage: minutes are shared out."""
