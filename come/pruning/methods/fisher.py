@@ -206,10 +206,10 @@ def told(found: list[Units], importance: list[Tensor], lines: list[Line], budget
         for line, each, silenced in zip(lines, importance, found, strict=True)
         for layer in range(layers)
     )
-    names = ("an attention", "KV group"), ("an FFN", "channel")
+    names = ("an attention", "of its KV groups"), ("an FFN", "of its channels")
     steps = "; ".join(
-        f"{what}: {1000 * line.constant:.3g} ms up to {line.threshold:,} {unit}s, {1000 * line.slope:.3g} ms each more"
-        for (what, unit), line in zip(names, lines, strict=True)
+        f"{what}: {1000 * line.constant:.3g} ms up to {line.threshold:,} {units}, {1000 * line.slope:.3g} ms each more"
+        for (what, units), line in zip(names, lines, strict=True)
     )
     whole = layers * sum(line.at(each.shape[1]) for line, each in zip(lines, importance, strict=True))
     source = "given times" if options.ffn_seconds else f"times measured here over {options.timed_tokens:,} tokens"
