@@ -60,7 +60,7 @@ class StreamlineOptions(PassOptions, LayerOptions):
     )
     start: Literal["auto", "first", "random"] = Field(
         "auto",
-        description="What they start from: the block's first layers, or random weights. auto: as published, the first "
+        description="What they start from: the block's first layers, or weights that the seed draws. auto: as published, the first "
         "for a layer and random for an FFN.",
     )
     objective: Literal["states", "text", "both"] = Field(
@@ -139,11 +139,12 @@ def work(known: Known, options: StreamlineOptions, tokens: Calibration) -> Sched
     "streamline",
     title="LLM-Streamline",
     paper="Chen et al. 2024, arXiv 2403.19135",
-    summary="Replace the block of layers that changes its input least by one layer trained to do what the block did.",
+    summary="Replace the block of layers that changes its input least by a light layer trained to do what it did.",
     kind="train",
     options=StreamlineOptions,
     needs=("forward", "training"),
-    cost="One pass over the calibration tokens, one up to the block, and one layer trained on its states.",
+    cost="One pass over the calibration tokens, one up to the block, and one layer trained on its states; on the next "
+    "tokens instead, through all layers above.",
     work=work,
 )
 def streamline(task: Task, options: StreamlineOptions) -> Result:
