@@ -60,8 +60,8 @@ class StreamlineOptions(PassOptions, LayerOptions):
     )
     start: Literal["auto", "first", "random"] = Field(
         "auto",
-        description="What they start from: the block's first layers, or weights that the seed draws. auto: as published, the first "
-        "for a layer and random for an FFN.",
+        description="What they start from: the block's first layers, or weights that the seed draws. auto: as "
+        "published, the first for a layer and random for an FFN.",
     )
     objective: Literal["states", "text", "both"] = Field(
         "states",
