@@ -16,13 +16,13 @@ from benchmarks.memory import MIB, watched
 from benchmarks.timing import bundled, in_turn, markdown, ratio
 from come.measurement.layer_runner import LayerRunner
 from come.models import Bundle
-from come.recovery.whole_model import Teacher, WholeModel, WholeModelOptions, normed_states
 from come.training.layer_job import LayerJob, LayerOptions, LayerProblem, calls_for
 from come.training.precision import Precision, arithmetic
 from come.training.states import StateStore, advance, embed
 from come.training.student import embedding_names, trainable_bundle
 from come.training.trainer import BETAS
 from come.training.vocabulary_loss import VocabularyLoss, head_gradients
+from come.training.whole_model import Teacher, WholeModel, WholeModelOptions, normed_states
 
 ROUNDS, STEPS, LAYER = 3, 4, 12
 BATCH_TOKENS, SEQ_LEN = 2048, 512

@@ -18,7 +18,7 @@ from pydantic import (
 from come.errors import ComeError
 from come.files import human_bytes
 from come.numbers import out_of_bounds
-from come.settings import expanded, file_and_column
+from come.settings import expanded, file_and_column, rows_of
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Use = Literal["calibration", "recovery", "evaluation"]
@@ -80,6 +80,11 @@ class RunConfig(BaseModel):
 
     kind: Literal["compress", "analyze"] = "compress"
     name: str = _told("", "A name for the run, to know it by.")
+    preset: str = _told(
+        "",
+        "Fill in what is not given: published, for CoMe and CoMe-P, is what their published program begins with. "
+        "The request holds it plainly.",
+    )
     sweep: str = ""  # the sweep that the run is a cell of, if it is one
 
     model: str = _told("smollm2-135m", "A name from `come models`, a folder, a .gguf, a hub id.")
@@ -149,6 +154,10 @@ class RunConfig(BaseModel):
         for name, value in values.items() if isinstance(values, dict) else ():
             if reason := out_of_bounds(value):
                 raise ComeError(f"The setting {str(name)[:80]} {reason}.")
+        if isinstance(values, dict) and values.get("preset"):
+            from come.pruning.presets import with_preset
+
+            values = with_preset(values, str(values["preset"])[:80])
         if isinstance(values, dict) and not values.get("method"):
             from come.pruning.registry import method_for  # which loads torch
 
@@ -200,8 +209,12 @@ class RunConfig(BaseModel):
 def judged_on(text: str) -> str:
     """The text whose held-out part judges what was calibrated on a text, where none is named: the same one.
 
-    What a model says itself judges nothing: there it is the default text.
+    What a model says itself judges nothing, nor does a file of which rows were drawn anywhere: there it is the default
+    text. Sets of the hub have a part of their own to judge on.
     """
+    drawn = rows_of(text)
+    if drawn is not None:
+        return DEFAULT_TEXT if os.path.exists(expanded(drawn[0])) else drawn[0]
     return DEFAULT_TEXT if text == SAMPLED else text
 
 
@@ -285,7 +298,8 @@ def _check_text(text: str, split: Split) -> None:
     fetched = {
         source.name for source in known_texts() if source.where == "hub"
     }  # by the run itself, as `self` is sampled
-    if text not in fetched and (text, split) != (SAMPLED, "calibration"):
+    drawn = rows_of(text)
+    if (drawn[0] if drawn else text) not in fetched and (text, split) != (SAMPLED, "calibration"):
         read(text, split)  # raises what is wrong with it
 
 

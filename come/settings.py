@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 _COLUMN = re.compile(r"(.+?\.(?:jsonl|json|csv|parquet)):(.+)", re.IGNORECASE | re.DOTALL)
+_ROWS = re.compile(r"(.+):(rows=([1-9]\d{0,8}),seed=(\d{1,9}))", re.DOTALL)
 
 
 def home() -> Path:
@@ -40,6 +41,12 @@ def is_text(name: str) -> bool:
 
 
 def file_and_column(text: str) -> tuple[str, str]:
-    """A text's file, and the column of it that was named behind a colon ("answers.csv:body"); "" where none was."""
-    found = None if os.path.exists(expanded(text)) else _COLUMN.fullmatch(text)
+    """A text's file, and what of it was named behind a colon: a column ("answers.csv:body"), rows, or ""."""
+    found = None if os.path.exists(expanded(text)) else _ROWS.fullmatch(text) or _COLUMN.fullmatch(text)
     return (found[1], found[2]) if found else (text, "")
+
+
+def rows_of(text: str) -> tuple[str, int, int] | None:
+    """Of a text that is some rows of another ("wikitext2:rows=256,seed=10"), the other, how many and the seed."""
+    found = None if os.path.exists(expanded(text)) else _ROWS.fullmatch(text)
+    return (found[1], int(found[3]), int(found[4])) if found else None

@@ -42,7 +42,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @asks_for(
-    "model", "method", "target_layers", "sparsity", "options", "name", "save_dtype",
+    "model", "method", "preset", "target_layers", "sparsity", "options", "name", "save_dtype",
     *CALIBRATION, "seed", *DEVICE, *RECOVERY, *EVALUATION,
 )  # fmt: skip
 def run(
@@ -70,6 +70,8 @@ def run(
     The bundled model, from 30 layers to 27:  come run --target-layers 27
 
     A fifth of the parameters, as in the paper:  come run --method come --sparsity 0.2
+
+    With the text and the options of the published program:  come run --preset published --sparsity 0.2
 
     Your model and your text:  come run --model ./my-llama --text notes.txt --sparsity 0.1
 

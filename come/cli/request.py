@@ -99,13 +99,17 @@ def _written(field: str) -> tuple[str, ...]:
     return WRITTEN.get(field, (f"--{field.replace('_', '-')}",))
 
 
+def _default_of(field: str) -> Any:
+    """What an option is where it is not given."""
+    return DEFAULTS.get(field, _as_written(RunConfig.model_fields[field])[1])
+
+
 def _parameter(field: str) -> inspect.Parameter:
-    known = RunConfig.model_fields[field]
-    kind, default = _as_written(known)
+    kind, _ = _as_written(RunConfig.model_fields[field])
     return inspect.Parameter(
         field,
         inspect.Parameter.KEYWORD_ONLY,
-        default=DEFAULTS.get(field, default),
+        default=_default_of(field),
         annotation=Annotated[kind, option_of(field)],
     )
 
@@ -132,6 +136,8 @@ def request_of(given: Mapping[str, Any]) -> RunConfig:
         ComeError: one of them cannot be what it is.
     """
     values = dict(given)
+    if values.get("preset"):  # it fills in what is left as it is
+        values = {name: value for name, value in values.items() if value != _default_of(name)}
     for name in values.keys() & {"evaluate", "tasks", "similarity"}:
         values[name] = [each for each in pieces(values[name]) if each != "none"]
     if "recover" in values:
@@ -140,9 +146,10 @@ def request_of(given: Mapping[str, Any]) -> RunConfig:
         values["recover"] = names_of(values["recover"])
         values["recover_options"] = _recovery_options(values["recover"], values["recover_options"] or [])
     if "options" in values:
-        from come.pruning.registry import method_for, methods
+        from come.pruning.registry import PAPER, method_for, methods
 
-        method, known = values["method"] or method_for(map(option_in, values["options"] or [])), methods()
+        begin = PAPER if values.get("preset") else method_for(map(option_in, values["options"] or []))
+        method, known = values.get("method") or begin, methods()
         pairs = values["options"] if method in known else None  # an unknown one is refused with the request
         values["options"] = parse_pairs(pairs, method, known[method].options) if pairs else {}
     return RunConfig.model_validate(values)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from typing import Any
 
 import psutil
 
 from come.errors import ComeError
-from come.estimation.kept import keep, kept
+from come.kept import keep, kept, key_of, processor
 
 FILE = "device.json"
 PROBE_TOKENS = 2048  # as in a usual batch
@@ -114,7 +111,7 @@ def measure_device(dtype: str = "float32", seconds: float = 1.0, device: str = "
         torch.cuda.empty_cache()  # what the probe took counts as free again
     return _with_free_memory(
         Device(
-            name=torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
+            name=torch.cuda.get_device_name(place) if place.type == "cuda" else processor(),
             flops={"float32": in_float32, dtype: flops},
             bandwidth=bandwidth,
             memory=0,
@@ -228,14 +225,3 @@ def _free_of_gpu(device: Device, name: str) -> int:
         if torch.cuda.is_available():
             return int(torch.cuda.mem_get_info(place_of(name))[0])
     return device.memory
-
-
-def key_of(dtype: str, device: str) -> str:
-    """What tells one machine's device in a dtype from another."""
-    return f"{device}, {dtype}, torch {version('torch')}, {_processor()}, {os.cpu_count()} cores"
-
-
-def _processor() -> str:
-    with suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as file:
-        return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    return platform.processor() or platform.machine()

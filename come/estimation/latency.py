@@ -10,9 +10,9 @@ from datetime import datetime
 from functools import cached_property
 
 from come.errors import ComeError
-from come.estimation.device import key_of, place_of
-from come.estimation.kept import keep, kept
+from come.estimation.device import place_of
 from come.events import OnProgress
+from come.kept import keep, kept, key_of
 from come.models import Bundle, Facts, describe
 from come.models.depth import with_layers
 from come.models.identity import config_hash

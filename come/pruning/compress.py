@@ -18,6 +18,7 @@ from come.plan.plan import Plan, canonical
 from come.pruning.forecast import Forecast, Known
 from come.pruning.method import Method, Task
 from come.pruning.options import MethodOptions
+from come.pruning.presets import preset_options
 from come.pruning.registry import method
 from come.pruning.result import Result
 from come.pruning.windows import WindowCost, check_target
@@ -36,6 +37,7 @@ def compress(
     done: Plan | None = None,
     on_step: Callable[[Plan], None] | None = None,
     measured: dict[Any, Any] | None = None,
+    preset: str = "",
     **options: Any,
 ) -> Result:
     """Prune a model; the one given is left as it was and stays usable.
@@ -50,11 +52,15 @@ def compress(
         done: the plan of an interrupted run of the same request, to go on from.
         on_step: given the plan after each step.
         measured: measuring passes that requests share, over these tokens or others: taken up, and added to.
+        preset: a name of ``come.pruning.presets``; it fills in options that are not given. Tokens are the caller's:
+            those of ``published`` are ``come.tokens(bundle, "wikitext2:rows=256,seed=10", 32768, 2048)``.
         **options: the method's options.
 
     Raises:
         ComeError: the request is impossible, and nothing was run; or the model's values turn out not to be finite.
     """
+    if preset:
+        options = {**preset_options(preset, method), **options}
     chosen, parsed, target = _parse(bundle, method, target_layers, sparsity, options)
     parsed.check_sequences(len(tokens))
     if is_offloaded(bundle.model):
@@ -89,7 +95,7 @@ def compress(
     current = replay(bundle, plan) if plan.steps else bundle
     task = Task(bundle, current, plan, tokens, target, on_progress, on_step, measured if measured is not None else {})
     result = chosen.function(task, parsed)
-    _check_target_met(bundle, result.bundle, chosen, target)
+    _check_target_met(bundle, result.bundle, chosen, parsed, target)
     return result
 
 
@@ -115,13 +121,15 @@ def _check_offloaded(method: Method, options: MethodOptions) -> None:
         )
 
 
-def _check_target_met(original: Bundle, pruned: Bundle, method: Method, target: int) -> None:
+def _check_target_met(original: Bundle, pruned: Bundle, method: Method, options: MethodOptions, target: int) -> None:
     if method.target == "layers":
         assert len(pruned.layers) == target, f"{len(pruned.layers)} layers, {target} wanted"
         return
     most = original.parameters - (len(original.layers) - target) * layer_parameters(original)
     assert len(pruned.layers) == len(original.layers), f"{method.name} keeps every layer, {len(pruned.layers)} are left"
-    assert pruned.parameters <= most, f"{pruned.parameters:,} parameters, at most {most:,} wanted"
+    assert pruned.parameters <= most or not options.counts_parameters, (
+        f"{pruned.parameters:,} parameters, at most {most:,} wanted"
+    )
 
 
 def layer_parameters(bundle: Bundle) -> int:

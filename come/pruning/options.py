@@ -34,6 +34,11 @@ class MethodOptions(Options):
         """The option by which weights are fitted and put in place of others: of merged layers, of kept units."""
         return None
 
+    @property
+    def counts_parameters(self) -> bool:
+        """Whether a method whose target is a number of parameters keeps to that, and to no other budget instead."""
+        return True
+
     def eliminated(self, facts: Facts, span: int) -> int:
         """From how many inputs of a map units are eliminated together, in a window of up to so many layers."""
         return 0

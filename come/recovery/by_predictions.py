@@ -6,13 +6,13 @@ import torch
 
 from come.measurement.layer_runner import LayerRunner
 from come.recovery.way import Recovered, RecoverTask, RecoverySize, Work, training_work
-from come.recovery.whole_model import Teacher, WholeModel, WholeModelOptions
 from come.recovery.workers import OnLayerStep
 from come.training.layer_job import LayerOptions, threads
 from come.training.states import StateStore, advance, embed
 from come.training.student import layer_names, trainable_bundle
 from come.training.trainer import BACK, TrainOptions, train
 from come.training.vocabulary_loss import VocabularyLoss
+from come.training.whole_model import Teacher, WholeModel, WholeModelOptions
 from come.transforms.replace import replace_weights
 
 

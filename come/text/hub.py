@@ -83,19 +83,45 @@ def fetch(name: str, split: str) -> str:
     return _fetch(name, (split == "evaluation" and entry.evaluation) or entry.calibration)
 
 
+@lru_cache(maxsize=2)
+def rows(name: str) -> list[str]:
+    """The rows of a set's calibration split, as they are.
+
+    Raises:
+        ComeError: the hub cannot be reached or does not give the set; or it is too large to have all of its rows here.
+    """
+    entry = SETS[name]
+    if entry.streamed:
+        whole = ", ".join(each.name for each in SETS.values() if not each.streamed)
+        raise ComeError(
+            f"Rows are drawn from all of a set, and {entry.title} is too large for that.",
+            f"Name {whole}, or a .txt of lines.",
+        )
+    try:
+        return list(_load(entry, entry.calibration))
+    except ComeError as error:
+        copy = "Or name a copy of the set, a line a row: FILE.txt:rows=256,seed=10."
+        raise ComeError(error.what, f"{error.hint} {copy}") from error
+
+
 @lru_cache(maxsize=4)  # a run reads the same set for its tokens and for its hash; 8 MB each
 def _fetch(name: str, part: str) -> str:
     entry = SETS[name]
+    return join(_load(entry, part))
+
+
+def _load(entry: HubSet, part: str) -> Iterator[str]:
+    """The texts of a split's rows, one after the other."""
     _require_hub(entry)
     import datasets  # takes a second to import
 
     try:
         with no_progress_bars():
-            rows = datasets.load_dataset(entry.repo, entry.config, split=part, streaming=entry.streamed)
-            return join(entry.text_of(row) for row in rows)
+            for row in datasets.load_dataset(entry.repo, entry.config, split=part, streaming=entry.streamed):
+                yield entry.text_of(row)
     except Exception as error:  # the hub, its HTTP client and Arrow have no base class in common
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ComeError(f"The hub did not give the text '{name}': {reason}.", _without_network(entry)) from error
+        raise ComeError(f"The hub did not give the text '{entry.name}': {reason}.", _without_network(entry)) from error
 
 
 def _without_network(entry: HubSet) -> str:

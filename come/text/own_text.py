@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from come import reading
 from come.errors import ComeError, reason_of
 from come.settings import expanded, file_and_column, is_text
 from come.text import documents
@@ -64,6 +65,24 @@ def read_file(name: str, tokenizer: Any = None) -> Content:
     if "\0" in content.characters:
         raise ComeError(f"{path} is not text: it holds NUL characters.", "Name a file of plain text.")
     return content
+
+
+def lines_of(name: str) -> list[str]:
+    """The lines of a .txt, each with its end; blank ones are empty.
+
+    Raises:
+        ComeError: as ``read_file`` does; or it has no lines to draw from, or is too large.
+    """
+    path, _ = _found(name)
+    if path.suffix.lower() in OF_ROWS:
+        raise ComeError(f"Rows are drawn from the lines of a .txt, which {path} is not.", "Name a .txt.")
+    if path.stat().st_size > reading.LARGEST:
+        raise ComeError(f"{path} is larger than {reading.LARGEST >> 20} MiB.", "Name a smaller file to draw rows from.")
+    with _in_sentences(path), path.open(encoding="utf-8-sig") as file:
+        lines = [line if line.strip() else "" for line in file]
+    if any("\0" in line for line in lines):
+        raise ComeError(f"{path} is not text: it holds NUL characters.", "Name a file of plain text.")
+    return lines
 
 
 def form_of_file(name: str) -> str:

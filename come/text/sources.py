@@ -13,6 +13,7 @@ from come.errors import ComeError
 from come.settings import file_and_column
 from come.text import hub
 from come.text.documents import Content, Split
+from come.text.drawn_rows import draw, is_drawn
 from come.text.mix import mix
 from come.text.own_text import ENDINGS, SUFFIXES, form_of_file, read_file
 from come.text.python_docs import python_docs
@@ -95,7 +96,7 @@ def form_of_text(text: str | os.PathLike[str]) -> str:
     Raises:
         ComeError: it is a file that cannot be read.
     """
-    return form_of_file(os.fspath(text)) if _is_file(text) else ""
+    return form_of_file(os.fspath(text)) if _is_file(text) and not is_drawn(os.fspath(text)) else ""
 
 
 def text_hash(text: str | os.PathLike[str], split: Split = "calibration", tokenizer: Any = None) -> str:
@@ -120,7 +121,8 @@ def content(text: str | os.PathLike[str], split: Split = "calibration", tokenize
     Args:
         text: a name of ``known_texts()``, or the path of a file: .txt is taken as it is; the rows of .jsonl, .json,
             .csv and .parquet are documents of one of the forms in ``come.text.forms``, or "data.csv:body" names the
-            column that is to be read, or the list of rows, as in {"train": [...]}.
+            column that is to be read, or the list of rows, as in {"train": [...]}. Behind a hub set or a .txt
+            ":rows=256,seed=10" draws so many of its rows or lines (``come.text.drawn_rows``).
         split: for a text that has parts of its own (`mix`, some hub sets), which to read; any other is read whole.
         tokenizer: the model's, whose chat template conversations go through; without one they are written plainly.
 
@@ -128,7 +130,9 @@ def content(text: str | os.PathLike[str], split: Split = "calibration", tokenize
         ComeError: the text is unknown, missing, unreadable, not UTF-8, malformed, empty, or out of reach.
     """
     name = os.fspath(text)
-    if name == PYTHON_DOCS:
+    if is_drawn(name):
+        found = draw(name, split)
+    elif name == PYTHON_DOCS:
         found = Content(python_docs())
     elif name == MIX:
         found = Content(mix(split))

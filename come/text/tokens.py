@@ -12,6 +12,7 @@ from come.errors import ComeError, is_panic, reason_of
 from come.events import OnProgress, emit
 from come.numbers import is_number
 from come.text.documents import Split
+from come.text.drawn_rows import is_drawn
 from come.text.sampled import sampled
 from come.text.sources import SELF, content, has_own_splits, short_name
 from come.text.start import start_of_text
@@ -44,6 +45,9 @@ def tokens(
     The text `self` is not drawn but sampled from the model (``come.text.sampled`` says how), its start of text and all
     that it says: another seed has it say something else. It begins with a start of text in any case.
 
+    Rows that are drawn ("wikitext2:rows=256,seed=10") are cut into sequences in order, with one start of text before
+    them all; ``n_tokens`` is the most that is taken, and another seed changes nothing.
+
     Args:
         bundle: a loaded model, or a tokenizer alone (not for `self`).
         text: a name of ``come.text.known_texts()``, or the path of a file (``come.text.content`` says of which kinds).
@@ -75,6 +79,8 @@ def tokens(
         emit(on_progress, "text", 0, 1, f"{short_name(os.fspath(text))} is read as {found.form}")
     encoded = _encoded(tokenizer, found.characters)
     ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
+    if is_drawn(os.fspath(text)):
+        return _in_order(torch.cat([torch.tensor(start, dtype=torch.int64), ids]), text, n_tokens, seq_len)
     part = ids if has_own_splits(text) else _part(ids, split)
 
     size = seq_len - len(start)
@@ -83,6 +89,14 @@ def tokens(
         raise _too_short(text, split, held=len(part), usable=blocks * seq_len, asked=n_tokens, seq_len=seq_len)
     drawn = torch.randperm(blocks, generator=torch.Generator().manual_seed(seed))[:wanted]
     return _begun(part, drawn * size, size, torch.tensor(start, dtype=torch.int64))
+
+
+def _in_order(ids: Tensor, text: str | os.PathLike[str], n_tokens: int, seq_len: int) -> Tensor:
+    """The sequences of a row of tokens one after the other, as many as there are whole ones, ``n_tokens`` at most."""
+    count = min(len(ids), n_tokens) // seq_len
+    if not count:
+        raise _too_short(text, "calibration", held=len(ids), usable=0, asked=seq_len, seq_len=seq_len)
+    return ids[: count * seq_len].view(count, seq_len)
 
 
 def _encoded(tokenizer: Any, characters: str) -> Any:

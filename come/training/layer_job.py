@@ -47,7 +47,7 @@ class LayerJob:
 
     Attributes:
         layer: its number in the student.
-        module: the layer; it stays as it is.
+        module: the layer, or something that runs several one after the other; it stays as it is.
         family: where it keeps its parts.
         calls: what else the layer is called with, by how many sequences there are.
         entering, leaving: the hidden states, of all sequences; the last ones are held out.
@@ -56,6 +56,8 @@ class LayerJob:
         options: how.
         threads: CPU threads.
         checkpoint: the file for its state.
+        layers: where in the module the layers are; "" is the module itself.
+        trains: the names of the parameters that are trained; None for all.
     """
 
     layer: int
@@ -69,6 +71,8 @@ class LayerJob:
     options: LayerOptions
     threads: int
     checkpoint: Path | None = None
+    layers: tuple[str, ...] = ("",)
+    trains: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,15 @@ class LayerProblem:
     def __init__(self, job: LayerJob) -> None:
         rank, family = job.options.rank, job.family
         self.job, self.loss = job, LOSSES[job.options.loss]
-        self.module, self.parameters = trainable_copy(job.module, lambda name: rank is None)
+        trained = job.trains
+        self.module, self.parameters = trainable_copy(
+            job.module, lambda name: rank is None and (trained is None or name in trained)
+        )
         if rank is None:
-            keep_silenced(self.module, family, self.parameters.values())
+            for layer in job.layers:
+                keep_silenced(self.module.get_submodule(layer), family, self.parameters.values())
         else:
-            self.parameters = add_low_rank(self.module, family, [""], rank, job.options.alpha, job.options.seed)
+            self.parameters = add_low_rank(self.module, family, job.layers, rank, job.options.alpha, job.options.seed)
         self.seq_len = job.entering.shape[1]
         self.sequences = job.entering.shape[0] - job.held_out
 

@@ -13,8 +13,9 @@ from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.plan.steps import Mask, Replace
 from come.pruning.gradients import mask_gradients
+from come.pruning.mask_search import search
 from come.pruning.mask_tuning import solve
-from come.pruning.methods.fisher import rearranged, search
+from come.pruning.methods.fisher import rearranged
 from come.transforms.rebuild import apply_step
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 

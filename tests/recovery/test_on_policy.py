@@ -18,11 +18,12 @@ from come.plan.plan import spans_of
 from come.recovery.recover import lossy_spans, recover
 from come.recovery.way import RecoverTask
 from come.recovery.ways.on_policy import OnPolicyOptions, OwnWords
-from come.recovery.whole_model import Teacher, trainable_student
+from come.recovery.whole_model import trainable_student
 from come.text.sampled import PROMPT_TOKENS, planned, write
 from come.training.checkpoint import read_state
 from come.training.states import StateStore
 from come.training.trainer import batch_of
+from come.training.whole_model import Teacher
 from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights
 from tests.tiny import CASES
 

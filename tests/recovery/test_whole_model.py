@@ -16,9 +16,9 @@ from come.measurement.layer_runner import LayerRunner
 from come.models.bundle import weights_hash
 from come.recovery import whole_model
 from come.recovery.recover import recover
-from come.recovery.whole_model import WholeModel, WholeModelOptions
 from come.training.student import trainable_bundle
 from come.training.vocabulary_loss import VocabularyLoss
+from come.training.whole_model import WholeModel, WholeModelOptions
 from tests.recovery.pruned import TOKENS, merged, rebuilt, same_weights
 from tests.tiny import CASES, tiny_bundle
 

@@ -5,7 +5,8 @@ the output map. With g_s the gradient of sequence s's mean loss with respect to 
 
 1. Mask search: the diagonal Fisher information F_i = mean_s g_si^2. Units go in the order of F_i per parameter saved,
    least first, until the budget is met; then those that are not needed for it come back, most important first.
-   (The paper's budget is one of MACs; a unit's MACs a token are its parameters.)
+   (The paper's budget is one of MACs; a unit's MACs a token are its parameters.) With ``budget="latency"`` as much
+   Fisher information is kept as fits the time that the target's layers take: ``come.pruning.mask_search``.
 2. Rearrangement: within the attention or the FFN of each layer, with as many units silenced, the block-diagonal
    F = mean_s g_s g_s^T counts: sum over silenced i, j of F_ij = mean_s (sum_i g_si)^2. Starting from the mask found,
    each kept unit in turn, least important first, is silenced in exchange for the unit whose return leaves least.
@@ -15,23 +16,27 @@ the output map. With g_s the gradient of sequence s's mean loss with respect to 
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from come.errors import ComeError
 from come.events import emit
+from come.models import Bundle, Facts
 from come.plan.steps import Mask, Units
 from come.pruning.common import parameters_to_remove, sub_layer_parameters
 from come.pruning.forecast import Known
 from come.pruning.gradients import mask_gradients
+from come.pruning.mask_search import search, search_latency
 from come.pruning.mask_tuning import tuned_outputs
 from come.pruning.method import Task
 from come.pruning.options import PassOptions
 from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
+from come.pruning.sub_layer_latency import Line, fitted, latencies
 from come.training.trainer import BACK
 from come.transforms.mask import mask, parameters_of_units
 from come.transforms.rebuild import apply_step, with_plan
@@ -40,9 +45,26 @@ TUNING_PASSES = 6  # both models, for the attention, for the FFN, and on to the 
 GRADIENTS = 0.3  # about this share of the work; tuning is the rest
 
 
-class FisherOptions(PassOptions):
-    """Which of the paper's stages follow the mask search."""
+Times = list[tuple[int, Annotated[float, Field(gt=0)]]]
+"""Seconds of a sub-layer with so many units, as (units, seconds)."""
 
+
+class FisherOptions(PassOptions):
+    """What the mask search keeps to, and which of the paper's stages follow it."""
+
+    budget: Literal["parameters", "latency"] = Field(
+        "parameters",
+        description="What the target's layers stand for: as many parameters, or the time that they take here. For "
+        "that, sub-layers of fewer units are timed once. Silenced units of the checkpoint take their time all the "
+        "same: the latency is that of sub-layers without them.",
+    )
+    timed_tokens: int = Field(256, ge=1, le=8192, description="Tokens of the sequence that sub-layers are timed on.")
+    attention_seconds: Times | None = Field(
+        None, description="What an attention takes by its KV groups, such as [[1, 0.1], [3, 0.2]], instead of timing."
+    )
+    ffn_seconds: Times | None = Field(
+        None, description="What an FFN takes by its channels, such as [[96, 0.1], [1536, 0.5]], instead of timing."
+    )
     rearrange: bool = Field(True, description="Exchanges units within a sub-layer, by how they act together.")
     tune: bool = Field(True, description="Scales the kept units so that outputs come nearest to the original's.")
     ridge: float = Field(
@@ -51,10 +73,44 @@ class FisherOptions(PassOptions):
         description="How strongly scales are held to 1, as a share of the mean of the normal matrix's diagonal.",
     )
 
+    @model_validator(mode="after")
+    def _seconds_go_with_latency(self) -> Self:
+        tables = (self.attention_seconds, self.ffn_seconds)
+        if tables != (None, None) and (None in tables or self.budget != "latency"):
+            raise ComeError(
+                "Times of sub-layers are given for the attention and the FFN, and for a budget of latency.",
+                "Give attention_seconds and ffn_seconds with budget=latency, or neither.",
+            )
+        for table in (each for each in tables if each is not None):
+            units = [count for count, _ in table]
+            if not table or min(units) < 1 or len(set(units)) < len(units):
+                raise ComeError(
+                    "Times of sub-layers name each number of units once, from 1 on.", "Give at least one such pair."
+                )
+        return self
+
     @property
     def fits(self) -> Literal["refit", "tune"] | None:
         """The scales of the units that are kept."""
         return "tune" if self.tune else None
+
+    @property
+    def counts_parameters(self) -> bool:
+        """A latency may leave more of them."""
+        return self.budget == "parameters"
+
+    def check(self, model: Any, layers: int, target: int) -> None:
+        """Refuse times of more units than the model has."""
+        if isinstance(model, Facts):
+            groups, channels = model.num_key_value_heads, model.intermediate_size
+        else:
+            groups, channels = model.shape.kv_heads, model.shape.channels
+        for table, most, what in (
+            (self.attention_seconds, groups, "KV groups"),
+            (self.ffn_seconds, channels, "FFN channels"),
+        ):
+            if table and max(units for units, _ in table) > most:
+                raise ComeError(f"There are times of more {what} than the {most:,} of a layer.", "Leave those out.")
 
 
 def work(known: Known, options: FisherOptions, tokens: Calibration) -> Schedule:
@@ -89,14 +145,13 @@ def work(known: Known, options: FisherOptions, tokens: Calibration) -> Schedule:
 )
 def fisher(task: Task, options: FisherOptions) -> Result:
     """Silence units by Fisher information down to the parameter count, and tune the rest."""
-    to_remove = parameters_to_remove(task)
     bundle, plan, history = task.current, task.plan, list[StepRecord]()
-    if not to_remove or len(plan.steps) == 1 + options.tune:
+    if task.target_layers == len(task.original.layers) or len(plan.steps) == 1 + options.tune:
         return Result(bundle, plan, history)
     if not plan.steps:
         began = time.perf_counter()
-        step = chosen_mask(task, options, to_remove)
-        bundle, plan = apply_step(bundle, step), plan.with_step(step)
+        step, notes = chosen_mask(task, options)
+        bundle, plan = apply_step(bundle, step), plan.with_step(step).with_notes(notes)
         layers = sorted({*step.kv_groups, *step.channels})
         seconds = (time.perf_counter() - began) / len(layers)
         history = [StepRecord((layer, layer), seconds=seconds) for layer in layers]
@@ -113,59 +168,55 @@ def fisher(task: Task, options: FisherOptions) -> Result:
     return Result(with_plan(bundle, plan), plan, history)
 
 
-def chosen_mask(task: Task, options: FisherOptions, to_remove: int) -> Mask:
-    """What to silence: the mask search, and the rearrangement if it is wanted."""
-    original = task.original
+def chosen_mask(task: Task, options: FisherOptions) -> tuple[Mask, list[str]]:
+    """What to silence, and what to tell of it: the mask search, and the rearrangement if it is wanted."""
+    original, notes = task.original, list[str]()
+    to_remove = parameters_to_remove(task) if options.counts_parameters else 0
     gradients = mask_gradients(original, task.tokens, options.batch_size, task.on_progress, GRADIENTS)
-    whole = [sub_layer_parameters(original, attention) for attention in (True, False)]
-    one = [parameters_of_units(original, original.layers[0], attention, 1) for attention in (True, False)]
     importance = [each.square().mean(0) for each in gradients]
-    found = search(importance, one, whole, to_remove)
+    if options.counts_parameters:
+        whole = [sub_layer_parameters(original, attention) for attention in (True, False)]
+        one = [parameters_of_units(original, original.layers[0], attention, 1) for attention in (True, False)]
+        found = search(importance, one, whole, to_remove)
+    else:
+        lines = lines_of(original, options)
+        budget = task.target_layers * sum(line.at(each.shape[1]) for line, each in zip(lines, importance, strict=True))
+        found = search_latency(importance, lines, budget)
+        notes = [told(found, importance, lines, budget, options)]
     if options.rearrange:
         found = [
             {layer: rearranged(each[:, layer], units) for layer, units in silenced.items()}
             for each, silenced in zip(gradients, found, strict=True)
         ]
-    return mask(original, *found)
+    return mask(original, *found), notes
 
 
-def search(importance: list[Tensor], one: list[int], whole: list[int], to_remove: int) -> list[Units]:
-    """The units of least importance per parameter whose removal saves what is wanted, and no unit more.
+def lines_of(original: Bundle, options: FisherOptions) -> list[Line]:
+    """What an attention and an FFN take by their units: as given, else as measured on this device."""
+    shape, given = original.shape, (options.attention_seconds, options.ffn_seconds)
+    tables = [dict(each or ()) for each in given] if all(given) else latencies(original, options.timed_tokens)
+    return [fitted(table, most) for table, most in zip(tables, (shape.kv_heads, shape.channels), strict=True)]
 
-    Args:
-        importance: of KV groups, (layers, kv_heads), and of FFN channels, (layers, channels).
-        one: how many parameters one KV group and one FFN channel have.
-        whole: how many all of a layer's have: more than their sum, where the output map has a bias.
-        to_remove: how many parameters to save at least.
 
-    Returns:
-        by layer, the KV groups, and the FFN channels.
-    """
-    units = [
-        (kind, layer, unit)
-        for kind, each in enumerate(importance)
-        for layer in range(each.shape[0])
-        for unit in range(each.shape[1])
-    ]
-    worth = torch.cat([each.flatten() / size for each, size in zip(importance, one, strict=True)])
-    order = [units[at] for at in worth.sort(stable=True).indices.tolist()]
-    silenced: list[list[set[int]]] = [[set() for _ in each] for each in importance]
-    counts = [each.shape[1] for each in importance]
-    bias = [whole[kind] - one[kind] * counts[kind] for kind in (0, 1)]
-    saved, taken = 0, 0
-    while saved < to_remove and taken < len(order):
-        kind, layer, unit = order[taken]
-        silenced[kind][layer].add(unit)
-        saved += one[kind] + bias[kind] * (len(silenced[kind][layer]) == counts[kind])
-        taken += 1
-    for kind, layer, unit in reversed(order[:taken]):
-        if saved - min(one) < to_remove:
-            break
-        least = saved - one[kind] - bias[kind] * (len(silenced[kind][layer]) == counts[kind])
-        if least >= to_remove:
-            silenced[kind][layer].remove(unit)
-            saved = least
-    return [{layer: sorted(gone) for layer, gone in enumerate(kind) if gone} for kind in silenced]
+def told(found: list[Units], importance: list[Tensor], lines: list[Line], budget: float, options: FisherOptions) -> str:
+    """A note on what was kept within a latency."""
+    layers = len(importance[0])
+    taken = sum(
+        line.at(each.shape[1] - len(silenced.get(layer, [])))
+        for line, each, silenced in zip(lines, importance, found, strict=True)
+        for layer in range(layers)
+    )
+    names = ("an attention", "of its KV groups"), ("an FFN", "of its channels")
+    steps = "; ".join(
+        f"{what}: {1000 * line.constant:.3g} ms up to {line.threshold:,} {units}, {1000 * line.slope:.3g} ms each more"
+        for (what, units), line in zip(names, lines, strict=True)
+    )
+    whole = layers * sum(line.at(each.shape[1]) for line, each in zip(lines, importance, strict=True))
+    source = "given times" if options.ffn_seconds else f"times measured here over {options.timed_tokens:,} tokens"
+    return (
+        f"By {source}, the sub-layers without their silenced units take {1000 * taken:.4g} ms of {1000 * whole:.4g}; "
+        f"{1000 * budget:.4g} were allowed ({steps}). This checkpoint keeps zeros in their place and is not faster."
+    )
 
 
 def rearranged(gradients: Tensor, silenced: list[int]) -> list[int]:

@@ -17,18 +17,11 @@ from come.errors import ComeError
 from come.recovery.put_back import put_back
 from come.recovery.registry import register
 from come.recovery.way import Recovered, RecoverTask, RecoverySize, Work, training_work
-from come.recovery.whole_model import (
-    TRAINS,
-    Trains,
-    WholeModel,
-    WholeModelOptions,
-    new_values,
-    train_whole,
-    trainable_student,
-)
+from come.recovery.whole_model import TRAINS, Trains, new_values, train_whole, trainable_student
 from come.training.student import trainable_bundle
 from come.training.trainer import BACK
 from come.training.vocabulary_loss import VocabularyLoss
+from come.training.whole_model import WholeModel, WholeModelOptions
 from come.transforms.replace import replace_weights
 
 ON_TEXT = VocabularyLoss(0.0, 1.0)

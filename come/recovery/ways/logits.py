@@ -9,16 +9,9 @@ from pydantic import Field
 
 from come.recovery.registry import register
 from come.recovery.way import Recovered, RecoverTask
-from come.recovery.whole_model import (
-    TRAINS,
-    Trains,
-    WholeModelOptions,
-    new_values,
-    train_whole,
-    trainable_student,
-    whole_work,
-)
+from come.recovery.whole_model import TRAINS, Trains, new_values, train_whole, trainable_student, whole_work
 from come.training.vocabulary_loss import VocabularyLoss
+from come.training.whole_model import WholeModelOptions
 
 
 class LogitsOptions(WholeModelOptions):

@@ -6,11 +6,12 @@ from pydantic import Field
 
 from come.recovery.registry import register
 from come.recovery.way import Recovered, RecoverTask, training_work
-from come.recovery.whole_model import WholeModelOptions, train_whole
+from come.recovery.whole_model import train_whole
 from come.training.low_rank import add_low_rank, folded
 from come.training.student import trainable_bundle
 from come.training.trainer import BACK
 from come.training.vocabulary_loss import VocabularyLoss
+from come.training.whole_model import WholeModelOptions
 
 
 class LoraOptions(WholeModelOptions):

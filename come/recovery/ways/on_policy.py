@@ -16,23 +16,14 @@ from torch import Tensor, nn
 from come.models import Bundle
 from come.recovery.registry import register
 from come.recovery.way import Recovered, RecoverTask, RecoverySize, Work
-from come.recovery.whole_model import (
-    TRAINS,
-    Teacher,
-    Trains,
-    WholeModel,
-    WholeModelOptions,
-    new_values,
-    report,
-    trainable_student,
-    whole_work,
-)
+from come.recovery.whole_model import TRAINS, Trains, new_values, report, trainable_student, whole_work
 from come.text.sampled import PROMPT_TOKENS, planned, write
 from come.text.start import start_in
 from come.training.checkpoint import read_state, write_state
 from come.training.states import StateStore
 from come.training.trainer import TrainingStep, held_out_sequences, train
 from come.training.vocabulary_loss import VocabularyLoss
+from come.training.whole_model import Teacher, WholeModel, WholeModelOptions
 from come.transforms.replace import replace_weights
 
 

@@ -10,10 +10,11 @@ from pydantic import Field
 
 from come.recovery.registry import register
 from come.recovery.way import Recovered, RecoverTask, training_work
-from come.recovery.whole_model import WholeModelOptions, new_values, train_whole
+from come.recovery.whole_model import new_values, train_whole
 from come.training.student import layer_names, trainable_bundle
 from come.training.trainer import BACK
 from come.training.vocabulary_loss import VocabularyLoss
+from come.training.whole_model import WholeModelOptions
 
 
 class PartialOptions(WholeModelOptions):

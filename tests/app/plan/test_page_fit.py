@@ -10,10 +10,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
-from come.estimation.kept import keep
 from come.estimation.latency import FILE, Latency, _key
 from come.estimation.targets import file_at, memory_at
 from come.files import human_bytes
+from come.kept import keep
 from come.models import Facts, describe
 from come.request import CONTEXT
 from come.runs import Run

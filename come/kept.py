@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,18 @@ def keep(file: str, key: str, values: dict[str, Any]) -> None:
             table = _table(file)
         _path(file).parent.mkdir(parents=True, exist_ok=True)
         replace(_path(file), json.dumps({**table, key: values}, indent=1))
+
+
+def key_of(dtype: str, device: str) -> str:
+    """What tells one machine's device in a dtype from another."""
+    return f"{device}, {dtype}, torch {version('torch')}, {processor()}, {os.cpu_count()} cores"
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    with suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def _table(file: str) -> dict[str, Any]:
