@@ -8,7 +8,7 @@ from typing import Any
 
 from come.errors import ComeError
 from come.events import OnProgress
-from come.growing.growth import Fit, Growth, GrowTask
+from come.growing.growth import Fit, GrowTask, Growth
 from come.growing.registry import growth
 from come.models import Bundle
 from come.models.depth import with_layers

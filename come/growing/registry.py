@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from come.errors import ComeError
-from come.growing.growth import Growth, GrownLayer, GrowTask
+from come.growing.growth import GrownLayer, GrowTask, Growth
 from come.options import Options
 
 FOLDER = "come.growing.methods"

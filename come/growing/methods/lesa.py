@@ -1,9 +1,9 @@
 """LESA: layers between two others, predicted by a small network from both.
 
 Yang et al. 2025, "LESA: Learnable LLM Layer Scaling-Up", ACL 2025, arXiv 2502.13794. Of each linear map the layers'
-matrices are put side by side and decomposed, [W_0 … W_(L−1)] = U S [V_0 … V_(L−1)]. A network learns V_i from V_(i−1) and
-V_(i+1), row by row, on the layers that there are, and predicts what lies between two adjacent ones. Sizes, rates and the
-loss are those of their published program, and so is the choice of places: the topmost.
+matrices are put side by side and decomposed, [W_0 … W_(L−1)] = U S [V_0 … V_(L−1)]. A network learns V_i from V_(i−1)
+and V_(i+1), row by row, on the layers that there are, and predicts what lies between two adjacent ones. Sizes, rates
+and the loss are those of their published program, and so is the choice of places: the topmost.
 
 Their program leaves whatever is no such matrix as the first layer has it; here norms and biases are the mean of both
 neighbours'.

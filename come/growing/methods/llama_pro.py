@@ -1,7 +1,8 @@
 """LLaMA Pro: copies that at first hand on what they get.
 
-Wu et al. 2024, "LLaMA Pro: Progressive LLaMA with Block Expansion", arXiv 2401.02415: the layers are divided into groups,
-and behind each group comes a copy of its last layer whose output maps are zero. The paper then trains the copies alone.
+Wu et al. 2024, "LLaMA Pro: Progressive LLaMA with Block Expansion", arXiv 2401.02415: the layers are divided into
+groups, and behind each group comes a copy of its last layer whose output maps are zero. The paper then trains the
+copies alone.
 """
 
 from __future__ import annotations
