@@ -52,8 +52,8 @@ def grow(
 ) -> None:
     """Make a model deeper: a plain one of the same architecture, to train further, or to prune back as a check.
 
-    lesa predicts each new layer from its two neighbours; solar puts the last layers upon the first, those between twice;
-    duplicate puts a copy behind a layer, llama-pro one that at first hands on what it gets. Nothing else is trained.
+    lesa predicts each new layer from its two neighbours; solar puts the last layers upon the first, with those between
+    twice; duplicate puts a copy behind a layer, llama-pro one that at first hands on what it gets.
 
     [bold]Examples[/bold]
 
