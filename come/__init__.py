@@ -24,7 +24,7 @@ _HOMES = {
     "describe": "come.models",
     "draft": "come.pruning.draft",
     "estimate": "come.runs.foreseen",
-    "grow": "come.growing",
+    "grow": "come.growing.grow",
     "kl_divergence": "come.evaluate",
     "latency": "come.estimation.latency",
     "layers_for": "come.estimation.targets",
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from come.evaluate.speed import Speed, speed
     from come.events import Event
     from come.export.folder import save
-    from come.growing import grow
+    from come.growing.grow import grow
     from come.measurement.measure import measure
     from come.measurement.measurement import Measurement
     from come.models import Bundle, describe
