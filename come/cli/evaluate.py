@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,8 +128,8 @@ def evaluate(
     else:
         _tell(found)
         for which, told in probes.items():
-            pruned = bundle if which == "model" else original
-            show_probes("original: " if which == "original" else "", told, pruned.plan if pruned is not None else None)
+            source = against if which == "original" else asked.model
+            show_probes("original: " if which == "original" else "", told, _groups(source or ""))
         for path in written:
             show(str(path))
 
@@ -228,6 +229,17 @@ def _answer(
             name: {"stability": value, "stability_stderr": stderr}
             for name, (value, stderr) in {**stable, "mean": mean_retention(list(stable.values()))}.items()
         }
+
+
+def _groups(source: str) -> list[list[int]]:
+    """The original layers that each layer of a pruned model's folder stands for, by its plan; nothing without one."""
+    from come.plan.plan import Plan
+
+    plan = Path(source).expanduser() / "plan.json"
+    with suppress(ComeError):  # a plan that cannot be read names no layers
+        if plan.is_file():
+            return Plan.read(plan).groups()
+    return []
 
 
 def _probe(

@@ -11,7 +11,6 @@ from come.files import human_bytes
 
 if TYPE_CHECKING:
     from come.evaluate import Probe
-    from come.plan.plan import Plan
     from come.pruning.layers_needed import LayersNeeded
     from come.pruning.windows import WindowCost
 
@@ -87,13 +86,13 @@ def show_layers_needed(needed: Sequence[LayersNeeded]) -> None:
     show("Losses in nats a token. A sequence needs no more layers than leave its loss within the tolerance of all.")
 
 
-def show_probes(title: str, probes: Mapping[str, Probe], plan: Plan | None) -> None:
+def show_probes(title: str, probes: Mapping[str, Probe], groups: Sequence[Sequence[int]]) -> None:
     """What a mix of all layers' states makes of each task, and below it the weight of each state in the mix.
 
     Args:
         title: whose they are.
         probes: by task.
-        plan: how the model was pruned, which tells where in the original its layers are; None where it was not.
+        groups: the original's layers that each layer of a pruned model stands for; of others, nothing.
     """
     columns = ("task", "held out", "chance", "mix of all layers", "last layer", "mix gains", "mean depth")
     rows = [
@@ -112,11 +111,12 @@ def show_probes(title: str, probes: Mapping[str, Probe], plan: Plan | None) -> N
     show_table(columns, rows)
     show("")
     layers = len(next(iter(probes.values())).weights)
-    groups = plan.groups() if plan is not None else [[layer] for layer in range(layers - 1)]
-    states = ["embeddings", *(f"after {_span(group)}" for group in groups)]
+    pruned = len(groups) == layers - 1
+    spans = groups if pruned else [[layer] for layer in range(layers - 1)]
+    states = ["embeddings", *(f"after {_span(group)}" for group in spans)]
     weights = [[f"{each.weights[state]:.3f}" for each in probes.values()] for state in range(layers)]
     show_table(("state", *probes), [(state, *row) for state, row in zip(states, weights, strict=True)])
-    show("Layers are the original's." if plan is not None else "")
+    show("Layers are counted as in the original.\n" if pruned else "")
 
 
 def _span(layers: Sequence[int]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+import come
 from come.cli import main
-from tests.tiny import tiny_folder
+from tests.tiny import tiny_folder, tiny_tokens
 
 
 @pytest.fixture
@@ -133,3 +134,8 @@ def test_which_depths_a_task_reads_from(
         assert words in out
     assert main(["evaluate", "-m", model, "--probe", str(file), "--limit", "19"]) == 2
     assert "Give 20 or more" in capsys.readouterr().err
+    merged = come.compress(come.load(original), tiny_tokens(), method="come", windows=[(1, 3)])
+    come.save(merged.bundle, tmp_path / "merged")
+    assert main(["evaluate", "-m", str(tmp_path / "merged"), "--probe", str(file), "--limit", "20"]) == 0
+    out = capsys.readouterr().out
+    assert "after 1 to 3" in out and "after 4" in out and "after 2" not in out and "as in the original" in out

@@ -84,7 +84,7 @@ def lesa(task: GrowTask, options: LesaOptions) -> list[GrownLayer]:
 def decomposed(matrices: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """U S, (out, rank), and V of each layer, (rank, layers, in), of matrices (out, in) put side by side; float32."""
     left, singular, right = torch.linalg.svd(torch.cat(list(matrices), dim=1), full_matrices=False)
-    return left * singular, right.view(len(singular), len(matrices), -1)
+    return left * singular, right.contiguous().view(len(singular), len(matrices), -1)
 
 
 def trained(rows: Tensor, options: LesaOptions, seed: int) -> nn.Module:
