@@ -168,6 +168,6 @@ def _tell(asked: RunConfig, bundle: Bundle, made: Grown, perplexities: list[Perp
         show("")
         fits = [(path, f"{fit.error:.3f}", f"{fit.mean_error:.3f}") for path, fit in made.fits.items()]
         show_table(("map", "error of the prediction", "of the neighbours' mean"), fits)
-        show("Relative, on the layers that there are, each predicted from its neighbours.")
+        show("Relative, on the layers that there are, each predicted from its neighbours; zeros would have 1.")
     if out is not None:
         show(f"\n{out.resolve()}")

@@ -18,6 +18,8 @@ from come.options import Options
 class Fit:
     """How well a network predicts the layers that are there, in singular coordinates, over all but the outer two.
 
+    1 is what zeros would have: above that, nothing of a layer is told by its neighbours.
+
     Attributes:
         error: ‖predicted − V‖ / ‖V‖.
         mean_error: the same of the mean of both neighbours, which nothing was learned for.
