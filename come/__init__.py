@@ -24,6 +24,7 @@ _HOMES = {
     "describe": "come.models",
     "draft": "come.pruning.draft",
     "estimate": "come.runs.foreseen",
+    "grow": "come.growing.grow",
     "kl_divergence": "come.evaluate",
     "latency": "come.estimation.latency",
     "layers_for": "come.estimation.targets",
@@ -52,6 +53,7 @@ __all__ = [
     "describe",
     "draft",
     "estimate",
+    "grow",
     "kl_divergence",
     "latency",
     "layers_for",
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from come.evaluate.speed import Speed, speed
     from come.events import Event
     from come.export.folder import save
+    from come.growing.grow import grow
     from come.measurement.measure import measure
     from come.measurement.measurement import Measurement
     from come.models import Bundle, describe

@@ -12,6 +12,7 @@ import torch
 
 import come
 from come.errors import ComeError
+from come.growing import growths
 from come.numbers import LARGEST_WHOLE, out_of_bounds, ranges
 from come.options import options_in, parse_options
 from come.pruning.allocate import check_ratio
@@ -23,7 +24,8 @@ from tests.tiny import tiny_bundle, tiny_tokens
 
 NONE = [math.nan, math.inf, -math.inf]
 LARGE = [10**16, -(10**16), 1e300, 10**400]
-KINDS = {**{f"method {name}": each for name, each in methods().items()}, **{f"way {n}": e for n, e in ways().items()}}
+OWNERS: dict[str, dict[str, Any]] = {"method": methods(), "way": ways(), "growth": growths()}
+KINDS = {f"{kind} {name}": each for kind, known in OWNERS.items() for name, each in known.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)

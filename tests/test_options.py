@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from come.errors import ComeError
+from come.growing import growths
 from come.options import options_in, takes
 from come.pruning.registry import methods
 from come.recovery.registry import parse, ways
@@ -91,8 +92,8 @@ def plain(value: Any) -> Any:
 
 
 def test_every_option_has_words() -> None:
-    for options in [*(one.options for one in methods().values()), *(way.options for way in ways().values())]:
-        for hint in get_type_hints(options).values():
+    for owner in (*methods().values(), *ways().values(), *growths().values()):
+        for hint in get_type_hints(owner.options).values():
             assert "typing" not in takes(hint) and "<class" not in takes(hint)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from come.cli import check, doctor, evaluate, export, models, page, prune, push, report, runs, sweep, track
+from come.cli import check, doctor, evaluate, export, grow, models, page, prune, push, report, runs, sweep, track
 from come.cli.request import with_options
 from come.errors import ComeError, is_panic
 from come.runs import RunFault
@@ -38,6 +38,7 @@ def _main(
 prune.add_to(app)
 sweep.add_to(app)
 evaluate.add_to(app)
+grow.add_to(app)
 models.add_to(app)
 export.add_to(app)
 check.add_to(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from come.cli.request import DEVICE, asks_for, option_of, pieces
-from come.cli.scores import show_accuracy, show_speed
+from come.cli.scores import show_accuracy, show_probes, show_speed
 from come.cli.screen import AsJson, progress, show, show_json
 from come.errors import ComeError
 from come.numbers import perplexity_text
 from come.request import RunConfig
 
 if TYPE_CHECKING:
-    from come.evaluate import Accuracy
+    from come.evaluate import Accuracy, Probe
     from come.evaluate.harness_output import HarnessOutput
     from come.events import OnProgress
     from come.models import Bundle
@@ -47,6 +48,15 @@ def evaluate(
     ] = None,
     tokens: Annotated[int | None, option_of("n_tokens", help="On how many tokens (else 4,096).")] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Tokens a second and memory, too.")] = False,
+    probe: Annotated[
+        str,
+        typer.Option(
+            "--probe",
+            metavar="TASKS",
+            help="Which depths these questions can be answered from: a mix of all layers' states, learned on 7 of 10. "
+            "bundled, mmlu_dev, .jsonl files.",
+        ),
+    ] = "",
     against: Annotated[
         str | None,
         typer.Option(
@@ -77,14 +87,16 @@ def evaluate(
     A pruned one's, on your text and questions:  come evaluate -m smollm2-27-layers --text notes.txt --tasks my.jsonl
 
     What pruning cost:  come evaluate -m smollm2-27-layers --against smollm2-135m --tasks ppl,bundled --speed
+
+    Which depths tasks read from:  come evaluate -m smollm2-27-layers --against smollm2-135m --probe bundled
     """
     from come.evaluate.harness_output import HarnessOutput
     from come.evaluate.tasks import check_tasks
     from come.models import load
     from come.text import read
 
-    questions = [name for name in pieces(tasks) if name != "ppl"]
-    wants_text = "ppl" in pieces(tasks) or text is not None or tokens is not None or not (questions or speed)
+    questions, probed = [name for name in pieces(tasks) if name != "ppl"], pieces(probe)
+    wants_text = "ppl" in pieces(tasks) or text is not None or tokens is not None or not (questions or speed or probed)
     asked = config.model_copy(
         update={
             "evaluate": ["ppl"] * wants_text + ["acc"] * bool(questions) + ["speed"] * speed,
@@ -101,18 +113,23 @@ def evaluate(
     output = HarnessOutput() if lm_eval is not None else None
     if wants_text:
         read(asked.text, "evaluation")  # what is wrong with a request is told before the model is loaded
-    if questions:
-        check_tasks(questions)
+    for named in filter(None, (questions, probed)):
+        check_tasks(named)
     with progress() as on_progress:
         bundle = load(asked.model, asked.device, asked.dtype, on_progress)
         original = load(against, asked.device, asked.dtype, on_progress) if against is not None else None
         found = _measure(bundle, original, asked, on_progress, output)
+        probes = _probe(bundle, original, probed, asked, on_progress)
     written = output.write(lm_eval, bundle, limit, samples) if output is not None and lm_eval is not None else []
     if as_json:
         files = {"lm_eval": list(map(str, written))} if written else {}
-        show_json({"model": asked.model, **({"against": against} if against else {}), **found.to_dict(), **files})
+        document = {"model": asked.model, **({"against": against} if against else {}), **found.to_dict(), **files}
+        show_json({**document, **({"probe": probes} if probes else {})})
     else:
         _tell(found)
+        for which, told in probes.items():
+            source = against if which == "original" else asked.model
+            show_probes("original: " if which == "original" else "", told, _groups(source or ""))
         for path in written:
             show(str(path))
 
@@ -212,6 +229,39 @@ def _answer(
             name: {"stability": value, "stability_stderr": stderr}
             for name, (value, stderr) in {**stable, "mean": mean_retention(list(stable.values()))}.items()
         }
+
+
+def _groups(source: str) -> list[list[int]]:
+    """The original layers that each layer of a pruned model's folder stands for, by its plan; nothing without one."""
+    from come.plan.plan import Plan
+
+    plan = Path(source).expanduser() / "plan.json"
+    with suppress(ComeError):  # a plan that cannot be read names no layers
+        if plan.is_file():
+            return Plan.read(plan).groups()
+    return []
+
+
+def _probe(
+    bundle: Bundle, original: Bundle | None, tasks: list[str], asked: RunConfig, on_progress: OnProgress
+) -> dict[str, dict[str, Probe]]:
+    """By "model" and, where there is one, "original": the probe of each task."""
+    from come.evaluate import probe
+
+    models = {"model": bundle, **({"original": original} if original is not None else {})} if tasks else {}
+    told = {"model": "Probe", "original": "Probe of the original"}
+    return {
+        name: probe(
+            each,
+            tasks,
+            asked.task_limit,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
+            on_progress=on_progress,
+            message=told[name],
+        )
+        for name, each in models.items()
+    }
 
 
 def _tell(found: _Found) -> None:

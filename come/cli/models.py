@@ -48,7 +48,7 @@ def rebuild(
     from come.transforms.rebuild import rebuild as rebuilt
 
     document = Plan.read(plan)
-    _refuse_full(out)
+    refuse_full(out)
     with progress() as on_progress:
         bundle = rebuilt(model, document, device, None, on_progress)
         save(bundle, out, dtype)
@@ -165,7 +165,11 @@ def _written(default: Any) -> str:
     return default if isinstance(default, str) else json.dumps(default) if default is not None else "none"
 
 
-def _refuse_full(folder: Path) -> None:
-    """Told before the work, though `save` would refuse as well."""
+def refuse_full(folder: Path) -> None:
+    """Refuse to write into a folder that holds something, before the work, though `save` would refuse as well.
+
+    Raises:
+        ComeError: it does, or it is no folder.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ComeError(f"{folder} is not empty.", "Choose a new folder; nothing is overwritten.")

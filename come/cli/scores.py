@@ -10,6 +10,7 @@ from come.cli.screen import show, show_table
 from come.files import human_bytes
 
 if TYPE_CHECKING:
+    from come.evaluate import Probe
     from come.pruning.layers_needed import LayersNeeded
     from come.pruning.windows import WindowCost
 
@@ -83,6 +84,45 @@ def show_layers_needed(needed: Sequence[LayersNeeded]) -> None:
     rows.append(("mean", "", layers, kept_layers, "", "", uniform, ""))
     show_table(columns, rows)
     show("Losses in nats a token. A sequence needs no more layers than leave its loss within the tolerance of all.")
+
+
+def show_probes(title: str, probes: Mapping[str, Probe], groups: Sequence[Sequence[int]]) -> None:
+    """What a mix of all layers' states makes of each task, and below it the weight of each state in the mix.
+
+    Args:
+        title: whose they are.
+        probes: by task.
+        groups: the original's layers that each layer of a pruned model stands for; of others, nothing.
+    """
+    columns = ("task", "held out", "chance", "mix of all layers", "last layer", "mix gains", "mean depth")
+    rows = [
+        (
+            name,
+            f"{each.held_out} of {each.train + each.held_out}",
+            _percent(each.chance),
+            _share((each.accuracy, each.stderr)),
+            _share((each.last_accuracy, each.last_stderr)),
+            _share((each.gain, each.gain_stderr)),
+            _percent(each.depth),
+        )
+        for name, each in probes.items()
+    ]
+    show(f"{title}which depths a task reads from")
+    show_table(columns, rows)
+    show("")
+    layers = len(next(iter(probes.values())).weights)
+    pruned = len(groups) == layers - 1
+    spans = groups if pruned else [[layer] for layer in range(layers - 1)]
+    states = ["embeddings", *(f"after {_span(group)}" for group in spans)]
+    weights = [[f"{each.weights[state]:.3f}" for each in probes.values()] for state in range(layers)]
+    show_table(("state", *probes), [(state, *row) for state, row in zip(states, weights, strict=True)])
+    show("Layers are counted as in the original.\n" if pruned else "")
+
+
+def _span(layers: Sequence[int]) -> str:
+    """Layers of the original as people write them."""
+    first, last = min(layers), max(layers)
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def _parts(cost: WindowCost) -> tuple[float, ...]:

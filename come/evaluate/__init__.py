@@ -8,6 +8,7 @@ from come.evaluate.divergence import (
     perplexity_of_reference,
 )
 from come.evaluate.perplexity import Perplexity, measure_perplexity, perplexity
+from come.evaluate.probe import Probe, probe
 from come.evaluate.retention import mean_retention, retained, retained_by_task, retention
 from come.evaluate.speed import Speed, compare_speed, speed
 from come.evaluate.stability import stability, stability_by_task
@@ -18,6 +19,7 @@ __all__ = [
     "Accuracy",
     "Divergence",
     "Perplexity",
+    "Probe",
     "Reference",
     "Speed",
     "accuracy",
@@ -30,6 +32,7 @@ __all__ = [
     "measure_perplexity",
     "perplexity",
     "perplexity_of_reference",
+    "probe",
     "reference",
     "retained",
     "retained_by_task",

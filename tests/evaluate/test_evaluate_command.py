@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+import come
 from come.cli import main
-from tests.tiny import tiny_folder
+from tests.tiny import tiny_folder, tiny_tokens
 
 
 @pytest.fixture
@@ -112,3 +113,29 @@ def test_a_users_error_is_one_line(command: str, sentence: str, model: str, caps
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert sentence in err
+
+
+def test_which_depths_a_task_reads_from(
+    model: str, original: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "many.jsonl"
+    rows = [{"question": f"{n} is", "choices": ["odd", "even"], "answer": 1 - n % 2} for n in range(24)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    what = ("-m", model, "--against", original, "--probe", str(file))
+    found = told(capsys, *what)
+    assert found.keys() == {"model", "against", "probe"}
+    ours, theirs = (found["probe"][which]["many.jsonl"] for which in ("model", "original"))
+    assert (len(ours["weights"]), len(theirs["weights"])) == (5, 7)
+    assert ours["held_out"] == theirs["held_out"] == len(ours["hits"]) == 7
+    assert told(capsys, "-m", model, "--probe", str(file), "--seed", "1")["probe"]["model"] != found["probe"]["model"]
+    assert main(["evaluate", *what, "--limit", "20"]) == 0
+    out = capsys.readouterr().out
+    for words in ("which depths", "mean depth", "embeddings", "after 3", "after 5", "6 of 20", "original: "):
+        assert words in out
+    assert main(["evaluate", "-m", model, "--probe", str(file), "--limit", "19"]) == 2
+    assert "Give 20 or more" in capsys.readouterr().err
+    merged = come.compress(come.load(original), tiny_tokens(), method="come", windows=[(1, 3)])
+    come.save(merged.bundle, tmp_path / "merged")
+    assert main(["evaluate", "-m", str(tmp_path / "merged"), "--probe", str(file), "--limit", "20"]) == 0
+    out = capsys.readouterr().out
+    assert "after 1 to 3" in out and "after 4" in out and "after 2" not in out and "as in the original" in out

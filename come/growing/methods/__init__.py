@@ -1,0 +1,1 @@
+"""The ways to grow a model: one file each."""
