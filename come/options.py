@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeVar, Union
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -146,6 +146,8 @@ def parse_options(kind: type[Kind], values: Mapping[str, Any], owner: str, what:
         reason = "It takes a finite number."
     elif reasons & _OUT_OF_BOUNDS and option.bounds:
         reason = f"Give {option.bounds}."
+    elif errors[0]["type"] in _OUT_OF_BOUNDS:
+        reason = f"In it a number {errors[0]['msg'].removeprefix('Input ')}."
     else:
         reason = f"It takes {option.takes}."
     _refuse(option, values[option.name], owner, reason)
@@ -175,8 +177,12 @@ def takes(hint: Any, several: bool = False) -> str:
         return " or ".join(map(str, inner))
     if origin in (Union, types.UnionType):
         return " or ".join(takes(each, several) for each in inner)
+    if origin is Annotated:
+        return takes(inner[0], several)
     if origin is not None and inner:
-        return f"{'lists' if several else 'a list'} of {takes(inner[0], several=True)}"
+        each = {takes(part): takes(part, several=True) for part in inner if part is not Ellipsis}
+        held = next(iter(each.values())) if len(each) == 1 else " and ".join(each)
+        return f"{'lists' if several else 'a list'} of {held}"
     one, more = _WORDS.get(hint, (str(hint), str(hint)))
     return more if several else one
 

@@ -239,9 +239,14 @@ def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
         _check_text(text, "calibration")
     _check_text(config.evaluated_on, "evaluation")
     if config.recover:
+        from come.pruning.registry import method
         from come.recovery.registry import parse
 
-        parse(config.recover, config.recover_options)
+        known = method(config.method)
+        for way, _ in parse(config.recover, config.recover_options):
+            if config.kind == "compress" and way.after and known.kind not in way.after:
+                what = f"{way.title} takes models that only lost layers, and {known.title} changes some."
+                raise ComeError(what, f"Prune by removal, or leave {way.name} out of --recover.")
     if "acc" in config.evaluate:
         from come.evaluate import check_tasks
 

@@ -197,4 +197,6 @@ def track(run: Run, tracker: str, project: str = PROJECT) -> str:
             return TRACKERS[tracker](told, project)
     except Exception as error:  # each tracker has errors of its own: the network, a login, a full disk
         reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
-        raise ComeError(f"{tracker} did not take the run {run.id}: {reason}.", "Look at its settings.") from error
+        missing = isinstance(error, ImportError)
+        hint = f"Install {tracker} again, with all that it needs." if missing else "Look at its settings."
+        raise ComeError(f"{tracker} did not take the run {run.id}: {reason}.", hint) from error

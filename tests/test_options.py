@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import typing
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from come.errors import ComeError
 from come.growing import growths
@@ -89,6 +90,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: plain(each) for name, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, list | tuple | range) else value
+
+
+def test_pairs_of_unlike_kinds_have_words() -> None:
+    pairs = list[tuple[int, Annotated[float, Field(gt=0)]]] | None
+    assert takes(pairs) == "a list of lists of a whole number and a number or nothing"
+    with pytest.raises(ComeError, match=r"cannot be \[\[1, -1\]\]\. In it a number should be greater than 0\."):
+        methods()["fisher"].parse({"ffn_seconds": [[1, -1]]})
 
 
 def test_every_option_has_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -159,7 +160,13 @@ def _tell(asked: RunConfig, bundle: Bundle, made: Grown, perplexities: list[Perp
     from come.text import short_name
 
     rows = [
-        (name, len(each.layers), each.parameters, perplexity.value, f"± {perplexity.stderr:,.2f}")
+        (
+            name,
+            len(each.layers),
+            each.parameters,
+            perplexity.value,
+            f"± {perplexity.stderr:,.2f}" if math.isfinite(perplexity.stderr) else "",
+        )
         for name, each, perplexity in zip(("original", "grown"), (bundle, made.bundle), perplexities, strict=True)
     ]
     show_table(("model", "layers", "parameters", "perplexity", ""), rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,31 +60,44 @@ def rebuild(
         show(f"{facts['layers']} layers, {facts['parameters']:,} parameters: {facts['folder']}")
 
 
-def list_methods(as_json: AsJson = False) -> None:
+def list_methods(
+    names: Annotated[list[str] | None, typer.Argument(help="Of these alone.", metavar="[NAME]...")] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the methods and the ways of recovery: what each does and costs, and its options.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
+
+    come methods streamline
 
     come run --method come --target-layers 27 --option span=3
     """
     from come.pruning.registry import methods
     from come.recovery.registry import default_ways, ways
 
-    known = methods()
+    chosen, recovering = methods(), ways()
+    if names:
+        if unknown := [name for name in names if name not in {**chosen, **recovering}]:
+            near = difflib.get_close_matches(unknown[0], [*chosen, *recovering], n=2)
+            hint = f"Did you mean {' or '.join(near)}?" if near else "`come methods` lists all."
+            raise ComeError(f"There is no method or way of recovery {unknown[0]!r}.", hint)
+        chosen = {name: each for name, each in chosen.items() if name in names}
+        recovering = {name: each for name, each in recovering.items() if name in names}
     if as_json:
-        show_json({name: _method_facts(method) for name, method in known.items()})
+        shown: dict[str, Method | Way] = {**chosen, **(recovering if names else {})}
+        show_json({name: _facts_of(each) for name, each in shown.items()})
         return
-    for name, method in known.items():
-        show(f"{name}: {method.title}" + (f" ({method.paper})" if method.paper else ""))
-        _show_rest(method)
-    show(f"Ways of recovery, for --recover; default: {', then '.join(default_ways())}.\n")
-    for way in ways().values():
-        show(f"{way.name}: {way.title}" + (f" ({way.paper})" if way.paper else ""))
-        _show_rest(way)
+    for method in chosen.values():
+        _show_all(method)
+    if not names:
+        show(f"Ways of recovery, for --recover; default: {', then '.join(default_ways())}.\n")
+    for way in recovering.values():
+        _show_all(way)
 
 
-def _show_rest(told: Method | Way) -> None:
-    """What a method or a way of recovery does and costs, and its options."""
+def _show_all(told: Method | Way) -> None:
+    """What a method or a way of recovery is, does and costs, and its options."""
+    show(f"{told.name}: {told.title}" + (f" ({told.paper})" if told.paper else ""))
     show(f"  {told.summary}")
     show(f"  Cost: {told.cost}")
     options = options_in(told.options).values()
@@ -139,14 +153,14 @@ def _told(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _method_facts(method: Method) -> dict[str, Any]:
+def _facts_of(method: Method | Way) -> dict[str, Any]:
     return {
         "title": method.title,
         "paper": method.paper,
         "summary": method.summary,
-        "kind": method.kind,
+        "kind": getattr(method, "kind", "recovery"),
         "cost": method.cost,
-        "needs": method.needs,
+        "needs": getattr(method, "needs", ()),
         "options": method.defaults(),
         "about_options": {
             option.name: {

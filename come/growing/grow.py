@@ -111,7 +111,10 @@ def _layers(bundle: Bundle, chosen: Growth, layers: int | None, after: tuple[int
             )
         layers = there + len(after)
     if layers is None:
-        raise ComeError("It is not said how many layers there are to be.", "Give layers, or the places of new ones.")
+        raise ComeError(
+            "It is not said how many layers there are to be.",
+            "Give layers (--layers), or behind which layers a new one comes (--after).",
+        )
     most = chosen.most(there)
     if not there < layers <= most:
         raise ComeError(

@@ -65,6 +65,10 @@ def resolve(name: str | os.PathLike[str]) -> Source:
     if os.path.isdir(path):
         if os.path.isfile(path / ADAPTER):
             return _with_adapter(path)
+        if os.path.isfile(path / "state.json") and not os.path.isfile(path / "model.safetensors"):
+            kept = f"Name the model in it, {text.rstrip('/')}/model."
+            made = f"It keeps no model: `come rebuild {text.rstrip('/')}/plan.json --out FOLDER` makes it."
+            raise ComeError(f"{text} is a run, not a model.", kept if os.path.isdir(path / "model") else made)
         if not os.path.isfile(path / "config.json"):
             raise ComeError(
                 f"The folder {text} holds no model (no config.json).",

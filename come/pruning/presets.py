@@ -35,7 +35,7 @@ def preset_options(name: str, method: str) -> dict[str, Any]:
         ComeError: there is no such preset, or it is not for that method.
     """
     if name not in PRESETS:
-        raise ComeError(f"There is no preset {name!r}.", f"Choose from {', '.join(PRESETS)}.")
+        raise ComeError(f"There is no preset {name!r}.", f"There is {', '.join(PRESETS)}.")
     if method not in PRESETS[name]:
         known = " and ".join(PRESETS[name])
         raise ComeError(f"The preset {name} is none of {method}'s.", f"It is for {known}.")

@@ -28,11 +28,12 @@ def register(
     options: type[Options],
     work: Callable[[RecoverySize, Any], Work],
     default: bool = False,
+    after: tuple[str, ...] = (),
 ) -> Callable[[Callable[[RecoverTask, Any], Recovered]], Callable[[RecoverTask, Any], Recovered]]:
     """Register the function below as the way of that name (see ``Way`` for the rest)."""
 
     def add(function: Callable[[RecoverTask, Any], Recovered]) -> Callable[[RecoverTask, Any], Recovered]:
-        _WAYS[name] = Way(name, title, paper, summary, cost, order, default, options, work, function)
+        _WAYS[name] = Way(name, title, paper, summary, cost, order, default, options, work, function, after)
         return function
 
     return add

@@ -144,6 +144,7 @@ class Way:
         options: the model of its options.
         work: tells, from a RecoverySize and the options, what it will run.
         function: takes a RecoverTask and the options.
+        after: the kinds of methods whose models it takes; empty for all.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Way:
     options: type[Options]
     work: Callable[[RecoverySize, Any], Work] = field(repr=False)
     function: Callable[[RecoverTask, Any], Recovered] = field(repr=False)
+    after: tuple[str, ...] = ()
 
     def defaults(self) -> dict[str, Any]:
         """Every option with its default."""

@@ -70,11 +70,13 @@ def sentence(results: Mapping[str, Any]) -> str:
     if not (before.get("perplexity") and after.get("perplexity")):
         return f"{size}."
     was, now = before["perplexity"], after["perplexity"]
-    pruned = (results.get("unrecovered") or {}).get("perplexity")
-    if pruned:
+    between = results.get("unrecovered") or {}
+    if pruned := between.get("perplexity"):
+        more = after["layers"] - between.get("layers", after["layers"])
+        to, back = (f" to {between['layers']}", f", which put {more} back,") if more else ("", "")
         return (
-            f"{size}; pruning took perplexity from {number(was)} to {number(pruned)} ({factor(pruned / was)} times the "
-            f"original's), recovery to {number(now)} ({factor(now / was)} times)."
+            f"{size}; pruning{to} took perplexity from {number(was)} to {number(pruned)} ({factor(pruned / was)} times "
+            f"the original's), recovery{back} to {number(now)} ({factor(now / was)} times)."
         )
     return f"{size}; perplexity went from {number(was)} to {number(now)} ({factor(now / was)} times as high)."
 

@@ -69,7 +69,7 @@ def notes(chart: Chart) -> list[str]:
         told.append("Ringed: no other run is both smaller and better.")
     if chart.size.key == "layers" and any(result.keeps_layers for p in chart.points for result in p.results):
         told.append(
-            "Methods that keep every layer are drawn at the number of layers whose parameter count they aimed for."
+            "Methods that keep every layer are drawn at the layers whose parameter count, or time, they aimed for."
         )
     told += [*_tasks(chart), *_missing(chart.left_out), *_uneven_seeds(chart.points)]
     return told

@@ -221,6 +221,7 @@ def _recovery(results: Sequence[Result], metric: Metric) -> str:
     held = [result for result in results if metric.key in result.values]
     before = {result.run: result for result in held if not result.recovered}
     pairs = [(before[result.run], result) for result in held if result.recovered and result.run in before]
+    pairs = [(was, now) for was, now in pairs if was.layers == now.layers]  # growing is more than recovery
     if not pairs:
         return ""
     moved = [(now.name, was.values[metric.key].value, now.values[metric.key].value) for was, now in pairs]

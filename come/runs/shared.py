@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from come.errors import ComeError
 from come.evaluate import Perplexity, Reference
 from come.events import OnProgress, emit
 from come.models import Bundle, load
@@ -67,7 +68,10 @@ class Shared:
         if key not in self._tokens:
             named = short_name(text)
             emit(on_progress, "text", 0, 1, f"Reading {named}")
-            self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, seed, on_progress, config.bos)
+            try:
+                self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, seed, on_progress, config.bos)
+            except ComeError as error:
+                raise ComeError(error.what, f"{error.hint} For {use} this is {_OPTIONS[use]}.".strip()) from error
             emit(on_progress, "text", 1, 1, f"{self._tokens[key].numel():,} tokens of {named}")
         return self._tokens[key]
 
@@ -88,6 +92,13 @@ class Shared:
     def keep_chain(self, config: RunConfig, options: dict[str, Any], chain: Chain) -> None:
         """Keep what a run came to, for later runs of the same request with fewer layers."""
         self._chains[_chain_key(config, options)] = chain
+
+
+_OPTIONS: dict[Use, str] = {
+    "calibration": "--text and --tokens",
+    "recovery": "--recover-text and --recover-tokens",
+    "evaluation": "--evaluation-text and --evaluation-tokens",
+}
 
 
 def _chain_key(config: RunConfig, options: dict[str, Any]) -> str:

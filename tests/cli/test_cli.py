@@ -374,3 +374,23 @@ def test_ctrl_c_cancels_a_run_and_it_can_be_resumed(
     assert told(capsys, "runs", "resume", run.id)["status"] == "queued"
     assert told(capsys, "runs", "cancel", run.id)["status"] == "cancelled"
     assert told(capsys, "runs", "list")[0]["status"] == "cancelled"
+
+
+def test_the_options_of_one_method_or_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "streamline", "grow"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("Cost: ") == 2 and "light_layers=1" in out and "target_loss=" in out
+    assert main(["methods", "streamlin"]) == 2
+    assert "Did you mean streamline?" in capsys.readouterr().err
+
+
+def test_a_run_where_a_model_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "state.json").write_text("{}")
+    (run / "config.json").write_text("{}")
+    assert main(["evaluate", "-m", str(run)]) == 2
+    assert f"is a run, not a model. Name the model in it, {run}/model." in capsys.readouterr().err
+    (run / "model").rmdir()
+    assert main(["evaluate", "-m", str(run)]) == 2
+    assert "come rebuild" in capsys.readouterr().err

@@ -209,6 +209,7 @@ def test_about_ten_sizes_are_tried() -> None:
         ({**TABLES, "budget": "parameters"}, "for a budget of latency"),
         ({**TABLES, "ffn_seconds": [[1, 1.0], [1, 2.0]]}, "each number of units once"),
         ({**TABLES, "ffn_seconds": []}, "each number of units once"),
+        ({**TABLES, "ffn_seconds": [[1, 2.0], [2, 1.0]]}, "more units take no less"),
         ({**TABLES, "ffn_seconds": [[49, 1.0]]}, "more FFN channels than the 48"),
         ({**TABLES, "ffn_seconds": [[1, 0.0]]}, "ffn_seconds of fisher"),
         ({**TABLES, "ffn_seconds": [[1]]}, "ffn_seconds of fisher"),

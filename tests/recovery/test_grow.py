@@ -17,6 +17,8 @@ from come.models import Bundle
 from come.plan.plan import Plan
 from come.recovery.recover import recover
 from come.recovery.ways.grow import GrowOptions
+from come.report import card, comparison, verdict
+from come.report.metrics import metric
 from come.request import RunConfig
 from come.runs import pipeline
 from come.runs.execute import execute
@@ -172,3 +174,15 @@ def test_a_run_tells_of_the_layers_that_it_has_in_the_end(tmp_path: Path, monkey
     assert (results["unrecovered"]["layers"], results["pruned"]["layers"]) == (3, 4)
     plan = run.plan()
     assert plan is not None and Plan.read(run.path / "plan.json").layers == 4
+    assert "pruning to 3 took" in card.sentence(results) and "recovery, which put 1 back, to" in card.sentence(results)
+    judged, entries = metric("perplexity"), comparison.entries([run])
+    both = [entry.pruned for entry in entries if entry.pruned is not None]
+    assert len(both) == 2 and verdict._recovery(both, judged) == "", "a model of other layers is not compared with"
+
+
+def test_it_is_refused_before_anything_is_done_where_layers_are_changed(tmp_path: Path) -> None:
+    config = RunConfig(
+        model=str(tiny_folder(tmp_path)), method="come", target_layers=3, n_tokens=512, seq_len=32, recover=["grow"]
+    )
+    with pytest.raises(ComeError, match="takes models that only lost layers"):
+        create(config, tmp_path / "runs")

@@ -87,6 +87,9 @@ class FisherOptions(PassOptions):
                 raise ComeError(
                     "Times of sub-layers name each number of units once, from 1 on.", "Give at least one such pair."
                 )
+            seconds = [taken for _, taken in sorted(table)]
+            if seconds != sorted(seconds):
+                raise ComeError("Of times of sub-layers, more units take no less.", "Give them so.")
         return self
 
     @property

@@ -179,7 +179,7 @@ def streamline(task: Task, options: StreamlineOptions) -> Result:
         trained, outcome = train(block, task.tokens, options.of_a_stage(), _report(task, options, light, number))
         plan = plan.with_tensors({name: each.to(bundle.dtype) for name, each in trained.items()}, made_by)
         bundle = apply_step(bundle, plan.steps[-1], plan.tensors(plan.steps[-1]))
-        named = " and ".join(map(str, light))
+        named = f"{light[0]} to {light[-1]}" if len(light) > 2 else " and ".join(map(str, light))
         plan = plan.with_note(f"The light layer{'s' * (len(light) > 1)} {named}, {told}: {outcome.describe()}")
         task.done(plan)
     emit(task.on_progress, "compress", 1000, 1000, "Trained", layers=len(bundle.layers))

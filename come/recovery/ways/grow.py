@@ -73,6 +73,7 @@ def _work(size: RecoverySize, options: GrowOptions) -> Work:
     order=70,
     options=GrowOptions,
     work=_work,
+    after=("remove",),
 )
 def grow(task: RecoverTask, options: GrowOptions) -> Recovered:
     """Train the student, and give it more layers, until its held-out loss is that of the target."""

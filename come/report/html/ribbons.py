@@ -140,6 +140,6 @@ def _words(piece: Piece, origins: Provenance) -> str:
     if piece.kind == "averaged":
         return f"layer {piece.source}, averaged in with weight {piece.weight:.3g}"
     if origins.units == 1:
-        return f"layer {piece.source} as it was"
+        return f"layer {piece.source}, whole"
     amount = f"{piece.count:,} of {origins.units:,} FFN channels"
     return f"{amount} silenced" if piece.kind == "silenced" else f"{amount} of layer {piece.source}"
