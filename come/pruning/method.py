@@ -94,6 +94,7 @@ class Method:
         begins: whether it is the method of a request that names none.
         portfolio: the options that it is tried with where the best of several methods is wanted, beside a refit and
             those that all of them share; None where it is not among them.
+        presets: the options that a preset stands for, by its name (``come.pruning.presets``).
         forecast: takes what is known before a run and the options, and tells what the method would do; None in place
             of an answer where it lacks a measurement. Methods that only a run can tell of have no such function.
         work: takes the same and the calibration tokens, and tells what the method runs. Without it, a method that
@@ -114,6 +115,7 @@ class Method:
     reference: bool = False
     begins: bool = False
     portfolio: Mapping[str, Any] | None = None
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     forecast: Callable[[Known, Any], Forecast | None] | None = field(default=None, repr=False)
     work: Callable[[Known, Any, Calibration], Schedule] | None = field(default=None, repr=False)
 

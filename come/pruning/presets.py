@@ -10,22 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from come.errors import ComeError
+from come.pruning.registry import PAPER, methods
 
 ROWS, SEED = 256, 10
-_TOKENS = {
-    "text": f"wikitext2:rows={ROWS},seed={SEED}",
-    "n_tokens": 32768,  # more than so many rows come to: about 15,000 by SmolLM2's tokenizer
-    "seq_len": 2048,
-    "seed": SEED,
-}
-_OPTIONS = {"span": 2, "no_repeat": True, "last_state": "normed", "select": "sbi", "sensitivity": "magnitude"}
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+# By preset, what it says of the tokens. The options stand where each method registers itself.
+PRESETS: dict[str, dict[str, Any]] = {
     "published": {
-        "come": {"sbi_tokens": "last", "exponent": 1.0, "floor": 0.0, **_OPTIONS},
-        "come-p": {"sbi_tokens": "all", "granularity": 20, **_OPTIONS},
+        "text": f"wikitext2:rows={ROWS},seed={SEED}",
+        "n_tokens": 32768,  # more than so many rows come to: about 15,000 by SmolLM2's tokenizer
+        "seq_len": 2048,
+        "seed": SEED,
     }
 }
-"""By preset and method, the method's options."""
 
 
 def preset_options(name: str, method: str) -> dict[str, Any]:
@@ -36,10 +32,10 @@ def preset_options(name: str, method: str) -> dict[str, Any]:
     """
     if name not in PRESETS:
         raise ComeError(f"There is no preset {name!r}.", f"There is {', '.join(PRESETS)}.")
-    if method not in PRESETS[name]:
-        known = " and ".join(PRESETS[name])
-        raise ComeError(f"The preset {name} is none of {method}'s.", f"It is for {known}.")
-    return dict(PRESETS[name][method])
+    known = {each.name: each.presets[name] for each in methods().values() if name in each.presets}
+    if method not in known:
+        raise ComeError(f"The preset {name} is none of {method}'s.", f"It is for {' and '.join(known)}.")
+    return dict(known[method])
 
 
 def with_preset(values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -48,7 +44,7 @@ def with_preset(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     Raises:
         ComeError: as for ``preset_options``.
     """
-    method = values.get("method") or "come"
+    method = values.get("method") or PAPER
     given = values.get("options")
     options = {**preset_options(name, method), **(given if isinstance(given, dict) else {})}
-    return {**_TOKENS, **values, "method": method, "options": options}
+    return {**PRESETS[name], **values, "method": method, "options": options}

@@ -18,6 +18,9 @@ from come.pruning.result import Result, StepRecord
 from come.pruning.windows import merges_a_pass, window_sizes
 from come.transforms.rebuild import with_plan
 
+PUBLISHED = {"span": 2, "no_repeat": True, "last_state": "normed", "select": "sbi", "sensitivity": "magnitude"}
+"""The options that both published programs have in common."""
+
 
 def progressive(
     task: Task,

@@ -36,6 +36,7 @@ def register(
     reference: bool = False,
     begins: bool = False,
     portfolio: Mapping[str, Any] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
     forecast: Callable[[Known, Any], Forecast | None] | None = None,
     work: Callable[[Known, Any, Calibration], Schedule] | None = None,
 ) -> Callable[[Callable[[Task, Any], Result]], Callable[[Task, Any], Result]]:
@@ -57,6 +58,7 @@ def register(
             reference=reference,
             begins=begins,
             portfolio=portfolio,
+            presets=presets or {},
             forecast=forecast,
             work=work,
         )

@@ -7,15 +7,16 @@ import pytest
 import come
 from come.cli.request import request_of
 from come.errors import ComeError
-from come.pruning.presets import PRESETS
+from come.pruning.presets import preset_options
+from come.pruning.registry import methods
 from tests.tiny import tiny_bundle, tiny_tokens
 
 TOKENS = tiny_tokens(6, 16)
 
 
-@pytest.mark.parametrize("method", PRESETS["published"])
+@pytest.mark.parametrize("method", [each.name for each in methods().values() if each.presets])
 def test_a_preset_is_its_options(method: str) -> None:
-    bundle, options = tiny_bundle(), PRESETS["published"][method]
+    bundle, options = tiny_bundle(), preset_options("published", method)
     filled = come.compress(bundle, TOKENS, method, target_layers=4, preset="published")
     spelled = come.compress(bundle, TOKENS, method, target_layers=4, **options)
     assert filled.plan == spelled.plan

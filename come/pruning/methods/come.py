@@ -15,7 +15,7 @@ from come.pruning.forecast import Forecast, Known, merging, selection_doubts
 from come.pruning.merging import Choice
 from come.pruning.method import Task
 from come.pruning.options import ByHandOptions, SelectionOptions
-from come.pruning.progressive import progressive
+from come.pruning.progressive import PUBLISHED, progressive
 from come.pruning.registry import register
 from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule, merging_schedule
@@ -114,6 +114,7 @@ def work(known: Known, options: ComeOptions, tokens: Calibration) -> Schedule:
     forecast=forecast,
     work=work,
     portfolio={},
+    presets={"published": {"sbi_tokens": "last", "exponent": 1.0, "floor": 0.0, **PUBLISHED}},
 )
 def come(task: Task, options: ComeOptions) -> Result:
     """Merge windows of layers; a layer's share of the merged one follows its block influence."""

@@ -22,7 +22,7 @@ from come.pruning.forecast import Forecast, Known, merging, selection_doubts
 from come.pruning.merging import Choice
 from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
-from come.pruning.progressive import progressive
+from come.pruning.progressive import PUBLISHED, progressive
 from come.pruning.registry import register
 from come.pruning.result import Result
 from come.pruning.schedule import Calibration, Schedule, merging_schedule
@@ -75,6 +75,7 @@ def work(known: Known, options: ComePOptions, tokens: Calibration) -> Schedule:
     forecast=forecast,
     work=work,
     portfolio={"search": "coarse-to-fine"},
+    presets={"published": {"sbi_tokens": "all", "granularity": 20, **PUBLISHED}},
 )
 def come_p(task: Task, options: ComePOptions) -> Result:
     """Merge pairs of layers, each by the ratio of lowest calibration loss; 0 and 1 are plain removals."""
