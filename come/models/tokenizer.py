@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import string
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +34,8 @@ def read_tokenizer(where: str | Path, rows: int, name: str, **how: Any) -> Any:
     from come.models.auto import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **how)
+        with _without_last_words():
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **how)
     except (ValueError, OSError) as error:
         if "instantiate the backend tokenizer" in str(error):
             raise _missing(name) from error
@@ -63,8 +69,9 @@ def _refuse_broken(tokenizer: Any, name: str) -> None:
                 f"The tokenizer of {name} puts {more:,} tokens beside every text.",
                 "Fetch or copy tokenizer.json again.",
             )
-        ids = tokenizer(_PROBE, verbose=False)["input_ids"]
-        tokenizer.decode(ids[:100])
+        with _without_last_words():
+            ids = tokenizer(_PROBE, verbose=False)["input_ids"]
+            tokenizer.decode(ids[:100])
     except ComeError:
         raise
     except BaseException as error:
@@ -79,6 +86,26 @@ def _refuse_broken(tokenizer: Any, name: str) -> None:
             f"The tokenizer of {name} makes {len(ids):,} tokens of {len(_PROBE)} characters.",
             "Fetch or copy tokenizer.json again.",
         )
+
+
+@contextmanager
+def _without_last_words() -> Iterator[None]:
+    """What is written in Rust prints where it gave up before it raises; that is said in a sentence instead.
+
+    Only in the main thread: what others write to stderr meanwhile would be lost, too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _missing(name: str) -> ComeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from transformers import AddedToken
 
 import come
+from come.cli import main
 from come.errors import ComeError
 from come.models import describe
 from tests.folders import edit_json
@@ -102,3 +104,28 @@ def test_text_is_sampled_and_scored_without_a_start_of_text() -> None:
     bundle.tokenizer.bos_token = bundle.tokenizer.eos_token = None
     tokens = come.tokens(bundle, "python-docs", n_tokens=128, seq_len=32)
     assert torch.isfinite(torch.tensor(come.perplexity(bundle, tokens)))
+
+
+def _with(folder: Path, **parts: object) -> None:
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+
+
+def test_a_template_that_puts_a_flood_beside_every_text(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    ids = {"id": "<s>", "ids": [1] * 1000, "tokens": ["a"] * 1000}
+    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}] * 20_000 + [{"Sequence": {"id": "A", "type_id": 0}}]
+    _with(
+        folder,
+        post_processor={"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": {"<s>": ids}},
+    )
+    refused(folder, "tokens beside every text")
+
+
+def test_what_gives_up_says_so_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tiny_folder(tmp_path)
+    _with(folder, normalizer={"type": "Replace", "pattern": {"Regex": "(a|aa|[a-z ]+)+$(?!x)z"}, "content": ""})
+    capfd.readouterr()  # of making it
+    assert main(["evaluate", "-m", str(folder), "--tokens", "64"]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and "tokenizer" in err and "panicked" not in err
