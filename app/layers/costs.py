@@ -10,7 +10,7 @@ from app.components import widgets, window_costs
 from app.components.how_sure import how_sure
 from app.components.poll import Look
 from app.figures import window_costs as figures
-from app.layers import legend
+from app.layers import edited, legend
 from app.state import session, visit, widget_state
 from come.measurement.measurement import Measurement
 from come.models import Facts
@@ -126,6 +126,7 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
             _row(cost, cost.window in planned)
         if len(ranked) > FIRST:
             st.toggle(f"Show all {len(ranked)}", key="all-costs")
+        edited.draw("costs")
 
 
 def _row(cost: WindowCost, inside: bool) -> None:
