@@ -176,8 +176,8 @@ def _card(
     )
     influences = ", ".join(f"{measured.block_influence[layer]:.4f}" for layer in range(first, last + 1))
     shares = (
-        f"{method.title} solves in the run for which units stay: what is shown is a guess by their sensitivity, as on the "
-        "plan page."
+        f"{method.title} solves in the run for which units stay: the chart is a guess by their sensitivity, as it is "
+        "on the plan page."
         if guessed
         else f"{method.title}'s shares follow it, unless your plan has ratios of its own."
     )

@@ -282,3 +282,9 @@ def test_a_text_that_cannot_be_read_is_told_where_it_is_chosen(visit: Visit, tmp
     (tmp_path / "odd.jsonl").write_text('{"question": "?"}')
     at = visit("model", text=str(tmp_path / "odd.jsonl"))
     assert not at.exception and 'has the fields "question"' in at.warning[0].value
+
+
+def test_the_strip_says_in_few_words_how_many_runs_are_active(visit: Visit, lab: Lab) -> None:
+    for count, told in ((1, "1 run active"), (2, "2 runs active")):
+        lab.create(target_layers=6 - count)
+        assert f"plan by hand, not run yet · {told}" in in_strip(fine(visit("model", windows="1-3")))
