@@ -130,11 +130,11 @@ def _tiles(groups: list[list[int]], layers: int) -> str:
 
 
 def _standing() -> str:
-    """Where the plan stands, in a few words, and how many runs are at work or waiting."""
+    """Where the plan stands, in a few words, and how many runs are active: at work or waiting."""
     run = visit.run_of_draft()
     own = [] if run is None else [run.id]
     others = [other for other in come.runs.list_runs()[:50] if other.id not in own and other.state().active]
-    count = f"{len(others)} {'other run' if run else 'run'}{'' if len(others) == 1 else 's'} at work or waiting"
+    count = f"{len(others)} {'other run' if run else 'run'}{'' if len(others) == 1 else 's'} active"
     return _own_standing(run) + (f" · {count}" if others else "")
 
 

@@ -199,11 +199,15 @@ _CSS = """<style>
   .come-strip { flex-wrap: nowrap; height: 2.35rem; white-space: nowrap; }
   .come-strip > span { min-width: 0; overflow: hidden; text-overflow: ellipsis; }
   .come-strip > :has(b) { flex-shrink: 0; }
+  .come-strip > :has(.come-tiles) { flex: 0 1000 auto; min-width: 7rem; }  /* tiles grow narrow before words are cut */
   .come-strip .come-tiles { display: flex; flex-wrap: nowrap; }
   .come-strip .come-tiles > span { flex: 0 1 auto; min-width: 0; }
   .come-strip .come-tiles i { flex: 0 1 6px; min-width: 1px; }
 }
 .come-strip b { font-weight: 600; }
+.come-told {  /* a word that is told where one points */
+  text-decoration: underline dotted; text-underline-offset: .2em; cursor: help;
+}
 .come-strip .quiet { opacity: .72; }
 .stMain h1 { padding: .35rem 0 .6rem !important; }
 .stMain p > code { overflow-wrap: normal; word-break: normal; }  /* no word of code is split */

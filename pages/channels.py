@@ -12,7 +12,6 @@ from app.components.how_sure import how_sure
 from app.figures.channels import most_concentrated
 from app.state import session, visit, widget_state
 from come.measurement.measurement import Measurement
-from come.pruning.kept_units import KeptByLayer
 from come.runs import Run
 from come.text import short_name
 
@@ -27,12 +26,12 @@ def page() -> None:
     widget_state.keep_among("view", list(whole_map.VIEWS), "sorted")
     part = session.value("part")
     values = _values(measured, part)
-    widget_state.keep_among("layer", list(range(facts.layers)), most_concentrated(values))
+    plan = visit.units_kept(measured, facts)
+    touched = [] if plan is None else sorted(plan.layers)
+    widget_state.keep_among("layer", list(range(facts.layers)), touched[0] if touched else most_concentrated(values))
     widget_state.keep_among("channel", list(range(values.shape[1])), None)
     widget_state.keep_among("scale", ["log", "linear"], "log")
     widget_state.keep_range("zoom", 0, values.shape[1] - 1)
-    plan = visit.units_kept(measured, facts)
-    st.caption(reading(plan))
     whole_map.controls(facts, part, values.shape[1])
     whole_map.draw(values, facts, part, plan)
     opened, chosen = session.value("layer"), session.value("channel")
@@ -56,15 +55,6 @@ def _sure(run: Run, measured: Measurement, is_example: bool) -> None:
             "program. How many channels each half of the text would keep: see *How sure?* on the layers page.",
             key="sure-of-channels",
         )
-
-
-def reading(plan: KeptByLayer | None = None) -> str:
-    """What hatching is on the map, and what its clicks do."""
-    told = "Click a channel, drag to zoom."
-    if plan is None:
-        return told
-    hatched = "dropped by your plan's run" if plan.exact else "what your plan would drop"
-    return f"Hatched: {hatched}. {told}"
 
 
 def _values(measured: Measurement, part: str) -> np.ndarray:

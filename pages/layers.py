@@ -7,13 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-import come
 from app import formats
 from app.components import poll, widgets
 from app.components.how_sure import how_sure
 from app.figures import layers as figures
 from app.figures.similarity import KINDS, similarity
-from app.layers import costs, legend
+from app.layers import costs, edited, legend
 from app.state import cached, foreseen, session, visit, widget_state
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
@@ -140,16 +139,19 @@ def _card(
 ) -> None:
     st.header("One window", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.number_input("First layer", 0, facts.layers - 2, key="first", width=110)
-        st.number_input("Last layer", 1, facts.layers - 1, key="last", width=110)
+        st.number_input("First layer", 0, facts.layers - 2, key="first", width=92)
+        st.number_input("Last layer", 1, facts.layers - 1, key="last", width=92)
         first, last = session.value("first"), session.value("last")
         problem = _problem(first, last)
         _add(first, last, planned, disabled=bool(problem))
+    edited.draw("card", "" if problem else _standing(first, last, planned))
     if problem:
         st.warning(problem)
         return
     try:
-        (found,) = come.draft(measured, windows=[(first, last)], model=facts)
+        found, method, guessed = foreseen.of_window(
+            session.draft(), (first, last), measured, facts, session.choice().seed, visit.costs()
+        )
     except ComeError as error:
         st.warning(formats.sentence(str(error)))
         return
@@ -163,17 +165,23 @@ def _card(
             for kind, name in (("cosine", "Cosine similarity"), ("cka", "Kernel alignment (CKA)"))
             if (matrix := measured.similarity.get(kind)) is not None
         },
-        **({"Divergence (KL) if merged": f"{cost.merged:.3f}"} if cost else {}),
+        "Divergence (KL), CoMe-Joint": f"{cost.merged:.3f}" if cost else "not measured",
         "Parameters removed": formats.human_count((last - first) * facts.layer_parameters),
     }
     widgets.facts_grid(shown)
     widgets.chart(
-        figures.puzzle(first, found.ratio, found.kv_groups, found.channels, facts.layers),
+        figures.puzzle(first, found.ratio, found.kv_groups, found.channels, facts.layers, method.title),
         key="puzzle",
         alt="What the merged layer keeps of each of its sources",
     )
     influences = ", ".join(f"{measured.block_influence[layer]:.4f}" for layer in range(first, last + 1))
-    here = f"BI of layers {first} to {last}, whose shares follow it: {influences}."
+    shares = (
+        f"{method.title} solves in the run for which units stay: the chart is a guess by their sensitivity, as it is "
+        "on the plan page."
+        if guessed
+        else f"{method.title}'s shares follow it, unless your plan has ratios of its own."
+    )
+    here = f"BI of layers {first} to {last}: {influences}. {shares}"
     with st.container(horizontal=True, vertical_alignment="center"):
         widgets.info("What are BI and SBI?", f"{FORMULAS}\n{here}", key="formula-influence")
         how_sure(_stability(run, measured, stability), key="sure-of-windows")
@@ -188,29 +196,28 @@ def _problem(first: int, last: int) -> str:
 
 
 def _add(first: int, last: int, planned: list[tuple[int, int]], disabled: bool) -> None:
-    by_hand = (
-        "Makes your automatic plan one by hand; its other windows stay." if session.draft().windows is None else ""
-    )
-    if (first, last) in planned:
-        st.button(
-            "Remove from plan",
-            on_click=visit.remove_window,
-            args=(first, last),
-            icon=":material/remove:",
-            help=by_hand or None,
-        )
-        return
-    overlaps = [f"{a} to {b}" for a, b in planned if not (b < first or a > last)]
-    replaces = f"Replaces {' and '.join(overlaps)}." if overlaps else ""
+    """Put the window into the plan, or take it out: as wide either way, so that nothing beside it moves."""
+    inside = (first, last) in planned
+    automatic = session.draft().windows is None and bool(planned)
     st.button(
-        "Add to plan",
-        on_click=visit.add_window,
+        "Remove" if inside else "Add to plan",
+        key="change-plan",
+        on_click=visit.remove_window if inside else visit.add_window,
         args=(first, last),
-        type="primary",
-        icon=":material/add:",
+        type="secondary" if inside else "primary",
+        icon=":material/remove:" if inside else ":material/add:",
         disabled=disabled,
-        help=f"{replaces} {by_hand if planned else ''}".strip() or None,
+        help="Makes your automatic plan one by hand; its other windows stay." if automatic else None,
+        width=144,
     )
+
+
+def _standing(first: int, last: int, planned: list[tuple[int, int]]) -> str:
+    """What the plan has to do with the window."""
+    if (first, last) in planned:
+        return "In your plan."
+    overlapped = visit.overlapping(first, last, planned)
+    return f"Adding it replaces {overlapped}." if overlapped else "Not in your plan."
 
 
 def _stability(run: Run, measured: Measurement, stability: dict[str, Any]) -> str:

@@ -36,7 +36,12 @@ shown; of the opposite sign, it does the opposite. Its column of `down_proj` goe
 the unembedding: what the layers between make of it is left out.
 """
 
-_IN_A_ROW = "<style>.st-key-channel-card .come-facts { grid-template-columns: repeat(3, auto); }</style>"
+_IN_A_ROW = """<style>
+.st-key-channel-card .come-facts { grid-template-columns: repeat(3, auto); }
+.st-key-channel-card h2 { padding: 0; }
+.st-key-channel-card > div { gap: .5rem; }
+.st-key-channel-card { padding-top: .75rem; }
+</style>"""
 STYLE = """<style>
 .come-contexts { width: 100%; border-collapse: collapse; font-size: .875rem; line-height: 1.4; }
 .come-contexts th { text-align: left; font-weight: 400; font-size: .8rem; opacity: .78; padding-bottom: .2rem; }
@@ -74,6 +79,8 @@ def draw(
         st.header(f"Channel {channel:,} of layer {layer}", anchor=False)
         own, told = st.columns([1, 1.3], gap="large")
         with own:
+            unit = _unit(facts, part, channel, len(values))
+            made_by = _where(part, layer, unit, plan)  # first: what is in sight of a small screen is the answer
             rank = int((values > values[channel]).sum()) + 1
             widgets.facts_grid(
                 {
@@ -82,7 +89,11 @@ def draw(
                     "× median": f"{values[channel] / max(float(np.median(values)), 1e-30):.1f}",
                 }
             )
-            _where(facts, part, layer, _unit(facts, part, channel, len(values)), plan)
+            if made_by is not None:
+                find = follow_unit.written(part, layer, unit)
+                widgets.next_step(
+                    "inspect", "Open in Inspect", ":material/extension:", run=made_by.id, part=part, find=find
+                )
         with told:
             if part == "ffn":
                 return _model_says(run, facts, layer, channel, opened)
@@ -99,15 +110,15 @@ def _unit(facts: Facts, part: Part, channel: int, channels: int) -> int:
     return channel if part == "ffn" else channel * facts.num_key_value_heads // channels
 
 
-def _where(facts: Facts, part: Part, layer: int, unit: int, plan: KeptByLayer | None) -> None:
+def _where(part: Part, layer: int, unit: int, plan: KeptByLayer | None) -> Run | None:
+    """Say where the unit goes; the finished run that says so, if one does."""
     run = visit.run_of_draft() if plan is not None and plan.exact else None
     made = run.plan() if run is not None else None
-    if run is not None and made is not None:
-        st.markdown(follow_unit.sentence(trace(made, part, layer, unit), made, part, layer, unit))
-        find = follow_unit.written(part, layer, unit)
-        widgets.next_step("inspect", "Open in Inspect", ":material/extension:", run=run.id, part=part, find=find)
-        return
-    st.markdown(foreseen(plan, part, layer, unit))
+    if made is None:
+        st.markdown(foreseen(plan, part, layer, unit))
+        return None
+    st.markdown(follow_unit.sentence(trace(made, part, layer, unit), made, part, layer, unit))
+    return run
 
 
 def foreseen(plan: KeptByLayer | None, part: Part, layer: int, unit: int) -> str:

@@ -137,9 +137,10 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
     # Where to the map was zoomed by a drag: app/static/drag_zoom.js writes it here, and nobody sees it.
     st.html("<style>.st-key-zoom-to { display: none; }</style>")
     st.text_input("Zoomed to", key="zoom-to", on_change=_zoomed, args=(channels,), max_chars=60)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        _shown(span, channels)
-        with st.popover("Colours", icon=":material/palette:", type="tertiary"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(reading(plan), width="content")
+        with st.popover("Zoom and colours", icon=":material/palette:", type="tertiary"):
+            _shown(span, channels)
             st.segmented_control(
                 "Colours",
                 ["log", "linear"],
@@ -156,6 +157,15 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
                 on_click=widget_state.forget,
                 args=("zoom",),
             )
+
+
+def reading(plan: KeptByLayer | None = None) -> str:
+    """What hatching is on the map, and what its clicks do."""
+    told = "Click a channel, drag to zoom."
+    if plan is None:
+        return told
+    hatched = "dropped by your plan's run" if plan.exact else "what your plan would drop"
+    return f"Hatched: {hatched}. {told}"
 
 
 def _shown(span: tuple[int, int], channels: int) -> None:

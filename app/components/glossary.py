@@ -11,6 +11,8 @@ among 10 equally likely tokens. Lower is better; numbers on different texts do n
 It is only read; what is judged is the prediction of the tokens behind it. Some models (Gemma) are lost without it.
 """
 
+NATS = "In nats: logarithms are natural ones, so 1 nat is a factor of e, about 2.7, in probability."
+
 KL = r"""
 **KL to the original**, the Kullback–Leibler divergence: the mean over positions of
 $\sum_v p(v)\log\frac{p(v)}{q(v)}$ in nats: how far the pruned model's

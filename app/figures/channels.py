@@ -146,7 +146,7 @@ def heatmap(
         concentration(values, unit),
         x=f"{_capital(unit)}s, most sensitive first (rank, log scale)" if ranked else _axis(unit, bins),
         y="Layer",
-        height=max(300, min(13 * layers + 110, 900)),
+        height=max(300, min(9 * layers + 110, 900)),
         colorbar=True,
     )
     figure.update_yaxes(range=[layers - 0.5, -0.5], showgrid=False)

@@ -91,6 +91,7 @@ def puzzle(
     kv_groups: Sequence[int],
     channels: Sequence[int],
     layers: int,
+    method: str,
 ) -> go.Figure:
     """What one merge keeps: the new layer's KV groups and FFN channels, coloured by where they come from.
 
@@ -100,6 +101,7 @@ def puzzle(
         kv_groups: KV groups kept from each source layer.
         channels: FFN channels kept from each source layer.
         layers: how many layers the model has.
+        method: who merges, as a title.
     """
     figure = go.Figure()
     rows = ["FFN channels", "KV groups"]
@@ -126,7 +128,7 @@ def puzzle(
     largest = int(np.argmax(ratio))
     theme.finish(
         figure,
-        f"Layer {first + largest} would give {ratio[largest]:.0%} of the new layer",
+        f"{method}: {ratio[largest]:.0%} of the channels from layer {first + largest}",
         height=205 + 21 * ((len(ratio) - 1) // 2),  # of the legend's rows
         legend=True,
     )

@@ -101,7 +101,7 @@ def similarity(
     figure.update_layout(shapes=shapes)  # at once: plotly looks at all that are there for each that is added
     theme.finish(
         figure,
-        _similarity_finding(matrix, kind, best),
+        _similarity_finding(matrix, kind, best, selected),
         x="Hidden state H⁽ʲ⁾ entering layer j",
         y="Hidden state H⁽ⁱ⁾",
         height=height,
@@ -238,13 +238,19 @@ def _apart(marks: np.ndarray) -> list[str]:
     return labels
 
 
-def _similarity_finding(matrix: np.ndarray, kind: str, best: tuple[int, int] | None) -> str:
+def _similarity_finding(
+    matrix: np.ndarray, kind: str, best: tuple[int, int] | None, opened: tuple[int, int] | None
+) -> str:
+    """The window of lowest SBI; the open one before it, where that is another."""
     if best is None:
         return f"{KINDS[kind][0]} between the states at the layers' borders"
     first, last = best
-    value = matrix[first, last + 1]
+    value = f"{matrix[first, last + 1]:.3f}"
     name = "angular distance" if kind == "angular" else KINDS[kind][0].replace("Cosine", "cosine")
-    return f"Layers {first} to {last} hardly change the state: {name} {value:.3f}"
+    if opened is None or opened == best or opened[0] >= opened[1]:
+        return f"Layers {first} to {last} hardly change the state: {name} {value}"
+    here = f"{matrix[opened[0], opened[1] + 1]:.3f}"
+    return f"Layers {opened[0]} to {opened[1]}: {name} {here}; layers {first} to {last}: {value}"
 
 
 def _between(first: int, last: int) -> str:

@@ -10,7 +10,7 @@ from app.components import widgets, window_costs
 from app.components.how_sure import how_sure
 from app.components.poll import Look
 from app.figures import window_costs as figures
-from app.layers import legend
+from app.layers import edited, legend
 from app.state import session, visit, widget_state
 from come.measurement.measurement import Measurement
 from come.models import Facts
@@ -21,7 +21,7 @@ FIRST = 5  # windows that are listed at once
 
 WHAT = r"""
 Every number is the Kullback-Leibler (KL) divergence $\mathrm{KL}(\text{original}\,\|\,\text{changed})$ in nats per
-token.
+token: the logarithms are natural ones, so 1 nat is a factor of $e \approx 2.7$ in probability.
 
 **Merged**: the window becomes one layer as CoMe-Joint makes it: the sum of the next two.
 
@@ -34,6 +34,14 @@ hatched in the chart, the refit gave back more than that costs.
 **Removed instead**: one layer of the window stays, of a pair the cheaper way; *refitted*: both its output maps are
 moved as those of a merge are.
 """
+
+HEADS = {
+    "Layers": "The window",
+    "Merged": "Divergence (KL), nats per token, when the window becomes one layer: the sum of the next two",
+    "Parallel error": "What it costs to run all layers of the window, whole, side by side",
+    "Unit error": "What comes on top when one layer’s worth of units stays",
+    "Removed instead, refitted": "When one layer of the window stays and its output maps are refitted",
+}
 
 SURE = """Judged on tokens on which nothing is fitted: the last of the calibration's, a quarter of them at most, and as
 many of *mix*, several kinds of text, as what is cheap on one kind may be dear on others."""
@@ -115,8 +123,7 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
         st.html(_STYLE)
         ranked = sorted(shown, key=lambda each: each.merged)
         head = "".join(
-            f"<span>{word}</span>"
-            for word in ("Layers", "Merged", "Parallel error", "Unit error", "Removed instead, refitted")
+            f"<span><abbr class='come-told' title='{told}'>{word}</abbr></span>" for word, told in HEADS.items()
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="cost-rows-head"):
             st.html(f"<div class='come-cost head'>{head}</div>")
@@ -126,6 +133,7 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
             _row(cost, cost.window in planned)
         if len(ranked) > FIRST:
             st.toggle(f"Show all {len(ranked)}", key="all-costs")
+        edited.draw("costs")
 
 
 def _row(cost: WindowCost, inside: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from app.components import widgets, window_costs
+from app.components import glossary, widgets, window_costs
 from app.components.how_sure import how_sure
 from app.components.poll import Look
 from app.state import session, visit
@@ -64,8 +64,10 @@ def _table(ranked: Sequence[WindowCost]) -> None:
         key="cheapest-windows",
         column_config={
             "Saves": st.column_config.NumberColumn("Saves", help="How many layers fewer."),
-            "Cost": st.column_config.NumberColumn("Cost, nats", format="%.3f"),
-            "Cost a layer": st.column_config.NumberColumn("Cost a layer, nats", format="%.3f"),
+            "Cost": st.column_config.NumberColumn(
+                "Cost, nats", format="%.3f", help=f"Divergence (KL). {glossary.NATS}"
+            ),
+            "Cost a layer": st.column_config.NumberColumn("Cost a layer, nats", format="%.3f", help=glossary.NATS),
             "Add": st.column_config.ButtonColumn("", type="tertiary", key=ADD, on_click=_add, args=(ranked,)),
         },
     )

@@ -14,8 +14,7 @@ from come.models import Facts
 
 KEY = "layer-tiles"
 NAMED = 3  # so many layers are named on a button, more are counted
-GAP, WIDTH = ".3rem", "2.3rem"
-TOGETHER = 8  # tiles of a window that stay in one row, which a phone has room for
+GAP, WIDTH, ROW = ".3rem", "2.3rem", 6  # a row holds as many tiles whatever the plan is: none of them ever moves
 DROPPED = "repeating-linear-gradient(135deg, rgba(128, 136, 148, .55) 0 2px, transparent 2px 6px)"
 
 
@@ -36,32 +35,32 @@ def draw(facts: Facts) -> None:
             )
         )
         first, last = (chosen[0], chosen[-1]) if chosen else (0, 0)
-        with st.container(horizontal=True, gap="small"):
+        with st.container(key="tiles-actions"):
             st.button(
                 f"Merge {first}–{last}" if last > first else "Merge",
                 key="tiles-merge",
-                icon=":material/join:",
                 disabled=last == first,
                 on_click=_merge,
                 args=(first, last),
+                width="stretch",
             )
             st.button(
                 f"Drop {_named(chosen)}".strip(),
                 key="tiles-drop",
-                icon=":material/layers_clear:",
                 disabled=not chosen or set(chosen) <= set(draft.dropped),
                 on_click=_set,
                 args=(edits.with_dropped(draft, chosen),),
+                width="stretch",
             )
             kept = edits.kept_whole(draft, chosen)
             st.button(
                 f"Keep {_named(chosen)}".strip(),
                 key="tiles-keep",
-                icon=":material/check_box_outline_blank:",
                 disabled=kept == draft,
                 help="Neither merged nor dropped.",
                 on_click=_set,
                 args=(kept,),
+                width="stretch",
             )
         if draft.dropped:
             st.caption(
@@ -96,12 +95,8 @@ def _style(draft: Draft, layers: int) -> str:
         for layer in range(max(first, 0), min(last, layers - 1) + 1):
             fill = f"color-mix(in srgb, {theme.layer_color(layer, layers)} 38%, transparent)"
             rules.append(f"{_tile(layer)} {{ background-color: {fill}; }}")
-            if layer > first:
+            if layer > first and layer % ROW:  # up to the tile before it; at the start of a row there is none
                 rules.append(f"{_tile(layer)} {{ margin-left: -{GAP}; }}")
-        # The first holds the room of all, the second gives it back: a row does not end inside of a window.
-        room = f"{min(last - first, TOGETHER - 1)} * {WIDTH}"
-        rules.append(f"{_tile(first)} {{ margin-right: calc({room}); }}")
-        rules.append(f"{_tile(first + 1)} {{ margin-left: calc(-1 * {GAP} - {room}); }}")
     return f"<style>{_TILE}{''.join(rules)}</style>"
 
 
@@ -110,10 +105,17 @@ def _tile(layer: int) -> str:
 
 
 _TILE = f"""
-.st-key-{KEY} :has(> [data-variant=pills]) {{ gap: {GAP}; }}
+.st-key-{KEY} :has(> [data-variant=pills]) {{
+  display: grid; grid-template-columns: repeat({ROW}, minmax(0, {WIDTH})); gap: {GAP};
+}}
 .st-key-{KEY} [data-variant=pills] {{
-  width: {WIDTH}; flex: none; padding: .1rem .3rem; min-height: 1.9rem; border-radius: 4px; border-bottom-width: 4px;
+  width: auto; min-width: 0; max-width: none; min-height: 1.9rem; padding: .1rem .3rem;
+  border-radius: 4px; border-bottom-width: 4px;
   font-variant-numeric: tabular-nums; justify-content: center;
 }}
 .st-key-{KEY} [data-variant=pills][data-selected] {{ outline: 2px solid {theme.MARK}; outline-offset: 1px; }}
+.st-key-tiles-actions {{ display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .5rem; }}
+.st-key-tiles-actions > :first-child {{ grid-column: 1 / -1; }}
+.st-key-tiles-actions button {{ padding-inline: .5rem; }}
+.st-key-tiles-actions button p {{ white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }}
 """

@@ -14,8 +14,10 @@ from come.models import Facts
 from come.pruning import kept_units
 from come.pruning.compress import check_request
 from come.pruning.compress import forecast as foretold
+from come.pruning.draft import DraftWindow
 from come.pruning.forecast import Forecast, Known, fitting
 from come.pruning.kept_units import KeptByLayer
+from come.pruning.method import Method
 from come.pruning.windows import Window, WindowCost
 
 
@@ -57,6 +59,38 @@ def forecast(
     layers = target_layers(draft, facts)
     seeded = {"seed": seed} if "seed" in come.methods()[draft.method].defaults() else {}
     return foretold(draft.method, seeded | plan_fields(draft)["options"], layers, facts, measured, costs)
+
+
+def of_window(
+    draft: Draft,
+    window: Window,
+    measured: Measurement,
+    facts: Facts,
+    seed: int = 0,
+    costs: Sequence[WindowCost] = (),
+) -> tuple[DraftWindow, Method, bool]:
+    """What one window would keep: as the plan has it, or as it would once it is added to the plan.
+
+    `seed` and `costs` are as `forecast` takes them.
+
+    Returns:
+        (what is kept, the method that says so, whether that is a guess, since the method fits its units in the run).
+
+    Raises:
+        ComeError: the window cannot become one layer; one sentence.
+    """
+    alone = by_hand(draft, [window])
+    for plan in (draft, alone):
+        try:
+            found = forecast(plan, measured, facts, seed, costs)
+        except ComeError:
+            if plan is alone:
+                raise
+            continue  # the plan page and the strip say what is wrong with it
+        for each in found.windows if found else []:
+            if (each.first, each.last) == window:
+                return each, come.methods()[plan.method], found is not None and found.fitted
+    raise ComeError(f"What layers {window[0]} to {window[1]} would keep, only a run tells.")
 
 
 def settled(draft: Draft, measured: Measurement | None, facts: Facts, costs: Sequence[WindowCost]) -> Draft:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from come.serving import limits
 
 _RUNS_LOOKED_AT = 50
 _ASKED = "_layers-chosen-for"
+_EDITED = "_last-window-edit"
 
 
 def facts() -> Facts:
@@ -217,6 +218,7 @@ def remove_window(first: int, last: int) -> None:
     kept = [i for i, window in enumerate(old.windows or []) if window != (first, last)]
     ratios = [old.ratios[i] for i in kept] if old.ratios else None
     session.set_draft(replace(old, windows=[(old.windows or [])[i] for i in kept], ratios=ratios))
+    _keep_edited(f"Took {first} to {last} out of your plan.")
 
 
 def add_window(first: int, last: int) -> None:
@@ -240,6 +242,23 @@ def add_window(first: int, last: int) -> None:
             [layer for layer in old.dropped if not first <= layer <= last],
         )
     )
+    replaced = overlapping(first, last, old.windows or [])
+    _keep_edited(f"{first} to {last} replaced {replaced}." if replaced else f"Added {first} to {last}.")
+
+
+def overlapping(first: int, last: int, windows: Sequence[tuple[int, int]]) -> str:
+    """The windows that these layers overlap, in words; "" where there are none."""
+    return " and ".join(f"{a} to {b}" for a, b in windows if a <= last and first <= b and (a, b) != (first, last))
+
+
+def _keep_edited(sentence: str) -> None:
+    session.put(_EDITED, (session.draft(), sentence))
+
+
+def edited() -> str:
+    """What the last window that was added or taken out did, as a sentence; "" once the plan is another."""
+    left, sentence = session.value(_EDITED) or (None, "")
+    return sentence if left == session.draft() else ""
 
 
 def _automatic_ratio(first: int, last: int) -> tuple[float, ...]:

@@ -164,7 +164,7 @@ def test_a_window_goes_to_the_plan_and_out_again(visit: Visit) -> None:
     at = fine(add.click().run())
     assert at.query_params["windows"] in ("1-3,4-5", ["1-3,4-5"])
     assert "plan by hand" in in_strip(at)
-    remove = next(button for button in at.button if button.label == "Remove from plan")
+    remove = next(button for button in at.button if button.label == "Remove")
     at = fine(remove.click().run())
     assert at.query_params["windows"] in ("4-5", ["4-5"])
 
@@ -175,10 +175,10 @@ def test_a_window_is_added_to_the_automatic_plan_that_is_shown(visit: Visit, met
     before = in_strip(fine(visit("plan", method=method, target="5")))
     at = fine(visit("layers", method=method, target="5", first="0", last="1"))
     assert in_strip(at) == before
-    shown = {button.label for button in at.button} & {"Add to plan", "Remove from plan"}
+    shown = {button.label for button in at.button} & {"Add to plan", "Remove"}
     at = fine(next(button for button in at.button if button.label in shown).click().run())
     assert "plan by hand" in in_strip(at)
-    expected = {"Remove from plan": "6 layers", "Add to plan": "4 layers"}
+    expected = {"Remove": "6 layers", "Add to plan": "4 layers"}
     assert shown and f"aria-label='{expected[shown.pop()]}'" in in_strip(at), in_strip(at)
 
 
@@ -282,3 +282,9 @@ def test_a_text_that_cannot_be_read_is_told_where_it_is_chosen(visit: Visit, tmp
     (tmp_path / "odd.jsonl").write_text('{"question": "?"}')
     at = visit("model", text=str(tmp_path / "odd.jsonl"))
     assert not at.exception and 'has the fields "question"' in at.warning[0].value
+
+
+def test_the_strip_says_in_few_words_how_many_runs_are_active(visit: Visit, lab: Lab) -> None:
+    for count, told in ((1, "1 run active"), (2, "2 runs active")):
+        lab.create(target_layers=6 - count)
+        assert f"plan by hand, not run yet · {told}" in in_strip(fine(visit("model", windows="1-3")))

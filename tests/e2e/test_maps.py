@@ -38,7 +38,7 @@ def test_the_matrix_is_in_reach_and_so_is_the_button(example: Server, page: Page
     # The plan that is shown is automatic: its window stays beside the new one.
     page.keyboard.press("Enter")
     page.get_by_text("plan by hand").wait_for()
-    page.get_by_role("button", name="Remove from plan").wait_for()
+    page.get_by_role("button", name="Remove", exact=True).wait_for()
     assert "windows=10-18" in page.url and "25-26" in page.url
 
 

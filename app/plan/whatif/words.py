@@ -43,9 +43,11 @@ class Row:
     since: str
 
 
+NATS_PER_TOKEN = "nats per token"
+TOLD = {NATS_PER_TOKEN: f"How far next-token predictions move from the original's. {glossary.NATS}"}
 MEASURES = (
     ("Perplexity", ""),
-    ("Divergence (KL)", "nats per token"),
+    ("Divergence (KL)", NATS_PER_TOKEN),
     ("Speed-up", "estimate"),
 )
 
@@ -182,7 +184,7 @@ def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, bu
     heads = ["", f"Original{on}", f"{now}{on}", "Change", *([f"Since {last}"] if last else [])]
     head = "".join(f"<th scope='col'>{escape(word)}</th>" if word else "<td></td>" for word in heads)
     body = "".join(
-        f"<tr><th scope='row'>{escape(row.name)}{f' <small>{escape(row.unit)}</small>' if row.unit else ''}</th>"
+        f"<tr><th scope='row'>{escape(row.name)}{_unit(row.unit)}</th>"
         f"<td>{escape(row.original)}</td><td><b>{escape(row.plan)}</b></td><td>{escape(row.against)}</td>"
         f"{f'<td>{escape(row.since)}</td>' if last else ''}</tr>"
         for row in of
@@ -192,6 +194,13 @@ def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, bu
     return (
         f"<div class='come-whatif{wait}'><table{dim}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _unit(unit: str) -> str:
+    """A unit behind its measure, as HTML; pointed at, it says what it is."""
+    told = escape(TOLD.get(unit, ""), quote=True)
+    shown = f"<abbr class='come-told' title='{told}'>{escape(unit)}</abbr>" if told else escape(unit)
+    return f" <small>{shown}</small>" if unit else ""
 
 
 STYLE = """<style>

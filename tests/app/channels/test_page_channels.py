@@ -133,3 +133,9 @@ def test_why_there_is_no_answer_is_one_sentence(visit: Visit, monkeypatch: pytes
     while not at.warning and time.monotonic() < until:
         at = at.run()
     assert "Nobody is there." in at.warning[0].value
+
+
+def test_the_first_layer_that_the_plan_touches_is_opened_first(visit: Visit) -> None:
+    for windows, layer in (("2-3,4-5", 2), ("4-5", 4)):
+        assert visit("channels", windows=windows).session_state["layer"] == layer
+    assert visit("channels", windows="2-3", layer="1").session_state["layer"] == 1  # a link says otherwise

@@ -102,10 +102,10 @@ def test_influence_names_the_window_that_turns_least(span: int, log: bool) -> No
 
 
 def test_puzzle_shows_what_each_source_gives() -> None:
-    figure = layers.puzzle(4, (0.25, 0.0, 0.75), (1, 0, 2), (384, 0, 1152), 30)
+    figure = layers.puzzle(4, (0.25, 0.0, 0.75), (1, 0, 2), (384, 0, 1152), 30, "CoMe")
     assert [list(trace.text) for trace in figure.data] == [["384", "1"], ["", ""], ["1,152", "2"]]
     assert figure.data[2].marker.color == theme.layer_color(6, 30)
-    assert "Layer 6 would give 75%" in figure.layout.title.text
+    assert "CoMe: 75% of the channels from layer 6" in figure.layout.title.text
 
 
 @pytest.mark.parametrize("count", [1, 2, 30, 80])

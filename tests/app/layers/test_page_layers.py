@@ -176,3 +176,28 @@ def test_a_bar_is_as_high_as_the_merge_and_says_what_was_won_back() -> None:
     assert [note.text for note in figure.layout.annotations] == ["9 →"]
     assert list(figure.data[0].customdata[1]) == [1, 2] and list(figure.data[0].x) == [0.5, 1.5, 2.5]
     assert len(figure.layout.shapes) == 2
+
+
+@pytest.mark.parametrize("plan", [{"windows": "1-3"}, {"windows": ""}])
+@pytest.mark.parametrize("method", ["come", "come-joint"])
+def test_a_window_keeps_the_same_on_the_layers_page_and_in_the_plan(visit: Visit, method: str, plan: dict) -> None:
+    plan = {"method": method, **plan}
+    at = fine(visit("layers", first="1", last="3", **plan))
+    title = {"come": "CoMe", "come-joint": "CoMe-Joint"}[plan["method"]]
+    assert any(f"<p class='come-finding'>{title}: " in element.proto.body for element in at.get("html"))
+    (puzzle,) = (chart for chart in at.get("plotly_chart") if "FFN channels" in chart.proto.spec)
+    here = [[int(cell or 0) for cell in bar["text"]] for bar in json.loads(puzzle.proto.spec)["data"]]
+    table = fine(visit("plan", **plan | {"windows": "1-3"})).dataframe[0].value
+    assert list(table["Layer"]) == [1, 2, 3]
+    kept = [next(name for name in table if name.startswith(kind)) for kind in ("Feed-forward", "Key/value")]
+    assert here == table[kept].to_numpy().tolist() and sum(map(sum, here)) > 0
+
+
+def test_what_a_window_replaces_is_told_before_and_after_and_taken_back(visit: Visit, lab: Lab) -> None:
+    at = fine(visit("layers", first="1", last="3", windows="3-4"))
+    assert "Adding it replaces 3 to 4." in said(at)
+    at = fine(at.button(key="change-plan").click().run())
+    assert "1 to 3 replaced 3 to 4." in said(at) and at.query_params["windows"] in ("1-3", ["1-3"])
+    at = fine(at.button(key="undo-card").click().run())
+    assert "Adding it replaces 3 to 4." in said(at) and at.query_params["windows"] in ("3-4", ["3-4"])
+    assert not [button for button in at.button if button.key == "undo-card"]

@@ -481,13 +481,15 @@ def test_the_plan_can_be_edited_as_text(visit: Visit) -> None:
     assert not at.error and at.text_area(key="plan-text").value.splitlines()[-1] == "target_layers: 4"
 
 
-def test_rows_of_tiles_do_not_end_inside_of_a_window() -> None:
-    """The first tile of a window is as wide as all of it to the row, and the second takes that back."""
-    style = tiles._style(Draft(windows=[(8, 9), (12, 14), (0, 19)]), 30)
-    for first, count in ((8, 1), (12, 2), (0, tiles.TOGETHER - 1)):
-        room = f"{count} * {tiles.WIDTH}"
-        assert f"{tiles._tile(first)} {{ margin-right: calc({room}); }}" in style
-        assert f"{tiles._tile(first + 1)} {{ margin-left: calc(-1 * {tiles.GAP} - {room}); }}" in style
+def test_tiles_stay_where_they_are_whatever_the_plan_is() -> None:
+    """The tiles of a window touch each other, and no rule reaches behind a row's end."""
+    rows = f"repeat({tiles.ROW}, minmax(0, {tiles.WIDTH}))"
+    for windows in ([], [(8, 9), (12, 14)], [(0, 19)]):
+        style = tiles._style(Draft(windows=windows), 30)
+        assert rows in style and "margin-right" not in style
+        joined = [n for first, last in windows for n in range(first + 1, last + 1) if n % tiles.ROW]
+        assert [n for n in range(30) if f"{tiles._tile(n)} {{ margin-left: -{tiles.GAP}; }}" in style] == joined
+        assert style.count("margin-left") == len(joined)
 
 
 def test_windows_that_its_run_took_are_told_where_others_are_drawn(visit: Visit, lab: Lab) -> None:
