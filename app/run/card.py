@@ -105,7 +105,7 @@ def _ways_on(run: Run, config: RunConfig) -> None:
         if example_runs.is_example(run):
             downloads.plan_button(run, "Download the plan", f"plan-{run.id}")
         else:
-            st.markdown(":material/download: [Download](#take-it-home)", width="content")
+            st.markdown(":material/arrow_downward: [Take it home](#take-it-home)", width="content")
         widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
 
 
