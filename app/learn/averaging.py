@@ -97,7 +97,7 @@ def draw(of: Material) -> None:
         NAMES["average"]: change(answers["original"], answers["average"]),
         "Averaged, beyond concatenated": change(answers["concatenate"], answers["average"]),
     }
-    widgets.chart(
+    frame.chart(
         lesson_bars.differences(
             list(added),
             [found.loss for found in added.values()],
