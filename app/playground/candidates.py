@@ -95,7 +95,7 @@ class Offer:
         return {run: found.method for run, found in self.candidates.items()}
 
     def default(self) -> list[str]:
-        """One's newest with what was started together with it, in that order, or the two newest.
+        """One's newest with what was started together with it, or the two newest.
 
         Of the example CoMe's, from the mildest to the harshest.
         """

@@ -35,10 +35,10 @@ class Style:
     width: float = 1.5
 
 
-# CoMe and its family: shades of one blue, each with a marker of its own that no rival has.
+# CoMe and its family: shades of one blue, each with a marker of its own.
 FAMILY = {
     "come": Style(ACCENT, "circle", "solid", 3.0),
-    "come-joint": Style("#3360c4", "star-diamond", "dash", 2.0),
+    "come-joint": Style("#3360c4", "square", "dash", 2.0),
     "come-p": Style("#4f98dc", "pentagon", "dot", 2.0),
 }
 
