@@ -80,8 +80,8 @@ def frame(page: StreamlitPage, pages: Sequence[StreamlitPage]) -> bool:
     at = pages.index(page) if page in pages else 0
     keys = (None, None) if lesson else KEYS
     with st.container(key="presenter", horizontal=True, gap="small", width="content"):
-        back = _turn("Previous page", "arrow_back", keys[0], at == 0)
-        on = _turn("Next page", "arrow_forward", keys[1], at == len(pages) - 1)
+        back = at > 0 and _turn("Previous page", "arrow_back", keys[0])
+        on = at < len(pages) - 1 and _turn("Next page", "arrow_forward", keys[1])
         st.button(
             "Leave",
             key="leave-presenting",
@@ -95,10 +95,8 @@ def frame(page: StreamlitPage, pages: Sequence[StreamlitPage]) -> bool:
     return False
 
 
-def _turn(label: str, icon: str, key: str | None, disabled: bool) -> bool:
-    return st.button(
-        label, key=f"present-{icon}", icon=f":material/{icon}:", type="tertiary", shortcut=key, disabled=disabled
-    )
+def _turn(label: str, icon: str, key: str | None) -> bool:
+    return st.button(label, key=f"present-{icon}", icon=f":material/{icon}:", type="tertiary", shortcut=key)
 
 
 def _leave() -> None:

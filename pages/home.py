@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +16,7 @@ from app.components import cost_line, glossary, machine, run_words, widgets
 from app.components.how_sure import how_sure
 from app.figures import compare as figures
 from app.run import demo, sentences
-from app.state import cached, session
+from app.state import cached, foreseen, session, visit
 from come.errors import ComeError
 from come.models import Facts
 from come.report import comparison, verdict
@@ -69,7 +70,7 @@ def page() -> None:
 def _demo() -> None:
     running_now = demo.active_run()
     facts, fault = _facts()
-    cost = cost_line.cost(demo.requests(), facts, None) if facts is not None else None
+    cost = cost_line.cost(demo.requests(), facts, None, usual=True) if facts is not None else None
     seconds = cost.seconds if cost is not None else None
     label = "Run the demo" if seconds is None else f"Run the demo, about {formats.about(seconds)}"
     if running_now is not None:
@@ -86,14 +87,25 @@ def _demo() -> None:
         f"CoMe-Joint, CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers."
     )
     cost_line.draw(cost)
+    _whose_layers()
     with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):
         st.markdown(
             f"Calibrated on {demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text}, judged on held-out ones. "
             "It keeps the plans alone: the run's page makes the model from its plan, to download."
         )
-        if not facts.converted and cost.seconds is None:
-            st.markdown("The first time, the model is converted once, which takes about half a minute.")
         machine.draw()
+
+
+def _whose_layers() -> None:
+    """Which of the numbers of layers on the page is of what."""
+    with suppress(ComeError):  # of a plan or a model that cannot be read the strip says so
+        own = foreseen.target_layers(visit.planned(), visit.facts())
+        shipped = {entry.pruned.layers for entry in comparison.entries(example_runs.runs()) if entry.pruned}
+        listed = ", ".join(str(layers) for layers in sorted(shipped - {None}, reverse=True))
+        st.caption(
+            f"The line at the top is your own plan, {own} layers until you change it; the chart shows shipped runs "
+            f"at {listed}."
+        )
 
 
 def _facts() -> tuple[Facts | None, str]:
@@ -138,6 +150,8 @@ def _picture() -> None:
         words = f"{len(results)} runs on the bundled model, computed by this program. Bars are ± 1 standard error."
         how_sure("\n\n".join([" ".join(rest), words]), key="sure-of-example")
         widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
+    if "before recovery" in first:
+        st.caption("Before recovery: as pruning leaves the model, with no training after it.")
 
 
 # --- what was run, and the way on --------------------------------------------------------------------

@@ -57,13 +57,13 @@ def page() -> None:
         _puzzle(inspected, part)
     with opened:
         new_layer.pieces(inspected)
-        new_layer.tiles(inspected, part)
     if new_layer.by_unit(inspected, part):
-        curves, found = st.columns([1.15, 1], gap="large")
-        with curves:
-            new_layer.curves(inspected, part)
-        with found:
+        tiles, beside = st.columns([1.15, 1], gap="large")
+        with tiles:
+            new_layer.tiles(inspected, part)
+        with beside:
             follow_unit.section(inspected, part)
+            new_layer.curves(inspected, part)
     else:
         follow_unit.section(inspected, part)
     _tree(inspected, part)

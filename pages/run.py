@@ -7,7 +7,8 @@ import streamlit as st
 import come.runs
 from app.components import run_words
 from app.run import detail, lists, new_run, sweeps
-from app.state import linked_run, session
+from app.state import foreseen, linked_run, session, visit
+from come.errors import ComeError
 
 
 def page() -> None:
@@ -16,7 +17,7 @@ def page() -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.title("Run", width="content")
         if opened is not None:
-            st.button("New run", key="new-run", icon=":material/add:", on_click=session.open_run, args=(None,))
+            st.button(_offer(), key="new-run", icon=":material/add:", on_click=session.open_run, args=(None,))
     problem = session.take_problem()
     if problem:
         st.error(problem, icon=":material/error:")
@@ -29,6 +30,15 @@ def page() -> None:
     lists.queue(opened)
     sweeps.section(come.runs.list_runs(), session.open_run, followed=True)
     lists.everything(opened)
+
+
+def _offer() -> str:
+    """What the way to a new run says: which plan would be started."""
+    try:
+        facts = visit.facts()
+        return f"New run of your plan, {facts.layers} → {foreseen.target_layers(visit.planned(), facts)} layers"
+    except ComeError:
+        return "New run"
 
 
 def _missing(wanted: str) -> None:

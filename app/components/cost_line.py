@@ -38,12 +38,16 @@ class Cost:
     basis: str = ""
 
 
-def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | None) -> Cost:
-    """What runs on one model will take, one after the other, by this machine's remembered speed."""
+def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | None, *, usual: bool = False) -> Cost:
+    """What runs on one model will take, one after the other, by this machine's remembered speed.
+
+    `usual`: where that is not known yet, by a usual machine's, which the sentence then names.
+    """
     dtype = facts.dtype if facts.dtype in BYTES else "float32"
     dtype = requests[0].dtype if requests and requests[0].dtype != "auto" else dtype
     allowed = limits.current()
-    device = known_device(dtype) or (usual_device(dtype) if allowed.run_minutes is not None else None)
+    known = known_device(dtype)
+    device = known or (usual_device(dtype) if usual or allowed.run_minutes is not None else None)
     if device is None:
         return Cost(NOT_MEASURED)
     try:
@@ -62,8 +66,9 @@ def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | No
     except ComeError as error:
         refusal = str(error)
     warnings = tuple(dict.fromkeys(warning for each in found for warning in each.warnings))
+    where = "" if known else f" on {device.name}"
     return Cost(
-        f"Expected: about {about(seconds)}, {human_bytes(memory)} of memory, {human_bytes(disk)} on disk.",
+        f"Expected{where}: about {about(seconds)}, {human_bytes(memory)} of memory, {human_bytes(disk)} on disk.",
         warnings,
         refusal,
         seconds,

@@ -15,8 +15,8 @@ NATS = "In nats: logarithms are natural ones, so 1 nat is a factor of e, about 2
 
 KL = r"""
 **KL to the original**, the Kullback–Leibler divergence: the mean over positions of
-$\sum_v p(v)\log\frac{p(v)}{q(v)}$ in nats: how far the pruned model's
-next-token distribution $q$ is from the original's $p$. 0 means the same predictions.
+$\sum_v p(v)\log\frac{p(v)}{q(v)}$ in nats (units of natural logarithms, 1.44 bits
+each): how far the pruned model's next-token distribution $q$ is from the original's $p$. 0 means the same predictions.
 """
 
 COMPARED = rf"""
@@ -30,6 +30,8 @@ count most.
 
 **Speed-up**: tokens per second over the original's, both timed in turns on this machine. Prefill reads a prompt, decode
 writes one token after another.
+
+**Before recovery**: as pruning left the models. **Recovery** trains them afterwards, to win some of the loss back.
 
 **Paired differences**: all models read the same sequences and answer the same questions, so each pair is compared on
 every one of them. That tells far more than the two values: what is hard for one is hard for the other. A bar that

@@ -20,7 +20,7 @@ def lines_aside(drawn: Sequence[Point], original: Point | None, names: Sequence[
         return dict.fromkeys(names, 0.0)
     span = sizes[-1] - sizes[0]
     nearest = min(after - before for before, after in pairwise(sizes))
-    room = min(0.012 * span * (len(names) - 1), 0.25 * nearest if size.key == "layers" else 0.03 * span)
+    room = min(0.024 * span * (len(names) - 1), 0.25 * nearest if size.key == "layers" else 0.03 * span)
     step = (-room if size.smaller else room) / (len(names) - 1)
     return {name: (place - (len(names) - 1) / 2) * step for place, name in enumerate(names)}
 

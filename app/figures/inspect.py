@@ -53,7 +53,7 @@ def puzzle(origins: Provenance, selected: int | None = None) -> go.Figure:
     figure = go.Figure(traces)
     if selected is not None:
         figure.update_layout(shapes=_outline(*_slot(selected, layers / len(final))))
-    theme.finish(figure, finding(origins), height=max(360, min(23 * layers + 60, 1000)))
+    theme.finish(figure, finding(origins), height=max(360, min(15 * layers + 60, 1000)))
     figure.update_xaxes(visible=False, range=[-0.06, 1.06], fixedrange=True)
     figure.update_yaxes(visible=False, range=[layers + 0.1, -1.1], fixedrange=True)
     return figure.update_layout(barmode="overlay", bargap=0, hovermode="closest", clickmode="event+select")

@@ -67,10 +67,15 @@ def finding(origins: Provenance) -> str:
     joins = [kind for kind in steps if kind in ("concatenate", "average")]
     if len(final) == origins.layers:
         return f"All {len(final)} layers stay, over {len(steps)} step{'' if len(steps) == 1 else 's'}"
-    where = f"{origins.layers} layers become {len(final)} in {len(steps)} step{'' if len(steps) == 1 else 's'}"
+    count = len(origins.steps)
+    where = f"{origins.layers} layers become {len(final)} in {count} step{'' if count == 1 else 's'}"
+    if others := count - len(steps):
+        where += f" ({others} only change{'s' if others == 1 else ''} weights)"
     most = max(final, key=lambda layer: len(layer.group)).group
     if not joins or len(joins) < len(steps):
         return where
+    if len(most) == 2 and others:
+        return f"{where}; each merge joins a pair"
     if len(most) == 2:
         return f"{where}, each of which joins a pair" if len(steps) > 1 else f"{where}, which joins a pair"
     again = len(joins) > sum(len(layer.group) > 1 for layer in final)

@@ -95,8 +95,6 @@ def by_unit(inspected: Inspected, part: Part) -> bool:
 
 def tiles(inspected: Inspected, part: Part) -> None:
     """Every unit of the sources as a tile; a click on one follows it."""
-    if not by_unit(inspected, part):
-        return
     origins, place = inspected.origins(part), session.value("new-layer")
     values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
     widget_state.keep_among("order", list(ORDERS), "rank")
@@ -110,13 +108,17 @@ def tiles(inspected: Inspected, part: Part) -> None:
         st.segmented_control(
             "Order of the tiles",
             list(ORDERS),
-            key="order",
+            # Unmeasured there is one order, which is not the one that was chosen.
+            key="order" if values is not None else "order-unmeasured",
+            default=None if values is not None else "index",
             format_func=ORDERS.__getitem__,
             required=True,
             disabled=values is None,
             label_visibility="collapsed",
         )
         st.caption("Click a tile to follow it.")
+    if values is None:
+        st.caption("By index only: no sensitivity is measured yet, to order them by.")
 
 
 def curves(inspected: Inspected, part: Part) -> None:

@@ -36,7 +36,7 @@ def draw(material: Material) -> None:
     rank = int((angles < angles[first]).sum()) + 1
     name = f"Layer {first} turns" if span == 1 else f"Layers {first} to {last} turn"
     place = "less than any other" if rank == 1 else f"the {ordinal(rank)} least of {len(angles)}"
-    widgets.chart(
+    frame.chart(
         lesson_angle.turned(
             float(angles[first]),
             angles,

@@ -97,7 +97,7 @@ def draw(of: Material) -> None:
         NAMES["average"]: change(answers["original"], answers["average"]),
         "Averaged, beyond concatenated": change(answers["concatenate"], answers["average"]),
     }
-    widgets.chart(
+    frame.chart(
         lesson_bars.differences(
             list(added),
             [found.loss for found in added.values()],
@@ -119,7 +119,8 @@ def draw(of: Material) -> None:
         took = f"Measured just now, in {sum(answer.seconds for answer in answers.values()):.1f} s."
         st.caption(took if live else "Measured when this lesson was made.", width="content")
         how_sure(
-            f"{tokens:,} predicted tokens of the example's held-out text, ± 1 standard error. All three models read "
+            f"{tokens:,} predicted tokens of the example's held-out text, ± 1 standard error. A nat is the unit of "
+            f"natural logarithms: 0.1 nats more make perplexity 1.1 times as high. All three models read "
             f"the same sequences, so these differences are known far better than the perplexities. {compared(answers)} "
             "Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own ratio.",
             key="sure-of-averaging",

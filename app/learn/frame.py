@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from app import presenter
@@ -28,7 +29,7 @@ PRESENTED = """<style>
 }
 .st-key-lesson-turns kbd { display: none !important; }  /* they are in the tooltips */
 [data-testid="stMainBlockContainer"]:has(.st-key-lesson-turns) {
-  > [data-testid="stVerticalBlock"] { gap: .7rem; }
+  > [data-testid="stVerticalBlock"] { gap: .55rem; }
   > [data-testid="stVerticalBlock"]:not(:has(.st-key-lesson-quiz)) {
     > * { order: 3; }
     > :has(h1) { order: 1; }
@@ -72,7 +73,7 @@ def foot(steps: list[Step]) -> None:
     """Back and Next."""
     number = session.value(STEP)
     back, on = presenter.KEYS if presenter.is_on() else (None, None)
-    with st.container(key="lesson-turns", horizontal=True, gap="small"):
+    with st.container(key="lesson-turns", horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Back",
             key="lesson-back",
@@ -94,6 +95,13 @@ def foot(steps: list[Step]) -> None:
             )
         else:
             widgets.next_step("model", "Now your own: choose a model")
+
+
+def chart(drawn: go.Figure, key: str, *, alt: str, tallest: int = 290) -> None:
+    """A step's chart; before a room no taller than that (pixels): what moves it must be in sight with it."""
+    if presenter.is_on():
+        drawn.update_layout(height=min(drawn.layout.height, tallest))
+    widgets.chart(drawn, key=key, alt=alt)
 
 
 def todo(text: str) -> None:

@@ -53,10 +53,11 @@ def draw(of: Material) -> None:
     by_hand = session.value("join-share") != round(100 * automatic.ratio[0])
     merge = come.draft(of.measured, windows=[(first, last)], ratios=[(share, 1 - share)])[0] if by_hand else automatic
     pictured = stripes(of, merge, ranked=session.value("join-order") == "rank")
-    widgets.chart(
+    frame.chart(
         lesson.joined(*pictured, of.layers),
         key="lesson-joined",
         alt=f"The units of layers {first} and {last}, and those that the merged layer keeps",
+        tallest=250,
     )
     _key(first, last, of.layers)
     widgets.facts_grid(

@@ -49,7 +49,7 @@ def _one_window(of: Material, sizes: list[int]) -> None:
         st.segmented_control("Layers in a window", sizes, key="merge-size", required=True)
     size = session.value("merge-size")
     costs = [cost for cost in of.costs if cost.last - cost.first + 1 == size]
-    widgets.chart(
+    frame.chart(
         window_costs.costs(costs, of.layers).update_layout(height=340),
         key="lesson-costs",
         alt=f"What merging each window of {size} layers costs",
@@ -101,7 +101,7 @@ def _loop(of: Material, ways: bool = False) -> None:
     step = of.history[at] if at < last else None
     influence = np.asarray(step["skip_influence"] if step else [])
     window = tuple(step["window"]) if step else None
-    widgets.chart(
+    frame.chart(
         lesson_loop.loop(influence, groups, window, of.layers, finding(influence, window, groups, at)),
         key="lesson-loop",
         alt=f"Skip block influence of every window after {at} merges, and the layers as they are then",

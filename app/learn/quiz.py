@@ -13,7 +13,7 @@ import numpy as np
 import streamlit as st
 
 import come
-from app.components import widgets
+from app import presenter
 from app.figures import lesson_bars
 from app.learn import averaging, frame, looping, material
 from app.learn.angle import degrees
@@ -166,11 +166,13 @@ def draw(of: Material) -> None:
     given = [session.value(_key(number, place)) for place in range(len(asked))]
     right = [each is not None and each == question.answer for each, question in zip(given, asked, strict=True)]
     answered = [each is not None for each in given]
-    widgets.chart(
+    frame.chart(
         lesson_bars.score(answered, right), key="lesson-quiz", alt=f"{sum(right)} of {len(asked)} questions right"
     )
+    columns = st.columns(3, gap="small") if presenter.is_on() else [st.container()]  # a room sees all of them
     for place, question in enumerate(asked):
-        _ask(number, place, question)
+        with columns[place % len(columns)]:
+            _ask(number, place, question)
     st.button(
         "Ask about other layers",
         key="quiz-other",
@@ -183,26 +185,27 @@ def draw(of: Material) -> None:
 def _ask(number: int, place: int, question: Asked) -> None:
     key = _key(number, place)
     with st.container(border=True):
-        chosen = st.radio(
-            f"{place + 1}. {question.text}",
-            list(range(len(question.options))),
-            key=key,
-            index=None,
-            horizontal=True,
-            format_func=question.options.__getitem__,
-        )
+        with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute", gap="small"):
+            chosen = st.radio(
+                f"{place + 1}. {question.text}",
+                list(range(len(question.options))),
+                key=key,
+                index=None,
+                horizontal=True,
+                format_func=question.options.__getitem__,
+            )
+            st.button(
+                f"Find out in step {question.step}",
+                key=f"{key}-look",
+                type="tertiary",
+                icon=":material/search:",
+                on_click=_look,
+                args=(question,),
+            )
         if chosen is not None:
             verdict = ":material/check_circle: **Right.**" if chosen == question.answer else ":material/cancel: **No.**"
             best = "" if chosen == question.answer else f" It is {question.options[question.answer]}."
             st.markdown(f"{verdict}{best} {question.why}.")
-        st.button(
-            f"Find out in step {question.step}",
-            key=f"{key}-look",
-            type="tertiary",
-            icon=":material/search:",
-            on_click=_look,
-            args=(question,),
-        )
 
 
 def _look(question: Asked) -> None:

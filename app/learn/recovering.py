@@ -50,7 +50,7 @@ def draw(of: Material) -> None:
         _measured(found)
     elif known is not None:
         frame.todo("Start a run with recovery: its numbers will stand here.")
-        widgets.chart(
+        frame.chart(
             lesson_bars.parts(*moved_by_refit(known)),
             key="lesson-refit",
             alt="Parameters of one layer by part; refit moves the FFN's output map alone",
@@ -103,7 +103,7 @@ def finding(found: Recovery) -> str:
 
 def _measured(found: Recovery) -> None:
     sides = (found.original, found.before, found.after)
-    widgets.chart(
+    frame.chart(
         lesson_bars.perplexities(
             ["Original", "Pruned", "Recovered"],
             [value for value, _ in sides],

@@ -60,7 +60,7 @@ def draw(material: Material) -> None:
         )
     moved = token_moved(seen, channel, token, original if value == round(original, 3) else value)
     before, after = ranked(seen, seen.activation[:, channel], channel), ranked(seen, moved, channel)
-    widgets.chart(
+    frame.chart(
         lesson_bars.activations(
             seen.words,
             moved,

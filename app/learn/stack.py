@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.components import widgets
 from app.figures import lesson
 from app.learn import frame
 from app.learn.material import Material
@@ -36,7 +35,7 @@ def draw(material: Material) -> None:
     groups = measured.kv_group_sensitivity[layer].numpy()
     heads = measured.head_sensitivity.shape[1] // len(groups)
     channels = measured.mlp_sensitivity[layer].numpy()
-    widgets.chart(
+    frame.chart(
         lesson.stack(groups, channels, layer=layer, heads=heads, ranked=session.value("stack-order") == "rank"),
         key="lesson-stack",
         alt=f"The KV groups and FFN channels of layer {layer}, brighter the more sensitive",

@@ -75,7 +75,7 @@ def standing(generation: Generation, answer: Answer) -> str:
     if answer.name == ORIGINAL:
         return ""
     if answer.parting is not None:
-        return f"parts at token {answer.parting.position + 1}"
+        return f"another word from token {answer.parting.position + 1} on"
     if not answer.words:
         return ""
     return "the same so far" if generation.active or generation.status != "done" else "the same words"
@@ -91,7 +91,7 @@ def numbers(answer: Answer) -> str:
     if rate and math.isfinite(rate):
         parts.append(f"{rate:.1f} tokens/s")
     parts.append(f"{count} {'token' if count == 1 else 'tokens'}")
-    parts.append(f"{answer.unsure} perplexed")
+    parts.append(f"unsure of {answer.unsure}")
     if answer.end is not None and answer.end.reason == "length":
         parts.append("cut off")
     return " · ".join(parts)
@@ -100,9 +100,8 @@ def numbers(answer: Answer) -> str:
 def _waiting(generation: Generation) -> str:
     if generation.status == "working":
         return "Reading the prompt…"
-    return {"waiting": generation.news or "Waiting for the model…", "failed": "No answer."}.get(
-        generation.status, "Stopped."
-    )
+    starts = "Starting the process that holds the models…"  # which reports from then on
+    return {"waiting": generation.news or starts, "failed": "No answer."}.get(generation.status, "Stopped.")
 
 
 def _body(generation: Generation, answer: Answer) -> str:
@@ -144,7 +143,7 @@ def _token(word: Word, *, ended: bool, parts: bool, left_by: Sequence[str], inst
     classes += ["end"] if ended else []
     tip = ""
     if told:
-        notes = [f"{_listed(left_by)} {'parts' if len(left_by) == 1 else 'part'} here"] if left_by else []
+        notes = [f"{_listed(left_by)} {'goes' if len(left_by) == 1 else 'go'} on differently here"] if left_by else []
         notes += [instead] if instead else []
         lines = [*notes, *_alternatives(word)]
         tip = f" tabindex='-1' data-tip='{escape(chr(10).join(lines), quote=True).replace(chr(10), '&#10;')}'"
@@ -187,7 +186,7 @@ def _listed(names: Sequence[str]) -> str:
 LEGEND = (
     "<p class='come-legend'><span>Chance of a token: <span class='t u0'>over 90%</span> "
     "<span class='t u1'>50–90%</span> <span class='t u2'>20–50%</span> "
-    "<span class='t u3'>less: perplexed</span></span> "
+    "<span class='t u3'>less: unsure</span></span> "
     "<span><mark class='t part'>first unlike the original's</mark></span> "
     "<span>Tap a token for more.</span></p>"
 )

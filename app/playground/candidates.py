@@ -54,6 +54,7 @@ class Candidate:
         plan: the path of its plan.json.
         name: what its answer is headed with. label: what it is called in the list. method: which made it.
         layers: how many it has, where that is known. dtype: of its weights; models of one dtype are compared.
+        sweep: which runs it was started together with; "" for none.
     """
 
     run: str
@@ -63,6 +64,7 @@ class Candidate:
     method: str
     layers: int | None
     dtype: str
+    sweep: str
     shipped: bool
 
 
@@ -93,11 +95,16 @@ class Offer:
         return {run: found.method for run, found in self.candidates.items()}
 
     def default(self) -> list[str]:
-        """The two newest of one's own; of the example CoMe's, from the mildest to the harshest."""
+        """One's newest with what was started together with it, or the two newest.
+
+        Of the example CoMe's, from the mildest to the harshest.
+        """
         own = [run for run, found in self.candidates.items() if not found.shipped]
         if own:
-            dtype = self.candidates[own[0]].dtype
-            return [run for run in own if self.candidates[run].dtype == dtype][:2]
+            newest = self.candidates[own[0]]
+            alike = [run for run in own if self.candidates[run].dtype == newest.dtype]
+            together = [run for run in alike if newest.sweep and self.candidates[run].sweep == newest.sweep]
+            return together[::-1][:MOST] or alike[:2]
         return sorted((run for run in self.candidates if "-come-" in run), key=self._layers, reverse=True)[:MOST]
 
     def _layers(self, run: str) -> int:
@@ -176,6 +183,7 @@ def _of(model: str) -> dict[str, Candidate]:
             method=run.config.method,
             layers=(run.results().get("pruned") or {}).get("layers"),
             dtype=dtype,
+            sweep=run.config.sweep,
             shipped=example_runs.is_example(run),
         )
         for run_id, (run, dtype) in found.items()

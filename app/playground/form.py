@@ -131,7 +131,7 @@ def _sampling_popover(sampling: Sampling) -> None:
         )
         st.select_slider("Top-p: draw from the likeliest, up to this chance", SHARES, key="top-p", disabled=greedy)
         st.number_input("Seed", 0, 99, key="draw", disabled=greedy)
-        st.caption("All models meet the same random numbers, so they part only where their chances differ.")
+        st.caption("All models meet the same random numbers, so their words differ only where their chances do.")
 
 
 def _speak(asked: Asked) -> None:

@@ -29,8 +29,8 @@ how far those of a pruned model $q$ lie from the original's $p$:
 
 $$\mathrm{KL}_t = \sum_v p_t(v)\,\log\frac{p_t(v)}{q_t(v)} \quad\text{nats}$$
 
-0 nats: it expects just the same. Below are the ten likeliest next tokens after one token; pale bars are tokens that are
-not among the original's ten.
+0 nats: it expects just the same. A nat is the unit of natural logarithms, 1.44 bits. Below are the ten likeliest next
+tokens after one token; pale bars are tokens that are not among the original's ten.
 """
 
 
@@ -74,11 +74,10 @@ def _next_token(asked: Asked, generation: Generation | None, chat: bool) -> None
             help=missing or None,
         )
         widgets.info("How to read this", MEANING, key="meaning-of-kl")
-    if current is None:
-        st.caption("Shows after which tokens the pruned models depart from the original, and what each expects next.")
-    elif current.active:
+    st.caption("Shows after which tokens the pruned models depart from the original, and what each expects next.")
+    if current is not None and current.active:
         _live(current)
-    else:
+    elif current is not None:
         with st.container():  # as a fragment has one
             _drawn(current)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import formats, presenter
+from app.components import widgets
 from app.playground import answers_html, asked_before, blind_round, candidates, next_tokens
 from app.playground.form import TALK
 from app.playground.generation import Asked, Generation
@@ -51,6 +52,9 @@ def _answers(generation: Generation, shown: str) -> None:
     st.html(answers_html.answers(generation))
     st.html(answers_html.LEGEND)
     if not generation.active:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption("One prompt is no measure of a model: perplexity and accuracy are.", width="content")
+            widgets.next_step("compare", "Compare them")
         _notes(generation)
 
 

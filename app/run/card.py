@@ -32,6 +32,8 @@ STYLE = """<style>
 .come-card tr.part :is(th, td) { font-size: .85rem; font-weight: 400; }
 .come-card tr.part th { padding-left: 1rem; }
 .come-card small { opacity: .72; font-weight: 400; white-space: nowrap; }
+.st-key-to-take-home p { font-size: .875rem; }  /* as the buttons beside it */
+.st-key-to-take-home a { color: inherit !important; text-decoration: none !important; }
 @media (max-width: 640px) {
   .come-card { font-size: .85rem; }
   .come-card :is(th, td) { padding: .3rem .3rem; }
@@ -105,7 +107,8 @@ def _ways_on(run: Run, config: RunConfig) -> None:
         if example_runs.is_example(run):
             downloads.plan_button(run, "Download the plan", f"plan-{run.id}")
         else:
-            st.markdown(":material/download: [Download](#take-it-home)", width="content")
+            with st.container(key="to-take-home", width="content"):
+                st.markdown(":material/arrow_downward: [Take it home](#take-it-home)", width="content")
         widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
 
 

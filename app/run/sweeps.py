@@ -39,6 +39,7 @@ def section(known: Sequence[Run], opens: Opens, *, followed: bool) -> None:
     if not found:
         return
     st.header("Sweeps")
+    st.caption("A sweep is several runs that were started together, to be compared.")
     for place, sweep in enumerate(found):
         if followed and sweep.active:
             st.fragment(run_every=2.0)(_followed)(sweep, opens, place == 0, session.opened_run())

@@ -104,11 +104,12 @@ def _model(run: Run) -> None:
         _weights_in(run, GGUF_BYTES, "float16", GGUF)
         return
     stored = stored_dtype(run)
-    kept = f"The run keeps it in {stored}" if stored else "The run keeps the plan only"
-    rest = (
-        "another dtype is made from the plan." if stored else "the model is made from it, which takes a minute or so."
+    kept = (
+        f"The run keeps it in {stored}; another dtype is made from the plan."
+        if stored
+        else "The run does not keep it: it is made from the plan, which takes a minute or so."
     )
-    st.markdown(f"A plain Transformers folder as one .zip. {kept}; {rest}")
+    st.markdown(f"A plain Transformers folder as one .zip, with the plan in it. {kept}")
     _weights_in(run, BYTES, stored if stored in BYTES else "float32")
     if refused:
         st.caption(formats.sentence(refused))
@@ -116,17 +117,16 @@ def _model(run: Run) -> None:
 
 def _weights_in(run: Run, sizes: Mapping[str, float], default: str, form: str = "") -> None:
     """The choice of a dtype, with its bytes, and the button that packs the model in it; one that is packed is first."""
-    parameters = int((run.results().get("pruned") or {}).get("parameters") or 0)
 
     def label(dtype: str) -> str:
-        name = BITS.get(dtype, dtype)
-        return f"{name} · {formats.human_bytes(int(parameters * sizes[dtype]))}" if parameters else name
+        name, expected = BITS.get(dtype, dtype), pack.expected_bytes(run, form + dtype)
+        return f"{name} · about {formats.human_bytes(expected)}" if expected else name
 
     kinds = list(sizes)
     default = next((dtype for dtype in kinds if pack.packed(run, form + dtype).file), default)
     key = f"take-{form}dtype-{run.id}"
     dtype = st.radio("Weights in", kinds, kinds.index(default), key=key, format_func=label)
-    packing.offer(run, form + dtype, "Prepare the download", int(parameters * sizes[dtype]))
+    packing.offer(run, form + dtype, "Prepare the download", pack.expected_bytes(run, form + dtype))
 
 
 # --- does it reload ----------------------------------------------------------------------------------

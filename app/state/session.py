@@ -55,6 +55,8 @@ def begin() -> None:
         if draft != st.session_state.get("_draft", Draft()):
             _remember()
             st.session_state["_draft"] = draft
+            if "run" not in st.query_params:
+                open_run(None)
         st.session_state["_misread"] = misread
         st.session_state["_cut"] = False
     if cut:
@@ -101,10 +103,11 @@ def draft() -> Draft:
 
 
 def set_draft(new: Draft) -> None:
-    """Replace the plan; the one before can be had back by :func:`undo`."""
+    """Replace the plan; the one before can be had back by :func:`undo`. The run page shows it next, and no run."""
     if new == draft():
         return
     _remember()
+    open_run(None)
     st.session_state["_draft"] = new
     st.session_state["_misread"] = []
     st.session_state["_cut"] = False
@@ -273,4 +276,5 @@ def _step(source: str, target: str) -> None:
     if stack:
         st.session_state.setdefault(target, []).append(draft())
         st.session_state["_draft"] = stack.pop()
+        open_run(None)
         _publish()

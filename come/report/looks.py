@@ -35,10 +35,18 @@ class Style:
     width: float = 1.5
 
 
+# CoMe and its family: shades of one blue, each with a marker of its own.
+FAMILY = {
+    "come": Style(ACCENT, "circle", "solid", 3.0),
+    "come-joint": Style("#3360c4", "square", "dash", 2.0),
+    "come-p": Style("#4f98dc", "pentagon", "dot", 2.0),
+}
+
+
 def style(method: str, methods: Sequence[str] = (), variant: int = 0) -> Style:
     """The look of a method.
 
-    CoMe has the accent colour and the heaviest line, what is of its family the same colour; random removal is grey.
+    CoMe has the accent colour and the heaviest line, its family shades of it; random removal is grey.
 
     Args:
         method: its registered name.
@@ -58,8 +66,8 @@ def color(method: str) -> str:
 
 
 def _look(method: str, others: list[str]) -> Style:
-    if method == "come":
-        return Style(ACCENT, "circle", "solid", 3.0)
+    if method in FAMILY:
+        return FAMILY[method]
     if concatenates(method):
         return Style(ACCENT, "circle-cross", "dash", 2.0)
     if method == "random":

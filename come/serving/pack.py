@@ -50,7 +50,7 @@ def start(run: Run, what: str) -> None:
     """
     _check(run, what)
     if (visit := run.written_state().visit) and not packed(run, what).file:
-        limits.current().make_room(run.path.parent, visit, _bytes(run, what), keep=[run])
+        limits.current().make_room(run.path.parent, visit, expected_bytes(run, what), keep=[run])
     side_jobs.start(run, "come.serving.pack", _told(run, what), what, most=limits.current().downloads_each)
 
 
@@ -72,6 +72,19 @@ def plan_files(run: Run) -> list[Path]:
     return [plan, *(path for path in beside if path.is_file())]
 
 
+def expected_bytes(run: Run, what: str) -> int:
+    """How large a download will be, about (bytes): without tokenizer and configuration, which are small."""
+    beside = 0 if what.startswith(GGUF) else sum(path.stat().st_size for path in plan_files(run))
+    if what == PLAN:
+        return beside
+    from come.export.gguf_families import BYTES as GGUF_BYTES
+    from come.models.facts import BYTES
+
+    sizes = GGUF_BYTES if what.startswith(GGUF) else BYTES
+    parameters = (run.results().get("pruned") or {}).get("parameters") or 0
+    return int(parameters * sizes[what.removeprefix(GGUF)]) + beside  # the plan lies in the model's folder, too
+
+
 def write(target: Path, inside: dict[str, Path]) -> None:
     """Write a .zip of files under the names given, uncompressed (weights hardly compress), a piece at a time.
 
@@ -85,18 +98,6 @@ def write(target: Path, inside: dict[str, Path]) -> None:
     ):
         for name, path in inside.items():
             archive.write(path, name)
-
-
-def _bytes(run: Run, what: str) -> int:
-    """How large a download will be, about."""
-    if what == PLAN:
-        return sum(path.stat().st_size for path in plan_files(run))
-    from come.export.gguf_families import BYTES as GGUF_BYTES
-    from come.models.facts import BYTES
-
-    sizes = GGUF_BYTES if what.startswith(GGUF) else BYTES
-    parameters = (run.results().get("pruned") or {}).get("parameters") or 0
-    return int(parameters * sizes[what.removeprefix(GGUF)])
 
 
 def _job(run: Run, what: str, tell: Callable[[str], None]) -> dict[str, Any]:

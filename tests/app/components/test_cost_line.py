@@ -26,6 +26,8 @@ def device(**changes: object) -> Device:
 
 def test_before_any_run_it_says_what_is_missing(requests: list[RunConfig]) -> None:
     assert cost(requests, describe(requests[0].model), None).sentence == NOT_MEASURED
+    usual = cost(requests, describe(requests[0].model), None, usual=True)
+    assert usual.sentence.startswith("Expected on two processor cores: about ") and usual.seconds
 
 
 def test_runs_one_after_the_other_add_up(requests: list[RunConfig]) -> None:

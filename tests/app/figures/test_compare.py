@@ -146,7 +146,9 @@ def test_numbers_are_short() -> None:
 
 
 def test_methods_are_told_apart_by_more_than_colour() -> None:
-    names = ["come", "come-p", *(f"method-{place}" for place in range(14)), "random"]
+    family = ["come", "come-joint", "come-p"]
+    assert len({style(name).color for name in family}) == len({style(name).marker for name in family}) == len(family)
+    names = [*family, *(f"method-{place}" for place in range(14)), "random"]
     looks = [style(name, names) for name in names]
     assert len({(look.color, look.marker) for look in looks}) == len(names)
     assert style("method-9", names) == style("method-9", names)

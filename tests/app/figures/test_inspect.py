@@ -164,7 +164,7 @@ def test_the_tree_shows_every_kind_of_step() -> None:
     plan = plan_of(8, MERGE, again, Remove(layers=[4]), Average(window=(2, 3), weights=[0.5, 0.5]), put)
     origins = follow(plan, "ffn", CHANNELS)
     figure = inspect_tree.tree(origins, [step.describe() for step in plan.steps])
-    assert figure.layout.title.text == ("8 layers become 4 in 4 steps")
+    assert figure.layout.title.text == "8 layers become 4 in 5 steps (1 only changes weights)"
     alone = follow(plan_of(8, MERGE, again), "ffn", CHANNELS)
     assert inspect_tree.finding(alone).endswith("; layers 1 to 3 end in one, merged more than once")
     assert inspect_tree.finding(ffn(MERGE)) == "5 layers become 4 in 1 step, which joins a pair"

@@ -134,6 +134,7 @@ def test_without_a_measurement_it_is_said_and_one_can_be_made(visit: Visit, lab:
     at = fine(visit("inspect"))
     assert "were not measured" in said(at)
     assert "of 4 new layers" in findings(at)  # the picture needs the plan alone
+    assert at.button_group(key="order-unmeasured").value == "index", "lit is the order that is drawn"
     launched: list[Run] = []
     monkeypatch.setattr(come.runs, "launch", launched.append)
     at = fine(at.button(key="analyse-run").click().run())

@@ -132,7 +132,7 @@ def test_ones_own_models_speak(visit: Visit, lab: Lab, engine: Engine) -> None:
     assert "Is it" not in shown  # the prompt stands above
     at.text_area(key="prompt").set_value("Something else").run()
     assert "“Is it &lt;i&gt;so&lt;/i&gt;?”" in html(at)
-    assert shown.count("parts at token 1") == 2
+    assert shown.count("another word from token 1 on") == 2
     prompt, plans, sampling, chat = engine.asked[0]
     assert (prompt, sampling.temperature, sampling.new_tokens, chat) == ("Is it <i>so</i>?", 0.0, 64, False)
     assert plans == at.multiselect(key="with").value
@@ -281,7 +281,7 @@ def test_a_blind_vote_names_nobody_before_it(visit: Visit, engine: Engine) -> No
     before = html(at)
     names = at.session_state["_blind"].round.generation.asked.names.values()
     (cards,) = [block.proto.body for block in at.get("html") if block.proto.body.startswith("<div class='come-side'>")]
-    for secret in (*names, *engine.asked[0][1], "tokens/s", "parts at", "perplexed", "data-tip", "u0"):
+    for secret in (*names, *engine.asked[0][1], "tokens/s", "another word from", "unsure", "data-tip", "u0"):
         assert secret not in cards, secret
     assert "You preferred" not in told(at) and "Votes of this visit" not in told(at)
     for _ in range(3):

@@ -25,7 +25,7 @@ from come.serving.cancellation import Cancelled
 from come.serving.playground.speech import Along, End, Parting, Sampling, Start, Word
 from come.serving.resident import client
 from tests.app.conftest import Lab
-from tests.rewriting import rewrite_plan
+from tests.rewriting import rewrite_plan, rewrite_request
 
 
 def word(model: str, position: int, text: str, chance: float = 0.5, token: int = 7) -> Word:
@@ -133,7 +133,7 @@ def test_what_is_said_is_sorted_by_voice() -> None:
     assert generation.partings() == {1: ["A & B"]}
     assert generation.answers["a"].unsure == 1
     assert generation.whole_text() == "<user>HiThe sky"
-    assert answers_html.numbers(generation.answers["a"]) == "9.5 tokens/s · 2 tokens · 1 perplexed · cut off"
+    assert answers_html.numbers(generation.answers["a"]) == "9.5 tokens/s · 2 tokens · unsure of 1 · cut off"
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_answers_are_escaped_and_marked() -> None:
     assert "A &amp; B" in shown
     assert shown.count("<mark class='t u1 part'") == 1
     assert "The original wrote “␣sky”" in shown
-    assert "A &amp; B parts here" in shown
-    assert "parts at token 2" in shown
+    assert "A &amp; B goes on differently here" in shown
+    assert "another word from token 2 on" in shown
     assert "■" in shown  # where the original ended
 
 
@@ -298,6 +298,16 @@ def test_models_of_two_dtypes_are_not_compared(lab: Lab) -> None:
     offer = candidates.offer(str(lab.model))
     assert "float32" in offer.unlike([first, second])
     assert offer.default() == [first]
+
+
+def test_runs_that_were_started_together_are_chosen_together(lab: Lab) -> None:
+    names = []
+    for run in reversed(come.runs.list_runs(lab.runs)):
+        if run.config.kind == "compress":
+            asked = json.loads((run.path / "config.json").read_text())
+            rewrite_request(run, asked | {"sweep": "mine-1"})
+            names.append(run.id)
+    assert candidates.offer(str(lab.model)).default() == names, "the first of them first"
 
 
 def test_a_model_without_runs_borrows_the_example(lab: Lab) -> None:

@@ -261,6 +261,20 @@ def test_a_shipped_run_can_be_looked_at_but_not_changed(visit: Visit, lab: Lab, 
     assert at.button(key="new-run")
 
 
+def test_the_run_page_shows_the_newest_of_what_was_opened_and_what_was_planned(visit: Visit, lab: Lab) -> None:
+    run = by_method(lab, "come")
+    at = visit("run", run=run.id, target="4")
+    assert at.button(key="new-run").label == "New run of your plan, 6 → 4 layers"
+    for target, shows_run in ((4, True), (3, False)):
+        at.switch_page("../pages/plan.py").run()
+        at.slider(key="target").set_value(target).run()
+        at.query_params.pop("run", None)  # a click in the sidebar leaves it out
+        at.switch_page("../pages/run.py").run()
+        assert not at.exception
+        assert ("new-run" in [button.key for button in at.button]) is shows_run
+        assert ("start" in [button.key for button in at.button]) is not shows_run
+
+
 def test_a_run_that_is_not_there_is_one_sentence(visit: Visit) -> None:
     at = visit("run", run="20200101-000000-come-3-none")
     assert not at.exception
