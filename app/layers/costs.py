@@ -123,7 +123,7 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
         st.html(_STYLE)
         ranked = sorted(shown, key=lambda each: each.merged)
         head = "".join(
-            f"<span><abbr class='come-told' title='{told}'>{word}</abbr></span>" for word, told in HEADS.items()
+            f"<span><span class='come-told' title='{told}'>{word}</span></span>" for word, told in HEADS.items()
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="cost-rows-head"):
             st.html(f"<div class='come-cost head'>{head}</div>")

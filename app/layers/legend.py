@@ -19,7 +19,7 @@ _STYLE = f"""<style>
 </style>"""
 _OPEN = "<span><i class='open'></i>open window</span>"
 _PLANNED = "<span><i class='planned'></i>your plan</span>"
-_LOWEST = "<span><i class='lowest'></i><abbr class='come-told' title='Skip block influence'>lowest SBI</abbr></span>"
+_LOWEST = "<span><i class='lowest'></i><span class='come-told' title='Skip block influence'>lowest SBI</span></span>"
 
 
 def draw(*, lowest: bool = True) -> None:

@@ -199,7 +199,7 @@ def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, bu
 def _unit(unit: str) -> str:
     """A unit behind its measure, as HTML; pointed at, it says what it is."""
     told = escape(TOLD.get(unit, ""), quote=True)
-    shown = f"<abbr class='come-told' title='{told}'>{escape(unit)}</abbr>" if told else escape(unit)
+    shown = f"<span class='come-told' title='{told}'>{escape(unit)}</span>" if told else escape(unit)
     return f" <small>{shown}</small>" if unit else ""
 
 

@@ -129,3 +129,14 @@ def test_figures_name_no_text_colour(matrix: np.ndarray) -> None:
     assert figure.layout.font.color is None
     assert figure.layout.title.font.color is None
     assert figure.layout.xaxis.title.font.color is None
+
+
+def test_the_matrix_names_the_open_window_and_the_one_of_lowest_sbi() -> None:
+    matrix = np.eye(7) + 0.25
+    matrix[1, 4] = matrix[4, 1] = 0.5
+
+    def title(selected: tuple[int, int] | None) -> str:
+        return str(similarity.similarity(matrix, best=(4, 5), selected=selected).layout.title.text)
+
+    assert title((1, 3)) == "Layers 1 to 3: cosine 0.500; layers 4 to 5: 0.250"
+    assert title((4, 5)) == title((3, 3)) == title(None) == "Layers 4 to 5 hardly change the state: cosine 0.250"
