@@ -49,12 +49,12 @@ def _answers(generation: Generation, shown: str) -> None:
         st.error(formats.sentence(generation.problem), icon=":material/error:")
         if not generation.start:
             return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("One prompt is no measure of a model: perplexity and accuracy are.", width="content")
+        widgets.next_step("compare", "Compare them")
     st.html(answers_html.answers(generation))
     st.html(answers_html.LEGEND)
     if not generation.active:
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption("One prompt is no measure of a model: perplexity and accuracy are.", width="content")
-            widgets.next_step("compare", "Compare them")
         _notes(generation)
 
 
