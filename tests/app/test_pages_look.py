@@ -226,7 +226,7 @@ def test_a_click_tells_its_layer_and_channels() -> None:
         st.text(session.clicked("chart")[0]["customdata"])
         st.text(session.clicked("no chart"))
 
-    at = AppTest.from_function(ask)
+    at = AppTest.from_function(ask, default_timeout=240)
     at.session_state["chart"] = {"selection": {"points": [{"customdata": {"10": 3, "0": 1, "2": 2}}]}}
     assert [text.value for text in at.run().text] == ["[1, 2, 3]", "[]"]
 

@@ -92,7 +92,7 @@ def test_a_bar_opens_its_window() -> None:
         costs._open_clicked()
         st.text(f"{session.value('first')} {session.value('last')}")
 
-    assert AppTest.from_function(script).run().text[0].value == "3 4"
+    assert AppTest.from_function(script, default_timeout=240).run().text[0].value == "3 4"
 
 
 def test_what_is_missing_is_measured_when_it_is_asked_for(

@@ -183,5 +183,5 @@ new_run._start([RunConfig(method="sleb", target_layers=1)])
 
 def test_a_visit_is_told_by_a_mark_that_does_not_tell_its_name(launched: list[Run]) -> None:
     code = "import streamlit as st\nfrom app.state import session\nst.text(session.visitor() + ' ' + session.visit())"
-    name, mark = AppTest.from_string(code).run().text[0].value.split()
+    name, mark = AppTest.from_string(code, default_timeout=240).run().text[0].value.split()
     assert mark and mark not in name and name not in mark

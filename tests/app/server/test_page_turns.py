@@ -76,5 +76,5 @@ from app.server import page_turns
 with page_turns.turn():
     st.text('a')
     st.stop()"""
-    at = AppTest.from_string(code).run()
+    at = AppTest.from_string(code, default_timeout=240).run()
     assert not at.exception and at.text[0].value == "a" and not page_turns._drawn

@@ -149,7 +149,7 @@ def test_undo_and_redo() -> None:
             session.set_draft(Draft(target_layers=5))
             st.text([session.can_undo(), session.can_redo()])
 
-    at = AppTest.from_function(script).run()
+    at = AppTest.from_function(script, default_timeout=240).run()
     assert not at.exception
     assert [text.value for text in at.text] == ["[20, None, 20, True]", "[True, False]"]
 
@@ -176,6 +176,6 @@ def test_a_window_by_hand_replaces_what_it_overlaps() -> None:
         visit.add_window(4, 5)
         st.text(f"{session.draft().method} {session.draft().options}")
 
-    at = AppTest.from_function(script).run()
+    at = AppTest.from_function(script, default_timeout=240).run()
     windows = ["[(1, 2), (5, 7), (9, 11)]", "[(1, 2), (5, 7)]", "(0,)"]
     assert [text.value for text in at.text] == [*windows, "come {}", "come-joint {'lookahead': 0.5}"]
