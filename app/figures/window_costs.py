@@ -99,7 +99,7 @@ def costs(
         figure,
         finding(shown),
         x="Layer",
-        y="Kullback-Leibler (KL) divergence, nats",
+        y="Divergence (KL), nats",
         height=400,
         legend=True,
     )
