@@ -35,12 +35,12 @@ class Style:
     width: float = 1.5
 
 
-# CoMe and its family: shades of one blue, each with a marker of its own.
-FAMILY = {
-    "come": Style(ACCENT, "circle", "solid", 3.0),
-    "come-joint": Style("#3360c4", "square", "dash", 2.0),
-    "come-p": Style("#4f98dc", "pentagon", "dot", 2.0),
-}
+# CoMe and its family, by name: shades of one blue, each with a marker of its own.
+FAMILY = (
+    Style(ACCENT, "circle", "solid", 3.0),
+    Style("#3360c4", "square", "dash", 2.0),
+    Style("#4f98dc", "pentagon", "dot", 2.0),
+)
 
 
 def style(method: str, methods: Sequence[str] = (), variant: int = 0) -> Style:
@@ -66,10 +66,9 @@ def color(method: str) -> str:
 
 
 def _look(method: str, others: list[str]) -> Style:
-    if method in FAMILY:
-        return FAMILY[method]
     if concatenates(method):
-        return Style(ACCENT, "circle-cross", "dash", 2.0)
+        family = [name for name in registry.methods() if concatenates(name)]
+        return FAMILY[family.index(method) % len(FAMILY)]
     if method == "random":
         return Style(CHANCE, "cross", "dot")
     place = others.index(method) if method in others else 0
