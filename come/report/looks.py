@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from come.pruning import registry
-from come.pruning.registry import concatenates
+from come.pruning.registry import PAPER, concatenates
 from come.report.colors import ACCENT, CATEGORIES
 
 CHANCE = CATEGORIES[4]  # grey: random removal is the reference, not a rival
@@ -35,9 +35,10 @@ class Style:
     width: float = 1.5
 
 
-# CoMe and its family, by name: shades of one blue, each with a marker of its own.
+# CoMe and its family, the others by name: shades of one blue, each with a marker of its own.
 FAMILY = (
     Style(ACCENT, "circle", "solid", 3.0),
+    Style("#7389c9", "circle-cross", "dashdot", 2.0),
     Style("#3360c4", "square", "dash", 2.0),
     Style("#4f98dc", "pentagon", "dot", 2.0),
 )
@@ -67,7 +68,7 @@ def color(method: str) -> str:
 
 def _look(method: str, others: list[str]) -> Style:
     if concatenates(method):
-        family = [name for name in registry.methods() if concatenates(name)]
+        family = [PAPER, *(name for name in registry.methods() if concatenates(name) and name != PAPER)]
         return FAMILY[family.index(method) % len(FAMILY)]
     if method == "random":
         return Style(CHANCE, "cross", "dot")
