@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from come.cli.screen import show, show_table
 from come.files import human_bytes
+from come.numbers import ranges
 
 if TYPE_CHECKING:
     from come.evaluate import Probe
@@ -113,16 +114,10 @@ def show_probes(title: str, probes: Mapping[str, Probe], groups: Sequence[Sequen
     layers = len(next(iter(probes.values())).weights)
     pruned = len(groups) == layers - 1
     spans = groups if pruned else [[layer] for layer in range(layers - 1)]
-    states = ["embeddings", *(f"after {_span(group)}" for group in spans)]
+    states = ["embeddings", *(f"after {ranges(group)}" for group in spans)]
     weights = [[f"{each.weights[state]:.3f}" for each in probes.values()] for state in range(layers)]
     show_table(("state", *probes), [(state, *row) for state, row in zip(states, weights, strict=True)])
     show("Layers are counted as in the original.\n" if pruned else "")
-
-
-def _span(layers: Sequence[int]) -> str:
-    """Layers of the original as people write them."""
-    first, last = min(layers), max(layers)
-    return str(first) if first == last else f"{first} to {last}"
 
 
 def _parts(cost: WindowCost) -> tuple[float, ...]:

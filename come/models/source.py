@@ -65,7 +65,7 @@ def resolve(name: str | os.PathLike[str]) -> Source:
     if os.path.isdir(path):
         if os.path.isfile(path / ADAPTER):
             return _with_adapter(path)
-        if os.path.isfile(path / "state.json") and not os.path.isfile(path / "model.safetensors"):
+        if os.path.isfile(path / "state.json") and not any(os.path.isfile(path / each) for each in (SINGLE, INDEX)):
             kept = f"Name the model in it, {text.rstrip('/')}/model."
             made = f"It keeps no model: `come rebuild {text.rstrip('/')}/plan.json --out FOLDER` makes it."
             raise ComeError(f"{text} is a run, not a model.", kept if os.path.isdir(path / "model") else made)

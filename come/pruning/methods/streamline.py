@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from come.errors import ComeError
 from come.events import Event, OnProgress, emit
 from come.measurement.measure import measure
+from come.numbers import ranges
 from come.plan.steps import Remove
 from come.pruning.forecast import Known
 from come.pruning.light_layers import Light, LightBlock, at_random, trained_on_text, trained_to_states
@@ -179,8 +180,7 @@ def streamline(task: Task, options: StreamlineOptions) -> Result:
         trained, outcome = train(block, task.tokens, options.of_a_stage(), _report(task, options, light, number))
         plan = plan.with_tensors({name: each.to(bundle.dtype) for name, each in trained.items()}, made_by)
         bundle = apply_step(bundle, plan.steps[-1], plan.tensors(plan.steps[-1]))
-        named = f"{light[0]} to {light[-1]}" if len(light) > 2 else " and ".join(map(str, light))
-        plan = plan.with_note(f"The light layer{'s' * (len(light) > 1)} {named}, {told}: {outcome.describe()}")
+        plan = plan.with_note(f"The light layer{'s' * (len(light) > 1)} {ranges(light)}, {told}: {outcome.describe()}")
         task.done(plan)
     emit(task.on_progress, "compress", 1000, 1000, "Trained", layers=len(bundle.layers))
     record = StepRecord(window, seconds=time.perf_counter() - began)
