@@ -12,7 +12,7 @@ from app.components import poll, widgets
 from app.components.how_sure import how_sure
 from app.figures import layers as figures
 from app.figures.similarity import KINDS, similarity
-from app.layers import costs, edited, legend
+from app.layers import costs, edited, legend, needed
 from app.state import cached, foreseen, session, visit, widget_state
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
@@ -65,6 +65,7 @@ def page() -> None:
         _card(run, measured, facts, is_example, planned, stability)
     follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned)
     _influence(measured, planned, window)
+    follow += needed.draw(run, measured, facts, is_example)
     widgets.next_step("plan", "Next: the plan")
     poll.follow(follow)
 

@@ -18,10 +18,11 @@ from come import runs
 from come.models import describe
 from come.recovery.registry import default_ways
 from come.request import RunConfig
-from come.runs import window_costs
+from come.runs import layers_needed, window_costs
+from come.serving import layers_needed as needed_aside
 
 EXAMPLE = Path("app/example")
-KEPT = ("config.json", "results.json", "plan.json", "analysis.safetensors", window_costs.FILE)
+KEPT = ("config.json", "results.json", "plan.json", "analysis.safetensors", window_costs.FILE, layers_needed.FILE)
 # Which machine and process it was is nobody's business.
 NOBODY = {"pid": None, "process_start_id": "", "process_started": None, "host": ""}
 RECOVERED = ("come-joint", 24)  # by the way that is offered first, for the lesson
@@ -50,6 +51,9 @@ def main(names: list[str]) -> None:
             made.append(run)
             if request.kind == "analyze":
                 window_costs.measure(run, _sizes(request))
+                for tolerance in needed_aside.TOLERANCES:
+                    passes = describe(request.model).layers
+                    layers_needed.measure(run, needed_aside.SEQUENCES, tolerance, passes)
         for name in names or REQUESTS:
             for old in EXAMPLE.glob(f"*-{name}-????"):
                 shutil.rmtree(old)

@@ -13,7 +13,9 @@ from come.models import Facts
 from come.plan.plan import Plan
 from come.pruning.windows import WindowCost
 from come.runs import Run
+from come.runs import layers_needed as kept_needed
 from come.runs import window_costs as kept_costs
+from come.runs.layers_needed import Search
 from come.source_fingerprint import source_fingerprint
 
 
@@ -42,6 +44,19 @@ def window_costs(run: Run) -> tuple[WindowCost, ...]:
     except OSError:
         return ()
     return _window_costs(str(run.path), known.st_mtime_ns, known.st_size)
+
+
+def layers_needed(run: Run, layers: int) -> dict[float, Search]:
+    """How few layers sequences need of an analysed model of so many, by tolerance, as far as that is known.
+
+    Raises:
+        ComeError: the document is damaged.
+    """
+    try:
+        known = (run.path / kept_needed.FILE).stat()
+    except OSError:
+        return {}
+    return _layers_needed(str(run.path), layers, known.st_mtime_ns, known.st_size)
 
 
 def plan_stamp(run: Run) -> tuple[str, int]:
@@ -80,6 +95,12 @@ def _measurement(path: str, mtime_ns: int) -> Measurement:
 def _window_costs(path: str, mtime_ns: int, size: int) -> tuple[WindowCost, ...]:
     del mtime_ns, size
     return kept_costs.read(Run(Path(path)))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _layers_needed(path: str, layers: int, mtime_ns: int, size: int) -> dict[float, Search]:
+    del mtime_ns, size
+    return kept_needed.read(Run(Path(path)), layers)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

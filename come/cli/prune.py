@@ -160,7 +160,7 @@ def analyze(
         execute(made, on_progress)
         if sizes:
             window_costs.measure(made, sizes, seconds=window_seconds, on_progress=on_progress)
-        needed = layers_needed.layers_needed_by(made, oracle, tolerance, passes, on_progress) if oracle else []
+        needed = layers_needed.measure(made, oracle, tolerance, passes, on_progress=on_progress) if oracle else ()
     costs = window_costs.read(made)
     measurement = made.measurement()
     assert measurement is not None

@@ -35,7 +35,7 @@ class Limits(RunLimits):
         prompt_characters, text_characters: the same, counted before a text is made tokens, which takes memory.
         pruned_models: how many speak beside the original.
         suggestions: how many are made at once.
-        window_seconds: how long windows of an analysed model are measured in the background.
+        window_seconds: how long windows of an analysed model are measured in the background, and how few layers do.
         idle_seconds: the resident process ends when nobody asked anything for so long.
     """
 

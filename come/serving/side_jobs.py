@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 from come import files, reading
 from come.errors import ComeError
 from come.processes import give_way, start_detached
+from come.runs.admission import active_requests
 from come.runs.run import TAKEAWAY, Run
 from come.runs.state import State, alive, identity
 from come.runs.store import list_runs
@@ -23,6 +24,8 @@ from come.runs.store import list_runs
 QUEUE = ".aside"  # in a folder of runs: held by the one such job at work
 RELOAD = "reload.json"  # in a run: how its reload check stands
 WINDOWS = "window_costs.json"  # in a run: how measuring its windows stands
+NEEDED = "layers_needed_job.json"  # in a run: how the search for how few layers sequences need stands
+LOOK_AGAIN = 1.0  # seconds, while a job waits for runs
 
 Status = Literal["none", "working", "done", "failed"]
 
@@ -80,7 +83,7 @@ def _told(file: Path) -> _Told | None:
 
 def at_work(run: Run) -> list[Path]:
     """The files of a run's jobs that are at work or wait for their turn."""
-    files = [*(run.path / TAKEAWAY).glob("*.json"), run.path / RELOAD, run.path / WINDOWS]
+    files = [*(run.path / TAKEAWAY).glob("*.json"), *(run.path / name for name in (RELOAD, WINDOWS, NEEDED))]
     return [file for file in files if read(file).status == "working"]
 
 
@@ -141,10 +144,28 @@ def work(run: Run, file: Path, job: Callable[[Callable[[str], None]], dict[str, 
         _write(file, "failed", me, error=words.what, hint=words.hint)
 
 
+def giving_way(run: Run, stop: Path, tell: Callable[[str], None]) -> Callable[[], bool]:
+    """What a job asks before each part: waits while runs are at work, and says whether the job is to go on.
+
+    Args:
+        run: the run that the job is for.
+        stop: a file that is there once somebody asked for the job to end.
+        tell: is told of the waiting.
+    """
+
+    def go_on() -> bool:
+        while active_requests(run.path.parent) and not stop.exists():
+            tell("Waiting for the run at work")
+            time.sleep(LOOK_AGAIN)
+        return not stop.exists()
+
+    return go_on
+
+
 def _check_others(run: Run, visit: str, most: int) -> None:
-    """Refuse one more job of a visit that has as many as may be; windows are measured beside them."""
+    """Refuse one more job of a visit that has as many as may be; an analysis is measured beside them."""
     own = [other for other in list_runs(run.path.parent) if other.written_state().visit == visit]
-    waiting = [file for other in own for file in at_work(other) if file.name != WINDOWS]
+    waiting = [file for other in own for file in at_work(other) if file.name not in (WINDOWS, NEEDED)]
     if len(waiting) >= most:
         raise ComeError("Another download of yours is being prepared.", "Wait until it is done.")
 

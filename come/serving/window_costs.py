@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from come.events import Event
 from come.runs import window_costs
-from come.runs.admission import active_requests
 from come.runs.run import Run
 from come.serving import side_jobs
 from come.serving.side_jobs import SideJob
@@ -18,7 +16,6 @@ from come.serving.side_jobs import SideJob
 STATE = side_jobs.WINDOWS
 STOP = "window_costs.stop"  # in a run: somebody asked for the job to end
 QUEUE = ".aside-windows"  # apart from jobs that somebody waits for
-LOOK_AGAIN = 1.0  # seconds
 
 
 def start(run: Run, sizes: Sequence[int], seconds: float) -> None:
@@ -42,17 +39,10 @@ def stop(run: Run) -> None:
 
 
 def _job(run: Run, sizes: Sequence[int], seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
-    asked_to_end = run.path / STOP
-
-    def go_on() -> bool:
-        while active_requests(run.path.parent) and not asked_to_end.exists():
-            tell("Waiting for the run at work")
-            time.sleep(LOOK_AGAIN)
-        return not asked_to_end.exists()
-
     def told(event: Event) -> None:
         tell(event.message or event.stage)
 
+    go_on = side_jobs.giving_way(run, run.path / STOP, tell)
     return {"windows": window_costs.measure(run, sizes, seconds=seconds, on_progress=told, go_on=go_on)}
 
 

@@ -173,7 +173,7 @@ def test_a_packing_job_that_waits_holds_little() -> None:
     import subprocess
     import sys
 
-    for module in ("pack", "reload_check", "window_costs"):
+    for module in ("pack", "reload_check", "window_costs", "layers_needed"):
         code = f"import come.serving.{module}, sys; print([name for name in ('torch', 'numpy') if name in sys.modules])"
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert found.stdout.strip() == "[]", module

@@ -91,7 +91,7 @@ from app.layers import costs
 from app.run import detail, take_home
 from app.state import session
 from come.runs import Run
-from come.serving import pack, reload_check, window_costs
+from come.serving import layers_needed, pack, reload_check, window_costs
 run = Run(Path({str(run.path)!r}))
 {call}
 st.markdown(session.take_problem() or "nothing said")
@@ -112,6 +112,8 @@ FORGED = (
     "packing.begin(reload_check.start, run)",
     "packing.begin(window_costs.start, run, [2], 60.0)",
     "packing.begin(window_costs.stop, run)",
+    "packing.begin(layers_needed.start, run, 0.0, 6, 60.0)",
+    "packing.begin(layers_needed.stop, run)",
 )
 
 
