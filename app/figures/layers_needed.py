@@ -70,4 +70,4 @@ def finding(search: Search, layers: int) -> str:
     if not doing:
         return f"{who}, none can do without a layer at {loss}"
     mean = fmean(each.layers for each in search.found)
-    return f"{who}, {how_many} can do without a layer at {loss}: {mean:.1f} of {layers} on average"
+    return f"{who}, {how_many} can do without a layer at {loss}: {mean:.1f} of {layers} layers on average"
