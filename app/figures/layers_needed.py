@@ -55,8 +55,11 @@ def needed(search: Search, layers: int) -> go.Figure:
         figure.add_annotation(x=1, xref="paper", xanchor="left", xshift=8, y=row, text=count, showarrow=False)
     # The row of the mean has no cells: a bar of no length gives it a place.
     figure.add_trace(go.Bar(y=["Mean"], x=[0], orientation="h", hoverinfo="skip", showlegend=False))
-    theme.finish(figure, finding(search, layers), x="Layer", height=150 + 34 * len(rows))
-    figure.update_layout(barmode="overlay", bargap=0.22, hovermode="closest", margin={"l": 92, "r": 52})
+    theme.finish(figure, finding(search, layers), x="Layer", height=174 + 34 * len(rows))
+    # Plotly's buttons lie above the first row, not on it.
+    figure.update_layout(
+        barmode="overlay", bargap=0.22, hovermode="closest", margin={"l": 92, "r": 52, "t": figure.layout.margin.t + 24}
+    )
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, zeroline=False, tickvals=layer_ticks(layers - 1))
     return figure.update_yaxes(categoryarray=["Mean", *reversed(rows)], categoryorder="array", showgrid=False)
 

@@ -42,7 +42,7 @@ def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool) -> lis
     with st.expander("How few layers does a sequence need?"):
         tolerances = background.TOLERANCES
         widget_state.keep_among("tolerance", tolerances, tolerances[0])
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             st.segmented_control(
                 "The loss may rise by",
                 tolerances,

@@ -106,6 +106,8 @@ def test_analyze_tells_how_few_layers_sequences_need(model: str, text: str, caps
     assert len(made["oracle"]) == 2
     for each in made["oracle"]:
         assert each["layers"] == min(len(each["kept"]), each["uniform"]) and each["kept_loss"] <= each["loss"] + 0.1
+    kept = layers_needed.read(Run(Path(made["path"])), 6)[0.1]  # where the page finds it
+    assert [list(each.kept) for each in kept.found] == [each["kept"] for each in made["oracle"]]
     assert main([*what, "--passes", "1"]) == 0
     out = capsys.readouterr().out
     assert "6 or fewer" in out and "0-5" in out and "mean" in out
