@@ -18,7 +18,7 @@ from come.cli.options import parse_pairs
 from come.errors import ComeError
 from come.pruning.methods.come import ComeOptions
 from come.request import RunConfig
-from come.runs import create, list_runs, pipeline
+from come.runs import Run, create, layers_needed, list_runs, pipeline
 from tests.tiny import tiny_folder
 
 SMALL = ("--tokens", "512", "--seq-len", "64")
