@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 _HEADINGS = ("Class validation error", "Validation error", "Error(s) in loading")  # what is wrong stands below these
 
 
@@ -15,6 +18,12 @@ def reason_of(error: BaseException, longest: int = 160) -> str:
 def is_panic(error: BaseException) -> bool:
     """Whether what is written in Rust, tokenizers among it, gave up: it does so in a kind that is no ``Exception``."""
     return type(error).__name__ == "PanicException"
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", *, most: int = 2, cutoff: float = 0.6) -> str:
+    """The hint after an unknown name: at most so many of the known ones near it, or what else to say."""
+    near = get_close_matches(name, list(known), most, cutoff)
+    return f"Did you mean {' or '.join(near)}?" if near else otherwise
 
 
 class ComeError(Exception):

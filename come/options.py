@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import types
@@ -15,7 +14,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import from_json
 
-from come.errors import ComeError
+from come.errors import ComeError, did_you_mean
 from come.numbers import out_of_bounds
 
 _LONGEST = 60  # characters of a value that a sentence repeats
@@ -165,9 +164,8 @@ def parse_option(kind: type[Options], name: str, value: Any, owner: str, what: s
 def unknown_option(name: str, known: Iterable[str], whose: str) -> ComeError:
     """The refusal of a name that is no option: ``whose`` is such as "The method come has"."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=2)
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Its options: {', '.join(names) or 'none'}."
-    return ComeError(f"{whose} no option {name!r}.", hint)
+    others = f"Its options: {', '.join(names) or 'none'}."
+    return ComeError(f"{whose} no option {name!r}.", did_you_mean(name, names, others))
 
 
 def takes(hint: Any, several: bool = False) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from come.errors import ComeError
+from come.errors import ComeError, did_you_mean
 from come.files import human_bytes
 from come.numbers import out_of_bounds
 from come.settings import expanded, file_and_column, rows_of
@@ -312,7 +311,6 @@ def _sentence(error: ValidationError) -> ComeError:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][:1]) or "request"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(field, RunConfig.model_fields, n=2)
-        return ComeError(f"A run has no setting {field!r}.", f"Did you mean {' or '.join(near)}?" if near else "")
+        return ComeError(f"A run has no setting {field!r}.", did_you_mean(field, RunConfig.model_fields))
     reason = first["msg"][:1].lower() + first["msg"][1:]
     return ComeError(f"The setting {field} cannot be {repr(first['input'])[:80]}: {reason}.")

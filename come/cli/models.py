@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from come.cli.request import option_of
 from come.cli.screen import AsJson, progress, show, show_json, show_table
-from come.errors import ComeError
+from come.errors import ComeError, did_you_mean
 from come.options import options_in
 
 if TYPE_CHECKING:
@@ -78,8 +77,7 @@ def list_methods(
     chosen, recovering = methods(), ways()
     if names:
         if unknown := [name for name in names if name not in {**chosen, **recovering}]:
-            near = difflib.get_close_matches(unknown[0], [*chosen, *recovering], n=2)
-            hint = f"Did you mean {' or '.join(near)}?" if near else "`come methods` lists all."
+            hint = did_you_mean(unknown[0], [*chosen, *recovering], "`come methods` lists all.")
             raise ComeError(f"There is no method or way of recovery {unknown[0]!r}.", hint)
         chosen = {name: each for name, each in chosen.items() if name in names}
         recovering = {name: each for name, each in recovering.items() if name in names}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from come.errors import ComeError
+from come.errors import ComeError, did_you_mean
 from come.estimation.device import Device
 
 # What a run is taken to reach of the published peaks.
@@ -37,11 +35,8 @@ def published(
         ComeError: the table has no such device.
     """
     if name not in PUBLISHED:
-        near = difflib.get_close_matches(name, PUBLISHED, n=1, cutoff=0.3)
-        raise ComeError(
-            f"There are no published numbers for {name!r} here.",
-            f"Did you mean {near[0]!r}?" if near else f"Choose from {', '.join(PUBLISHED)}.",
-        )
+        hint = did_you_mean(name, PUBLISHED, f"Choose from {', '.join(PUBLISHED)}.", most=1, cutoff=0.3)
+        raise ComeError(f"There are no published numbers for {name!r} here.", hint)
     half, single, memory, bandwidth = PUBLISHED[name]
     peaks = {"bfloat16": half * 1e12, "float16": half * 1e12, "float32": single * 1e12}
     return Device(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from come.errors import ComeError
+from come.errors import ComeError, did_you_mean
 from come.growing.growth import GrownLayer, GrowTask, Growth
 from come.options import Options
 
@@ -53,9 +52,7 @@ def growth(name: str) -> Growth:
     """
     known = growths()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=2)
         raise ComeError(
-            f"There is no way to grow named {name!r}.",
-            f"Did you mean {' or '.join(near)}?" if near else f"Choose from {', '.join(known)}.",
+            f"There is no way to grow named {name!r}.", did_you_mean(name, known, f"Choose from {', '.join(known)}.")
         )
     return known[name]

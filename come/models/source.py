@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from come.errors import ComeError, is_panic, reason_of
+from come.errors import ComeError, did_you_mean, is_panic, reason_of
 from come.files import human_bytes
 from come.models.catalogue import BUNDLED, BUNDLED_ON_HUB, bundled_gguf, known_models
 from come.models.checkpoint import INDEX, SINGLE
@@ -81,8 +80,7 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         return Source("gguf", str(path))
     if hub_id(text):
         return Source("hub", text)
-    near = difflib.get_close_matches(text, [model.name for model in known_models()], n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}?" if near else ""
+    hint = did_you_mean(text, [model.name for model in known_models()], most=3, cutoff=0.5)
     told = text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}…"
     if _is_path(text):
         raise ComeError(f"There is no folder or .gguf file {told}.", hint or "Check the path.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Literal
 
-from come.errors import ComeError
+from come.errors import ComeError, did_you_mean
 from come.pruning.forecast import Forecast, Known
 from come.pruning.method import Kind, Method, Task
 from come.pruning.options import ByHandOptions, MethodOptions
@@ -115,9 +114,5 @@ def method(name: str) -> Method:
     """
     known = methods()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=2)
-        raise ComeError(
-            f"There is no method {name!r}.",
-            f"Did you mean {' or '.join(near)}?" if near else f"Choose from {', '.join(known)}.",
-        )
+        raise ComeError(f"There is no method {name!r}.", did_you_mean(name, known, f"Choose from {', '.join(known)}."))
     return known[name]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from come.errors import ComeError
+from come.errors import ComeError, did_you_mean
 from come.options import Options, parse_options, unknown_option
 from come.recovery.way import Recovered, RecoverTask, RecoverySize, Way, Work
 
@@ -77,11 +76,8 @@ def parse(how: str | Sequence[str], options: Mapping[str, Any]) -> list[tuple[Wa
     names = names_of(how)
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=2)
-            raise ComeError(
-                f"There is no way to recover named {name!r}.",
-                f"Did you mean {' or '.join(near)}?" if near else f"Choose from {', '.join(known)}.",
-            )
+            hint = did_you_mean(name, known, f"Choose from {', '.join(known)}.")
+            raise ComeError(f"There is no way to recover named {name!r}.", hint)
     if not names:
         raise ComeError("No way to recover was named.", f"Choose from {', '.join(known)}.")
     chosen = [known[name] for name in names]

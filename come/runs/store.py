@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import secrets
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from come import files, reading, settings
-from come.errors import ComeError
+from come.errors import ComeError, did_you_mean
 from come.request import RunConfig, checked
 from come.runs import documents
 from come.runs.run import HANDS_LOCK, SECONDS_TO_LAUNCH, Run, at_work, sources_of
@@ -117,8 +116,7 @@ def find(name: str, runs: Path | None = None) -> Run:
         return known[starting[0]]
     if starting:
         raise ComeError(f"Several runs start with {name!r}: {', '.join(starting[:3])}.", "Give more of the id.")
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "`come runs` lists those there are."
+    hint = did_you_mean(name, known, "`come runs` lists those there are.", most=3, cutoff=0.4)
     raise ComeError(f"There is no run {name!r} in {runs or settings.runs_dir()}.", hint)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from come.errors import ComeError
+from come.errors import ComeError, did_you_mean
 from come.settings import file_and_column
 from come.text import hub
 from come.text.documents import Content, Split
@@ -171,9 +170,8 @@ def _is_file(text: str | os.PathLike[str]) -> bool:
 
 def _unknown(name: str) -> ComeError:
     known = [source.name for source in known_texts()]
-    near = get_close_matches(name.lower(), known, n=2, cutoff=0.5)
     others = f"Name a {ENDINGS} file, or one of: {', '.join(known)}."
-    return ComeError(f"There is no text named '{name}'.", f"Did you mean {' or '.join(near)}?" if near else others)
+    return ComeError(f"There is no text named '{name}'.", did_you_mean(name.lower(), known, others, cutoff=0.5))
 
 
 def _sha256(content: str) -> str:
