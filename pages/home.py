@@ -54,8 +54,8 @@ def page() -> None:
     what, picture = st.columns([1, 1.25], gap="large")
     with what:
         st.markdown(
-            "Make a language model smaller: neighbouring layers become one, which keeps the most sensitive channels "
-            "of each (**Co**ncatenation-based **Me**rging). See which, try plans, compare methods, take the model home."
+            "Make a language model smaller: neighbouring layers become one, which keeps the channels of each that "
+            "matter most (**Co**ncatenation-based **Me**rging). See which, try plans, compare methods, take it home."
         )
         _demo()
     with picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ from app.state import session, widget_state
 from come.models import Facts
 from come.plan.trace import asked
 from come.pruning.kept_units import KeptByLayer
+from come.pruning.registry import fits_windows
 
 PARTS = {"ffn": "Feed-forward (FFN)", "attention": "Attention"}
 VIEWS: dict[figures.View, str] = {"sorted": "Sorted", "raw": "In order", "percentile": "Percentile"}
@@ -138,7 +140,7 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
     st.html("<style>.st-key-zoom-to { display: none; }</style>")
     st.text_input("Zoomed to", key="zoom-to", on_change=_zoomed, args=(channels,), max_chars=60)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(reading(plan), width="content")
+        st.caption(reading(plan, channels if session.value("view") == "sorted" else 0), width="content")
         with st.popover("Zoom and colours", icon=":material/palette:", type="tertiary"):
             _shown(span, channels)
             st.segmented_control(
@@ -159,13 +161,21 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
             )
 
 
-def reading(plan: KeptByLayer | None = None) -> str:
-    """What hatching is on the map, and what its clicks do."""
-    told = "Click a channel, drag to zoom."
-    if plan is None:
-        return told
-    hatched = "dropped by your plan's run" if plan.exact else "what your plan would drop"
-    return f"Hatched: {hatched}. {told}"
+def reading(plan: KeptByLayer | None = None, ranked: int = 0) -> str:
+    """What hatching is on the map, how much lies where on an axis of so many ranks, and what clicks do."""
+    told = ["Click a channel, drag to zoom."]
+    if ranked > 2:
+        told.insert(0, f"The last {math.log(2) / math.log(ranked):.0%} of the width hold half of the channels.")
+    if plan is not None:
+        by = ", chosen by what channels give together, not by sensitivity alone" if _fits() else ""
+        hatched = f"dropped by your plan's run{by}" if plan.exact else "what your plan would drop"
+        told.insert(0, f"Hatched: {hatched}.")
+    return " ".join(told)
+
+
+def _fits() -> bool:
+    """Whether the plan's method solves for the units that stay."""
+    return fits_windows(session.draft().method)
 
 
 def _shown(span: tuple[int, int], channels: int) -> None:

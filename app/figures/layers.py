@@ -68,7 +68,7 @@ def influence(
     figure.add_shape(box(middle[best] - 0.5, middle[best] + 0.5, foot, top, line=dots) | {"xref": "x3", "yref": "y3"})
     theme.finish(
         figure,
-        f"Layers {best} to {best + span - 1} turn the hidden state least: CoMe merges them first",
+        f"Layers {best} to {best + span - 1} turn the hidden state least: lowest SBI, by which CoMe chooses",
         height=440,
     )
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=layer_ticks(layers - 1))

@@ -118,6 +118,8 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
         )
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             legend.draw(lowest=False)
+            if elsewhere := _elsewhere(shown, planned):
+                st.caption(elsewhere, width="content")
             how_sure(SURE, key="sure-of-costs")
     with table:
         st.html(_STYLE)
@@ -134,6 +136,15 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
         if len(ranked) > FIRST:
             st.toggle(f"Show all {len(ranked)}", key="all-costs")
         edited.draw("costs")
+
+
+def _elsewhere(shown: Sequence[WindowCost], planned: Sequence[Window]) -> str:
+    """Where the plan's window is to be found, where it is longer than those that are shown."""
+    sizes = {last - first + 1 for first, last in planned}
+    if not sizes or window_costs.layers(shown[0]) in sizes:
+        return ""
+    which = " and ".join(f"{first}–{last}" for first, last in planned[:3])
+    return f"Your plan's {which}: under {' and '.join(f'{size} layers' for size in sorted(sizes))}, above."
 
 
 def _row(cost: WindowCost, inside: bool) -> None:

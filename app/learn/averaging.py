@@ -14,6 +14,7 @@ from app.figures import lesson_bars
 from app.learn import frame, material
 from app.learn.material import HOWS, Material
 from app.state import session, widget_state
+from come.report.metrics import factor
 from come.serving.resident import client
 from come.serving.whatif.answer import Answer, change
 from come.serving.whatif.question import Merge, Question, Subject
@@ -109,11 +110,9 @@ def draw(of: Material) -> None:
         alt="What joining the pair in two ways adds to the loss, and the difference between the two",
     )
     tokens = answers["original"].tokens
+    original = answers["original"]
     widgets.facts_grid(
-        {
-            f"{NAMES[name]}: perplexity on {tokens:,} tokens": f"{answer.perplexity:.1f}"
-            for name, answer in answers.items()
-        }
+        {f"{NAMES[how]}: times the original's perplexity": factor(change(original, answers[how]).ratio) for how in HOWS}
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         took = f"Measured just now, in {sum(answer.seconds for answer in answers.values()):.1f} s."

@@ -109,7 +109,9 @@ def _model(run: Run) -> None:
         if stored
         else "The run does not keep it: it is made from the plan, which takes a minute or so."
     )
-    st.markdown(f"A plain Transformers folder as one .zip, with the plan in it. {kept}")
+    fitted = sum(path.stat().st_size for path in pack.plan_files(run)[1:])
+    weights = f" and the weights that it fitted ({formats.human_bytes(fitted)}), to make it anew" if fitted else ""
+    st.markdown(f"A plain Transformers folder as one .zip, with the plan{weights} in it. {kept}")
     _weights_in(run, BYTES, stored if stored in BYTES else "float32")
     if refused:
         st.caption(formats.sentence(refused))

@@ -171,7 +171,7 @@ def _leave(held: Memory, but: str | None = None) -> None:
 def _waiting(job: Prediction, held: Memory, subject: Subject, measuring: float | None) -> str:
     """What is going on, over a first look, or the numbers of the plan before."""
     if job.first is not None:
-        table = words.table(words.rows(job.first), "This plan", None, busy=True, few=job.first.answer.tokens)
+        table = words.table(words.first_rows(job.first), "This plan", None, busy=True)
         return f"<p class='come-finding' role='status'>{words.first_look(job.first, subject)}</p>{table}"
     shown = next(reversed(held.tried(subject)), None)
     last = held.last_before(held.order[-1], subject) if shown else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from app.components import glossary
@@ -79,6 +79,15 @@ def rows(found: Predicted | None, before: Predicted | None = None) -> list[Row]:
         ),
     )
     return [Row(name, unit, *each) for (name, unit), each in zip(MEASURES, cells, strict=True)]
+
+
+def first_rows(found: Predicted) -> list[Row]:
+    """The table of a first look: how many times as much, whose numbers hardly follow the tokens; the rest is to come.
+
+    A perplexity of few tokens is not the one that stands under this name a second later.
+    """
+    perplexity, kl, speed = rows(found)
+    return [replace(perplexity, original=EMPTY, plan=EMPTY), replace(kl, plan=EMPTY), speed]
 
 
 def finding(found: Predicted) -> str:
@@ -169,7 +178,7 @@ def status(event: Event | None, measuring: float | None, seconds: float) -> str:
     return f"{words.get(event.stage, event.message or 'Predicting')}{share}…"
 
 
-def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, busy: bool = False, few: int = 0) -> str:
+def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, busy: bool = False) -> str:
     """Rows as HTML.
 
     Args:
@@ -178,10 +187,8 @@ def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, bu
         last: what the plan answered before is called; None without one.
         stale: the numbers are not those of the plan as it stands.
         busy: those are on their way; the panel keeps the height that it will have then.
-        few: tokens of a first look, which its columns name: their numbers are not those that follow.
     """
-    on = f", {few:,} tokens" if few else ""
-    heads = ["", f"Original{on}", f"{now}{on}", "Change", *([f"Since {last}"] if last else [])]
+    heads = ["", "Original", now, "Change", *([f"Since {last}"] if last else [])]
     head = "".join(f"<th scope='col'>{escape(word)}</th>" if word else "<td></td>" for word in heads)
     body = "".join(
         f"<tr><th scope='row'>{escape(row.name)}{_unit(row.unit)}</th>"
