@@ -67,10 +67,9 @@ def main() -> None:
     session.begin()
     try:
         with page_turns.turn():
-            if page is not start:
-                presenter.follow_link()
-                if presenter.frame(page, pages):
-                    strip.draw(_shown_run(page.url_path))
+            presenter.follow_link()
+            if page is not start and presenter.frame(page, pages):
+                strip.draw(_shown_run(page.url_path))
             page.run()
     except ComeError as error:
         st.error(formats.sentence(str(error)), icon=":material/error:")

@@ -72,7 +72,8 @@ def _of_run(run: Run) -> list[str]:
     parameters = after.get("parameters")
     removed = 1 - parameters / plan.base.parameters if parameters and plan.base.parameters else None
     sizes = _sizes(plan.base.layers, plan.layers, removed)
-    return [title, name, _tiles(plan.groups(), plan.base.layers), sizes, standing]
+    called = f"<span class='called'>{name.removesuffix(f', {plan.layers} layers')}</span>"  # which stand beside it
+    return [title, called, _tiles(plan.groups(), plan.base.layers), sizes, standing]
 
 
 def _said(standing: str) -> str:

@@ -199,6 +199,8 @@ _CSS = """<style>
   .come-strip { flex-wrap: nowrap; height: 2.35rem; white-space: nowrap; }
   .come-strip > span { min-width: 0; overflow: hidden; text-overflow: ellipsis; }
   .come-strip > :has(b) { flex-shrink: 0; }
+  .come-strip > :first-child { flex-shrink: 200; min-width: 5rem; }  /* names are cut before numbers */
+  .come-strip > :has(.called) { flex-shrink: 100; min-width: 6rem; }
   .come-strip > :has(.come-tiles) { flex: 0 1000 auto; min-width: 7rem; }  /* tiles grow narrow before words are cut */
   .come-strip .come-tiles { display: flex; flex-wrap: nowrap; }
   .come-strip .come-tiles > span { flex: 0 1 auto; min-width: 0; }

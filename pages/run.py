@@ -17,7 +17,9 @@ def page() -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.title("Run", width="content")
         if opened is not None:
-            st.button(_offer(), key="new-run", icon=":material/add:", on_click=session.open_run, args=(None,))
+            st.button(
+                "New run", key="new-run", icon=":material/add:", help=_offer(), on_click=session.open_run, args=(None,)
+            )
     problem = session.take_problem()
     if problem:
         st.error(problem, icon=":material/error:")
@@ -32,13 +34,15 @@ def page() -> None:
     lists.everything(opened)
 
 
-def _offer() -> str:
-    """What the way to a new run says: which plan would be started."""
+def _offer() -> str | None:
+    """Which plan a new run would start: not that of the run on the page. None where it cannot be said."""
     try:
         facts = visit.facts()
-        return f"New run of your plan, {facts.layers} → {foreseen.target_layers(visit.planned(), facts)} layers"
+        return (
+            f"Of the plan that you have now: {facts.layers} → {foreseen.target_layers(visit.planned(), facts)} layers."
+        )
     except ComeError:
-        return "New run"
+        return None
 
 
 def _missing(wanted: str) -> None:

@@ -166,6 +166,8 @@ def _said(drawn: Sequence[Point], metric: Metric) -> str:
         return f"{metric.title}: the best cannot be told apart"
     if not alone:
         return f"{metric.title}: the best are alike at every size"
+    if len(leaders := {name.partition(", windows ")[0] for name in alone}) == 1 < len(set(alone)):
+        alone = [*leaders] * len(alone)  # one method, whoever chose its windows
     winner, wins = Counter(alone).most_common(1)[0]
     if wins == len(shared):
         all_of_them = "both sizes" if wins == 2 else f"all {wins} sizes"

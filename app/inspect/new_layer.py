@@ -54,8 +54,8 @@ def pieces(inspected: Inspected) -> None:
     if steps:
         names = inspect.listed([step + 1 for step in steps])
         st.caption(
-            f"Step{'s' if len(steps) > 1 else ''} {names} put new values in place of weights of this layer: "
-            "its pieces were changed after they came."
+            "The pieces say where units come from. Their weights were then fitted or trained anew, in "
+            f"step{'s' if len(steps) > 1 else ''} {names} of the plan."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.components import widgets
 from app.state import session, visit
 
 
@@ -14,4 +15,5 @@ def draw(place: str, otherwise: str = "") -> None:
         st.html(f"<style>.st-key-edited-{place} {{ min-height: 2.5rem; }}</style>", width="content")
         st.caption(told or otherwise, width="content")
         if told:
+            widgets.next_step("plan", "See the plan")
             st.button("Undo", key=f"undo-{place}", icon=":material/undo:", type="tertiary", on_click=session.undo)

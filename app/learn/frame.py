@@ -95,6 +95,8 @@ def foot(steps: list[Step]) -> None:
             )
         else:
             widgets.next_step("model", "Now your own: choose a model")
+            if presenter.is_on() and st.button("To the layers", key="lesson-end", type="tertiary", shortcut=on):
+                st.switch_page(widgets.PAGES / "layers.py")
 
 
 def chart(drawn: go.Figure, key: str, *, alt: str, tallest: int = 290) -> None:

@@ -91,7 +91,7 @@ def numbers(answer: Answer) -> str:
     if rate and math.isfinite(rate):
         parts.append(f"{rate:.1f} tokens/s")
     parts.append(f"{count} {'token' if count == 1 else 'tokens'}")
-    parts.append(f"unsure of {answer.unsure}")
+    parts.append(f"unsure of\N{NO-BREAK SPACE}{answer.unsure}")
     if answer.end is not None and answer.end.reason == "length":
         parts.append("cut off")
     return " · ".join(parts)

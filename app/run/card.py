@@ -32,7 +32,11 @@ STYLE = """<style>
 .come-card tr.part :is(th, td) { font-size: .85rem; font-weight: 400; }
 .come-card tr.part th { padding-left: 1rem; }
 .come-card small { opacity: .72; font-weight: 400; white-space: nowrap; }
-.st-key-to-take-home p { font-size: .875rem; }  /* as the buttons beside it */
+.st-key-ways-on [data-testid="stPageLink"] a, .st-key-to-take-home a {  /* as the buttons beside them */
+  min-height: 2.5rem; padding: .35rem .75rem; border: 1px solid var(--come-line); border-radius: .5rem;
+}
+.st-key-to-take-home a { display: inline-flex; align-items: center; gap: .4rem; }
+.st-key-to-take-home p { font-size: .875rem; }
 .st-key-to-take-home a { color: inherit !important; text-decoration: none !important; }
 @media (max-width: 640px) {
   .come-card { font-size: .85rem; }
@@ -89,13 +93,13 @@ def _taken_on(results: Mapping[str, Any]) -> str:
 
 def _ways_on(run: Run, config: RunConfig) -> None:
     """What can be done with the result."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(key="ways-on", horizontal=True, vertical_alignment="center", gap="small"):
         widgets.next_step("inspect", "What it is made of", ":material/extension:", run=run.id)
-        if st.button("Talk to it", key="talk-to-it", icon=":material/forum:", type="tertiary"):
+        if st.button("Talk to it", key="talk-to-it", icon=":material/forum:"):
             session.set_choice(request.choice_of(config))
             st.switch_page(widgets.PAGES / "playground.py", query_params={"with": run.id})
         widgets.next_step("compare", "Compare", ":material/compare_arrows:")
-        if st.button("Edit this plan", key="edit-plan", icon=":material/edit_note:", type="tertiary"):
+        if st.button("Edit this plan", key="edit-plan", icon=":material/edit_note:"):
             try:
                 choice, draft = asked_again(run, config)
             except ComeError as error:
@@ -108,7 +112,7 @@ def _ways_on(run: Run, config: RunConfig) -> None:
             downloads.plan_button(run, "Download the plan", f"plan-{run.id}")
         else:
             with st.container(key="to-take-home", width="content"):
-                st.markdown(":material/arrow_downward: [Take it home](#take-it-home)", width="content")
+                st.markdown("[:material/arrow_downward: Take it home](#take-it-home)", width="content")
         widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
 
 

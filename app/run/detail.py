@@ -123,7 +123,7 @@ def _actions(run: Run, status: str, changeable: bool) -> None:
 
 
 def _delete_button(run: Run) -> None:
-    with st.popover("Delete", icon=":material/delete:"):
+    with st.popover("Delete", icon=":material/delete:", type="tertiary"):
         st.markdown(f"This removes the run with its {formats.human_bytes(run.size_bytes())} for good.")
         st.button("Delete for good", key="delete", type="primary", on_click=_delete, args=(run,))
 

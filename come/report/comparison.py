@@ -11,7 +11,6 @@ from typing import Any
 
 import come
 from come.errors import ComeError
-from come.pruning.registry import fits_windows
 from come.report.measured import Result, samples, seconds, values
 from come.request import RunConfig
 from come.runs import Run
@@ -212,15 +211,10 @@ def _plan_words(config: RunConfig) -> str:
 
 
 def _chosen(config: RunConfig) -> str:
-    """Behind a method's title: who chose its windows, where the method did not.
-
-    Requests of a fitting method from before they said so may have had theirs by cost.
-    """
+    """Behind a method's title: who chose its windows, where the method did not."""
     if config.windows_by_cost:
         return ", windows by measured cost"
-    if not _given(config):
-        return ""
-    return ", given windows" if fits_windows(config.method) else ", windows by hand"
+    return ", windows by hand" if _given(config) else ""
 
 
 def _calibration(run: Run) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from come.pruning import registry
-from come.pruning.registry import PAPER, concatenates
+from come.pruning.registry import concatenates
 from come.report.colors import ACCENT, CATEGORIES
 
 CHANCE = CATEGORIES[4]  # grey: random removal is the reference, not a rival
@@ -35,19 +35,20 @@ class Style:
     width: float = 1.5
 
 
-# CoMe and its family, the others by name: shades of one blue, each with a marker of its own.
+# Methods that merge, the one to begin with first, the others by name: shades of blue, each with a marker of its own.
 FAMILY = (
     Style(ACCENT, "circle", "solid", 3.0),
-    Style("#7389c9", "circle-cross", "dashdot", 2.0),
-    Style("#3360c4", "square", "dash", 2.0),
-    Style("#4f98dc", "pentagon", "dot", 2.0),
+    Style("#8d9bc9", "circle-cross", "dashdot", 1.5),
+    Style("#5c6fd6", "diamond-wide", "dash", 1.5),
+    Style("#3fa7c4", "pentagon", "dot", 1.5),
 )
 
 
 def style(method: str, methods: Sequence[str] = (), variant: int = 0) -> Style:
     """The look of a method.
 
-    CoMe has the accent colour and the heaviest line, its family shades of it; random removal is grey.
+    The method to begin with has the accent colour and the heaviest line, its family shades of it; random removal is
+    grey.
 
     Args:
         method: its registered name.
@@ -68,7 +69,8 @@ def color(method: str) -> str:
 
 def _look(method: str, others: list[str]) -> Style:
     if concatenates(method):
-        family = [PAPER, *(name for name in registry.methods() if concatenates(name) and name != PAPER)]
+        known = registry.methods()
+        family = sorted(filter(concatenates, known), key=lambda name: not known[name].begins)
         return FAMILY[family.index(method) % len(FAMILY)]
     if method == "random":
         return Style(CHANCE, "cross", "dot")

@@ -119,11 +119,11 @@ def _first(ranked: Sequence[Point], original: Point | None, metric: Metric, wher
         of = f" of {tasks} tasks" if tasks > 1 else ""
         return f"{where} there are too few questions to tell: {asked}{of}."
     if not unsure:
-        return f"{where} {best.series} {metric.best}: {value}{_ahead(ranked[1], second, metric)}."
+        return f"{where} {_subject(best.series)} {metric.best}: {value}{_ahead(ranked[1], second, metric)}."
     if all(found[name].told == "even" for name in unsure):
         return f"{where} {_names([best.series, *unsure])} come out even: {value}."
     why = _why_open([found[name] for name in unsure])
-    return f"{where} {best.series} is ahead, {value}, but {why} to tell it from {_names(unsure)}."
+    return f"{where} {_subject(best.series)} is ahead, {value}, but {why} to tell it from {_names(unsure)}."
 
 
 def _why_open(unsure: Sequence[paired.Difference]) -> str:
@@ -204,7 +204,7 @@ def _otherwise(places: dict[int, list[Point]], layers: int, metric: Metric) -> s
         where = f"at {_joined(list(map(str, sizes)))} layers" if len(sizes) <= TOLD else f"at {len(sizes)} other sizes"
         too = " too" if name == places[layers][0].series and paired.leads(places[layers], metric) else ""
         neither = "it is open" if paired.can_differ(metric) else "they are even"
-        told.append(f"{where} {f'{name} leads{too}' if name else neither}")
+        told.append(f"{where} {f'{_subject(name)} leads{too}' if name else neither}")
     words = "; ".join(told)
     return f"{words[:1].upper()}{words[1:]}." if words else ""
 
@@ -268,6 +268,11 @@ def _drops(point: Point) -> bool:
 
 def _with_error(point: Point, metric: Metric) -> str:
     return metric.say_with(point.value, point.low, point.high)
+
+
+def _subject(name: str) -> str:
+    """A line's name before a verb: "CoMe, windows by hand," has a comma at its end, too."""
+    return f"{name}," if ", " in name else name
 
 
 def _of(name: str) -> str:

@@ -180,7 +180,7 @@ def test_windows_by_measured_cost_are_called_so(runs: Path) -> None:
     found = list_runs(runs)
     (items,) = comparison.groups(comparison.entries(found)).values()
     series = [item.pruned.series for item in items if item.pruned]
-    assert sorted(series) == ["CoMe-Joint, given windows", *2 * ["CoMe-Joint, windows by measured cost"]]
+    assert sorted(series) == ["CoMe-Joint, windows by hand", *2 * ["CoMe-Joint, windows by measured cost"]]
     assert "CoMe-Joint, windows by measured cost, 24 layers" in {comparison.run_name(run) for run in found}
 
 

@@ -109,7 +109,7 @@ def test_of_many_lines_comes_rank() -> None:
 def test_the_plan_that_was_judged_is_named() -> None:
     by_hand = replace(result("come", 27, 50.0, 0.1), series="CoMe, windows by hand", run="other")
     words = said([by_hand, result("come", 27, 60.0, 0.1)])
-    assert words.startswith("At 27 layers CoMe, windows by hand loses least: perplexity 50.0, CoMe's 1.20")
+    assert words.startswith("At 27 layers CoMe, windows by hand, loses least: perplexity 50.0, CoMe's 1.20")
 
 
 def test_recovery_is_a_sentence_of_its_own_and_wins_nothing() -> None:

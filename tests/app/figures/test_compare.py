@@ -131,6 +131,12 @@ def test_the_title_says_the_finding(more: list, title: str) -> None:
     assert figures.finding(points(close, PERPLEXITY), PERPLEXITY) == "Perplexity: the best cannot be told apart"
 
 
+def test_a_plan_by_hand_is_no_other_method() -> None:
+    by_hand = replace(result("shortgpt", 24, 60.0, 0.1), series="ShortGPT, windows by hand")
+    drawn = points([*SURE, result("come", 24, 80.0, 0.1), by_hand], PERPLEXITY)
+    assert figures.finding(drawn, PERPLEXITY) == "ShortGPT loses least at both sizes"
+
+
 def test_names_are_text_in_every_figure() -> None:
     link = "<a href=//evil.example>x</a>"
     evil = [replace(each, name=f"{link} {each.name}", series=f"{each.series} {link}") for each in THREE]

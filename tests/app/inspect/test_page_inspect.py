@@ -154,7 +154,7 @@ def test_averages_masks_and_replaced_weights_are_shown_as_what_they_are(visit: V
     assert at.selectbox(key="new-layer").value == 1
     assert "weighted sum of those of layers 1 to 3" in findings(at)
     assert at.dataframe[0].value["Weight"].tolist() == [-1.0, 1.0, 1.0]
-    assert "Step 2 put new values in place" in said(at)
+    assert "fitted or trained anew, in step 2 of the plan" in said(at)
     masked = with_steps(lab, Mask(channels={2: list(range(12))}, parameters=10))
     at = fine(visit("inspect", run=masked.id, find="layer 2 channel 3"))
     assert at.selectbox(key="new-layer").value == 2

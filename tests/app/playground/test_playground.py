@@ -133,7 +133,10 @@ def test_what_is_said_is_sorted_by_voice() -> None:
     assert generation.partings() == {1: ["A & B"]}
     assert generation.answers["a"].unsure == 1
     assert generation.whole_text() == "<user>HiThe sky"
-    assert answers_html.numbers(generation.answers["a"]) == "9.5 tokens/s · 2 tokens · unsure of 1 · cut off"
+    assert (
+        answers_html.numbers(generation.answers["a"])
+        == "9.5 tokens/s · 2 tokens · unsure of\N{NO-BREAK SPACE}1 · cut off"
+    )
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def test_a_shipped_run_can_be_looked_at_but_not_changed(visit: Visit, lab: Lab, 
 def test_the_run_page_shows_the_newest_of_what_was_opened_and_what_was_planned(visit: Visit, lab: Lab) -> None:
     run = by_method(lab, "come")
     at = visit("run", run=run.id, target="4")
-    assert at.button(key="new-run").label == "New run of your plan, 6 → 4 layers"
+    assert at.button(key="new-run").help == "Of the plan that you have now: 6 → 4 layers."
     for target, shows_run in ((4, True), (3, False)):
         at.switch_page("../pages/plan.py").run()
         at.slider(key="target").set_value(target).run()

@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
+from come.estimation.device import Device
 from come.runs import Run
 from come.runs.run import CANCEL_REQUEST, STOP_REQUEST
 from come.runs.state import identity
@@ -166,7 +167,14 @@ except ComeError as error:
     assert not (lab.runs / "plans").exists() or not list((lab.runs / "plans").iterdir())
 
 
-def test_a_request_that_takes_too_long_is_not_offered(visit: Visit, lab: Lab, launched: list[Run]) -> None:
+def test_a_request_that_takes_too_long_is_not_offered(
+    visit: Visit, lab: Lab, launched: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(dtype: str) -> Device:
+        return Device("two processor cores", {dtype: 6e10}, 3e9, 2**34)
+
+    for module in ("app.components.cost_line", "come.runs.foreseen"):
+        monkeypatch.setattr(f"{module}.usual_device", slow)
     at = visit("run", **CHOICE, method="sleb", target="1")
     at.checkbox(key="rival-shortgpt").uncheck()
     at.checkbox(key="rival-random").uncheck().run()
