@@ -60,8 +60,8 @@ def page() -> None:
         _demo()
     with picture:
         _picture()
-    _recent()
     _tour()
+    _recent()
 
 
 # --- the demo ----------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def _picture() -> None:
         st.caption("Before recovery: as pruning leaves the model, with no training after it.")
 
 
-# --- what was run, and the way on --------------------------------------------------------------------
+# --- the way on, and what was run --------------------------------------------------------------------
 
 
 def _recent() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from app import theme
+from come.pruning.registry import methods
 from come.report.metrics import Metric
 from come.report.points import Point, as_html
 from come.report.verdict import points_judged
@@ -120,7 +121,7 @@ def heatmap(
     figure.update_layout(margin_b=8)
     figure.update_yaxes(
         tickvals=list(range(len(names))),
-        ticktext=[f"<b>{name}</b>" if _is_come(name, known) else name for name in names],
+        ticktext=[f"<b>{name}</b>" if _is_ours(name, known) else name for name in names],
         range=[len(names) - 0.5, -0.5],
         showgrid=False,
     )
@@ -170,5 +171,7 @@ def _best_first(known: Sequence[Point], goodness: dict[int, dict[str, float]]) -
     return sorted(shades, key=lambda name: (-sum(shades[name]) / len(shades[name]), name))
 
 
-def _is_come(name: str, known: Sequence[Point]) -> bool:
-    return any(point.series == name and point.method == "come" for point in known)
+def _is_ours(name: str, known: Sequence[Point]) -> bool:
+    """Whether a line is of the method to begin with."""
+    begin = {each.name for each in methods().values() if each.begins}
+    return any(point.series == name and point.method in begin for point in known)

@@ -31,6 +31,8 @@ from come.runs.run import STOP_REQUEST, Run
 from come.runs.shared import Chain, Shared
 from come.transforms.rebuild import replay
 
+AGAIN = 0.2  # seconds, where a speed is known
+
 
 @dataclass(frozen=True)
 class Job:
@@ -76,11 +78,16 @@ def work(run: Run, config: RunConfig, on_progress: OnProgress = None, shared: Sh
 
 
 def _remember_speed(config: RunConfig) -> None:
-    """Measure this machine's speed once (a second), so that the page can say beforehand what runs will take."""
+    """Measure this machine's speed (a second, later a moment), so that the page can say what runs will take.
+
+    The quickest that it ever was counts: a machine that was busy at its first run is not slow for ever.
+    """
     with suppress(ComeError, OSError):
         dtype = config.dtype if config.dtype != "auto" else describe(config.model).dtype
-        if known_device(dtype, config.device) is None:
-            remember(measure_device(dtype, device=config.device), dtype, config.device)
+        known = known_device(dtype, config.device)
+        found = measure_device(dtype, 1.0 if known is None else AGAIN, config.device)
+        if known is None or found.linear_speed(dtype) > known.linear_speed(dtype):
+            remember(found, dtype, config.device)
 
 
 def _analyze(job: Job, bundle: Bundle, calibration: Tensor) -> None:
