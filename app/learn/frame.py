@@ -14,6 +14,7 @@ from app.learn.material import Material
 from app.state import session, widget_state
 
 STEP = "step"
+PRESENTED_TALLER = 1.6
 STYLE = """<style>
 /* Back and Next stay in reach, however long a step is. */
 :has(> .st-key-lesson-turns) {
@@ -100,9 +101,9 @@ def foot(steps: list[Step]) -> None:
 
 
 def chart(drawn: go.Figure, key: str, *, alt: str, tallest: int = 290) -> None:
-    """A step's chart; before a room no taller than that (pixels): what moves it must be in sight with it."""
+    """A step's chart; before a room taller, but not than that (pixels): what moves it must be in sight with it."""
     if presenter.is_on():
-        drawn.update_layout(height=min(drawn.layout.height, tallest))
+        drawn.update_layout(height=min(PRESENTED_TALLER * drawn.layout.height, tallest))
     widgets.chart(drawn, key=key, alt=alt)
 
 
