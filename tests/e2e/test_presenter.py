@@ -44,9 +44,19 @@ def test_a_lesson_is_shown_to_a_room(example: Server, browser: Browser) -> None:
     assert "present=1" in page.url
     page.keyboard.press("PageUp")
     page.get_by_role("heading", name="Layers", exact=True).wait_for()
+    page.goto(f"{url}/learn?present=1&step=8")
+    page.get_by_role("button", name="To the layers").wait_for()
+    page.keyboard.press("PageDown")
+    page.get_by_role("heading", name="Layers", exact=True).wait_for()
     page.keyboard.press("Escape")
     page.locator("[data-testid=stSidebar]").wait_for()
     assert "present" not in page.url
+
+    page.goto(f"{url}/?present=1")  # which leads on to the first page
+    page.wait_for_url("**/home**present=1**")
+    page.locator(".st-key-presenter").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("[data-testid=stSidebar]").wait_for()
 
     page.goto(f"{url}/layers?embed=true")
     page.locator(".js-plotly-plot").first.wait_for()
