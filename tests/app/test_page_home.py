@@ -28,7 +28,7 @@ def test_a_visit_begins_here(visit: Visit) -> None:
     assert at.title[0].value == "CoMe Lab"
     assert at.button(key="demo").label.startswith("Run the demo, about ")
     said = " ".join(each.value for each in at.caption)
-    assert "your own plan, 22 layers" in said and "from 30 to 27 layers" in said and "runs at 27, 24, 21" in said
+    assert "your own plan: 22 layers" in said and "from 30 to 27 layers" in said and "runs at 27, 24, 21" in said
     assert len(at.get("plotly_chart")) == 1
 
 

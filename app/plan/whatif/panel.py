@@ -49,7 +49,7 @@ def draw(facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost)
             _predicted(facts, analysis, found)
         with run:
             if cost.sentence and cost.sentence != NOT_MEASURED:
-                st.caption(f"**The full run.** {cost.sentence}", help=cost.basis or None)
+                st.caption(f"**The run of this plan alone.** {cost.sentence}", help=cost.basis or None)
             for warning in cost.warnings:
                 st.warning(warning, icon=":material/memory:")
     return memory().open
