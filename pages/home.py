@@ -103,8 +103,8 @@ def _whose_layers() -> None:
         shipped = {entry.pruned.layers for entry in comparison.entries(example_runs.runs()) if entry.pruned}
         listed = ", ".join(str(layers) for layers in sorted(shipped - {None}, reverse=True))
         st.caption(
-            f"The line at the top is your own plan: {own} layers until you change it, {demo.DRAFT.target_layers} once the "
-            f"demo runs. The chart shows shipped runs at {listed}."
+            f"The line at the top is your own plan: {own} layers until you change it, {demo.DRAFT.target_layers} once "
+            f"the demo runs. The chart shows shipped runs at {listed}."
         )
 
 
