@@ -20,7 +20,7 @@ from come.report.looks import Style, style
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, SIZES, Metric, Size
 from come.report.points import Point, as_html, best_by_size, front, points
-from come.report.verdict import points_judged
+from come.report.verdict import contested, points_judged
 
 FAINT = 0.4
 MANY = 6  # methods, from which on the legend takes room of its own
@@ -158,7 +158,7 @@ def _said(drawn: Sequence[Point], metric: Metric) -> str:
         if len(drawn) == 1:
             return f"{drawn[0].series}: {metric.axis} {metric.say(drawn[0].value)}"
         return f"{metric.title} of {drawn[0].series} by size"
-    shared = [ranked for ranked in best_by_size(drawn, metric).values() if len(ranked) > 1]
+    shared = list(contested(best_by_size(drawn, metric)).values())
     if not shared:
         return "No two methods were run at the same number of layers yet"
     alone = [ranked[0].series for ranked in shared if paired.leads(ranked, metric)]

@@ -12,7 +12,8 @@ from come.files import human_bytes
 from come.models import Facts
 from come.pruning.schedule import Schedule
 from come.request import RunConfig
-from come.text import SELF
+from come.settings import rows_of
+from come.text import SELF, known_texts
 
 
 def evaluates(config: RunConfig) -> bool:
@@ -57,6 +58,13 @@ def offloading(memory: Memory) -> str:
     )
 
 
+def hub_texts(config: RunConfig) -> list[str]:
+    """The sets of the hub that a run reads, by name."""
+    held = {source.name for source in known_texts() if source.where == "hub"}
+    named = [config.text_of(use)[0] for use in config.uses]
+    return [name for name in dict.fromkeys((rows_of(text) or (text,))[0] for text in named) if name in held]
+
+
 def assumptions_of(
     config: RunConfig, facts: Facts, device: Device, schedule: Schedule, memory: Memory
 ) -> tuple[str, ...]:
@@ -82,6 +90,8 @@ def assumptions_of(
         found.append(
             "The model says its text 'self' first; where an earlier run had it say the same, that much is saved."
         )
+    if texts := hub_texts(config):
+        found.append(f"{' and '.join(texts)}: fetched from the hub when the run starts, where it is not here yet.")
     if config.recover:
         found.append("A recovery also holds the gradients and the optimiser's state of what it trains.")
     if not facts.converted:

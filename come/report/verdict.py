@@ -83,6 +83,18 @@ def by_place(drawn: Sequence[Point], metric: Metric) -> dict[int, list[Point]]:
     return {layers: paired.ranked([p for p in drawn if p.layers == layers], metric) for layers in known}
 
 
+def contested(places: dict[int, list[Point]]) -> dict[int, list[Point]]:
+    """Of points by layers left, best first, the sizes with a verdict: two methods ran there, a reference not counted.
+
+    Where there is no such size, those with two points.
+    """
+    known = methods()
+    references = {name for name in known if known[name].reference}
+    rivals = {at: {point.method for point in ranked} - references for at, ranked in places.items()}
+    met = {at: ranked for at, ranked in places.items() if len(rivals[at]) > 1}
+    return met or {at: ranked for at, ranked in places.items() if len(ranked) > 1}
+
+
 def usual_place(places: dict[int, list[Point]]) -> int:
     """The size at which most were run; of several, the largest."""
     return max(places, key=lambda layers: len(places[layers]))
@@ -196,8 +208,8 @@ def _standing(ranked: Sequence[Point], metric: Metric) -> str:
 def _otherwise(places: dict[int, list[Point]], layers: int, metric: Metric) -> str:
     """Who leads at the other sizes."""
     leads: dict[str, list[int]] = {}
-    for place, ranked in places.items():
-        if place != layers and len(ranked) > 1:
+    for place, ranked in contested(places).items():
+        if place != layers:
             leads.setdefault(ranked[0].series if paired.leads(ranked, metric) else "", []).append(place)
     told = []
     for name, sizes in leads.items():

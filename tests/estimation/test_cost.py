@@ -402,6 +402,12 @@ def test_what_the_model_has_to_say_first_is_counted(facts: Facts) -> None:
     assert len(said) == 1
 
 
+def test_a_text_of_the_hub_is_said_to_be_fetched(facts: Facts) -> None:
+    told = estimate(request(text="wikitext2:rows=256,seed=10"), facts, DEVICE).assumptions
+    assert "wikitext2: fetched from the hub when the run starts, where it is not here yet." in told
+    assert not any("fetched" in each for each in estimate(request(), facts, DEVICE).assumptions)
+
+
 def test_what_the_pruned_model_writes_to_learn_from_is_counted(facts: Facts) -> None:
     def recovery(how: str, tokens: int = 8192, **options: Any) -> float:
         config = request(recover=[how], recover_tokens=tokens, recover_options=options)

@@ -137,6 +137,12 @@ def test_a_plan_by_hand_is_no_other_method() -> None:
     assert figures.finding(drawn, PERPLEXITY) == "ShortGPT loses least at both sizes"
 
 
+def test_a_size_where_one_method_ran_is_no_comparison() -> None:
+    alone = [result("come", 24, 80.0, 0.1), result("random", 24, 900.0, 0.1)]  # random removal is a reference
+    assert figures.finding(points([*SURE, *alone], PERPLEXITY), PERPLEXITY) == "ShortGPT loses least at 27 layers"
+    assert "24" not in " ".join(verdict.sentences([*SURE, *alone], []))
+
+
 def test_names_are_text_in_every_figure() -> None:
     link = "<a href=//evil.example>x</a>"
     evil = [replace(each, name=f"{link} {each.name}", series=f"{each.series} {link}") for each in THREE]
