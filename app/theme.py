@@ -206,6 +206,7 @@ _CSS = """<style>
   .come-strip .come-tiles > span { flex: 0 1 auto; min-width: 0; }
   .come-strip .come-tiles i { flex: 0 1 6px; min-width: 1px; }
 }
+@media (hover: none) { .js-plotly-plot .modebar { display: none !important; } }  /* else it lies on the chart always */
 .come-strip b { font-weight: 600; }
 .come-told {  /* a word that is told where one points */
   text-decoration: underline dotted; text-underline-offset: .2em; cursor: help;

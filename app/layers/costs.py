@@ -144,7 +144,8 @@ def _elsewhere(shown: Sequence[WindowCost], planned: Sequence[Window]) -> str:
     if not sizes or window_costs.layers(shown[0]) in sizes:
         return ""
     which = " and ".join(f"{first}–{last}" for first, last in planned[:3])
-    return f"Your plan's {which}: under {' and '.join(f'{size} layers' for size in sorted(sizes))}, above."
+    choice = " or ".join(f"{size} layers" for size in sorted(sizes))
+    return f"Your plan merges {which}: choose {choice} above to see it."
 
 
 def _row(cost: WindowCost, inside: bool) -> None:

@@ -166,9 +166,10 @@ def draw(of: Material) -> None:
     given = [session.value(_key(number, place)) for place in range(len(asked))]
     right = [each is not None and each == question.answer for each, question in zip(given, asked, strict=True)]
     answered = [each is not None for each in given]
-    frame.chart(
-        lesson_bars.score(answered, right), key="lesson-quiz", alt=f"{sum(right)} of {len(asked)} questions right"
-    )
+    if any(answered) or not presenter.is_on():  # before a room an empty chart would take the questions' place
+        frame.chart(
+            lesson_bars.score(answered, right), key="lesson-quiz", alt=f"{sum(right)} of {len(asked)} questions right"
+        )
     columns = st.columns(3, gap="small") if presenter.is_on() else [st.container()]  # a room sees all of them
     for place, question in enumerate(asked):
         with columns[place % len(columns)]:

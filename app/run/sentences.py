@@ -44,7 +44,7 @@ def request_sentence(config: RunConfig) -> str:
         if config.sparsity is not None
         else "by windows chosen by hand"
     )
-    return f"{known.title if known else config.method} on {_short(config.model)}, {target}; {text}"
+    return f"{known.title if known else config.method} on {_short(config.model)}, {target}; calibrated on {text}"
 
 
 def result_sentence(run: Run) -> str:

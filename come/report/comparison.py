@@ -164,7 +164,7 @@ def _compared_on(config: RunConfig, results: dict[str, Any]) -> tuple[tuple[Any,
     tokens = int(evaluation.get("n_tokens", config.evaluation_tokens))
     bos = evaluation.get("bos")  # older runs, which say nothing of it, had none
     key = (config.model, evaluation.get("text_hash", text), tokens, evaluation.get("seq_len", config.seq_len), bos)
-    return key, f"{model}, {tokens:,} tokens of {short(text)}{_with(bos)}"
+    return key, f"{model}, judged on {tokens:,} tokens of {short(text)}{_with(bos)}"
 
 
 def _told_apart(items: list[Entry]) -> list[Entry]:
