@@ -87,7 +87,7 @@ def _choose(runs: list[Run]) -> Run:
             format_func=run_labels.of_runs(runs).__getitem__,
             on_change=_open_most_mixed,
             args=(by_id,),
-            width=425,
+            width=360,
         )
         st.segmented_control("Part", list(PARTS), format_func=PARTS.__getitem__, key="part", required=True)
         widgets.info("How to read this", READING, key="reading")
