@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from come.errors import ComeError
+from come.estimation.device import Device
 from come.request import RunConfig
 from come.runs import Run, create, delete, list_runs, prepare
 from come.runs.state import identity
@@ -96,7 +97,9 @@ def test_what_is_foreseen_to_take_too_long_is_refused(demo: Path, fields: dict[s
     assert not demo.exists()
 
 
-def test_many_runs_that_take_too_long_together_are_refused(demo: Path) -> None:
+def test_many_runs_that_take_too_long_together_are_refused(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Device("two processor cores", {"float32": 6e10, "bfloat16": 6e10}, 3e9, 2**34)
+    monkeypatch.setattr("come.runs.foreseen.usual_device", lambda _: slow)
     asked = {"n_tokens": 8192, "target_layers": 24, "evaluate": ["ppl", "acc"], "task_limit": 150, "tasks": ["bundled"]}
     cells = [RunConfig.model_validate(asked | {"seed": seed}) for seed in range(6)]
     with pytest.raises(ComeError, match="These runs are expected to take about"):
