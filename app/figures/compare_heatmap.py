@@ -173,5 +173,5 @@ def _best_first(known: Sequence[Point], goodness: dict[int, dict[str, float]]) -
 
 def _is_ours(name: str, known: Sequence[Point]) -> bool:
     """Whether a line is of the method to begin with."""
-    begin = {each.name for each in methods().values() if each.begins}
-    return any(point.series == name and point.method in begin for point in known)
+    here = methods()
+    return any(point.series == name and point.method in here and here[point.method].begins for point in known)
