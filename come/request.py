@@ -122,8 +122,9 @@ class RunConfig(BaseModel):
     recover_tokens: int = _told(65536, "How many tokens of it.", ge=2)
 
     # What to find out of the result.
-    evaluate: list[Literal["ppl", "acc", "speed"]] = _told(
-        ["ppl"], "What to measure of the result: any of ppl,acc,speed; or none."
+    evaluate: list[Literal["ppl", "acc", "speed", "probe"]] = _told(
+        ["ppl"],
+        "What to measure of the result: any of ppl, acc, speed, probe (from which layers the tasks are read); or none.",
     )
     evaluation_text: str | None = _told(
         None, "Text for ppl (else the held-out part of --text, or of python-docs where that is self)."
@@ -131,7 +132,7 @@ class RunConfig(BaseModel):
     evaluation_tokens: int = _told(4096, "How many tokens for it.", ge=1)
     evaluation_seed: int = Field(default=0, ge=0)  # apart from the seed, so that all are judged on the same text
     tasks: list[str] = _told(
-        ["bundled"], "For acc: bundled, mmlu_dev, any lm-eval task, your .jsonl; several with commas."
+        ["bundled"], "For acc and probe: bundled, mmlu_dev, any lm-eval task, your .jsonl; several with commas."
     )
     task_limit: int | None = _told(None, "Items of each task (else all).", ge=1)
 
@@ -196,6 +197,11 @@ class RunConfig(BaseModel):
         }
         return [use for use, wanted in asked.items() if wanted]
 
+    @property
+    def asks_questions(self) -> bool:
+        """Whether the run needs its tasks."""
+        return not {"acc", "probe"}.isdisjoint(self.evaluate)
+
     def text_of(self, use: Use) -> tuple[str, int, Split, int]:
         """The text of a use, how many tokens of it, of which part, and the seed that draws them."""
         if use == "calibration":
@@ -246,7 +252,7 @@ def checked(config: RunConfig) -> tuple[RunConfig, int | None]:
             if config.kind == "compress" and way.after and known.kind not in way.after:
                 what = f"{way.title} takes models that only lost layers, and {known.title} changes some."
                 raise ComeError(what, f"Prune by removal, or leave {way.name} out of --recover.")
-    if "acc" in config.evaluate:
+    if config.asks_questions:
         from come.evaluate import check_tasks
 
         check_tasks(config.tasks)

@@ -131,7 +131,7 @@ def missing_here(config: RunConfig) -> ComeError | None:
     """What to tell of a file or folder that a request names and this machine does not have."""
     texts = {config.text, config.evaluated_on, config.recovered_on}
     named = [("model", config.model), *(("text", text) for text in sorted(texts))]
-    named += [("task", task) for task in config.tasks if "acc" in config.evaluate]
+    named += [("task", task) for task in config.tasks if config.asks_questions]
     for what, name in named:
         path = Path(file_and_column(name)[0] if what == "text" else name)
         if path.is_absolute() and not path.exists():

@@ -16,7 +16,7 @@ from come.request import RunConfig
 
 ONCE = ("start", "convert", "load")  # a process
 ONCE_A_SEED = ("text", "evaluate original")
-ONCE_A_MODEL = ("accuracy original",)
+ONCE_A_MODEL = ("accuracy original", "probe original")
 
 
 @dataclass(frozen=True)

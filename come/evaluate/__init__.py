@@ -8,7 +8,8 @@ from come.evaluate.divergence import (
     perplexity_of_reference,
 )
 from come.evaluate.perplexity import Perplexity, measure_perplexity, perplexity
-from come.evaluate.probe import Probe, probe
+from come.evaluate.probe import not_probed, probe
+from come.evaluate.probed import Probe, mean_probe
 from come.evaluate.retention import mean_retention, retained, retained_by_task, retention
 from come.evaluate.speed import Speed, compare_speed, speed
 from come.evaluate.stability import stability, stability_by_task
@@ -26,10 +27,12 @@ __all__ = [
     "check_tasks",
     "compare_speed",
     "kl_divergence",
+    "mean_probe",
     "mean_retention",
     "measure_accuracy",
     "measure_divergence",
     "measure_perplexity",
+    "not_probed",
     "perplexity",
     "perplexity_of_reference",
     "probe",

@@ -9,7 +9,7 @@ A linear head takes up γ, so they are learned as one, and γ is told for a head
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from come.errors import ComeError
 from come.evaluate.perplexity import mean_stderr
+from come.evaluate.probed import Probe
 from come.evaluate.tasks import check_tasks, questions_at_hand
 from come.evaluate.tasks.questions import Question
 from come.events import OnProgress, emit
@@ -31,41 +32,6 @@ FEWEST = 20  # questions: below that nothing is learned, nor told apart
 HEAD_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # of γ², of which a part of the training questions chooses
 MIX_PENALTY = 1e-3  # of the squares of what the softmax is taken of: ELMo's small one, which lets layers differ
 _ITERATIONS = 100
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a mix of layers' states makes of a task's questions, and what the last layer's alone makes of them.
-
-    Attributes:
-        weights: s, (layers + 1,): of what enters the first layer, then of what leaves each; they add up to 1.
-        gamma: γ, for a head of length 1.
-        accuracy, stderr: of the mix, on the questions held out.
-        last_accuracy, last_stderr: of a head on the last states alone, after the final norm, on the same questions.
-        gain, gain_stderr: the difference of both, and its error over the pairs.
-        chance: what guessing scores on them: the mean of 1 / choices.
-        train, held_out: how many questions each was learned and judged on.
-        hits, last_hits: 1 or 0 for each question held out, in their order.
-    """
-
-    weights: tuple[float, ...]
-    gamma: float
-    accuracy: float
-    stderr: float
-    last_accuracy: float
-    last_stderr: float
-    gain: float
-    gain_stderr: float
-    chance: float
-    train: int
-    held_out: int
-    hits: tuple[int, ...] = field(repr=False)
-    last_hits: tuple[int, ...] = field(repr=False)
-
-    @property
-    def depth(self) -> float:
-        """The mean depth that is read from, as a share of the model: 0 its embeddings, 1 what leaves its last layer."""
-        return sum(layer * weight for layer, weight in enumerate(self.weights)) / (len(self.weights) - 1)
 
 
 @dataclass(frozen=True)
@@ -258,6 +224,24 @@ def _hits(learned: _Learned, choices: Choices) -> Tensor:
 
 def _last(choices: Choices) -> Choices:
     return Choices(choices.states[:, -1:], choices.places, choices.answers)
+
+
+def not_probed(tasks: str | Sequence[str], limit: int | None = None) -> dict[str, str]:
+    """Those of some tasks (named as for ``probe``) that cannot be probed, each with the reason.
+
+    Raises:
+        ComeError: a task is unknown or malformed.
+    """
+    reasons = {name: _why_not(questions_at_hand(name), limit) for name in check_tasks(tasks)}
+    return {name: why for name, why in reasons.items() if why}
+
+
+def _why_not(questions: list[Question] | None, limit: int | None) -> str:
+    """Why a set of questions cannot be probed; "" where it can."""
+    if questions is None:
+        return "its questions are lm-eval's own"
+    count = len(questions[:limit])
+    return f"{count} questions are fewer than {FEWEST}" if count < FEWEST else ""
 
 
 def _questions(name: str, limit: int | None) -> list[Question]:

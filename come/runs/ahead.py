@@ -26,6 +26,7 @@ FORESEEN = {
     "evaluate": ("evaluate original", "evaluate pruned"),
     "recover": ("recover",),
     "accuracy": ("accuracy original", "accuracy pruned"),
+    "probe": ("probe original", "probe pruned"),
     "speed": ("speed",),
     "save": ("save",),
 }
@@ -122,6 +123,7 @@ def _stages(config: RunConfig, foreseen: Seconds) -> dict[str, float]:
         "recover": bool(config.recover),
         "evaluate": "ppl" in asked,
         "accuracy": "acc" in asked,
+        "probe": "probe" in asked,
         "speed": "speed" in asked,
         "save": config.kind == "compress" and config.keep_model,
     }

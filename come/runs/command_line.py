@@ -29,7 +29,7 @@ def command_line(request: RunConfig) -> str:
             value = setting if isinstance(setting, str) else json.dumps(setting)
             words += ["--recover-option", f"{name}={value}"]
     words += ["--evaluation-tokens", str(request.evaluation_tokens), "--evaluate", ",".join(request.evaluate) or "none"]
-    if "acc" in request.evaluate:
+    if request.asks_questions:
         words += ["--tasks", ",".join(request.tasks)]
         words += ["--limit", str(request.task_limit)] if request.task_limit else []
     if not request.keep_model:

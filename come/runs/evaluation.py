@@ -1,12 +1,21 @@
-"""The evaluation stage of a run: perplexity, divergence, accuracy and speed of the original and the pruned model."""
+"""The evaluation stage of a run: perplexity, divergence, accuracy, probe and speed of the original and the pruned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from come.evaluate import Accuracy, compare_speed, measure_accuracy, measure_divergence
+from come.evaluate import (
+    Accuracy,
+    check_tasks,
+    compare_speed,
+    measure_accuracy,
+    measure_divergence,
+    not_probed,
+    probe,
+)
 from come.evaluate.retention import Share, mean_retention, retained_by_task
 from come.evaluate.stability import stability_by_task
 from come.events import OnProgress
@@ -35,6 +44,8 @@ def evaluate(
     evaluate_predictions(config, original, pruned, results, shared, on_progress)
     if "acc" in config.evaluate and not results.has("pruned", "accuracy"):
         _accuracies(config, original, pruned, results, on_progress)
+    if "probe" in config.evaluate and not results.has("pruned", "probe"):
+        _probes(config, original, pruned, results, on_progress)
     if "speed" in config.evaluate and not results.has("pruned", "speed"):
         with results.timed("speed"):
             longest = getattr(original.model.config, "max_position_embeddings", None) or PROMPT_TOKENS + NEW_TOKENS
@@ -101,6 +112,30 @@ def _accuracies(config: RunConfig, original: Bundle, pruned: Bundle, results: Re
             | ({"mean": _share(mean_retention(list(stable.values())))} if stable else {}),
         }
         | _answers(after, after),
+    )
+
+
+def _probes(config: RunConfig, original: Bundle, pruned: Bundle, results: Results, on_progress: OnProgress) -> None:
+    """From which layers each task is read, in both; runs of other seeds hold the same questions out."""
+    left_out = not_probed(config.tasks, config.task_limit)
+    tasks = [name for name in check_tasks(config.tasks) if name not in left_out]
+    seed, size = config.evaluation_seed, config.batch_size
+
+    def probed(bundle: Bundle, which: str) -> dict[str, Any]:
+        message = f"Probe of the {which} model"
+        told = {"on_progress": on_progress, "message": message}
+        found = probe(bundle, tasks, config.task_limit, seed=seed, batch_size=size, **told) if tasks else {}
+        return {name: each.to_results() for name, each in found.items()}
+
+    with results.timed("probe original"):
+        key = ("probe", *identity(original), tasks_hash(tasks), config.task_limit, seed, size)
+        before = kept(key, lambda: probed(original, "original"))
+    with results.timed("probe pruned"):
+        after = probed(pruned, "pruned")
+    results.note(
+        original={"probe": before},
+        pruned={"probe": after},
+        not_probed={Path(name).name: why for name, why in left_out.items()},
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, StrictBool, TypeAdapter, model_validator
 from come import files, reading
 from come.errors import ComeError
 from come.events import OnProgress, emit
-from come.runs.documents import Layer, Positive
+from come.runs.results_shape import Layer, Positive
 from come.runs.run import Run
 
 if TYPE_CHECKING:

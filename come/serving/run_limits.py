@@ -113,7 +113,7 @@ class RunLimits:
             self.check("tokens", max(used), self.run_tokens)
         if self.batch_tokens is not None and (config.batch_size or 1) > 1:
             self.check("tokens in a batch", (config.batch_size or 1) * config.seq_len, self.batch_tokens)
-        if "acc" in config.evaluate:
+        if config.asks_questions:
             self._check_questions(config)
         if self.recover_ways is not None:
             self.check("ways of recovery", len(config.recover), self.recover_ways)
