@@ -18,6 +18,7 @@ STAGES = {
     "recover": "Recover",
     "evaluate": "Perplexity",
     "accuracy": "Accuracy",
+    "probe": "Probe",
     "speed": "Speed",
     "save": "Save",
 }

@@ -16,7 +16,7 @@ from app.server import downloads
 from app.state import request, session
 from app.state.choice import Choice, Draft
 from come.errors import ComeError
-from come.report.card import Cell, Row, card_of, taken_on
+from come.report.card import Card, Cell, Row, card_of, taken_on
 from come.request import RunConfig
 from come.runs import Run
 
@@ -64,8 +64,11 @@ def draw(run: Run, config: RunConfig) -> None:
 def numbers(results: Mapping[str, Any]) -> str:
     """The numbers of both models side by side (HTML); "" where nothing of either is known."""
     card = card_of(results)
-    if card is None:
-        return ""
+    return "" if card is None else table(card)
+
+
+def table(card: Card) -> str:
+    """A card's rows (HTML)."""
     head = "".join(f"<th scope='col'>{word}</th>" for word in card.heads)
     body = f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(map(_line, card.rows))}</tbody>"
     return f"<div class='come-card'><table>{body}</table></div>"

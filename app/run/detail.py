@@ -11,7 +11,7 @@ import come.runs
 from app import example_runs, formats, theme
 from app.components import report_button, widgets
 from app.figures import run as run_figures
-from app.run import card, sentences, take_home
+from app.run import card, probe, sentences, take_home
 from app.server import downloads
 from app.state import session
 from come.errors import ComeError
@@ -53,6 +53,8 @@ def draw(run: Run) -> None:
         if state.status == "done":
             card.draw(run, config)
         _actions(run, state.status, changeable=session.owns(run) and not shipped)
+        if state.status == "done":
+            probe.draw(run, run.results())
         if state.status == "done" and not shipped:  # what is packed for download is written into the run
             take_home.section(run)
         _steps(run)

@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 import come
 from app import formats
+from app.run import judging
 from app.state import session, visit
 from come.errors import ComeError
-from come.evaluate.tasks import GROUPS, OFFLINE
 from come.models import Facts
 from come.options import options_in
 from come.recovery.registry import default_ways, ways
 from come.recovery.way import Way
-from come.request import RunConfig, judged_on
+from come.request import RunConfig
 from come.runs import as_sweep
 from come.runs.sweep import variant
 from come.serving import limits
 from come.serving.limits import is_demo
-from come.text import known_texts
 
 LONGEST_NAME = 60  # characters of a run's name
 DTYPES = ("float32", "bfloat16", "float16")
 BASELINES = ("shortgpt", "random")
 RIVALS = ("shortgpt", "random", "come", "come-joint", "replaceme")  # shown first, but for the plan's own method
 RIVALS_SHOWN = 4
-SAME = "same"  # the evaluation part of the calibration text
-MEASURES = {"ppl": "Perplexity", "acc": "Accuracy", "speed": "Speed"}
-MEASURED = {
-    "ppl": "Perplexity: on held-out text, with bits per byte and the divergence from the original.",
-    "acc": "Accuracy: on questions; takes minutes.",
-    "speed": "Speed: of reading and writing; half a minute.",
-}
-HUB_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "winogrande", "piqa", "boolq")  # the paper's, and beside them:
-HUB_GROUP = "mmlu"  # 57 sets
 
 
 def requests(facts: Facts, layers: int) -> list[RunConfig]:
@@ -47,14 +37,14 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
     """
     own = session.draft().method
     methods = _rivals(own)
-    judged = _measures()
+    measured = judging.measures()
     with st.expander("More settings", icon=":material/tune:"):
         left, right = st.columns(2, gap="large")
         with left:
             targets, seeds = _more_cells(facts, layers)
             recovered = _recovered()
         with right:
-            judged |= _judged(judged["evaluate"])
+            judged = judging.judged(measured)
             kept = _kept(facts, layers)
             if not is_demo():
                 _where()
@@ -207,89 +197,6 @@ def _losses(chosen: Mapping[str, Way]) -> dict[str, object]:
         if taken != loss.default:
             options[f"{name}.loss"] = taken
     return options
-
-
-def _measures() -> dict[str, Any]:
-    """What to measure of the results: a field of a request."""
-    st.markdown("**What to measure**", help="\n\n".join(MEASURED.values()))
-    measures = st.pills(
-        "Measure",
-        list(MEASURES),
-        selection_mode="multi",
-        wrap=True,
-        key="measures",
-        persist_state="session",
-        default=["ppl"],
-        format_func=MEASURES.__getitem__,
-        label_visibility="collapsed",
-    )
-    if not measures:
-        st.caption("Nothing: only the plan and the model are made.")
-    return {"evaluate": list(measures or [])}
-
-
-def _judged(measures: list[str]) -> dict[str, object]:
-    """On what the chosen measures are taken: fields of a request."""
-    fields: dict[str, object] = {}
-    if "ppl" in measures:
-        titles = _held_out_texts()
-        text = st.selectbox(
-            "Perplexity on",
-            list(titles),
-            key="evaluation-text",
-            format_func=lambda key: titles.get(key, key),
-            accept_new_options=True,
-            persist_state="session",
-            help="A known text, or the path of a file of your own: .txt, .jsonl, .json, .csv, .parquet. "
-            "Calibration and evaluation parts never overlap.",
-        )
-        tokens = st.number_input(
-            "Evaluation tokens",
-            min_value=session.choice().seq_len,
-            value=max(4096, session.choice().seq_len),
-            step=512,
-            key="evaluation-tokens",
-            persist_state="session",
-            help="More tokens: a surer number, a longer run.",
-        )
-        fields |= {
-            "evaluation_text": None if text in (SAME, None, "") else text,
-            "evaluation_tokens": int(tokens or 4096),
-        }
-    if "acc" in measures:
-        sets = {name: f"{name}: all of {', '.join(members)}" for name, members in GROUPS.items()} | OFFLINE
-        tasks = st.multiselect(
-            "Questions",
-            [*sets, *HUB_TASKS, *([HUB_GROUP] if limits.current().task_sets is None else [])],
-            key="tasks",
-            persist_state="session",
-            default=["bundled"],
-            format_func=lambda name: sets.get(name, f"{name} (from the hub)"),
-            accept_new_options=True,
-            help="The bundled sets are small, and not comparable with published numbers. "
-            "Any task of lm-eval, or the path of your own .jsonl, works too.",
-        )
-        limit = st.number_input(
-            "Questions of each set",
-            min_value=1,
-            value=100,
-            step=50,
-            key="task-limit",
-            persist_state="session",
-            help="Fewer are quicker and less sure.",
-        )
-        fields |= {"tasks": list(tasks or ["bundled"]), "task_limit": int(limit or 100)}
-    return fields
-
-
-def _held_out_texts() -> dict[str, str]:
-    """The texts that a run may be judged on, with their titles: none of them what the model says itself."""
-    known = {text.name: text.title for text in known_texts() if text.where != "model"}
-    text = session.choice().text
-    same = (
-        "Held-out part of the same text" if judged_on(text) == text else f"Held-out part of: {known[judged_on(text)]}"
-    )
-    return {SAME: same} | known
 
 
 def _where() -> None:

@@ -100,7 +100,7 @@ def _unreadable(run: Run, state: State) -> dict[str, Any]:
 def _belongs(stage: str, config: RunConfig) -> bool:
     if config.kind == "analyze":
         return stage in ("load", "measure")
-    asked = {"evaluate": "ppl", "accuracy": "acc", "speed": "speed"}
+    asked = {"evaluate": "ppl", "accuracy": "acc", "probe": "probe", "speed": "speed"}
     if stage in asked:
         return asked[stage] in config.evaluate
     return {"convert": False, "measure": False, "save": config.keep_model, "recover": bool(config.recover)}.get(

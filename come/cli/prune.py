@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +24,7 @@ from come.cli.request import (
     target_of,
     window_sizes_of,
 )
-from come.cli.scores import show_accuracy, show_layers_needed, show_speed, show_window_costs
+from come.cli.scores import show_accuracy, show_layers_needed, show_probes, show_speed, show_window_costs
 from come.cli.screen import AsJson, progress, show, show_json, show_table
 from come.cli.track import Track, check_track, tell_afterwards
 from come.files import human_bytes
@@ -224,7 +225,7 @@ def summary(run: Run) -> dict[str, Any]:
 
 def show_results(run: Run) -> None:
     """The two models side by side, and where the rest is."""
-    from come.runs.reported import DIVERGED, asked_for, outcome, texts_read  # which takes pandas along
+    from come.runs.reported import DIVERGED, asked_for, not_probed, outcome, texts_read  # which takes pandas along
 
     results = run.results()
     rows = [
@@ -240,20 +241,31 @@ def show_results(run: Run) -> None:
     ]
     if rows:
         show_table(("model", "layers", "parameters", "size", "perplexity"), rows)
-    _show_judged(results.get("original") or {}, results.get("pruned") or {})
-    for sentence in [*asked_for(run.config.asked, results), *texts_read(results)]:
+    plan = run.plan()
+    _show_judged(results.get("original") or {}, results.get("pruned") or {}, plan.groups() if plan else ())
+    for sentence in [*asked_for(run.config.asked, results), *texts_read(results), *not_probed(results)]:
         show(f"\n{sentence}")
-    for sentence in outcome(run.plan()):
+    for sentence in outcome(plan):
         if DIVERGED in sentence:
             show(f"Recovery, {sentence}")
     show(f"\n{run.path}")
 
 
-def _show_judged(original: dict[str, Any], pruned: dict[str, Any]) -> None:
-    """Speed of both models, and accuracy with what is left of it, as far as they were measured."""
+def _show_judged(original: dict[str, Any], pruned: dict[str, Any], groups: Sequence[Sequence[int]]) -> None:
+    """Speed and probe of both models, and accuracy with what is left of it, as far as they were measured.
+
+    Args:
+        original, pruned: their metrics.
+        groups: the original's layers that each layer of the pruned model stands for.
+    """
     for name, metrics in (("original", original), ("pruned", pruned)):
         if "speed" in metrics:
             show_speed(f"{name}: ", metrics["speed"])
+        if metrics.get("probe"):
+            from come.evaluate import Probe  # which takes torch along
+
+            probes = {task: Probe.from_results(each) for task, each in metrics["probe"].items()}
+            show_probes(f"{name}: ", probes, groups if name == "pruned" else ())
     if "accuracy" in pruned:
         left, stable = (
             {name: (share.get("value"), share.get("stderr")) for name, share in (pruned.get(kind) or {}).items()}

@@ -9,7 +9,15 @@ from typing import Any
 from come.errors import ComeError
 from come.estimation.device import Device, known_device, measure_device, remember
 from come.estimation.memory import memory_of
-from come.estimation.needs import dtype_of, memory_request, recovery_seconds, request_tokens, sampled_tokens, whole
+from come.estimation.needs import (
+    dtype_of,
+    memory_request,
+    probed_choices,
+    recovery_seconds,
+    request_tokens,
+    sampled_tokens,
+    whole,
+)
 from come.estimation.words import assumptions_of, evaluates, offloading, warnings_of
 from come.estimation.work import Clock
 from come.measurement.measure import check_rules
@@ -202,6 +210,10 @@ def judging(config: RunConfig, clock: Clock, before: int, after: int) -> dict[st
         tokens = request_tokens(config.tasks, config.task_limit)
         for which, count in models:
             stages[f"accuracy {which}"] = clock.layers(count, tokens) + clock.head(tokens)
+    if probed := probed_choices(config):
+        tokens = request_tokens(list(probed), config.task_limit)
+        for which, count in models:
+            stages[f"probe {which}"] = clock.probing(count, tokens, sum(probed.values()))
     if "speed" in config.evaluate:
         reading = sum(clock.layers(count, PROMPT_TOKENS) + clock.head(1) for _, count in models)
         writing = sum(clock.decoding(NEW_TOKENS, count) for _, count in models)

@@ -13,6 +13,7 @@ PROCESS = 500_000_000  # Python with its libraries
 CONTEXT = 500_000_000  # of CUDA
 HEAD_TOKENS = 1024  # logits are made for that many tokens at a time
 CKA_TOKENS = 2048
+PROBE_COPIES = 3  # of the states that a probe learns from: those learned from and judged on are parts of them
 USABLE = 0.9  # the share of a GPU that accelerate fills with weights
 # How many float64 arrays, (channels x channels) and (channels x hidden size), a refit holds at its peak: two sums and
 # the equations that it solves, some of them in float32. Fitted to measured peaks.
@@ -40,6 +41,7 @@ class Request:
         logits: whether logits are ever made; ``logits_while_measuring``: while the borders are kept.
         similarity: the matrices of an analysis.
         spread: whether layers that do not fit the device may lie in main memory (``device="balanced"``).
+        probed_choices: of how many choices all layers' states are kept, to probe them.
         saved: the dtype that the model is saved in; None where it is not.
     """
 
@@ -61,6 +63,7 @@ class Request:
     logits_while_measuring: bool = False
     similarity: tuple[str, ...] = ()
     spread: bool = False
+    probed_choices: int = 0
     saved: str | None = None
 
 
@@ -116,12 +119,14 @@ def memory_of(facts: Facts, device: Device, request: Request) -> Memory:
     fitting = max(activations + sums, solving)
     working = activations + max(similarity, gradients) + (logits if request.logits_while_measuring else 0)
     measuring = borders + predictions + max(working, fitting)
-    evaluating = activations + (logits if request.logits else 0)
+    probing = PROBE_COPIES * 4 * request.probed_choices * (facts.layers + 1) * facts.hidden_size
+    in_main = 0 if on_gpu else probing
+    evaluating = activations + max(logits if request.logits else 0, in_main)
     parts = {"weights": weights, "merged layers": merged, "hidden states": borders, "activations": activations}
     fitted = "joint choice" if request.eliminated else "refit" if request.refit else "mask tuning"
     parts |= {fitted: solving, "logits": logits if request.logits else 0}
     parts |= {"predictions": predictions, "gradients": gradients}
-    parts |= {"similarity": similarity, "saving": copy, "libraries": PROCESS}
+    parts |= {"similarity": similarity, "probe": probing, "saving": copy, "libraries": PROCESS}
     parts = {name: amount for name, amount in parts.items() if amount}
     if not on_gpu:
         peak = weights + merged + max(measuring, evaluating, copy) + PROCESS
@@ -130,7 +135,7 @@ def memory_of(facts: Facts, device: Device, request: Request) -> Memory:
     working = predictions + max(activations + gradients + (logits if request.logits else 0), fitting)
     # Without a device map all weights pass through main memory on their way.
     loading = int(offloaded * (weights + merged)) if request.spread else weights
-    host = PROCESS + max(loading, int(offloaded * (weights + merged)) + borders + similarity, copy)
+    host = PROCESS + max(loading, int(offloaded * (weights + merged)) + max(borders + similarity, probing), copy)
     return Memory(parts, held + max(working, copy), host, offloaded, stride)
 
 

@@ -10,6 +10,7 @@ from come.estimation.device import Device
 from come.estimation.memory import USABLE, Request
 from come.estimation.words import evaluates
 from come.estimation.work import Clock
+from come.evaluate import not_probed
 from come.evaluate.tasks import check_tasks, questions_at_hand
 from come.measurement.calibrate import default_batch_size
 from come.models import Facts
@@ -77,6 +78,7 @@ def memory_request(
         logits_while_measuring="logits" in needs,
         similarity=config.similarity if method is None else (),
         spread=_spread(config, facts, dtype, device),
+        probed_choices=max(probed_choices(config).values(), default=0),
         saved=config.save_dtype if method is not None and config.keep_model else None,
     )
 
@@ -120,6 +122,17 @@ def request_tokens(tasks: Sequence[str], limit: int | None) -> int:
         asked = questions[:limit]
         total += sum(len(each.question) + len(choice) for each in asked for choice in each.choices) / CHARACTERS_A_TOKEN
     return round(total)
+
+
+def probed_choices(config: RunConfig) -> dict[str, int]:
+    """How many choices a run's probe reads of each of its tasks; nothing of those that it leaves out."""
+    if config.kind != "compress" or "probe" not in config.evaluate:
+        return {}
+    left_out, found = not_probed(config.tasks, config.task_limit), dict[str, int]()
+    for name in check_tasks(config.tasks):
+        if name not in left_out and (questions := questions_at_hand(name)):
+            found[name] = sum(len(each.choices) for each in questions[: config.task_limit])
+    return found
 
 
 def recovery_work(config: RunConfig, original: int, layers: int) -> list[Work]:

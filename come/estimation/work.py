@@ -25,6 +25,7 @@ CHANNEL_SUM_NUMBERS = 7  # a measured channel: the sum of absolute values
 PAIR_NUMBERS = 8  # a channel of the hidden state, for each pair of borders compared
 LOGIT_BYTES = 80  # a logit: writing it, the loss in float32
 PAIR_BYTES = 40  # an entry of the cosine and angular matrices
+PROBE_PASSES = 400  # over the states of a task's choices, while a mix and a head are learned; fitted to times on a CPU
 MERGE_SECONDS = 0.08  # a merge, beside moving its weights: choice, plan, modules
 CKA_TOKENS = 2048
 FLOAT32_SLOWER = {"cuda": 16}  # than 16 bits, where its speed is not known: no tensor cores; elsewhere half as fast
@@ -128,6 +129,12 @@ class Clock:
         kept = (layers, facts.num_key_value_heads, facts.head_dim, self.seq_len, BYTES[self.dtype])
         steps = -(-sequences // at_once(*kept)) * self.seq_len
         return self.decoding(steps, layers) + self.layers(layers, n_tokens) + self.head(n_tokens)
+
+    def probing(self, layers: int, n_tokens: int, choices: int) -> float:
+        """Seconds to read choices of so many tokens together, and to learn on the CPU what tells them apart."""
+        device, states = self.device, 4 * choices * (layers + 1) * self.facts.hidden_size
+        bandwidth = device.host_bandwidth if device.kind == "cuda" else device.bandwidth
+        return self.layers(layers, n_tokens) + PROBE_PASSES * states / bandwidth
 
     def similarities(self, kinds: Sequence[str], n_tokens: int) -> float:
         """Seconds for the similarity matrices of an analysis."""

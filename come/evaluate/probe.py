@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from come.errors import ComeError
 from come.evaluate.perplexity import mean_stderr
-from come.evaluate.probed import Probe
+from come.evaluate.probed import FEWEST, Probe
 from come.evaluate.tasks import check_tasks, questions_at_hand
 from come.evaluate.tasks.questions import Question
 from come.events import OnProgress, emit
@@ -28,7 +28,6 @@ from come.measurement.suffix import each_border
 from come.models import Bundle
 
 HELD_OUT = 0.3  # of the questions
-FEWEST = 20  # questions: below that nothing is learned, nor told apart
 HEAD_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # of γ², of which a part of the training questions chooses
 MIX_PENALTY = 1e-3  # of the squares of what the softmax is taken of: ELMo's small one, which lets layers differ
 _ITERATIONS = 100

@@ -8,6 +8,8 @@ from math import hypot
 from statistics import fmean
 from typing import Any
 
+FEWEST = 20  # questions of a task: below that nothing is learned, nor told apart
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -45,7 +47,11 @@ class Probe:
 
     def to_results(self) -> dict[str, Any]:
         """What results hold of it, by name."""
-        return asdict(self) | {"weights": list(self.weights), "hits": _signs(self.hits), "last_hits": _signs(self.last_hits)}
+        return asdict(self) | {
+            "weights": list(self.weights),
+            "hits": _signs(self.hits),
+            "last_hits": _signs(self.last_hits),
+        }
 
     @classmethod
     def from_results(cls, values: Mapping[str, Any]) -> Probe:

@@ -122,9 +122,17 @@ def _probes(config: RunConfig, original: Bundle, pruned: Bundle, results: Result
     seed, size = config.evaluation_seed, config.batch_size
 
     def probed(bundle: Bundle, which: str) -> dict[str, Any]:
-        message = f"Probe of the {which} model"
-        told = {"on_progress": on_progress, "message": message}
-        found = probe(bundle, tasks, config.task_limit, seed=seed, batch_size=size, **told) if tasks else {}
+        if not tasks:
+            return {}
+        found = probe(
+            bundle,
+            tasks,
+            config.task_limit,
+            seed=seed,
+            batch_size=size,
+            on_progress=on_progress,
+            message=f"Probe of the {which} model",
+        )
         return {name: each.to_results() for name, each in found.items()}
 
     with results.timed("probe original"):

@@ -51,6 +51,11 @@ def texts_read(results: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(f"{told.get('text')} was read as {told['form']}." for told in used if told.get("form")))
 
 
+def not_probed(results: Mapping[str, Any]) -> list[str]:
+    """Which tasks the probe left out, a sentence each."""
+    return [f"{task} was not probed: {why}." for task, why in (results.get("not_probed") or {}).items()]
+
+
 def asked_for(asked: Asked | None, results: Mapping[str, Any]) -> list[str]:
     """What a run's layers were chosen for; and where its speed was measured, how far off the expectation was."""
     if asked is None:

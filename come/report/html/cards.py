@@ -20,6 +20,7 @@ from come.report.html.axes import Figure
 from come.report.html.elements import Html, element, joined
 from come.report.html.private import Hidden
 from come.report.html.ribbons import ribbons
+from come.report.probes import TITLE, pairs_of
 from come.request import RunConfig
 from come.runs import Run, reported
 from come.runs.command_line import command_line
@@ -60,6 +61,7 @@ def run_card(run: Run, number: int, headed: bool, draw: Callable[[Drawn], Html])
         element("p", " ".join(notes), class_="notes"),
         _ribbons(plan) if plan else Html(""),
         *(draw(each) for each in _charts(run, results, plan)),
+        _probed(results, plan, draw),
         _plan_text(plan, hidden) if plan else Html(""),
         _made(run, config, results, plan, hidden),
         class_="run",
@@ -110,6 +112,16 @@ def _charts(run: Run, results: Mapping[str, Any], plan: Plan | None) -> Iterator
     parts = reported.parts(table)
     if 0 < len(parts) <= FEW_PARTS:
         yield Drawn("Losses of the recovery", run_figures.training({p: reported.of_part(table, p) for p in parts}))
+
+
+def _probed(results: Mapping[str, Any], plan: Plan | None, draw: Callable[[Drawn], Html]) -> Html:
+    """Which layers the tasks are read from: of the mean, where there are several."""
+    missing = element("p", " ".join(reported.not_probed(results)), class_="notes") if results.get("not_probed") else ""
+    if not (pairs := pairs_of(results)):
+        return joined(missing)
+    pair = pairs[0]
+    drawn = run_figures.mix(pair, plan.groups() if plan else ())
+    return joined(draw(Drawn(f"{TITLE}: {pair.name}", drawn, pair.worth)), table(pair.card), missing)
 
 
 # --- how it was made -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pandas as pd
 from come.plan.plan import Plan
 from come.report.colors import ACCENT, CATEGORIES, MARK, ORIGINAL, layer_color
 from come.report.html.axes import Figure, laid_out, round_marks
+from come.report.probes import Pair, states_of
 
 MOST = 400  # points of a line of losses; of more, every so many
 
@@ -82,6 +83,39 @@ def sequences(original: Sequence[float], pruned: Sequence[float]) -> Figure | No
     figure = laid_out(data, 240, "held-out sequence", "loss, nats per token")
     few = {"dtick": 1} if len(original) <= 16 else {}
     figure["layout"]["xaxis"] |= {"showgrid": False, **few}
+    return figure
+
+
+def mix(pair: Pair, groups: Sequence[Sequence[int]]) -> Figure:
+    """The weight of each layer in the mix that a task is read from, of both models, over the share of the depth.
+
+    Args:
+        pair: the probes of both.
+        groups: the original's layers that each layer of the pruned model stands for.
+    """
+    data = []
+    for name, probe, stands_for, color, symbol in (
+        ("before", pair.before, (), ORIGINAL, "circle"),
+        ("after", pair.after, groups, ACCENT, "diamond"),
+    ):
+        last = len(probe.weights) - 1
+        data.append(
+            {
+                "type": "scatter",
+                "name": name,
+                "x": [state / last for state in range(last + 1)],
+                "y": list(probe.weights),
+                "customdata": states_of(probe, stands_for),
+                "mode": "lines+markers",
+                "line": {"color": color, "width": 1, "dash": "dot"},
+                "marker": {"color": color, "symbol": symbol, "size": 8},
+                "hovertemplate": f"{name}, %{{customdata}}<br>weight %{{y:.1%}}<extra></extra>",
+                "showlegend": True,
+            }
+        )
+    figure = laid_out(data, 240, "depth: 0% the embeddings, 100% the last layer", "weight")
+    figure["layout"]["xaxis"] |= {"tickformat": ".0%", "showgrid": False}
+    figure["layout"]["yaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
     return figure
 
 
