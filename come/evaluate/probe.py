@@ -94,7 +94,7 @@ def probe(
     found = {}
     for index, (name, questions) in enumerate(sets.items()):
 
-        def tell(read: float, before: int = index, task: str = name) -> None:  # to learn takes about a fifth
+        def tell(read: float, before: int = index, task: str = Path(name).name) -> None:  # to learn takes about a fifth
             emit(on_progress, "probe", int(100 * before + 80 * read), 100 * len(sets), f"{message}: {task}")
 
         found[Path(name).name] = learn(read_choices(bundle, questions, batch_size, tell), seed)

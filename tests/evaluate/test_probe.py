@@ -138,7 +138,7 @@ def test_a_model_on_questions_of_ones_own(tmp_path: Path, monkeypatch: pytest.Mo
     assert type(bundle)(bundle.model, bundle.tokenizer, bundle.family, "").fingerprint == before
     with pytest.raises(ComeError, match="19 questions to probe with"):
         probe(bundle, [str(file)], 19)
-    monkeypatch.setattr(sys.modules[Probe.__module__], "check_tasks", lambda names: [names])
+    monkeypatch.setattr(sys.modules[fit.__module__], "check_tasks", lambda names: [names])
     with pytest.raises(ComeError, match="lm-eval's own"):
         probe(bundle, "arc_easy")
 
