@@ -27,7 +27,7 @@ class Pair:
     @property
     def finding(self) -> str:
         """How deep the task is read, in one sentence."""
-        who = "The tasks are" if self.name == MEAN else f"{self.name[:1].upper()}{self.name[1:]} is"
+        who = "The tasks are" if self.name == MEAN else f"“{self.name[:1].upper()}{self.name[1:]}” is"
         was, now = (f"{each.depth:.0%}" for each in (self.before, self.after))
         after = f"after pruning at {now}" if was != now else "and still is after pruning"
         return f"{who} read at {was} of the depth on average, {after}"
@@ -48,7 +48,7 @@ class Pair:
         rows = (
             _row("Mix of all layers", [(each.accuracy, each.stderr) for each in sides]),
             _row("Last layer alone", [(each.last_accuracy, each.last_stderr) for each in sides]),
-            Row("Guessing", (Cell(), Cell(f"{self.after.chance:.1%}"))),
+            Row("Guessing", tuple(Cell(f"{each.chance:.1%}") for each in sides)),
         )
         return Card(("Before", "After", "Change"), rows)
 

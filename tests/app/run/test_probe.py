@@ -62,7 +62,7 @@ def test_a_finished_run_shows_the_mean_and_each_task(visit: Visit, lab: Lab, tmp
     assert "few.jsonl was not probed: 9 questions are fewer than 20." in said()
     choice.set_value("one").run()
     assert not at.exception
-    assert "One is read at" in said() and f"{one.before.last_accuracy:.1%}" in said()
+    assert "“One” is read at" in said() and f"{one.before.last_accuracy:.1%}" in said()
     report = document([run])
     assert "Which layers a task is read from: mean of the tasks" in report and "Mix of all layers" in report
 
@@ -85,7 +85,7 @@ def test_models_of_unlike_depth_lie_upon_each_other() -> None:
     assert before.customdata[6] == "after layer 5" and after.customdata[3] == "after the original's 2 to 4"
     assert after.customdata[0] == "the embeddings"
     assert figures.mix(pair, []).data[1].customdata[3] == "after layer 2", "without a plan that fits"
-    assert pair.finding == "What happens next is read at 59% of the depth on average, after pruning at 72%"
+    assert pair.finding == "“What happens next” is read at 59% of the depth on average, after pruning at 72%"
 
 
 def test_the_table_and_its_sentence_are_the_numbers() -> None:
@@ -96,7 +96,7 @@ def test_the_table_and_its_sentence_are_the_numbers() -> None:
     assert told == [
         ["Mix of all layers", "70.0% ± 5.0", "65.0% ± 5.0", "−5.0 points"],
         ["Last layer alone", "57.5% ± 6.0", "66.0% ± 6.0", "+8.5 points"],
-        ["Guessing", "", "25.0%", ""],
+        ["Guessing", "25.0%", "25.0%", ""],
     ]
     assert pair.worth.startswith("All layers together against the last alone: +12.5 ± 6.2 points before, −1.0 ± 6.2")
     assert "Learned on 70 questions, judged on 30 others" in pair.worth
