@@ -37,10 +37,16 @@ def draw(run: Run, results: Mapping[str, Any]) -> None:
         chosen = names[0]
         if len(names) > 1:
             chosen = st.segmented_control(
-                "Task", names, default=names[0], required=True, wrap=True, key="probed-task",
+                "Task",
+                names,
+                default=names[0],
+                required=True,
+                wrap=True,
+                key="probed-task",
+                format_func=formats.literal,
                 label_visibility="collapsed",
-            )  # fmt: skip
-        pair = pairs[chosen or names[0]]
+            )
+        pair = pairs.get(chosen, pairs[names[0]])
         try:
             groups = groups_of(run)
         except ComeError:  # the numbers stand without it
