@@ -16,24 +16,19 @@ from come.runs import list_runs
 from come.runs.command_line import command_line
 from come.serving.limits import DEMO
 from tests.asked import questions_file
-from tests.tiny import tiny_folder
+from tests.cli.commands import SMALL
+
+pytestmark = pytest.mark.usefixtures("folders")
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
-    monkeypatch.chdir(tmp_path)
-
-
-def test_a_run_tells_what_its_probe_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = str(tiny_folder(tmp_path, family="llama", layers=6))
-    (tmp_path / "numbers.txt").write_text("\n".join(f"{n} times {n} is {n * n}." for n in range(2500)))
+def test_a_run_tells_what_its_probe_found(
+    model: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mine, few = (
         Path(questions_file(tmp_path, name, count)).name for name, count in (("mine.jsonl", 24), ("few.jsonl", 9))
     )
-    what = ["--model", model, "--text", "numbers.txt", "--method", "shortgpt", "-n", "4", "--plan-only"]
-    asked = ["--tokens", "512", "--seq-len", "64", "--evaluate", "probe", "--tasks", f"{mine},{few}"]
+    what = ["--model", model, "--text", text, "--method", "shortgpt", "-n", "4", "--plan-only"]
+    asked = [*SMALL, "--evaluate", "probe", "--tasks", f"{mine},{few}"]
     assert main(["run", *what, *asked]) == 0
     by_run = capsys.readouterr().out
     (run,) = list_runs()

@@ -13,56 +13,12 @@ import come
 from come.errors import ComeError
 from come.estimation.cost import estimate
 from come.estimation.device import Device, known_device, remember
-from come.estimation.published import published
-from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.measure import measure
 from come.models import Facts
-from come.pruning.forecast import Known
 from come.pruning.registry import methods
-from come.pruning.schedule import Calibration, Schedule
-from come.request import RunConfig
 from come.runs import create
+from tests.estimation.requests import DEVICE, GB, compressing, request, scheduled, seconds
 from tests.tiny import tiny_bundle, tiny_folder, tiny_tokens
-
-GB = 10**9
-DEVICE = Device("a machine", {"float32": 1e9, "bfloat16": 2e9}, 1e9, 8 * GB)
-GPU = Device("a GPU", {"float32": 1e9}, 1e9, 8 * GB, kind="cuda", host_memory=16 * GB, disk_free=GB)
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COME_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COME_RUNS", str(tmp_path / "runs"))
-
-
-@pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
-    return come.describe(tiny_folder(tmp_path_factory.mktemp("model"), layers=8))
-
-
-def request(**changes: Any) -> RunConfig:
-    settings = {
-        "method": "come",
-        "n_tokens": 1024,
-        "seq_len": 64,
-        "evaluation_tokens": 256,
-        "target_layers": 5,
-        **changes,
-    }
-    return RunConfig.model_validate(settings)
-
-
-def seconds(facts: Facts, device: Device = DEVICE, **changes: Any) -> float:
-    return estimate(request(**changes), facts, device).seconds
-
-
-def compressing(facts: Facts, **changes: Any) -> float:
-    return estimate(request(**changes), facts, DEVICE).seconds_by_stage["compress"]
-
-
-def scheduled(facts: Facts, name: str, options: dict[str, Any], stride: int = 1) -> Schedule:
-    method = methods()[name]
-    return method.schedule(Known(facts, 5), method.parse(options), Calibration(65536, 512, stride))
 
 
 def test_the_same_device_gives_the_same_estimate(facts: Facts) -> None:
@@ -151,48 +107,6 @@ def test_a_refit_costs_a_layer_and_its_sums_for_each_merge(facts: Facts) -> None
     assert after.seconds_by_stage["recover"] > refitted - plain, "the layers between are run as well"
 
 
-@pytest.mark.parametrize("device", [DEVICE, GPU])
-def test_a_refit_holds_its_sums_and_what_it_solves(facts: Facts, device: Device) -> None:
-    small = {"target_layers": 7, "n_tokens": 256, "evaluation_tokens": 64, "batch_size": 1}
-    wide = dataclasses.replace(facts, intermediate_size=4096)
-    plain = estimate(request(**small), wide, device)
-    assert "refit" not in plain.memory_by_part
-    for changes in (
-        {"options": {"refit": True}},
-        {"recover": ["refit"]},
-        {"recover": ["default"]},
-        {"method": "shortgpt", "recover": ["logits", "refit"]},
-    ):
-        told = estimate(request(**small, **changes), wide, device)
-        # Two sums and two arrays to solve them, in float64; half of one more was measured.
-        assert 4 <= told.memory_by_part["refit"] / (8 * 4096**2) <= 5
-        assert told.memory_bytes - plain.memory_bytes > 0.9 * told.memory_by_part["refit"]
-    assert "refit" not in estimate(request(**small, recover=["logits"]), wide, device).memory_by_part
-
-
-@pytest.mark.parametrize("method", ["come-joint", "auto"])
-@pytest.mark.parametrize("device", [DEVICE, GPU])
-def test_a_joint_choice_holds_the_sums_of_two_layers_inputs(facts: Facts, device: Device, method: str) -> None:
-    wide = dataclasses.replace(facts, intermediate_size=4096)
-    small = {"n_tokens": 256, "evaluation_tokens": 64, "batch_size": 1}
-    one, several = (estimate(request(**small, method=method, target_layers=n), wide, device) for n in (7, 4))
-    shortgpt = estimate(request(**small, method="shortgpt", target_layers=4), wide, device)
-    sums = several.memory_by_part["joint choice"]
-    assert sums == one.memory_by_part["joint choice"] >= (8 + 4 + 4 + 4) * (2 * 4096) ** 2  # all of them at once
-    assert several.memory_bytes - shortgpt.memory_bytes > 0.9 * sums
-
-
-def test_a_mask_holds_its_output_maps_and_what_its_tuning_solves(facts: Facts) -> None:
-    plain, masked, tuned = (
-        estimate(request(method=method, options=options), facts, DEVICE)
-        for method, options in (("taylor", {"plus": False}), ("fisher", {"tune": False}), ("fisher", {}))
-    )
-    assert "merged layers" not in plain.memory_by_part
-    assert masked.memory_by_part["merged layers"] == 8 * 32 * (48 + 32) * 4
-    assert tuned.memory_by_part["merged layers"] == 2 * masked.memory_by_part["merged layers"]
-    assert tuned.memory_by_part["mask tuning"] >= 4 * 4 * 48**2 and "mask tuning" not in masked.memory_by_part
-
-
 def test_gradients_cost_the_way_back_and_tuning_six_passes_more(facts: Facts) -> None:
     one, taylor, fisher, tuned = (
         compressing(facts, n_tokens=65536, method=method, options=options)
@@ -264,15 +178,6 @@ def test_a_search_costs_its_candidates(facts: Facts) -> None:
     assert plain < found[0] < found[1] < found[2]
 
 
-def test_a_small_budget_means_layers_run_again_but_less_memory(facts: Facts) -> None:
-    roomy = estimate(request(n_tokens=65536), facts, DEVICE)
-    tight = estimate(request(n_tokens=65536, options={"memory_budget": 0}), facts, DEVICE)
-    assert tight.seconds_by_stage["compress"] > roomy.seconds_by_stage["compress"]
-    assert tight.memory_bytes < roomy.memory_bytes
-    kept = (facts.layers - 1) // HiddenStateCache(8, 32, 65536, 4, 2 * GB).stride * 32 * 65536 * 4
-    assert roomy.memory_by_part["hidden states"] == kept
-
-
 def test_an_analysis_tells_where_windows_will_lie(facts: Facts) -> None:
     seen = measure(tiny_bundle(layers=8), tiny_tokens(), similarity=())
     taken = {}
@@ -285,45 +190,6 @@ def test_an_analysis_tells_where_windows_will_lie(facts: Facts) -> None:
         assert any("analysis" in sentence for sentence in told.assumptions)
     assert taken[6] < taken[0]
     assert taken[6] < compressing(facts, n_tokens=65536, target_layers=6)
-
-
-def test_what_does_not_fit_is_warned_of(facts: Facts) -> None:
-    small = Device("a small machine", {"float32": 1e9}, 1e9, 1_000_000)
-    told = estimate(request(), facts, small)
-    assert not told.fits
-    assert len(told.warnings) == 1
-    assert "memory" in told.warnings[0] and "choose" in told.warnings[0]
-    assert told.seconds > 0
-
-
-def test_a_full_disk_is_warned_of(facts: Facts) -> None:
-    full = Device("a machine", {"float32": 1e9}, 1e9, 8 * GB, disk_free=100)
-    told = estimate(request(), facts, full)
-    assert not told.fits
-    assert "disk" in told.warnings[0]
-
-
-def test_a_gpu_and_its_main_memory_are_two_rooms(facts: Facts) -> None:
-    told = estimate(request(), facts, GPU)
-    assert told.fits
-    starved = Device("a GPU", {"float32": 1e9}, 1e9, 8 * GB, kind="cuda", host_memory=1000, disk_free=GB)
-    assert "main memory" in estimate(request(), facts, starved).warnings[0]
-
-
-def test_weights_that_do_not_fit_lie_in_main_memory_and_cost_time(facts: Facts) -> None:
-    tiny = Device("a GPU", {"float32": 1e9}, 1e9, 100_000, kind="cuda", host_memory=16 * GB, disk_free=GB)
-    spread = estimate(request(device="balanced"), facts, tiny)
-    assert "main memory" in spread.warnings[-1]
-    assert spread.seconds > estimate(request(device="balanced"), facts, GPU).seconds
-    assert any("--device balanced" in warning for warning in estimate(request(device="cuda"), facts, tiny).warnings)
-    assert estimate(request(device="auto"), facts, tiny) == spread, "it is spread by itself"
-
-
-def test_more_devices_hold_more_and_are_not_faster(facts: Facts) -> None:
-    config = request(dtype="bfloat16")
-    one, four = (estimate(config, facts, published("A100 80GB", count)) for count in (1, 4))
-    assert one.seconds == four.seconds
-    assert any("extrapolation" in sentence for sentence in four.assumptions)
 
 
 def test_without_facts_the_config_is_looked_up(tmp_path: Path) -> None:

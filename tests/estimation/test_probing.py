@@ -7,29 +7,19 @@ from typing import Any
 
 import pytest
 
-import come
 from come.estimation.cost import estimate
-from come.estimation.device import Device
 from come.estimation.sweep import less_shared
 from come.models import Facts
 from come.request import RunConfig
 from come.runs.ahead import outlook
 from come.runs.state import State
 from tests.asked import questions_file
-from tests.tiny import tiny_folder
-
-DEVICE = Device("a machine", {"float32": 1e9}, 1e9, 8 * 10**9)
-GPU = Device("a GPU", {"float32": 1e9}, 1e9, 8 * 10**9, kind="cuda", host_memory=16 * 10**9, disk_free=10**9)
-
-
-@pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
-    return come.describe(tiny_folder(tmp_path_factory.mktemp("model"), layers=8))
+from tests.estimation import requests
+from tests.estimation.requests import DEVICE, GPU
 
 
 def request(**changes: Any) -> RunConfig:
-    values = {"method": "come", "n_tokens": 1024, "seq_len": 64, "evaluation_tokens": 256, "target_layers": 5}
-    return RunConfig.model_validate(values | {"evaluate": ["probe"], "task_limit": 50} | changes)
+    return requests.request(**{"evaluate": ["probe"], "task_limit": 50, **changes})
 
 
 def test_both_models_have_a_stage_of_it(facts: Facts) -> None:
