@@ -1,4 +1,4 @@
-"""Similarity of the hidden states at the borders of the layers, as a heatmap with windows outlined."""
+"""How alike the hidden states before and after a window of layers are, as a heatmap: a cell a window."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from app import theme
 
 _INK, _HALO = "#10151d", "rgba(255, 255, 255, 0.85)"  # outlines that show on every colour of the scale
 PLANNED, OPEN = theme.ACCENT, theme.MARK  # a window of the plan and the one that is open, in every chart of layers
-KINDS = {
-    "cosine": ("Cosine", "mean cos of the angle between the hidden states"),
-    "angular": ("Angular", "mean angular distance divided by π"),
-    "cka": ("CKA", "linear centred kernel alignment"),
+KINDS = {  # its name in a chart, its whole name, and what it is
+    "cosine": ("cosine", "Cosine", "mean cosine of the angle between them"),
+    "angular": ("angle / π", "Angle", "mean angle between them, divided by π"),
+    "cka": ("CKA", "Kernel alignment (CKA)", "linear centred kernel alignment (CKA)"),
 }
 TOP, BOTTOM = 34, 54  # pixels around the plot
 STRIP, TILES, GAPS = 60, 16, 12  # pixels of block influence, of the layers' tiles, and between the parts
+READING = "A cell is a window of layers:<br>its row the first, its column the last.<br><b>Brighter: less change.</b>"
 
 
 def similarity(
@@ -29,16 +30,16 @@ def similarity(
     best: tuple[int, int] | None = None,
     selected: tuple[int, int] | None = None,
     planned: Sequence[tuple[int, int]] = (),
-    height: int = 530,
+    height: int = 500,
 ) -> go.Figure:
-    """How alike the hidden states at the layers' borders are; along its upper edge, what each layer does to them.
+    """How alike the state before and after each window is; along its upper edge, what each layer does to it.
 
-    Row i and column j compare H^(i), the state that enters layer i, with H^(j): the layers between them,
-    i .. j - 1, are the window of that cell. A layer's tile and its block influence stand between its two borders.
+    The cell in row i and column j is the window of layers i .. j: it compares H^(i), which enters the first of them,
+    with H^(j + 1), which leaves the last. So a window has one cell, under the tile of its last layer.
     A transparent scatter on top carries hover and clicks; its points' customdata is [first layer, last layer, value].
 
     Args:
-        matrix: (layers + 1, layers + 1).
+        matrix: (layers + 1, layers + 1), between the states at the layers' borders.
         kind: "cosine", "angular" or "cka".
         influence: (layers,) BI of each layer; None: no strip is drawn.
         best: the window (first, last) of lowest SBI, outlined by dots.
@@ -46,9 +47,11 @@ def similarity(
         planned: windows of the plan, in blue.
         height: pixels.
     """
-    borders = len(matrix)
-    layers = borders - 1
-    levels, ticks, labels = _levels(matrix, kind)
+    layers = len(matrix) - 1
+    first, last = np.triu_indices(layers)
+    values = np.full((layers, layers), np.nan)
+    values[first, last] = matrix[first, last + 1]
+    levels, ticks, labels = _levels(values, kind)
     share = _shares(height)
     figure = go.Figure(
         go.Heatmap(
@@ -57,8 +60,8 @@ def similarity(
             zmax=255,
             colorscale=theme.sequential(),
             hoverinfo="skip",
-            xgap=1 if borders < 60 else 0,
-            ygap=1 if borders < 60 else 0,
+            xgap=1 if layers < 60 else 0,
+            ygap=1 if layers < 60 else 0,
             colorbar={
                 "title": {"text": KINDS[kind][0], "side": "top", "font": {"size": 11}},
                 "tickvals": ticks,
@@ -72,22 +75,17 @@ def similarity(
             },
         )
     )
-    rows, columns = np.indices(matrix.shape)
-    low, high = np.minimum(rows, columns).ravel(), np.maximum(rows, columns).ravel() - 1
-    names = [_between(first, last) for first, last in zip(low, high, strict=True)]
     figure.add_trace(
         go.Scatter(
-            x=columns.ravel(),
-            y=rows.ravel(),
+            x=last,
+            y=first,
             mode="markers",
             marker={"size": 16, "opacity": 0, "symbol": "square"},
             selected={"marker": {"opacity": 0}},
             unselected={"marker": {"opacity": 0}},
-            customdata=np.stack([low, high, matrix.ravel()], axis=1),
-            text=names,
-            hovertemplate="H<sup>(%{y})</sup> and H<sup>(%{x})</sup>: %{text}<br>"
-            + KINDS[kind][0]
-            + " %{customdata[2]:.4f}<extra></extra>",
+            customdata=np.stack([first, last, values[first, last]], axis=1),
+            text=[_named(*window) for window in zip(first, last, strict=True)],
+            hovertemplate=f"%{{text}}: {KINDS[kind][0]} %{{customdata[2]:.4f}}<extra></extra>",
             showlegend=False,
         )
     )
@@ -101,24 +99,45 @@ def similarity(
     figure.update_layout(shapes=shapes)  # at once: plotly looks at all that are there for each that is added
     theme.finish(
         figure,
-        _similarity_finding(matrix, kind, best, selected),
-        x="Hidden state H⁽ʲ⁾ entering layer j",
-        y="Hidden state H⁽ⁱ⁾",
+        finding(values, kind, best),
+        x="Last layer of the window",
+        y="First layer",
         height=height,
         colorbar=True,
     )
-    figure.update_xaxes(
-        range=[-0.5, borders - 0.5],
-        showgrid=False,
-        tickvals=layer_ticks(layers),
-        ticks="",
-    )
-    whole = {"range": [borders - 0.5, -0.5], "showgrid": False, "tickvals": layer_ticks(layers), "ticks": ""}
-    figure.update_layout(yaxis=whole)
+    whole = {"showgrid": False, "tickvals": layer_ticks(layers - 1), "ticks": ""}
+    figure.update_xaxes(range=[-0.5, layers - 0.5], **whole)
+    figure.update_layout(yaxis={"range": [layers - 0.5, -0.5], **whole})
+    _say_how_to_read(figure)
     if influence is not None:
         _lay_out_strip(figure, influence, share)
     figure.update_layout(clickmode="event+select", hovermode="closest")
     return figure
+
+
+def finding(values: np.ndarray, kind: str, best: tuple[int, int] | None) -> str:
+    """Which window changes the state least; ``values`` are (first layer, last layer)."""
+    if best is None:
+        return "How much each window of layers changes the state"
+    first, last = best
+    named = f"Layers {first} and {last}" if last == first + 1 else f"Layers {first}–{last}"
+    return f"{named} change the state least: {KINDS[kind][0]} {values[first, last]:.3f}"
+
+
+def _say_how_to_read(figure: go.Figure) -> None:
+    """In the corner where no window is: none ends before it begins."""
+    figure.add_annotation(
+        text=READING,
+        x=0.02,
+        xref="paper",
+        xanchor="left",
+        y=0.02,
+        yref="paper",
+        yanchor="bottom",
+        align="left",
+        showarrow=False,
+        font={"size": 12, "color": theme.INK},
+    )
 
 
 def _shares(height: int) -> tuple[float, float, float, float]:
@@ -138,39 +157,39 @@ def _add_strip(
     """Block influence and the layers' tiles along the upper edge; the shapes over them."""
     layers = len(influence)
     colors = [theme.layer_color(layer, layers) for layer in range(layers)]
-    middle = np.arange(layers) + 0.5
+    places = np.arange(layers)
     hover = "Layer %{customdata}: BI = %{y:.4f}<extra></extra>"
     figure.add_trace(
         go.Scatter(
-            x=middle,
+            x=places,
             y=influence,
             yaxis="y2",
             mode="markers",
             marker={"color": colors, "size": 7 if layers < 50 else 5},
-            customdata=np.arange(layers),
+            customdata=places,
             hovertemplate=hover,
             showlegend=False,
         )
     )
     figure.add_trace(
         go.Bar(
-            x=middle,
+            x=places,
             y=np.ones(layers),
             yaxis="y3",
             width=0.86,
             marker={"color": colors, "line": {"width": 0}},
-            customdata=np.arange(layers),
+            customdata=places,
             hovertemplate="Layer %{customdata}<extra></extra>",
             showlegend=False,
         )
     )
     over = {"yref": "y3", "line": {"width": 0}}
     shapes = [
-        box(first + 0.1, last + 0.9, 1.15, 1.5, fillcolor=PLANNED) | over for first, last in planned
+        box(first - 0.4, last + 0.4, 1.15, 1.5, fillcolor=PLANNED) | over for first, last in planned
     ]  # as on the strip of the page: joined
     if selected is not None and selected[0] < selected[1]:
         line = {"color": OPEN, "width": 2}
-        shapes.append(box(selected[0], selected[1] + 1, -0.1, 1.1, line=line) | {"yref": "y3"})
+        shapes.append(box(selected[0] - 0.5, selected[1] + 0.5, -0.1, 1.1, line=line) | {"yref": "y3"})
     return shapes
 
 
@@ -193,7 +212,7 @@ def _lay_out_strip(figure: go.Figure, influence: np.ndarray, share: tuple[float,
         yaxis3={"domain": [share[1], share[2]], "visible": False, "range": [-0.1, 1.55]},
     )
     figure.add_annotation(
-        text="Block influence (BI), log scale",
+        text="Change by each layer: block influence (BI)",
         x=0,
         xref="paper",
         xanchor="left",
@@ -209,21 +228,19 @@ def _lay_out_strip(figure: go.Figure, influence: np.ndarray, share: tuple[float,
 STEPS = 64  # of the colour scale, each holding as many cells
 
 
-def _levels(matrix: np.ndarray, kind: str) -> tuple[np.ndarray, list[float], list[str]]:
-    """Colour levels 0..255, brighter for more alike, and the colour bar's ticks in true values.
+def _levels(values: np.ndarray, kind: str) -> tuple[np.ndarray, list[float], list[str]]:
+    """Colour levels 0..255, brighter for more alike, and the colour bar's ticks in true values; NaN has no colour.
 
-    The scale is stretched over the values that are there: its steps hold as many cells each. A state is like itself,
-    which says nothing, so the diagonal has no colour.
+    The scale is stretched over the values that are there: its steps hold as many cells each.
     """
-    apart = matrix[~np.eye(len(matrix), dtype=bool)]
+    apart = values[~np.isnan(values)]
     known, begins, counts = np.unique(
         np.quantile(apart, np.linspace(0, 1, STEPS + 1)), return_index=True, return_counts=True
     )
     middles = begins + (counts - 1) / 2  # equal values share a step
     places = (middles - middles[0]) / max(middles[-1] - middles[0], 1)
     places = 1 - places if kind == "angular" else places
-    levels = np.round(np.interp(matrix, known, places) * 255).astype(np.float32)
-    np.fill_diagonal(levels, np.nan)
+    levels = np.round(np.interp(values, known, places) * 255).astype(np.float32)
     marks = np.unique(np.quantile(apart, np.linspace(0, 1, 5)))
     ticks = [float(place) for place in np.interp(marks, known, places) * 255]
     return levels, ticks, _apart(marks)
@@ -238,36 +255,18 @@ def _apart(marks: np.ndarray) -> list[str]:
     return labels
 
 
-def _similarity_finding(
-    matrix: np.ndarray, kind: str, best: tuple[int, int] | None, opened: tuple[int, int] | None
-) -> str:
-    """The window of lowest SBI; the open one before it, where that is another."""
-    if best is None:
-        return f"{KINDS[kind][0]} between the states at the layers' borders"
-    first, last = best
-    value = f"{matrix[first, last + 1]:.3f}"
-    name = "angular distance" if kind == "angular" else KINDS[kind][0].replace("Cosine", "cosine")
-    if opened is None or opened == best or opened[0] >= opened[1]:
-        return f"Layers {first} to {last} hardly change the state: {name} {value}"
-    here = f"{matrix[opened[0], opened[1] + 1]:.3f}"
-    return f"Layers {opened[0]} to {opened[1]}: {name} {here}; layers {first} to {last}: {value}"
-
-
-def _between(first: int, last: int) -> str:
-    if last < first:
-        return "the same state"
-    return f"across layer {first}" if first == last else f"across layers {first} to {last}"
+def _named(first: int, last: int) -> str:
+    return f"Layer {first} alone" if first == last else f"Layers {first}–{last}"
 
 
 def _outline(
     window: tuple[int, int], color: str, width: float, dash: str = "solid", round_it: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Marks of a window's cell, in both halves of the symmetric matrix; `round_it` is how far outside, in cells."""
+    """Marks of a window's cell; `round_it` is how far outside, in cells."""
     first, last = window
-    lines = ({"color": _HALO, "width": width + 2}, {"color": color, "width": width, "dash": dash})
-    ends = ((last + 1, first), (first, last + 1))
     away = 0.5 + round_it
-    return [box(x - away, x + away, y - away, y + away, line=line) for line in lines for x, y in ends]
+    lines = ({"color": _HALO, "width": width + 2}, {"color": color, "width": width, "dash": dash})
+    return [box(last - away, last + away, first - away, first + away, line=line) for line in lines]
 
 
 def box(x0: float, x1: float, y0: float, y1: float, **looks: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The chart of what merging each window costs: parallel error and unit error, and removals as marks."""
+"""The chart of what merging each window costs, whole or by what makes it, and removals as marks."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def costs(
     *,
     planned: Sequence[tuple[int, int]] = (),
     selected: tuple[int, int] | None = None,
+    split: bool = False,
 ) -> go.Figure:
     """A bar a window where it lies in the model, as high as its merge costs.
 
@@ -30,6 +31,7 @@ def costs(
         layers: of the model.
         planned: windows of the plan, marked under their bars.
         selected: the window that is open, with a band behind it.
+        split: bars are cut into parallel error and unit error, and removals are drawn without a refit, too.
     """
     shown = sorted((each for each in found if math.isfinite(each.merged)), key=lambda each: each.first)
     size = shown[0].last - shown[0].first + 1 if shown else 2
@@ -37,11 +39,7 @@ def costs(
     places = [(each.first + each.last) / 2 for each in shown]
     ends = [[each.first, each.last] for each in shown]
     figure = go.Figure()
-    parts = (
-        ("parallel error", PARALLEL, "", [min(each.parallel, each.merged) for each in shown]),
-        ("unit error", UNITS, "", [max(each.unit_error, 0.0) for each in shown]),
-        ("won back by the fit", BACK, "/", [max(-each.unit_error, 0.0) for each in shown]),
-    )
+    parts = _parts(shown) if split else [("merged into one", PARALLEL, "", [each.merged for each in shown])]
     for name, color, shape, heights in parts:
         if any(heights):
             figure.add_trace(
@@ -61,10 +59,9 @@ def costs(
                     hovertemplate="%{text}<extra></extra>",
                 )
             )
-    marks = (
-        ("removed instead, refitted", "diamond", [each.removal_refitted for each in shown]),
-        ("removed instead", "x-thin", [each.removal for each in shown]),
-    )
+    marks = [("removed instead, refitted", "diamond", [each.removal_refitted for each in shown])]
+    if split:
+        marks.append(("removed instead", "x-thin", [each.removal for each in shown]))
     for name, symbol, heights in marks:
         figure.add_trace(
             go.Scatter(
@@ -99,7 +96,7 @@ def costs(
         figure,
         finding(shown),
         x="Layer",
-        y="Divergence (KL), nats",
+        y="cost of merging, nats",
         height=400,
         legend=True,
     )
@@ -107,6 +104,15 @@ def costs(
     figure.update_yaxes(range=[-0.045 * top, top], nticks=4)
     figure.update_traces(selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}})
     return figure.update_layout(hovermode="closest", legend={"traceorder": "normal"})
+
+
+def _parts(shown: Sequence[WindowCost]) -> list[tuple[str, str, str, list[float]]]:
+    """What makes the cost: name, colour, pattern and heights of each part of the bars."""
+    return [
+        ("parallel error", PARALLEL, "", [min(each.parallel, each.merged) for each in shown]),
+        ("unit error", UNITS, "", [max(each.unit_error, 0.0) for each in shown]),
+        ("won back by the fit", BACK, "/", [max(-each.unit_error, 0.0) for each in shown]),
+    ]
 
 
 def finding(found: Sequence[WindowCost]) -> str:
@@ -117,7 +123,7 @@ def finding(found: Sequence[WindowCost]) -> str:
     gone = best.last - best.first
     instead = "one of them" if gone == 1 else f"{gone} of them"
     return (
-        f"Of {len(found)} measured, merging layers {best.first} to {best.last} costs least: {best.merged:.3f}, "
+        f"Of {len(found)} measured, merging layers {best.first}–{best.last} costs least: {best.merged:.3f} nats; "
         f"removing {instead} {best.removal_refitted:.3f}"
     )
 
@@ -125,7 +131,7 @@ def finding(found: Sequence[WindowCost]) -> str:
 def hover(cost: WindowCost) -> str:
     """All numbers of a window, in lines."""
     return (
-        f"<b>Layers {cost.first} to {cost.last}</b><br>merged {cost.merged:.3f}<br>"
+        f"<b>Layers {cost.first}–{cost.last}</b><br>merged {cost.merged:.3f}<br>"
         f"= parallel error {cost.parallel:.3f} {'+' if cost.unit_error >= 0 else '−'} "
         f"unit error {abs(cost.unit_error):.3f}<br>"
         f"only layer {cost.stays} stays {cost.removal:.3f}, refitted {cost.removal_refitted:.3f}"

@@ -20,10 +20,10 @@ from come.runs import Run
 FIRST = 5  # windows that are listed at once
 
 WHAT = r"""
-Every number is the Kullback-Leibler (KL) divergence $\mathrm{KL}(\text{original}\,\|\,\text{changed})$ in nats per
+The cost is the Kullback-Leibler (KL) divergence $\mathrm{KL}(\text{original}\,\|\,\text{changed})$ in nats per
 token: the logarithms are natural ones, so 1 nat is a factor of $e \approx 2.7$ in probability.
 
-**Merged**: the window becomes one layer as CoMe-Joint makes it: the sum of the next two.
+**Cost**: the window becomes one layer as CoMe-Joint makes it: the sum of the next two.
 
 **Parallel error**: all layers of the window, whole, run side by side on what enters it, and what they add is added
 together. It is what joining them costs before a unit is dropped.
@@ -31,24 +31,27 @@ together. It is what joining them costs before a unit is dropped.
 **Unit error**: what comes on top when one layer's worth of units stays and output maps are refitted. Below zero,
 hatched in the chart, the refit gave back more than that costs.
 
-**Removed instead**: one layer of the window stays, of a pair the cheaper way; *refitted*: both its output maps are
+**Removed instead**: one layer of the window stays, of a pair the cheaper way; refitted: both its output maps are
 moved as those of a merge are.
 """
 
+# Heads of the list's columns, what they say when pointed at; the second two are of the split cost.
 HEADS = {
     "Layers": "The window",
-    "Merged": "Divergence (KL), nats per token, when the window becomes one layer: the sum of the next two",
+    "Cost": "Divergence (KL), nats per token, when the window becomes one layer",
     "Parallel error": "What it costs to run all layers of the window, whole, side by side",
     "Unit error": "What comes on top when one layer’s worth of units stays",
-    "Removed instead, refitted": "When one layer of the window stays and its output maps are refitted",
+    "Removed instead": "When one layer of the window stays and its output maps are refitted",
 }
+OF_SPLIT = ("Parallel error", "Unit error")
 
 SURE = """Judged on tokens on which nothing is fitted: the last of the calibration's, a quarter of them at most, and as
 many of *mix*, several kinds of text, as what is cheap on one kind may be dear on others."""
 
 _STYLE = """<style>
-.come-cost { display: grid; grid-template-columns: 3.4rem repeat(4, minmax(0, 1fr)); gap: .5rem; width: 100%;
-  font-size: .875rem; font-variant-numeric: tabular-nums; text-align: right; align-items: baseline; }
+.come-cost { display: grid; grid-template-columns: 3.4rem; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr);
+  gap: .5rem; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; text-align: right;
+  align-items: baseline; }
 .come-cost > :first-child { text-align: left; white-space: nowrap; }
 .come-cost.head { font-size: .75rem; opacity: .78; line-height: 1.2; }
 .come-cost b { font-weight: 600; }
@@ -82,10 +85,11 @@ def draw(
     job, found, left = window_costs.measuring(run, measured, facts, is_example, sizes)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = _size(sorted({*sizes, *map(window_costs.layers, found)}))
+        split = st.toggle("What makes the cost", key="split-cost")
         widgets.info("What is measured?", WHAT, key="formula-costs")
     shown = [each for each in found if window_costs.layers(each) == size]
     if shown:
-        _shown(shown, facts, planned)
+        _shown(shown, facts, planned, split)
     if is_example:
         _of_example(size, bool(shown))
         return []
@@ -105,13 +109,13 @@ def _size(sizes: list[int]) -> int:
     return int(session.value("cost-size"))
 
 
-def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window]) -> None:
+def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window], split: bool) -> None:
     """The chart, and beside it the windows with a button each, the cheapest first."""
     window = (session.value("first"), session.value("last"))
     chart, table = st.columns([1.45, 1], gap="large")
     with chart:
         widgets.chart(
-            figures.costs(shown, facts.layers, planned=planned, selected=window),
+            figures.costs(shown, facts.layers, planned=planned, selected=window, split=split),
             key="window-costs",
             on_select=_open_clicked,
             alt="What merging each window costs; the numbers are in the list beside it",
@@ -125,14 +129,16 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window])
         st.html(_STYLE)
         ranked = sorted(shown, key=lambda each: each.merged)
         head = "".join(
-            f"<span><span class='come-told' title='{told}'>{word}</span></span>" for word, told in HEADS.items()
+            f"<span><span class='come-told' title='{told}'>{word}</span></span>"
+            for word, told in HEADS.items()
+            if split or word not in OF_SPLIT
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="cost-rows-head"):
             st.html(f"<div class='come-cost head'>{head}</div>")
             st.space(38)
         more = len(ranked) > FIRST and session.value("all-costs")
         for cost in ranked if more else ranked[:FIRST]:
-            _row(cost, cost.window in planned)
+            _row(cost, planned, split)
         if len(ranked) > FIRST:
             st.toggle(f"Show all {len(ranked)}", key="all-costs")
         edited.draw("costs")
@@ -148,17 +154,19 @@ def _elsewhere(shown: Sequence[WindowCost], planned: Sequence[Window]) -> str:
     return f"Your plan merges {which}: choose {choice} above to see it."
 
 
-def _row(cost: WindowCost, inside: bool) -> None:
-    numbers = (f"{cost.parallel:.3f}", f"{cost.unit_error:.3f}".replace("-", "−"), f"{cost.removal_refitted:.3f}")
+def _row(cost: WindowCost, planned: Sequence[Window], split: bool) -> None:
+    parts = (f"{cost.parallel:.3f}", f"{cost.unit_error:.3f}".replace("-", "−")) if split else ()
     name = f"{cost.first}–{cost.last}"
-    cells = f"<span>{name}</span><b>{cost.merged:.3f}</b>" + "".join(f"<span>{each}</span>" for each in numbers)
+    numbers = "".join(f"<span>{each}</span>" for each in (*parts, f"{cost.removal_refitted:.3f}"))
+    inside, replaced = cost.window in planned, visit.replaced(*cost.window, planned)
+    words = f"{replaced} by {name}" if replaced else f"Add {name}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"cost-row-{name}"):
-        st.html(f"<div class='come-cost'>{cells}</div>")
+        st.html(f"<div class='come-cost'><span>{name}</span><b>{cost.merged:.3f}</b>{numbers}</div>")
         st.button(
-            f"{name} is in the plan" if inside else f"Add {name}",
+            f"{name} is in the plan" if inside else words,
             key=f"add-{name}",
-            icon=":material/check:" if inside else ":material/add:",
-            help="In the plan" if inside else "Add to the plan",
+            icon=f":material/{'check' if inside else 'swap_horiz' if replaced else 'add'}:",
+            help="In the plan" if inside else words,
             disabled=inside,
             on_click=visit.add_window,
             args=(cost.first, cost.last),

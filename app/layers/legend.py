@@ -19,9 +19,10 @@ _STYLE = f"""<style>
 </style>"""
 _OPEN = "<span><i class='open'></i>open window</span>"
 _PLANNED = "<span><i class='planned'></i>your plan</span>"
-_LOWEST = "<span><i class='lowest'></i><span class='come-told' title='Skip block influence'>lowest SBI</span></span>"
+_SBI = "Lowest skip block influence (SBI)"
+_LOWEST = f"<span><i class='lowest'></i><span class='come-told' title='{_SBI}'>least change</span></span>"
 
 
 def draw(*, lowest: bool = True) -> None:
-    """The legend; `lowest` says whether the chart marks the window of lowest skip block influence."""
+    """The legend; `lowest` says whether the chart marks the window that changes the state least."""
     st.html(f"{_STYLE}<div class='come-marks'>{_OPEN}{_PLANNED}{_LOWEST if lowest else ''}</div>", width="content")

@@ -218,7 +218,7 @@ def remove_window(first: int, last: int) -> None:
     kept = [i for i, window in enumerate(old.windows or []) if window != (first, last)]
     ratios = [old.ratios[i] for i in kept] if old.ratios else None
     session.set_draft(replace(old, windows=[(old.windows or [])[i] for i in kept], ratios=ratios))
-    _keep_edited(f"Took {first} to {last} out of your plan.")
+    _keep_edited(f"Took {first}–{last} out of your plan.")
 
 
 def add_window(first: int, last: int) -> None:
@@ -242,13 +242,23 @@ def add_window(first: int, last: int) -> None:
             [layer for layer in old.dropped if not first <= layer <= last],
         )
     )
-    replaced = overlapping(first, last, old.windows or [])
-    _keep_edited(f"{first} to {last} replaced {replaced}." if replaced else f"Added {first} to {last}.")
+    gone = overlapping(first, last, old.windows or [])
+    _keep_edited(f"{first}–{last} replaced {gone}." if gone else f"Added {first}–{last}.")
 
 
 def overlapping(first: int, last: int, windows: Sequence[tuple[int, int]]) -> str:
     """The windows that these layers overlap, in words; "" where there are none."""
-    return " and ".join(f"{a} to {b}" for a, b in windows if a <= last and first <= b and (a, b) != (first, last))
+    return " and ".join(f"{a}–{b}" for a, b in _overlapped(first, last, windows))
+
+
+def replaced(first: int, last: int, windows: Sequence[tuple[int, int]]) -> str:
+    """What a button says that adds these layers where windows give way: "Replace 10–18"; "" where none does."""
+    names = [f"{a}–{b}" for a, b in _overlapped(first, last, windows)]
+    return f"Replace {names[0] if len(names) == 1 else f'{len(names)} windows'}" if names else ""
+
+
+def _overlapped(first: int, last: int, windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(a, b) for a, b in windows if a <= last and first <= b and (a, b) != (first, last)]
 
 
 def _keep_edited(sentence: str) -> None:

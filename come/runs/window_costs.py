@@ -65,6 +65,7 @@ def measure(
     sizes: Sequence[int],
     *,
     seconds: float | None = None,
+    only: Window | None = None,
     on_progress: OnProgress = None,
     go_on: Callable[[], bool] = lambda: True,
 ) -> int:
@@ -75,6 +76,7 @@ def measure(
     Args:
         run: a finished analysis.
         sizes: how many layers windows have.
+        only: this window alone, whatever the sizes are.
         seconds: how long; no window is begun that would probably end later, but one always is.
         on_progress: told of each window.
         go_on: asked before each window; may wait.
@@ -85,7 +87,8 @@ def measure(
     from come.pruning.window_costs import window_costs
     from come.runs.shared import Shared
 
-    windows = missing(run, sizes)
+    windows = missing(run, sizes if only is None else [only[1] - only[0] + 1])
+    windows = [window for window in windows if only in (None, window)]
     if not windows or not go_on():
         return 0
     config, shared = run.config, Shared()

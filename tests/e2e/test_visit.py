@@ -80,7 +80,7 @@ def visit(
     plotted(page, "similarity-map")
     field = page.get_by_label("First layer", exact=True)
     pair = (0, 1) if field.input_value() != "0" else (2, 3)
-    click_figure(page, "similarity-map", x=pair[1] + 1, y=pair[0])
+    click_figure(page, "similarity-map", x=pair[1], y=pair[0])
     expect(field).to_have_value(str(pair[0]))
     expect(page.get_by_label("Last layer", exact=True)).to_have_value(str(pair[1]))
     page.get_by_role("button", name="Add to plan").click()

@@ -31,6 +31,8 @@ def test_windows_are_measured_once_and_kept(new_run: Create) -> None:
     assert len(missing(run, [2, 3])) == 4
     assert measure(run, [2, 3]) == 4
     assert len(read(run)) == 9
+    assert measure(run, [2], only=(1, 4)) == 1 and measure(run, [2], only=(1, 4)) == 0
+    assert read(run)[-1].window == (1, 4)
 
 
 def test_windows_are_scored_on_several_kinds_of_text(new_run: Create) -> None:

@@ -34,10 +34,12 @@ def ended(run: Run) -> str:
 
 def test_a_job_measures_and_tells(analysis: Run) -> None:
     assert window_costs.measuring(analysis).status == "none"
+    window_costs.start(analysis, [], 60.0, (1, 3))
+    assert ended(analysis) == "done" and [cost.window for cost in read(analysis)] == [(1, 3)]
     window_costs.start(analysis, [2, 4], 60.0)
     window_costs.start(analysis, [2, 4], 60.0)  # a second click starts no second one
     assert ended(analysis) == "done"
-    assert len(read(analysis)) == 5 + 3
+    assert len(read(analysis)) == 1 + 5 + 3
     assert window_costs.measuring(analysis).values["windows"] == 8
 
 

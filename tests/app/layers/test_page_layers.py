@@ -65,10 +65,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_windows_are_listed_by_what_their_merge_costs(visit: Visit, lab: Lab) -> None:
     keep(known(2, MERGED))
     at = fine(visit("layers"))
-    assert "Of 5 measured, merging layers 2 to 3 costs least: 0.200, removing one of them 0.300" in said(at)
+    assert "Of 5 measured, merging layers 2–3 costs least: 0.200 nats; removing one of them 0.300" in said(at)
     _, *rows = said(at).split("<div class='come-cost'>")
     assert [row.split("</span>")[0].removeprefix("<span>") for row in rows] == ["2–3", "1–2", "3–4", "4–5", "0–1"]
-    assert "<b>0.200</b><span>0.150</span><span>0.050</span><span>0.300</span>" in rows[0]
+    assert "<b>0.200</b><span>0.300</span>" in rows[0]
+    _, _, row, *_ = said(at.toggle(key="split-cost").set_value(True).run()).split("<div class='come-cost'>")
+    assert "<b>0.300</b><span>0.250</span><span>0.050</span><span>0.450</span>" in row
 
 
 def test_a_row_is_added_to_the_plan_which_its_method_merges(visit: Visit, lab: Lab) -> None:
@@ -166,16 +168,18 @@ def test_a_bar_is_as_high_as_the_merge_and_says_what_was_won_back() -> None:
         WindowCost(2, 3, 0.1, 9.0, 9.5, 9.4, 2),
         WindowCost(3, 4, float("inf"), float("inf"), 0.5, 0.4, 3),
     ]
-    figure = figures.costs(found, 5, planned=[(1, 2)], selected=(0, 1))
+    figure = figures.costs(found, 5, planned=[(1, 2)], selected=(0, 1), split=True)
     bars = {trace.name: list(trace.y) for trace in figure.data if trace.type == "bar"}
     assert bars["parallel error"] == pytest.approx([0.1, 0.15, 0.1])
     assert bars["unit error"] == pytest.approx([0.15, 0.0, 8.9])
     assert bars["won back by the fit"] == pytest.approx([0.0, 0.25, 0.0])
-    assert "merging layers 1 to 2 costs least: 0.150" in figure.layout.title.text
+    assert "merging layers 1–2 costs least: 0.150" in figure.layout.title.text
     assert figure.layout.yaxis.range[1] < 2  # the dearest is cut off, and its height told
     assert [note.text for note in figure.layout.annotations] == ["9 →"]
     assert list(figure.data[0].customdata[1]) == [1, 2] and list(figure.data[0].x) == [0.5, 1.5, 2.5]
     assert len(figure.layout.shapes) == 2
+    (whole,) = (trace for trace in figures.costs(found, 5).data if trace.type == "bar")
+    assert list(whole.y) == pytest.approx([0.25, 0.15, 9.0])
 
 
 @pytest.mark.parametrize("plan", [{"windows": "1-3"}, {"windows": ""}])
@@ -195,9 +199,29 @@ def test_a_window_keeps_the_same_on_the_layers_page_and_in_the_plan(visit: Visit
 
 def test_what_a_window_replaces_is_told_before_and_after_and_taken_back(visit: Visit, lab: Lab) -> None:
     at = fine(visit("layers", first="1", last="3", windows="3-4"))
-    assert "Adding it replaces 3 to 4." in said(at)
+    assert at.button(key="change-plan").label == "Replace 3–4" and "Overlaps 3–4 of your plan." in said(at)
     at = fine(at.button(key="change-plan").click().run())
-    assert "1 to 3 replaced 3 to 4." in said(at) and at.query_params["windows"] in ("1-3", ["1-3"])
+    assert at.button(key="change-plan").label == "Remove"
+    assert "1–3 replaced 3–4." in said(at) and at.query_params["windows"] in ("1-3", ["1-3"])
     at = fine(at.button(key="undo-card").click().run())
-    assert "Adding it replaces 3 to 4." in said(at) and at.query_params["windows"] in ("3-4", ["3-4"])
+    assert at.button(key="change-plan").label == "Replace 3–4" and at.query_params["windows"] in ("3-4", ["3-4"])
     assert not [button for button in at.button if button.key == "undo-card"]
+    assert fine(visit("layers", first="1", last="3", windows="0-1,3-4")).button(key="change-plan").label == (
+        "Replace 2 windows"
+    )
+    keep(known(2, MERGED))
+    labels = {b.key: b.label for b in fine(visit("layers", method="come-joint", windows="3-4")).button}
+    assert (labels["add-2–3"], labels["add-1–2"]) == ("Replace 3–4 by 2–3", "Add 1–2")
+
+
+def test_a_window_that_is_not_measured_can_be(visit: Visit, lab: Lab, started: list[tuple[Any, ...]]) -> None:
+    keep(known(2, MERGED))
+    at = fine(visit("layers", first="1", last="2"))
+    assert "0.300 nats" in said(at) and "measure-window" not in {button.key for button in at.button}
+    at = fine(visit("layers", first="1", last="3"))
+    assert "not measured" in said(at)
+    at.button(key="measure-window").click().run()
+    assert [(sizes, window) for _, sizes, _, window in started] == [((), (1, 3))]
+    told = {"status": "working", "message": "Merging layers 1 to 3", **identity(os.getpid())}
+    (analysis().path / background.STATE).write_text(json.dumps(told))
+    assert fine(visit("layers", first="1", last="3")).button(key="measure-window").disabled
