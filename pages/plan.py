@@ -34,12 +34,12 @@ def page() -> None:
         if problem:
             st.error(problem, icon=":material/error:")
         if not fault:
+            with st.container(key="plan-verdict"):
+                verdict = st.empty()
             preview.sizes(facts)
-            wanted = visit.requested()
-            with st.container(key="plan-answer"):
-                with st.container(key="plan-ribbons"):
-                    preview.ribbons(measured, facts, is_example, found)
-                open_questions = panel.draw(facts, analysis, found, cost_line.cost([wanted], facts, measured))
+            preview.ribbons(measured, facts, is_example, found)
+            cost = cost_line.cost([visit.requested()], facts, measured)
+            open_questions = panel.draw(verdict, facts, analysis, found, cost)
         actions.go_on(fault)
         if not fault:
             preview.kept(facts, found)

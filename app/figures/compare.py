@@ -82,7 +82,7 @@ def lines(
             annotation_position="bottom left",  # there only the original stands, far above
         )
     if plan is not None and predicted is not None:
-        figure.add_trace(_predicted(plan, predicted, metric))
+        figure.add_trace(_predicted(plan, predicted, metric).update(legendrank=len(names) + 1))
     elif plan is not None:
         figure.add_vline(
             x=plan,
@@ -134,14 +134,10 @@ def _predicted(size: float, value: float, metric: Metric) -> go.Scatter:
     return go.Scatter(
         x=[size],
         y=[value * metric.scale],
-        mode="markers+text",
+        mode="markers",
         name="this plan, predicted",
-        text=["this plan, predicted"],
-        textposition="top center",
-        textfont={"size": 12},
         marker={"symbol": "diamond", "size": 12, "color": theme.MARK},
         hovertemplate=f"this plan, predicted<br>{metric.axis} {metric.say(value)}<extra></extra>",
-        showlegend=False,
     )
 
 

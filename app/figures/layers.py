@@ -132,7 +132,8 @@ def puzzle(
         height=205 + 21 * ((len(ratio) - 1) // 2),  # of the legend's rows
         legend=True,
     )
-    figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})
+    numbers = {"minsize": 11, "mode": "hide"}  # those for which there is no room are told when pointed at
+    figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"}, uniformtext=numbers)
     spelt = ["Feed-forward<br>(FFN) channels", "Key-value<br>(KV) groups"]
     figure.update_yaxes(tickvals=rows, ticktext=spelt)
     return figure.update_xaxes(range=[0, 1], tickformat=".0%", showgrid=False)

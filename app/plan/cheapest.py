@@ -14,7 +14,7 @@ from app.state import session, visit
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.forecast import Forecast
-from come.pruning.windows import WindowCost
+from come.pruning.windows import Window, WindowCost
 from come.runs import Run
 
 MOST = 10
@@ -47,30 +47,39 @@ def _by_layer(cost: WindowCost) -> float:
 
 
 def _table(ranked: Sequence[WindowCost]) -> None:
-    inside = session.draft().windows or []
-    rows = pd.DataFrame(
-        {
-            "Layers": [f"{cost.first}–{cost.last}" for cost in ranked],
-            "Saves": [cost.last - cost.first for cost in ranked],
-            "Cost": [cost.merged for cost in ranked],
-            "Cost a layer": [_by_layer(cost) for cost in ranked],
-            "Add": ["in the plan" if cost.window in inside else "add" for cost in ranked],
-        }
-    )
+    planned = visit.shown_plan().windows or []
+    rows = {
+        "Layers": [f"{cost.first}–{cost.last}" for cost in ranked],
+        "Saves": [cost.last - cost.first for cost in ranked],
+        "Cost": [cost.merged for cost in ranked],
+        "Per layer": [_by_layer(cost) for cost in ranked],
+        "Add": [_does(cost, planned) for cost in ranked],
+    }
+    if max(rows["Saves"]) == 1:  # then both costs are the same
+        del rows["Per layer"]
     st.dataframe(
-        rows,
+        pd.DataFrame(rows),
         hide_index=True,
         height="content",
         key="cheapest-windows",
         column_config={
-            "Saves": st.column_config.NumberColumn("Saves", help="How many layers fewer."),
+            "Saves": st.column_config.NumberColumn("Layers saved"),
             "Cost": st.column_config.NumberColumn(
-                "Cost, nats", format="%.3f", help=f"Divergence (KL). {glossary.NATS}"
+                "Cost of merging, nats", format="%.3f", help=f"Divergence (KL). {glossary.NATS}"
             ),
-            "Cost a layer": st.column_config.NumberColumn("Cost a layer, nats", format="%.3f", help=glossary.NATS),
+            "Per layer": st.column_config.NumberColumn(
+                "Cost per layer saved", format="%.3f", help="The list is in this order."
+            ),
             "Add": st.column_config.ButtonColumn("", type="tertiary", key=ADD, on_click=_add, args=(ranked,)),
         },
     )
+
+
+def _does(cost: WindowCost, planned: Sequence[Window]) -> str:
+    """What a click on its button does, in few words."""
+    if cost.window in planned:
+        return "in the plan"
+    return visit.replaced(*cost.window, planned).lower() or "add"
 
 
 def _add(ranked: Sequence[WindowCost]) -> None:

@@ -37,7 +37,7 @@ def draw(facts: Facts) -> None:
         first, last = (chosen[0], chosen[-1]) if chosen else (0, 0)
         with st.container(key="tiles-actions"):
             st.button(
-                f"Merge {first}–{last}" if last > first else "Merge",
+                _merges(first, last, draft) if last > first else "Merge",
                 key="tiles-merge",
                 disabled=last == first,
                 on_click=_merge,
@@ -66,6 +66,12 @@ def draw(facts: Facts) -> None:
             st.caption(
                 f"Dropped (hatched): layer{'' if len(draft.dropped) == 1 else 's'} {formats.ranges(draft.dropped)}."
             )
+
+
+def _merges(first: int, last: int, draft: Draft) -> str:
+    """What merging does: windows that these layers overlap give way."""
+    replaced = visit.replaced(first, last, draft.windows or [])
+    return f"{replaced} by {first}–{last}" if replaced else f"Merge {first}–{last}"
 
 
 def _merge(first: int, last: int) -> None:

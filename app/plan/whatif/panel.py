@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 import come
 from app import formats
@@ -28,10 +29,11 @@ from come.serving.whatif.question import Question, Subject
 AT_ONCE = 0.15  # seconds; an answer that is known already is there by then, and nothing flickers
 
 
-def draw(facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost) -> list[Look]:
+def draw(verdict: DeltaGenerator, facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost) -> list[Look]:
     """The prediction of the plan, or why there can be none; and what the full run would cost.
 
     Args:
+        verdict: an empty place above the plan's chart, for the prediction in one sentence.
         facts: of the model.
         analysis: the run that measured it, if there is one.
         found: what is foreseen of the plan, if anything is.
@@ -46,7 +48,7 @@ def draw(facts: Facts, analysis: Run | None, found: Forecast | None, cost: Cost)
     with st.container(border=True, key="whatif"):
         told, run = st.container(), st.container(key="whatif-run")
         with told:
-            _predicted(facts, analysis, found)
+            _predicted(verdict, facts, analysis, found)
         with run:
             if cost.sentence and cost.sentence != NOT_MEASURED:
                 st.caption(f"**The run of this plan alone.** {cost.sentence}", help=cost.basis or None)
@@ -60,7 +62,7 @@ def answered() -> Predicted | None:
     return memory().shown
 
 
-def _predicted(facts: Facts, analysis: Run | None, found: Forecast | None) -> None:
+def _predicted(verdict: DeltaGenerator, facts: Facts, analysis: Run | None, found: Forecast | None) -> None:
     draft, held = session.draft(), memory()
     if found is None and draft.windows is None:
         _leave(held)
@@ -82,11 +84,11 @@ def _predicted(facts: Facts, analysis: Run | None, found: Forecast | None) -> No
         st.markdown(f"**Nothing is merged or dropped yet**: all {facts.layers} layers stay.")
         suggestion.draw(held, subject, question, facts, found, None)
         return
-    answered = _answer(held, subject, question, facts)
+    answered = _answer(verdict, held, subject, question, facts)
     if answered is not None:
         held.shown = answered.found
         last = held.last_before(key_of(subject, question), subject)
-        _told(answered, last)
+        _told(verdict, answered, last)
         with st.container():
             _surety(answered, last, found.doubt if found else "")
             if not question.is_fitted:
@@ -104,14 +106,16 @@ def _not_foreseen(draft: Draft) -> None:
     widgets.next_step("model", "Analyse the model")
 
 
-def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) -> Answered | None:
+def _answer(
+    verdict: DeltaGenerator, held: Memory, subject: Subject, question: Question, facts: Facts
+) -> Answered | None:
     """The answer; else what is drawn is the way to it: a button, what is going on, or what went wrong."""
     key, method = key_of(subject, question), come.methods()[session.draft().method].title
     if key not in held.answers:
         why = ask.why_ask_first(session.draft(), facts)
         if why and key not in held.allowed:
             _leave(held)
-            _not_asked(held, key, why, example.prediction(subject, question))
+            _not_asked(verdict, held, key, why, example.prediction(subject, question))
             return None
         job = _asked(held, key, subject, question)
         job.wait(AT_ONCE)
@@ -120,7 +124,7 @@ def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) ->
             if subject.analysis is None:
                 seconds = ask.measuring_seconds(session.choice(), facts)
             place = st.empty()
-            held.draw_until_ended(job, lambda: place.html(_waiting(job, held, subject, seconds)))
+            held.draw_until_ended(job, lambda: _wait(verdict, place, job, held, subject, seconds))
             st.empty()  # takes away what stood below another plan's table; Streamlit would when the script ends
             return None
         if job.outcome is None:
@@ -133,14 +137,14 @@ def _answer(held: Memory, subject: Subject, question: Question, facts: Facts) ->
     return held.answers[key]
 
 
-def _not_asked(held: Memory, key: str, why: str, shipped: Predicted | None) -> None:
+def _not_asked(verdict: DeltaGenerator, held: Memory, key: str, why: str, shipped: Predicted | None) -> None:
     """Why the visitor has to ask, and the button; for the plan to begin with, what the example says of it."""
     if shipped is None:
-        table = words.table(words.rows(None), "Plan", None, stale=True)
-        st.html(f"<p class='come-finding'>Not predicted yet</p>{table}")
+        _say(verdict, "Not predicted yet")
+        st.html(words.table(words.rows(None), "Plan", None, stale=True))
     else:
-        table = words.table(words.rows(shipped), "This plan", None)
-        st.html(f"<p class='come-finding'>{words.finding(shipped)}</p>{table}")
+        _say(verdict, words.finding(shipped))
+        st.html(words.table(words.rows(shipped), "This plan", None))
     with st.container():
         if shipped is None:
             st.caption(why)
@@ -168,25 +172,37 @@ def _leave(held: Memory, but: str | None = None) -> None:
         held.prediction = None
 
 
-def _waiting(job: Prediction, held: Memory, subject: Subject, measuring: float | None) -> str:
-    """What is going on, over a first look, or the numbers of the plan before."""
+def _say(verdict: DeltaGenerator, sentence: str) -> None:
+    verdict.html(f"<p class='come-finding' role='status'>{sentence}</p>")
+
+
+def _wait(
+    verdict: DeltaGenerator,
+    place: DeltaGenerator,
+    job: Prediction,
+    held: Memory,
+    subject: Subject,
+    measuring: float | None,
+) -> None:
+    """What is going on, and a first look, or the numbers of the plan before."""
     if job.first is not None:
-        table = words.table(words.first_rows(job.first), "This plan", None, busy=True)
-        return f"<p class='come-finding' role='status'>{words.first_look(job.first, subject)}</p>{table}"
+        _say(verdict, words.first_look(job.first, subject))
+        place.html(words.table(words.first_rows(job.first), "This plan", None, busy=True))
+        return
     shown = next(reversed(held.tried(subject)), None)
     last = held.last_before(held.order[-1], subject) if shown else None
     status = words.status(job.event, measuring, time.monotonic() - job.began)
     rows = words.rows(shown.found if shown else None, last.found if last else None)
     name = "Plan before" if shown else "Plan"
-    table = words.table(rows, name, last.name if last else None, stale=True, busy=True)
-    return f"<p class='come-finding' role='status'>{status}</p>{table}"
+    _say(verdict, status)
+    place.html(words.table(rows, name, last.name if last else None, stale=True, busy=True))
 
 
-def _told(found: Answered, last: Answered | None) -> None:
+def _told(verdict: DeltaGenerator, found: Answered, last: Answered | None) -> None:
     """The answer, and its change since the last one."""
     rows = words.rows(found.found, last.found if last else None)
-    table = words.table(rows, "This plan", last.name if last else None)
-    st.html(f"<p class='come-finding' role='status'>{words.finding(found.found)}</p>{table}")
+    _say(verdict, words.finding(found.found))
+    st.html(words.table(rows, "This plan", last.name if last else None))
 
 
 def _surety(found: Answered, last: Answered | None, doubt: str) -> None:

@@ -220,18 +220,18 @@ STYLE = """<style>
 .come-whatif thead th, .come-whatif small { font-size: .8rem; opacity: .78; }
 .come-whatif b { font-weight: 600; }
 .come-whatif .stale tbody td { opacity: .45; }
+.st-key-plan-verdict .come-finding { font-size: 1.1rem; }
 .st-key-whatif > :has(> .st-key-whatif-run) { margin-top: auto; }
-.st-key-whatif:has(.come-whatif.first) { min-height: 20.5rem; }
-.st-key-whatif:has(.come-whatif.again) { min-height: 24.5rem; }
+.st-key-whatif:has(.come-whatif.first) { min-height: 18.5rem; }
+.st-key-whatif:has(.come-whatif.again) { min-height: 22.5rem; }
 @media (max-width: 640px) {
   .come-whatif table { font-size: .8rem; }
   .come-whatif td:not(:last-child) { white-space: nowrap; }
   .come-whatif :is(th, td) { padding-left: .4rem; }
   .come-whatif th small { display: block; }
-  .st-key-whatif:has(.come-whatif.first) { min-height: 24rem; }
-  .st-key-whatif:has(.come-whatif.again) { min-height: 29rem; }
-  /* What a change comes to stands beside the control that made it. */
-  .st-key-plan-answer > :has(> .st-key-plan-ribbons) { order: 2; }
+  .st-key-whatif:has(.come-whatif.first) { min-height: 21rem; }
+  .st-key-whatif:has(.come-whatif.again) { min-height: 26rem; }
+  .st-key-plan-verdict .come-finding { min-height: 3.1rem; }
 }
 </style>"""
 
