@@ -69,7 +69,7 @@ def main() -> None:
         with page_turns.turn():
             presenter.follow_link()
             if page is not start and presenter.frame(page, pages):
-                strip.draw(_shown_run(page.url_path))
+                strip.draw(_shown_run(page.url_path), begins=page is pages[0])
             page.run()
     except ComeError as error:
         st.error(formats.sentence(str(error)), icon=":material/error:")

@@ -11,6 +11,7 @@ import come.runs
 from app import formats, theme
 from app.components import run_words, widgets
 from app.state import foreseen, session, visit
+from app.state.choice import Draft
 from come.errors import ComeError
 from come.models import Facts, catalogue
 from come.pruning import kept_units
@@ -20,13 +21,14 @@ from come.serving import limits
 from come.serving.limits import is_demo, without_paths
 
 
-def draw(shown: Run | None = None) -> None:
+def draw(shown: Run | None = None, *, begins: bool = False) -> None:
     """The strip; under it what a link holds that cannot be read, and what a demonstration does not allow.
 
     Args:
         shown: the run that the page is about; without one it is about the visitor's plan.
+        begins: the page is where visits begin: a plan that nobody has touched is not spoken of yet.
     """
-    cells = _of_plan() if shown is None else _of_run(shown)
+    cells = (_of_model() if begins else []) or (_of_plan() if shown is None else _of_run(shown))
     st.html("<div class='come-strip'>" + "".join(f"<span>{cell}</span>" for cell in cells) + "</div>")
     if session.link_is_cut():
         st.warning("The link is too long: what came first was read, and the rest of it was left out.")
@@ -35,6 +37,18 @@ def draw(shown: Run | None = None) -> None:
         st.warning(f"The link holds {formats.literal(_named(left_out))}, which cannot be read; it was left out.")
     if is_demo():
         _demo_note()
+
+
+def _of_model() -> list[str]:
+    """The visitor's model as it is, while nobody has touched the plan or run it (HTML); else empty."""
+    try:
+        known = visit.facts()
+        if session.draft() != Draft() or visit.run_of_draft() is not None:
+            return []
+    except ComeError:  # which the plan's cells say
+        return []
+    tiles = _tiles([[layer] for layer in range(known.layers)], known.layers)
+    return [escape(known.title), tiles, f"<b>{known.layers} layers</b>", _said(f"not pruned yet{_others(None)}")]
 
 
 def _of_plan() -> list[str]:
@@ -131,12 +145,16 @@ def _tiles(groups: list[list[int]], layers: int) -> str:
 
 
 def _standing() -> str:
-    """Where the plan stands, in a few words, and how many runs are active: at work or waiting."""
+    """Where the plan stands, in a few words, and how many runs are active."""
     run = visit.run_of_draft()
-    own = [] if run is None else [run.id]
-    others = [other for other in come.runs.list_runs()[:50] if other.id not in own and other.state().active]
-    count = f"{len(others)} {'other run' if run else 'run'}{'' if len(others) == 1 else 's'} active"
-    return _own_standing(run) + (f" · {count}" if others else "")
+    return _own_standing(run) + _others(run)
+
+
+def _others(own: Run | None) -> str:
+    """How many runs beside the plan's are active: at work or waiting; "" where none is."""
+    others = [run for run in come.runs.list_runs()[:50] if (own is None or run.id != own.id) and run.state().active]
+    count = f"{len(others)} {'other run' if own else 'run'}{'' if len(others) == 1 else 's'} active"
+    return f" · {count}" if others else ""
 
 
 def _own_standing(run: Run | None) -> str:

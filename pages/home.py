@@ -1,8 +1,8 @@
-"""Where a visit begins: what this is, a demo to run, what was run before; the way through the pages, one click off."""
+"""Where a visit begins: what this is, a demo to run, the newest result, what was run before; a tour, one click off."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,15 +11,13 @@ from streamlit.errors import StreamlitAPIException
 
 import come
 import come.runs
-from app import example_runs, formats
-from app.components import cost_line, glossary, machine, run_words, widgets
-from app.components.how_sure import how_sure
-from app.figures import compare as figures
+from app import formats
+from app.components import cost_line, machine, run_words, widgets
+from app.home import headline
 from app.run import demo, sentences
-from app.state import cached, foreseen, session, visit
+from app.state import cached, session
 from come.errors import ComeError
 from come.models import Facts
-from come.report import comparison, verdict
 from come.report.metrics import number
 from come.runs import Run
 
@@ -58,10 +56,11 @@ def page() -> None:
             "matter most (**Co**ncatenation-based **Me**rging). See which, try plans, compare methods, take it home."
         )
         _demo()
+    known = come.runs.list_runs()
     with picture:
-        _picture()
+        headline.draw(known)
+    _recent(known[:RECENT])
     _tour()
-    _recent()
 
 
 # --- the demo ----------------------------------------------------------------------------------------
@@ -83,29 +82,25 @@ def _demo() -> None:
     if facts is None or cost is None:
         st.warning(formats.sentence(fault), icon=":material/error:")
         return
-    st.caption(
-        f"CoMe-Joint, CoMe and ShortGPT take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers."
-    )
-    cost_line.draw(cost)
-    _whose_layers()
-    with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):
-        st.markdown(
-            f"Calibrated on {demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text}, judged on held-out ones. "
-            "It keeps the plans alone: the run's page makes the model from its plan, to download."
-        )
-        machine.draw()
-
-
-def _whose_layers() -> None:
-    """Which of the numbers of layers on the page is of what."""
-    with suppress(ComeError):  # of a plan or a model that cannot be read the strip says so
-        own = foreseen.target_layers(visit.planned(), visit.facts())
-        shipped = {entry.pruned.layers for entry in comparison.entries(example_runs.runs()) if entry.pruned}
-        listed = ", ".join(str(layers) for layers in sorted(shipped - {None}, reverse=True))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
-            f"The line at the top is your own plan: {own} layers until you change it, {demo.DRAFT.target_layers} once "
-            f"the demo runs. The chart shows shipped runs at {listed}."
+            f"Three methods take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers.",
+            width="content",
         )
+        with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):
+            st.markdown(
+                f"{_named()}, calibrated on {demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text}, judged on held-out "
+                "ones. The runs keep plans alone: a run's page makes the model from its plan, to download."
+            )
+            st.caption(f"{cost.sentence} {cost.basis}")
+            machine.draw()
+    cost_line.problems(cost)
+
+
+def _named() -> str:
+    """The demo's methods in words."""
+    *others, last = (come.methods()[name].title for name in demo.METHODS)
+    return f"{', '.join(others)} and {last}"
 
 
 def _facts() -> tuple[Facts | None, str]:
@@ -130,39 +125,15 @@ def _open_demo(running_now: Run | None) -> None:
     st.switch_page(widgets.PAGES / "run.py")
 
 
-# --- the example -------------------------------------------------------------------------------------
-
-
-def _picture() -> None:
-    """The shipped example's chart, with its verdict."""
-    entries = comparison.entries(example_runs.runs())
-    results = [entry.pruned for entry in entries if entry.pruned]
-    originals = [entry.original for entry in entries if entry.original]
-    if not results:
-        return
-    titles = {name: method.title for name, method in come.methods().items()}
-    figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
-    first, *rest = verdict.sentences(results, originals)
-    figure.update_layout(title_text=first, height=350)
-    widgets.chart(figure, key="home-example", alt=f"Perplexity against layers left. {first} {' '.join(rest)}")
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(":material/bookmark: Shipped example", width="content")
-        words = f"{len(results)} runs on the bundled model, computed by this program. Bars are ± 1 standard error."
-        how_sure("\n\n".join([" ".join(rest), words]), key="sure-of-example")
-        widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
-    if "before recovery" in first:
-        st.caption("Before recovery: as pruning leaves the model, with no training after it.")
-
-
 # --- the way on, and what was run --------------------------------------------------------------------
 
 
-def _recent() -> None:
-    rows = [(run, sentences.row(run)) for run in come.runs.list_runs()[:RECENT]]
-    st.header("Recent runs")
-    if not rows:
-        st.caption("None yet. What you run stays here.")
+def _recent(newest: Sequence[Run]) -> None:
+    """The last runs, where there are any: an empty list would say nothing."""
+    if not newest:
         return
+    st.header("Recent runs")
+    rows = [(run, sentences.row(run)) for run in newest]
     for run, row in rows:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             widgets.next_step("run", formats.literal(str(row["name"])), ":material/play_circle:", run=run.id)

@@ -15,6 +15,7 @@ from come.report.comparison import Entry
 from come.report.measured import Result
 
 FEW_LINES = 12
+WIDEST, WIDEST_LAST = 320, 480  # pixels of a column of names: the first must leave room for numbers
 
 
 def draw(results: list[Result], originals: list[Result]) -> None:
@@ -23,10 +24,13 @@ def draw(results: list[Result], originals: list[Result]) -> None:
     lines = tables.rows(results, originals)
     ids = [line.run for line in lines]
     form = {
-        name: st.column_config.NumberColumn(format=f"%.{digits}f") for name, digits in tables.decimals(lines).items()
+        name: st.column_config.NumberColumn(format=f"%,.{digits}f") for name, digits in tables.decimals(lines).items()
     }
     table = pd.DataFrame(tables.columns(lines))
-    config = {"Method": st.column_config.TextColumn(pinned=True), **form}
+    named = {
+        "Method": st.column_config.TextColumn(pinned=True, width=_width([line.series for line in lines])),
+        "Run": st.column_config.TextColumn(width=_width([line.name for line in lines], WIDEST_LAST)),
+    }
     height = "content" if len(lines) <= FEW_LINES else 460
     names = run_labels.distinct(
         {
@@ -51,12 +55,17 @@ def draw(results: list[Result], originals: list[Result]) -> None:
         hide_index=True,
         height=height,
         key="compared-table",
-        column_config=config,
+        column_config=named | form,
         placeholder="–",
         on_select=lambda: _open_line(ids),
         selection_mode="single-row",
     )
     _downloads(lines, results, originals)
+
+
+def _width(names: list[str], widest: int = WIDEST) -> int:
+    """Pixels for a column of names, so that none is cut."""
+    return min(round(30 + 7.4 * max(map(len, names))), widest)
 
 
 def _open_chosen(ids: list[str]) -> None:

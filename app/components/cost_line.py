@@ -82,6 +82,11 @@ def draw(found: Cost) -> str:
         st.caption(found.sentence, width="content")
         if found.basis:
             how_sure(found.basis, key="how-sure-cost")
+    return problems(found)
+
+
+def problems(found: Cost) -> str:
+    """What does not fit; why runs are not allowed, if so."""
     for warning in found.warnings:
         st.warning(warning, icon=":material/memory:")
     if found.refusal:

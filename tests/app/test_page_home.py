@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -10,8 +12,10 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app.run import demo
+from come.report import comparison
 from come.runs import Run
 from tests.app.conftest import Lab, the_app
+from tests.rewriting import rewrite_request
 
 Visit = Callable[..., AppTest]
 
@@ -24,11 +28,15 @@ def fine(at: AppTest) -> AppTest:
 
 def test_a_visit_begins_here(visit: Visit) -> None:
     st.cache_data.clear()
+    for run in come.runs.list_runs():
+        come.runs.delete(run)
     at = fine(the_app().run())
     assert at.title[0].value == "CoMe Lab"
     assert at.button(key="demo").label.startswith("Run the demo, about ")
     said = " ".join(each.value for each in at.caption)
-    assert "your own plan: 22 layers" in said and "from 30 to 27 layers" in said and "runs at 27, 24, 21" in said
+    html = " ".join(each.proto.body for each in at.get("html"))
+    assert "from 30 to 27 layers" in said and "<b>30 layers</b>" in html and "At 27 layers CoMe-Joint" in html
+    assert not re.search(r"\b2[2-4] layers", said + html), "one thing is told: the demo's size is the example's"
     assert len(at.get("plotly_chart")) == 1
 
 
@@ -41,11 +49,30 @@ def test_recent_runs_and_the_tour_are_links(visit: Visit, lab: Lab) -> None:
     assert stops[:3] == ["**1. Model**", "**2. Channels**", "**3. Layers**"]
 
 
-def test_without_runs_it_says_so(visit: Visit, lab: Lab) -> None:
+def test_ones_own_newest_result_comes_before_the_example(visit: Visit, lab: Lab) -> None:
+    newest = next(run for run in come.runs.list_runs(lab.runs) if run.config.kind == "compress")
+    at = fine(visit("home"))
+    html = " ".join(each.proto.body for each in at.get("html"))
+    assert f"{comparison.run_name(newest)}: 6 layers became 4" in html and "perplexity went from" in html
+    captions = [each.value for each in at.caption]
+    assert any("Your newest result" in each for each in captions) and not any("example" in each for each in captions)
+    (link,) = [link for link in at.get("page_link") if link.proto.label == "Open it"]
+    assert f"run={newest.id}" in link.proto.query_string
+
+
+def test_of_a_sweep_the_headline_is_its_verdict(visit: Visit, lab: Lab) -> None:
+    for run in come.runs.list_runs(lab.runs):
+        if run.config.kind == "compress":
+            rewrite_request(run, json.loads((run.path / "config.json").read_text()) | {"sweep": "demo-1"})
+    html = " ".join(each.proto.body for each in fine(visit("home")).get("html"))
+    assert "At 4 layers" in html and "became" not in html
+
+
+def test_without_runs_there_is_the_example_and_no_empty_list(visit: Visit, lab: Lab) -> None:
     for run in come.runs.list_runs():
         come.runs.delete(run)
     at = fine(visit("home"))
-    assert any(each.value.startswith("None yet.") for each in at.caption)
+    assert not at.header and any("Shipped example" in each.value for each in at.caption)
 
 
 def test_the_demo_is_a_sweep_of_three_methods(visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,92 @@
+"""What the home page shows first of results: the newest of the visitor's own, else the shipped example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import streamlit as st
+
+import come
+from app import example_runs, formats
+from app.components import glossary, widgets
+from app.components.how_sure import how_sure
+from app.figures import compare as figures
+from app.run import sentences
+from come.errors import ComeError
+from come.report import comparison, verdict
+from come.report.comparison import Entry
+from come.runs import Run
+
+LOOKED_AT = 50  # runs, of which the newest is sought, and those that compare with it
+
+
+def draw(known: Sequence[Run]) -> None:
+    """The result in one sentence, as the title of its chart.
+
+    Args:
+        known: the runs of this place, newest first.
+    """
+    newest = next((run for run in known[:LOOKED_AT] if _is_result(run)), None)
+    if newest is None:
+        _example()
+    else:
+        _own(newest, known[:LOOKED_AT])
+
+
+def _is_result(run: Run) -> bool:
+    try:
+        return run.config.kind == "compress" and run.state().status == "done" and bool(run.results().get("pruned"))
+    except ComeError:  # of one that cannot be read its line below says so
+        return False
+
+
+def _own(newest: Run, known: Sequence[Run]) -> None:
+    """The newest run; of a sweep, what its runs say together."""
+    group = next((found for found in _groups(known) if any(item.run.id == newest.id for item in found)), [])
+    swept = [item for item in group if newest.config.sweep and item.sweep == newest.config.sweep]
+    said = f"{comparison.run_name(newest)}: {sentences.result_sentence(newest)}"
+    if len({item.run.id for item in swept}) > 1:
+        said = _verdict(swept)[0]
+    if group:
+        _chart(group, said, "home-own")
+    else:  # nothing was evaluated
+        st.markdown(f"**{formats.literal(said)}**")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(":material/history: Your newest result", width="content")
+        widgets.next_step("run", "Open it", run=newest.id)
+        if len({item.run.id for item in group}) > 1:
+            widgets.next_step("compare", "Compare your runs")
+
+
+def _example() -> None:
+    """The shipped runs as pruning leaves the models: one thing is told."""
+    entries = [item for item in comparison.entries(example_runs.runs()) if item.pruned and not item.pruned.recovered]
+    if not entries:
+        return
+    first, *rest = _verdict(entries)
+    _chart(entries, first, "home-example")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(":material/bookmark: Shipped example", width="content")
+        count = comparison.count(entries)
+        words = f"{count} on the bundled model, computed by this program. Bars are ± 1 standard error."
+        how_sure("\n\n".join([" ".join(rest), words]), key="sure-of-example")
+        widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
+
+
+def _groups(known: Sequence[Run]) -> list[list[Entry]]:
+    return list(comparison.groups(comparison.entries(known)).values())
+
+
+def _verdict(entries: Sequence[Entry]) -> list[str]:
+    results = [item.pruned for item in entries if item.pruned]
+    return verdict.sentences(results, [item.original for item in entries if item.original])
+
+
+def _chart(entries: Sequence[Entry], said: str, key: str) -> None:
+    originals = [item.original for item in entries if item.original]
+    titles = {name: method.title for name, method in come.methods().items()}
+    results = [item.pruned for item in entries if item.pruned]
+    figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
+    figure.update_layout(title_text=escape(said, quote=False), height=350)
+    widgets.chart(figure, key=key, alt=f"Perplexity against layers left. {said}")
