@@ -48,7 +48,7 @@ def _of_model() -> list[str]:
     except ComeError:  # which the plan's cells say
         return []
     tiles = _tiles([[layer] for layer in range(known.layers)], known.layers)
-    return [escape(known.title), tiles, f"<b>{known.layers} layers</b>", _said(f"not pruned yet{_others(None)}")]
+    return [escape(known.title), tiles, f"<b>{known.layers} layers</b>", _said(f"the original{_others(None)}")]
 
 
 def _of_plan() -> list[str]:

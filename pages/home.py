@@ -84,13 +84,14 @@ def _demo() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
-            f"Three methods take {facts.title} from {facts.layers} to {demo.DRAFT.target_layers} layers.",
+            f"Three methods take a model from {facts.layers} to {demo.DRAFT.target_layers} layers.",
             width="content",
         )
         with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):
             st.markdown(
-                f"{_named()}, calibrated on {demo.CHOICE.tokens:,} tokens of {demo.CHOICE.text}, judged on held-out "
-                "ones. The runs keep plans alone: a run's page makes the model from its plan, to download."
+                f"{_named()} prune {facts.title}, calibrated on {demo.CHOICE.tokens:,} tokens of "
+                f"{demo.CHOICE.text}, judged on held-out ones. The runs keep plans alone: a run's page makes the model "
+                "from its plan, to download."
             )
             st.caption(f"{cost.sentence} {cost.basis}")
             machine.draw()
@@ -142,9 +143,11 @@ def _recent(newest: Sequence[Run]) -> None:
 
 def recent_sentence(row: dict[str, object]) -> str:
     """How a run of the table of runs went, in a few words (markdown)."""
-    when = row["queued"]
-    words = [run_words.STATUS[str(row["status"])], formats.literal(f"{row['method']} on {row['model']}")]
-    if row["layers"] is not None:
+    when, method = row["queued"], come.methods().get(str(row["method"]))
+    words = [run_words.STATUS[str(row["status"])], formats.literal(str(row["model"]))]
+    if method is not None and method.title not in str(row["name"]):  # which stands before it
+        words.append(formats.literal(method.title))
+    if row["layers"] is not None and "layers" not in str(row["name"]):
         words.append(f"{row['layers']} layers")
     if isinstance(row["perplexity"], float):
         words.append(f"perplexity {number(row['perplexity'])}")

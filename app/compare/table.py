@@ -65,7 +65,7 @@ def draw(results: list[Result], originals: list[Result]) -> None:
 
 def _width(names: list[str], widest: int = WIDEST) -> int:
     """Pixels for a column of names, so that none is cut."""
-    return min(round(30 + 7.4 * max(map(len, names))), widest)
+    return min(round(28 + 6.4 * max(map(len, names))), widest)
 
 
 def _open_chosen(ids: list[str]) -> None:
