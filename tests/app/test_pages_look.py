@@ -192,7 +192,7 @@ def test_a_window_the_wrong_way_round_is_one_sentence(visit: Visit, first: int, 
 @pytest.mark.parametrize("kind", ["cosine", "angular", "cka"])
 def test_similarity_says_over_how_many_tokens(visit: Visit, kind: str) -> None:
     at = fine(visit("layers", similarity=kind))
-    assert any("1,024 tokens. The layers between" in each.value for each in at.markdown)
+    assert any("1,024 tokens. Each step of the colours" in each.value for each in at.markdown)
 
 
 @pytest.mark.parametrize("page", LOOKS)
