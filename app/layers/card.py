@@ -119,7 +119,7 @@ def _numbers(measured: Measurement, first: int, last: int, skip: float) -> str:
     rows["Skip block influence (SBI)"] = "not measured" if math.isnan(skip) else f"{skip:.4f}"
     each = ", ".join(f"{measured.block_influence[layer]:.4f}" for layer in range(first, last + 1))
     rows["Block influence (BI) of each layer"] = each
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+    return "\n".join(f"- {name}: **{value}**" for name, value in rows.items())
 
 
 def _to_measure(run: Run, is_example: bool, window: Window, known: Sequence[WindowCost]) -> None:

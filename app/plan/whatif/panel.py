@@ -139,22 +139,21 @@ def _answer(
 
 def _not_asked(verdict: DeltaGenerator, held: Memory, key: str, why: str, shipped: Predicted | None) -> None:
     """Why the visitor has to ask, and the button; for the plan to begin with, what the example says of it."""
+    ask_now = {"key": "whatif-predict", "icon": ":material/bolt:", "on_click": held.allowed.add, "args": (key,)}
     if shipped is None:
-        _say(verdict, "Not predicted yet")
+        with verdict.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.html(_sentence("Not predicted yet"), width="content")
+            st.button("Predict", **ask_now)
         st.html(words.table(words.rows(None), "Plan", None, stale=True))
-    else:
-        _say(verdict, words.finding(shipped))
-        st.html(words.table(words.rows(shipped), "This plan", None))
-    with st.container():
-        if shipped is None:
-            st.caption(why)
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            label = "Predict it here" if shipped else "Predict"
-            st.button(label, key="whatif-predict", icon=":material/bolt:", on_click=held.allowed.add, args=(key,))
-            if shipped is not None:
-                st.caption(":material/bookmark: Shipped example", width="content")
-                sure = f"Computed by this program. {words.judged_on(shipped)} {why}\n\n{words.HOW}"
-                how_sure(sure, key="how-sure-whatif")
+        st.caption(why)
+        return
+    _say(verdict, words.finding(shipped))
+    st.html(words.table(words.rows(shipped), "This plan", None))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button("Predict it here", **ask_now)
+        st.caption(":material/bookmark: Shipped example", width="content")
+        sure = f"Computed by this program. {words.judged_on(shipped)} {why}\n\n{words.HOW}"
+        how_sure(sure, key="how-sure-whatif")
 
 
 def _asked(held: Memory, key: str, subject: Subject, question: Question) -> Prediction:
@@ -173,7 +172,11 @@ def _leave(held: Memory, but: str | None = None) -> None:
 
 
 def _say(verdict: DeltaGenerator, sentence: str) -> None:
-    verdict.html(f"<p class='come-finding' role='status'>{sentence}</p>")
+    verdict.html(_sentence(sentence))
+
+
+def _sentence(said: str) -> str:
+    return f"<p class='come-finding' role='status'>{said}</p>"
 
 
 def _wait(
