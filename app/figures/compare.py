@@ -5,7 +5,6 @@ Pure functions: points in, a plotly figure out.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,14 +12,13 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.compare_axes import horizontal, lines_aside, vertical
-from come.report import paired
+from app.figures.compare_finding import finding
 from come.report.chart import ABOVE, ceiling, logarithmic
 from come.report.colors import ORIGINAL as INK
 from come.report.looks import Style, style
 from come.report.measured import Result
 from come.report.metrics import PERPLEXITY, SIZES, Metric, Size
-from come.report.points import Point, as_html, best_by_size, front, points
-from come.report.verdict import contested, points_judged
+from come.report.points import Point, as_html, front, points
 
 FAINT = 0.4
 MANY = 6  # methods, from which on the legend takes room of its own
@@ -82,7 +80,7 @@ def lines(
             annotation_position="bottom left",  # there only the original stands, far above
         )
     if plan is not None and predicted is not None:
-        figure.add_trace(_predicted(plan, predicted, metric).update(legendrank=len(names) + 1))
+        figure.add_trace(_predicted(plan, predicted, metric, top).update(legendrank=len(names) + 1))
     elif plan is not None:
         figure.add_vline(
             x=plan,
@@ -130,48 +128,17 @@ def perplexity_figure(
     )
 
 
-def _predicted(size: float, value: float, metric: Metric) -> go.Scatter:
+def _predicted(size: float, value: float, metric: Metric, top: float | None) -> go.Scatter:
+    """A diamond; far above the others, an arrow at the upper edge."""
+    off = top is not None and value > top
     return go.Scatter(
         x=[size],
-        y=[value * metric.scale],
+        y=[((top or 0.0) / ABOVE if off else value) * metric.scale],
         mode="markers",
         name="this plan, predicted",
-        marker={"symbol": "diamond", "size": 12, "color": theme.MARK},
+        marker={"symbol": "triangle-up" if off else "diamond", "size": 12, "color": theme.MARK},
         hovertemplate=f"this plan, predicted<br>{metric.axis} {metric.say(value)}<extra></extra>",
     )
-
-
-def finding(drawn: Sequence[Point], metric: Metric, recovered: bool | None = None) -> str:
-    """What the points say, in a few words: those that the verdict judges (`points_judged`)."""
-    judged, when = points_judged(drawn, recovered)
-    return f"{when.capitalize()}: {_said(judged, metric)}" if when else _said(judged, metric)
-
-
-def _said(drawn: Sequence[Point], metric: Metric) -> str:
-    if not drawn:
-        return f"{metric.title}: no run to show yet"
-    if len({point.method for point in drawn}) == 1:
-        if len(drawn) == 1:
-            return f"{drawn[0].series}: {metric.axis} {metric.say(drawn[0].value)}"
-        return f"{metric.title} of {drawn[0].series} by size"
-    shared = list(contested(best_by_size(drawn, metric)).values())
-    if not shared:
-        return "No two methods were run at the same number of layers yet"
-    alone = [ranked[0].series for ranked in shared if paired.leads(ranked, metric)]
-    if not alone and paired.can_differ(metric):
-        return f"{metric.title}: the best cannot be told apart"
-    if not alone:
-        return f"{metric.title}: the best are alike at every size"
-    if len(leaders := {name.partition(", windows ")[0] for name in alone}) == 1 < len(set(alone)):
-        alone = [*leaders] * len(alone)  # one method, whoever chose its windows
-    winner, wins = Counter(alone).most_common(1)[0]
-    if wins == len(shared):
-        all_of_them = "both sizes" if wins == 2 else f"all {wins} sizes"
-        where = f"at {shared[0][0].layers} layers" if wins == 1 else f"at {all_of_them}"
-        return f"{winner} {metric.best} {where}"
-    if wins > len(shared) / 2:
-        return f"{winner} {metric.best} at {wins} of {len(shared)} sizes"
-    return f"Which method {metric.best} depends on the size"
 
 
 def _series(drawn: Sequence[Point], methods: Sequence[str]) -> list[str]:

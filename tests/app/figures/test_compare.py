@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from app.figures import compare as figures
-from app.figures import compare_heatmap, compare_paired
+from app.figures import compare_finding, compare_heatmap, compare_paired
 from come.report import paired, verdict
 from come.report.looks import style
 from come.report.measured import Result, Value
@@ -90,6 +90,15 @@ def test_what_fell_to_pieces_is_an_arrow_and_squeezes_nothing() -> None:
     assert whole.layout.yaxis.range is None and "off the scale" not in whole.layout.yaxis.title.text
 
 
+def test_a_predicted_plan_is_a_diamond_and_far_off_an_arrow() -> None:
+    far = [*THREE, result("random", 24, 9e6), result("come", 24, 110.0), result("shortgpt", 24, 84.0)]
+    for value, symbol in ((90.0, "diamond"), (50_000.0, "triangle-up")):
+        figure = figures.perplexity_figure(far, ORIGINAL, TITLES, "parameters", plan=24 * 10**6, predicted=value)
+        (mark,) = (trace for trace in figure.data if trace.name == "this plan, predicted")
+        assert mark.marker.symbol == symbol and mark.mode == "markers"  # its words are in the legend: none is cut
+        assert mark.y[0] <= 10 ** figure.layout.yaxis.range[1]
+
+
 def test_kl_on_a_log_axis_has_no_original() -> None:
     near = [result("come", 27, kl=Value(0.5)), result("sleb", 27, kl=Value(1.0))]
     assert "original" in by_name(drawn(near, kind=metric("kl")))
@@ -125,21 +134,23 @@ def test_smaller_models_are_to_the_right_on_every_axis() -> None:
     ],
 )
 def test_the_title_says_the_finding(more: list, title: str) -> None:
-    assert figures.finding(points([*SURE, *more], PERPLEXITY), PERPLEXITY) == title
-    assert figures.finding([], PERPLEXITY) == "Perplexity: no run to show yet"
+    assert compare_finding.finding(points([*SURE, *more], PERPLEXITY), PERPLEXITY) == title
+    assert compare_finding.finding([], PERPLEXITY) == "Perplexity: no run to show yet"
     close = [result("come", 27, 59.6, 3.0), result("shortgpt", 27, 55.6, 3.0)]
-    assert figures.finding(points(close, PERPLEXITY), PERPLEXITY) == "Perplexity: the best cannot be told apart"
+    assert compare_finding.finding(points(close, PERPLEXITY), PERPLEXITY) == "Perplexity: the best cannot be told apart"
 
 
 def test_a_plan_by_hand_is_no_other_method() -> None:
     by_hand = replace(result("shortgpt", 24, 60.0, 0.1), series="ShortGPT, windows by hand")
     drawn = points([*SURE, result("come", 24, 80.0, 0.1), by_hand], PERPLEXITY)
-    assert figures.finding(drawn, PERPLEXITY) == "ShortGPT loses least at both sizes"
+    assert compare_finding.finding(drawn, PERPLEXITY) == "ShortGPT loses least at both sizes"
 
 
 def test_a_size_where_one_method_ran_is_no_comparison() -> None:
     alone = [result("come", 24, 80.0, 0.1), result("random", 24, 900.0, 0.1)]  # random removal is a reference
-    assert figures.finding(points([*SURE, *alone], PERPLEXITY), PERPLEXITY) == "ShortGPT loses least at 27 layers"
+    assert (
+        compare_finding.finding(points([*SURE, *alone], PERPLEXITY), PERPLEXITY) == "ShortGPT loses least at 27 layers"
+    )
     assert "24" not in " ".join(verdict.sentences([*SURE, *alone], []))
 
 
@@ -195,11 +206,11 @@ def test_titles_speak_of_the_models_that_the_verdict_judges() -> None:
     mended = replace(result("shortgpt", 24, 50.0, 0.1), series="ShortGPT + refit", recovered=True)
     runs = [*SURE, result("come", 24, 80.0, 0.1), result("shortgpt", 24, 77.8, 0.1), mended]
     found = points(runs, PERPLEXITY)
-    assert figures.finding(found, PERPLEXITY, False) == "Before recovery: ShortGPT loses least at both sizes"
+    assert compare_finding.finding(found, PERPLEXITY, False) == "Before recovery: ShortGPT loses least at both sizes"
     assert drawn(runs, recovered=False).layout.title.text == "Before recovery: ShortGPT loses least at both sizes"
-    assert "both" not in figures.finding(found, PERPLEXITY)
-    assert figures.finding(found, PERPLEXITY, True) == "After recovery: ShortGPT + refit: perplexity 50.0"
-    assert figures.finding(found[:-1], PERPLEXITY, False) == "ShortGPT loses least at both sizes"
+    assert "both" not in compare_finding.finding(found, PERPLEXITY)
+    assert compare_finding.finding(found, PERPLEXITY, True) == "After recovery: ShortGPT + refit: perplexity 50.0"
+    assert compare_finding.finding(found[:-1], PERPLEXITY, False) == "ShortGPT loses least at both sizes"
     assert verdict.sentences(runs, [ORIGINAL])[0].startswith("At 27 layers, before recovery, ShortGPT loses least")
     figure = compare_heatmap.heatmap(found, PERPLEXITY, recovered=False)
     assert figure.layout.title.text == "Perplexity before recovery: ShortGPT ranks first at both sizes"
@@ -220,7 +231,10 @@ def test_where_all_are_alike_none_is_best() -> None:
     weights = metric("weights")
     figure = compare_heatmap.heatmap(points(alike, weights), weights)
     assert not figure.layout.shapes and not any(text.startswith("<b>") for text in figure.data[1].text)
-    assert figures.finding(points(alike, weights), weights) == "Memory of the weights: the best are alike at every size"
+    assert (
+        compare_finding.finding(points(alike, weights), weights)
+        == "Memory of the weights: the best are alike at every size"
+    )
 
 
 # --- paired differences ------------------------------------------------------------------------------
