@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from app.figures import compare as figures
-from app.figures import compare_finding, compare_heatmap, compare_paired
+from app.figures import compare_heatmap, compare_paired
+from app.figures.compare_finding import finding
 from come.report import paired, verdict
 from come.report.looks import style
 from come.report.measured import Result, Value
@@ -134,23 +135,21 @@ def test_smaller_models_are_to_the_right_on_every_axis() -> None:
     ],
 )
 def test_the_title_says_the_finding(more: list, title: str) -> None:
-    assert compare_finding.finding(points([*SURE, *more], PERPLEXITY), PERPLEXITY) == title
-    assert compare_finding.finding([], PERPLEXITY) == "Perplexity: no run to show yet"
+    assert finding(points([*SURE, *more], PERPLEXITY), PERPLEXITY) == title
+    assert finding([], PERPLEXITY) == "Perplexity: no run to show yet"
     close = [result("come", 27, 59.6, 3.0), result("shortgpt", 27, 55.6, 3.0)]
-    assert compare_finding.finding(points(close, PERPLEXITY), PERPLEXITY) == "Perplexity: the best cannot be told apart"
+    assert finding(points(close, PERPLEXITY), PERPLEXITY) == "Perplexity: the best cannot be told apart"
 
 
 def test_a_plan_by_hand_is_no_other_method() -> None:
     by_hand = replace(result("shortgpt", 24, 60.0, 0.1), series="ShortGPT, windows by hand")
     drawn = points([*SURE, result("come", 24, 80.0, 0.1), by_hand], PERPLEXITY)
-    assert compare_finding.finding(drawn, PERPLEXITY) == "ShortGPT loses least at both sizes"
+    assert finding(drawn, PERPLEXITY) == "ShortGPT loses least at both sizes"
 
 
 def test_a_size_where_one_method_ran_is_no_comparison() -> None:
     alone = [result("come", 24, 80.0, 0.1), result("random", 24, 900.0, 0.1)]  # random removal is a reference
-    assert (
-        compare_finding.finding(points([*SURE, *alone], PERPLEXITY), PERPLEXITY) == "ShortGPT loses least at 27 layers"
-    )
+    assert finding(points([*SURE, *alone], PERPLEXITY), PERPLEXITY) == "ShortGPT loses least at 27 layers"
     assert "24" not in " ".join(verdict.sentences([*SURE, *alone], []))
 
 
@@ -206,11 +205,11 @@ def test_titles_speak_of_the_models_that_the_verdict_judges() -> None:
     mended = replace(result("shortgpt", 24, 50.0, 0.1), series="ShortGPT + refit", recovered=True)
     runs = [*SURE, result("come", 24, 80.0, 0.1), result("shortgpt", 24, 77.8, 0.1), mended]
     found = points(runs, PERPLEXITY)
-    assert compare_finding.finding(found, PERPLEXITY, False) == "Before recovery: ShortGPT loses least at both sizes"
+    assert finding(found, PERPLEXITY, False) == "Before recovery: ShortGPT loses least at both sizes"
     assert drawn(runs, recovered=False).layout.title.text == "Before recovery: ShortGPT loses least at both sizes"
-    assert "both" not in compare_finding.finding(found, PERPLEXITY)
-    assert compare_finding.finding(found, PERPLEXITY, True) == "After recovery: ShortGPT + refit: perplexity 50.0"
-    assert compare_finding.finding(found[:-1], PERPLEXITY, False) == "ShortGPT loses least at both sizes"
+    assert "both" not in finding(found, PERPLEXITY)
+    assert finding(found, PERPLEXITY, True) == "After recovery: ShortGPT + refit: perplexity 50.0"
+    assert finding(found[:-1], PERPLEXITY, False) == "ShortGPT loses least at both sizes"
     assert verdict.sentences(runs, [ORIGINAL])[0].startswith("At 27 layers, before recovery, ShortGPT loses least")
     figure = compare_heatmap.heatmap(found, PERPLEXITY, recovered=False)
     assert figure.layout.title.text == "Perplexity before recovery: ShortGPT ranks first at both sizes"
@@ -231,10 +230,7 @@ def test_where_all_are_alike_none_is_best() -> None:
     weights = metric("weights")
     figure = compare_heatmap.heatmap(points(alike, weights), weights)
     assert not figure.layout.shapes and not any(text.startswith("<b>") for text in figure.data[1].text)
-    assert (
-        compare_finding.finding(points(alike, weights), weights)
-        == "Memory of the weights: the best are alike at every size"
-    )
+    assert finding(points(alike, weights), weights) == "Memory of the weights: the best are alike at every size"
 
 
 # --- paired differences ------------------------------------------------------------------------------
