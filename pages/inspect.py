@@ -124,12 +124,12 @@ def _open_clicked() -> None:
 def _tree(inspected: Inspected, part: Part) -> None:
     st.header("Step by step")
     widgets.chart(
-        inspect_tree.tree(inspected.origins(part), [step.describe() for step in inspected.plan.steps]),
+        inspect_tree.tree(inspected.origins(part), inspected.plan.in_words()),
         key="merge-tree",
         alt="The layers from the original, above, to the pruned model, below, one row per step",
     )
     with st.expander("The steps in words"):
-        st.markdown("\n".join(f"{number}. {step.describe()}" for number, step in enumerate(inspected.plan.steps, 1)))
+        st.markdown("\n".join(f"{number}. {words}" for number, words in enumerate(inspected.plan.in_words(), 1)))
 
 
 def _two_runs(inspected: Inspected, part: Part, runs: list[Run]) -> None:

@@ -8,10 +8,11 @@ import streamlit as st
 
 from app.components import run_labels
 from app.state import widget_state
-from come.report import comparison, metrics
+from come.report import metrics, sweeps
 from come.report.comparison import Entry
 from come.report.measured import Result
 from come.report.metrics import SIZES, Metric, Size
+from come.runs import Run
 
 EVERY = "All runs"  # of whatever sweep
 PICTURES = ("svg", "png")
@@ -89,18 +90,17 @@ def after_recovery(results: list[Result]) -> bool:
 def chosen(entries: list[Entry], key: tuple[Any, ...]) -> list[Entry]:
     """The runs that are left of the entries by a choice; nothing chosen in a list means all."""
     place = str(hash(key) & 0xFFFF)
-    names = run_labels.distinct(
-        {item.run.id: f"{item.name.removesuffix(comparison.BEFORE)} · {item.run.id[:15]}" for item in entries}
-    )
+    names = run_labels.of_runs(item.run for item in entries)
     with st.popover("Choose runs", icon=":material/filter_list:"):
         lines = sorted({item.pruned.series for item in entries if item.pruned})
         layers = sorted({item.pruned.layers for item in entries if item.pruned and item.pruned.layers}, reverse=True)
-        sweeps = sorted({item.sweep for item in entries if item.sweep})
+        ids = sorted({item.sweep for item in entries if item.sweep})
         wanted = st.multiselect("Methods", lines, key=f"methods-{place}", placeholder="All methods")
         left = st.multiselect("Layers left", layers, key=f"layers-{place}", placeholder="All sizes")
-        of = [EVERY, *sweeps]
+        of = [EVERY, *ids]
         widget_state.keep_among("sweep", of, EVERY)
-        sweep = st.selectbox("Sweep", of, key="sweep") if sweeps else EVERY
+        called = _sweeps([item.run for item in entries])
+        sweep = st.selectbox("Sweep", of, key="sweep", format_func=lambda id: called.get(id, id)) if ids else EVERY
         without = st.multiselect(
             "Leave out", list(names), key=f"without-{place}", format_func=names.__getitem__, placeholder="No run"
         )
@@ -113,3 +113,9 @@ def chosen(entries: list[Entry], key: tuple[Any, ...]) -> list[Entry]:
         and (sweep == EVERY or item.sweep == sweep)
         and item.run.id not in without
     ]
+
+
+def _sweeps(runs: list[Run]) -> dict[str, str]:
+    """What the sweeps of these runs are called, by their ids."""
+    found = sweeps.sweeps([*{run.id: run for run in runs}.values()])
+    return run_labels.distinct({sweep.id: run_labels.of_sweep(sweep) for sweep in found})

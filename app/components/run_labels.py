@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from app import example_runs
+from come.models.catalogue import BUNDLED
 from come.report import comparison
+from come.report.sweeps import SweepState
 from come.runs import Run
 
 
@@ -29,10 +31,22 @@ def of_runs(found: Iterable[Run]) -> dict[str, str]:
 
 
 def label(run: Run) -> str:
-    """A run's name with what tells it from others."""
-    config = run.config
-    model = config.model.rstrip("/").rsplit("/", 1)[-1]
-    if example_runs.is_example(run):
-        return f"{comparison.run_name(run)} · {model} · shipped example"
-    when = time.strftime("%d %b %H:%M", time.localtime(run.state().created))
-    return f"{comparison.run_name(run)} · {model} · {when}"
+    """A run's name with what tells it from others, the most telling first; the usual model is not named."""
+    model = run.config.model
+    of = [] if model == BUNDLED else [comparison.short(model)]
+    return " · ".join([comparison.run_name(run), origin(run), *of])
+
+
+def origin(run: Run) -> str:
+    """Where a run comes from: when it was asked for, or that it is shipped."""
+    return "example" if example_runs.is_example(run) else moment(run.state().created)
+
+
+def moment(seconds: float) -> str:
+    """A time of this machine's clock as a label tells it."""
+    return time.strftime("%d %b %H:%M", time.localtime(seconds))
+
+
+def of_sweep(sweep: SweepState) -> str:
+    """What a sweep is called: by its name and its first run's time, which stay while it is at work."""
+    return f"{sweep.name}, {moment(min(cell.state.created for cell in sweep.cells))}"

@@ -80,7 +80,6 @@ def section(inspected: Inspected, part: Part) -> None:
 def sentence(found: Trace, plan: Plan, part: Part, layer: int, unit: int) -> str:
     """What became of a unit, in a sentence."""
     name = f"**{NAMES[part][0]} {unit:,} of layer {layer}**"
-    steps = plan.steps
     step = "" if found.step is None else f"step {found.step + 1}"
     match found.fate:
         case "kept" if found.moved:
@@ -97,7 +96,7 @@ def sentence(found: Trace, plan: Plan, part: Part, layer: int, unit: int) -> str
             return f"{name} is gone: {step} removed its whole layer."
     earlier = f", after {len(found.moved)} that kept it" if found.moved else ""
     assert found.step is not None
-    return f"{name} is dropped at {step}{earlier}. {steps[found.step].describe()}"
+    return f"{name} is dropped at {step}{earlier}. {plan.in_words()[found.step]}"
 
 
 def _ranked(inspected: Inspected, part: Part, layer: int, unit: int) -> str:

@@ -170,7 +170,7 @@ def _of(model: str) -> dict[str, Candidate]:
                 found.setdefault(run.id, (run, dtype))
     names = {run_id: comparison.run_name(run) for run_id, (run, _) in found.items()}
     twice = {name for name, count in Counter(names.values()).items() if count > 1}
-    origins = {run_id: _origin(run) for run_id, (run, _) in found.items()}
+    origins = {run_id: run_labels.origin(run) for run_id, (run, _) in found.items()}
     headings = {run_id: f"{name} ({origins[run_id]})" if name in twice else name for run_id, name in names.items()}
     headings = run_labels.distinct(headings)
     options = run_labels.distinct({run_id: f"{name} · {origins[run_id]}" for run_id, name in names.items()})
@@ -189,12 +189,6 @@ def _of(model: str) -> dict[str, Candidate]:
         for run_id, (run, dtype) in found.items()
         if dtype
     }
-
-
-def _origin(run: Run) -> str:
-    return (
-        "example" if example_runs.is_example(run) else time.strftime("%d %b %H:%M", time.localtime(run.state().created))
-    )
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

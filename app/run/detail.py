@@ -15,7 +15,6 @@ from app.run import card, probe, sentences, take_home
 from app.server import downloads
 from app.state import session
 from come.errors import ComeError
-from come.report import comparison
 from come.request import RunConfig
 from come.runs import Run, reported
 from come.runs.run import STOP_REQUEST
@@ -36,8 +35,9 @@ def draw(run: Run) -> None:
         if session.owns(run) and not shipped:
             _delete_button(run)
         return
-    st.header(formats.literal(comparison.run_name(run)))
-    st.caption(f"{formats.literal(sentences.request_sentence(config))} · {run.id}")
+    called, rest = sentences.heading(run)
+    st.header(formats.literal(called))
+    st.caption(formats.literal(rest))
     if shipped:
         st.caption(":material/bookmark: Shipped example. It cannot be changed.")
     for sentence in reported.texts_read(run.results()):
@@ -64,6 +64,7 @@ def draw(run: Run) -> None:
     with log:
         st.fragment(run_every=2.0 if state.active else None)(_log)(run)
     with asked:
+        st.code(f"come runs show {run.id}", language="bash")
         document = json.dumps(config.model_dump(mode="json", exclude_none=True), indent=2)
         st.code(without_paths(document), language="json", height=220)
 
@@ -82,13 +83,19 @@ def _live(run: Run) -> None:
         st.line_chart(table, x=line.x, y=line.y, height=180, color=theme.ACCENT)
 
 
+FEW_LINES, LOG_HEIGHT = 8, 220  # of the log, up to which it is as high as they are; pixels where there are more
+
+
 def _log(run: Run) -> None:
     text = reported.tail(run.log()).strip()
     events = reported.messages(run.events())
     active = run.state().active
-    nothing = "Nothing was reported yet." if active else "No log was kept of this run."
-    # As high from the start as it will be: what is below stays in place.
-    st.code(without_paths("\n".join(events)) or nothing, language=None, height=220 if events or active else "content")
+    if events:
+        st.code(
+            without_paths("\n".join(events)), language=None, height=LOG_HEIGHT if len(events) > FEW_LINES else "content"
+        )
+    else:
+        st.caption("It says nothing before it starts." if active else "No log was kept of this run.")
     if text:
         st.caption("What the process itself wrote")
         st.code(without_paths(text), language=None, height=160)

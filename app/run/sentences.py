@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import come
+from app.components import run_labels
 from app.components.run_words import STAGES
 from app.state.choice import Choice, Draft
 from come.errors import ComeError
@@ -29,6 +30,19 @@ def sentence(choice: Choice, draft: Draft, facts: Facts, layers: int) -> str:
         f"{method}, {facts.layers} → {layers} layers{chosen}; "
         f"calibrated on {choice.tokens:,} tokens of {_short(choice.text)}"
     )
+
+
+def heading(run: Run) -> tuple[str, str]:
+    """What a run is called, and the rest of what it was asked to do: nothing is said twice.
+
+    Of several that were started under one name that is what is shared; when they were is what tells them apart.
+    """
+    config, origin = run.config, run_labels.origin(run)
+    if config.name:
+        shared = config.name.rpartition(" · ")[0] if config.sweep else ""
+        return f"{shared or config.name}, {origin}", request_sentence(config)
+    asked, _, calibrated = request_sentence(config).partition("; ")
+    return asked, " · ".join(filter(None, [calibrated[:1].upper() + calibrated[1:], origin]))
 
 
 def request_sentence(config: RunConfig) -> str:
@@ -75,13 +89,13 @@ def row(run: Run) -> dict[str, Any]:
         config, results = run.config, run.results()
     except ComeError:  # damaged between the two looks
         return _unreadable(run, run.state())
-    after = results.get("pruned") or {}
+    after, method = results.get("pruned") or {}, come.methods().get(config.method)
     seconds = (state.finished or 0) - (state.started or 0) if state.finished and state.started else None
     return {
         "run": run.id,
         "name": run_name(run),
         "status": state.status,
-        "method": "analysis" if config.kind == "analyze" else config.method,
+        "method": "Analysis" if config.kind == "analyze" else method.title if method else config.method,
         "model": _short(config.model),
         "layers": after.get("layers"),
         "seed": config.seed,

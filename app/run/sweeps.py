@@ -9,7 +9,7 @@ import streamlit as st
 
 import come.runs
 from app import formats
-from app.components import widgets
+from app.components import run_labels, widgets
 from app.components.run_words import STATUS
 from app.state import session, time_left
 from come.errors import ComeError
@@ -58,7 +58,7 @@ def _followed(sweep: SweepState, opens: Opens, open_first: bool, opened: str | N
 
 def _draw(sweep: SweepState, opens: Opens, open_first: bool) -> None:
     # The label of an expander is what the browser knows it by: what changes stands inside.
-    with st.expander(formats.literal(sweep.name), expanded=open_first, key=f"sweep-of-{sweep.id}"):
+    with st.expander(formats.literal(run_labels.of_sweep(sweep)), expanded=open_first, key=f"sweep-of-{sweep.id}"):
         st.markdown(status(sweep))
         st.progress(len(sweep.done) / len(sweep.cells))
         _actions(sweep)
@@ -107,7 +107,6 @@ def _actions(sweep: SweepState) -> None:
             )
         if sweep.done:
             widgets.next_step("compare", "Compare its runs", sweep=sweep.id)
-        st.caption(sweep.id)
 
 
 def _filtered(sweep: SweepState) -> list[Cell]:
@@ -147,6 +146,7 @@ def _table(sweep: SweepState, cells: Sequence[Cell], opens: Opens) -> None:
         key=key,
         on_select=lambda: _open(key, ids, opens),
         selection_mode="single-row",
+        placeholder="–",
     )
 
 

@@ -48,7 +48,7 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         "",
         "`plan.json` beside this card rebuilds these weights bit for bit: `come rebuild plan.json --out FOLDER`.",
         "",
-        *(f"{number}. {step.describe()}" for number, step in enumerate(plan.steps, start=1)),
+        *(f"{number}. {words}" for number, words in enumerate(plan.in_words(), start=1)),
         "",
         *([*(f"- {note}" for note in plan.notes), ""] if plan.notes else []),
         *_method(plan.method),

@@ -89,10 +89,18 @@ class Plan(Strict):
 
     def groups(self) -> list[list[int]]:
         """The original layers that each layer of the pruned model stands for; a removed one is in none."""
-        groups = [[layer] for layer in range(self.base.layers)]
+        return self.groups_by_step()[-1]
+
+    def groups_by_step(self) -> list[list[list[int]]]:
+        """The same before each step, and after the last."""
+        found = [[[layer] for layer in range(self.base.layers)]]
         for taken in self.walk():
-            groups = [[layer for parent in above for layer in groups[parent]] for above in taken.parents]
-        return groups
+            found.append([[layer for parent in above for layer in found[-1][parent]] for above in taken.parents])
+        return found
+
+    def in_words(self) -> list[str]:
+        """Each step in words, its layers named as the original's."""
+        return [step.describe(groups) for step, groups in zip(self.steps, self.groups_by_step(), strict=False)]
 
     @property
     def layers(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Annotated, Literal
 
@@ -25,6 +26,17 @@ Parents = list[tuple[int, ...]]
 """For each layer after a step, the layers before it that it was made of."""
 
 
+Groups = Sequence[Sequence[int]]
+"""For each layer of a model, the original layers that it stands for."""
+
+
+def named(layers: Sequence[int], groups: Groups | None) -> str:
+    """Layers in words: the original ones that they stand for; without `groups`, as they are numbered by then."""
+    if groups is None:
+        return ranges(layers)
+    return ranges(sorted(original for layer in layers for original in groups[layer]))
+
+
 class Strict(BaseModel):
     """Part of a document: it does not change, and has no fields that nobody knows."""
 
@@ -41,6 +53,10 @@ class _OfAWindow(Strict):
     def highest(self) -> int:
         """The highest layer that the step names."""
         return self.window[1]
+
+    def _named(self, groups: Groups | None) -> str:
+        """Its layers in words."""
+        return named(range(self.window[0], self.window[1] + 1), groups)
 
     def parents(self, layers: int) -> Parents:
         """What each layer after this step was made of, in a model of so many layers."""
@@ -86,15 +102,14 @@ class Concatenate(_OfAWindow):
         """The units of a part that are kept of each layer of the window."""
         return self.channels if part == "ffn" else self.kv_groups
 
-    def describe(self) -> str:
-        """The step in words."""
-        first, last = self.window
+    def describe(self, groups: Groups | None = None) -> str:
+        """The step in words; its layers by the original ones, where it is told which they stand for."""
         shares = " : ".join(f"{share:.3f}" for share in self.ratio)
-        groups = " + ".join(str(len(kept)) for kept in self.kv_groups)
+        kv_groups = " + ".join(str(len(kept)) for kept in self.kv_groups)
         channels = " + ".join(str(len(kept)) for kept in self.channels)
         return (
-            f"Concatenate layers {first} to {last} (numbering of this step), ratio {shares}: "
-            f"{groups} KV groups, {channels} FFN channels{', norms folded' if self.fold else ''}."
+            f"Concatenate layers {self._named(groups)}, ratio {shares}: "
+            f"{kv_groups} KV groups, {channels} FFN channels{', norms folded' if self.fold else ''}."
         )
 
 
@@ -120,9 +135,10 @@ class Remove(Strict):
         gone = set(self.layers)
         return [(layer,) for layer in range(layers) if layer not in gone]
 
-    def describe(self) -> str:
-        """The step in words."""
-        return f"Remove layer{'s' if len(self.layers) > 1 else ''} {ranges(self.layers)} (numbering of this step)."
+    def describe(self, groups: Groups | None = None) -> str:
+        """The step in words; its layers by the original ones, where it is told which they stand for."""
+        gone = named(self.layers, groups)
+        return f"Remove layer{'' if gone.isdigit() else 's'} {gone}."
 
 
 class Average(_OfAWindow):
@@ -152,12 +168,11 @@ class Average(_OfAWindow):
         entering = [index for index, weight in enumerate(self.weights) if weight]
         return entering[0] if len(entering) == 1 else None
 
-    def describe(self) -> str:
-        """The step in words."""
-        first, last = self.window
+    def describe(self, groups: Groups | None = None) -> str:
+        """The step in words; its layers by the original ones, where it is told which they stand for."""
         weights = " : ".join(f"{weight:.3f}" for weight in self.weights)
-        rest = f", norms and biases of layer {first}" if self.rest == "first" else ""
-        return f"Average layers {first} to {last} (numbering of this step), weights {weights}{rest}."
+        rest = f", norms and biases of layer {named([self.window[0]], groups)}" if self.rest == "first" else ""
+        return f"Average layers {self._named(groups)}, weights {weights}{rest}."
 
 
 class Mask(_InPlace):
@@ -191,12 +206,12 @@ class Mask(_InPlace):
         """The units of a part that are silenced."""
         return self.channels if part == "ffn" else self.kv_groups
 
-    def describe(self) -> str:
-        """The step in words."""
-        named = (("KV groups", self.kv_groups), ("FFN channels", self.channels))
+    def describe(self, groups: Groups | None = None) -> str:
+        """The step in words; its layers by the original ones, where it is told which they stand for."""
+        silenced = (("KV groups", self.kv_groups), ("FFN channels", self.channels))
         parts = [
-            f"{sum(map(len, units.values()))} {name} in layers {ranges(sorted(units))}"
-            for name, units in named
+            f"{sum(map(len, units.values()))} {name} in layers {named(sorted(units), groups)}"
+            for name, units in silenced
             if units
         ]
         return f"Silence {' and '.join(parts)} ({self.parameters:,} parameters)."
@@ -226,8 +241,8 @@ class Replace(_InPlace):
         """The highest layer that the step names."""
         return 0  # it names parameters; whether the model has them is seen when the step is taken
 
-    def describe(self) -> str:
-        """The step in words."""
+    def describe(self, groups: Groups | None = None) -> str:
+        """The step in words; its layers by the original ones, where it is told which they stand for."""
         by = f" ({self.made_by})" if self.made_by else ""
         return f"Put {len(self.tensors)} tensors of {self.file} in place{by}."
 
@@ -249,10 +264,10 @@ class Scale(_InPlace):
         """The highest layer that the step names."""
         return self.layer
 
-    def describe(self) -> str:
-        """The step in words."""
+    def describe(self, groups: Groups | None = None) -> str:
+        """The step in words; its layers by the original ones, where it is told which they stand for."""
         return (
-            f"Multiply the hidden states that enter layer {self.layer} by {self.factor:.4f} (numbering of this step): "
+            f"Multiply the hidden states that enter layer {named([self.layer], groups)} by {self.factor:.4f}: "
             "what it and the layers above add is divided by that."
         )
 

@@ -148,7 +148,7 @@ def _merged(
         )
         began = time.perf_counter()
         task.done(plan)
-        report(task.on_progress, number, steps, history[-1], len(bundle.layers))
+        report(task.on_progress, number, steps, history[-1], plan)
     return bundle, plan, history
 
 

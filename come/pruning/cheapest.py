@@ -13,7 +13,7 @@ from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import entering_window
 from come.models import Bundle
 from come.plan.plan import Plan
-from come.plan.steps import Remove
+from come.plan.steps import Groups, Remove, named
 from come.pruning.common import lowest
 from come.pruning.joint import MADE_BY, Candidate, JointRules, joint_candidates
 from come.pruning.scoring import Scorer
@@ -51,13 +51,13 @@ class Change:
         counts = [len(channels) for channels in self.candidate.step.channels]
         return tuple(count / sum(counts) for count in counts)
 
-    def describe(self) -> str:
-        """The change and its score in words."""
+    def describe(self, groups: Groups) -> str:
+        """The change and its score in words, its layers by the original ones (``groups``) that they stand for."""
         first, last = self.window
         if self.candidate is None:
-            return f"removed layer {first}, score {self.score:.4f}"
+            return f"removed layer {named([first], groups)}, score {self.score:.4f}"
         shares = " : ".join(f"{share:.2f}" for share in self.ratio)
-        return f"merged layers {first} to {last}, ratio {shares}, score {self.score:.4f}"
+        return f"merged layers {named(range(first, last + 1), groups)}, ratio {shares}, score {self.score:.4f}"
 
     def take(self, bundle: Bundle, plan: Plan) -> tuple[Bundle, Plan]:
         """The model and the plan after the change."""
@@ -122,7 +122,7 @@ def cheapest_change(
         changes.append(Change(scorer.changed(runner, layer, range(layer + 1, layers)), (layer, layer)))
         costs[layer] = changes[-1].score - now
         if tell is not None:
-            tell(done + 1, work, f"Without layer {layer} of {layers}")
+            tell(done + 1, work, f"Without one layer: {done + 1} of {len(low)}")
 
     def try_window(window: Window, choices: Sequence[int | None], by: Scorer) -> None:
         changes.extend(fitted_changes(bundle, runner, by, tokens, borders, window, rules, choices, batch_size))
@@ -131,7 +131,7 @@ def cheapest_change(
     for done, window in enumerate(windows_by_cost(bundle, costs, smallest, largest)[:windows_tried]):
         try_window(window, (None, dearest(costs, window)) if smallest == 2 else (None,), windows_by)
         if tell is not None:
-            tell(len(low) + done + 1, work, f"Merging layers {window[0]} to {window[1]} of {layers}")
+            tell(len(low) + done + 1, work, f"Merging one window: {done + 1} of {windows_tried}")
     if smallest > 2:
         window = min(changes, key=lambda change: change.score).window
         fitted = [change.candidate for change in changes if change.window == window and change.candidate is not None]

@@ -65,6 +65,7 @@ def take_averages(task: Task, steps: Sequence[Average], seconds: float) -> Resul
     bundle, plan = task.current, task.plan
     history: list[StepRecord] = []
     for number, step in enumerate(steps[len(plan.steps) :], start=len(plan.steps) + 1):
+        words = step.describe(plan.groups())
         bundle, plan = apply_step(bundle, step), plan.with_step(step)
         history.append(StepRecord(step.window, tuple(step.weights), seconds=seconds / len(steps)))
         task.done(plan)
@@ -73,7 +74,7 @@ def take_averages(task: Task, steps: Sequence[Average], seconds: float) -> Resul
             "compress",
             900 + 100 * number // len(steps),
             1000,
-            step.describe(),
+            words,
             window=list(step.window),
             layers=len(bundle.layers),
         )

@@ -65,6 +65,7 @@ def fitted_by_hand(
         changes = fitted_changes(bundle, runner, scorer, tokens, borders, now, rules, batch_size=batch_size)
         best = min(changes, key=lambda change: change.score)
         check_finite(torch.tensor(best.score), runner)
+        words = best.describe(plan.groups())
         bundle, plan = best.take(bundle, plan)
         scorer.after_change(now[0])
         borders.forget_after(now[0])
@@ -75,7 +76,7 @@ def fitted_by_hand(
             "compress",
             round(at_end * number / steps),
             1000,
-            f"Step {number} of {steps}: {best.describe()}; {len(bundle.layers)} layers",
+            f"Step {number} of {steps}: {words}; {len(bundle.layers)} layers",
             window=list(now),
             ratio=list(best.ratio),
             layers=len(bundle.layers),

@@ -10,6 +10,7 @@ from torch import Tensor
 from come.events import Event, OnProgress, emit
 from come.measurement.hidden_state_cache import HiddenStateCache
 from come.models import Bundle
+from come.numbers import ranges
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate
 from come.pruning.method import Task
@@ -112,9 +113,10 @@ def overall(
     return report
 
 
-def report(on_progress: OnProgress, number: int, of: int, record: StepRecord, layers: int) -> None:
-    """Tell of a merge that was taken, one of ``of``."""
+def report(on_progress: OnProgress, number: int, of: int, record: StepRecord, plan: Plan) -> None:
+    """Tell of a merge that was taken, the last of the plan's and one of ``of``."""
     first, last = record.window
+    groups = plan.groups()
     shares = " : ".join(f"{share:.2f}" for share in record.ratio)
     score = record.chosen_score
     scored = "" if score is None else f", {NAMES[record.scored_by]} {score:.4f}"
@@ -123,10 +125,10 @@ def report(on_progress: OnProgress, number: int, of: int, record: StepRecord, la
         "compress",
         round(1000 * (number + 1) / (of + 1)),
         1000,
-        f"Step {number} of {of}: merged layers {first} to {last}, ratio {shares}{scored}; {layers} layers",
+        f"Step {number} of {of}: merged layers {ranges(groups[first])}, ratio {shares}{scored}; {len(groups)} layers",
         window=[first, last],
         ratio=list(record.ratio),
-        layers=layers,
+        layers=len(groups),
         skip_influence=record.chosen_skip_influence,
         **({} if score is None else {"score": score}),
     )

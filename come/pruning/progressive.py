@@ -90,7 +90,7 @@ def progressive(
             )
             history.append(record)
             began = time.perf_counter()
-            report(task.on_progress, done, len(sizes), record, len(bundle.layers))
+            report(task.on_progress, done, len(sizes), record, plan)
         task.done(plan)  # after a whole pass, so that a resumed run stands where this one measured
         statistics = statistics.after_merge(start, len(bundle.layers), spans)
         chooser.after_change(start)

@@ -50,13 +50,13 @@ def remove(
             continue
         began = time.perf_counter()
         now = [layer - (gone.index(block[0]) if refits else 0) for layer in block]  # as many are gone below
+        message = Remove(layers=now).describe(plan.groups())
         bundle, plan, error = take_removal(task, options, bundle, plan, now, borders)
         task.done(plan)
         each = seconds / len(gone) + (time.perf_counter() - began) / len(block)
         history += [
             StepRecord((layer,) * 2, block_influence=block_influence, seconds=each, refit=error) for layer in now
         ]
-        message = Remove(layers=now).describe()
         emit(task.on_progress, "compress", 1000, 1000, message, layers=len(bundle.layers))
     return Result(with_plan(bundle, plan) if history else bundle, plan, history)
 

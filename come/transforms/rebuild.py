@@ -47,10 +47,10 @@ def replay(bundle: Bundle, plan: Plan, on_progress: OnProgress = None) -> Bundle
             f"The weights of {bundle.source} are not those that the plan was made for ({plan.base.source}).",
             f"Name the base model of the plan, with its weights in {plan.dtype}.",
         )
-    base = bundle
+    base, words = bundle, plan.in_words()
     for number, step in enumerate(plan.steps, start=1):
         bundle = apply_step(bundle, step, plan.tensors(step))
-        emit(on_progress, "rebuild", number, len(plan.steps), step.describe())
+        emit(on_progress, "rebuild", number, len(plan.steps), words[number - 1])
     return base if bundle is base else with_plan(bundle, plan)
 
 

@@ -83,3 +83,15 @@ def test_steps_that_fit_no_model_are_refused(step: dict[str, object]) -> None:
     document = Plan(base=BASE, dtype="float32", method="come").model_dump() | {"steps": [step]}
     with pytest.raises(ComeError, match="not a valid plan"):
         Plan.parse(json.dumps(document))
+
+
+def test_in_words_layers_are_the_originals_whatever_went_before() -> None:
+    pair = {"ratio": [0.5, 0.5], "kv_groups": [[0], [1]], "channels": [[0], [1]]}
+    steps = [Concatenate(window=(2, 3), **pair), Remove(layers=[4]), Concatenate(window=(5, 6), **pair)]
+    plan = Plan(base=BASE, dtype="float32", method="come", steps=steps)
+    said = plan.in_words()
+    assert [words.split(",")[0].rstrip(".") for words in said] == [
+        "Concatenate layers 2 and 3",
+        "Remove layer 5",
+        "Concatenate layers 7 and 8",
+    ]

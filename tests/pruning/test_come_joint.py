@@ -132,7 +132,7 @@ def test_progress_is_told_while_windows_are_fitted_and_maps_are_moved() -> None:
     come.compress(tiny_bundle(layers=8), tokens, "come-joint", target_layers=4, on_progress=told.append, **QUICK)
     steps = [event.step for event in told if event.stage == "compress"]
     assert steps == sorted(steps) and steps[-1] == 1000
-    for words in ("Merging layers", "Step 1: merged layers", "Output maps of layer 4 of 4"):
+    for words in ("Merging one window: 1 of ", "Step 1: merged layers", "Output maps of layer 4 of 4"):
         assert any(event.message.startswith(words) for event in told), words
 
 

@@ -258,6 +258,7 @@ def _by_score(
             batch_size=options.batch_size,
             tell=tell,
         )
+        words = best.describe(plan.groups())
         bundle, plan = best.take(bundle, plan)
         for each in (scorer, chooser):
             if each is not None:
@@ -270,7 +271,7 @@ def _by_score(
             "compress",
             round(share * (len(task.original.layers) - len(bundle.layers))),
             1000,
-            f"Step {len(history)}: {best.describe()}; {len(bundle.layers)} layers",
+            f"Step {len(history)}: {words}; {len(bundle.layers)} layers",
             window=list(best.window),
             ratio=list(best.ratio),
             layers=len(bundle.layers),

@@ -29,7 +29,7 @@ from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import states_at
 from come.models import Bundle
 from come.plan.plan import Plan
-from come.plan.steps import Scale
+from come.plan.steps import Scale, named
 from come.pruning.forecast import Known
 from come.pruning.method import Task
 from come.pruning.methods import sleb
@@ -84,6 +84,7 @@ def prune_comp(task: Task, options: PruneCompOptions) -> Result:
         scores = importance(task, options, bundle, borders, number, removals)
         layer = int(scores.argmin())
         alpha = growth(bundle, task.tokens, layer, borders, options.batch_size)
+        name = named([layer], plan.groups())
         bundle, plan, _ = take_removal(task, options, bundle, plan, [layer], borders)
         bundle, plan = _compensated(bundle, plan, layer, alpha)
         told = tuple(scores.tolist()) if options.importance == "block-influence" else ()
@@ -94,7 +95,7 @@ def prune_comp(task: Task, options: PruneCompOptions) -> Result:
             "compress",
             round(1000 * (number + 1) / removals),
             1000,
-            f"Step {number + 1} of {removals}: removed layer {layer}, alpha {alpha:.4f}; {len(bundle.layers)} layers",
+            f"Step {number + 1} of {removals}: removed layer {name}, alpha {alpha:.4f}; {len(bundle.layers)} layers",
             layers=len(bundle.layers),
             alpha=alpha,
         )

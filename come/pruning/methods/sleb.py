@@ -16,6 +16,7 @@ from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import each_border, suffix_losses
 from come.models import Bundle
+from come.plan.steps import named
 from come.pruning.forecast import Known
 from come.pruning.method import Task
 from come.pruning.options import CachedPassOptions, MethodOptions, RemovalOptions
@@ -66,6 +67,7 @@ def sleb(task: Task, options: SLEBOptions) -> Result:
             on_progress=overall(task.on_progress, number, removals),
         )
         layer = int(losses.argmin())
+        name = named([layer], plan.groups())
         bundle, plan, error = take_removal(task, options, bundle, plan, [layer], borders)
         history.append(StepRecord((layer, layer), seconds=time.perf_counter() - began, refit=error))
         task.done(plan)
@@ -74,7 +76,7 @@ def sleb(task: Task, options: SLEBOptions) -> Result:
             "compress",
             round(1000 * (number + 1) / removals),
             1000,
-            f"Step {number + 1} of {removals}: removed layer {layer}, loss {losses[layer]:.4f}; "
+            f"Step {number + 1} of {removals}: removed layer {name}, loss {losses[layer]:.4f}; "
             f"{len(bundle.layers)} layers",
             layers=len(bundle.layers),
             loss=float(losses[layer]),
@@ -112,7 +114,7 @@ def losses_without(
                 break  # run all the same: what leaves the last layer tells whether the model overflows as it is
             losses[layer].append(suffix_losses(runner, hidden_states, batch.tokens, range(layer + 1, layers)))
             done = batch.index * layers + layer + 1
-            emit(on_progress, "compress", done, len(todo) * layers, f"Without layer {layer} of {layers}")
+            emit(on_progress, "compress", done, len(todo) * layers, f"Without one layer: {layer + 1} of {layers}")
     means = torch.stack([torch.cat(each).mean() for each in losses])
     means = means.where(means.isfinite(), torch.inf)
     check_finite(means.min(), runner)

@@ -128,7 +128,7 @@ def _probed(results: Mapping[str, Any], plan: Plan | None, draw: Callable[[Drawn
 
 
 def _plan_text(plan: Plan, hidden: Hidden) -> Html:
-    lines = [f"{place}. {step.describe()}" for place, step in enumerate(plan.steps[:MOST_LINES], start=1)]
+    lines = [f"{place}. {words}" for place, words in enumerate(plan.in_words()[:MOST_LINES], start=1)]
     lines += _more(plan.steps, "steps")
     notes = [hidden.in_text(note) for note in plan.notes[:MOST_LINES]] + _more(plan.notes, "notes")
     text = "\n".join([*lines, *([""] if notes else []), *notes])
