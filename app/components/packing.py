@@ -1,7 +1,8 @@
-"""A download that is packed first: a button, how far the packing is, then the file, sent from the disk."""
+"""A download that is packed first: one press, how far the packing is, then the file is sent, from the disk."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from come.serving.pack import Packed
 from come.serving.side_jobs import SideJob
 
 THROUGH_MEMORY = 64 << 20  # bytes, up to which a download may pass through Streamlit's memory
+_WANTED = "_wanted-"  # of what a visitor pressed for: a mark, by which a browser knows that it was sent
 NOT_YOURS = "In this public demonstration, only for runs that you started in this visit."
 
 
 def offer(run: Run, what: str, label: str, size: int) -> None:
-    """A button that packs, then how far it is, then the download."""
+    """A button that packs, then how far it is; then the download begins, for who pressed, and stays to be had."""
     followed(lambda: pack.packed(run, what).job, lambda job: _packed(run, what, label, size, job))
 
 
@@ -30,19 +32,27 @@ def _packed(run: Run, what: str, label: str, size: int, job: SideJob) -> None:
     found = pack.packed(run, what)
     if found.file is not None:
         _download(run, found)
+        if mark := session.value(f"{_WANTED}{what}-{run.id}"):
+            st.html(f"<span class='come-begin-download' id='come-{mark}'></span>")
         return
     failed(job)
     st.button(
         label,
         key=f"pack-{what}-{run.id}",
-        icon=":material/inventory_2:",
-        on_click=begin,
-        args=(pack.start, run, what),
+        icon=":material/download:",
+        type="primary",
+        on_click=_wanted,
+        args=(run, what),
         disabled=not session.owns(run),
-        help=f"Written on the server's disk, about {formats.human_bytes(size)}; then it is sent from there."
+        help=f"About {formats.human_bytes(size)}, packed on the server's disk first."
         if session.owns(run)
         else NOT_YOURS,
     )
+
+
+def _wanted(run: Run, what: str) -> None:
+    session.put(f"{_WANTED}{what}-{run.id}", uuid.uuid4().hex)
+    begin(pack.start, run, what)
 
 
 def _download(run: Run, found: Packed) -> None:

@@ -73,7 +73,7 @@ def _plan(run: Run) -> None:
         st.markdown(
             f"Which channels of which layers are kept, and {tensors} of trained weights: {formats.human_bytes(size)}."
         )
-        packing.offer(run, PLAN, "Prepare plan and weights", size)
+        packing.offer(run, PLAN, "Download plan and weights", size)
         return
     st.markdown(f"Which channels of which layers are kept: {formats.human_bytes(size)}. The model is made from it.")
     downloads.plan_button(run, "Download the plan", f"plan-{run.id}")
@@ -128,7 +128,7 @@ def _weights_in(run: Run, sizes: Mapping[str, float], default: str, form: str = 
     default = next((dtype for dtype in kinds if pack.packed(run, form + dtype).file), default)
     key = f"take-{form}dtype-{run.id}"
     dtype = st.radio("Weights in", kinds, kinds.index(default), key=key, format_func=label)
-    packing.offer(run, form + dtype, "Prepare the download", pack.expected_bytes(run, form + dtype))
+    packing.offer(run, form + dtype, "Download the model", pack.expected_bytes(run, form + dtype))
 
 
 # --- does it reload ----------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def _reloaded(run: Run, job: SideJob) -> None:
         st.markdown("Loads the folder with Transformers' own `from_pretrained`, for one forward pass: no code of ours.")
     there = stored_dtype(run) is not None or any(pack.packed(run, dtype).file for dtype in DTYPES)
     if not there:
-        st.caption("Prepare the Transformers folder first.")
+        st.caption("First download the Transformers folder: it is what is checked.")
     st.button(
         "Check again" if job.status == "done" else "Check in plain Transformers",
         key=f"reload-{run.id}",

@@ -19,7 +19,14 @@ from app import theme
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 SCRIPTS = tuple(
     Path(__file__).parents[1] / "static" / name
-    for name in ("first_paint.js", "history.js", "close_sidebar.js", "copy_picture.js", "drag_zoom.js")
+    for name in (
+        "first_paint.js",
+        "history.js",
+        "close_sidebar.js",
+        "copy_picture.js",
+        "drag_zoom.js",
+        "begin_download.js",
+    )
 )
 INDEX = Path(st.__file__).parent / "static" / "index.html"
 # The sidebar's place, as wide as Streamlit draws it in a window that is wide enough for it to stay open; and while

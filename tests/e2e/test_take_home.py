@@ -43,8 +43,11 @@ def test_a_model_is_taken_home(server: Callable[..., Server], page: Page, tmp_pa
     run = create(request, serving.runs)
     execute(run)
     page.goto(f"{serving.url}/run?run={run.id}")
-    page.get_by_role("button", name="Prepare the download").click()
     packed = run.path / "takeaway" / f"{run.id}-float32.zip"
+    with page.expect_download() as download:  # by one press
+        page.get_by_role("button", name="Download the model").click()
+    assert download.value.suggested_filename == packed.name
+    assert Path(download.value.path()).read_bytes() == packed.read_bytes()
     assert downloaded(page, packed.name) == packed.read_bytes()
     page.get_by_role("button", name="Check in plain Transformers").click()
     page.get_by_text("It reloads in plain Transformers").wait_for()
@@ -52,7 +55,7 @@ def test_a_model_is_taken_home(server: Callable[..., Server], page: Page, tmp_pa
     # The same as a GGUF file: its panel takes the other's place.
     page.get_by_role("radio", name="GGUF file").click()
     page.get_by_role("radio", name="q8_0, 8 bits").wait_for()
-    page.get_by_role("button", name="Prepare the download").click()
+    page.get_by_role("button", name="Download the model").click()
     sent = downloaded(page, f"{run.id}-float16.gguf")
     assert sent[:4] == b"GGUF"
     assert sent == (run.path / "takeaway" / f"{run.id}-float16.gguf").read_bytes()
