@@ -19,6 +19,7 @@ PARAM = "present"
 ON = "_presenting"
 KEYS = ("PageUp", "PageDown")  # which presenters' clickers send, too
 LARGER = 1.35  # type, and with it the margins that hold it
+LEAST = 16  # pixels of type, ticks included
 TALLEST = 600  # pixels of a chart: a screen of 1280 x 800, less its title and the bar
 
 _FRAMED = """<style>
@@ -39,10 +40,15 @@ _FIGURE_FIRST = """<style>
 /* The first figure stands under the heading, and what is said about it below. */
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] > * { order: 3; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] >
-  :has(h1) { order: 1; }
+  :is(:has(h1), :has(> [class*="st-key-present-first"]), [class*="st-key-present-first"]) { order: 1; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] >
   :has(.js-plotly-plot):not(:has(.js-plotly-plot) ~ *) { order: 2; }
 </style>"""
+
+
+def first(name: str) -> str:
+    """The key of a container, of that name, that stands right under the heading before a room."""
+    return f"present-first-{name}"
 
 
 def is_on() -> bool:
@@ -112,25 +118,30 @@ def enlarged(drawn: go.Figure) -> go.Figure:
     """
     height = drawn.layout.height or 0
     times = LARGER if height <= TALLEST else max(1.0, LARGER * TALLEST / height)
-    for part in (drawn.layout, *drawn.data):
-        part.update(_larger(part.to_plotly_json(), times))
+    drawn.layout.update(_larger(drawn.layout.to_plotly_json(), times, LEAST))
+    for trace in drawn.data:
+        trace.update(_larger(trace.to_plotly_json(), times))  # words within marks have no more room than these
     if height > TALLEST:
         drawn.update_layout(height=TALLEST)
+    for axis in (*drawn.select_xaxes(), *drawn.select_yaxes()):
+        axis.tickfont.size = max(LEAST, axis.tickfont.size or 0)
+    for bar in (trace.colorbar for trace in drawn.data if "colorbar" in trace and trace.showscale is not False):
+        bar.tickfont.size = max(LEAST, bar.tickfont.size or 0)
     margin = drawn.layout.margin
     return drawn.update_layout(
-        font_size=12 * times, margin={side: times * (margin[side] or 0) for side in ("l", "r", "b")}
+        font_size=max(LEAST, 12 * times), margin={side: times * (margin[side] or 0) for side in ("l", "r", "b")}
     )
 
 
-def _larger(given: dict[str, Any], times: float) -> dict[str, Any]:
-    """Of a part of a figure, the sizes of type that it names, larger."""
+def _larger(given: dict[str, Any], times: float, least: float = 0) -> dict[str, Any]:
+    """Of a part of a figure, the sizes of type that it names, larger, and no smaller than the least."""
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name == "annotations":
-            found[name] = [_larger(each, times) for each in value]
+            found[name] = [_larger(each, times, least) for each in value]
         elif isinstance(value, dict) and name != "template":
             size = value.get("size")
             is_type = name.endswith("font") and isinstance(size, int | float)
-            if inner := {"size": times * size} if is_type else _larger(value, times):
+            if inner := {"size": max(least, times * size)} if is_type else _larger(value, times, least):
                 found[name] = inner
     return found

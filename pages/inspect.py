@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
-from app import example_runs, formats
+from app import example_runs, formats, presenter
 from app.components import run_labels, run_words, widgets
 from app.components.how_sure import how_sure
 from app.figures import inspect, inspect_agreement, inspect_tree
@@ -57,17 +59,36 @@ def page() -> None:
         _puzzle(inspected, part)
     with opened:
         new_layer.pieces(inspected)
-    if new_layer.by_unit(inspected, part):
-        tiles, beside = st.columns([1.15, 1], gap="large")
-        with tiles:
-            new_layer.tiles(inspected, part)
-        with beside:
-            follow_unit.section(inspected, part)
-            new_layer.curves(inspected, part)
-    else:
+    _views(inspected, part, runs)
+
+
+def _views(inspected: Inspected, part: Part, runs: list[Run]) -> None:
+    """What else there is to see, one at a time: only what is looked at is drawn."""
+    by_unit = new_layer.by_unit(inspected, part)
+    views: dict[str, Callable[[], None]] = {
+        "Kept and dropped": lambda: _units(inspected, part, by_unit),
+        **({"How sharp the cut was": lambda: new_layer.curves(inspected, part)} if by_unit else {}),
+        "Step by step": lambda: _tree(inspected, part),
+        "Two runs": lambda: _two_runs(inspected, part, runs),
+    }
+    names = list(views)
+    widget_state.keep_among("view", names, names[0])
+    for name, tab in zip(names, st.tabs(names, key="view", on_change="rerun"), strict=True):
+        if tab.open:
+            with tab:
+                views[name]()
+
+
+def _units(inspected: Inspected, part: Part, by_unit: bool) -> None:
+    """Every unit of the open layer's sources, and where one of them went."""
+    if not by_unit:
         follow_unit.section(inspected, part)
-    _tree(inspected, part)
-    _two_runs(inspected, part, runs)
+        return
+    tiles, beside = st.columns([1.15, 1], gap="large")
+    with tiles:
+        new_layer.tiles(inspected, part)
+    with beside:
+        follow_unit.section(inspected, part)
 
 
 def _choose(runs: list[Run]) -> Run:
@@ -75,11 +96,11 @@ def _choose(runs: list[Run]) -> Run:
     by_id = {run.id: run for run in reversed(runs)}
     ids = list(dict.fromkeys(run.id for run in runs))
     asked = st.query_params.get("run")
-    shown = widget_state.keep_among("run", ids, inspected_run.first_shown(runs).id, passing=True)
+    shown = widget_state.keep_among("run", ids, inspected_run.shown_at_first(runs).id, passing=True)
     if wanted := inspected_run.missing(asked, shown, ids):
         st.warning(f"{run_words.missing(wanted)} Another run is shown.", icon=":material/search_off:")
     widget_state.keep_among("part", list(inspect.NAMES), "ffn")
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key=presenter.first("run")):
         st.selectbox(
             "Run",
             ids,
@@ -122,7 +143,6 @@ def _open_clicked() -> None:
 
 
 def _tree(inspected: Inspected, part: Part) -> None:
-    st.header("Step by step")
     widgets.chart(
         inspect_tree.tree(inspected.origins(part), inspected.plan.in_words()),
         key="merge-tree",
@@ -134,7 +154,6 @@ def _tree(inspected: Inspected, part: Part) -> None:
 
 def _two_runs(inspected: Inspected, part: Part, runs: list[Run]) -> None:
     candidates = {run.id: run for run in inspected_run.others(inspected, runs)}
-    st.header("Two runs")
     if not candidates:
         st.caption("A second run of this model shows here how many units both keep.")
         return

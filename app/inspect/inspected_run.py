@@ -12,7 +12,7 @@ import streamlit as st
 
 import come.runs
 from app import example_runs
-from app.state import cached, request, widget_state
+from app.state import cached, request, session, widget_state
 from app.state.choice import Choice
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
@@ -27,6 +27,7 @@ from come.runs.documents import PLAN
 
 _RUNS_LOOKED_AT = 200
 _MISSING = "_missing_run"
+_FOLLOWED = "_opened-run-inspected"
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,43 @@ def first_shown(found: list[Run]) -> Run:
     return next((run for run in found if concatenates(run.config.method)), found[0])
 
 
+def shown_at_first(found: list[Run]) -> Run:
+    """What the page opens: the run that was looked at last, else one's own newest of CoMe, else of the shipped ones
+    that which the visitor's plan is like, or the mildest.
+    """
+    by_id = {run.id: run for run in reversed(found)}
+    if (last := session.last_opened()) in by_id:
+        return by_id[str(last)]
+    first = first_shown(found)
+    if not example_runs.is_example(first):
+        return first
+    mildest = sorted((run for run in found if concatenates(run.config.method)), key=_layers, reverse=True)
+    draft = session.draft()
+    planned = [run for run in mildest if _layers(run) == draft.target_layers]
+    alike = planned or [run for run in mildest if _layers(run) == _layers(mildest[0])] or [first]
+    return next((run for run in alike if run.config.method == draft.method), alike[0])
+
+
+def _layers(run: Run) -> int:
+    return run.config.target_layers or 0
+
+
+def _turn_to_opened() -> None:
+    """A run that was opened elsewhere since the page was left is what it shows next, unless its link names one."""
+    last = session.last_opened()
+    if last and session.value(_FOLLOWED) != last:
+        session.put(_FOLLOWED, last)
+        if "run" not in st.query_params:
+            widget_state.forget("run")
+
+
 def shown() -> Run | None:
     """The run that the page shows, or will show; None where there is none."""
     found = runs()
     if not found:
         return None
-    wanted = widget_state.held_among("run", [run.id for run in found], first_shown(found).id)
+    _turn_to_opened()
+    wanted = widget_state.held_among("run", [run.id for run in found], shown_at_first(found).id)
     return next(run for run in found if run.id == wanted)
 
 

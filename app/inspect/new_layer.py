@@ -24,7 +24,7 @@ ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By
 def pieces(inspected: Inspected) -> None:
     """Which layer is open, and what it is made of: a bar, and the same as a table."""
     place = session.value("new-layer")
-    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.header(f"New layer {place}", width="content")
         st.selectbox(
             "New layer",
@@ -32,24 +32,27 @@ def pieces(inspected: Inspected) -> None:
             key="new-layer",
             format_func=lambda each: f"{each} · from {formats.ranges(inspected.ffn.final[each].group)}",
             width=240,
+            label_visibility="collapsed",
         )
     widgets.chart(
         inspect_layer.pieces_bar(inspected.ffn, inspected.attention, place),
         key="pieces",
-        alt="The pieces of the new layer; the table below holds them",
+        alt="The pieces of the new layer; the table under it holds them",
     )
-    st.dataframe(
-        pd.DataFrame(_rows(inspected, place)),
-        hide_index=True,
-        height="content",
-        key="pieces-table",
-        column_config={
-            "FFN channels": st.column_config.NumberColumn(format="localized"),
-            "FFN share": st.column_config.NumberColumn(format="%.0f %%"),
-            "KV share": st.column_config.NumberColumn(format="%.0f %%"),
-            "Weight": st.column_config.NumberColumn(format="%.3g"),
-        },
-    )
+    rows = _rows(inspected, place)
+    with st.expander("The same as a table"):
+        st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            height="content",
+            key="pieces-table",
+            column_config={
+                "FFN channels": st.column_config.NumberColumn(format="localized"),
+                "FFN share": st.column_config.NumberColumn("FFN %", format="%.0f"),
+                "KV share": st.column_config.NumberColumn("KV %", format="%.0f"),
+                "Weight": st.column_config.NumberColumn(format="%.3g"),
+            },
+        )
     steps = retouched(inspected.plan).get(place, [])
     if steps:
         names = inspect.listed([step + 1 for step in steps])
@@ -118,12 +121,11 @@ def tiles(inspected: Inspected, part: Part) -> None:
         )
         st.caption("Click a tile to follow it.")
     if values is None:
-        st.caption("By index only: no sensitivity is measured yet, to order them by.")
+        st.caption("By index only: no sensitivity is measured yet. Measure it under “How sharp the cut was”.")
 
 
 def curves(inspected: Inspected, part: Part) -> None:
     """The sources' sorted sensitivities with the cut, or the way to measure them."""
-    st.header("How sharp the cut was")
     origins, place = inspected.origins(part), session.value("new-layer")
     values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
     if values is None:

@@ -47,16 +47,19 @@ def _choose(offer: Offer) -> list[str]:
 
 def draw(offer: Offer, blind: bool) -> tuple[Asked, bool]:
     """Who speaks, the prompt, and how; what they come to, and whether the chat template is used."""
-    chat, prompts = _chat(offer), examples(offer)
-    pair = blind_round.choose(offer) if blind else None
-    runs = _choose(offer) if pair is None else [speaker for speaker in pair if speaker in offer.candidates]
+    chat, prompts, sampling = _chat(offer), examples(offer), _sampling_settled()
     first = next(iter(prompts.values()))
     prompt = widget_state.keep_text("prompt", first, candidates.LONGEST_PROMPT, candidates.LONGEST_LINK)
-    st.text_area("Prompt", key="prompt", height=68, max_chars=candidates.LONGEST_PROMPT)
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+    st.text_area("Prompt", key="prompt", height=68, max_chars=candidates.LONGEST_PROMPT, label_visibility="collapsed")
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="playground-asking"):
+        asking = st.container(width="content")  # the button comes first, but depends on the choices beside it
+        with st.popover(_settings_named(sampling), icon=":material/tune:"):
+            pair = blind_round.choose(offer) if blind else None
+            runs = _choose(offer) if pair is None else [speaker for speaker in pair if speaker in offer.candidates]
+            _sampling(sampling)
+            _template(offer)
         for label, text in prompts.items():
-            st.button(label, key=f"example-{label}", on_click=session.put, args=("prompt", text), type="secondary")
-    sampling = _sampling_settled()
+            st.button(label, key=f"example-{label}", on_click=session.put, args=("prompt", text), type="tertiary")
     asked = Asked(
         model=offer.model,
         prompt=prompt,
@@ -70,20 +73,11 @@ def draw(offer: Offer, blind: bool) -> tuple[Asked, bool]:
     known = blind_round.why_not(asked, pair) if pair else ""
     if pair is None and not problem:
         _speak_again(asked)
-    with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="playground-asking"):
+    with asking:
         if pair is None:
             _ask_button("Let them answer" if chat else "Let them go on", asked, bool(problem))
         else:
             blind_round.button(asked, pair, bool(problem or known))
-        _sampling_popover(sampling)
-        if candidates.answers_questions(offer.model) is False:
-            st.toggle("Chat template", value=False, disabled=True, key="no-chat", help="This model has none.")
-        else:
-            st.toggle(
-                "Chat template",
-                key="chat",
-                help="Puts the prompt as a user's turn, as instruct models expect. Off: raw text, to go on from.",
-            )
     if problem:
         st.warning(formats.sentence(problem))
     elif known:
@@ -119,19 +113,35 @@ def _sampling_settled() -> Sampling:
     )
 
 
-def _sampling_popover(sampling: Sampling) -> None:
+def _settings_named(sampling: Sampling) -> str:
+    drawn = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature:g}"
+    return f"Models, {drawn}, {sampling.new_tokens} tokens"
+
+
+def _sampling(sampling: Sampling) -> None:
+    """How tokens are chosen."""
     greedy = sampling.temperature == 0
-    label = "Greedy" if greedy else f"Temperature {sampling.temperature:g}"
-    with st.popover(f"{label}, {sampling.new_tokens} tokens", icon=":material/tune:"):
-        st.select_slider("New tokens, at most", LENGTHS, key="new-tokens")
-        st.select_slider(
-            "Temperature (0: the likeliest token every time)",
-            TEMPERATURES,
-            key="temperature",
-        )
-        st.select_slider("Top-p: draw from the likeliest, up to this chance", SHARES, key="top-p", disabled=greedy)
-        st.number_input("Seed", 0, 99, key="draw", disabled=greedy)
-        st.caption("All models meet the same random numbers, so their words differ only where their chances do.")
+    st.select_slider("New tokens, at most", LENGTHS, key="new-tokens")
+    st.select_slider(
+        "Temperature (0: the likeliest token every time)",
+        TEMPERATURES,
+        key="temperature",
+    )
+    st.select_slider("Top-p: draw from the likeliest, up to this chance", SHARES, key="top-p", disabled=greedy)
+    st.number_input("Seed", 0, 99, key="draw", disabled=greedy)
+    st.caption("All models meet the same random numbers, so their words differ only where their chances do.")
+
+
+def _template(offer: Offer) -> None:
+    """Whether the prompt is put by the chat template."""
+    if candidates.answers_questions(offer.model) is False:
+        st.toggle("Chat template", value=False, disabled=True, key="no-chat", help="This model has none.")
+        return
+    st.toggle(
+        "Chat template",
+        key="chat",
+        help="Puts the prompt as a user's turn, as instruct models expect. Off: raw text, to go on from.",
+    )
 
 
 def _speak(asked: Asked) -> None:

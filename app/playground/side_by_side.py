@@ -6,9 +6,10 @@ import streamlit as st
 
 from app import formats, presenter
 from app.components import widgets
+from app.figures.inspect import listed
 from app.playground import answers_html, asked_before, blind_round, candidates, next_tokens
 from app.playground.form import TALK
-from app.playground.generation import Asked, Generation
+from app.playground.generation import ORIGINAL, Asked, Generation
 from app.state import session
 
 EVERY = 0.3
@@ -23,7 +24,8 @@ def draw(asked: Asked, chat: bool) -> None:
         blind_round.votes().note(generation, list(generation.answers))
     if generation is None:
         with st.container(border=True):
-            st.markdown("**Nothing said yet.** Choose a prompt and let the models answer: the first time loads them.")
+            names = formats.literal(listed([asked.names[each] for each in (ORIGINAL, *asked.plans)]))
+            st.markdown(f"**Nothing said yet.** {names} will answer. The first time loads them.")
     elif generation.active:
         _live(generation, shown)
     elif generation.recorded and set(generation.asked.plans) != set(asked.plans):
@@ -49,11 +51,11 @@ def _answers(generation: Generation, shown: str) -> None:
         st.error(formats.sentence(generation.problem), icon=":material/error:")
         if not generation.start:
             return
+    st.html(answers_html.answers(generation))
+    st.html(answers_html.LEGEND)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("One prompt is no measure of a model: perplexity and accuracy are.", width="content")
         widgets.next_step("compare", "Compare them")
-    st.html(answers_html.answers(generation))
-    st.html(answers_html.LEGEND)
     if not generation.active:
         _notes(generation)
 

@@ -184,6 +184,12 @@ def opened_run() -> str | None:
     return known
 
 
+def last_opened() -> str | None:
+    """The run that the run page showed last, wherever the visitor is now; None where none is open on it."""
+    opened: str | None = st.session_state.get("_run", (None, None, 0.0))[0]
+    return opened
+
+
 def open_run(run_id: str | None) -> None:
     """Show a run on the run page, or none."""
     known = st.session_state.get("_run", (None, None, 0.0))[0]

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from streamlit.testing.v1 import AppTest
 
 from app import theme
-from app.presenter import LARGER, enlarged
+from app.presenter import LARGER, LEAST, enlarged
 
 Visit = Callable[..., AppTest]
 
@@ -35,5 +35,6 @@ def test_type_and_margins_are_larger_and_data_stays() -> None:
     large = enlarged(figure)
     assert large.layout.xaxis.title.font.size == LARGER * 12 and large.layout.annotations[0].font.size == LARGER * 12
     assert large.layout.font.size == LARGER * 12 and large.layout.margin.l == LARGER * left
+    assert large.layout.xaxis.tickfont.size == large.layout.yaxis.tickfont.size == LEAST  # by itself the page draws 14
     assert large.data[0].textfont.size == LARGER * 10
     assert {**large.data[0].to_plotly_json(), "textfont": None} == {**data, "textfont": None}

@@ -41,10 +41,12 @@ def test_nothing_runs_over_the_side(example: Server, page: Page) -> None:
     assert page.viewport_size is not None
     width = page.viewport_size["width"]
     page.goto(f"{example.url}/inspect")
-    page.locator(".st-key-agreement .js-plotly-plot").wait_for()
-    page.wait_for_timeout(SECOND)
-    wide = page.evaluate("document.documentElement.scrollWidth")
-    assert wide <= width
-    for key in ("puzzle-map", "pieces", "tiles", "source-curves", "merge-tree", "agreement"):
+    views = {"tiles": "Kept and dropped", "source-curves": "How sharp the cut was", "merge-tree": "Step by step"}
+    for key, view in {**views, "agreement": "Two runs", "pieces": "", "puzzle-map": ""}.items():
+        if view:
+            page.get_by_role("tab", name=view).click()
+        page.locator(f".st-key-{key} .js-plotly-plot").wait_for()
+        page.wait_for_timeout(SECOND)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
         box = page.locator(f".st-key-{key} .js-plotly-plot").bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width + 1

@@ -87,7 +87,15 @@ def test_charts_and_their_numbers_stand_above_the_bar(example: Server, browser: 
     page.goto(f"{example.url}/inspect?present=1")
     page.locator(".st-key-puzzle-map .main-svg").first.wait_for()
     bar = page.locator(".st-key-presenter").evaluate("bar => bar.getBoundingClientRect().top")
-    assert bottom(".st-key-puzzle-map .js-plotly-plot") <= bar
+    assert bottom(".st-key-puzzle-map .js-plotly-plot") <= bar and 0 < bottom(".st-key-run") < bar / 3
+    page.goto(f"{example.url}/compare?present=1")
+    page.locator(".st-key-perplexity .main-svg").first.wait_for()
+    assert bottom(".st-key-perplexity .js-plotly-plot") <= bar
+    small = page.evaluate(
+        "[...document.querySelectorAll('.xtick text, .ytick text')].map(each => "
+        "parseFloat(getComputedStyle(each).fontSize)).filter(size => size < 16).length"
+    )
+    assert not small
     page.close()
 
 

@@ -21,6 +21,7 @@ from tests.app.conftest import Lab
 from tests.rewriting import rewrite_request
 
 Visit = Callable[..., AppTest]
+CUT = "How sharp the cut was"
 
 
 def fine(at: AppTest) -> AppTest:
@@ -132,9 +133,10 @@ def test_without_a_measurement_it_is_said_and_one_can_be_made(visit: Visit, lab:
         if run.config.kind == "analyze":
             come.runs.delete(run)
     at = fine(visit("inspect"))
-    assert "were not measured" in said(at)
     assert "of 4 new layers" in findings(at)  # the picture needs the plan alone
     assert at.button_group(key="order-unmeasured").value == "index", "lit is the order that is drawn"
+    at = fine(visit("inspect", view=CUT))
+    assert "were not measured" in said(at)
     launched: list[Run] = []
     monkeypatch.setattr(come.runs, "launch", launched.append)
     at = fine(at.button(key="analyse-run").click().run())
@@ -178,7 +180,7 @@ def test_a_plan_that_cannot_be_read_is_a_sentence(visit: Visit, lab: Lab) -> Non
 
 
 def test_two_runs_of_one_model_are_compared(visit: Visit, lab: Lab) -> None:
-    at = fine(visit("inspect"))
+    at = fine(visit("inspect", view="Two runs"))
     assert at.selectbox(key="other").value == run_of(lab, "shortgpt").id
     assert "Where either run prunes they share" in findings(at)
     assert all("example" not in option for option in at.selectbox(key="other").options)  # of another model
@@ -187,7 +189,7 @@ def test_two_runs_of_one_model_are_compared(visit: Visit, lab: Lab) -> None:
 def test_the_example_is_shown_where_there_is_nothing_else(visit: Visit, lab: Lab, monkeypatch) -> None:
     shipped = lab.runs.rename(lab.runs.with_name("shipped"))
     monkeypatch.setattr(example_runs, "FOLDER", shipped.resolve())
-    at = fine(visit("inspect"))
+    at = fine(visit("inspect", view=CUT))
     assert "Shipped example" in said(at)
     assert "lie left of the cut" in findings(at)  # the shipped analysis ranks its channels
     monkeypatch.setattr(example_runs, "FOLDER", lab.runs.with_name("nowhere"))
@@ -197,9 +199,28 @@ def test_the_example_is_shown_where_there_is_nothing_else(visit: Visit, lab: Lab
 
 def test_the_shipped_example_itself_opens(visit: Visit, lab: Lab) -> None:
     shutil.rmtree(lab.runs)
-    at = fine(visit("inspect"))
-    assert "of 21 new layers" in findings(at)
+    at = fine(visit("inspect", view=CUT))
+    assert "of 27 new layers" in findings(at)  # as the demo and the chart on home
     assert "were not measured" not in said(at)
+    assert "of 24 new layers" in findings(fine(visit("inspect", target="24")))  # the plan's own size
+
+
+def test_the_run_that_was_opened_last_is_shown(visit: Visit, lab: Lab) -> None:
+    run, other = run_of(lab, "shortgpt"), run_of(lab, "come")
+    at = fine(visit("run", run=run.id))
+    at = fine(at.switch_page("../pages/inspect.py").run())
+    assert at.selectbox(key="run").value == run.id
+    at = fine(at.selectbox(key="run").set_value(other.id).run())
+    at = fine(at.switch_page("../pages/home.py").run())
+    at = fine(at.switch_page("../pages/inspect.py").run())
+    assert at.selectbox(key="run").value == other.id, "what was chosen here stays, as no other was opened since"
+
+
+@pytest.mark.parametrize("view", ["Kept and dropped", "Step by step", "Two runs"])
+def test_one_view_is_drawn_at_a_time(visit: Visit, view: str) -> None:
+    at = fine(visit("inspect", view=view))
+    drawn = {"Follow one": "Kept and dropped", "become 4 in": "Step by step", "Where either": "Two runs"}
+    assert [name for words, name in drawn.items() if words in said(at)] == [view]
 
 
 def test_contexts_are_asked_for_and_shown_as_text(visit: Visit, lab: Lab, monkeypatch) -> None:
