@@ -12,20 +12,23 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
+from come.numbers import ranges
 from come.pruning.result import StepRecord
 from come.report.colors import ORIGINAL as INK
 
 
-def steps(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+def steps(history: Sequence[Mapping[str, Any]], merged: Sequence[Sequence[int]] = ()) -> go.Figure | None:
     """The windows that merges chose, or the layers that a removal took; None where nothing was measured.
 
     Args:
         history: one record a step: window, ratio, block_influence, skip_influence, measured.
+        merged: the original layers of each of the plan's merges; the newest are those of the history.
     """
     if not history:
         return None
     if history[0]["ratio"]:
-        return _merges(history)
+        known = merged[-len(history) :] if len(merged) >= len(history) else [_window(record) for record in history]
+        return _merges(history, [ranges(layers) for layers in known])
     return _removals(history) if history[0]["block_influence"] else None
 
 
@@ -62,7 +65,7 @@ def losses(part: str, found: Mapping[str, pd.Series]) -> go.Figure:
     return figure.update_yaxes(type="log" if log else "linear", nticks=6).update_xaxes(showgrid=False)
 
 
-def _merges(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+def _merges(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> go.Figure | None:
     """SBI of every window at every step, the merged one marked."""
     known = [(number, record) for number, record in enumerate(history, start=1) if _chosen(record) is not None]
     if not known:
@@ -90,33 +93,34 @@ def _merges(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
                 y=[f"{number}" for number, _ in known],
                 mode="markers",
                 marker={"symbol": "circle", "size": 10, "color": theme.MARK, "line": {"width": 1.5, "color": "white"}},
-                hovertext=[_words(number, record) for number, record in known],
+                hovertext=[_words(number, names[number - 1], record) for number, record in known],
                 hovertemplate="%{hovertext}<extra></extra>",
             ),
         ]
     )
-    title = f"{'The one step' if len(history) == 1 else 'The first step'} merged layers {_layers(history[0])}"
+    title = f"{'The one step' if len(history) == 1 else 'The first step'} merged layers {names[0]}"
     if len(known) > 1:
         times = (_chosen(known[-1][1]) or 0.0) / (_chosen(known[0][1]) or 1.0)
         title += f"; the last one's window turned the state {times:.1f} times as far"
+    numbered = ", as numbered by then" if len(known) > 1 else ""
     theme.finish(
         figure,
         title,
-        x="first layer of the window (● merged); colour: skip block influence (SBI)",
+        x=f"first layer of the window{numbered} (● merged); colour: skip block influence (SBI)",
         y="step",
         height=120 + min(26 * len(known), 420),
     )
     return figure.update_yaxes(autorange="reversed", showgrid=False).update_xaxes(showgrid=False)
 
 
-def _layers(record: Mapping[str, Any]) -> str:
+def _window(record: Mapping[str, Any]) -> Sequence[int]:
     first, last = record["window"]
-    return f"{first} and {last}" if last == first + 1 else f"{first} to {last}"
+    return range(first, last + 1)
 
 
-def _words(number: int, record: Mapping[str, Any]) -> str:
+def _words(number: int, layers: str, record: Mapping[str, Any]) -> str:
     ratio = " : ".join(f"{share:.2f}" for share in record["ratio"])
-    return f"<b>step {number}</b> merged layers {_layers(record)}<br>ratio {ratio}<br>SBI {_chosen(record):.4f}"
+    return f"<b>step {number}</b> merged layers {layers}<br>ratio {ratio}<br>SBI {_chosen(record):.4f}"
 
 
 def _removals(history: Sequence[Mapping[str, Any]]) -> go.Figure:

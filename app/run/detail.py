@@ -105,7 +105,8 @@ def _steps(run: Run) -> None:
     """What each step decided, once the run is over."""
     history = run.results().get("history") or []
     if history and run.config.kind == "compress":
-        figure = run_figures.steps(history)
+        plan = run.plan()
+        figure = run_figures.steps(history, plan.merged() if plan else ())
         if figure is not None:
             widgets.chart(figure, key=f"steps-{run.id}", alt="What each step of the run decided")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from come import reading
 from come.errors import ComeError, reason_of
 from come.files import written_whole
-from come.plan.steps import MOST_LAYERS, Mask, Parents, Replace, Step, Strict
+from come.plan.steps import MOST_LAYERS, Concatenate, Mask, Parents, Replace, Step, Strict
 from come.plan.weights import Weights
 
 MOST_STEPS = 10_000
@@ -97,6 +97,11 @@ class Plan(Strict):
         for taken in self.walk():
             found.append([[layer for parent in above for layer in found[-1][parent]] for above in taken.parents])
         return found
+
+    def merged(self) -> list[list[int]]:
+        """The original layers of each merge by concatenation, in order."""
+        taken = zip(self.steps, self.groups_by_step()[1:], strict=True)
+        return [groups[step.window[0]] for step, groups in taken if isinstance(step, Concatenate)]
 
     def in_words(self) -> list[str]:
         """Each step in words, its layers named as the original's."""

@@ -95,3 +95,4 @@ def test_in_words_layers_are_the_originals_whatever_went_before() -> None:
         "Remove layer 5",
         "Concatenate layers 7 and 8",
     ]
+    assert plan.merged() == [[2, 3], [7, 8]]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import example_runs
-from app.figures import lesson, lesson_angle, lesson_bars
-from app.learn import angle, averaging, joining, looping, material, quiz, recovering, sensitivity
+from app.learn import averaging, joining, looping, material, quiz, recovering
 from app.learn.material import Material
 from come.errors import ComeError
-from come.pruning.draft import draft
 from come.serving.cancellation import Cancelled
 from come.serving.resident.connection import LiveFault
 from come.serving.whatif.answer import Answer
@@ -23,19 +19,6 @@ from come.serving.whatif.question import Question, Subject
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]
-
-
-@pytest.fixture(scope="module")
-def of() -> Material:
-    loaded = material.load()
-    assert loaded is not None
-    return loaded
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    yield
-    material._load.cache_clear()
 
 
 def fine(at: AppTest) -> AppTest:
@@ -54,9 +37,6 @@ def said(at: AppTest) -> str:
 
 def findings(at: AppTest) -> list[str]:
     return [html.proto.body for html in at.get("html") if "<p class='come-finding'" in html.proto.body]
-
-
-# --- the page -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", range(1, 9))
@@ -170,9 +150,6 @@ def test_step_six_shows_the_loop_or_what_one_window_costs(visit: Visit, of: Mate
     ]
 
 
-# --- measuring ----------------------------------------------------------------------------------------
-
-
 def answering(of: Material, seen: list[Question]) -> Callable[..., Answer]:
     def whatif(subject: Subject, question: Question, **_: Any) -> Answer:
         seen.append(question)
@@ -212,145 +189,3 @@ def test_the_page_shows_what_was_measured_live(visit: Visit, of: Material, monke
     at = press(at, "measure-both")
     assert at.session_state["_lesson_job"].wait(10)
     assert "Measured just now" in said(fine(at.run()))
-
-
-# --- what the steps say -------------------------------------------------------------------------------
-
-
-def test_the_lesson_activations_make_the_examples_sensitivity(of: Material) -> None:
-    seen = of.activations
-    np.testing.assert_allclose(
-        seen.mean_activation * seen.reach, of.measured.mlp_sensitivity[seen.layer].numpy(), rtol=1e-3, atol=1e-3
-    )
-
-
-def test_the_drawn_angle_is_the_measured_influence(of: Material) -> None:
-    np.testing.assert_allclose(
-        angle.degrees(of, of.measured.span) / 180, of.measured.skip_influence.numpy(), rtol=1e-4, atol=1e-5
-    )
-    cosine = of.measured.similarity["cosine"].numpy()
-    np.testing.assert_allclose(1 - np.diagonal(cosine, 1), of.measured.block_influence.numpy(), atol=1e-4)
-    figure = lesson_angle.turned(30.0, np.array([10.0, 30.0]), first=1, last=2, layers=4, title="x")
-    tip = figure.layout.annotations[1]
-    assert np.degrees(np.arctan2(tip.y, tip.x)) == pytest.approx(30)
-
-
-def test_a_moved_token_counts_once(of: Material) -> None:
-    seen = of.activations
-    values = seen.activation[:, 3]
-    moved = sensitivity.token_moved(seen, 3, 2, float(values[2]) + 17)
-    assert moved.mean() - values.mean() == pytest.approx(17 / len(values), rel=1e-4)
-    best, rank = sensitivity.ranked(seen, moved + 1e6, 3)
-    assert rank == 1
-    assert best > 1e6
-
-
-def test_the_drawn_stripes_are_the_draft(of: Material) -> None:
-    first, last = material.pairs(of.measured)[0]
-    merge = draft(of.measured, windows=[(first, last)], ratios=[(0.25, 0.75)])[0]
-    for ranked in (True, False):
-        *sources, (new_groups, new_channels) = joining.stripes(of, merge, ranked=ranked)
-        assert len(new_channels.source) == of.measured.mlp_sensitivity.shape[1]
-        assert len(new_groups.source) == of.measured.kv_group_sensitivity.shape[1]
-        for (_, channels), kept in zip(sources, merge.kept_channels, strict=True):
-            assert sorted(channels.index[channels.source >= 0]) == kept
-    assert 0 < joining.kept_sensitivity(of, merge) < 1
-    figure = lesson.joined(*joining.stripes(of, merge, ranked=False), of.layers)
-    drawn = figure.data[-1].z
-    assert (drawn == 1).sum() == len(merge.kept_channels[0])
-    assert (drawn == 2).sum() == len(merge.kept_channels[1])
-
-
-def test_units_that_do_not_fill_the_last_line_are_all_drawn() -> None:
-    values = np.arange(1.0, lesson.COLUMNS + 11)
-    figure = lesson.stack(np.array([1.0, 2.0]), values, layer=0, heads=2, ranked=False)
-    assert np.isfinite(figure.data[0].z).sum() == len(values)
-
-
-def test_the_loop_follows_the_plan(of: Material) -> None:
-    assert looping.groups_after(of, len(of.history)) == of.plan.groups()
-    assert of.perplexities.keys() >= {30, 27, 24, 21}
-
-
-def test_what_is_found_about_averaging_is_what_was_measured(of: Material) -> None:
-    for pair in material.pairs(of.measured):
-        answers = averaging.shipped(of, pair)
-        less = answers["concatenate"].perplexity < answers["average"].perplexity
-        assert averaging.finding(answers, pair).startswith("Concatenating" if less else "Averaging")
-        swapped = {
-            "original": answers["original"],
-            "concatenate": answers["average"],
-            "average": answers["concatenate"],
-        }
-        assert averaging.finding(swapped, pair).startswith("Averaging" if less else "Concatenating")
-
-
-@pytest.mark.parametrize("seed", range(1, 51))
-def test_every_quiz_has_one_right_answer(of: Material, seed: int) -> None:
-    asked = quiz.questions(of, seed)
-    assert len(asked) == 5
-    for question in asked:
-        assert len(set(question.options)) == len(question.options) > 1
-        assert 0 <= question.answer < len(question.options)
-
-
-def test_no_question_has_its_answer_in_one_place_or_one_number(of: Material) -> None:
-    sets = [quiz.questions(of, seed) for seed in range(1, 51)]
-    for place in range(5):
-        assert len({asked[place].answer for asked in sets}) > 1
-    untouched = [asked[4] for asked in sets]
-    assert len({question.options[question.answer] for question in untouched}) > 3
-    for question in untouched:
-        groups = looping.groups_after(of, int(str(question.view["merge-step"])))
-        assert int(question.options[question.answer]) == sum(len(group) == 1 for group in groups)
-
-
-def test_the_end_of_the_loop_says_how_many_layers_are_merges() -> None:
-    none = np.array([])
-    assert looping.finding(none, None, [[0, 1], [2], [3, 4]], 2).endswith(
-        "3 layers are left; 2 of them are merges of two"
-    )
-    assert looping.finding(none, None, [[0, 1], [2], [3, 4, 5]], 3).endswith("2 of them are merges of 2 to 3")
-
-
-def test_the_answers_follow_the_arrays(of: Material) -> None:
-    import dataclasses
-
-    flipped = dataclasses.replace(
-        of.measured,
-        mlp_sensitivity=1 / of.measured.mlp_sensitivity,
-        similarity={**of.measured.similarity, "angular": 0.5 - of.measured.similarity["angular"]},
-    )
-    other = dataclasses.replace(of, measured=flipped)
-    pairs = zip(quiz.questions(of, 3), quiz.questions(other, 3), strict=True)
-    before, after = next(pair for place, pair in enumerate(pairs) if place == 1)
-    assert before.options == after.options
-    assert before.answer != after.answer
-
-
-def test_refit_counts_add_up() -> None:
-    known = material.facts()
-    if known is None:
-        pytest.skip("the bundled model is not installed")
-    _, values, moved, _ = recovering.moved_by_refit(known)
-    assert sum(values) == known.layer_parameters
-    assert sum(moved) == 1
-
-
-def test_recovery_that_did_not_help_is_said(lab: Lab) -> None:
-    run = lab.create(method="come", target_layers=4, recover=["refit"])
-    helped = recovering.Recovery(run, (10.0, 1.0), (30.0, 1.0), (20.0, 1.0))
-    assert "50% of what pruning cost" in recovering.finding(helped)
-    worse = recovering.Recovery(run, (10.0, 1.0), (30.0, 1.0), (31.0, 1.0))
-    assert "did not help" in recovering.finding(worse)
-
-
-def test_small_figures() -> None:
-    bars = lesson_bars.perplexities(["a", "b"], [1.0, 2.0], [0.1, float("nan")], ["#000000", "#ffffff"], "x")
-    assert isinstance(bars, go.Figure)
-    assert lesson_bars.shown("\n  ") == "↵"
-    assert lesson_bars.shown("  ") == "␣"
-    assert "1 of 2 right, 1 open" in lesson_bars.score([True, False], [True, False]).layout.title.text
-    assert angle.ordinal(1) == "1st"
-    assert angle.ordinal(12) == "12th"
-    assert angle.ordinal(23) == "23rd"

@@ -1,33 +1,21 @@
-"""The run page: starting runs, opening one by its link, what is said of each state, resuming, deleting."""
+"""The run page with a run open: what is said of each state, resuming, deleting, and the list of all runs."""
 
 from __future__ import annotations
 
-import shlex
 import socket
 from collections.abc import Callable
-from typing import get_args
 
 import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetStates
 from streamlit.testing.v1 import AppTest
-from typer.testing import CliRunner
 
 import come
 import come.runs
 from app import example_runs
-from app.figures import run as figures
 from app.run import card as result_card
 from app.run import sentences
-from app.state import request
-from app.state.choice import Choice, Draft
-from come.cli import app as cli
-from come.runs import Run, reported
-from come.runs.command_line import command_line
-from come.runs.state import State
-from come.serving.limits import DEMO
-from come.training.losses import Loss
+from come.runs import Run
 from tests.app.conftest import Lab
-from tests.runs.test_reported import EVENTS
 
 Visit = Callable[..., AppTest]
 
@@ -36,148 +24,17 @@ def by_method(lab: Lab, method: str) -> Run:
     return next(run for run in come.runs.list_runs(lab.runs) if run.config.method == method and run.plan())
 
 
-def rivals(at: AppTest, *chosen: str) -> None:
-    """Choose just these to compare with."""
-    for box in at.checkbox:
-        if str(box.key).startswith("rival-"):
-            box.set_value(box.key in [f"rival-{name}" for name in chosen])
-    at.run()
-
-
 def card(at: AppTest) -> str:
     """The card of a finished run: what it says, and its table."""
     said = [each.value for each in at.markdown if "layers became" in each.value]
     return " ".join([*said, *(html.proto.body for html in at.get("html") if "come-card" in html.proto.body)])
 
 
-def test_every_rival_is_said_in_a_sentence(visit: Visit) -> None:
-    at = visit("run", target="4")
-    boxes = {str(box.key): box for box in at.checkbox if str(box.key).startswith("rival-")}
-    assert boxes.keys() == {f"rival-{name}" for name in come.methods() if name != "come"}
-    assert [key for key, box in boxes.items() if box.value] == ["rival-shortgpt", "rival-random"]
-    assert all(come.methods()[key.removeprefix("rival-")].title in box.label for key, box in boxes.items())
-    assert all((box.help or box.label).endswith(".") for box in boxes.values())
-
-
-def test_where_work_starts_the_machine_and_the_line_are_told(visit: Visit, lab: Lab) -> None:
-    at = visit("run", target="4")
-    assert any("of memory free" in each.value and "yours starts at once" in each.value for each in at.caption)
-    lab.create(target_layers=3)
-    at = visit("run", target="4")
-    assert any("1 run at work or waiting: yours is number 2" in each.value for each in at.caption)
-
-
-def test_the_request_is_one_sentence_and_the_commands_are_shown(visit: Visit, lab: Lab) -> None:
-    at = visit("run", target="4")
-    assert not at.exception and not at.error
-    assert any("6 → 4 layers" in each.value for each in at.markdown)
-    commands = at.code[0].value.splitlines()
-    methods = [line.split("--method ")[1].split()[0] for line in commands]
-    assert methods[0] == "come" and set(methods[1:]) == {"random", "shortgpt"}
-    assert all("--target-layers 4" in line for line in commands)
-    assert at.button(key="start").label == "Start 3 runs"
-
-
-def test_starting_makes_one_run_a_method_and_opens_the_first(visit: Visit, lab: Lab, monkeypatch) -> None:
-    launched: list[Run] = []
-    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
-    at = visit("run", target="5")
-    rivals(at, "shortgpt")
-    at.text_input(key="run-name").set_value("one less").run()
-    at.toggle(key="keep").set_value(False).run()
-    at.button(key="start").click().run()
-    assert not at.exception and not at.error
-    assert [run.config.method for run in launched] == ["come", "shortgpt"]
-    assert {run.config.target_layers for run in launched} == {5}
-    assert launched[0].config.name == "one less" and not launched[0].config.keep_model
-    assert at.query_params["run"] in (launched[0].id, [launched[0].id])
-    assert any(each.value.startswith("one less, ") for each in at.header)
-    assert any("waiting · 0 of 2 done" in each.value for each in at.markdown)
-    assert len({run.config.sweep for run in launched}) == 1 and launched[0].config.sweep
-
-
-def test_methods_targets_and_seeds_make_a_sweep(visit: Visit, lab: Lab, monkeypatch) -> None:
-    launched: list[Run] = []
-    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
-    at = visit("run", target="5")
-    rivals(at, "random")
-    at.multiselect(key="also-at").set_value([4]).run()
-    at.number_input(key="seeds").set_value(2).run()
-    at.get_by_key("measures").set_value(["ppl", "acc"]).run()
-    at.number_input(key="task-limit").set_value(7).run()
-    at.button(key="start").click().run()
-    assert not at.exception and not at.error
-    cells = [(run.config.seed, run.config.method, run.config.target_layers) for run in launched]
-    assert cells[0] == (0, "come", 5)
-    assert sorted(cells) == [(seed, name, left) for seed in (0, 1) for name in ("come", "random") for left in (4, 5)]
-    assert all((run.config.evaluate, run.config.task_limit) == (["ppl", "acc"], 7) for run in launched)
-
-
-def test_a_recovery_is_chosen_with_one_click(visit: Visit, lab: Lab, monkeypatch) -> None:
-    launched: list[Run] = []
-    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
-    at = visit("run", target="5")
-    next(button for button in at.button if button.label.startswith("Take the default")).click().run()
-    at.button(key="start").click().run()
-    assert not at.exception and not at.error
-    assert all(run.config.recover == ["refit", "logits"] for run in launched)
-    assert launched[0].config.recover_options == {"logits.minutes": 5.0}
-
-
-def test_the_loss_of_a_layer_distillation_is_a_choice_of_the_options_type(visit: Visit, lab: Lab, monkeypatch) -> None:
-    launched: list[Run] = []
-    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
-    at = visit("run", target="5")
-    at.pills(key="recover").set_value(["distill-mp", "logits"]).run()
-    assert [each.key for each in at.get("button_group") if "recover-loss" in (each.key or "")] == [
-        "recover-loss-distill-mp"
-    ]
-    choice = at.get_by_key("recover-loss-distill-mp")
-    assert (choice.options, choice.value) == (list(get_args(Loss)), "mse")
-    choice.set_value("cosine").run()
-    at.button(key="start").click().run()
-    assert not at.exception and not at.error
-    assert launched[0].config.recover_options["distill-mp.loss"] == "cosine"
-
-
-def test_in_a_demonstration_the_form_asks_for_no_more_than_is_allowed(visit: Visit, monkeypatch) -> None:
-    monkeypatch.setenv("COME_DEMO", "1")
-    launched: list[Run] = []
-    monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
-    monkeypatch.setattr("come.runs.admission.active_requests", lambda *_, **__: {})
-    at = visit("run", model="smollm2-135m", text="python-docs", target="27")
-    next(button for button in at.button if button.label.startswith("Take the default")).click().run()
-    at.pills(key="measures").set_value(["ppl", "acc"]).run()
-    assert "mmlu" not in at.multiselect(key="tasks").options  # 57 sets
-    at.button(key="start").click().run()
-    assert not at.exception and not at.error
-    assert launched[0].config.recover_options == {"logits.minutes": DEMO.train_minutes}
-    assert launched[0].config.recover_tokens == DEMO.run_tokens
-
-
-def test_runs_go_where_the_form_says(visit: Visit, lab: Lab, monkeypatch) -> None:
-    sent: list[str] = []
-    monkeypatch.setattr(come.runs, "launch", lambda *runs, where="": sent.append(where))
-    monkeypatch.setattr("come.cluster.check_reachable", lambda place: None)
-    at = visit("run", target="5")
-    at.text_input(key="where").set_value("ray://head:10001").run()
-    at.button(key="start").click().run()
-    assert not at.exception and sent == ["ray://head:10001"]
-    at = visit("run", target="5")
-    at.text_input(key="where").set_value("moon").run()
-    at.button(key="start").click().run()
-    assert not at.exception and len(at.error) == 1 and len(sent) == 1
-
-
-def test_a_bad_text_is_one_sentence_and_no_run_is_left(visit: Visit, lab: Lab) -> None:
-    empty = lab.text.with_name("empty.txt")
-    empty.write_text("")
-    before = len(come.runs.list_runs(lab.runs))
-    at = visit("run", target="5", text=str(empty))
-    at.button(key="start").click().run()
-    assert not at.exception
-    assert len(at.error) == 1
-    assert len(come.runs.list_runs(lab.runs)) == before
+def _open_run_of(at: AppTest) -> WidgetStates:
+    states = WidgetStates()
+    states.widgets.extend(each for each in at._tree.get_widget_states().widgets if "open-run" in each.id)
+    assert len(states.widgets) == 1
+    return states
 
 
 def test_a_finished_run_is_opened_by_its_link(visit: Visit, lab: Lab) -> None:
@@ -319,13 +176,6 @@ def test_what_a_browser_says_of_the_list_before_does_not_close_the_run(visit: Vi
     assert at.selectbox(key=f"open-run-{second.id}").value == second.id
 
 
-def _open_run_of(at: AppTest) -> WidgetStates:
-    states = WidgetStates()
-    states.widgets.extend(each for each in at._tree.get_widget_states().widgets if "open-run" in each.id)
-    assert len(states.widgets) == 1
-    return states
-
-
 def test_an_interrupted_run_says_so_and_can_be_resumed(visit: Visit, lab: Lab, monkeypatch) -> None:
     resumed: list[Run] = []
     monkeypatch.setattr(come.runs, "resume", lambda run, allowed: resumed.append(run))
@@ -355,71 +205,14 @@ def test_a_directory_that_is_no_run_harms_nothing(visit: Visit, lab: Lab) -> Non
     assert sorted(at.dataframe[0].value["status"]) == ["done", "done", "done", "unreadable"]
 
 
-# --- what is said, and the figures -------------------------------------------------------------------
-
-
-def test_the_command_line_does_the_same_as_the_request(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = Choice(model=str(lab.model), text=str(lab.text), tokens=512, seq_len=64, seed=2)
-    by_hand = Draft(windows=[(1, 2)], ratios=[(0.4, 0.6)], options={"exponent": 0.5})
-    requests = [
-        request.config(choice, by_hand, name="two words", keep_model=False, evaluation_tokens=256),
-        request.config(choice, Draft(sparsity=0.125), save_dtype="bfloat16"),
-        request.config(choice, Draft("random", target_layers=3, options={"seed": 4})),
-    ]
-    launched: list[Run] = []
-    monkeypatch.setattr("come.cli.prune.launch", lambda *runs, **_: launched.extend(runs))
-    for wanted in requests:
-        words = shlex.split(command_line(wanted))
-        result = CliRunner().invoke(cli, [*words[1:], "--background"])
-        assert result.exit_code == 0, result.output
-        assert launched[-1].config == wanted
-
-
-def test_stages_are_done_now_and_to_come(lab: Lab) -> None:
-    config = by_method(lab, "come").config
-    words = sentences.stages(config, State(stage="compress"))
-    assert words == "Load ✓ → **Prune** → :gray[Perplexity] → :gray[Save]"
-
-
-def test_what_a_run_carries_live_becomes_a_line(lab: Lab) -> None:
-    (line,) = reported.series(by_method(lab, "come").events())
-    assert line.y == "SBI" and line.xs == [1, 2] and len(line.ys) == 2
-
-
-def test_the_figure_of_a_training_marks_what_was_held_out() -> None:
-    table = reported.curves(EVENTS)
-    figure = figures.losses("distill-mp, layer 3", reported.of_part(table, "distill-mp, layer 3"))
-    assert [trace.name for trace in figure.data] == ["training", "held out"]
-    assert figure.layout.title.text == "Distill-mp, layer 3: held-out loss 0.8 after step 2, the lowest of 2 checks"
-    single = figures.losses("logits", reported.of_part(table, "logits"))
-    assert single.data[1].mode == "markers"  # a line of one point is not seen
-    alone = figures.losses("distill-mp, layer 4", reported.of_part(table, "distill-mp, layer 4"))
-    assert len(alone.data) == 1 and "0.7 at first" in alone.layout.title.text
-
-
-def test_the_figure_marks_the_merged_windows(lab: Lab) -> None:
-    history = by_method(lab, "come").results()["history"]
-    figure = figures.steps(history)
-    assert figure is not None
-    assert list(figure.data[1].x) == [record["window"][0] for record in history]
-    assert figure.layout.title.text.startswith("The first step merged layers")
-
-
-def test_the_figure_of_a_removal_tells_removed_from_kept(lab: Lab) -> None:
-    history = by_method(lab, "shortgpt").results()["history"]
-    figure = figures.steps(history)
-    assert figure is not None
-    assert len(figure.data[0].x) == 4 and len(figure.data[1].x) == 2
-    assert figures.steps([]) is None
-    assert figures.steps([{"window": [1, 1], "ratio": [], "block_influence": [], "skip_influence": []}]) is None
-
-
-def test_what_the_model_says_may_be_calibrated_on_but_judges_nothing(visit: Visit) -> None:
-    at = visit("run", target="4", text="self")
-    assert not at.exception and not at.error
-    offered = at.selectbox(key="evaluation-text").options
-    assert offered[0] == "Held-out part of: Python language reference"
-    assert "Mix of several kinds" in offered and "Sampled from the model itself" not in offered
-    commands = at.code[0].value.splitlines()
-    assert commands and all("--text self" in line for line in commands)
-    assert visit("run", target="4").selectbox(key="evaluation-text").options[0] == "Held-out part of the same text"
+def test_a_run_is_told_by_words_and_its_log_begins_with_its_first_line(visit: Visit, lab: Lab) -> None:
+    run = lab.create(method="come", target_layers=4, name="Demo · CoMe", sweep="demo-1")
+    at = visit("run", run=run.id)
+    (header,) = (each.value for each in at.header if each.value.startswith("Demo, "))
+    assert "CoMe" not in header and any(each.value.startswith("CoMe on ") for each in at.caption)
+    said = [*(each.value for each in (*at.header, *at.caption, *at.markdown)), *(each.label for each in at.expander)]
+    assert not [words for words in said if run.id in words or run.config.sweep in words]
+    assert run.id in at.code[0].value and len(at.code) == 2, "the request alone: there is no log yet"
+    unnamed = visit("run", run=lab.create(method="come", target_layers=4).id)
+    assert any(each.value.startswith("CoMe on tiny-llama, to 4 layers") for each in unnamed.header)
+    assert any(each.value.startswith("Calibrated on ") for each in unnamed.caption)
