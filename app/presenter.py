@@ -20,6 +20,7 @@ ON = "_presenting"
 KEYS = ("PageUp", "PageDown")  # which presenters' clickers send, too
 LARGER = 1.35  # type, and with it the margins that hold it
 LEAST = 16  # pixels of type, ticks included
+WIDTH_OF_A_LETTER = 0.5  # of the size of type, on average
 TALLEST = 600  # pixels of a chart: a screen of 1280 x 800, less its title and the bar
 
 _FRAMED = """<style>
@@ -128,9 +129,22 @@ def enlarged(drawn: go.Figure) -> go.Figure:
     for bar in (trace.colorbar for trace in drawn.data if "colorbar" in trace and trace.showscale is not False):
         bar.tickfont.size = max(LEAST, bar.tickfont.size or 0)
     margin = drawn.layout.margin
-    return drawn.update_layout(
+    drawn.update_layout(
         font_size=max(LEAST, 12 * times), margin={side: times * (margin[side] or 0) for side in ("l", "r", "b")}
     )
+    _wrap_upright(drawn)
+    return drawn
+
+
+def _wrap_upright(drawn: go.Figure) -> None:
+    """Break what is written along a vertical axis, where it is longer than that, before what is in brackets."""
+    layout = drawn.layout
+    room = (layout.height or 0) - (layout.margin.t or 0) - (layout.margin.b or 0)
+    for axis in drawn.select_yaxes():
+        words, size = axis.title.text or "", axis.title.font.size or LEAST
+        if " (" in words and WIDTH_OF_A_LETTER * size * len(words) > room:
+            axis.title.text = words.replace(" (", "<br>(", 1)
+            layout.margin.l += 1.3 * size
 
 
 def _larger(given: dict[str, Any], times: float, least: float = 0) -> dict[str, Any]:

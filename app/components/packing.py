@@ -40,7 +40,7 @@ def _packed(run: Run, what: str, label: str, size: int, job: SideJob) -> None:
         label,
         key=f"pack-{what}-{run.id}",
         icon=":material/download:",
-        type="primary",
+        type="secondary" if what == pack.PLAN else "primary",
         on_click=_wanted,
         args=(run, what),
         disabled=not session.owns(run),

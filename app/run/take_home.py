@@ -105,13 +105,13 @@ def _model(run: Run) -> None:
         return
     stored = stored_dtype(run)
     kept = (
-        f"The run keeps it in {stored}; another dtype is made from the plan."
+        f"Kept in {stored}; another dtype is made from the plan."
         if stored
-        else "The run does not keep it: it is made from the plan, which takes a minute or so."
+        else "It is made from the plan, which takes a minute or so."
     )
     fitted = sum(path.stat().st_size for path in pack.plan_files(run)[1:])
-    weights = f" and the weights that it fitted ({formats.human_bytes(fitted)}), to make it anew" if fitted else ""
-    st.markdown(f"A plain Transformers folder as one .zip, with the plan{weights} in it. {kept}")
+    weights = f" and its fitted weights ({formats.human_bytes(fitted)})" if fitted else ""
+    st.markdown(f"A plain Transformers folder as one .zip, with the plan{weights}. {kept}")
     _weights_in(run, BYTES, stored if stored in BYTES else "float32")
     if refused:
         st.caption(formats.sentence(refused))

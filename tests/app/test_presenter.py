@@ -38,3 +38,13 @@ def test_type_and_margins_are_larger_and_data_stays() -> None:
     assert large.layout.xaxis.tickfont.size == large.layout.yaxis.tickfont.size == LEAST  # by itself the page draws 14
     assert large.data[0].textfont.size == LARGER * 10
     assert {**large.data[0].to_plotly_json(), "textfont": None} == {**data, "textfont": None}
+
+
+def test_a_long_name_of_a_vertical_axis_is_broken_before_its_brackets() -> None:
+    def named(words: str) -> str:
+        return str(
+            enlarged(theme.finish(go.Figure(go.Scatter(y=[1, 2])), "", y=words, height=300)).layout.yaxis.title.text
+        )
+
+    assert named("perplexity (lower is better, log, ▲ off the scale)").startswith("perplexity<br>(lower")
+    assert named("loss (log)") == "loss (log)"
