@@ -60,9 +60,11 @@ def draw(run: Run) -> None:
         _steps(run)
         if config.recover:
             _training(run)
-    log, asked = st.tabs(["Log", "Request"])
-    with log:
-        st.fragment(run_every=2.0 if state.active else None)(_log)(run)
+    logged = state.active or bool(run.log().strip() or run.events())
+    *log, asked = st.tabs([*(["Log"] if logged else []), "Request"])
+    if log:
+        with log[0]:
+            st.fragment(run_every=2.0 if state.active else None)(_log)(run)
     with asked:
         st.code(f"come runs show {run.id}", language="bash")
         document = json.dumps(config.model_dump(mode="json", exclude_none=True), indent=2)
@@ -89,13 +91,12 @@ FEW_LINES, LOG_HEIGHT = 8, 220  # of the log, up to which it is as high as they 
 def _log(run: Run) -> None:
     text = reported.tail(run.log()).strip()
     events = reported.messages(run.events())
-    active = run.state().active
     if events:
         st.code(
             without_paths("\n".join(events)), language=None, height=LOG_HEIGHT if len(events) > FEW_LINES else "content"
         )
-    else:
-        st.caption("It says nothing before it starts." if active else "No log was kept of this run.")
+    elif not text:
+        st.caption("It says nothing before it starts.")
     if text:
         st.caption("What the process itself wrote")
         st.code(without_paths(text), language=None, height=160)

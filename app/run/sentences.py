@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import come
+from app import example_runs
 from app.components import run_labels
 from app.components.run_words import STAGES
 from app.state.choice import Choice, Draft
@@ -37,12 +38,13 @@ def heading(run: Run) -> tuple[str, str]:
 
     Of several that were started under one name that is what is shared; when they were is what tells them apart.
     """
-    config, origin = run.config, run_labels.origin(run)
+    config = run.config
+    when = [] if example_runs.is_example(run) else [run_labels.origin(run)]  # of a shipped one the page says so below
     if config.name:
         shared = config.name.rpartition(" · ")[0] if config.sweep else ""
-        return f"{shared or config.name}, {origin}", request_sentence(config)
+        return ", ".join([shared or config.name, *when]), request_sentence(config)
     asked, _, calibrated = request_sentence(config).partition("; ")
-    return asked, " · ".join(filter(None, [calibrated[:1].upper() + calibrated[1:], origin]))
+    return asked, " · ".join(filter(None, [calibrated[:1].upper() + calibrated[1:], *when]))
 
 
 def request_sentence(config: RunConfig) -> str:
