@@ -103,7 +103,7 @@ def visit(
     opened = parse_qs(urlparse(page.url).query)["run"][0]
     page.get_by_role("progressbar").first.wait_for()
     page.reload()
-    page.get_by_role("heading", name=f"CoMe, {target} layers").wait_for()
+    page.get_by_role("heading", name=re.compile(f"^CoMe on .*, to {target} layers")).wait_for()
     assert parse_qs(urlparse(page.url).query)["run"] == [opened]
     page.get_by_text(f"{layers} layers became {target}").wait_for(timeout=patience)
     made = [run for run in runs.list_runs(serving.runs) if run.config.kind == "compress"]
