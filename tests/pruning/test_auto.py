@@ -24,7 +24,7 @@ QUICK = {"scoring_tokens": 64, "exchanges": 2}
 
 def test_the_portfolio_is_what_methods_state() -> None:
     names = {each.method.name for each in members(AutoOptions())}
-    assert names == {"come", "come-p", "come-joint", "shortgpt", "sleb", "deeper"}
+    assert names == {"come", "come-p", "come-joint", "shortgpt", "sleb", "deeper", "replaceme"}
     assert all(each.options.refit for each in members(AutoOptions()) if hasattr(each.options, "refit"))
 
 

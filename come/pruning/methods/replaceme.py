@@ -122,6 +122,7 @@ def work(known: Known, options: ReplaceMeOptions, tokens: Calibration) -> Schedu
     cost="One pass over the calibration tokens, one up to the end of the block, and a linear map of the hidden states.",
     forecast=forecast,
     work=work,
+    portfolio={},
 )
 def replaceme(task: Task, options: ReplaceMeOptions) -> Result:
     """Remove the block of ``lowest_block`` and fold the map that stands for it into the layer below."""

@@ -1,0 +1,15 @@
+"""Times in words: what is nought is left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from come.numbers import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.6, "1 min"), (83, "1 min 23 s"), (180, "3 min"), (3600, "1 h"), (3660, "1 h 1 min")],
+)
+def test_a_time_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
