@@ -11,7 +11,7 @@ from app import theme
 from app.figures.similarity import OPEN, PLANNED, box, layer_ticks
 from come.pruning.windows import WindowCost
 
-PARALLEL, UNITS, BACK = theme.ACCENT, theme.CATEGORIES[1], theme.QUIET
+PARALLEL, UNITS, BACK = theme.CATEGORIES[2], theme.CATEGORIES[1], theme.QUIET  # blue is what is planned
 ROOM = 1.12  # above the highest mark
 TOP = 3.0  # medians, at which the axis ends; what reaches farther is cut off
 
@@ -86,11 +86,10 @@ def costs(
             figure.add_annotation(
                 x=place,
                 y=top,
-                yanchor="top",
-                text=f"{each.merged:.2g} →",
-                textangle=-90,
+                yanchor="bottom",
+                text=f"↑{each.merged:.2g}",
                 showarrow=False,
-                font={"size": 10, "color": theme.ink_on(PARALLEL)},
+                font={"size": 11},
             )
     theme.finish(
         figure,

@@ -198,9 +198,8 @@ def _table(windows: Sequence[DraftWindow], dropped: Sequence[int], facts: Facts)
 
 def runs_so_far(facts: Facts, predicted: Predicted | None) -> None:
     """The plan among the runs already made on this model, where there are any: a dot, or only its size."""
-    found = comparison.of_model(come.runs.list_runs(), facts.source) or comparison.of_model(
-        example_runs.runs(), facts.source
-    )
+    own = comparison.of_model(come.runs.list_runs(), facts.source)
+    found = own or comparison.of_model(example_runs.runs(), facts.source)
     if not found:
         return
     results = [item.pruned for item in found if item.pruned]
@@ -210,7 +209,8 @@ def runs_so_far(facts: Facts, predicted: Predicted | None) -> None:
     same = predicted is not None and _on_the_same_tokens(predicted, original)
     value = predicted.answer.perplexity if same and predicted is not None else None
     figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count, predicted=value)
-    figure.update_layout(title_text="What runs on this model have cost so far", height=320)
+    title = "What runs on this model have cost so far" if own else "What the shipped runs of this model cost"
+    figure.update_layout(title_text=title, height=320)
     widgets.chart(figure, key="sizes", alt="Perplexity of earlier runs against parameters, with this plan's")
     marked = "The diamond is this plan, as predicted" if same else "The line marks this plan's size"
     about = f"{formats.literal(found[0].title)}, held-out part. {marked}."

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from come.transforms.concatenate import concatenate
 from come.transforms.folding import folded_norms, input_names, plain_norm
 from come.transforms.normal_equations import at_projection, token_weights, watched
 
+AttentionOf = Literal["chosen", "first"]
 MADE_BY = "joint merge"  # what a plan says of the weights
 
 
@@ -65,12 +67,14 @@ class JointRules:
         base: the one that units are eliminated with and the attention's map is solved with.
         lookahead: of the ridge that what later layers read is predicted with; 0 for no prediction.
         pool: units are eliminated from those that add most, as many as have the inputs of so many layers' FFNs.
+        attention: whether KV groups of all layers are chosen together, or the first layer's are all kept.
     """
 
     strengths: tuple[float, ...] = (0.3,)
     base: float = 0.3
     lookahead: float = 0.1
     pool: int = 2
+    attention: AttentionOf = "chosen"
 
 
 @torch.no_grad()
@@ -110,8 +114,11 @@ def fit_products(facts: Facts, size: int, n_tokens: int, rules: JointRules) -> f
     """Floating-point operations in float32 of fitting a window of ``size`` layers, and all but one of them removed."""
     hidden, total, strengths = facts.hidden_size, 0.0, len(rules.strengths)
     heads = facts.num_attention_heads * facts.head_dim
-    for inputs, kept in ((heads, 1), (facts.intermediate_size, strengths)):
-        units = min(size * inputs, rules.pool * facts.intermediate_size)
+    for inputs, kept, layers in (
+        (heads, 1, size if rules.attention == "chosen" else 1),
+        (facts.intermediate_size, strengths, size),
+    ):
+        units = min(layers * inputs, rules.pool * facts.intermediate_size)
         sums = n_tokens * (units * (1.125 * units + 2 * hidden) + inputs * (1.125 * inputs + 2 * hidden))
         eliminated = units**3 + 2 * units**2 * (hidden + units - inputs)
         solved = 2 * kept * (inputs**3 / 3 + 2 * inputs**2 * hidden)
@@ -224,7 +231,7 @@ def _candidates(window: _Window, bundle: Bundle, sources: list[int]) -> list[Can
     """
     shape, family, rules = bundle.shape, bundle.family, window.rules
     joined = len(sources) > 1
-    groups, moved = _attention(window, bundle, sources)
+    groups, moved = _attention(window, bundle, sources if rules.attention == "chosen" else sources[:1])
     ratio = [len(each) / shape.kv_heads for each in groups]
     all_channels = list(range(shape.channels))
 

@@ -93,6 +93,16 @@ def test_without_a_span_it_is_one_window() -> None:
     assert sum(map(len, merges[0].channels)) == bundle.shape.channels
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "opt"])
+def test_with_the_first_layers_attention_a_plan_rebuilds_bit_for_bit(family: str) -> None:
+    bundle, tokens = tiny_bundle(family), tiny_tokens(8, 32)
+    result = come.compress(bundle, tokens, "come-joint", target_layers=4, attention="first", **QUICK)
+    merged = [step for step in result.plan.steps if isinstance(step, Concatenate)]
+    for step in merged:
+        assert [len(groups) for groups in step.kv_groups].count(0) >= len(step.kv_groups) - 1
+    assert weights_hash(replay(bundle, result.plan).model) == weights_hash(result.bundle.model)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_window_nearest_to_the_original_on_all_tokens_is_taken(seed: int) -> None:
     bundle, tokens = tiny_bundle(layers=8, seed=seed), tiny_tokens(8, 32)

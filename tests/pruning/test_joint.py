@@ -38,6 +38,17 @@ def states(runner: LayerRunner, tokens: Tensor, layer: int) -> Iterator[tuple[Te
 
 
 @pytest.mark.parametrize("family", EXACT)
+def test_the_first_layers_attention_may_be_kept_whole(family: str) -> None:
+    bundle, tokens = tiny_bundle(family), tiny_tokens(6, 16)
+    runner = LayerRunner(bundle)
+    rules = JointRules(attention="first")
+    (merged,) = joint_candidates(bundle, runner, (1, 2), lambda: states(runner, tokens, 1), rules)
+    assert merged.step.kv_groups == [list(range(bundle.shape.kv_heads)), []]
+    assert sum(map(len, merged.step.channels)) == bundle.shape.channels
+    assert all(merged.step.channels), "its FFN has units of both"
+
+
+@pytest.mark.parametrize("family", EXACT)
 @pytest.mark.parametrize("idle", [1, 2])
 def test_of_a_layer_that_does_nothing_nothing_is_kept(family: str, idle: int) -> None:
     bundle, tokens = tiny_bundle(family), tiny_tokens(6, 16)

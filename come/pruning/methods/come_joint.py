@@ -26,7 +26,7 @@ from come.models import Bundle, Facts
 from come.plan.plan import Plan
 from come.pruning.cheapest import cheapest_change
 from come.pruning.forecast import UNITS, Forecast, Known, fitting, named
-from come.pruning.joint import JointRules, fit_products
+from come.pruning.joint import AttentionOf, JointRules, fit_products
 from come.pruning.joint_by_hand import fitted_by_hand
 from come.pruning.method import Task
 from come.pruning.options import ByHandOptions, ScoredOptions
@@ -75,6 +75,12 @@ class ComeJointOptions(ByHandOptions, ScoredOptions):
         "the states as they are; 0 for no prediction.",
     )
 
+    attention: AttentionOf = Field(
+        "chosen",
+        description="Which attention a merged layer has: chosen, KV groups of all layers of its window; or first, the "
+        "whole attention of its first layer.",
+    )
+
     @model_validator(mode="after")
     def _span_goes_without_windows(self) -> ComeJointOptions:
         if self.windows is not None and self.span is not None:
@@ -83,7 +89,7 @@ class ComeJointOptions(ByHandOptions, ScoredOptions):
 
     def rules(self) -> JointRules:
         """How windows are fitted."""
-        return JointRules(self.strengths, lookahead=self.lookahead)
+        return JointRules(self.strengths, lookahead=self.lookahead, attention=self.attention)
 
     def eliminated(self, facts: Facts, span: int) -> int:
         """Those of the FFNs that add most, or of all of a short window's."""
@@ -98,7 +104,7 @@ class ComeJointOptions(ByHandOptions, ScoredOptions):
     def scores_as_measured(self) -> bool:
         """Whether a window's merge scores as ``come.pruning.window_costs`` says, with what these options have."""
         usual = type(self)()
-        names = ("score", "scoring_tokens", "strengths", "lookahead", "span")
+        names = ("score", "scoring_tokens", "strengths", "lookahead", "span", "attention")
         return all(getattr(self, name) == getattr(usual, name) for name in names)
 
     @property
