@@ -84,7 +84,7 @@ def _demo() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
-            f"Three methods take a model from {facts.layers} to {demo.DRAFT.target_layers} layers.",
+            f"{_named()} take a model from {facts.layers} to {demo.DRAFT.target_layers} layers.",
             width="content",
         )
         with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):

@@ -11,6 +11,8 @@ from plotly.subplots import make_subplots
 from app import theme
 from app.figures.similarity import OPEN, PLANNED, box, layer_ticks
 
+NAMED = 9  # layers of a window whose shares a legend names; those of more are told when pointed at
+
 
 def influence(
     block: np.ndarray,
@@ -126,11 +128,12 @@ def puzzle(
             )
         )
     largest = int(np.argmax(ratio))
+    named = len(ratio) <= NAMED
     theme.finish(
         figure,
         f"{method}: {ratio[largest]:.0%} of the channels from layer {first + largest}",
-        height=205 + 21 * ((len(ratio) - 1) // 2),  # of the legend's rows
-        legend=True,
+        height=205 + 21 * ((len(ratio) - 1) // 2) * named,  # of the legend's rows
+        legend=named,
     )
     numbers = {"minsize": 11, "mode": "hide"}  # those for which there is no room are told when pointed at
     figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"}, uniformtext=numbers)

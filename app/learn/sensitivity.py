@@ -27,7 +27,8 @@ def draw(material: Material) -> None:
     by_rank = np.argsort(-(seen.activation.mean(0) * seen.reach), kind="stable")
     ranks = [rank for rank in _RANKS if rank <= len(by_rank)]
     widget_state.keep_among("unit-rank", ranks, ranks[1])
-    widget_state.keep_among("unit-token", list(range(len(seen.words))), len(seen.words) - 1)
+    loudest = int(seen.activation[:, by_rank[ranks[1] - 1]].argmax())
+    widget_state.keep_among("unit-token", list(range(len(seen.words))), loudest)
     frame.todo("Choose a token and drag its activation: S and the channel's rank follow.")
     left, middle, right = st.columns(3)
     with left:

@@ -187,7 +187,8 @@ LEGEND = (
     "<p class='come-legend'><span>Chance of a token: <span class='t u0'>over 90%</span> "
     "<span class='t u1'>50–90%</span> <span class='t u2'>20–50%</span> "
     "<span class='t u3'>less: unsure</span></span> "
-    "<span><mark class='t part'>first unlike the original's</mark></span> "
+    "<span><mark class='t part'>first unlike the original's</mark>, "
+    "<span class='t fork'>there in the original</span></span> "
     "<span>Tap a token for more.</span></p>"
 )
 

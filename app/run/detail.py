@@ -92,9 +92,9 @@ def _log(run: Run) -> None:
     text = reported.tail(run.log()).strip()
     events = reported.messages(run.events())
     if events:
-        st.code(
-            without_paths("\n".join(events)), language=None, height=LOG_HEIGHT if len(events) > FEW_LINES else "content"
-        )
+        height = LOG_HEIGHT if len(events) > FEW_LINES else "content"
+        with st.container(height=height, border=False, autoscroll=True):  # what came last is seen
+            st.code(without_paths("\n".join(events)), language=None)
     elif not text:
         st.caption("It says nothing before it starts.")
     if text:

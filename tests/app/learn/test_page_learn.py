@@ -141,7 +141,7 @@ def test_step_six_shows_the_loop_or_what_one_window_costs(visit: Visit, of: Mate
     at = fine(visit("learn", step="6", **{"merge-way": "window"}))
     size = max(cost.last - cost.first + 1 for cost in of.costs)
     best = min((cost for cost in of.costs if cost.last - cost.first + 1 == size), key=lambda cost: cost.merged)
-    assert f"merging layers {best.first} to {best.last} costs least: {best.merged:.3f}" in findings(at)[0]
+    assert f"merging layers {best.first}–{best.last} costs least: {best.merged:.3f}" in findings(at)[0]
     assert "turns least and costs least" in said(at) or "turning least is not costing least" in said(at)
     compared = looping.compared(of)
     assert compared and all(name.startswith("Perplexity at ") for name in compared)
