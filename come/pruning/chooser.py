@@ -20,7 +20,7 @@ from come.pruning.method import Task
 from come.pruning.options import SelectionOptions
 from come.pruning.scoring import Scorer
 from come.pruning.unit_sensitivity import Units, by_fisher, by_magnitude
-from come.pruning.window_choice import Chosen, Rules, by_distance, by_score, merged_ways, removal_ways
+from come.pruning.window_choice import Chosen, Rules, by_distance, by_score, merged_ways, removal_ways, without_ways
 from come.pruning.windows import Window
 from come.transforms.compatible import mixable_windows
 
@@ -127,7 +127,8 @@ class Chooser:
             ways = merged_ways(scorer, runner, bundle, lambda window: make_step(choice_of(window, units)))
             chosen = by_score(rules, runner, ways, self.options.select, told, words)
         else:
-            chosen = by_score(rules, runner, removal_ways(scorer, runner), self.options.select, told, words)
+            removed = without_ways if self.options.select == "window-loss" else removal_ways
+            chosen = by_score(rules, runner, removed(scorer, runner), self.options.select, told, words)
             units = self._units(bundle, statistics, step, chosen.windows[0][0])
         return [choice_of(window, units) for window in chosen.windows], chosen
 

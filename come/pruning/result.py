@@ -24,7 +24,7 @@ class StepRecord:
             there was none.
         scores: what every window of its size would have cost, before the step; None for one that was not in question.
             Empty where the window was not chosen by a score.
-        scored_by: "kl", "loss" or "removal-loss", where it was (``come.pruning.window_choice``).
+        scored_by: "kl", "loss" and so on, where it was (``come.pruning.window_choice``).
     """
 
     window: tuple[int, int]

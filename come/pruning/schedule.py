@@ -237,4 +237,5 @@ def _scored(known: Known, options: SelectionOptions, layers: int, size: int, str
     # Layers that are taken out belong to two windows, as long as one of either stays.
     changes = (size - 1) * windows + 1 if options.select == "removal-loss" else windows
     # The layer that a window becomes, and those above; what enters it is run from the window before, or a kept border.
-    return changes, (layers - size) / 2 + 1 + (stride + 1) / 2
+    stays = options.select != "window-loss"
+    return changes, (layers - size) / 2 + stays + (stride + 1) / 2

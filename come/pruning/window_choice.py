@@ -2,6 +2,7 @@
 
 - "kl", "loss": each window is merged, and the model scored by its divergence from the original or by its loss.
 - "removal-loss": the loss with all layers of a window gone but one, whichever costs least.
+- "window-loss": the loss with all of them gone.
 
 Scores are of tokens that nothing else is decided on. All that is run for a candidate is the layers from its change on.
 """
@@ -25,7 +26,7 @@ from come.pruning.scoring import Scorer
 from come.pruning.windows import Window, choose_lowest, choose_several
 from come.transforms.concatenate import concatenate
 
-NAMES = {"kl": "KL", "loss": "loss", "removal-loss": "loss with one of its layers"}
+NAMES = {"kl": "KL", "loss": "loss", "removal-loss": "loss with one of its layers", "window-loss": "loss without it"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def by_distance(rules: Rules, statistics: Statistics, sbi_tokens: str) -> Chosen
 
 
 Ways = Callable[[Window], Tensor]
-"""Scores the ways to do without a window's layers but one, (ways, sequences); a merge is a single way."""
+"""Scores the ways to do without a window's layers but one, (ways, sequences); a merge is a single way, and so is none."""
 
 
 def by_score(rules: Rules, runner: LayerRunner, ways: Ways, by: str, on_progress: OnProgress, message: str) -> Chosen:
@@ -102,7 +103,7 @@ def by_score(rules: Rules, runner: LayerRunner, ways: Ways, by: str, on_progress
         rules: which windows may be chosen.
         runner: the model as it is.
         ways: scores a window.
-        by: "kl", "loss" or "removal-loss", for the words.
+        by: one of ``NAMES``, for the words.
         on_progress: told of each window.
         message: what progress begins with.
 
@@ -177,6 +178,16 @@ def removal_ways(scorer: Scorer, runner: LayerRunner) -> Ways:
     def ways(window: Window) -> Tensor:
         layers = range(window[0], window[1] + 1)
         return torch.stack([without(tuple(layer for layer in layers if layer != kept)) for kept in reversed(layers)])
+
+    return ways
+
+
+def without_ways(scorer: Scorer, runner: LayerRunner) -> Ways:
+    """Scores the model without any layer of a window."""
+
+    def ways(window: Window) -> Tensor:
+        first, last = window
+        return scorer.by_sequence(runner, first, range(last + 1, len(runner)))[None]
 
     return ways
 

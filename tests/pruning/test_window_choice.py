@@ -33,7 +33,7 @@ from tests.tiny import CASES, tiny_bundle, tiny_folder, tiny_tokens
 
 TOKENS = tiny_tokens(16, 16)
 MEASURED, SCORED = TOKENS[:-2], TOKENS[-2:]
-BY = ("kl", "loss", "removal-loss")
+BY = ("kl", "loss", "removal-loss", "window-loss")
 Window = tuple[int, int]
 
 
@@ -57,14 +57,14 @@ def merges(bundle: Bundle, stands_for: list[int], size: int = 2) -> dict[Window,
 
 
 def scores(bundle: Bundle, original: Bundle, steps: Mapping[Window, Concatenate], select: str) -> dict[Window, float]:
-    """What each window costs: merged, or with one of its layers left."""
-    if select != "removal-loss":
+    """What each window costs: merged, with one of its layers left, or gone."""
+    if select in ("kl", "loss"):
         return {window: cost(apply_step(bundle, step), original, select) for window, step in steps.items()}
     found = {}
     for first, last in steps:
-        ways = [
-            Remove(layers=[each for each in range(first, last + 1) if each != kept]) for kept in range(first, last + 1)
-        ]
+        window = range(first, last + 1)
+        stays: list[set[int]] = [set()] if select == "window-loss" else [{kept} for kept in window]
+        ways = [Remove(layers=[each for each in window if each not in kept]) for kept in stays]
         found[first, last] = min(cost(apply_step(bundle, way), original, "loss") for way in ways)
     return found
 
