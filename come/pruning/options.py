@@ -250,9 +250,8 @@ class SelectionOptions(CachedPassOptions, WindowOptions):
         "sbi",
         description="What the next window is chosen by. sbi: the skip block influence. kl, loss: every window is "
         "merged, without a refit, and the cheapest is taken, by divergence from the original or by loss. removal-loss: "
-        "the window that loses least when only one of its layers stays. window-loss: that which loses least when all of "
-        "it goes. All but sbi take longer, and judge on the last eighth of the calibration sequences, at least one, "
-        "which are then not measured.",
+        "the window that loses least when only one of its layers stays. window-loss: when none does. All but sbi take "
+        "longer, and judge on the last eighth of the calibration sequences, at least one, which are not measured.",
     )
     sensitivity: Literal["magnitude", "fisher"] = Field(
         "magnitude",

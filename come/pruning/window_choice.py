@@ -93,7 +93,7 @@ def by_distance(rules: Rules, statistics: Statistics, sbi_tokens: str) -> Chosen
 
 
 Ways = Callable[[Window], Tensor]
-"""Scores the ways to do without a window's layers but one, (ways, sequences); a merge is a single way, and so is none."""
+"""Scores the ways to do without a window's layers but one, (ways, sequences); a merge is a single way."""
 
 
 def by_score(rules: Rules, runner: LayerRunner, ways: Ways, by: str, on_progress: OnProgress, message: str) -> Chosen:
