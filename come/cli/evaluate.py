@@ -91,6 +91,7 @@ def evaluate(
     Which depths tasks read from:  come evaluate -m smollm2-27-layers --against smollm2-135m --probe bundled
     """
     from come.evaluate.harness_output import HarnessOutput
+    from come.evaluate.probe import questions_to_probe
     from come.evaluate.tasks import check_tasks
     from come.models import load
     from come.text import read
@@ -113,8 +114,10 @@ def evaluate(
     output = HarnessOutput() if lm_eval is not None else None
     if wants_text:
         read(asked.text, "evaluation")  # what is wrong with a request is told before the model is loaded
-    for named in filter(None, (questions, probed)):
-        check_tasks(named)
+    if questions:
+        check_tasks(questions)
+    if probed:
+        questions_to_probe(probed, limit)
     with progress() as on_progress:
         bundle = load(asked.model, asked.device, asked.dtype, on_progress)
         original = load(against, asked.device, asked.dtype, on_progress) if against is not None else None

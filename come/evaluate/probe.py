@@ -90,7 +90,7 @@ def probe(
         ComeError: a task is unknown, on the hub or malformed, has fewer than 20 questions, or the model's values are
             not finite.
     """
-    sets = {name: _questions(name, limit) for name in check_tasks(tasks)}
+    sets = questions_to_probe(tasks, limit)
     found = {}
     for index, (name, questions) in enumerate(sets.items()):
 
@@ -241,6 +241,15 @@ def _why_not(questions: list[Question] | None, limit: int | None) -> str:
         return "its questions are lm-eval's own"
     count = len(questions[:limit])
     return f"{count} questions are fewer than {FEWEST}" if count < FEWEST else ""
+
+
+def questions_to_probe(tasks: str | Sequence[str], limit: int | None = None) -> dict[str, list[Question]]:
+    """The questions of each task; no model is needed to tell that one cannot be probed.
+
+    Raises:
+        ComeError: a task is unknown, on the hub or malformed, or has fewer than 20 questions.
+    """
+    return {name: _questions(name, limit) for name in check_tasks(tasks)}
 
 
 def _questions(name: str, limit: int | None) -> list[Question]:

@@ -116,7 +116,7 @@ def test_a_users_error_is_one_line(command: str, sentence: str, model: str, caps
 
 
 def test_which_depths_a_task_reads_from(
-    model: str, original: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    model: str, original: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "many.jsonl"
     rows = [{"question": f"{n} is", "choices": ["odd", "even"], "answer": 1 - n % 2} for n in range(24)]
@@ -132,7 +132,9 @@ def test_which_depths_a_task_reads_from(
     out = capsys.readouterr().out
     for words in ("which depths", "mean depth", "embeddings", "after 3", "after 5", "6 of 20", "original: "):
         assert words in out
-    assert main(["evaluate", "-m", model, "--probe", str(file), "--limit", "19"]) == 2
+    with monkeypatch.context() as context:
+        context.setattr("come.models.load", None)  # what is wrong is told before a model is loaded
+        assert main(["evaluate", "-m", model, "--probe", str(file), "--limit", "19"]) == 2
     assert "Give 20 or more" in capsys.readouterr().err
     merged = come.compress(come.load(original), tiny_tokens(), method="come", windows=[(1, 3)])
     come.save(merged.bundle, tmp_path / "merged")
