@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -114,6 +120,81 @@ def test_vllm_says_the_same(folder: Path) -> None:
             check(folder, "vllm", PROMPTS, 6)
         return
     assert check(folder, "vllm", PROMPTS, 6).agrees
+
+
+def stub_of_vllm(monkeypatch: pytest.MonkeyPatch, there_is_a_device: bool) -> list[tuple[Any, ...]]:
+    """A module of vLLM's shape that writes as the model does, and what it was told."""
+    told: list[tuple[Any, ...]] = []
+
+    class LLM:
+        def __init__(self, model: str, **settings: Any) -> None:
+            told.append((model, settings))
+            self.folder = Path(model)
+
+        def generate(self, prompts: list[str], sampling: dict[str, Any]) -> list[SimpleNamespace]:
+            told.append((prompts, sampling))
+            written = [greedy(self.folder, each, sampling["max_tokens"]) for each in prompts]
+            return [
+                SimpleNamespace(prompt_token_ids=each.prompt, outputs=[SimpleNamespace(token_ids=tuple(each.tokens))])
+                for each in written
+            ]
+
+    stub(monkeypatch, "vllm", LLM=LLM, SamplingParams=dict)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there_is_a_device)
+    return told
+
+
+def stub(monkeypatch: pytest.MonkeyPatch, name: str, **attributes: Any) -> None:
+    """An engine's module, installed as far as can be seen."""
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+    vars(module).update(attributes)
+    monkeypatch.setitem(sys.modules, name, module)
+    package, of_others = next(each.package for each in ENGINES.values() if each.module == name), metadata.version
+    monkeypatch.setattr(metadata, "version", lambda asked: "0.0" if asked == package else of_others(asked))
+
+
+def test_a_stub_of_vllm_is_asked_for_the_likeliest_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = stub_of_vllm(monkeypatch, there_is_a_device=True)
+    found = check(folder, "vllm", PROMPTS, 6)
+    assert found.agrees and found.version == "0.0" and [each.alike for each in found.prompts] == [6, 6]
+    (model, _), (prompts, sampling) = told
+    assert (model, prompts) == (str(folder), list(PROMPTS))
+    assert sampling == {"temperature": 0.0, "max_tokens": 6, "ignore_eos": True}
+
+
+def test_vllm_is_not_begun_without_a_device(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = stub_of_vllm(monkeypatch, there_is_a_device=False)
+    with pytest.raises(ComeError, match="CUDA device, and there is none"):
+        check(folder, "vllm", PROMPTS, 6)
+    assert not told
+
+
+def test_a_stub_of_llama_cpp_reads_the_folder_as_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    class Llama:
+        def __init__(self, file: str, **_: Any) -> None:
+            read.append(Path(file))
+            self.begun = False
+
+        def tokenize(self, prompt: bytes, special: bool) -> list[int]:
+            self.prompt = prompt.decode()
+            return [int(each) for each in come.load(folder).tokenizer(self.prompt)["input_ids"]]
+
+        def reset(self) -> None:
+            self.begun = True
+
+        def generate(self, ids: list[int], temp: float, repeat_penalty: float) -> Iterator[int]:
+            assert self.begun and (temp, repeat_penalty) == (0.0, 1.0), "greedily, nothing punished"
+            self.begun = False
+            assert come.load(read[0]).fingerprint == come.load(folder).fingerprint, "the file is the model"
+            yield from greedy(folder, self.prompt, 50).tokens
+
+    stub(monkeypatch, "llama_cpp", Llama=Llama)
+    found = check(folder, "llama.cpp", PROMPTS, 6)
+    assert found.agrees and [each.alike for each in found.prompts] == [6, 6]
+    assert read[0].suffix == ".gguf" and not read[0].exists(), "made for this, and removed"
 
 
 def test_transformers_is_not_asked_to_read_a_gguf(folder: Path) -> None:
