@@ -1,9 +1,10 @@
-"""The plan page's "Fit into": so much memory, a file of such a size or so many times the speed, told as layers."""
+"""The plan page's "Fit into": so much memory, a file of such a size, so many times the speed, told as layers."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
@@ -36,22 +37,25 @@ def draw(facts: Facts) -> None:
     if come.methods()[draft.method].target == "parameters":  # it leaves memory, files and speed as they are
         return
     with st.popover("Fit into", icon=":material/fit_screen:", key="fit"):
-        kind = st.segmented_control(
+        kinds = st.segmented_control(
             "Fit into",
             list(KINDS),
-            default="memory",
+            selection_mode="multi",
+            default=["memory"],
             key="fit-kind",
             format_func=KINDS.__getitem__,
-            required=True,
             label_visibility="collapsed",
         )
+        if not kinds:
+            st.caption("Choose one of them, or several: the plan then meets them all.")
+            return
         try:
             wanted = _request()
-            limit = _limit(kind or "memory", facts, dtype_of(wanted, facts))
-            if "speedup" in limit and known_latency(facts, dtype_of(wanted, facts), wanted.device) is None:
+            limits = _limits(kinds, facts, dtype_of(wanted, facts))
+            if "speedup" in limits and known_latency(facts, dtype_of(wanted, facts), wanted.device) is None:
                 _not_measured(wanted.model)
                 return
-            found = with_layers_for(wanted, **limit)
+            found = with_layers_for(wanted, **limits)
         except ComeError as error:
             st.warning(formats.sentence(str(error)))
             return
@@ -81,16 +85,20 @@ def _request() -> RunConfig:
     return request.config(session.choice(), draft, target_layers=None, sparsity=None)
 
 
-def _limit(kind: str, facts: Facts, dtype: str) -> dict[str, str | float]:
+def _limits(kinds: list[str], facts: Facts, dtype: str) -> dict[str, Any]:
     """What is asked for, as `with_layers_for` takes it."""
+    return dict(_limit(kind, facts, dtype) for kind in KINDS if kind in kinds)
+
+
+def _limit(kind: str, facts: Facts, dtype: str) -> tuple[str, str | float]:
     context = min(CONTEXT, facts.max_position_embeddings or CONTEXT)
     about = COUNTED[kind].format(dtype=dtype, context=context)
     if kind == "speed":
-        return {"speedup": st.number_input("Times as fast", 1.0, 100.0, FASTER, 0.05, key="fit-speed", help=about)}
+        return "speedup", st.number_input("Times as fast", 1.0, 100.0, FASTER, 0.05, key="fit-speed", help=about)
     takes = file_at(facts, facts.layers, dtype) if kind == "file" else memory_at(facts, facts.layers, dtype, context)
     begin = f"{max(1, int(ROOM * takes) >> 20)} MiB"
-    size = st.text_input("At most", begin, key=f"fit-{kind}", max_chars=LONGEST, help=about)
-    return {"max_bytes" if kind == "file" else "max_memory": size[:LONGEST]}
+    size = st.text_input(f"{KINDS[kind]}, at most", begin, key=f"fit-{kind}", max_chars=LONGEST, help=about)
+    return "max_bytes" if kind == "file" else "max_memory", size[:LONGEST]
 
 
 def _not_measured(model: str) -> None:

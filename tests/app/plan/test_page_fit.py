@@ -45,7 +45,7 @@ def fine(at: AppTest) -> AppTest:
 
 def asked(visit: Visit, kind: str, size: str) -> AppTest:
     at = fine(visit("plan", method="come"))
-    at = fine(at.segmented_control(key="fit-kind").set_value(kind).run())
+    at = fine(at.segmented_control(key="fit-kind").set_value([kind]).run())
     return fine(at.text_input(key=f"fit-{kind}").set_value(size).run())
 
 
@@ -64,6 +64,23 @@ def test_a_size_becomes_layers_with_the_reason(visit: Visit, facts: Facts, kind:
     assert not [each for each in at.caption if "allows no more" in each.value], "chosen otherwise now"
 
 
+def test_several_are_met_at_once(visit: Visit, facts: Facts) -> None:
+    context = min(CONTEXT, facts.max_position_embeddings)
+    at = asked(visit, "memory", str(memory_at(facts, 5, facts.dtype, context)))
+    at = fine(at.segmented_control(key="fit-kind").set_value(["file", "memory"]).run())
+    assert at.text_input(key="fit-memory").value == str(memory_at(facts, 5, facts.dtype, context)), (
+        "what was typed stays"
+    )
+    at = fine(at.text_input(key="fit-file").set_value(str(file_at(facts, 3, facts.dtype))).run())
+    said = "3 layers: the file allows no more; the memory would allow 5."
+    assert said in [each.value for each in at.markdown]
+    at = fine(at.button(key="fit-take").click().run())
+    assert at.query_params["target"] in ("3", ["3"])
+    at = fine(at.segmented_control(key="fit-kind").set_value([]).run())
+    assert any("meets them all" in each.value for each in at.caption)
+    assert "fit-take" not in [button.key for button in at.button]
+
+
 def test_it_begins_with_less_than_the_original_takes(visit: Visit) -> None:
     at = fine(visit("plan", method="come"))
     assert at.text_input(key="fit-memory").value.endswith(" MiB")
@@ -80,7 +97,7 @@ def test_what_cannot_be_is_one_sentence(visit: Visit, size: str, words: str) -> 
 
 def test_where_speed_was_not_measured_the_command_is_told(visit: Visit, lab: Lab) -> None:
     at = fine(visit("plan", method="come"))
-    at = fine(at.segmented_control(key="fit-kind").set_value("speed").run())
+    at = fine(at.segmented_control(key="fit-kind").set_value(["speed"]).run())
     assert any("not timed on this machine yet" in each.value for each in at.markdown)
     assert f"come run --model {lab.model} --speedup 1.25 --dry-run" in [code.value for code in at.code]
 
@@ -88,7 +105,7 @@ def test_where_speed_was_not_measured_the_command_is_told(visit: Visit, lab: Lab
 def test_a_speed_up_becomes_layers_where_times_are_known(visit: Visit, facts: Facts) -> None:
     keep(FILE, _key(facts, facts.dtype, "auto"), asdict(Latency({1: 0.002, 3: 0.004, 6: 0.007}, "a machine", 0.0)))
     at = fine(visit("plan", method="come"))
-    at = fine(at.segmented_control(key="fit-kind").set_value("speed").run())
+    at = fine(at.segmented_control(key="fit-kind").set_value(["speed"]).run())
     # 1 ms a layer and 1 ms for the rest: 7 ms are 1.25 times 5.6 ms, which 4 layers keep to.
     assert any(
         each.value.startswith("4 layers: the speed-up allows no more. Measured on a machine") for each in at.markdown
