@@ -86,8 +86,14 @@ def _request() -> RunConfig:
 
 
 def _limits(kinds: list[str], facts: Facts, dtype: str) -> dict[str, Any]:
-    """What is asked for, as `with_layers_for` takes it."""
-    return dict(_limit(kind, facts, dtype) for kind in KINDS if kind in kinds)
+    """What is asked for, side by side, as `with_layers_for` takes it."""
+    limits = {}
+    chosen = [kind for kind in KINDS if kind in kinds]
+    for kind, column in zip(chosen, st.columns(len(chosen)), strict=True):
+        with column:
+            name, most = _limit(kind, facts, dtype)
+        limits[name] = most
+    return limits
 
 
 def _limit(kind: str, facts: Facts, dtype: str) -> tuple[str, str | float]:
