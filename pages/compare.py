@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 import come.runs
-from app import example_runs, formats, presenter
+from app import example_runs, formats
 from app.compare import charts, controls, table
 from app.components import glossary, poll, report_button, widgets
 from app.run import sweeps
@@ -46,7 +46,7 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
         return
     key = controls.group(groups)
     st.html(controls.STYLE)
-    main = st.container(key="compare-main")
+    main = st.container(key=controls.MAIN)
     words = main.container()  # the verdict comes first, but depends on the choice below it
     with main, st.container(key="compare-controls", horizontal=True, vertical_alignment="bottom"):
         metric, size, kind = controls.metric(groups[key]), controls.size(), controls.kind()
@@ -82,9 +82,8 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.caption(f"{whose} · {comparison.count(chosen)}{of}", width="content")
             widgets.info("How to read this", glossary.COMPARED, key="compared-terms")
-    with st.container(key=presenter.first("curve")):
-        controls.against()
-        charts.lines(chart_of(results, originals, metric, size), kind, on, after)
+    controls.against()
+    charts.lines(chart_of(results, originals, metric, size), kind, on, after)
     charts.heatmap(results, metric, kind, after)
     table.draw(results, originals)
     report_button.draw([item.run for item in chosen])

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import presenter
 from app.components import run_labels
 from app.state import widget_state
 from come.report import metrics, sweeps
@@ -16,10 +17,11 @@ from come.runs import Run
 
 EVERY = "All runs"  # of whatever sweep
 PICTURES = ("svg", "png")
-STYLE = """<style>
+MAIN = presenter.first("compare")  # the verdict and the paired chart: the curve's bars are each model's own
+STYLE = f"""<style>
 /* On a phone and before a room, the chart comes before what changes it. */
-@media (max-width: 640px) { .st-key-compare-main > :has(> .st-key-compare-controls) { order: 2; } }
-.stApp:has(.st-key-presenter) .st-key-compare-main > :has(> .st-key-compare-controls) { order: 2; }
+@media (max-width: 640px) {{ .st-key-{MAIN} > :has(> .st-key-compare-controls) {{ order: 2; }} }}
+.stApp:has(.st-key-presenter) .st-key-{MAIN} > :has(> .st-key-compare-controls) {{ order: 2; }}
 </style>"""
 
 

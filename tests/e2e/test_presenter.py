@@ -89,8 +89,8 @@ def test_charts_and_their_numbers_stand_above_the_bar(example: Server, browser: 
     bar = page.locator(".st-key-presenter").evaluate("bar => bar.getBoundingClientRect().top")
     assert bottom(".st-key-puzzle-map .js-plotly-plot") <= bar and 0 < bottom(".st-key-run") < bar / 3
     page.goto(f"{example.url}/compare?present=1")
-    page.locator(".st-key-perplexity .main-svg").first.wait_for()
-    assert bottom(".st-key-perplexity .js-plotly-plot") <= bar
+    page.locator(".st-key-paired .main-svg").first.wait_for()
+    assert bottom(".st-key-paired .js-plotly-plot") <= bar, "the paired chart comes before the curve"
     small = page.evaluate(
         "[...document.querySelectorAll('.xtick text, .ytick text')].map(each => "
         "parseFloat(getComputedStyle(each).fontSize)).filter(size => size < 16).length"
