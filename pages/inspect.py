@@ -18,6 +18,7 @@ from come.plan.agreement import agreement
 from come.plan.steps import Part
 from come.runs import Run
 
+CUT = "How sharp the cut was"
 PARTS: dict[Part, str] = {"ffn": "Feed-forward (FFN)", "attention": "Keys and values (KV)"}
 
 READING = """
@@ -67,12 +68,14 @@ def _views(inspected: Inspected, part: Part, runs: list[Run]) -> None:
     by_unit = new_layer.by_unit(inspected, part)
     views: dict[str, Callable[[], None]] = {
         "Kept and dropped": lambda: _units(inspected, part, by_unit),
-        **({"How sharp the cut was": lambda: new_layer.curves(inspected, part)} if by_unit else {}),
+        **({CUT: lambda: new_layer.curves(inspected, part)} if by_unit else {}),
         "Step by step": lambda: _tree(inspected, part),
         "Two runs": lambda: _two_runs(inspected, part, runs),
     }
     names = list(views)
-    widget_state.keep_among("view", names, names[0])
+    # Unmeasured, tiles in the order of their index say little: what says more, once measured, offers to.
+    says_most = CUT if by_unit and not (session.value("find") or new_layer.measured(inspected, part)) else names[0]
+    widget_state.keep_among("view", names, says_most)
     for name, tab in zip(names, st.tabs(names, key="view", on_change="rerun"), strict=True):
         if tab.open:
             with tab:

@@ -96,6 +96,11 @@ def by_unit(inspected: Inspected, part: Part) -> bool:
     return inspected.counted and all(piece.kind != "averaged" for piece in opened.pieces)
 
 
+def measured(inspected: Inspected, part: Part) -> bool:
+    """Whether the sensitivities of the units are known."""
+    return inspected_run.sensitivity(inspected_run.measurement(inspected.config), inspected.origins(part)) is not None
+
+
 def tiles(inspected: Inspected, part: Part) -> None:
     """Every unit of the sources as a tile; a click on one follows it."""
     origins, place = inspected.origins(part), session.value("new-layer")
@@ -108,17 +113,15 @@ def tiles(inspected: Inspected, part: Part) -> None:
         alt=f"Every one of the {inspect.NAMES[part][1]} of the sources, coloured where it is kept, grey where not",
     )
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.segmented_control(
-            "Order of the tiles",
-            list(ORDERS),
-            # Unmeasured there is one order, which is not the one that was chosen.
-            key="order" if values is not None else "order-unmeasured",
-            default=None if values is not None else "index",
-            format_func=ORDERS.__getitem__,
-            required=True,
-            disabled=values is None,
-            label_visibility="collapsed",
-        )
+        if values is not None:
+            st.segmented_control(
+                "Order of the tiles",
+                list(ORDERS),
+                key="order",
+                format_func=ORDERS.__getitem__,
+                required=True,
+                label_visibility="collapsed",
+            )
         st.caption("Click a tile to follow it.")
     if values is None:
         st.caption("By index only: no sensitivity is measured yet. Measure it under “How sharp the cut was”.")

@@ -134,9 +134,10 @@ def test_without_a_measurement_it_is_said_and_one_can_be_made(visit: Visit, lab:
             come.runs.delete(run)
     at = fine(visit("inspect"))
     assert "of 4 new layers" in findings(at)  # the picture needs the plan alone
-    assert at.button_group(key="order-unmeasured").value == "index", "lit is the order that is drawn"
-    at = fine(visit("inspect", view=CUT))
-    assert "were not measured" in said(at)
+    assert "were not measured" in said(at), "what can be measured is shown first, not tiles in no order that tells"
+    tiles = fine(visit("inspect", view="Kept and dropped"))
+    assert "no sensitivity is measured yet" in said(tiles)
+    assert not [group for group in tiles.button_group if group.key == "order"], "there is one order alone"
     launched: list[Run] = []
     monkeypatch.setattr(come.runs, "launch", launched.append)
     at = fine(at.button(key="analyse-run").click().run())
