@@ -63,7 +63,10 @@ def draw(
     """
     st.header("One window", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.number_input("First layer", 0, facts.layers - 2, key="first", width=92)
+        beyond = session.value("last") - session.value("first")
+        st.number_input(
+            "First layer", 0, facts.layers - 2, key="first", width=92, on_change=_move, args=(beyond, facts.layers - 1)
+        )
         st.number_input("Last layer", 1, facts.layers - 1, key="last", width=92)
         first, last = session.value("first"), session.value("last")
         problem = _problem(first, last)
@@ -138,6 +141,12 @@ def _to_measure(run: Run, is_example: bool, window: Window, known: Sequence[Wind
         disabled=working or not session.owns(run),
         help="In the background; you may leave this page." if session.owns(run) else NOT_YOURS,
     )
+
+
+def _move(beyond: int, last: int) -> None:
+    """The window goes along with its first layer, as long as it was, up to the last there is."""
+    if beyond > 0:
+        session.put("last", min(session.value("first") + beyond, last))
 
 
 def _problem(first: int, last: int) -> str:

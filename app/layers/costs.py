@@ -89,7 +89,7 @@ def draw(
         widgets.info("What is measured?", WHAT, key="formula-costs")
     shown = [each for each in found if window_costs.layers(each) == size]
     if shown:
-        _shown(shown, facts, planned, split)
+        _shown(shown, found, facts, planned, split)
     if is_example:
         _of_example(size, bool(shown))
         return []
@@ -109,8 +109,11 @@ def _size(sizes: list[int]) -> int:
     return int(session.value("cost-size"))
 
 
-def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window], split: bool) -> None:
-    """The chart, and beside it the windows with a button each, the cheapest first."""
+def _shown(
+    shown: Sequence[WindowCost], found: Sequence[WindowCost], facts: Facts, planned: Sequence[Window], split: bool
+) -> None:
+    """The chart, and beside it the windows with a button each, the cheapest first; `found` has every size."""
+    size = window_costs.layers(shown[0])
     window = (session.value("first"), session.value("last"))
     chart, table = st.columns([1.45, 1], gap="large")
     with chart:
@@ -122,7 +125,7 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window],
         )
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             legend.draw(lowest=False)
-            if elsewhere := _elsewhere(shown, planned):
+            if elsewhere := _elsewhere(size, found, planned):
                 st.caption(elsewhere, width="content")
             how_sure(SURE, key="sure-of-costs")
     with table:
@@ -144,14 +147,22 @@ def _shown(shown: Sequence[WindowCost], facts: Facts, planned: Sequence[Window],
         edited.draw("costs")
 
 
-def _elsewhere(shown: Sequence[WindowCost], planned: Sequence[Window]) -> str:
-    """Where the plan's window is to be found, where it is longer than those that are shown."""
+def _elsewhere(size: int, found: Sequence[WindowCost], planned: Sequence[Window]) -> str:
+    """Why the plan's window is none of those that are shown, which are of another size."""
     sizes = {last - first + 1 for first, last in planned}
-    if not sizes or window_costs.layers(shown[0]) in sizes:
+    if not sizes or size in sizes:
         return ""
     which = " and ".join(f"{first}–{last}" for first, last in planned[:3])
-    choice = " or ".join(f"{size} layers" for size in sorted(sizes))
-    return f"Your plan merges {which}: choose {choice} above to see it."
+    choice = " or ".join(f"{each} layers" for each in sorted(sizes))
+    best = f", of {choice} the cheapest measured" if _cheapest(found, planned) else ""
+    return f"Your plan merges {which}{best}. Unlike sizes are not compared: choose {choice} above."
+
+
+def _cheapest(found: Sequence[WindowCost], planned: Sequence[Window]) -> bool:
+    """Whether the plan has one window, which costs the least of those of its size that are measured."""
+    sizes = {last - first + 1 for first, last in planned}
+    alike = sorted((each for each in found if window_costs.layers(each) in sizes), key=lambda each: each.merged)
+    return len(planned) == 1 and len(alike) > 1 and alike[0].window == planned[0]
 
 
 def _row(cost: WindowCost, planned: Sequence[Window], split: bool) -> None:

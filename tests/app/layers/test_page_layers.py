@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 import come.runs
 from app.components import window_costs
 from app.figures import window_costs as figures
+from app.layers import costs
 from app.state import session
 from come.models import describe
 from come.pruning.windows import WindowCost
@@ -95,6 +96,26 @@ def test_a_bar_opens_its_window() -> None:
         st.text(f"{session.value('first')} {session.value('last')}")
 
     assert AppTest.from_function(script, default_timeout=240).run().text[0].value == "3 4"
+
+
+def test_a_window_moves_with_its_first_layer(visit: Visit, lab: Lab) -> None:
+    at = fine(visit("layers", first="1", last="3"))
+    at = fine(at.number_input(key="first").set_value(2).run())
+    assert at.number_input(key="last").value == 4, "as long as it was"
+    at = fine(at.number_input(key="last").set_value(5).run())
+    assert at.number_input(key="first").value == 2, "its last layer is what makes it longer"
+    at = fine(at.number_input(key="first").set_value(4).run())
+    assert at.number_input(key="last").value == 5, "there are no more layers"
+
+
+def test_where_the_plans_window_is_of_another_size_that_is_said() -> None:
+    found = known(2, MERGED) + known(3, {(1, 3): 0.5, (2, 4): 0.4, (0, 2): 0.9})
+    said = costs._elsewhere(2, found, [(2, 4)])
+    assert said.startswith("Your plan merges 2–4, of 3 layers the cheapest measured. Unlike sizes are not compared")
+    assert len(said.split()) <= 20
+    assert "cheapest" not in costs._elsewhere(2, found, [(1, 3)])
+    assert "cheapest" not in costs._elsewhere(2, known(3, {(1, 3): 0.5}), [(1, 3)]), "of one alone"
+    assert not costs._elsewhere(3, found, [(2, 4)]) and not costs._elsewhere(2, found, [])
 
 
 def test_what_is_missing_is_measured_when_it_is_asked_for(
