@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -55,8 +56,8 @@ def page() -> None:
             "Make a language model smaller: neighbouring layers become one, which keeps the channels of each that "
             "matter most (**Co**ncatenation-based **Me**rging). See which, try plans, compare methods, take it home."
         )
-        _demo()
-    known = come.runs.list_runs()
+        known = come.runs.list_runs()
+        _demo(first=headline.newest(known) is None)
     with picture:
         headline.draw(known)
     _recent(known[:RECENT])
@@ -66,7 +67,8 @@ def page() -> None:
 # --- the demo ----------------------------------------------------------------------------------------
 
 
-def _demo() -> None:
+def _demo(first: bool) -> None:
+    """The demo, as what to do first while there is no result; beside it the lesson."""
     running_now = demo.active_run()
     facts, fault = _facts()
     cost = cost_line.cost(demo.requests(), facts, None, usual=True) if facts is not None else None
@@ -74,7 +76,11 @@ def _demo() -> None:
     label = "Run the demo" if seconds is None else f"Run the demo, about {formats.about(seconds)}"
     if running_now is not None:
         label = "See the demo that is running"
-    if st.button(label, key="demo", type="primary", icon=":material/play_arrow:"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
+        pressed = st.button(label, key="demo", type=kind, icon=":material/play_arrow:")
+        widgets.next_step("learn", "Learn it in eight steps", ":material/school:")
+    if pressed:
         _open_demo(running_now)
     problem = session.take_problem()
     if problem:

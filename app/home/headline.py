@@ -27,11 +27,16 @@ def draw(known: Sequence[Run]) -> None:
     Args:
         known: the runs of this place, newest first.
     """
-    newest = next((run for run in known[:LOOKED_AT] if _is_result(run)), None)
-    if newest is None:
+    own = newest(known)
+    if own is None:
         _example()
     else:
-        _own(newest, known[:LOOKED_AT])
+        _own(own, known[:LOOKED_AT])
+
+
+def newest(known: Sequence[Run]) -> Run | None:
+    """The newest of these runs (newest first) that has a result."""
+    return next((run for run in known[:LOOKED_AT] if _is_result(run)), None)
 
 
 def _is_result(run: Run) -> bool:
@@ -41,11 +46,11 @@ def _is_result(run: Run) -> bool:
         return False
 
 
-def _own(newest: Run, known: Sequence[Run]) -> None:
+def _own(last: Run, known: Sequence[Run]) -> None:
     """The newest run; of a sweep, what its runs say together."""
-    group = next((found for found in _groups(known) if any(item.run.id == newest.id for item in found)), [])
-    swept = [item for item in group if newest.config.sweep and item.sweep == newest.config.sweep]
-    said = f"{comparison.run_name(newest)}: {sentences.result_sentence(newest)}"
+    group = next((found for found in _groups(known) if any(item.run.id == last.id for item in found)), [])
+    swept = [item for item in group if last.config.sweep and item.sweep == last.config.sweep]
+    said = f"{comparison.run_name(last)}: {sentences.result_sentence(last)}"
     if len({item.run.id for item in swept}) > 1:
         said = _verdict(swept)[0]
     if group:
@@ -54,7 +59,7 @@ def _own(newest: Run, known: Sequence[Run]) -> None:
         st.markdown(f"**{formats.literal(said)}**")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(":material/history: Your newest result", width="content")
-        widgets.next_step("run", "Open it", run=newest.id)
+        widgets.next_step("run", "Open it", run=last.id)
         if len({item.run.id for item in group}) > 1:
             widgets.next_step("compare", "Compare your runs")
 

@@ -60,6 +60,15 @@ def test_ones_own_newest_result_comes_before_the_example(visit: Visit, lab: Lab)
     assert f"run={newest.id}" in link.proto.query_string
 
 
+def test_the_demo_comes_first_until_there_is_a_result_and_the_lesson_beside_it(visit: Visit, lab: Lab) -> None:
+    at = fine(visit("home"))
+    assert at.button(key="demo").proto.type == "secondary"
+    assert "Learn it in eight steps" in [link.proto.label for link in at.get("page_link")]
+    for run in come.runs.list_runs():
+        come.runs.delete(run)
+    assert fine(visit("home")).button(key="demo").proto.type == "primary"
+
+
 def test_of_a_sweep_the_headline_is_its_verdict(visit: Visit, lab: Lab) -> None:
     for run in come.runs.list_runs(lab.runs):
         if run.config.kind == "compress":
