@@ -206,7 +206,12 @@ _CSS = """<style>
   .come-strip .come-tiles > span { flex: 0 1 auto; min-width: 0; }
   .come-strip .come-tiles i { flex: 0 1 6px; min-width: 1px; }
 }
-@media (hover: none) { .js-plotly-plot .modebar { display: none !important; } }  /* else it lies on the chart always */
+@media (min-width: 1100px) {  /* what a run says is cut before the model's name */
+  .come-strip > :first-child { flex-shrink: 0; max-width: 30%; }
+}
+@media (hover: none) {  /* else they lie on the chart, or on what stands above a table, always */
+  .js-plotly-plot .modebar, [data-testid="stElementToolbar"] { display: none !important; }
+}
 .come-strip b { font-weight: 600; }
 .come-told {  /* a word that is told where one points */
   text-decoration: underline dotted; text-underline-offset: .2em; cursor: help;

@@ -15,7 +15,7 @@ from app import theme
 
 COLUMNS = 256  # stripes side by side, so that each is still seen on a telephone
 _GROUP_LINES = 2  # how many lines of FFN stripes the KV groups are as high as
-_LINE, _FINE = 16, 10  # pixels: of one layer, of three
+_LINE, _FINE = 16, 8  # pixels: of one layer, of three
 _GAP = 1  # lines between the KV groups and the FFN channels
 _LEVELS = (50.0, 90.0, 99.0, 100.0)
 

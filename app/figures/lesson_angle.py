@@ -73,7 +73,7 @@ def turned(degrees: float, others: np.ndarray, *, first: int, last: int, layers:
             hoverinfo="skip",
         )
     )
-    theme.finish(figure, title, height=330)
+    theme.finish(figure, title, height=305)
     figure.update_xaxes(visible=False, range=[-0.05, 1.45], fixedrange=True)
     return figure.update_yaxes(visible=False, range=[-0.12, 1.12], scaleanchor="x", constrain="domain", fixedrange=True)
 

@@ -76,3 +76,5 @@ def test_the_strip_is_one_line_however_much_it_has_to_say(example: Server, page:
     after = strip.bounding_box()
     assert before is not None and before == after
     assert strip.evaluate("strip => strip.scrollWidth <= strip.clientWidth")
+    name = strip.locator("> :first-child")
+    assert name.evaluate("name => name.scrollWidth <= name.clientWidth"), "what a run says is cut before the name"
