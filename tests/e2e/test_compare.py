@@ -18,7 +18,7 @@ from tests.app import synthetic
 from tests.e2e.conftest import PATIENCE, SECOND, Server, click_figure
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
@@ -50,6 +50,18 @@ def test_a_click_while_runs_are_at_work_ends_at_the_run(
     page.wait_for_timeout(2 * AWAY)  # whatever else was asked before has been answered by then
     assert page.get_by_role("heading", name="Run", exact=True).is_visible()
     assert page.get_by_role("heading", name="All runs").is_visible()
+
+
+def test_where_one_touches_no_toolbar_lies_on_the_list_above_a_table(example: Server, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(f"{example.url}/compare")
+    page.get_by_test_id("stDataFrame").first.scroll_into_view_if_needed()
+    toolbars = page.get_by_test_id("stElementToolbar")
+    toolbars.first.wait_for(state="attached")
+    assert not [bar for bar in toolbars.all() if bar.is_visible()]
+    context.close()
 
 
 def choose_a_run(page: Page) -> None:
