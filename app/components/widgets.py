@@ -72,7 +72,9 @@ def _together(runs: list[Run], each: dict[str, Outlook]) -> None:
 
 
 def _left(outlook: Outlook) -> str:
-    return "" if outlook.left is None else f" · about {formats.about(outlook.left)} left"
+    if outlook.left is None:
+        return ""
+    return f" · about {formats.about(outlook.left)} left{', longer than foreseen' if outlook.overdue else ''}"
 
 
 def ended_badly(run: Run) -> None:

@@ -28,9 +28,13 @@ def of_runs(runs: Sequence[Run]) -> dict[str, Outlook]:
         sweeps.setdefault(config.sweep or run.id, []).append((run, config))
     for cells in sweeps.values():
         expected = _foreseen(tuple(config.model_dump_json() for _, config in cells))
+        taken = usual = 0.0
         for (run, config), stages in zip(cells, expected, strict=True):
-            state = run.state()
-            found[run.id] = outlook(config, state, run.events() if state.status == "running" else (), stages, now)
+            state, pace = run.state(), taken / usual if usual and taken else 1.0
+            events = run.events() if state.status == "running" else ()
+            seen = found[run.id] = outlook(config, state, events, stages, now, pace)
+            if state.status == "done":  # those after it are as slow
+                taken, usual = taken + seen.elapsed, usual + seen.foreseen
     return found
 
 

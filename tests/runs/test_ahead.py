@@ -48,6 +48,57 @@ def test_a_slow_machine_is_expected_to_stay_slow() -> None:
     assert seen.pace > 2 and seen.left > 60 + 20
 
 
+def test_a_slow_run_never_goes_back_and_its_time_agrees_with_its_bar() -> None:
+    """Thirteen times slower than foreseen, as on a busy machine."""
+    events, clock = [*LOADED], 104.0
+    for step in range(1, 27):
+        clock += 20
+        events.append(event(clock, "compress", 10 * step, 260))
+    for which in ("original", "pruned"):
+        for step in range(1, 21):
+            clock += 5.2
+            events.append(event(clock, "evaluate", step, 20) | {"message": f"Predictions of the {which} model"})
+    end, shares = clock, [0.0]
+    for now in range(100, int(end)):
+        seen = outlook(CONFIG, RUNNING, [each for each in events if each["time"] <= now], FORESEEN, float(now))
+        assert seen.share >= shares[-1] and seen.left is not None
+        shares.append(seen.share)
+        if now > 250:  # a fifth of it: by then it is known to be slow
+            by_time = seen.elapsed / (seen.elapsed + seen.left)
+            assert abs(seen.share - by_time) < 0.21 and not (seen.overdue and seen.share < by_time)
+            assert seen.left == pytest.approx(end - now, rel=0.5, abs=30)
+    per_minute = [later - earlier for earlier, later in zip(shares, shares[60:], strict=False)]
+    assert min(per_minute) > 0.02, "the bar moves with the count"
+    assert shares[-1] > 0.9
+
+
+def test_the_second_models_count_is_a_stage_of_its_own() -> None:
+    events = [*LOADED, event(144, "compress", 10, 10), event(144, "evaluate", 1, 2) | {"message": "of the original"}]
+    pruned = [event(150 + step, "evaluate", step, 8) | {"message": "of the pruned"} for step in range(5)]
+    seen = outlook(CONFIG, RUNNING, [*events, *pruned], FORESEEN, now=154.0)
+    assert seen.left == pytest.approx(4, abs=1)
+
+
+def test_what_was_known_already_is_no_speed() -> None:
+    pruned = event(144, "evaluate", 0, 8) | {"message": "of the pruned"}
+    seen = outlook(CONFIG, RUNNING, [*LOADED, event(144, "compress", 10, 10), pruned], FORESEEN, now=144.0)
+    assert seen.pace == pytest.approx(1) and seen.left == pytest.approx(8)
+
+
+def test_the_total_never_goes_back_and_knows_that_the_first_was_slow() -> None:
+    state = State(status="done", created=90.0, started=0.0, finished=300.0)
+    ended = outlook(CONFIG, state, [], FORESEEN, now=300.0)
+    waits = State(status="queued", created=90.0)
+    total = [
+        together([Outlook(0.99, 300.0, 3.0, 5.0, 60.0), outlook(CONFIG, waits, [], FORESEEN, 300.0)], [False, True])
+    ]
+    total.append(together([ended, outlook(CONFIG, waits, [], FORESEEN, 300.0, 5.0)], [False, True]))
+    running = outlook(CONFIG, RUNNING, LOADED[:1], FORESEEN, 101.0, 5.0)
+    total.append(together([ended, running], [False, False]))
+    assert [each.left for each in total] == pytest.approx([303, 300, 299], abs=6)
+    assert total[0].share <= total[1].share == 0.5 <= total[2].share
+
+
 def test_a_conversion_is_a_stage_of_its_own() -> None:
     foreseen = {"start": 1.0, "convert": 20.0, **FORESEEN}
     seen = outlook(CONFIG, RUNNING, [event(100, "convert")], foreseen, now=110.0)
