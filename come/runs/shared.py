@@ -67,12 +67,12 @@ class Shared:
         key = text, count, config.seq_len, split, seed, config.bos
         if key not in self._tokens:
             named = short_name(text)
-            emit(on_progress, "text", 0, 1, f"Reading {named}")
+            emit(on_progress, "text", 0, 1, f"Reading {named} {_FOR[use]}")
             try:
                 self._tokens[key] = tokens(bundle, text, count, config.seq_len, split, seed, on_progress, config.bos)
             except ComeError as error:
                 raise ComeError(error.what, f"{error.hint} For {use} this is {_OPTIONS[use]}.".strip()) from error
-            emit(on_progress, "text", 1, 1, f"{self._tokens[key].numel():,} tokens of {named}")
+            emit(on_progress, "text", 1, 1, f"{self._tokens[key].numel():,} tokens of {named} {_FOR[use]}")
         return self._tokens[key]
 
     def reference(
@@ -94,6 +94,7 @@ class Shared:
         self._chains[_chain_key(config, options)] = chain
 
 
+_FOR: dict[Use, str] = {"calibration": "for calibration", "recovery": "for recovery", "evaluation": "for judging"}
 _OPTIONS: dict[Use, str] = {
     "calibration": "--text and --tokens",
     "recovery": "--recover-text and --recover-tokens",

@@ -31,6 +31,12 @@ def test_a_run_leaves_everything_in_its_directory(new_run: Create) -> None:
         {**line, "values": event.values} for event, line in zip(seen, run.events(), strict=True)
     ]
 
+    read = [event.message for event in seen if event.stage == "text" and event.step == 0]
+    assert [message.partition(" for ")[2] for message in read if message.startswith("Reading")] == [
+        "calibration",
+        "judging",
+    ]
+
     plan, results = run.plan(), run.results()
     assert plan is not None
     assert (plan.base.layers, plan.layers) == (6, 4)
