@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,8 @@ def card_of(results: Mapping[str, Any]) -> Card | None:
         return None
     sides = [original, *([between] if between else []), pruned]
     heads = ("Before", *(("Pruned", "Recovered") if between else ("After",)), "Change")
-    rows = (*_sizes(sides), *_metrics([values(side, original) for side in sides]))
+    named = ALWAYS.keys() - ({"accuracy"} if pruned.get("probe") else set())  # a probe's table says accuracies
+    rows = (*_sizes(sides), *_metrics([values(side, original) for side in sides], named))
     return Card(heads, rows)
 
 
@@ -104,13 +105,13 @@ def _sizes(sides: list[dict[str, Any]]) -> list[Row]:
     return rows
 
 
-def _metrics(known: list[dict[str, Value]]) -> list[Row]:
+def _metrics(known: list[dict[str, Value]], named: Collection[str]) -> list[Row]:
     rows: list[Row] = []
     for key in ROWS:
         if any(key in each for each in known):
             rows.append(_measured(key, known))
             rows += _tasks(known) if key == "accuracy" else []
-        elif key in ALWAYS:
+        elif key in named:
             rows.append(Row(ALWAYS[key], (Cell(beside="not measured"), *[Cell()] * (len(known) - 1))))
     return rows
 
