@@ -32,9 +32,11 @@ def mix(pair: Pair, groups: Sequence[Sequence[int]]) -> go.Figure:
             line={"color": color, "width": 1.5, "dash": dash},
             marker={"color": color, "symbol": symbol, "size": 7},
             customdata=states_of(probe, stands_for),
-            hovertemplate=f"<b>{name}</b>, %{{customdata}}<br>weight %{{y:.1%}}, depth %{{x:.0%}}<extra></extra>",
+            hovertemplate=f"<b>{name}</b>, %{{customdata}}<br>share %{{y:.1%}}, depth %{{x:.0%}}<extra></extra>",
         )
-    theme.finish(figure, pair.finding, x="Depth: 0% the embeddings, 100% the last layer", y="Weight", height=300)
+    theme.finish(
+        figure, pair.finding, x="Depth: 0% the embeddings, 100% the last layer", y="Share of the mix", height=300
+    )
     figure.update_layout(
         showlegend=True, hovermode="closest", legend={"x": 1, "xanchor": "right"}, margin_t=figure.layout.margin.t + 32
     )

@@ -14,18 +14,19 @@ from come.serving import limits
 from come.text import known_texts
 
 SAME = "same"  # the evaluation part of the calibration text
-MEASURES = {"ppl": "Perplexity", "acc": "Accuracy", "speed": "Speed"}
+MEASURES = {"ppl": "Perplexity", "acc": "Accuracy", "speed": "Speed", "probe": "Layers read"}
 MEASURED = {
     "ppl": "Perplexity: on held-out text, with bits per byte and the divergence from the original.",
     "acc": "Accuracy: on questions; takes minutes.",
     "speed": "Speed: of reading and writing; half a minute.",
+    "probe": "Layers read: which layers answer the questions, before and after; as long as accuracy.",
 }
 HUB_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "winogrande", "piqa", "boolq")  # the paper's, and beside them:
 HUB_GROUP = "mmlu"  # 57 sets
 
 
 def measures() -> list[str]:
-    """What to measure of the results, of what is chosen at first glance."""
+    """What to measure of the results."""
     st.markdown("**What to measure**", help="\n\n".join(MEASURED.values()))
     chosen = st.pills(
         "Measure",
@@ -38,7 +39,7 @@ def measures() -> list[str]:
         format_func=MEASURES.__getitem__,
         label_visibility="collapsed",
     )
-    if not (chosen or session.value("probe", False)):
+    if not chosen:
         st.caption("Nothing: only the plan and the model are made.")
     return list(chosen or [])
 
@@ -47,15 +48,9 @@ def judged(measures: list[str]) -> dict[str, Any]:
     """What is measured, and on what: fields of a request.
 
     Args:
-        measures: what was chosen at first glance.
+        measures: what was chosen.
     """
-    probed = st.toggle(
-        "Which layers the questions are read from",
-        key="probe",
-        persist_state="session",
-        help="Learns a mix of all layers that answers them, before and after pruning. Takes about as long as accuracy.",
-    )
-    fields: dict[str, Any] = {"evaluate": [*measures, *(["probe"] if probed else [])]}
+    fields: dict[str, Any] = {"evaluate": measures}
     if "ppl" in measures:
         titles = _held_out_texts()
         text = st.selectbox(
@@ -81,8 +76,8 @@ def judged(measures: list[str]) -> dict[str, Any]:
             "evaluation_text": None if text in (SAME, None, "") else text,
             "evaluation_tokens": int(tokens or 4096),
         }
-    if probed or "acc" in measures:
-        fields |= _questions(probed)
+    if {"acc", "probe"} & set(measures):
+        fields |= _questions("probe" in measures)
     return fields
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
 from typing import Any
+
+from scipy.special import stdtrit
 
 from come.evaluate.probed import Probe, mean_probe
 from come.numbers import ranges
@@ -18,28 +22,53 @@ TITLE = "Which layers a task is read from"
 
 @dataclass(frozen=True)
 class Pair:
-    """A task's probe of both models, or the mean of all tasks' (then its name is ``MEAN``)."""
+    """A task's probe of both models, or the mean of all tasks' (then its name is ``MEAN``).
+
+    Attributes:
+        shifts: of a mean, how much deeper each task is read after pruning, as a share of the depth.
+    """
 
     name: str
     before: Probe
     after: Probe
+    shifts: tuple[float, ...] = ()
+
+    @property
+    def reach(self) -> float | None:
+        """Half the 95% interval of the mean shift, by its spread over the tasks; None of one task."""
+        if len(self.shifts) < 2:
+            return None
+        return float(stdtrit(len(self.shifts) - 1, 0.975)) * stdev(self.shifts) / sqrt(len(self.shifts))
 
     @property
     def finding(self) -> str:
-        """How deep the task is read, in one sentence."""
+        """How deep the task is read, in one sentence, and whether what pruning did to that can be told from chance."""
         who = "The tasks are" if self.name == MEAN else f"“{self.name[:1].upper()}{self.name[1:]}” is"
         was, now = (f"{each.depth:.0%}" for each in (self.before, self.after))
-        after = f"after pruning at {now}" if was != now else "and still is after pruning"
-        return f"{who} read at {was} of the depth on average, {after}"
+        if was == now:
+            return f"{who} read at {was} of the depth on average, before and after pruning"
+        found = f"{who} read at {was} of the depth on average, after pruning at {now}"
+        if self.reach is None:
+            return f"{found}: one task is too few to tell these apart"
+        return found if abs(fmean(self.shifts)) > self.reach else f"{found}: too few questions to tell these apart"
 
     @property
     def worth(self) -> str:
         """What all layers say beyond the last, in one sentence, and what that rests on."""
         before, after = (f"{_points(each.gain)} ± {100 * each.gain_stderr:.1f}" for each in (self.before, self.after))
-        return (
+        told = (
             f"All layers together against the last alone: {before} points before, {after} after. Learned on "
             f"{self.before.train} questions, judged on {self.before.held_out} others; ± is one standard error."
         )
+        return f"{told} {self.shifted}".strip()
+
+    @property
+    def shifted(self) -> str:
+        """How much deeper the tasks are read after pruning, in one sentence; "" of one task."""
+        if self.reach is None:
+            return ""
+        by = f"{_points(fmean(self.shifts))} ± {100 * self.reach:.1f}"
+        return f"Read {by} points of the depth deeper after pruning: a 95% interval, by {len(self.shifts)} tasks."
 
     @property
     def card(self) -> Card:
@@ -63,7 +92,8 @@ def pairs_of(results: Mapping[str, Any]) -> list[Pair]:
     ]
     if len(found) < 2:
         return found
-    mean = Pair(MEAN, mean_probe([each.before for each in found]), mean_probe([each.after for each in found]))
+    shifts = tuple(each.after.depth - each.before.depth for each in found)
+    mean = Pair(MEAN, mean_probe([each.before for each in found]), mean_probe([each.after for each in found]), shifts)
     return [mean, *found]
 
 

@@ -1,4 +1,4 @@
-"""The probe on the run page: its choice behind the settings, and what a finished run's chart and table say."""
+"""The probe on the run page: its choice, and what a finished run's chart and table say."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app.figures import probe as figures
+from app.run import card as result_card
 from app.theme import ACCENT, ORIGINAL
 from come.evaluate import Probe, mean_probe
 from come.report.html import document
@@ -26,12 +27,14 @@ def some(depth: int, layers: int, accuracy: float = 0.7, gain: float = 0.125) ->
     return Probe(weights, 1.0, accuracy, 0.05, accuracy - gain, 0.06, gain, 0.062, 0.25, 70, 30, (1, 0), (0, 1))
 
 
-def test_it_is_chosen_behind_the_settings(visit: Visit, monkeypatch) -> None:
+def test_it_is_chosen_beside_the_other_metrics(visit: Visit, monkeypatch) -> None:
     launched: list[Run] = []
     monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
     at = visit("run", target="5")
-    assert not at.toggle(key="probe").value and "tasks" not in [each.key for each in at.multiselect]
-    at.toggle(key="probe").set_value(True).run()
+    chips = at.pills(key="measures")
+    assert chips.options[-1] == "Layers read" and chips.value == ["ppl"]
+    assert "tasks" not in [each.key for each in at.multiselect]
+    chips.set_value(["ppl", "probe"]).run()
     at.multiselect(key="tasks").set_value(["facts_cloze"]).run()
     at.number_input(key="task-limit").set_value(10).run()
     assert any("Fewer than 20 questions" in each.value for each in at.caption)
@@ -63,6 +66,7 @@ def test_a_finished_run_shows_the_mean_and_each_task(visit: Visit, lab: Lab, tmp
     choice.set_value("one").run()
     assert not at.exception
     assert "“One” is read at" in said() and f"{one.before.last_accuracy:.1%}" in said()
+    assert "Accuracy" not in result_card.numbers(run.results()), "the probe's own stand below"
     report = document([run])
     assert "Which layers a task is read from: mean of the tasks" in report and "Mix of all layers" in report
 
@@ -85,7 +89,9 @@ def test_models_of_unlike_depth_lie_upon_each_other() -> None:
     assert before.customdata[6] == "after layer 5" and after.customdata[3] == "after the original's 2 to 4"
     assert after.customdata[0] == "the embeddings"
     assert figures.mix(pair, []).data[1].customdata[3] == "after layer 2", "without a plan that fits"
-    assert pair.finding == "“What happens next” is read at 59% of the depth on average, after pruning at 72%"
+    assert pair.finding == "“What happens next” is read at 59% of the depth on average, after pruning at 72%" + (
+        ": one task is too few to tell these apart"
+    )
 
 
 def test_the_table_and_its_sentence_are_the_numbers() -> None:
@@ -113,3 +119,19 @@ def test_one_task_is_its_own_mean() -> None:
     assert mean.before == mean_probe([pair.before for pair in others])
     del results["original"]["probe"]["facts_cloze"]
     assert [pair.name for pair in pairs_of(results)] == ["mine"]
+
+
+def test_a_shift_within_its_error_is_not_claimed() -> None:
+    def mean_of(*depths: tuple[int, int]) -> Pair:
+        sides = zip(("original", "pruned"), zip(*depths, strict=True), strict=True)
+        tasks = {side: {f"t{n}": some(depth, 10).to_results() for n, depth in enumerate(each)} for side, each in sides}
+        return pairs_of({side: {"probe": each} for side, each in tasks.items()})[0]
+
+    unsure = mean_of((6, 5), (6, 8), (6, 7))
+    assert unsure.finding.startswith("The tasks are read at") and unsure.finding.endswith(
+        "too few questions to tell these apart"
+    )
+    assert "± " in unsure.shifted and "by 3 tasks" in unsure.worth
+    sure = mean_of((4, 7), (5, 8), (6, 9), (5, 8))
+    assert sure.finding == "The tasks are read at 50% of the depth on average, after pruning at 77%"
+    assert mean_of((5, 5), (6, 6)).finding.endswith("on average, before and after pruning")
