@@ -73,6 +73,18 @@ def test_the_compare_page_shows_it_too_and_takes_its_runs_alone(visit: Visit, ma
     assert len(come.runs.list_runs()) == 9
 
 
+def test_what_waits_is_as_slow_as_what_was_done(made: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    for run in made[:4]:
+        run.update(started=1000.0, finished=1090.0)
+    monkeypatch.setattr(
+        time_left, "_foreseen", lambda asked: [{"compress": 20.0, "evaluate original": 10.0}] * len(asked)
+    )
+    each = time_left.of_runs(made)
+    assert [each[run.id].left for run in made] == pytest.approx([0.0] * 4 + [90.0] * 4)
+    total = time_left.of_all(made)
+    assert total.share == pytest.approx(0.5) and total.left == pytest.approx(360)
+
+
 def test_all_that_tells_the_time_left_of_a_sweep_tells_the_same(
     visit: Visit, made: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
