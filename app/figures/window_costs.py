@@ -84,9 +84,10 @@ def costs(
     for place, each in zip(places, shown, strict=True):
         if each.merged > top:
             figure.add_annotation(
-                x=place,
+                x=place + 0.4,
                 y=top,
-                yanchor="bottom",
+                xanchor="left",
+                yanchor="top",
                 text=f"↑{each.merged:.2g}",
                 showarrow=False,
                 font={"size": 11},
