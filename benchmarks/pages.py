@@ -22,9 +22,8 @@ ASKED = (
     ("channels", "raw values", "In order"),
     ("channels", "percentiles", "Percentile"),
     ("channels", "attention", "Attention"),
-    ("layers", "angular distance", "Angular"),
-    ("layers", "BI and SBI on a log scale", "log"),
-    ("inspect", "the KV groups", "KV groups"),
+    ("layers", "angular distance", "Angle"),
+    ("inspect", "keys and values", "Keys and values (KV)"),
 )
 SMALL = ("home", "model", "channels", "layers", "plan", "compare", "inspect")
 
