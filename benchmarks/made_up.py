@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import come
 import come.models
@@ -23,22 +26,40 @@ TARGET = 24
 
 
 def lab(folder: Path) -> tuple[Path, Run]:
-    """A model's folder, without weights, and beside it runs on it: an analysis, and CoMe to 24 layers.
+    """A model's folder, its weights a hole, and beside it runs on it: an analysis, and CoMe to 24 layers.
 
     Returns:
         The model's folder, and the run that pruned it.
     """
     model = folder / "llama-2-7b-size"
     # As in the published config of LLaMA-2-7B.
-    LlamaConfig(
+    config = LlamaConfig(
         hidden_size=HEADS * HEAD_DIM, intermediate_size=CHANNELS, num_hidden_layers=LAYERS, num_attention_heads=HEADS
-    ).save_pretrained(model)
+    )
+    config.save_pretrained(model)
+    empty_weights(config, model / "model.safetensors")
+    words = Tokenizer(WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>").save_pretrained(model)
     made = measurement()
     analysis = _done(RunConfig(kind="analyze", model=str(model)), folder / "runs")
     made.save(analysis.path / "analysis.safetensors")
     pruned = _done(RunConfig(model=str(model), method="come", target_layers=TARGET, keep_model=False), folder / "runs")
     plan(model, made).write(pruned.path / "plan.json")
     return model, pruned
+
+
+def empty_weights(config: LlamaConfig, file: Path) -> None:
+    """A file of weights of that size, all 0 and none of them written: the pages ask only for its head."""
+    with torch.device("meta"):
+        tensors = LlamaForCausalLM(config).state_dict()
+    head, end = {}, 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + 2 * tensor.numel()
+        head[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    words = json.dumps(head).encode()
+    with file.open("wb") as out:
+        out.write(len(words).to_bytes(8, "little") + words)
+        out.truncate(8 + len(words) + end)
 
 
 def measurement(seed: int = 0) -> Measurement:
