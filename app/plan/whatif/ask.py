@@ -32,6 +32,7 @@ MEASURED_TOKENS = 4096  # at most, where no analysis is there
 FORESEEN = ("exponent", "floor")  # options of CoMe that a question carries
 # Options that change the outcome and that a question lacks.
 SET_ASIDE = {"refit": "the refit", "sweep": "the pass over all output maps"}
+AS_USUAL = ("attention", "lookahead", "strengths")  # options of a fit, which is predicted with their defaults
 
 
 def why_ask_first(draft: Draft, facts: Facts) -> str:

@@ -220,10 +220,14 @@ def _surety(found: Answered, last: Answered | None, doubt: str) -> None:
 def _provisos(doubt: str) -> list[str]:
     draft = session.draft()
     told = [f"Foreseen, not run: {doubt}."] if doubt else []
-    options = come.methods()[draft.method].defaults() | draft.options
+    usual = come.methods()[draft.method].defaults()
+    options = usual | draft.options
     aside = [name for option, name in ask.SET_ASIDE.items() if options.get(option)]
     if aside:
         told.append(f"Predicted without {' and '.join(aside)}, which the run adds.")
+    changed = [name for name in ask.AS_USUAL if name in usual and options[name] != usual[name]]
+    if changed:
+        told.append(f"Predicted with the usual {' and '.join(changed)}; the run takes yours.")
     return told
 
 

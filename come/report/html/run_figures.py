@@ -113,7 +113,7 @@ def mix(pair: Pair, groups: Sequence[Sequence[int]]) -> Figure:
                 "showlegend": True,
             }
         )
-    figure = laid_out(data, 240, "depth: 0% the embeddings, 100% the last layer", "weight")
+    figure = laid_out(data, 240, "depth: 0% the embeddings, 100% the last layer", "share of the mix")
     figure["layout"]["xaxis"] |= {"tickformat": ".0%", "showgrid": False}
     figure["layout"]["yaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
     return figure

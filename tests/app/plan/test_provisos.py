@@ -1,0 +1,22 @@
+"""What a prediction leaves out of a plan's settings is said beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.plan.whatif import panel
+from app.state import session
+from app.state.choice import Draft
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({}, False), ({"attention": "chosen"}, False), ({"attention": "first"}, True), ({"lookahead": 0.0}, True)],
+)
+def test_settings_of_a_fit_that_a_prediction_lacks_are_named(
+    options: dict[str, object], said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "draft", lambda: Draft(method="come-joint", options=options))
+    told = " ".join(panel._provisos(""))
+    assert "the pass over all output maps" in told
+    assert all((f"usual {name}" in told) == said for name in options)
