@@ -48,10 +48,12 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
     st.html(controls.STYLE)
     main = st.container(key=controls.MAIN)
     words = main.container()  # the verdict comes first, but depends on the choice below it
-    with main, st.container(key="compare-controls", horizontal=True, vertical_alignment="bottom"):
-        metric, size, kind = controls.metric(groups[key]), controls.size(), controls.kind()
+    with main, st.container(key="compare-controls"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            metric, size, kind = controls.metric(groups[key]), controls.size(), controls.kind()
+            against_whom = st.container(width="content")
+            chosen = controls.chosen(groups[key], key)
         places_among = st.container(horizontal=True, vertical_alignment="bottom", width="content")
-        chosen = controls.chosen(groups[key], key)
     results, originals = over_shared_tasks(
         [item.pruned for item in chosen if item.pruned], [item.original for item in chosen if item.original]
     )
@@ -68,6 +70,7 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
     if places:
         with places_among:
             layers = charts.place(places)
+        with against_whom:
             reference = charts.reference(places[layers], of_original(originals, metric, size, like=judged), metric)
         if reference is not None:
             with main:

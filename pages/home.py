@@ -58,6 +58,7 @@ def page() -> None:
         )
         known = come.runs.list_runs()
         _demo(first=headline.newest(known) is None)
+        widgets.next_step("learn", "Learn it in eight steps", ":material/school:")
     with picture:
         headline.draw(known)
     _recent(known[:RECENT])
@@ -68,7 +69,7 @@ def page() -> None:
 
 
 def _demo(first: bool) -> None:
-    """The demo, as what to do first while there is no result; beside it the lesson."""
+    """The demo, as what to do first while there is no result."""
     running_now = demo.active_run()
     facts, fault = _facts()
     cost = cost_line.cost(demo.requests(), facts, None, usual=True) if facts is not None else None
@@ -76,10 +77,8 @@ def _demo(first: bool) -> None:
     label = "Run the demo" if seconds is None else f"Run the demo, about {formats.about(seconds)}"
     if running_now is not None:
         label = "See the demo that is running"
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
-        pressed = st.button(label, key="demo", type=kind, icon=":material/play_arrow:")
-        widgets.next_step("learn", "Learn it in eight steps", ":material/school:")
+    kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
+    pressed = st.button(label, key="demo", type=kind, icon=":material/play_arrow:")
     if pressed:
         _open_demo(running_now)
     problem = session.take_problem()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
@@ -140,7 +139,7 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
     st.html("<style>.st-key-zoom-to { display: none; }</style>")
     st.text_input("Zoomed to", key="zoom-to", on_change=_zoomed, args=(channels,), max_chars=60)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(reading(plan, channels if session.value("view") == "sorted" else 0), width="content")
+        st.caption(reading(plan, kept), width="content")
         with st.popover("Zoom and colours", icon=":material/palette:", type="tertiary"):
             _shown(span, channels)
             st.segmented_control(
@@ -161,16 +160,22 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
             )
 
 
-def reading(plan: KeptByLayer | None = None, ranked: int = 0) -> str:
-    """What hatching is on the map, how much lies where on an axis of so many ranks, and what clicks do."""
+def reading(plan: KeptByLayer | None = None, kept: np.ndarray | None = None) -> str:
+    """What hatching is on the map, what share of a layer it is, and what clicks do; `kept`: (layers, channels)."""
     told = ["Click a channel, drag to zoom."]
-    if ranked > 2:
-        told.insert(0, f"The last {math.log(2) / math.log(ranked):.0%} of the width hold half of the channels.")
     if plan is not None:
         by = ", chosen by what channels give together, not by sensitivity alone" if _fits() else ""
         hatched = f"dropped by your plan's run{by}" if plan.exact else "what your plan would drop"
-        told.insert(0, f"Hatched: {hatched}.")
+        told.insert(0, f"Hatched: {hatched}{_shares(kept)}.")
     return " ".join(told)
+
+
+def _shares(kept: np.ndarray | None) -> str:
+    """How much of the layers that lose channels is dropped: on a log axis it looks like little."""
+    gone = [] if kept is None else sorted({round(100 * share) for share in 1 - kept.mean(axis=1) if share})
+    if not gone:
+        return ""
+    return f" ({gone[0]}% of each layer)" if len(gone) == 1 else f" ({gone[0]} to {gone[-1]}% of a layer)"
 
 
 def _fits() -> bool:

@@ -62,13 +62,12 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked("paired"),
     )
-    words = [
-        f"{on}.",
-        "Bars and the numbers beside them: 95% intervals. Hollow: cannot be told from the line. Arrow: farther off.",
-    ]
+    words = [f"{on}. Bars and numbers: 95% intervals."]
+    if any(each.told not in ("better", "worse") for each in told):
+        words.append("Hollow: cannot be told from the line.")
     if any(not each.paired for each in told):
         words.append("Some kept no numbers for each sequence or question: not paired, so their errors are too wide.")
-    how_sure("\n\n".join(words), key="how-sure-paired")
+    st.caption(" ".join(words))
 
 
 def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
@@ -101,9 +100,9 @@ def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
 
 
 def heatmap(results: list[Result], metric: Metric, kind: str, recovered: bool) -> None:
-    """Method by layers left, where there are several methods; `recovered` is that of `lines`."""
+    """Method by layers left, where there are several of both; `recovered` is that of `lines`."""
     drawn = points.points(results, metric, LAYERS)
-    if len({point.series for point in drawn}) < 2:
+    if len({point.series for point in drawn}) < 2 or len({point.layers for point in drawn}) < 2:
         return
     st.html(compare_heatmap.CSS)
     widgets.chart(

@@ -10,6 +10,8 @@ from app.state import time_left
 from come.estimation.device import known_device
 from come.files import human_bytes
 
+BUSY = 1.5  # programs that want a core, for each that there is, of the last minute
+
 
 def draw() -> None:
     """A quiet line of all that."""
@@ -34,7 +36,10 @@ def _line() -> str:
     """What is at work, and when another run would begin."""
     line = time_left.in_line()
     if not line:
-        return "yours starts at once"
+        busy = psutil.getloadavg()[0] > BUSY * (psutil.cpu_count() or 1)
+        return "yours starts at once" + (
+            ", but other programs keep this machine busy: it may take longer" if busy else ""
+        )
     left = time_left.of_all(line).left
     begins = "" if left is None else f", in about {formats.about(left)}"
     return f"{len(line)} run{'' if len(line) == 1 else 's'} at work or waiting: yours is number {len(line) + 1}{begins}"

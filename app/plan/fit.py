@@ -62,6 +62,8 @@ def draw(facts: Facts) -> None:
         if found.asked is None or found.target_layers is None:
             return
         st.markdown(formats.literal(found.asked.answer))
+        if "memory" in kinds:
+            st.caption(_memory(facts, found.target_layers, dtype_of(wanted, facts)))
         st.button(
             f"Leave {found.target_layers} of {facts.layers} layers",
             key="fit-take",
@@ -105,6 +107,15 @@ def _limit(kind: str, facts: Facts, dtype: str) -> tuple[str, str | float]:
     begin = f"{max(1, int(ROOM * takes) >> 20)} MiB"
     size = st.text_input(f"{KINDS[kind]}, at most", begin, key=f"fit-{kind}", max_chars=LONGEST, help=about)
     return "max_bytes" if kind == "file" else "max_memory", size[:LONGEST]
+
+
+def _memory(facts: Facts, layers: int, dtype: str) -> str:
+    """What memory so many layers take, by what takes it."""
+    context = min(CONTEXT, facts.max_position_embeddings or CONTEXT)
+    weights = facts.bytes_at(layers, dtype)
+    states = memory_at(facts, layers, dtype, context) - weights
+    held = f"{formats.human_bytes(states)} of keys and values for {context:,} tokens"
+    return f"{formats.human_bytes(weights)} of weights in {dtype}, {held}."
 
 
 def _not_measured(model: str) -> None:

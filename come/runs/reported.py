@@ -80,7 +80,7 @@ def tail(log: str, lines: int = 400) -> str:
 
 
 def series(events: Sequence[dict[str, Any]]) -> list[Series]:
-    """The numbers that events carry, one line a kind; fewer than two points are no line."""
+    """The numbers that events carry, one line a kind; fewer than three points are no line."""
     found: dict[str, list[float]] = {}
     for event in events:
         for name, value in (event.get("values") or {}).items():
@@ -89,7 +89,7 @@ def series(events: Sequence[dict[str, Any]]) -> list[Series]:
     return [
         Series(LIVE[name][0], "step", LIVE[name][1], list(range(1, len(values) + 1)), values)
         for name, values in found.items()
-        if len(values) > 1
+        if len(values) > 2
     ]
 
 

@@ -1,6 +1,7 @@
 """The model, channels and layers pages, each opened first, and what a visitor does there."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,7 +138,8 @@ def test_another_part_is_shown_whole_after_a_narrowed_one(visit: Visit) -> None:
 
 
 def test_the_map_says_what_hatching_is(visit: Visit) -> None:
-    assert "Hatched: what your plan would drop" in fine(visit("channels")).caption[0].value
+    told = fine(visit("channels")).caption[0].value
+    assert re.search(r"Hatched: what your plan would drop \(\d+ to \d+% of a layer\)\.", told)
 
 
 def test_ranks_are_counted_from_one_and_channels_from_zero(visit: Visit) -> None:

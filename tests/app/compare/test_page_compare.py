@@ -110,7 +110,7 @@ def test_the_default_view_answers_the_question(large: Visit) -> None:
     answer = next(each.value for each in at.markdown if each.value.startswith("## "))
     assert answer.startswith("## At 27 layers ") and "perplexity" in answer
     assert any(" of 8: " in each.value for each in at.markdown)  # where CoMe stands
-    assert any("95% interval" in each.value for each in at.markdown)
+    assert any("95% interval" in each.value for each in at.caption)
     assert len(at.dataframe[0].value) == 48 + 2  # and the original of each seed
     assert any("means over seeds" in each.value for each in at.markdown)
 

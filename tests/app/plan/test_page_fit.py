@@ -55,6 +55,8 @@ def test_a_size_becomes_layers_with_the_reason(visit: Visit, facts: Facts, kind:
     takes = memory_at(facts, 4, facts.dtype, context) if kind == "memory" else file_at(facts, 4, facts.dtype)
     at = asked(visit, kind, str(takes))
     assert any(each.value == f"4 layers: the {kind} allows no more." for each in at.markdown)
+    weights = f"{human_bytes(facts.bytes_at(4, facts.dtype))} of weights in {facts.dtype}"
+    assert any(weights in each.value and "keys and values" in each.value for each in at.caption) == (kind == "memory")
     assert at.button(key="fit-take").label == f"Leave 4 of {LAYERS} layers"
     at = fine(at.button(key="fit-take").click().run())
     assert at.query_params["target"] in ("4", ["4"])

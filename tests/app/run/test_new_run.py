@@ -49,6 +49,13 @@ def test_where_work_starts_the_machine_and_the_line_are_told(visit: Visit, lab: 
     assert any("1 run at work or waiting: yours is number 2" in each.value for each in at.caption)
 
 
+def test_a_machine_that_other_programs_keep_busy_is_told(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    for load, told in ((0.0, False), (1e3, True)):
+        monkeypatch.setattr("psutil.getloadavg", lambda load=load: (load, load, load))
+        at = visit("run", target="4")
+        assert any("keep this machine busy" in each.value for each in at.caption) == told
+
+
 def test_the_request_is_one_sentence_and_the_commands_are_shown(visit: Visit, lab: Lab) -> None:
     at = visit("run", target="4")
     assert not at.exception and not at.error
