@@ -98,8 +98,8 @@ def draw(
         alt="What the merged layer keeps of each of its sources",
     )
     shares = (
-        f"{method.title} solves in the run for which units stay: the chart is a guess by their sensitivity, as it is "
-        "on the plan page."
+        f"{method.title} solves in the run for which channels stay: the chart is a guess by their sensitivity, as it "
+        "is on the plan page."
         if guessed
         else f"{method.title}'s shares follow BI, unless your plan has ratios of its own."
     )

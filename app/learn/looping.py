@@ -64,7 +64,7 @@ def _one_window(of: Material, sizes: list[int]) -> None:
         st.caption(f"By the angle the cheapest is {ordinal(rank)} of {len(costs)}: {lesson}.", width="content")
         how_sure(
             "Measured on tokens that no merge is fitted on, of the example's text and of several kinds beside it. A "
-            "merge here is CoMe-Joint's: units of all its layers are chosen together, output maps are moved.",
+            "merge here is CoMe-Joint's: channels of all its layers are chosen together, output maps are moved.",
             key="sure-of-costs",
         )
 

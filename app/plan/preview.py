@@ -48,9 +48,9 @@ $$\sum_l \mathrm{BI}_l - \max_l \mathrm{BI}_l,\qquad
 \mathrm{BI}_l = \operatorname{mean}_t\,\bigl(1 - \cos(H^{(l)}_t, H^{(l+1)}_t)\bigr)$$
 The run then fits several and takes the one whose model is nearest to the original on tokens that nothing is fitted on.
 
-**Which channels.** All key/value groups and FFN channels of the window are run on what enters it; what later layers
-would have read is predicted linearly from that. The fewest that are needed to give what the window gave are found by
-leaving out one after the other, each time the one that a least-squares fit misses least.
+**Which channels.** The first layer's attention stays: it reads what it read before. All FFN channels of the window are
+run behind it; what later layers would have read is predicted linearly from that. Those that are needed to give what the
+window gave are found by leaving out one after the other, each time the one that a least-squares fit misses least.
 
 **What is moved.** The output maps are solved for, the input maps have the prediction in them. So a kept channel is no
 copy: it is where a new one began.

@@ -104,11 +104,12 @@ class Concatenate(_OfAWindow):
 
     def describe(self, groups: Groups | None = None) -> str:
         """The step in words; its layers by the original ones, where it is told which they stand for."""
-        shares = " : ".join(f"{share:.3f}" for share in self.ratio)
+        # Units that were chosen together, with folded norms, follow no ratio.
+        ratio = "" if self.fold else f", ratio {' : '.join(f'{share:.3f}' for share in self.ratio)}"
         kv_groups = " + ".join(str(len(kept)) for kept in self.kv_groups)
         channels = " + ".join(str(len(kept)) for kept in self.channels)
         return (
-            f"Concatenate layers {self._named(groups)}, ratio {shares}: "
+            f"Concatenate layers {self._named(groups)}{ratio}: "
             f"{kv_groups} KV groups, {channels} FFN channels{', norms folded' if self.fold else ''}."
         )
 

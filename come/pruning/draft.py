@@ -132,18 +132,14 @@ def steps_by_hand(
     return steps
 
 
-def most_sensitive_of(measurement: Measurement, first: int, last: int) -> DraftWindow:
-    """A window that keeps the most sensitive units of all its layers, whatever layer they are of."""
-    size = last - first + 1
-
-    def keep(sensitivity: Tensor) -> list[list[int]]:
-        window = sensitivity[first : last + 1]
-        units = window.shape[1]
-        best = most_sensitive(window.flatten(), units)
-        return [[int(unit) - at * units for unit in best if int(unit) // units == at] for at in range(size)]
-
-    kept_kv, kept = keep(measurement.kv_group_sensitivity), keep(measurement.mlp_sensitivity)
-    ratio = tuple(len(units) / sum(map(len, kept)) for units in kept)
+def fitted_window(measurement: Measurement, first: int, last: int) -> DraftWindow:
+    """A window whose channels a run solves for: the first layer's attention, and the most sensitive channels of all."""
+    size, sensitivity = last - first + 1, measurement.mlp_sensitivity[first : last + 1]
+    channels = sensitivity.shape[1]
+    best = most_sensitive(sensitivity.flatten(), channels)
+    kept = [[int(unit) - at * channels for unit in best if int(unit) // channels == at] for at in range(size)]
+    kept_kv = [list(range(measurement.kv_group_sensitivity.shape[1])), *([] for _ in range(size - 1))]
+    ratio = tuple(len(units) / channels for units in kept)
     return DraftWindow(first, last, ratio, kept_kv, kept, _distance(measurement, first, last))
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from come.measurement.measurement import Measurement
 from come.models import Facts
-from come.pruning.draft import DraftWindow, draft, most_sensitive_of
+from come.pruning.draft import DraftWindow, draft, fitted_window
 from come.pruning.options import SelectionOptions, WindowOptions
 from come.pruning.windows import Window, WindowCost, windows_by_cost
 
@@ -48,8 +48,8 @@ class Forecast:
         windows: those that would be merged, and what each merged layer would keep.
         removed: those that would go whole, ascending.
         doubt: why a run on the same tokens may decide otherwise, as half a sentence; empty where it will not.
-        fitted: whether the windows' units are chosen together and maps are moved, as CoMe-Joint does; what is told here
-            of the units that stay is then a guess by their sensitivity.
+        fitted: whether the windows' channels are chosen together and maps are moved, as CoMe-Joint does; what is told
+            here of the channels that stay is then a guess by their sensitivity.
         by: what the windows were chosen by, where a run tries several: "influence", or the "cost" that was measured.
     """
 
@@ -105,14 +105,14 @@ def fitting(known: Known, sizes: Sequence[int], doubt: str, tried: int) -> Forec
         by.add("influence" if window is None else "cost")
         window = window or windows[0]
         taken |= set(range(window[0], window[1] + 1))
-        found.append(most_sensitive_of(measurement, *window))
+        found.append(fitted_window(measurement, *window))
     found.sort(key=lambda each: each.first)
     if by == {"cost"}:
         return Forecast(found, fitted=True, doubt=UNITS, by="cost")
     return Forecast(found, fitted=True, doubt=f"{doubt}; {UNITS}", by="influence")
 
 
-UNITS = "which units are kept is solved for in the run, not told by their sensitivity"
+UNITS = "which channels are kept is solved for in the run, not told by their sensitivity"
 
 
 def cheapest_measured(costs: Mapping[Window, WindowCost], windows: Sequence[Window], tried: int) -> Window | None:
@@ -147,7 +147,7 @@ def named(known: Known, windows: Sequence[Window], removed: Sequence[int], doubt
         return Forecast(removed=gone, fitted=True)
     if (measurement := known.measurement) is None:
         return None
-    found = [most_sensitive_of(measurement, first, last) for first, last in sorted(windows)]
+    found = [fitted_window(measurement, first, last) for first, last in sorted(windows)]
     return Forecast(found, gone, doubt, fitted=True)
 
 

@@ -1,14 +1,15 @@
 """One layer out of a window's, its units chosen together (ours): least squares over all units of all its layers.
 
-1. Attention. All KV groups of the window are run on what enters it, each behind its own layer's norm and looking ahead
-   (``come.pruning.lookahead``). They are eliminated one by one from the fit of what the window's attentions gave
-   together in the original order.
-2. FFN. All channels are run on what the new layer's own attention leaves, looking ahead as well, and are eliminated
-   likewise from the fit of what is then lacking of what leaves the window.
+1. Attention. The first layer's is kept, the only one that reads what it read before: its output map is fitted to what
+   the window's attentions gave together in the original order. Or all KV groups of the window are run on what enters
+   it, each behind its own layer's norm and looking ahead (``come.pruning.lookahead``), and are eliminated one by one
+   from that fit.
+2. FFN. All channels of the window are run on what the new layer's own attention leaves, looking ahead, and are
+   eliminated likewise from the fit of what is then lacking of what leaves the window.
 3. Each of the two output maps is the ridge solution for the units kept, held to their own columns.
 
-How many units each layer gives is an outcome, for attention and FFN apart. With a layer that is kept whole nothing is
-eliminated: that is a removal of the others with a refit of both maps.
+How many units each layer gives is an outcome. With a layer that is kept whole nothing is eliminated: that is a removal
+of the others with a refit of both maps.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from come.transforms.concatenate import concatenate
 from come.transforms.folding import folded_norms, input_names, plain_norm
 from come.transforms.normal_equations import at_projection, token_weights, watched
 
-AttentionOf = Literal["chosen", "first"]
+AttentionOf = Literal["first", "chosen"]
 MADE_BY = "joint merge"  # what a plan says of the weights
 
 
@@ -67,14 +68,19 @@ class JointRules:
         base: the one that units are eliminated with and the attention's map is solved with.
         lookahead: of the ridge that what later layers read is predicted with; 0 for no prediction.
         pool: units are eliminated from those that add most, as many as have the inputs of so many layers' FFNs.
-        attention: whether KV groups of all layers are chosen together, or the first layer's are all kept.
+        attention: whether the first layer's KV groups are all kept, or those of all layers are chosen together.
     """
 
     strengths: tuple[float, ...] = (0.3,)
     base: float = 0.3
     lookahead: float = 0.1
     pool: int = 2
-    attention: AttentionOf = "chosen"
+    attention: AttentionOf = "first"
+
+    @property
+    def joins_attention(self) -> bool:
+        """Whether KV groups of several layers become one attention."""
+        return self.attention == "chosen"
 
 
 @torch.no_grad()
@@ -101,7 +107,8 @@ def joint_candidates(
     seen = _Window(bundle, runner, window, states, rules)
     ahead = Lookahead(bundle.shape.hidden_size, len(seen.layers))
     for batch in seen.as_it_is():
-        ahead.add(batch.attention[0], batch.attention)
+        if rules.joins_attention:
+            ahead.add(batch.attention[0], batch.attention)
         seen.given.append(batch.given)
         seen.leaving.append(batch.leaving)
     found: list[Candidate] = []
@@ -115,17 +122,17 @@ def fit_products(facts: Facts, size: int, n_tokens: int, rules: JointRules) -> f
     hidden, total, strengths = facts.hidden_size, 0.0, len(rules.strengths)
     heads = facts.num_attention_heads * facts.head_dim
     for inputs, kept, layers in (
-        (heads, 1, size if rules.attention == "chosen" else 1),
+        (heads, 1, size if rules.joins_attention else 1),
         (facts.intermediate_size, strengths, size),
     ):
         units = min(layers * inputs, rules.pool * facts.intermediate_size)
         sums = n_tokens * (units * (1.125 * units + 2 * hidden) + inputs * (1.125 * inputs + 2 * hidden))
-        eliminated = units**3 + 2 * units**2 * (hidden + units - inputs)
+        eliminated = (units**3 + 2 * units**2 * (hidden + units - inputs)) * (layers > 1)
         solved = 2 * kept * (inputs**3 / 3 + 2 * inputs**2 * hidden)
         total += sums + eliminated + solved
     rows = heads * (1 + 2 * facts.num_key_value_heads / facts.num_attention_heads) + 2 * facts.intermediate_size
     predicted = 2 * hidden**2 * (n_tokens * (size + 1) + hidden * size) + 2 * hidden**2 * rows / 2 * size
-    return total + 2 * predicted * bool(rules.lookahead)
+    return total + (1 + rules.joins_attention) * predicted * bool(rules.lookahead)
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ def _into(seen: dict[str, Tensor], path: str) -> Callable[[Tensor], None]:
 def _joined(window: _Window, ahead: Lookahead) -> list[Candidate]:
     """The candidates with units of all layers of the window."""
     layers, rules = list(window.layers), window.rules
-    matrices = {"attention": ahead.matrices(rules.lookahead)} if rules.lookahead else {}
+    matrices = {"attention": ahead.matrices(rules.lookahead)} if rules.lookahead and rules.joins_attention else {}
     return _candidates(window, looking_ahead(window.bundle, layers, matrices), layers)
 
 
@@ -231,7 +238,7 @@ def _candidates(window: _Window, bundle: Bundle, sources: list[int]) -> list[Can
     """
     shape, family, rules = bundle.shape, bundle.family, window.rules
     joined = len(sources) > 1
-    groups, moved = _attention(window, bundle, sources if rules.attention == "chosen" else sources[:1])
+    groups, moved = _attention(window, bundle, sources if rules.joins_attention else sources[:1])
     ratio = [len(each) / shape.kv_heads for each in groups]
     all_channels = list(range(shape.channels))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from come.pruning.windows import Window, WindowCost
 
 FILE = "window_costs.jsonl"
-VERSION = 1  # raised when merges come out otherwise: what was measured before says nothing then
+VERSION = 2  # raised when merges come out otherwise: what was measured before says nothing then
 
 
 def read(run: Run) -> tuple[WindowCost, ...]:

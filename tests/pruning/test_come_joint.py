@@ -72,9 +72,9 @@ def test_a_sweep_is_taken_where_it_scores_better() -> None:
     scores = [come.kl_divergence(each.bundle, bundle, tokens[-2:]) for each in (plain, moved)]
     assert (scores[1] < scores[0]) == is_swept(moved.plan)
     assert scores[1] <= scores[0]
-    assert come.methods()["come-joint"].goes_on({"sweep": False, "span": 2})
-    assert not come.methods()["come-joint"].goes_on({"sweep": False})
-    assert not come.methods()["come-joint"].goes_on({"span": 2})
+    assert come.methods()["come-joint"].goes_on({"span": 2})
+    assert not come.methods()["come-joint"].goes_on({})
+    assert not come.methods()["come-joint"].goes_on({"sweep": True, "span": 2})
 
 
 def test_longer_windows_are_merged_where_they_are_allowed() -> None:
@@ -94,12 +94,13 @@ def test_without_a_span_it_is_one_window() -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "opt"])
-def test_with_the_first_layers_attention_a_plan_rebuilds_bit_for_bit(family: str) -> None:
+@pytest.mark.parametrize("attention", ["first", "chosen"])
+def test_with_either_attention_a_plan_rebuilds_bit_for_bit(family: str, attention: str) -> None:
     bundle, tokens = tiny_bundle(family), tiny_tokens(8, 32)
-    result = come.compress(bundle, tokens, "come-joint", target_layers=4, attention="first", **QUICK)
-    merged = [step for step in result.plan.steps if isinstance(step, Concatenate)]
-    for step in merged:
-        assert [len(groups) for groups in step.kv_groups].count(0) >= len(step.kv_groups) - 1
+    result = come.compress(bundle, tokens, "come-joint", target_layers=4, attention=attention, **QUICK)
+    for step in [step for step in result.plan.steps if isinstance(step, Concatenate)]:
+        whole = [len(groups) for groups in step.kv_groups].count(0) >= len(step.kv_groups) - 1
+        assert whole or attention == "chosen"
     assert weights_hash(replay(bundle, result.plan).model) == weights_hash(result.bundle.model)
 
 
@@ -139,7 +140,9 @@ def test_layers_that_do_not_mix_are_left_apart() -> None:
 def test_progress_is_told_while_windows_are_fitted_and_maps_are_moved() -> None:
     told: list[Event] = []
     tokens = tiny_tokens(8, 32)
-    come.compress(tiny_bundle(layers=8), tokens, "come-joint", target_layers=4, on_progress=told.append, **QUICK)
+    come.compress(
+        tiny_bundle(layers=8), tokens, "come-joint", target_layers=4, sweep=True, on_progress=told.append, **QUICK
+    )
     steps = [event.step for event in told if event.stage == "compress"]
     assert steps == sorted(steps) and steps[-1] == 1000
     for words in ("Merging one window: 1 of ", "Step 1: merged layers", "Output maps of layer 4 of 4"):

@@ -162,7 +162,7 @@ def test_measured_costs_decide_once_all_are_known_that_a_run_tries(model: tuple[
         assert told([doubtful, *costing(dict.fromkeys(threes[:-1], 3.0))]) == ([threes[0]], "cost")
     # What a run would find cheaper, or was measured otherwise than it merges, is left to it.
     assert told(costing(worst_last, refitted=0.1)) == ([threes[0]], "influence")
-    for options in ({"score": "loss"}, {"lookahead": 0.5}, {"strengths": [1.0]}, {"attention": "first"}):
+    for options in ({"score": "loss"}, {"lookahead": 0.5}, {"strengths": [1.0]}, {"attention": "chosen"}):
         assert told(costing(worst_last), **options) == ([threes[0]], "influence")
     assert told(costing(worst_last), span=2)[1] == "influence"
 

@@ -38,11 +38,10 @@ def states(runner: LayerRunner, tokens: Tensor, layer: int) -> Iterator[tuple[Te
 
 
 @pytest.mark.parametrize("family", EXACT)
-def test_the_first_layers_attention_may_be_kept_whole(family: str) -> None:
+def test_the_first_layers_attention_is_kept_whole(family: str) -> None:
     bundle, tokens = tiny_bundle(family), tiny_tokens(6, 16)
     runner = LayerRunner(bundle)
-    rules = JointRules(attention="first")
-    (merged,) = joint_candidates(bundle, runner, (1, 2), lambda: states(runner, tokens, 1), rules)
+    (merged,) = joint_candidates(bundle, runner, (1, 2), lambda: states(runner, tokens, 1), JointRules())
     assert merged.step.kv_groups == [list(range(bundle.shape.kv_heads)), []]
     assert sum(map(len, merged.step.channels)) == bundle.shape.channels
     assert all(merged.step.channels), "its FFN has units of both"
@@ -54,9 +53,8 @@ def test_of_a_layer_that_does_nothing_nothing_is_kept(family: str, idle: int) ->
     bundle, tokens = tiny_bundle(family), tiny_tokens(6, 16)
     silence(bundle, idle)
     runner = LayerRunner(bundle)
-    (merged,) = joint_candidates(
-        bundle, runner, (1, 2), lambda: states(runner, tokens, 1), JointRules(strengths=(0.1,))
-    )
+    rules = JointRules(strengths=(0.1,), attention="chosen")
+    (merged,) = joint_candidates(bundle, runner, (1, 2), lambda: states(runner, tokens, 1), rules)
     busy = 3 - idle
     assert [len(groups) for groups in merged.step.kv_groups] == [
         bundle.shape.kv_heads if layer == busy else 0 for layer in (1, 2)

@@ -1,4 +1,4 @@
-"""CoMe-Joint (ours): a window by what its merge costs, units of all its layers chosen together, maps moved.
+"""CoMe-Joint (ours): a window by what its merge costs, channels of all its layers chosen together, maps moved.
 
 The windows of that many layers whose block influence is least in sum, but for one layer's, are merged
 (``come.pruning.joint``). The one nearest to the original on all calibration tokens is taken; or, in its place, all but
@@ -63,22 +63,20 @@ class ComeJointOptions(ByHandOptions, ScoredOptions):
         description="How strongly output maps are held to their own weights; the best by score is taken.",
     )
     sweep: bool = Field(
-        True,
+        False,
         description="At the end, moves the output maps of all layers from the bottom up, towards what the original "
-        "gives; taken if it scores better.",
+        "gives; taken if it scores better. It takes most of the time for little.",
     )
-
     lookahead: float = Field(
         0.1,
         ge=0,
         description="How strongly the prediction of what later layers of a window read, of what enters it, is held to "
         "the states as they are; 0 for no prediction.",
     )
-
     attention: AttentionOf = Field(
-        "chosen",
-        description="Which attention a merged layer has: chosen, KV groups of all layers of its window; or first, the "
-        "whole attention of its first layer.",
+        "first",
+        description="Which attention a merged layer has: first, the whole attention of its window's first layer, which "
+        "reads what it read before; or chosen, KV groups of all layers.",
     )
 
     @model_validator(mode="after")
@@ -134,8 +132,9 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
         if by_hand is not None:
             tried = len(options.strengths)
         candidates.append((tried, left / 2))
-        # What enters the windows; then a window twice in a row, its attentions side by side, and its FFNs.
-        run += (left if number == 0 else left / 2) + windows * (2 * size + (size - 1) + 2)
+        # What enters the windows; then a window twice in a row, attentions that are joined, and its FFNs.
+        attentions = size - 1 if rules.joins_attention else 0
+        run += (left if number == 0 else left / 2) + windows * (2 * size + attentions + 2)
         products += windows * fit_products(facts, size, tokens.n_tokens - held, rules)
         left -= size - 1
     if options.sweep:
@@ -172,15 +171,14 @@ def forecast(known: Known, options: ComeJointOptions) -> Forecast | None:
     "come-joint",
     title="CoMe-Joint",
     paper="Ours, after Wang et al. 2025, arXiv 2510.15304",
-    summary="Merge the window whose merge costs least, its units chosen together by least squares and looking ahead, "
-    "its maps moved.",
+    summary="Merge the window whose merge costs least, its channels chosen together by least squares and looking "
+    "ahead, its maps moved.",
     kind="merge",
     options=ComeJointOptions,
     needs=("forward", "logits"),
     stepwise=True,
     begins=True,
-    cost="A few windows fitted on the calibration tokens and scored, and a pass over the output maps; with a span, "
-    "that for each step.",
+    cost="A few windows fitted on the calibration tokens and scored; with a span, that for each step.",
     work=work,
     forecast=forecast,
     portfolio={},

@@ -16,7 +16,7 @@ from come.transforms.compatible import check_mixable
 
 
 def fitted_window(bundle: Bundle, window: tuple[int, int], tokens: Tensor, cancelled: Cancel = never) -> Candidate:
-    """The layer that a window of a model becomes when its units are chosen together and its maps are moved.
+    """The layer that a window of a model becomes when its channels are chosen together and its maps are moved.
 
     Args:
         bundle: the model.

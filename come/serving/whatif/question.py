@@ -24,7 +24,7 @@ class Merge(Document):
         ratio: the share of each layer; None for the method's own (by block influence; equal weights in an average).
             Of a fit it is an outcome.
         how: "concatenate" the most sensitive units of each, "average" their parameters, or "fit" as CoMe-Joint does,
-            units chosen together and maps moved.
+            channels chosen together and maps moved.
     """
 
     first: int

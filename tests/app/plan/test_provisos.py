@@ -11,12 +11,17 @@ from app.state.choice import Draft
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({}, False), ({"attention": "chosen"}, False), ({"attention": "first"}, True), ({"lookahead": 0.0}, True)],
+    [({}, False), ({"attention": "first"}, False), ({"attention": "chosen"}, True), ({"lookahead": 0.0}, True)],
 )
 def test_settings_of_a_fit_that_a_prediction_lacks_are_named(
     options: dict[str, object], said: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "draft", lambda: Draft(method="come-joint", options=options))
     told = " ".join(panel._provisos(""))
-    assert "the pass over all output maps" in told
     assert all((f"usual {name}" in told) == said for name in options)
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_pass_that_a_prediction_lacks_is_named(swept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "draft", lambda: Draft(method="come-joint", options={"sweep": swept} if swept else {}))
+    assert ("the pass over all output maps" in " ".join(panel._provisos(""))) == swept
