@@ -121,6 +121,18 @@ def test_a_fitted_window_is_answered_as_its_plan_rebuilds(family: str, tmp_path:
     assert answer.layers == len(rebuilt.layers)
 
 
+@pytest.mark.parametrize("dropped", [(), (0, 7)])
+def test_fitted_windows_are_those_of_a_run(dropped: tuple[int, ...]) -> None:
+    bundle, tokens = tiny_bundle(layers=8), tiny_tokens(8, 32)
+    windows = [(1, 3), (5, 6)]
+    run = come.compress(bundle, tokens, "come-joint", windows=windows, drop=list(dropped))
+    whatif = what_if(bundle, TEXT, calibration=tokens)
+    asked = Question(merges=tuple(Merge(first=a, last=b, how="fit") for a, b in windows), dropped=dropped)
+    assert weights_hash(whatif.build(asked).model) == weights_hash(run.bundle.model)
+    assert weights_hash(replay(bundle, whatif.plan(asked)).model) == weights_hash(run.bundle.model)
+    assert figures(whatif.answer(asked)) == evaluated(run.bundle, bundle)
+
+
 def test_a_fitted_window_needs_tokens_and_can_be_given_up() -> None:
     asked = Question(merges=(Merge(first=1, last=3, how="fit"),))
     with pytest.raises(ComeError, match="no text to fit"):

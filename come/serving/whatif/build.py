@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cachetools import LRUCache, cachedmethod
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from come.models.depth import with_layers
 from come.plan.plan import Plan
 from come.plan.steps import Average, Concatenate
 from come.pruning.joint import Candidate
+from come.pruning.merging import shifted
 from come.pruning.windows import Window, check_windows
 from come.serving.cancellation import Cancel, never
 from come.serving.whatif.edits import steps_of
@@ -34,7 +37,7 @@ class Builder:
         self.original = original
         self._own = {id(parameter) for parameter in original.model.parameters()}
         self._layers: LRUCache[str, Made] = LRUCache(budget, lambda made: self._new_bytes(made[0]))
-        self._fits: LRUCache[tuple[Window, str], Candidate] = LRUCache(
+        self._fits: LRUCache[tuple[Window | str, ...], Candidate] = LRUCache(
             budget, lambda made: self._new_bytes(made.module)
         )
         self._planned: LRUCache[str, Bundle] = LRUCache(budget, lambda bundle: self._new_bytes(bundle.model))
@@ -56,26 +59,28 @@ class Builder:
         """
         fits = self.fits(question, calibration, cancelled)
         steps = steps_of(question, self.original, measurement, fits)
-        merged = {merge.first: (merge.last, step) for merge, step in zip(question.merges, steps, strict=False)}
+        merged: dict[Window, Made] = {}
+        for merge, step in zip(question.merges, steps, strict=False):
+            assert isinstance(step, Concatenate | Average)
+            window = merge.first, merge.last
+            fit = fits.get(window)
+            merged[window] = (
+                (fit.module, fit.origin) if fit else self._merged(step.model_copy(update={"window": window}))
+            )
+        return self._put_together(merged, question.dropped)
+
+    def _put_together(self, merged: Mapping[Window, Made], dropped: Sequence[int] = ()) -> Bundle:
+        """The original with windows that became one layer each, and without some layers."""
         layers: list[nn.Module] = []
         origins: list[int] = []
+        starts = {first: (last, made) for (first, last), made in merged.items()}
         at = 0
         while at < len(self.original.layers):
-            if at in merged:
-                last, step = merged[at]
-                assert isinstance(step, Concatenate | Average)
-                fit = fits.get((at, last))
-                if fit is not None:
-                    module, origin = fit.module, fit.origin
-                else:
-                    module, origin = self._merged(step.model_copy(update={"window": (at, last)}))
+            last, (module, origin) = starts.get(at, (at, (self.original.layers[at], at)))
+            if at not in dropped:
                 layers.append(module)
                 origins.append(origin)
-                at = last
-            elif at not in question.dropped:
-                layers.append(self.original.layers[at])
-                origins.append(at)
-            at += 1
+            at = last + 1
         return with_layers(self.original, layers, origins)
 
     def fits(
@@ -83,17 +88,19 @@ class Builder:
     ) -> dict[Window, Candidate]:
         """What the windows of a question that are fitted become; each is made once for the same tokens.
 
+        As in a run, the lowest is fitted first, and each to the model as it is by then.
+
         Raises:
             ComeError: a window cannot be merged, or there are no tokens to fit it on.
             Cancelled: it was wanted.
         """
         wanted = check_windows([(merge.first, merge.last) for merge in question.merges], len(self.original.layers))
-        found = {}
+        found: dict[Window, Candidate] = {}
         for merge, window in zip(question.merges, wanted, strict=True):
             if merge.how == "fit":
                 if calibration is None:
                     raise ComeError("There is no text to fit merged layers on.", "Ask with a calibration text.")
-                found[window] = self._fitted(window, calibration, cancelled)
+                found[window] = self._fitted(dict(found), window, calibration, cancelled)
         return found
 
     @cachedmethod(lambda self: self._planned, key=lambda _, plan: _plan_key(plan))
@@ -105,9 +112,17 @@ class Builder:
         """
         return replay(self.original, plan)
 
-    @cachedmethod(lambda self: self._fits, key=lambda _, window, tokens, _cancelled: (window, _hash(tokens)))
-    def _fitted(self, window: Window, tokens: Tensor, cancelled: Cancel) -> Candidate:
-        return fitted_window(self.original, window, tokens, cancelled)
+    @cachedmethod(
+        lambda self: self._fits, key=lambda _, below, window, tokens, _cancelled: (*below, window, _hash(tokens))
+    )
+    def _fitted(
+        self, below: Mapping[Window, Candidate], window: Window, tokens: Tensor, cancelled: Cancel
+    ) -> Candidate:
+        """What a window becomes once those below it are what they become; its origin is a layer of the original."""
+        now = self._put_together({each: (fit.module, fit.origin) for each, fit in below.items()})
+        gone = sum(last - first for first, last in below)
+        fit = fitted_window(now, shifted(window, -gone), tokens, cancelled)
+        return replace(fit, origin=fit.origin + gone)
 
     @cachedmethod(lambda self: self._layers, key=lambda _, step: step.model_dump_json())
     def _merged(self, step: Concatenate | Average) -> Made:

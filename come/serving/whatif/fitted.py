@@ -11,6 +11,7 @@ from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import entering_window
 from come.models import Bundle
 from come.pruning.joint import Candidate, JointRules, joint_candidates
+from come.pruning.options import ScoredOptions
 from come.serving.cancellation import Cancel, never, stop_if
 from come.transforms.compatible import check_mixable
 
@@ -21,16 +22,18 @@ def fitted_window(bundle: Bundle, window: tuple[int, int], tokens: Tensor, cance
     Args:
         bundle: the model.
         window: (first, last).
-        tokens: int64 (sequences, tokens), that it is fitted on.
+        tokens: int64 (sequences, tokens); as in a run, the last of them are not fitted on.
         cancelled: asked at every batch.
 
     Raises:
-        ComeError: the layers cannot become one.
+        ComeError: the layers cannot become one, or there is one sequence only.
         Cancelled: it was wanted.
     """
     check_mixable(bundle, [window])
-    runner = LayerRunner(bundle)
-    states = entering_window(runner, tokens, window[0], HiddenStateCache.of(bundle, tokens))
+    options, runner = ScoredOptions(), LayerRunner(bundle)
+    options.check_sequences(len(tokens))
+    fitted, _ = options.split(tokens)
+    states = entering_window(runner, fitted, window[0], HiddenStateCache.of(bundle, fitted))
 
     def asking() -> Iterator[tuple[Tensor, Tensor]]:
         for batch in states():
