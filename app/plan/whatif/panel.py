@@ -22,6 +22,7 @@ from app.state.choice import Draft
 from come.errors import ComeError
 from come.models import Facts
 from come.pruning.forecast import Forecast
+from come.pruning.registry import fits_windows
 from come.runs import Run
 from come.serving.whatif.answer import change
 from come.serving.whatif.question import Question, Subject
@@ -228,6 +229,9 @@ def _provisos(doubt: str) -> list[str]:
     changed = [name for name in ask.AS_USUAL if name in usual and options[name] != usual[name]]
     if changed:
         told.append(f"Predicted with the usual {' and '.join(changed)}; the run takes yours.")
+    tokens = session.choice().tokens
+    if fits_windows(draft.method) and tokens > ask.MEASURED_TOKENS:
+        told.append(f"Fitted on {ask.MEASURED_TOKENS:,} tokens; the run fits on {tokens:,}.")
     return told
 
 
