@@ -163,14 +163,21 @@ def _add(first: int, last: int, planned: list[Window], disabled: bool) -> None:
     st.button(
         "Remove" if inside else replaced or "Add to plan",
         key="change-plan",
-        on_click=visit.remove_window if inside else visit.add_window,
-        args=(first, last),
+        on_click=_change,
+        args=(planned,),
         type="secondary" if inside else "primary",
         icon=f":material/{'remove' if inside else 'swap_horiz' if replaced else 'add'}:",
         disabled=disabled,
         help="Makes your automatic plan one by hand; its other windows stay." if automatic else None,
         width=144,
     )
+
+
+def _change(planned: list[Window]) -> None:
+    """Take the window that the fields name by now into the plan, or out of it."""
+    first, last = session.value("first"), session.value("last")
+    if not _problem(first, last):
+        (visit.remove_window if (first, last) in planned else visit.add_window)(first, last)
 
 
 def _standing(first: int, last: int, planned: list[Window]) -> str:

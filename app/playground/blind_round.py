@@ -61,19 +61,11 @@ def button(asked: Asked, pair: tuple[str, str], disabled: bool) -> None:
     if current is not None and current.generation.active:
         st.button("Stop", key="stop-blind", icon=":material/stop_circle:", on_click=current.generation.stop, width=130)
         return
-    st.button(
-        "Ask both, unnamed",
-        key="ask-blind",
-        type="primary",
-        icon=":material/visibility_off:",
-        on_click=_ask,
-        args=(asked, pair),
-        disabled=disabled,
-    )
-
-
-def _ask(asked: Asked, pair: tuple[str, str]) -> None:
-    votes().begin(generate(asked, session.visitor()), pair)
+    label, icon = "Ask both, unnamed", ":material/visibility_off:"
+    if st.button(label, key="ask-blind", type="primary", icon=icon, disabled=disabled):
+        # No callback: its arguments would be from before what was typed last.
+        votes().begin(generate(asked, session.visitor()), pair)
+        st.rerun()
 
 
 def section() -> None:

@@ -91,15 +91,10 @@ def _ask_button(label: str, asked: Asked, disabled: bool) -> None:
     if generation is not None and generation.active:
         st.button("Stop", key="stop-talk", icon=":material/stop_circle:", on_click=generation.stop, width=130)
         return
-    st.button(
-        label,
-        key="talk",
-        type="primary",
-        icon=":material/play_arrow:",
-        on_click=_speak,
-        args=(asked,),
-        disabled=disabled,
-    )
+    if st.button(label, key="talk", type="primary", icon=":material/play_arrow:", disabled=disabled):
+        # No callback: its arguments would be from before what was typed last.
+        _speak(asked)
+        st.rerun()
 
 
 def _sampling_settled() -> Sampling:

@@ -64,15 +64,15 @@ def _next_token(asked: Asked, generation: Generation | None, chat: bool) -> None
         )
         current: Comparison | None = session.value(LOOK)
         missing = _missing(asked, generation if answered else None)
-        st.button(
+        if st.button(
             "Compare along this text",
             icon=":material/query_stats:",
             key="compare-along",
             disabled=bool(missing) or (current is not None and current.active),
-            on_click=_ask,
-            args=(asked, generation if answered else None, chat),
             help=missing or None,
-        )
+        ):
+            _ask(asked, generation if answered else None, chat)
+            st.rerun()
         widgets.info("How to read this", MEANING, key="meaning-of-kl")
     st.caption("Shows after which tokens the pruned models depart from the original, and what each expects next.")
     if current is not None and current.active:

@@ -36,15 +36,16 @@ def draw() -> None:
         machine.draw()
         with st.container(horizontal=True, vertical_alignment="center"):
             count = len(requests)
-            st.button(
+            pressed = st.button(
                 "Start the run" if count == 1 else f"Start {count} runs",
                 key="start",
                 type="primary",
                 icon=":material/play_arrow:",
-                on_click=_start,
-                args=(requests,),
                 disabled=not requests or bool(refusal),
             )
+        if pressed:  # no callback: its arguments would be from before what was typed last
+            _start(requests)
+            st.rerun()
         with st.expander("The same on the command line"):
             st.code("\n".join(command_line(item) for item in requests), language="bash")
 

@@ -218,6 +218,13 @@ def test_a_window_keeps_the_same_on_the_layers_page_and_in_the_plan(visit: Visit
     assert here == table[kept].to_numpy().tolist() and sum(map(sum, here)) > 0
 
 
+def test_a_click_adds_the_window_that_was_typed_just_before(visit: Visit) -> None:
+    at = fine(visit("layers", first="1", last="2", windows=""))
+    at.number_input(key="last").set_value(3)
+    at = fine(at.button(key="change-plan").click().run())
+    assert at.query_params["windows"] in ("1-3", ["1-3"])
+
+
 def test_what_a_window_replaces_is_told_before_and_after_and_taken_back(visit: Visit, lab: Lab) -> None:
     at = fine(visit("layers", first="1", last="3", windows="3-4"))
     assert at.button(key="change-plan").label == "Replace 3–4" and "Overlaps 3–4 of your plan." in said(at)

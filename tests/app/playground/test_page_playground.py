@@ -124,7 +124,7 @@ def test_ones_own_models_speak(visit: Visit, lab: Lab, engine: Engine) -> None:
     assert "Nothing said yet" in " ".join(each.value for each in at.markdown)
     assert len(at.multiselect(key="with").value) == 2
     assert at.toggle(key="no-chat").disabled
-    at.text_area(key="prompt").set_value("Is it <i>so</i>?").run()
+    at.text_area(key="prompt").set_value("Is it <i>so</i>?")  # a click sends what was typed before it along
     at = fine(at.button(key="talk").click().run())
     at = settle(at, "_talk")
     shown = html(at)

@@ -93,7 +93,7 @@ def test_methods_targets_and_seeds_make_a_sweep(visit: Visit, lab: Lab, monkeypa
     at.multiselect(key="also-at").set_value([4]).run()
     at.number_input(key="seeds").set_value(2).run()
     at.get_by_key("measures").set_value(["ppl", "acc"]).run()
-    at.number_input(key="task-limit").set_value(7).run()
+    at.number_input(key="task-limit").set_value(7)  # a click sends what was typed before it along
     at.button(key="start").click().run()
     assert not at.exception and not at.error
     cells = [(run.config.seed, run.config.method, run.config.target_layers) for run in launched]
