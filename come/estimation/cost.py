@@ -23,6 +23,7 @@ from come.estimation.work import Clock
 from come.measurement.measure import check_rules
 from come.measurement.measurement import Measurement
 from come.models import Facts, describe
+from come.models.facts import BYTES
 from come.pruning.compress import check_request
 from come.pruning.forecast import Known
 from come.pruning.registry import method
@@ -118,7 +119,7 @@ def estimate(
         schedule = chosen.schedule(Known(facts, wanted, measurement), options, tokens)
     clock = Clock(facts, device, dtype, config.seq_len, request.batch_tokens // config.seq_len, memory.offloaded)
     stages = _stages(config, facts, clock, schedule, layers)
-    disk = _disk(config, facts, dtype, layers)
+    disk = _disk(config, facts, dtype, layers, schedule)
     warnings = warnings_of(device, memory, request, disk, runs)
     slow = [offloading(memory)] if memory.offloaded else []
     return Estimate(
@@ -221,10 +222,12 @@ def judging(config: RunConfig, clock: Clock, before: int, after: int) -> dict[st
     return stages
 
 
-def _disk(config: RunConfig, facts: Facts, dtype: str, layers: int) -> int:
-    """The model, where it is kept; the arrays of an analysis; some kilobytes beside them."""
+def _disk(config: RunConfig, facts: Facts, dtype: str, layers: int, schedule: Schedule) -> int:
+    """The model, where it is kept; the weights that a plan holds; the arrays of an analysis; some kilobytes beside."""
     notes = 1_000_000
     if config.kind == "analyze":
         numbers = 3 * facts.layers * (facts.intermediate_size + facts.num_attention_heads * facts.head_dim)
         return notes + 4 * (numbers + len(config.similarity) * (facts.layers + 1) ** 2)
+    moved = schedule.moved + schedule.refits * facts.hidden_size * facts.intermediate_size
+    notes += BYTES[dtype] * moved
     return notes + (facts.bytes_at(layers, config.save_dtype or dtype) if config.keep_model else 0)

@@ -48,6 +48,7 @@ class Schedule:
         scoring_tokens: over how many tokens these are run; everything else is then over so many fewer.
         trained: layers run to train one, and over how many tokens; ``seconds``: or how long it is trained.
         products: floating-point operations in float32 beside all that.
+        moved: how many parameters have other values in the end, which the plan keeps, beside those of refits.
         similarity: the kinds of matrices that the passes make (``come.measure``).
         analysed: whether an analysis tells where windows are likely to lie.
         guessed: whether how many candidates there are depends on what they show, so that this is a guess.
@@ -68,6 +69,7 @@ class Schedule:
     trained: tuple[float, int] = (0.0, 0)
     seconds: float = 0.0
     products: float = 0.0
+    moved: int = 0
     similarity: tuple[str, ...] = ()
     analysed: bool = False
     guessed: bool = False
@@ -97,6 +99,7 @@ def together(parts: Sequence[tuple[Schedule, int]], n_tokens: int) -> Schedule:
         in_float32=in_float32,
         heads=heads,
         products=sum(each.products for each in schedules),
+        moved=max(each.moved for each in schedules),
         similarity=tuple(dict.fromkeys(kind for each in schedules for kind in each.similarity)),
         guessed=any(each.guessed for each in schedules),
     )

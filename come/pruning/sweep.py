@@ -122,6 +122,11 @@ def is_swept(plan: Plan) -> bool:
     return bool(plan.steps) and isinstance(plan.steps[-1], Replace) and plan.steps[-1].made_by == SWEEP
 
 
+def output_parameters(facts: Facts) -> int:
+    """How many parameters both output maps of a layer have, without biases."""
+    return facts.hidden_size * (facts.num_attention_heads * facts.head_dim + facts.intermediate_size)
+
+
 def sweep_products(facts: Facts, n_tokens: int) -> float:
     """Floating-point operations in float32 of moving both output maps of a layer."""
     hidden, total = facts.hidden_size, 0.0

@@ -67,6 +67,18 @@ def test_stages_have_the_names_of_a_runs_results(facts: Facts) -> None:
     assert plain.disk_bytes < 2_000_000
 
 
+def test_the_weights_that_a_plan_holds_take_room(facts: Facts) -> None:
+    def disk(**fields: Any) -> int:
+        return estimate(request(evaluate=[], keep_model=False, dtype="float32", **fields), facts, DEVICE).disk_bytes
+
+    plain = disk(method="shortgpt")
+    assert disk(method="come-joint") - plain == 4 * facts.layer_parameters
+    assert disk(method="come-joint", options={"span": 2}) - plain == 4 * 3 * facts.layer_parameters
+    output = 4 * facts.hidden_size * facts.intermediate_size
+    assert 0 < disk(method="shortgpt", options={"refit": True}) - plain <= 2 * output
+    assert disk(method="come-joint", options={"sweep": True}) > disk(method="come-joint")
+
+
 def test_more_tokens_take_longer_in_proportion(facts: Facts) -> None:
     once, twice, four = (compressing(facts, n_tokens=n) for n in (65536, 131072, 262144))
     assert once < twice < four

@@ -34,7 +34,7 @@ from come.pruning.registry import register
 from come.pruning.result import Result, StepRecord
 from come.pruning.schedule import Calibration, Schedule
 from come.pruning.scoring import Scorer
-from come.pruning.sweep import is_swept, sweep_products, swept
+from come.pruning.sweep import is_swept, output_parameters, sweep_products, swept
 from come.pruning.windows import window_size, window_sizes
 from come.transforms.compatible import longest_window
 from come.transforms.rebuild import with_plan
@@ -137,7 +137,9 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
         run += (left if number == 0 else left / 2) + windows * (2 * size + attentions + 2)
         products += windows * fit_products(facts, size, tokens.n_tokens - held, rules)
         left -= size - 1
+    moved = len(sizes) * facts.layer_parameters
     if options.sweep:
+        moved += left * output_parameters(facts)
         # Both models, and each layer once for either map and once more to see what came of it.
         run += known.layers + 4 * left
         products += left * sweep_products(facts, tokens.n_tokens)
@@ -149,6 +151,7 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
         unmeasured=run,
         heads=heads,
         products=products,
+        moved=moved,
     )
 
 
