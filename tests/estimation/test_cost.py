@@ -75,7 +75,7 @@ def test_the_weights_that_a_plan_holds_take_room(facts: Facts) -> None:
     assert disk(method="come-joint") - plain == 4 * facts.layer_parameters
     assert disk(method="come-joint", options={"span": 2}) - plain == 4 * 3 * facts.layer_parameters
     output = 4 * facts.hidden_size * facts.intermediate_size
-    assert 0 < disk(method="shortgpt", options={"refit": True}) - plain <= 2 * output
+    assert 0 < disk(method="shortgpt", options={"refit": True}) - plain <= 3 * output
     assert disk(method="come-joint", options={"sweep": True}) > disk(method="come-joint")
 
 
