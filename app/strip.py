@@ -159,6 +159,7 @@ def _others(own: Run | None) -> str:
 
 def _own_standing(run: Run | None) -> str:
     if run is None:
-        automatic = session.draft().windows is None
-        return ("automatic plan" if automatic else "plan by hand") + ", not run yet"
+        draft = session.draft()
+        by = "suggested plan" if draft == Draft() else "automatic plan" if draft.windows is None else "plan by hand"
+        return f"{by}, not run yet"
     return f"its run: {run_words.standing(run)}"

@@ -37,12 +37,13 @@ def page() -> None:
             with st.container(key="plan-verdict"):
                 verdict = st.empty()
             preview.sizes(facts)
-            preview.ribbons(measured, facts, is_example, found)
+            drawn = visit.as_run(found, facts)
+            preview.ribbons(measured, facts, is_example, drawn)
             cost = cost_line.cost([visit.requested()], facts, measured)
             open_questions = panel.draw(verdict, facts, analysis, found, cost)
         actions.go_on(fault)
         if not fault:
-            preview.kept(facts, found)
+            preview.kept(facts, drawn)
             if measured is not None and analysis is not None:
                 open_questions += cheapest.draw(analysis, measured, facts, is_example, found)
             preview.runs_so_far(facts, panel.answered())

@@ -95,7 +95,10 @@ def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked(key),
     )
-    how_sure("\n\n".join([f"{on}.", *map(formats.literal, notes(shown))]), key="how-sure-lines")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if paired.can_differ(metric):
+            st.caption("Bars: one standard error of each model alone.", width="content")
+        how_sure("\n\n".join([f"{on}.", *map(formats.literal, notes(shown))]), key="how-sure-lines")
     _offered(shown)
 
 

@@ -120,7 +120,7 @@ def finding(values: np.ndarray, kind: str, best: tuple[int, int] | None) -> str:
     if best is None:
         return "How much each window of layers changes the state"
     first, last = best
-    named = f"Layers {first} and {last}" if last == first + 1 else f"Layers {first}–{last}"
+    named = f"Of all pairs, layers {first} and {last}" if last == first + 1 else f"Layers {first}–{last}"
     return f"{named} change the state least: {KINDS[kind][0]} {values[first, last]:.3f}"
 
 

@@ -74,7 +74,10 @@ def _example() -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(":material/bookmark: Shipped example", width="content")
         count = comparison.count(entries)
-        words = f"{count} on the bundled model, computed by this program. Bars are ± 1 standard error."
+        words = (
+            f"{count} on the bundled model, computed by this program. Bars are ± 1 standard error of each alone; the "
+            "factor is paired on the same sequences, with its 95% interval."
+        )
         how_sure("\n\n".join([" ".join(rest), words]), key="sure-of-example")
         widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
 

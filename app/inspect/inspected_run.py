@@ -162,7 +162,15 @@ def measurement(config: RunConfig) -> Measurement | None:
         )
         if run is not None:
             return cached.measurement(run)
-    return None
+    shipped = example_runs.run_for(config.model)  # on other tokens, which is said where it is drawn
+    return cached.measurement(shipped) if shipped is not None else None
+
+
+def borrowed(config: RunConfig, measured: Measurement) -> str:
+    """Which tokens the sensitivities are of, where it is not the run's own: a sentence; "" else."""
+    if (measured.n_tokens, measured.seq_len) == (config.n_tokens, config.seq_len):
+        return ""
+    return f"Sensitivities by the shipped analysis, on {measured.n_tokens:,} tokens."
 
 
 def sensitivity(measured: Measurement | None, origins: Provenance) -> np.ndarray | None:

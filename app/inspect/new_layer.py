@@ -15,6 +15,7 @@ from app.inspect import follow_unit, inspected_run
 from app.inspect.inspected_run import Inspected
 from app.state import session, visit, widget_state
 from come.errors import ComeError
+from come.measurement.measurement import Measurement
 from come.plan.provenance import retouched
 from come.plan.steps import Part
 
@@ -104,7 +105,8 @@ def measured(inspected: Inspected, part: Part) -> bool:
 def tiles(inspected: Inspected, part: Part) -> None:
     """Every unit of the sources as a tile; a click on one follows it."""
     origins, place = inspected.origins(part), session.value("new-layer")
-    values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
+    known = inspected_run.measurement(inspected.config)
+    values = inspected_run.sensitivity(known, origins)
     widget_state.keep_among("order", list(ORDERS), "rank")
     widgets.chart(
         inspect_layer.tiles(origins, place, values, session.value("order")),
@@ -123,14 +125,22 @@ def tiles(inspected: Inspected, part: Part) -> None:
                 label_visibility="collapsed",
             )
         st.caption("Click a tile to follow it.")
+    _whose(inspected, known)
     if values is None:
         st.caption("By index only: no sensitivity is measured yet. Measure it under “How sharp the cut was”.")
+
+
+def _whose(inspected: Inspected, known: Measurement | None) -> None:
+    """On which tokens the sensitivities were measured, where these are not the run's."""
+    if known is not None and (words := inspected_run.borrowed(inspected.config, known)):
+        st.caption(words)
 
 
 def curves(inspected: Inspected, part: Part) -> None:
     """The sources' sorted sensitivities with the cut, or the way to measure them."""
     origins, place = inspected.origins(part), session.value("new-layer")
-    values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
+    known = inspected_run.measurement(inspected.config)
+    values = inspected_run.sensitivity(known, origins)
     if values is None:
         _not_measured(inspected)
         return
@@ -155,6 +165,7 @@ def curves(inspected: Inspected, part: Part) -> None:
             "neither need keep just these.",
             key="sure-of-cut",
         )
+    _whose(inspected, known)
 
 
 def _find_clicked() -> None:

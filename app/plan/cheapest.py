@@ -70,7 +70,7 @@ def _table(ranked: Sequence[WindowCost]) -> None:
             "Per layer": st.column_config.NumberColumn(
                 "Cost per layer saved", format="%.3f", help="The list is in this order."
             ),
-            "Add": st.column_config.ButtonColumn("", type="tertiary", key=ADD, on_click=_add, args=(ranked,)),
+            "Add": st.column_config.ButtonColumn("", type="secondary", key=ADD, on_click=_add, args=(ranked,)),
         },
     )
 

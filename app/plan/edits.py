@@ -59,11 +59,18 @@ def chosen(found: Forecast) -> list[tuple[int, int]]:
     return [(window.first, window.last) for window in found.windows]
 
 
-def next_window(draft: Draft, facts: Facts) -> tuple[int, int] | None:
-    """The first pair of neighbours that the plan leaves as they are, from the middle on; None without any."""
+def next_window(draft: Draft, facts: Facts, costs: Sequence[WindowCost] = ()) -> tuple[int, int] | None:
+    """A pair of neighbours that the plan leaves as they are; None without any.
+
+    The one whose merge was measured to cost least; where none was, the first from the middle on.
+    """
     layers = range(facts.layers)
     # A link's windows may reach anywhere: only what lies in the model is counted.
     taken = {*draft.dropped}.union(*(layers[max(first, 0) : max(last + 1, 0)] for first, last in draft.windows or []))
+    cheapest = [cost.window for cost in sorted(costs, key=lambda cost: cost.merged) if cost.last == cost.first + 1]
+    for first, last in cheapest:
+        if first not in taken and last not in taken:
+            return first, last
     middle = facts.layers // 2
     for first in [*range(middle, facts.layers - 1), *range(middle)]:
         if first not in taken and first + 1 not in taken:

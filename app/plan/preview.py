@@ -96,7 +96,8 @@ def ribbons(measured: Measurement | None, facts: Facts, is_example: bool, found:
     if words := _taken_instead(facts, found):
         st.info(words, icon=":material/task_alt:")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption("Tall: feed-forward channels. Low: key/value groups.", width="content")
+        guess = " An estimate: the run solves for which channels stay." if found.fitted and found.doubt else ""
+        st.caption(f"Tall: feed-forward channels. Low: key/value groups.{guess}", width="content")
         how_sure(_how_sure(measured, is_example, found, by_text=bool(method.needs)), key="how-sure-strips")
 
 
@@ -170,6 +171,8 @@ def _how_sure(measured: Measurement | None, is_example: bool, found: Forecast, *
         where = f"the shipped example's analysis of {measured.n_tokens:,} tokens"
     if found.doubt:
         return f"An estimate from {where}: {found.doubt}."
+    if found.fitted:
+        return "Exact: what this plan's run kept."
     if found.windows:
         return f"Exact for {where}: windows by hand are all measured on the original model."
     return f"Exact for {where}: whole layers go." if by_text and found.removed else "Exact: whole layers go."

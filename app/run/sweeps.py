@@ -60,7 +60,8 @@ def _draw(sweep: SweepState, opens: Opens, open_first: bool) -> None:
     # The label of an expander is what the browser knows it by: what changes stands inside.
     with st.expander(formats.literal(run_labels.of_sweep(sweep)), expanded=open_first, key=f"sweep-of-{sweep.id}"):
         st.markdown(status(sweep))
-        st.progress(len(sweep.done) / len(sweep.cells))
+        if session.opened_run() not in {cell.run.id for cell in sweep.cells}:  # whose own progress stands above
+            st.progress(len(sweep.done) / len(sweep.cells))
         _actions(sweep)
         cells = _filtered(sweep)
         _table(sweep, cells, opens)

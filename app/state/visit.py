@@ -15,7 +15,8 @@ from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning import kept_units
-from come.pruning.kept_units import KeptByLayer
+from come.pruning.forecast import Forecast
+from come.pruning.kept_units import KeptByLayer, KeptUnits
 from come.pruning.registry import fits_windows
 from come.pruning.windows import WindowCost
 from come.request import Asked, RunConfig, anchored_path, anchored_text
@@ -185,6 +186,24 @@ def units_kept(measured: Measurement | None, facts: Facts) -> KeptByLayer | None
         return foreseen.units_kept(session.draft(), measured, facts, session.choice().seed, costs())
     except ComeError:
         return None  # the plan page and the strip say what is wrong with it
+
+
+def as_run(found: Forecast | None, facts: Facts) -> Forecast | None:
+    """What is foreseen of the visitor's plan, with the units that its finished run kept, where that merged the same."""
+    run = run_of_draft()
+    if found is None or not found.fitted or run is None or run.state().status != "done":
+        return found
+    kept = units_kept(None, facts)
+    if kept is None or not kept.exact or kept.windows != [(each.first, each.last) for each in found.windows]:
+        return found
+    whole = KeptUnits(list(range(facts.intermediate_size)), list(range(facts.num_key_value_heads)))
+    windows = []
+    for each in found.windows:
+        units = [kept.layers.get(layer, whole) for layer in range(each.first, each.last + 1)]
+        channels = [of.channels for of in units]
+        ratio = tuple(len(of) / facts.intermediate_size for of in channels)
+        windows.append(replace(each, ratio=ratio, kept_kv=[of.kv_groups for of in units], kept_channels=channels))
+    return replace(found, windows=windows, doubt="")
 
 
 def windows_of_run(facts: Facts) -> list[tuple[int, int]]:

@@ -137,6 +137,6 @@ def test_the_matrix_names_the_window_that_changes_least() -> None:
     def title(best: tuple[int, int] | None) -> str:
         return str(similarity.similarity(matrix, best=best, selected=(1, 3)).layout.title.text)
 
-    assert title((4, 5)) == "Layers 4 and 5 change the state least: cosine 0.250"
+    assert title((4, 5)) == "Of all pairs, layers 4 and 5 change the state least: cosine 0.250"
     assert title((2, 5)) == "Layers 2–5 change the state least: cosine 0.250"
     assert "least" not in title(None)
