@@ -11,6 +11,7 @@ from app.plan import edits, tiles
 from app.state.choice import Draft
 from come.models import describe
 from come.pruning import kept_units
+from come.pruning.windows import WindowCost
 from tests.app.conftest import Lab
 from tests.app.plan.reading import chosen, shown
 
@@ -145,6 +146,11 @@ def test_windows_that_reach_anywhere_are_counted_within_the_model() -> None:
     far = 10**18  # a list of so many layers would not fit any memory
     assert edits.next_window(Draft(windows=[(0, far)]), facts) is None
     assert edits.next_window(Draft(windows=[(-far, -3), (29, far), (20, 3)], dropped=(far,)), facts) == (15, 16)
+    costs = [
+        WindowCost(first, last, 0.1, cost, 0.2, 0.2, first, (), 1.0) for first, last, cost in ((3, 4, 0.2), (7, 8, 0.1))
+    ]
+    assert edits.next_window(Draft(windows=[(5, 7)]), facts, costs) == (3, 4), "the cheapest that is free"
+    assert edits.next_window(Draft(windows=[(4, 7)]), facts, costs) == (15, 16)
     assert kept_units.groups_of({0: far}, 4) == [[0, 1, 2, 3]]
     assert kept_units.groups_of({2: 0}, 4) == [[0], [1], [2], [3]]
 

@@ -13,6 +13,7 @@ from app.state import foreseen
 from app.state.choice import Draft, plan_fields
 from come.measurement.measurement import Measurement
 from come.models import describe
+from come.plan.steps import Concatenate
 from come.pruning import kept_units
 from tests.app.conftest import Lab
 from tests.app.plan.reading import shown
@@ -38,6 +39,22 @@ def test_a_run_of_windows_and_dropped_layers_does_what_the_page_showed(visit: Vi
     promised = kept_units.of_windows(found.windows, facts, found.removed)
     made = kept_units.of_plan(plan, facts)
     assert (promised.groups, promised.layers) == (made.groups, made.layers)
+
+
+def test_what_a_fit_kept_is_drawn_once_it_has_run(visit: Visit, lab: Lab) -> None:
+    draft = Draft(method="come-joint", windows=[(1, 3)])
+    asked = {"method": "come-joint", "windows": "1-3"}
+    before = visit("plan", **asked)
+    assert any("An estimate: the run solves" in each.value for each in before.caption)
+    run = lab.create(**plan_fields(draft), evaluate=[])
+    come.runs.execute(run)
+    at = visit("plan", **asked)
+    assert not at.exception and not any("An estimate" in each.value for each in at.caption)
+    plan, table = run.plan(), at.dataframe[0].value
+    assert plan is not None
+    kept = next(name for name in table if name.startswith("Feed-forward"))
+    merged = next(step for step in plan.steps if isinstance(step, Concatenate))
+    assert table[kept].tolist() == [len(channels) for channels in merged.channels]
 
 
 def test_going_to_the_run_page_tells_what_is_dropped(visit: Visit) -> None:
