@@ -71,8 +71,10 @@ def finding(ffn: Provenance, attention: Provenance, new_layer: int) -> str:
         gone = [each for each in layer.group if each not in sources(pieces)]
         own = f"Layer {sources(pieces)[0]} as it was"
         return f"{own}; nothing is left of layer{'s' if len(gone) > 1 else ''} {ranges(gone)}" if gone else own
-    most = max(pieces, key=lambda piece: piece.share)
-    return f"Layer {most.source} gives {most.share:.0%} of the FFN channels, the most of {len(sources(pieces))} sources"
+    most = max(piece.share for piece in pieces)
+    first = [piece.source for piece in pieces if f"{piece.share:.0%}" == f"{most:.0%}"]  # as far as is told
+    each = f"Layer {first[0]} gives {most:.0%}" if len(first) == 1 else f"Layers {ranges(first)} each give {most:.0%}"
+    return f"{each} of the FFN channels, the most of {len(sources(pieces))} sources"
 
 
 # --- tiles -----------------------------------------------------------------------------------------------

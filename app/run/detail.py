@@ -94,7 +94,7 @@ def _log(run: Run) -> None:
     if events:
         height = LOG_HEIGHT if len(events) > FEW_LINES else "content"
         with st.container(height=height, border=False, autoscroll=True):  # what came last is seen
-            st.code(without_paths("\n".join(events)), language=None)
+            st.code(without_paths("\n".join(events)), language=None, wrap_lines=True)
     elif not text:
         st.caption("It says nothing before it starts.")
     if text:

@@ -22,6 +22,7 @@ from tests.plan.test_provenance import CHANNELS, GROUPS, large_plan, plan_of, pl
 MERGE = Concatenate(
     window=(1, 2), ratio=[0.5, 0.5], kv_groups=[[0], [1, 2]], channels=[[0, 1], [2, 3, 4, 5]]
 )  # of layers 1 and 2
+EVEN = MERGE.model_copy(update={"channels": [[0, 1, 2], [3, 4, 5]]})
 SENSITIVITY = np.arange(1.0, 1 + 5 * CHANNELS, dtype=np.float32).reshape(5, CHANNELS)
 
 
@@ -103,6 +104,7 @@ def test_the_title_says_what_happened(steps: tuple[object, ...], words: str) -> 
     ("steps", "place", "words"),
     [
         ((MERGE,), 1, "Layer 2 gives 67% of the FFN channels, the most of 2 sources"),
+        ((EVEN,), 1, "Layers 1 and 2 each give 50% of the FFN channels, the most of 2 sources"),
         ((MERGE,), 0, "Layer 0 as it was"),
         ((Average(window=(0, 1), weights=[0.5, 0.5]),), 0, "Every weight is a weighted sum of those of layers 0 and 1"),
         ((Mask(channels={0: [0, 1, 2]}, parameters=1),), 0, "Layer 0, with 50% of its FFN channels and 0% of"),
