@@ -156,7 +156,7 @@ def test_a_new_run_makes_room_for_itself(demo: Path, monkeypatch: pytest.MonkeyP
     from dataclasses import replace
 
     old = ended(demo, "a", 3_000_000)
-    kept = REQUEST.model_copy(update={"keep_model": False})
+    kept = REQUEST.model_copy(update={"keep_model": False, "method": "shortgpt"})  # whose plan holds no weights
     create(kept, allowed=replace(DEMO, visit_bytes=2_500_000), visit="a")
     assert not old.path.exists() and len(list_runs(demo)) == 1
 

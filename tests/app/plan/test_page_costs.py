@@ -52,6 +52,7 @@ def test_an_automatic_plan_goes_by_measured_costs_where_there_are_any(
     assert any("merging 0–3" in each.value for each in at.markdown)
     (command,) = [code.value for code in at.code if code.value.startswith("come run")][:1]
     assert "--method come-joint" in command and "windows=[[0,3]]" in command.replace(" ", "")
+    at = at.switch_page("../pages/run.py").run()
     at.button(key="start").click().run()
     told = {run.config.method: run.config.windows_by_cost for run in launched}
     assert told.pop("come-joint") and told and not any(told.values())

@@ -122,7 +122,7 @@ def test_what_was_asked_for_stands_beside_the_run(visit: Visit, facts: Facts, mo
     size = file_at(facts, 4, facts.dtype)
     at = asked(visit, "file", str(size))
     at = fine(at.button(key="fit-take").click().run())
-    at = at.button(key="go-to-run").click().run()
+    at = at.button(key="go-to-run").click().run().switch_page("../pages/run.py").run()
     at.button(key="start").click().run()
     assert {run.config.target_layers for run in launched} == {4}
     assert all(run.config.asked is not None and run.config.asked.max_bytes == size for run in launched)

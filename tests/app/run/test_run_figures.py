@@ -24,8 +24,10 @@ def test_stages_are_done_now_and_to_come(lab: Lab) -> None:
 
 
 def test_what_a_run_carries_live_becomes_a_line(lab: Lab) -> None:
-    (line,) = reported.series(by_method(lab, "come").events())
-    assert line.y == "SBI" and line.xs == [1, 2] and len(line.ys) == 2
+    events = by_method(lab, "come").events()
+    assert reported.series(events) == [], "two points are no line"
+    (line,) = reported.series([*events, *events])
+    assert line.y == "SBI" and line.xs == [1, 2, 3, 4] and len(line.ys) == 4
 
 
 def test_the_figure_of_a_training_marks_what_was_held_out() -> None:
