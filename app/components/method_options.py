@@ -61,6 +61,7 @@ def _widget(option: Option, value: Any, on_change: Change) -> None:
     if get_origin(option.type) is Literal:
         st.segmented_control(label(option.name), [str(choice) for choice in get_args(option.type)], **common)
     elif option.type is bool:
+        session.put(key, bool(value))
         st.toggle(label(option.name), **common)
     elif option.type in (int, float):
         session.put(key, None if value is None else option.type(value))

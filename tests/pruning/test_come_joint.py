@@ -72,9 +72,18 @@ def test_a_sweep_is_taken_where_it_scores_better() -> None:
     scores = [come.kl_divergence(each.bundle, bundle, tokens[-2:]) for each in (plain, moved)]
     assert (scores[1] < scores[0]) == is_swept(moved.plan)
     assert scores[1] <= scores[0]
-    assert come.methods()["come-joint"].goes_on({"span": 2})
-    assert not come.methods()["come-joint"].goes_on({})
-    assert not come.methods()["come-joint"].goes_on({"sweep": True, "span": 2})
+    assert come.methods()["come-joint"].goes_on({"sweep": False, "span": 2})
+    assert not come.methods()["come-joint"].goes_on({"sweep": False})
+    assert not come.methods()["come-joint"].goes_on({"span": 2})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "channels", "made"), [(7168, 1536, True), (4096, 64, False), (7168, 1800, False), (4097, 64, True)]
+)
+def test_by_default_a_sweep_is_made_where_there_are_tokens_enough(tokens: int, channels: int, made: bool) -> None:
+    options = come.methods()["come-joint"].parse
+    assert options({}).sweeps(tokens, channels) == made
+    assert options({"sweep": True}).sweeps(tokens, channels) and not options({"sweep": False}).sweeps(tokens, channels)
 
 
 def test_longer_windows_are_merged_where_they_are_allowed() -> None:

@@ -40,6 +40,7 @@ from come.transforms.compatible import longest_window
 from come.transforms.rebuild import with_plan
 
 SWEEP_SHARE = 400  # of a thousand, by the time that it takes on a processor
+ENOUGH, ENOUGH_EACH = 4096, 4  # tokens for the pass: more than so many in all, so many for each FFN channel
 
 
 class ComeJointOptions(ByHandOptions, ScoredOptions):
@@ -62,10 +63,10 @@ class ComeJointOptions(ByHandOptions, ScoredOptions):
         min_length=1,
         description="How strongly output maps are held to their own weights; the best by score is taken.",
     )
-    sweep: bool = Field(
-        False,
+    sweep: bool | None = Field(
+        None,
         description="At the end, moves the output maps of all layers from the bottom up, towards what the original "
-        "gives; taken if it scores better. It takes most of the time for little.",
+        "gives; taken if it scores better. Empty: where there are tokens enough for it.",
     )
     lookahead: float = Field(
         0.1,
@@ -108,7 +109,12 @@ class ComeJointOptions(ByHandOptions, ScoredOptions):
     @property
     def one_by_one(self) -> bool:
         """The pass over all output maps and a single window are for one target."""
-        return not self.sweep and self.span is not None
+        return self.sweep is False and self.span is not None
+
+    def sweeps(self, n_tokens: int, channels: int) -> bool:
+        """Whether the pass is made: with few tokens to fit on, for so many channels, it fits these alone."""
+        enough = n_tokens > ENOUGH and n_tokens >= ENOUGH_EACH * channels
+        return enough if self.sweep is None else self.sweep
 
 
 def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedule:
@@ -138,7 +144,7 @@ def work(known: Known, options: ComeJointOptions, tokens: Calibration) -> Schedu
         products += windows * fit_products(facts, size, tokens.n_tokens - held, rules)
         left -= size - 1
     moved = len(sizes) * facts.layer_parameters
-    if options.sweep:
+    if options.sweeps(tokens.n_tokens - held, facts.intermediate_size):
         moved += left * output_parameters(facts)
         # Both models, and each layer once for either map and once more to see what came of it.
         run += known.layers + 4 * left
@@ -192,7 +198,8 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
         return Result(task.current, task.plan)
     fitted, scoring = options.split(task.tokens)
     scorer = Scorer(task.original, scoring, options.score, options.batch_size, options.memory_budget)
-    before_sweep = 1000 - SWEEP_SHARE * options.sweep
+    sweeps = options.sweeps(fitted.numel(), task.original.shape.channels)
+    before_sweep = 1000 - SWEEP_SHARE * sweeps
     if options.windows is not None:
         bundle, plan, history = fitted_by_hand(
             task,
@@ -206,7 +213,7 @@ def come_joint(task: Task, options: ComeJointOptions) -> Result:
         )
     else:
         bundle, plan, history = _by_score(task, options, fitted, scorer, before_sweep)
-    if options.sweep and not is_swept(plan):
+    if sweeps and not is_swept(plan):
 
         def report(done: int) -> None:
             left = task.target_layers
