@@ -17,6 +17,7 @@ from app.state import session
 from come.options import Option, Options, options_in
 
 CALLED = {"sweep": "Pass over all output maps"}  # a sweep is several runs
+DECIDED = {"auto": None, "on": True, "off": False}
 Change = Callable[[str, Any], None]
 """(name, new value): told when a visitor changes an option."""
 
@@ -52,16 +53,21 @@ def _widget(option: Option, value: Any, on_change: Change) -> None:
     key = f"option-{option.name}"
     session.put(key, value)
 
+    undecided = option.type is bool and option.default is None  # left to the method: neither on nor off
+    if undecided:
+        session.put(key, next(word for word, each in DECIDED.items() if each is value))
+
     def told() -> None:
         new = session.value(key)
         if new is not None:
-            on_change(option.name, new)
+            on_change(option.name, DECIDED[new] if undecided else new)
 
     common: dict[str, Any] = {"key": key, "help": option.description or None, "on_change": told}
     if get_origin(option.type) is Literal:
         st.segmented_control(label(option.name), [str(choice) for choice in get_args(option.type)], **common)
+    elif undecided:
+        st.segmented_control(label(option.name), list(DECIDED), required=True, **common)
     elif option.type is bool:
-        session.put(key, bool(value))
         st.toggle(label(option.name), **common)
     elif option.type in (int, float):
         session.put(key, None if value is None else option.type(value))

@@ -148,7 +148,13 @@ def followed_like(run: Run, chosen: Provenance) -> Provenance:
 
 
 def measurement(config: RunConfig) -> Measurement | None:
-    """What was measured of a run's model, on its text, before it was pruned; None where nothing was."""
+    """What was measured of a run's model before it was pruned: on its text, else as shipped; None where nothing was."""
+    run = _analysed(config) or example_runs.run_for(config.model)
+    return cached.measurement(run) if run is not None else None
+
+
+def _analysed(config: RunConfig) -> Run | None:
+    """The analysis of a run's model on its text."""
     for dtype in dict.fromkeys((config.dtype, "auto")):
         run = come.runs.analysis_for(
             config.model,
@@ -161,16 +167,16 @@ def measurement(config: RunConfig) -> Measurement | None:
             also=[example_runs.FOLDER],
         )
         if run is not None:
-            return cached.measurement(run)
-    shipped = example_runs.run_for(config.model)  # on other tokens, which is said where it is drawn
-    return cached.measurement(shipped) if shipped is not None else None
+            return run
+    return None
 
 
-def borrowed(config: RunConfig, measured: Measurement) -> str:
-    """Which tokens the sensitivities are of, where it is not the run's own: a sentence; "" else."""
-    if (measured.n_tokens, measured.seq_len) == (config.n_tokens, config.seq_len):
+def borrowed(config: RunConfig) -> str:
+    """Whose the sensitivities are, where they are not of the run's own tokens: a sentence; "" else."""
+    shipped = example_runs.run_for(config.model) if _analysed(config) is None else None
+    if shipped is None:
         return ""
-    return f"Sensitivities by the shipped analysis, on {measured.n_tokens:,} tokens."
+    return f"Sensitivities by the shipped analysis, on {shipped.config.n_tokens:,} tokens of {shipped.config.text}."
 
 
 def sensitivity(measured: Measurement | None, origins: Provenance) -> np.ndarray | None:

@@ -15,7 +15,6 @@ from app.inspect import follow_unit, inspected_run
 from app.inspect.inspected_run import Inspected
 from app.state import session, visit, widget_state
 from come.errors import ComeError
-from come.measurement.measurement import Measurement
 from come.plan.provenance import retouched
 from come.plan.steps import Part
 
@@ -105,8 +104,7 @@ def measured(inspected: Inspected, part: Part) -> bool:
 def tiles(inspected: Inspected, part: Part) -> None:
     """Every unit of the sources as a tile; a click on one follows it."""
     origins, place = inspected.origins(part), session.value("new-layer")
-    known = inspected_run.measurement(inspected.config)
-    values = inspected_run.sensitivity(known, origins)
+    values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
     widget_state.keep_among("order", list(ORDERS), "rank")
     widgets.chart(
         inspect_layer.tiles(origins, place, values, session.value("order")),
@@ -125,22 +123,16 @@ def tiles(inspected: Inspected, part: Part) -> None:
                 label_visibility="collapsed",
             )
         st.caption("Click a tile to follow it.")
-    _whose(inspected, known)
     if values is None:
         st.caption("By index only: no sensitivity is measured yet. Measure it under “How sharp the cut was”.")
-
-
-def _whose(inspected: Inspected, known: Measurement | None) -> None:
-    """On which tokens the sensitivities were measured, where these are not the run's."""
-    if known is not None and (words := inspected_run.borrowed(inspected.config, known)):
+    elif words := inspected_run.borrowed(inspected.config):
         st.caption(words)
 
 
 def curves(inspected: Inspected, part: Part) -> None:
     """The sources' sorted sensitivities with the cut, or the way to measure them."""
     origins, place = inspected.origins(part), session.value("new-layer")
-    known = inspected_run.measurement(inspected.config)
-    values = inspected_run.sensitivity(known, origins)
+    values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
     if values is None:
         _not_measured(inspected)
         return
@@ -165,7 +157,8 @@ def curves(inspected: Inspected, part: Part) -> None:
             "neither need keep just these.",
             key="sure-of-cut",
         )
-    _whose(inspected, known)
+    if words := inspected_run.borrowed(inspected.config):
+        st.caption(words)
 
 
 def _find_clicked() -> None:

@@ -178,11 +178,10 @@ def _newest(kind: str, fits: Callable[[RunConfig], bool]) -> Run | None:
 def units_kept(measured: Measurement | None, facts: Facts) -> KeptByLayer | None:
     """Which units the visitor's plan keeps: read off its finished run, else foreseen; None where only a run tells."""
     run = run_of_draft()
-    if run is not None and run.state().status == "done":
-        plan = run.plan()
+    try:
+        plan = run.plan() if run is not None and run.state().status == "done" else None
         if plan is not None and plan.base.layers == facts.layers:
             return kept_units.of_plan(plan, facts)
-    try:
         return foreseen.units_kept(session.draft(), measured, facts, session.choice().seed, costs())
     except ComeError:
         return None  # the plan page and the strip say what is wrong with it
@@ -190,11 +189,13 @@ def units_kept(measured: Measurement | None, facts: Facts) -> KeptByLayer | None
 
 def as_run(found: Forecast | None, facts: Facts) -> Forecast | None:
     """What is foreseen of the visitor's plan, with the units that its finished run kept, where that merged the same."""
-    run = run_of_draft()
-    if found is None or not found.fitted or run is None or run.state().status != "done":
-        return found
-    kept = units_kept(None, facts)
-    if kept is None or not kept.exact or kept.windows != [(each.first, each.last) for each in found.windows]:
+    kept = units_kept(None, facts) if found is not None and found.fitted else None
+    if (
+        found is None
+        or kept is None
+        or not kept.exact
+        or kept.windows != [(each.first, each.last) for each in found.windows]
+    ):
         return found
     whole = KeptUnits(list(range(facts.intermediate_size)), list(range(facts.num_key_value_heads)))
     windows = []

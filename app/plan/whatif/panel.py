@@ -231,7 +231,9 @@ def _provisos(doubt: str) -> list[str]:
         told.append(f"Predicted with the usual {' and '.join(changed)}; the run takes yours.")
     tokens = session.choice().tokens
     if fits_windows(draft.method) and tokens > ask.MEASURED_TOKENS:
-        told.append(f"Fitted on {ask.MEASURED_TOKENS:,} tokens; the run fits on {tokens:,}, and moves all output maps.")
+        told.append(f"Fitted on {ask.MEASURED_TOKENS:,} tokens; the run fits on {tokens:,}.")
+        if options.get("sweep") is None:
+            told.append("With tokens enough, it ends with a pass over all output maps.")
     return told
 
 
