@@ -11,6 +11,7 @@ from app.components import glossary, widgets, window_costs
 from app.components.how_sure import how_sure
 from app.components.poll import Look
 from app.state import session, visit
+from app.state.choice import Draft
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.forecast import Forecast
@@ -35,7 +36,7 @@ def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool, found:
     st.header("Cheapest windows")
     ranked = sorted(known, key=_by_layer)[:MOST]
     if ranked:
-        _table(ranked)
+        _table(ranked, facts)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         how_sure(ABOUT, key="how-sure-windows")
         widgets.next_step("layers", "What makes the cost")
@@ -46,16 +47,17 @@ def _by_layer(cost: WindowCost) -> float:
     return cost.merged / (cost.last - cost.first)
 
 
-def _table(ranked: Sequence[WindowCost]) -> None:
-    planned = visit.shown_plan().windows or []
+def _table(ranked: Sequence[WindowCost], facts: Facts) -> None:
+    plan = visit.shown_plan()
+    planned = plan.windows or []
     rows = {
         "Layers": [f"{cost.first}–{cost.last}" for cost in ranked],
-        "Saves": [cost.last - cost.first for cost in ranked],
         "Cost": [cost.merged for cost in ranked],
         "Per layer": [_by_layer(cost) for cost in ranked],
+        "Left": [_left(cost, plan, facts) for cost in ranked],
         "Add": [_does(cost, planned) for cost in ranked],
     }
-    if max(rows["Saves"]) == 1:  # then both costs are the same
+    if all(cost.last - cost.first == 1 for cost in ranked):  # then both costs are the same
         del rows["Per layer"]
     st.dataframe(
         pd.DataFrame(rows),
@@ -63,16 +65,23 @@ def _table(ranked: Sequence[WindowCost]) -> None:
         height="content",
         key="cheapest-windows",
         column_config={
-            "Saves": st.column_config.NumberColumn("Layers saved"),
             "Cost": st.column_config.NumberColumn(
                 "Cost of merging, nats", format="%.3f", help=f"Divergence (KL). {glossary.NATS}"
             ),
             "Per layer": st.column_config.NumberColumn(
                 "Cost per layer saved", format="%.3f", help="The list is in this order."
             ),
+            "Left": st.column_config.NumberColumn("Layers left", help="Of your plan with this window in it."),
             "Add": st.column_config.ButtonColumn("", type="secondary", key=ADD, on_click=_add, args=(ranked,)),
         },
     )
+
+
+def _left(cost: WindowCost, plan: Draft, facts: Facts) -> int:
+    """How many layers the plan has once the window is in it, and what it overlaps is not."""
+    apart = [(a, b) for a, b in plan.windows or [] if b < cost.first or a > cost.last]
+    dropped = [layer for layer in plan.dropped if not cost.first <= layer <= cost.last]
+    return facts.layers - sum(b - a for a, b in [*apart, cost.window]) - len(dropped)
 
 
 def _does(cost: WindowCost, planned: Sequence[Window]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import streamlit as st
 
 import come
 from app import formats
+from app.components.background_job import Job
 from app.state import request, session, visit
 from come.errors import ComeError
 from come.estimation.latency import known_latency
@@ -19,6 +19,8 @@ from come.estimation.targets import file_at, memory_at
 from come.models import Facts
 from come.request import CONTEXT, Asked, RunConfig
 from come.serving.limits import is_demo
+from come.serving.resident import client
+from come.serving.whatif.question import Subject
 
 KINDS = {"memory": "Memory", "file": "File size", "speed": "Speed-up"}
 COUNTED = {
@@ -29,6 +31,7 @@ COUNTED = {
 ROOM = 0.8  # of what the original takes: what is asked for to begin with
 FASTER = 1.25
 LONGEST = 20  # characters of a size
+_TIMING = "_timing-the-model"
 
 
 def draw(facts: Facts) -> None:
@@ -53,7 +56,7 @@ def draw(facts: Facts) -> None:
             wanted = _request()
             limits = _limits(kinds, facts, dtype_of(wanted, facts))
             if "speedup" in limits and known_latency(facts, dtype_of(wanted, facts), wanted.device) is None:
-                _not_measured(wanted.model)
+                _not_timed(wanted, dtype_of(wanted, facts))
                 return
             found = with_layers_for(wanted, **limits)
         except ComeError as error:
@@ -118,17 +121,43 @@ def _memory(facts: Facts, layers: int, dtype: str) -> str:
     return f"{formats.human_bytes(weights)} of weights in {dtype}, {held}."
 
 
-def _not_measured(model: str) -> None:
-    """Why there is no answer to how fast, and what to do for one."""
+def _not_timed(wanted: RunConfig, dtype: str) -> None:
+    """Why there is no answer to how fast, and a button that finds it out; how far that is."""
     if is_demo():
         st.markdown("The model was not timed on this server, so a speed-up is no number of layers here. Choose a size.")
         return
-    st.markdown(
-        "**This model was not timed on this machine yet.** Run this once in a terminal. It times the model and "
-        "prunes nothing; then choose *Speed-up* here again."
+    subject = Subject(model=wanted.model, device=wanted.device, dtype=dtype)
+    job: Job | None = session.value(_TIMING)
+    if job is not None and job.key != subject.model_dump_json():
+        job.stop()
+        job = None
+    active = job is not None and job.active
+    st.fragment(run_every=1.0 if active else None)(_timing)(subject, job, active)
+
+
+def _timing(subject: Subject, job: Job | None, active: bool) -> None:
+    if job is not None and active:
+        if not job.active:
+            st.rerun()
+        st.markdown(f":material/progress_activity: Timing the model. {formats.sentence(job.news)}")
+        return
+    if job is not None and job.problem:
+        st.warning(formats.sentence(job.problem))
+    st.markdown("This model was not timed on this machine yet.")
+    st.button(
+        "Time it",
+        key="time-model",
+        icon=":material/timer:",
+        on_click=_begin,
+        args=(subject,),
+        help="It writes a few tokens at three depths: about a minute for the bundled model. What is measured stays.",
     )
-    command = ["come", "run", "--model", model, "--speedup", f"{FASTER:g}", "--dry-run"]
-    st.code(shlex.join(command), language="bash")
+
+
+def _begin(subject: Subject) -> None:
+    job, visitor = Job(subject.model_dump_json()), session.visitor()
+    session.put(_TIMING, job)
+    job.begin(lambda: client.latency(subject, key=visitor, on_progress=job.told))
 
 
 def _take(layers: int, asked: Asked) -> None:

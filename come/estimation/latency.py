@@ -103,9 +103,21 @@ def latency(
         return known
     from come.models.load import load
 
-    found = measure_latency(load(source, device=device, dtype=dtype), on_progress)
-    # A .gguf file is described by its copy that was converted now.
-    keep(FILE, _key(describe(source), dtype, device), asdict(found))
+    return remembered(load(source, device=device, dtype=dtype), source, dtype, device, on_progress)
+
+
+def remembered(
+    bundle: Bundle, source: str, dtype: str = "auto", device: str = "auto", on_progress: OnProgress = None
+) -> Latency:
+    """Time a model that is loaded, and remember it for models of its shape.
+
+    Args:
+        bundle: the model, and ``source``, ``dtype``, ``device``: as it was loaded.
+        on_progress: told of each round.
+    """
+    found = measure_latency(bundle, on_progress)
+    facts = describe(source)  # a .gguf file by its copy, which is there now
+    keep(FILE, _key(facts, facts.dtype if dtype == "auto" else dtype, device), asdict(found))
     return found
 
 

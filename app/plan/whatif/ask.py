@@ -137,10 +137,15 @@ def with_window(draft: Draft, found: Forecast | None, first: int, last: int) -> 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a plan would come to, and the original on the same tokens."""
+    """What a plan would come to, and the original on the same tokens.
+
+    Attributes:
+        run: that measured it; "" where it is predicted.
+    """
 
     original: Answer
     answer: Answer
+    run: str = ""
 
 
 class Prediction(Job):

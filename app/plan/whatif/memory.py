@@ -20,7 +20,6 @@ class Answered:
     """A plan that was answered, by the method that it was looked at with last."""
 
     subject: str
-    question: str
     found: Predicted
     method: str
 
@@ -61,9 +60,9 @@ class Memory:
         draw()
         self.open.append(look)
 
-    def remember(self, key: str, subject: Subject, question: Question, found: Predicted, method: str) -> None:
+    def remember(self, key: str, subject: Subject, found: Predicted, method: str) -> None:
         """Keep an answer, and that it was looked at."""
-        self.answers[key] = Answered(_told(subject), question.model_dump_json(), found, method)
+        self.answers[key] = Answered(_told(subject), found, method)
         self.look_at(key, method)
         for old in [each for each in self.answers if each not in self.order]:
             del self.answers[old]
@@ -101,9 +100,9 @@ def memory() -> Memory:
     return held
 
 
-def key_of(subject: Subject, question: Question) -> str:
-    """What tells two questions apart."""
-    return f"{_told(subject)}{question.model_dump_json()}"
+def key_of(subject: Subject, asked: Question | str) -> str:
+    """What tells two questions apart; or the runs, by name, that measured two plans."""
+    return f"{_told(subject)}{asked if isinstance(asked, str) else asked.model_dump_json()}"
 
 
 def _told(subject: Subject) -> str:

@@ -16,8 +16,9 @@ from app.components.poll import Look
 from app.figures import whatif as figures
 from app.plan.whatif import ask, example, suggestion, words
 from app.plan.whatif.ask import Predicted, Prediction
+from app.plan.whatif.measured import measured
 from app.plan.whatif.memory import Answered, Memory, key_of, memory
-from app.state import session
+from app.state import session, visit
 from app.state.choice import Draft
 from come.errors import ComeError
 from come.models import Facts
@@ -65,12 +66,16 @@ def answered() -> Predicted | None:
 
 def _predicted(verdict: DeltaGenerator, facts: Facts, analysis: Run | None, found: Forecast | None) -> None:
     draft, held = session.draft(), memory()
-    if found is None and draft.windows is None:
-        _leave(held)
-        _not_foreseen(draft)
-        return
     try:
         subject = ask.subject(session.choice(), analysis)
+        by_run = measured(visit.run_of_draft(), subject, facts)
+        if by_run is not None:
+            _measured(verdict, held, subject, by_run)
+            return
+        if found is None and draft.windows is None:
+            _leave(held)
+            _not_foreseen(draft)
+            return
         question = ask.question(draft, found)
     except (ComeError, ValueError) as error:
         _leave(held)
@@ -91,10 +96,25 @@ def _predicted(verdict: DeltaGenerator, facts: Facts, analysis: Run | None, foun
         last = held.last_before(key_of(subject, question), subject)
         _told(verdict, answered, last)
         with st.container():
-            _surety(answered, last, found.doubt if found else "")
+            _surety(answered, last, _provisos(found.doubt if found else ""))
             if not question.is_fitted:
                 suggestion.draw(held, subject, question, facts, found, answered.found)
             _tried(held, subject, answered)
+
+
+def _measured(verdict: DeltaGenerator, held: Memory, subject: Subject, found: Predicted) -> None:
+    """What the plan's own run measured, in the place of a prediction."""
+    _leave(held)
+    key = key_of(subject, found.run)
+    held.remember(key, subject, found, come.methods()[session.draft().method].title)
+    held.shown = found
+    answered, last = held.answers[key], held.last_before(key, subject)
+    _told(verdict, answered, last)
+    with st.container():
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            widgets.next_step("run", "See its run", ":material/task_alt:", run=found.run)
+            _surety(answered, last, [])
+        _tried(held, subject, answered)
 
 
 def _not_foreseen(draft: Draft) -> None:
@@ -132,7 +152,7 @@ def _answer(
             st.warning(formats.sentence(job.problem) or "The question was given up.", icon=":material/power_off:")
             st.button("Ask again", key="whatif-again", icon=":material/refresh:", on_click=_leave, args=(held,))
             return None
-        held.remember(key, subject, question, job.outcome, method)
+        held.remember(key, subject, job.outcome, method)
     _leave(held, but=key)
     held.look_at(key, method)
     return held.answers[key]
@@ -209,13 +229,13 @@ def _told(verdict: DeltaGenerator, found: Answered, last: Answered | None) -> No
     st.html(words.table(rows, "This plan", last.name if last else None))
 
 
-def _surety(found: Answered, last: Answered | None, doubt: str) -> None:
+def _surety(found: Answered, last: Answered | None, provisos: list[str]) -> None:
     """How sure the answer is, and of what."""
     told = [words.against("the original", change(found.found.original, found.found.answer))]
     if last is not None:
         name = f"the last plan answered ({last.name})"
         told.append(words.against(name, change(last.found.answer, found.found.answer)))
-    how_sure("\n\n".join([*told, *_provisos(doubt), words.judged_on(found.found), words.HOW]), key="how-sure-whatif")
+    how_sure("\n\n".join([*told, *provisos, words.judged_on(found.found), words.HOW]), key="how-sure-whatif")
 
 
 def _provisos(doubt: str) -> list[str]:

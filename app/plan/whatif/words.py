@@ -96,10 +96,10 @@ def finding(found: Predicted) -> str:
     if after.layers == before.layers:
         return f"Nothing is merged or dropped: perplexity stays {number(before.perplexity)}."
     of_all = change(before, after)
-    return (
-        f"Predicted perplexity {number(before.perplexity)} → {number(after.perplexity)}: "
-        f"{factor(of_all.ratio)} times as high, at {after.speed_up:.2f} times the speed"
-    )
+    known = "Measured" if found.run else "Predicted"
+    told = f"{known} perplexity {number(before.perplexity)} → {number(after.perplexity)}: "
+    told += f"{factor(of_all.ratio)} times as high"
+    return told if found.run else f"{told}, at {after.speed_up:.2f} times the speed"
 
 
 def first_look(found: Predicted, subject: Subject) -> str:
@@ -130,7 +130,9 @@ def against(name: str, of: Change) -> str:
 def judged_on(found: Predicted) -> str:
     """On what, and how long it took."""
     answer = found.answer
-    text = f"On {answer.tokens:,} held-out tokens; ± is one standard error"
+    text = (
+        f"{'Measured by its run on' if found.run else 'On'} {answer.tokens:,} held-out tokens; ± is one standard error"
+    )
     if answer.cached or answer.start >= found.original.layers:
         return f"{text}."
     return f"{text}. Layers {answer.start}–{found.original.layers - 1} were run anew in {answer.seconds:.1f} s."

@@ -167,6 +167,16 @@ def next_words(
     return dict(_result("next_words", subject, {"layer": layer, "channel": channel}, key, timeout, on_progress))
 
 
+def latency(subject: Subject, *, key: str = "", timeout: float = SECONDS, on_progress: OnProgress = None) -> str:
+    """Time a model as ``come.estimation.latency`` does, which remembers it; says what was measured.
+
+    Args:
+        subject: which model.
+        key, timeout, on_progress: as for ``generate``.
+    """
+    return str(_result("latency", subject, {}, key, timeout, on_progress)["sentence"])
+
+
 def status() -> dict[str, Any] | None:
     """The models in memory and their bytes; None where no process is running. Starts none."""
     return None if running() is None else dict(_last("status", {}, "", 30.0, None))

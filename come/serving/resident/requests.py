@@ -11,6 +11,7 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from come.errors import ComeError
+from come.estimation.latency import remembered
 from come.events import Event
 from come.measurement.measure import measure
 from come.measurement.measurement import Measurement
@@ -76,6 +77,7 @@ class RequestHandler:
             "along": self._along,
             "contexts": self._contexts,
             "next_words": self._next_words,
+            "latency": self._latency,
             "status": self._status,
         }
         kind = kinds.get(str(call.asked.get("do")))
@@ -154,6 +156,14 @@ class RequestHandler:
         layer, channel = int(call.asked["layer"]), int(call.asked["channel"])
         with self._loaded(call, _subject(call)) as loaded:
             return asdict(self.worker.do(lambda: next_words(loaded.bundle, layer, channel), call.cancelled))
+
+    def _latency(self, call: Call) -> Any:
+        subject = _subject(call)
+        with self._loaded(call, subject) as loaded:
+            on_progress = self._giving_way(call, loaded)
+            how = (subject.model, subject.dtype, subject.device)
+            found = self.worker.do(lambda: remembered(loaded.bundle, *how, on_progress), call.cancelled)
+        return {"sentence": found.sentence}
 
     def _status(self, call: Call) -> Any:
         return {"models": self.models.now(), "budget": self.models.budget}

@@ -92,6 +92,8 @@ def test_the_list_says_what_a_click_would_replace(visit: Visit, lab: Lab) -> Non
         "2–3": "replace 1–2",
         "3–4": "add",
     }
+    left = dict(zip(listed["Layers"], listed["Left"], strict=True))
+    assert left == {"4–5": 4, "0–1": 5, "1–2": 5, "2–3": 5, "3–4": 4}  # of six
     measured_costs(lab, 4, cheapest=0)
     listed = visit("plan", method="come-joint", windows="0-3").dataframe[-1].value
     assert list(listed["Per layer"]) == [pytest.approx(cost / 3) for cost in listed["Cost"]]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
+from app.plan import fit
+from come.errors import ComeError
 from come.estimation.latency import FILE, Latency, _key
 from come.estimation.targets import file_at, memory_at
 from come.files import human_bytes
@@ -18,6 +21,7 @@ from come.models import Facts, describe
 from come.request import CONTEXT
 from come.runs import Run
 from come.runs.sweep import variant
+from come.serving.whatif.question import Subject
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]
@@ -97,11 +101,34 @@ def test_what_cannot_be_is_one_sentence(visit: Visit, size: str, words: str) -> 
     assert "fit-take" not in [button.key for button in at.button]
 
 
-def test_where_speed_was_not_measured_the_command_is_told(visit: Visit, lab: Lab) -> None:
+def test_where_speed_was_not_measured_the_model_is_timed_at_a_press(
+    visit: Visit, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems: list[ComeError] = [ComeError("The machine is out of sorts.", "Ask again.")]
+
+    def latency(subject: Subject, **_: Any) -> str:
+        assert (subject.model, subject.dtype) == (facts.source, facts.dtype)
+        if problems:
+            raise problems.pop()
+        keep(FILE, _key(facts, facts.dtype, "auto"), asdict(Latency({1: 0.002, 6: 0.007}, "this machine", 0.0)))
+        return "measured"
+
+    monkeypatch.setattr(fit.client, "latency", latency)
     at = fine(visit("plan", method="come"))
     at = fine(at.segmented_control(key="fit-kind").set_value(["speed"]).run())
     assert any("not timed on this machine yet" in each.value for each in at.markdown)
-    assert f"come run --model {lab.model} --speedup 1.25 --dry-run" in [code.value for code in at.code]
+    at = ended(at.button(key="time-model").click().run())
+    assert "The machine is out of sorts. Ask again." in [each.value for each in at.warning]
+    at = ended(at.button(key="time-model").click().run())
+    assert any("Measured on this machine" in each.value for each in at.markdown)
+    assert at.button(key="fit-take").label == f"Leave 4 of {LAYERS} layers"
+
+
+def ended(at: AppTest) -> AppTest:
+    """The page once its timing is over."""
+    job = at.session_state["_timing-the-model"]
+    assert job.wait(60)
+    return fine(at.run())
 
 
 def test_a_speed_up_becomes_layers_where_times_are_known(visit: Visit, facts: Facts) -> None:

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 import come.runs
 from app.plan import saved_plans
 from app.plan.whatif import ask, example
-from app.state.choice import Draft
+from app.state.choice import Draft, plan_fields
 from come.errors import ComeError
 from come.events import Event
 from come.report.metrics import number
@@ -274,3 +274,24 @@ def test_plans_are_saved_opened_and_deleted(visit: Visit, resident: Resident) ->
     assert at.query_params["target"] in ("5", ["5"])
     at.button(key="delete-plan-0").click().run()
     assert saved_plans.saved() == [] and not at.exception
+
+
+def test_what_its_run_measured_stands_where_it_would_be_predicted(visit: Visit, lab: Lab, resident: Resident) -> None:
+    draft = Draft(windows=[(1, 2)], ratios=[(0.5, 0.5)])
+    run = lab.create(**plan_fields(draft), text="python-docs", evaluation_tokens=4096)
+    come.runs.execute(run)
+    results, asked = run.results(), {"text": "python-docs", "windows": "1-2", "ratios": "0.5-0.5"}
+    at = visit("plan", **asked)
+    assert not at.exception and not at.error and not resident.asked
+    before, after = (number(results[side]["perplexity"]) for side in ("original", "pruned"))
+    assert f"Measured perplexity {before} → {after}" in said(at) and f"{results['pruned']['kl']:.3f}" in said(at)
+    (run.path / "results.json").write_text('{"original": 1}')
+    assert until(visit("plan", **asked), "Predicted perplexity") and resident.asked
+
+
+def test_a_run_that_was_judged_on_other_tokens_takes_no_prediction_away(
+    visit: Visit, lab: Lab, resident: Resident
+) -> None:
+    run = lab.create(**plan_fields(Draft(windows=[(1, 2)], ratios=[(0.5, 0.5)])), evaluation_tokens=2048)
+    come.runs.execute(run)
+    assert until(visit("plan", windows="1-2", ratios="0.5-0.5"), "Predicted perplexity") and resident.asked

@@ -123,7 +123,7 @@ def test_the_last_plan_is_the_one_looked_at_before() -> None:
     memory, other = Memory(), Subject(model="other")
     for subject, layer in ((SUBJECT, 1), (other, 1), (SUBJECT, 2)):
         question = Question(dropped=(layer,))
-        memory.remember(key_of(subject, question), subject, question, Predicted(answer(), worse(layer, 0.1)), "CoMe")
+        memory.remember(key_of(subject, question), subject, Predicted(answer(), worse(layer, 0.1)), "CoMe")
     first, second = (key_of(SUBJECT, Question(dropped=(layer,))) for layer in (1, 2))
     assert memory.last_before(second, SUBJECT) is memory.answers[first]
     assert memory.last_before(key_of(other, Question(dropped=(1,))), other) is None
