@@ -74,14 +74,14 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
             reference = charts.reference(places[layers], of_original(originals, metric, size, like=judged), metric)
         if reference is not None:
             with main:
-                charts.differences(places[layers], reference, metric, kind, on)
+                charts.differences(places[layers], reference, metric, kind)
     with words:
         first, *rest = verdict.sentences(results, originals, metric, size, layers, after, brief=True)
         st.markdown(f"## {formats.literal(first)}")
         if rest:
             st.markdown(formats.literal(" ".join(rest)))
         of = f" of {comparison.count(groups[key])}" if len(chosen) < len(groups[key]) else ""
-        whose = ":material/bookmark: Shipped example" if shipped else formats.literal(groups[key][0].title)
+        whose = f":material/bookmark: Shipped example: {on}" if shipped else on
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.caption(f"{whose} · {comparison.count(chosen)}{of}", width="content")
             widgets.info("How to read this", glossary.COMPARED, key="compared-terms")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 import come
-from app import formats
+from app import formats, presenter
 from app.components import widgets
 from app.components.how_sure import how_sure
 from app.figures import compare as figures
@@ -42,13 +42,12 @@ def reference(ranked: list[Point], original: Point | None, metric: Metric) -> Po
     return by_name[chosen or THE_BEST]
 
 
-def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str, on: str) -> None:
+def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str) -> None:
     """The main comparison: how each model of one size differs from one of them, on the same tokens or questions.
 
     Args:
         ranked: the models. reference: the one. metric: by what they are judged.
         kind: of picture that the camera saves.
-        on: which model they were made of and what they were judged on (markdown).
     """
     drawn = ranked if reference in ranked else [reference, *ranked]
     found = [None if point is reference else paired.difference(point, reference, metric) for point in drawn]
@@ -56,13 +55,15 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
     same = {f"{each.count:,} {each.of}s" for each in told if each.paired}
     title = f"Paired differences on the same {same.pop()}" if len(same) == 1 else "Differences"
     widgets.chart(
-        compare_paired.differences(drawn, found, reference, metric, list(come.methods()), title),
+        compare_paired.differences(
+            drawn, found, reference, metric, list(come.methods()), title, before_a_room=presenter.is_on()
+        ),
         key="paired",
         alt=f"{metric.title}: how each differs from {reference.series}; the verdict above and the table below say it.",
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked("paired"),
     )
-    words = [f"{on}. Bars and numbers: 95% intervals."]
+    words = ["Bars and numbers: 95% intervals."]
     if any(each.told not in ("better", "worse") for each in told):
         words.append("Hollow: cannot be told from the line.")
     if any(not each.paired for each in told):
@@ -74,7 +75,8 @@ def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
     """The metric against the size, one line a method.
 
     Args:
-        shown: what it holds. kind, on: as for `differences`.
+        shown: what it holds. kind: as for `differences`.
+        on: which model they were made of and what they were judged on (markdown).
         recovered: its title speaks of the models after recovery, not before, as the verdict does.
     """
     metric = shown.metric

@@ -18,6 +18,7 @@ from come.report.paired import Difference
 from come.report.points import Point
 
 ROW = 42  # pixels
+ROW_OF_A_ROOM, TALLEST = 84, 480  # the same before a room, and of all rows there
 FAR = 4.0  # times the median difference: what lies farther is an arrow at the edge
 WORTH = 1.5  # times that: up to here a longer axis is better than arrows
 TIMES = (1e-3, 0.01, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 30, 100, 1e3, 1e4, 1e5)  # ticks of an axis that goes far
@@ -32,6 +33,7 @@ def differences(
     metric: Metric,
     methods: Sequence[str],
     title: str,
+    before_a_room: bool = False,
 ) -> go.Figure:
     """A row a point, the best on top: its difference from the reference, with its 95% interval.
 
@@ -44,7 +46,9 @@ def differences(
         reference: what stands at the line.
         methods: all registered names, in order: they fix the colours.
         title: the finding.
+        before_a_room: as tall as a screen has room for.
     """
+    tall = max(ROW, min(ROW_OF_A_ROOM, TALLEST // len(drawn))) if before_a_room else ROW
     scale = 1.0 if metric.key == "perplexity" else metric.scale
     shown = [0.0 if each is None else each.value * scale for each in found]
     reach = [0.0 if each is None or each.reach is None else each.reach * scale for each in found]
@@ -77,12 +81,19 @@ def differences(
         )
         for x, anchor, words in ((0, "left", f"{row + 1}. <b>{name}</b>"), (1, "right", told)):
             figure.add_annotation(
-                x=x, y=row, xref="paper", xanchor=anchor, yshift=17, text=words, showarrow=False, font={"size": 13}
+                x=x,
+                y=row,
+                xref="paper",
+                xanchor=anchor,
+                yshift=0.4 * tall,
+                text=words,
+                showarrow=False,
+                font={"size": 13},
             )
     for row in range(len(drawn)):  # not through the names
         line = {"color": theme.INK, "width": 1.5}
         figure.add_shape(type="line", x0=0, x1=0, y0=row - 0.22, y1=row + 0.3, line=line, layer="below")
-    theme.finish(figure, title, x=_axis(reference, metric), height=len(drawn) * ROW + 90)
+    theme.finish(figure, title, x=_axis(reference, metric), height=len(drawn) * tall + 90)
     figure.update_yaxes(range=[len(drawn) - 0.6, -0.85], visible=False, fixedrange=True)
     room = 0.04 * (high - low)
     figure.update_xaxes(range=[low - room, high + room], showgrid=False, zeroline=False)

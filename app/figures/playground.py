@@ -19,13 +19,14 @@ MAX_BINS = 240  # columns of the strip: more tokens share one, which shows the l
 TICKS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
-def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int) -> go.Figure:
+def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int, since: int = 0) -> go.Figure:
     """KL divergence after each token of a text, a row a pruned model; a click gives a position as customdata[0].
 
     Args:
         pieces: what each token adds to the text.
         kl: by name, nats after each token.
         at: the chosen position.
+        since: where what was asked begins, behind the words of a template.
     """
     names = list(kl)
     values = np.array([kl[name] for name in names], dtype=float)  # (models, tokens)
@@ -50,7 +51,7 @@ def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int) -> go.
     figure.add_shape(
         type="rect", x0=at - 0.5, x1=at + 0.5, y0=-0.5, y1=len(names) - 0.5, line={"color": theme.MARK, "width": 2}
     )
-    theme.finish(figure, finding(pieces, kl), x="Token of the text", height=128 + 34 * len(names))
+    theme.finish(figure, finding(pieces, kl, since), x="Token of the text", height=128 + 34 * len(names))
     figure.update_layout(clickmode="event+select")
     figure.update_yaxes(
         tickvals=rows, ticktext=[_wrapped(name) for name in names], autorange="reversed", showgrid=False
@@ -127,10 +128,11 @@ def token_axis(figure: go.Figure, pieces: Sequence[str]) -> go.Figure:
     )
 
 
-def finding(pieces: Sequence[str], kl: dict[str, Sequence[float]]) -> str:
-    """Where which model departs most."""
+def finding(pieces: Sequence[str], kl: dict[str, Sequence[float]], since: int = 0) -> str:
+    """Where which model departs most, from a token on."""
+    kl = {name: values[since:] for name, values in kl.items()}
     name = max(kl, key=lambda each: max(kl[each]))
-    spot = int(np.argmax(kl[name]))
+    spot = since + int(np.argmax(kl[name]))
     return f"{escape(name)} departs most after {quoted(pieces[spot])}: divergence (KL) {max(kl[name]):.2g} nats"
 
 
@@ -140,7 +142,13 @@ def means(kl: dict[str, Sequence[float]]) -> str:
     return f"Mean over {len(next(iter(kl.values())))} tokens: {told}."
 
 
-def bars(name: str, top: Sequence[tuple[int, str, float]], color: str, reference: Sequence[int] = ()) -> go.Figure:
+def bars(
+    name: str,
+    top: Sequence[tuple[int, str, float]],
+    color: str,
+    reference: Sequence[int] = (),
+    highest: float | None = None,
+) -> go.Figure:
     """The likeliest next tokens of one model, best first.
 
     Args:
@@ -148,6 +156,7 @@ def bars(name: str, top: Sequence[tuple[int, str, float]], color: str, reference
         top: id, text, chance.
         color: of its bars.
         reference: ids of the original's likeliest tokens: bars of others are pale; none for the original itself.
+        highest: chance that is drawn beside it, so that bars side by side have one scale; None for its own.
     """
     chances = [100 * chance for _, _, chance in top]
     labels = [_short(text) for _, text, _ in top]
@@ -168,7 +177,8 @@ def bars(name: str, top: Sequence[tuple[int, str, float]], color: str, reference
     likeliest = f"{quoted(top[0][1])} {chances[0]:.0f}%" if top else "nothing"
     theme.finish(figure, f"{escape(name)}<br>{likeliest}", x="Chance, %", height=300)
     figure.update_yaxes(tickvals=list(range(len(top))), ticktext=labels, autorange="reversed", showgrid=False)
-    return figure.update_xaxes(range=[0, max([*chances, 1.0]) * 1.25], nticks=4)
+    reach = 100 * highest if highest is not None else max(chances, default=0.0)
+    return figure.update_xaxes(range=[0, max(reach, 1.0) * 1.25], nticks=4)
 
 
 def _pairs(edges: np.ndarray) -> list[tuple[int, int]]:

@@ -78,7 +78,8 @@ def finding(spans: Spans, angles: np.ndarray) -> str:
         return "The pruned model's states are the original's"
     first, end = spans[turn]
     which = f"The layer for {first}–{end - 1}" if end - first > 1 else f"Layer {turn}"
-    return f"{which} turns the states most, by {steps[turn]:.1f}° on average"
+    at_end = float(angles[-1].mean())
+    return f"{which} turns the states most, by {steps[turn]:.1f}° on average; at the end they are {at_end:.0f}° off"
 
 
 def at_the_end(pieces: Sequence[str], angles: Sequence[Sequence[float]]) -> str:

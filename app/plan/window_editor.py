@@ -56,7 +56,7 @@ def draw(facts: Facts, windows: list[DraftWindow]) -> None:
                 )
             if draft.ratios is not None and place < len(draft.ratios):
                 _ratio(place, first, draft.ratios[place])
-    free = edits.next_window(draft, facts, visit.costs())
+    free = edits.next_window(draft, facts, visit.listed_costs())
     st.button(
         "Add a window",
         key="add-window",

@@ -45,14 +45,16 @@ def section(asked: Asked, generation: Generation | None, chat: bool) -> None:
     with st.expander("Next token", icon=":material/query_stats:"):
         _next_token(asked, generation, chat)
     look: Comparison | None = session.value(LOOK)
-    if look is not None and look.found is not None and any(look.found.angles.values()):
-        with st.expander("Follow the sentence", icon=":material/stacks:"):
+    with st.expander("Follow the sentence", icon=":material/stacks:"):
+        if look is not None and look.found is not None and any(look.found.angles.values()):
             sentence.section(look, partial(_clicked, sentence.STRIPS))
+        else:
+            st.caption("Shows layer by layer how far a pruned model turns what it holds of each token.")
+            _compare("Follow it through the layers", "follow-along", asked, generation, chat)
 
 
 def _next_token(asked: Asked, generation: Generation | None, chat: bool) -> None:
     """The choice of a text, and what was found along it."""
-    answered = generation is not None and not generation.active and bool(generation.answers[ORIGINAL].text)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         widget_state.keep_among("along", list(TEXTS), "prompt" if generation is None else "answer")
         st.segmented_control(
@@ -62,24 +64,26 @@ def _next_token(asked: Asked, generation: Generation | None, chat: bool) -> None
             key="along",
             required=True,
         )
-        current: Comparison | None = session.value(LOOK)
-        missing = _missing(asked, generation if answered else None)
-        if st.button(
-            "Compare along this text",
-            icon=":material/query_stats:",
-            key="compare-along",
-            disabled=bool(missing) or (current is not None and current.active),
-            help=missing or None,
-        ):
-            _ask(asked, generation if answered else None, chat)
-            st.rerun()
+        _compare("Compare along this text", "compare-along", asked, generation, chat)
         widgets.info("How to read this", MEANING, key="meaning-of-kl")
+    current: Comparison | None = session.value(LOOK)
     st.caption("Shows after which tokens the pruned models depart from the original, and what each expects next.")
     if current is not None and current.active:
         _live(current)
     elif current is not None:
         with st.container():  # as a fragment has one
             _drawn(current)
+
+
+def _compare(label: str, key: str, asked: Asked, generation: Generation | None, chat: bool) -> None:
+    """The button that has the models read the chosen text."""
+    answered = generation is not None and not generation.active and bool(generation.answers[ORIGINAL].text)
+    current: Comparison | None = session.value(LOOK)
+    missing = _missing(asked, generation if answered else None)
+    waits = bool(missing) or (current is not None and current.active)
+    if st.button(label, icon=":material/query_stats:", key=key, disabled=waits, help=missing or None):
+        _ask(asked, generation if answered else None, chat)
+        st.rerun()
 
 
 def _missing(asked: Asked, generation: Generation | None) -> str:
@@ -149,7 +153,7 @@ def _drawn(look: Comparison) -> None:
     names = look.asked.names
     at = look.at if look.at is not None else found.at
     widgets.chart(
-        figures.strip(found.pieces, {names[run]: values for run, values in found.kl.items()}, at),
+        figures.strip(found.pieces, {names[run]: values for run, values in found.kl.items()}, at, _asked_from(look)),
         key=STRIP,
         on_select=partial(_clicked, STRIP),
         alt="KL divergence from the original after each token of the text, one row a pruned model",
@@ -172,10 +176,13 @@ def _drawn(look: Comparison) -> None:
     with st.container(key="next-tokens"):  # its columns wrap: see playground_words.STYLE
         columns = st.columns(len(found.top), gap="medium")
     reference = [token for token, _, _ in found.top[ORIGINAL]]
+    highest = max((chance for top in found.top.values() for _, _, chance in top), default=0.0)
     for place, (column, (speaker, top)) in enumerate(zip(columns, found.top.items(), strict=True)):
         with column:
             widgets.chart(
-                figures.bars(names[speaker], top, color(speaker, look.asked.methods), reference if place else ()),
+                figures.bars(
+                    names[speaker], top, color(speaker, look.asked.methods), reference if place else (), highest
+                ),
                 key=f"next-{place}",
                 alt=f"The likeliest next tokens of {names[speaker]}",
             )
@@ -185,6 +192,17 @@ def _drawn(look: Comparison) -> None:
         f"{origin} {formats.literal(visible(_shortened(look.text)))}",
         key="how-sure-next",
     )
+
+
+def _asked_from(look: Comparison) -> int:
+    """The token that what was asked begins with, behind the words of a template; 0 where it is not found."""
+    pieces = look.found.pieces if look.found is not None else []
+    begins, read = "".join(pieces).find(look.asked.prompt.strip()), 0
+    for place, piece in enumerate(pieces):
+        read += len(piece)
+        if read > begins >= 0:
+            return place
+    return 0
 
 
 def _shortened(text: str) -> str:

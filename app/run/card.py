@@ -81,7 +81,7 @@ def _line(row: Row) -> str:
         f"<td{' class=after' if place == last else ''}>{_said(cell)}</td>" for place, cell in enumerate(row.cells)
     )
     kind = " class='part'" if row.part else ""
-    return f"<tr{kind}><th scope='row'>{escape(row.name)}</th>{cells}<td>{escape(row.change)}</td></tr>"
+    return f"<tr{kind}><th scope='row'>{escape(row.name)}</th>{cells}<td>{_said(row.change)}</td></tr>"
 
 
 def _said(cell: Cell) -> str:

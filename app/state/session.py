@@ -53,7 +53,8 @@ def begin() -> None:
         choice, draft, misread = from_params(shown)
         st.session_state["_choice"] = choice
         if draft != st.session_state.get("_draft", Draft()):
-            _remember()
+            if written:  # what a visit begins with has nothing before it
+                _remember()
             st.session_state["_draft"] = draft
             if "run" not in st.query_params:
                 open_run(None)

@@ -71,6 +71,12 @@ def costs() -> tuple[WindowCost, ...]:
     return _costs(analysis()[3])
 
 
+def listed_costs() -> Sequence[WindowCost]:
+    """What merging windows was measured to cost by the analysis that is shown, whichever tokens that is of."""
+    run = analysis()[3]
+    return () if run is None else cached.window_costs(run)
+
+
 def _costs(run: Run | None) -> tuple[WindowCost, ...]:
     if run is None:
         return ()

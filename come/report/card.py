@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from come.files import human_bytes
 from come.numbers import human_count, percent
-from come.report.measured import Value, values
+from come.report.measured import Value, samples, values
 from come.report.metrics import ends, factor, metric, number
+from come.report.paired import FAR, factor_of, of_losses
 
 ROWS = ("perplexity", "kl", "accuracy", "decode_rate", "prefill_rate", "peak_memory")
 ALWAYS = {"perplexity": "Perplexity", "accuracy": "Accuracy", "decode_rate": "Speed"}  # said even if not measured
@@ -37,7 +39,7 @@ class Row:
 
     name: str
     cells: tuple[Cell, ...]
-    change: str = ""
+    change: Cell = Cell()
     part: bool = False
 
 
@@ -57,7 +59,8 @@ def card_of(results: Mapping[str, Any]) -> Card | None:
     sides = [original, *([between] if between else []), pruned]
     heads = ("Before", *(("Pruned", "Recovered") if between else ("After",)), "Change")
     named = ALWAYS.keys() - ({"accuracy"} if pruned.get("probe") else set())  # a probe's table says accuracies
-    rows = (*_sizes(sides), *_metrics([values(side, original) for side in sides], named))
+    interval = _interval(original, pruned, results.get("evaluation") or {})
+    rows = (*_sizes(sides), *_metrics([values(side, original) for side in sides], named, interval))
     return Card(heads, rows)
 
 
@@ -87,8 +90,10 @@ def taken_on(results: Mapping[str, Any]) -> str:
     held_out = results.get("evaluation") or {}
     tokens, text = held_out.get("n_tokens"), held_out.get("text")
     words = f"Perplexity on {tokens:,} held-out tokens of {text}. " if tokens and text else ""
-    timed = " Speed: median and quartiles." if (results.get("pruned") or {}).get("speed") else ""
-    return f"{words}± is one standard error.{timed}"
+    pruned = results.get("pruned") or {}
+    sure = " Behind a change: its 95% interval, taken sequence by sequence." if pruned.get("losses") else ""
+    timed = " Speed: median and quartiles." if pruned.get("speed") else ""
+    return f"{words}± is one standard error.{sure}{timed}"
 
 
 # --- rows ------------------------------------------------------------------------------------------------
@@ -98,22 +103,37 @@ def _sizes(sides: list[dict[str, Any]]) -> list[Row]:
     rows = [Row("Layers", tuple(Cell(_whole(side.get("layers"))) for side in sides))]
     if all(side.get("parameters") for side in sides):
         counts = [side["parameters"] for side in sides]
-        change = percent(counts[-1] / counts[0] - 1)
+        change = Cell(percent(counts[-1] / counts[0] - 1))
         rows.append(Row("Parameters", tuple(Cell(human_count(count)) for count in counts), change))
     if all(side.get("bytes") for side in sides):
         rows.append(Row("Weights", tuple(Cell(human_bytes(side["bytes"])) for side in sides)))
     return rows
 
 
-def _metrics(known: list[dict[str, Value]], named: Collection[str]) -> list[Row]:
+def _metrics(known: list[dict[str, Value]], named: Collection[str], interval: str) -> list[Row]:
     rows: list[Row] = []
     for key in ROWS:
         if any(key in each for each in known):
-            rows.append(_measured(key, known))
+            row = _measured(key, known)
+            rows.append(replace(row, change=replace(row.change, beside=interval)) if key == "perplexity" else row)
             rows += _tasks(known) if key == "accuracy" else []
         elif key in named:
             rows.append(Row(ALWAYS[key], (Cell(beside="not measured"), *[Cell()] * (len(known) - 1))))
     return rows
+
+
+def _interval(original: Mapping[str, Any], pruned: Mapping[str, Any], text: Mapping[str, Any]) -> str:
+    """The 95% interval of how many times as high the perplexity is, sequence by sequence; "" where that is not known.
+
+    It is far narrower than the errors of the two perplexities: both models find the same sequences hard.
+    """
+    before, after = (samples(side, original, text).get("perplexity") for side in (original, pruned))
+    if before is None or after is None:
+        return ""
+    found = of_losses(before.each, after.each)
+    if found is None or found.reach is None or found.value > math.log(FAR):
+        return ""
+    return "({}–{})".format(*(factor(factor_of(found.value + side * found.reach)) for side in (-1, 1)))
 
 
 def _measured(key: str, known: list[dict[str, Value]], part: bool = False) -> Row:
@@ -125,7 +145,7 @@ def _measured(key: str, known: list[dict[str, Value]], part: bool = False) -> Ro
     cells = [_with_error(key, each[key]) if key in each else Cell() for each in known]
     if key == "kl":
         cells[0] = Cell()  # of itself
-    return Row(name, tuple(cells), _change(key, known[0].get(key), known[-1].get(key)), part)
+    return Row(name, tuple(cells), Cell(_change(key, known[0].get(key), known[-1].get(key))), part)
 
 
 def _tasks(known: list[dict[str, Value]]) -> list[Row]:

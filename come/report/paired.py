@@ -15,7 +15,7 @@ from typing import Literal
 from scipy.special import stdtrit
 
 from come.report.measured import MEANS, Result, Sample, tasks_of
-from come.report.metrics import Metric, factor
+from come.report.metrics import Metric, factor, metric
 from come.report.points import Point
 
 SURE = 0.95  # of two-sided intervals: what is outside is told apart
@@ -79,6 +79,20 @@ def difference(point: Point, other: Point, metric: Metric) -> Difference:
     kind = _kind(metric)
     unlike = sum(item != 0 for each, _ in parts for item in each) if kind == "question" else None
     return _judged(metric, value, stderr, freedom, count, kind, unlike, paired=True)
+
+
+def of_losses(before: Sequence[float], after: Sequence[float]) -> Difference | None:
+    """How one perplexity differs from another, by the losses on the same sequences; None where these do not pair.
+
+    Args:
+        before, after: mean nats a token of each sequence.
+    """
+    if not before or len(before) != len(after):
+        return None
+    each = [b - a for a, b in zip(before, after, strict=True)]
+    spread = [(variance(each) / len(each), len(each) - 1)] if len(each) > 1 else []
+    stderr, freedom = _together(spread)
+    return _judged(metric("perplexity"), fmean(each), stderr, freedom, len(each), "sequence", None, paired=True)
 
 
 def ranked(drawn: Sequence[Point], metric: Metric) -> list[Point]:

@@ -121,7 +121,7 @@ def groups_of(run: Run) -> list[list[int]]:
 
 def _row(name: str, shares: Sequence[tuple[float, float]]) -> Row:
     cells = tuple(Cell(f"{share:.1%}", f"± {100 * stderr:.1f}") for share, stderr in shares)
-    return Row(name, cells, f"{_points(shares[-1][0] - shares[0][0])} points")
+    return Row(name, cells, Cell(f"{_points(shares[-1][0] - shares[0][0])} points"))
 
 
 def _points(share: float) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects as go
+import pytest
+import scipy.stats
 from plotly.offline import get_plotlyjs
 
 from come.report import comparison, tables, verdict
@@ -30,7 +33,18 @@ def test_a_card_says_what_the_run_measured(shipped: list[Run]) -> None:
     card = card_of(results)
     assert card is not None and len(lines) == len(card.rows) + 1
     for row in card.rows:
-        assert lines[row.name] == [*(f"{cell.value} {cell.beside}".strip() for cell in row.cells), row.change]
+        assert lines[row.name] == [*(f"{cell.value} {cell.beside}".strip() for cell in (*row.cells, row.change))]
+
+
+def test_a_change_of_perplexity_has_its_interval_sequence_by_sequence(shipped: list[Run]) -> None:
+    results = next(run for run in shipped if not run.config.recover).results()
+    row = next(row for row in (card_of(results) or pytest.fail()).rows if row.name == "Perplexity")
+    each = np.subtract(results["pruned"]["losses"], results["original"]["losses"])
+    low, high = scipy.stats.t.interval(0.95, len(each) - 1, each.mean(), scipy.stats.sem(each))
+    assert row.change.beside == f"({np.exp(low):.2f}–{np.exp(high):.2f})"
+    results["pruned"] = {**results["pruned"], "losses": results["pruned"]["losses"][1:]}
+    row = next(row for row in (card_of(results) or pytest.fail()).rows if row.name == "Perplexity")
+    assert row.change.value and not row.change.beside, "not on the same sequences"
 
 
 def test_a_run_that_was_not_evaluated_has_a_card_that_says_so(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def table(card: Card) -> Html:
             for at, cell in enumerate(row.cells)
         ]
         name = element("th", row.name, scope="row")
-        rows.append(element("tr", name, *cells, element("td", row.change), **({"class_": "part"} if row.part else {})))
+        change = element("td", row.change.value, *_small(row.change.value, row.change.beside))
+        rows.append(element("tr", name, *cells, change, **({"class_": "part"} if row.part else {})))
     return element(
         "div", element("table", element("thead", heads), element("tbody", *rows), class_="card"), class_="wide"
     )

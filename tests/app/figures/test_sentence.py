@@ -23,7 +23,10 @@ def test_each_layer_is_a_row_and_merged_ones_are_outlined() -> None:
 
 
 def test_the_title_says_which_layer_turns_them_and_where_they_end() -> None:
-    assert sentence.finding(SPANS, np.array(ANGLES)) == "The layer for 1–3 turns the states most, by 20.0° on average"
+    assert (
+        sentence.finding(SPANS, np.array(ANGLES))
+        == "The layer for 1–3 turns the states most, by 20.0° on average; at the end they are 20° off"
+    )
     told = sentence.at_the_end(PIECES, ANGLES)
     assert told == "At the end the states are 20.0° off on average over 3 tokens, most at “␣\\<b\\>”: 45.0°."
     assert sentence.finding(SPANS, np.zeros((3, 3))) == "The pruned model's states are the original's"

@@ -106,6 +106,7 @@ def test_own_ratios_come_from_a_slider(visit: Visit) -> None:
 
 def test_undo_and_redo(visit: Visit) -> None:
     at = visit("plan", target="4")
+    assert at.button(key="undo").disabled, "nothing lies before what the link said"
     at.button(key="preset-30%").click().run()
     assert at.slider(key="share").value == 30
     at.button(key="undo").click().run()

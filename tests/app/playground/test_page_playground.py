@@ -202,6 +202,12 @@ def test_along_the_prompt_and_the_answer_and_at_another_token(visit: Visit, engi
     assert engine.texts[-1] == ("A textyes", False, None)
 
 
+def test_a_sentence_is_followed_at_a_press(visit: Visit, engine: Engine) -> None:
+    at = fine(visit("playground", prompt="A text"))
+    at = settle(at.button(key="follow-along").click().run(), "_look")
+    assert engine.texts == [("A text", False, None)] and "departs most" in html(at)
+
+
 def test_a_link_restores_models_and_prompt(visit: Visit, lab: Lab, engine: Engine) -> None:
     at = fine(visit("playground"))
     one = at.multiselect(key="with").value[1]

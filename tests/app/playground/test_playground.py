@@ -263,6 +263,17 @@ def test_the_strip_loses_no_peak(tokens: int) -> None:
     assert len(figure.to_json()) < 200_000
 
 
+def test_where_it_departs_most_is_told_of_what_was_asked_not_of_the_template() -> None:
+    kl = {"A": [5.0, 0.1, 2.0], "B": [0.1, 0.2, 0.3]}
+    assert figures.finding(["sys", "x", "y"], kl).startswith("A departs most after “sys”")
+    assert figures.finding(["sys", "x", "y"], kl, since=1).startswith("A departs most after “y”")
+
+
+def test_bars_side_by_side_have_one_scale() -> None:
+    drawn = [figures.bars("A", [(1, "a", chance)], "#2f7fd1", (), 0.8) for chance in (0.8, 0.2)]
+    assert drawn[0].layout.xaxis.range == drawn[1].layout.xaxis.range == (0, 100)
+
+
 def test_bars_are_the_likeliest_tokens_and_others_than_the_originals_are_pale() -> None:
     figure = figures.bars("A", [(1, " Paris", 0.6), (2, "<i>", 0.1)], "#2f7fd1", reference=[1])
     assert list(figure.data[0].x) == [60.0, 10.0]

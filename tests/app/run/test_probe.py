@@ -97,7 +97,8 @@ def test_models_of_unlike_depth_lie_upon_each_other() -> None:
 def test_the_table_and_its_sentence_are_the_numbers() -> None:
     pair = Pair("facts cloze", some(6, 10), some(6, 8, 0.65, -0.01))
     told = [
-        [row.name, *(f"{cell.value} {cell.beside}".strip() for cell in row.cells), row.change] for row in pair.card.rows
+        [row.name, *(f"{cell.value} {cell.beside}".strip() for cell in (*row.cells, row.change))]
+        for row in pair.card.rows
     ]
     assert told == [
         ["Mix of all layers", "70.0% ± 5.0", "65.0% ± 5.0", "−5.0 points"],
