@@ -21,7 +21,8 @@ KEYS = ("PageUp", "PageDown")  # which presenters' clickers send, too
 LARGER = 1.35  # type, and with it the margins that hold it
 LEAST = 16  # pixels of type, ticks included
 WIDTH_OF_A_LETTER = 0.5  # of the size of type, on average
-TALLEST = 600  # pixels of a chart: a screen of 1280 x 800, less its title and the bar
+LOW, TALLER = 420, 1.25  # pixels of a chart below which it grows, and how far
+TALLEST = 600  # of a chart: a screen of 1280 x 800, less its title and the bar
 
 _FRAMED = """<style>
 .stSidebar, [data-testid="stExpandSidebarButton"], .stHeader { display: none !important; }
@@ -113,7 +114,7 @@ def _leave() -> None:
 
 
 def enlarged(drawn: go.Figure) -> go.Figure:
-    """The figure with larger type, and margins for it, no taller than a screen.
+    """The figure with larger type, and margins for it; a low one taller, none taller than a screen.
 
     One that is made less tall has less room: its type grows less.
     """
@@ -122,8 +123,8 @@ def enlarged(drawn: go.Figure) -> go.Figure:
     drawn.layout.update(_larger(drawn.layout.to_plotly_json(), times, LEAST))
     for trace in drawn.data:
         trace.update(_larger(trace.to_plotly_json(), times))  # words within marks have no more room than these
-    if height > TALLEST:
-        drawn.update_layout(height=TALLEST)
+    if height:
+        drawn.update_layout(height=TALLER * height if height < LOW else min(height, TALLEST))
     for axis in (*drawn.select_xaxes(), *drawn.select_yaxes()):
         axis.tickfont.size = max(LEAST, axis.tickfont.size or 0)
     for bar in (trace.colorbar for trace in drawn.data if "colorbar" in trace and trace.showscale is not False):

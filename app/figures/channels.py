@@ -231,11 +231,12 @@ def _overlay(
     places = edges[owner] + (within + 0.5) / several[owner] * np.diff(edges)[owner]
     rows, columns = np.indices((layers, len(owner)))
     chosen = rows.ravel(), owner[columns.ravel()]
+    begin = 1 if view == "sorted" else 0  # people count ranks from 1
     data = np.stack(
         [
             rows.ravel(),
-            bins.edges[:-1][chosen[1]],
-            bins.edges[1:][chosen[1]] - 1,
+            bins.edges[:-1][chosen[1]] + begin,
+            bins.edges[1:][chosen[1]] - 1 + begin,
             peaks[chosen],
             bins.values[chosen],
             np.ones(rows.size) if stays is None else stays[chosen],

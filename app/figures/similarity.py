@@ -197,7 +197,9 @@ def _lay_out_strip(figure: go.Figure, influence: np.ndarray, share: tuple[float,
     low, high = float(influence.min()), float(influence.max())
     low = max(low, high * 1e-6, 1e-12)
     powers = [10.0**power for power in range(-12, 1)]
-    marks = powers if sum(low <= mark <= high for mark in powers) > 1 else [*powers, *(3 * mark for mark in powers)]
+    marks = (
+        powers if sum(low / 2 <= mark <= 2 * high for mark in powers) > 1 else [*powers, *(3 * mark for mark in powers)]
+    )
     figure.update_layout(
         margin={"t": TOP + theme.title_room(figure.layout.title.text), "b": BOTTOM},
         yaxis={"domain": [0, share[0]]},

@@ -108,6 +108,7 @@ def draw(of: Material) -> None:
         ),
         key="lesson-averaging",
         alt="What joining the pair in two ways adds to the loss, and the difference between the two",
+        tallest=300,
     )
     tokens = answers["original"].tokens
     original = answers["original"]

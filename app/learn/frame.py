@@ -100,10 +100,10 @@ def foot(steps: list[Step]) -> None:
                 st.switch_page(widgets.PAGES / "layers.py")
 
 
-def chart(drawn: go.Figure, key: str, *, alt: str, tallest: int = 290) -> None:
+def chart(drawn: go.Figure, key: str, *, alt: str, tallest: int = 340) -> None:
     """A step's chart; before a room taller, but not than that (pixels): what moves it must be in sight with it."""
     if presenter.is_on():
-        drawn.update_layout(height=min(PRESENTED_TALLER * drawn.layout.height, tallest))
+        drawn.update_layout(height=min(PRESENTED_TALLER * drawn.layout.height, tallest) / presenter.TALLER)
     widgets.chart(drawn, key=key, alt=alt)
 
 

@@ -57,7 +57,7 @@ def draw(of: Material) -> None:
         lesson.joined(*pictured, of.layers),
         key="lesson-joined",
         alt=f"The units of layers {first} and {last}, and those that the merged layer keeps",
-        tallest=250,
+        tallest=285,
     )
     _key(first, last, of.layers)
     widgets.facts_grid(

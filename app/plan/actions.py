@@ -7,7 +7,7 @@ import streamlit as st
 import come
 import come.models
 from app.components import widgets
-from app.plan import edits, saved_plans
+from app.plan import as_text, edits, saved_plans
 from app.server import downloads, held_back
 from app.state import foreseen, request, session, visit
 from app.state.choice import plan_fields
@@ -18,6 +18,7 @@ from come.serving import limits
 from come.serving.limits import is_demo
 
 LONGEST_PLAN = 1 << 20  # bytes of a plan that is uploaded
+TEXT = ("yaml", "yml")  # a plan as the page writes it
 
 
 def start_from(measured: Measurement | None, facts: Facts) -> None:
@@ -76,7 +77,8 @@ def go_on(fault: str) -> None:
         if not is_demo():  # saved plans are everybody's: not among strangers
             saved_plans.draw(ready)
         with st.popover("Upload", icon=":material/upload:"):
-            st.file_uploader("A plan that was downloaded here", type="json", key="upload", on_change=_upload)
+            kinds = ["json", *TEXT]
+            st.file_uploader("A plan that was downloaded here, or its text", kinds, key="upload", on_change=_upload)
             place = st.empty()  # which takes away the last one's while the page goes on
             if problem := session.take_problem("upload"):  # where the click was
                 place.error(problem, icon=":material/error:")
@@ -90,7 +92,10 @@ def _upload() -> None:
         limits.current().check("bytes", file.size, min(LONGEST_PLAN, limits.current().upload_bytes))
         document = file.getvalue()
         held_back.forget(file)
-        choice, draft = request.from_json(document)
+        if file.name.lower().endswith(TEXT):
+            choice, draft = session.choice(), as_text.from_text(document.decode("utf-8", errors="replace"))
+        else:
+            choice, draft = request.from_json(document)
         if draft.method not in come.methods():
             raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.methods())}.")
         limits.current().check_model(choice.model)  # before it is looked for: the answer would tell what lies here

@@ -52,10 +52,10 @@ def _table(ranked: Sequence[WindowCost], facts: Facts) -> None:
     planned = plan.windows or []
     rows = {
         "Layers": [f"{cost.first}–{cost.last}" for cost in ranked],
+        "Add": [_does(cost, planned) for cost in ranked],  # in reach on a phone
         "Cost": [cost.merged for cost in ranked],
         "Per layer": [_by_layer(cost) for cost in ranked],
         "Left": [_left(cost, plan, facts) for cost in ranked],
-        "Add": [_does(cost, planned) for cost in ranked],
     }
     if all(cost.last - cost.first == 1 for cost in ranked):  # then both costs are the same
         del rows["Per layer"]

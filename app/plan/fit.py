@@ -31,6 +31,7 @@ COUNTED = {
 ROOM = 0.8  # of what the original takes: what is asked for to begin with
 FASTER = 1.25
 LONGEST = 20  # characters of a size
+_OPEN = "fit"
 _TIMING = "_timing-the-model"
 
 
@@ -39,8 +40,8 @@ def draw(facts: Facts) -> None:
     draft = session.draft()
     if come.methods()[draft.method].target == "parameters":  # it leaves memory, files and speed as they are
         return
-    with st.popover("Fit into", icon=":material/fit_screen:", key="fit"):
-        kinds = st.segmented_control(
+    with st.popover("Fit into", icon=":material/fit_screen:", key=_OPEN, on_change="rerun"):
+        kinds = st.pills(
             "Fit into",
             list(KINDS),
             selection_mode="multi",
@@ -164,3 +165,4 @@ def _take(layers: int, asked: Asked) -> None:
     blank = replace(session.draft(), windows=None, ratios=None, dropped=(), sparsity=None)
     session.set_draft(replace(blank, target_layers=layers))
     visit.keep_asked(asked)
+    session.put(_OPEN, False)  # else it lies over what has changed

@@ -233,7 +233,11 @@ STYLE = """<style>
   .come-whatif th small { display: block; }
   .st-key-whatif:has(.come-whatif.first) { min-height: 21rem; }
   .st-key-whatif:has(.come-whatif.again) { min-height: 26rem; }
-  .st-key-plan-verdict .come-finding { min-height: 3.1rem; }
+  /* The answer stays in sight of whatever control changes it. */
+  .st-key-plan-verdict { position: fixed; inset: auto 0 0; z-index: 50; width: auto !important; padding: .5rem 1rem;
+    background: Canvas; border-top: 1px solid var(--come-line); }
+  .st-key-plan-verdict .come-finding { min-height: 2.6rem; margin: 0; font-size: .95rem; }
+  .stApp [data-testid="stMainBlockContainer"] { padding-bottom: 6rem; }
 }
 </style>"""
 

@@ -65,7 +65,7 @@ def test_sorted_ranks_are_as_wide_on_the_axis_and_name_their_channels(values: np
     widths = np.diff(np.log10(bins.edges[bins.edges > 500] + 1))
     assert widths.max() < 1.4 * widths[:-1].min()
     assert list(figure.data[0].x) == pytest.approx(np.log10(bins.edges + 1))
-    loudest = figure.data[1].customdata[:, 1] == 0  # the first rank's bin, in every layer
+    loudest = figure.data[1].customdata[:, 1] == 1  # the first rank's bin, in every layer
     named = {(int(row[0]), int(row[3])) for row in figure.data[1].customdata[loudest]}
     assert named == {(layer, int(channel)) for layer, channel in enumerate(values.argmax(axis=1))}
 

@@ -76,6 +76,15 @@ def test_an_upload_that_fails_says_so_where_the_click_was(visit: Visit) -> None:
     assert [len(place.get("error")) for place in at.get("popover") if place.get("file_uploader")] == [1]
 
 
+def test_the_plans_text_can_be_uploaded_too(visit: Visit) -> None:
+    at = visit("plan", target="4")
+    at.file_uploader(key="upload").upload("plan.YAML", b"method: come\nwindows: [[1, 2]]\n", "application/yaml").run()
+    assert not at.exception and not at.error
+    assert at.query_params["windows"] in ("1-2", ["1-2"])
+    at.file_uploader(key="upload").upload("bad.yml", b"\xff: [", "application/yaml").run()
+    assert ["no YAML" in each.value for each in at.error] == [True]
+
+
 @pytest.mark.parametrize("model", ["/etc", "/etc/passwd", "/no/such/folder", "somebody/else"])
 def test_an_uploaded_plan_tells_nothing_of_what_lies_on_a_demonstrations_server(
     visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch, model: str

@@ -49,7 +49,7 @@ def fine(at: AppTest) -> AppTest:
 
 def asked(visit: Visit, kind: str, size: str) -> AppTest:
     at = fine(visit("plan", method="come"))
-    at = fine(at.segmented_control(key="fit-kind").set_value([kind]).run())
+    at = fine(at.pills(key="fit-kind").set_value([kind]).run())
     return fine(at.text_input(key=f"fit-{kind}").set_value(size).run())
 
 
@@ -73,7 +73,7 @@ def test_a_size_becomes_layers_with_the_reason(visit: Visit, facts: Facts, kind:
 def test_several_are_met_at_once(visit: Visit, facts: Facts) -> None:
     context = min(CONTEXT, facts.max_position_embeddings)
     at = asked(visit, "memory", str(memory_at(facts, 5, facts.dtype, context)))
-    at = fine(at.segmented_control(key="fit-kind").set_value(["file", "memory"]).run())
+    at = fine(at.pills(key="fit-kind").set_value(["file", "memory"]).run())
     assert at.text_input(key="fit-memory").value == str(memory_at(facts, 5, facts.dtype, context)), (
         "what was typed stays"
     )
@@ -82,7 +82,7 @@ def test_several_are_met_at_once(visit: Visit, facts: Facts) -> None:
     assert said in [each.value for each in at.markdown]
     at = fine(at.button(key="fit-take").click().run())
     assert at.query_params["target"] in ("3", ["3"])
-    at = fine(at.segmented_control(key="fit-kind").set_value([]).run())
+    at = fine(at.pills(key="fit-kind").set_value([]).run())
     assert any("meets them all" in each.value for each in at.caption)
     assert "fit-take" not in [button.key for button in at.button]
 
@@ -115,7 +115,7 @@ def test_where_speed_was_not_measured_the_model_is_timed_at_a_press(
 
     monkeypatch.setattr(fit.client, "latency", latency)
     at = fine(visit("plan", method="come"))
-    at = fine(at.segmented_control(key="fit-kind").set_value(["speed"]).run())
+    at = fine(at.pills(key="fit-kind").set_value(["speed"]).run())
     assert any("not timed on this machine yet" in each.value for each in at.markdown)
     at = ended(at.button(key="time-model").click().run())
     assert "The machine is out of sorts. Ask again." in [each.value for each in at.warning]
@@ -134,7 +134,7 @@ def ended(at: AppTest) -> AppTest:
 def test_a_speed_up_becomes_layers_where_times_are_known(visit: Visit, facts: Facts) -> None:
     keep(FILE, _key(facts, facts.dtype, "auto"), asdict(Latency({1: 0.002, 3: 0.004, 6: 0.007}, "a machine", 0.0)))
     at = fine(visit("plan", method="come"))
-    at = fine(at.segmented_control(key="fit-kind").set_value(["speed"]).run())
+    at = fine(at.pills(key="fit-kind").set_value(["speed"]).run())
     # 1 ms a layer and 1 ms for the rest: 7 ms are 1.25 times 5.6 ms, which 4 layers keep to.
     assert any(
         each.value.startswith("4 layers: the speed-up allows no more. Measured on a machine") for each in at.markdown
