@@ -208,6 +208,14 @@ def _facts(facts: Facts) -> None:
         key="parts",
         alt="Parameters of the model by part",
     )
+    if facts.matrices:
+        widgets.chart(
+            figures.one_layer(facts.matrices, facts.parameters_by_part),
+            key="one-layer",
+            alt="The matrices of one layer, drawn to scale: "
+            + ", ".join(f"{each.name} {each.outputs} by {each.inputs}" for each in facts.matrices),
+            zooms=False,
+        )
     with st.expander("License, sizes, config"):
         widgets.facts_grid(
             {
@@ -242,6 +250,7 @@ def _analyse(facts: Facts) -> None:
         widgets.next_step("channels", "See its channels")
         return
     widgets.launch_analysis()
+    st.caption("Finds which channels matter and which layers are alike.")
     cost_line.draw(cost_line.cost([request.analysis(session.choice())], facts, None))
     machine.draw()
     if is_example:

@@ -125,16 +125,20 @@ def foreseen(plan: KeptByLayer | None, part: Part, layer: int, unit: int) -> str
     """What a plan that was not run yet would do to a unit, in a sentence (markdown)."""
     one = "It" if part == "ffn" else f"Its {NAMES[part][0]} {unit}"
     if plan is None:
-        return "Whether it stays, only a run of your plan tells."
+        return f"Whether it stays, only a run of {session.plan_named()} tells."
     group = next((group for group in plan.groups if layer in group), None)
     if group is None:
-        return f"Your plan would **remove** layer {layer}, and all in it."
+        return f"{_capital(session.plan_named())} would **remove** layer {layer}, and all in it."
     if layer not in plan.layers:
-        return f"Your plan leaves layer {layer} whole."
+        return f"{_capital(session.plan_named())} leaves layer {layer} whole."
     kept = plan.layers[layer]
     if unit in (kept.channels if part == "ffn" else kept.kv_groups):
         return f"{one} would be **kept**, in what layers {group[0]} to {group[-1]} become."
     return f"{one} would be **dropped** when layers {group[0]} to {group[-1]} are merged."
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 # --- what the model says -----------------------------------------------------------------------------

@@ -165,7 +165,8 @@ def reading(plan: KeptByLayer | None = None, kept: np.ndarray | None = None) -> 
     told = ["Click a channel, drag to zoom."]
     if plan is not None:
         by = ", chosen by what channels give together, not by sensitivity alone" if _fits() else ""
-        hatched = f"dropped by your plan's run{by}" if plan.exact else "what your plan would drop"
+        name = session.plan_named()
+        hatched = f"dropped by the run of {name}{by}" if plan.exact else f"what {name} would drop"
         told.insert(0, f"Hatched: {hatched}{_shares(kept)}.")
     return " ".join(told)
 

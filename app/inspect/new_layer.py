@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+import come
 from app import formats
 from app.components import widgets
 from app.components.how_sure import how_sure
@@ -17,6 +18,7 @@ from app.state import session, visit, widget_state
 from come.errors import ComeError
 from come.plan.provenance import retouched
 from come.plan.steps import Part
+from come.pruning.registry import fits_windows
 
 ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By index"}
 
@@ -122,11 +124,17 @@ def tiles(inspected: Inspected, part: Part) -> None:
                 required=True,
                 label_visibility="collapsed",
             )
-        st.caption("Click a tile to follow it.")
+        why = " Kept: what channels give together, not the most sensitive ones." if _fitted(inspected) else ""
+        st.caption(f"Click a tile to follow it.{why}")
     if values is None:
         st.caption("By index only: no sensitivity is measured yet. Measure it under “How sharp the cut was”.")
     elif words := inspected_run.borrowed(inspected.config):
         st.caption(words)
+
+
+def _fitted(inspected: Inspected) -> bool:
+    method = inspected.config.method
+    return method in come.methods() and fits_windows(method)
 
 
 def curves(inspected: Inspected, part: Part) -> None:

@@ -183,9 +183,10 @@ def _change(planned: list[Window]) -> None:
 def _standing(first: int, last: int, planned: list[Window]) -> str:
     """What the plan has to do with the window."""
     if (first, last) in planned:
-        return "In your plan."
+        return f"In {session.plan_named()}."
     overlapped = visit.overlapping(first, last, planned)
-    return f"Overlaps {overlapped} of your plan." if overlapped else "Not in your plan."
+    name = session.plan_named()
+    return f"Overlaps {overlapped} of {name}." if overlapped else f"Not in {name}."
 
 
 def _stability(run: Run, measured: Measurement, stability: dict[str, Any]) -> str:

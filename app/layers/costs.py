@@ -84,12 +84,15 @@ def draw(
     st.header("What merging each window costs")
     job, found, left = window_costs.measuring(run, measured, facts, is_example, sizes)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        size = _size(sorted({*sizes, *map(window_costs.layers, found)}))
+        offered = set(map(window_costs.layers, found)) | (set() if is_example else set(sizes))
+        size = _size(sorted(offered or sizes))
         split = st.toggle("What makes the cost", key="split-cost")
         widgets.info("What is measured?", WHAT, key="formula-costs")
     shown = [each for each in found if window_costs.layers(each) == size]
     if shown:
-        _shown(shown, found, facts, planned, split)
+        _shown(shown, found, facts, is_example, planned, split)
+        if words := _unlike(shown, tuple(measured.window_stability()["best"])):
+            st.caption(words)
     if is_example:
         _of_example(size, bool(shown))
         return []
@@ -110,7 +113,12 @@ def _size(sizes: list[int]) -> int:
 
 
 def _shown(
-    shown: Sequence[WindowCost], found: Sequence[WindowCost], facts: Facts, planned: Sequence[Window], split: bool
+    shown: Sequence[WindowCost],
+    found: Sequence[WindowCost],
+    facts: Facts,
+    is_example: bool,
+    planned: Sequence[Window],
+    split: bool,
 ) -> None:
     """The chart, and beside it the windows with a button each, the cheapest first; `found` has every size."""
     size = window_costs.layers(shown[0])
@@ -125,7 +133,7 @@ def _shown(
         )
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             legend.draw(lowest=False)
-            if elsewhere := _elsewhere(size, found, planned):
+            if elsewhere := _elsewhere(size, found, planned, is_example):
                 st.caption(elsewhere, width="content")
             how_sure(SURE, key="sure-of-costs")
     with table:
@@ -147,7 +155,20 @@ def _shown(
         edited.draw("costs")
 
 
-def _elsewhere(size: int, found: Sequence[WindowCost], planned: Sequence[Window]) -> str:
+def _unlike(shown: Sequence[WindowCost], least_change: Window) -> str:
+    """That what changes the state least is not what costs least, where both are told on this page."""
+    costs = {each.window: each.merged for each in shown}
+    cheapest = min(costs, key=costs.__getitem__)
+    if least_change not in costs or cheapest == least_change:
+        return ""
+    (a, b), (c, d) = least_change, cheapest
+    return (
+        f"Least change is not least cost: {a}–{b} change the state least, and merging them costs "
+        f"{costs[least_change]:.3f}; {c}–{d} cost {costs[cheapest]:.3f}."
+    )
+
+
+def _elsewhere(size: int, found: Sequence[WindowCost], planned: Sequence[Window], is_example: bool) -> str:
     """Why the plan's window is none of those that are shown, which are of another size."""
     sizes = {last - first + 1 for first, last in planned}
     if not sizes or size in sizes:
@@ -155,7 +176,10 @@ def _elsewhere(size: int, found: Sequence[WindowCost], planned: Sequence[Window]
     which = " and ".join(f"{first}–{last}" for first, last in planned[:3])
     choice = " or ".join(f"{each} layers" for each in sorted(sizes))
     best = f", of {choice} the cheapest measured" if _cheapest(found, planned) else ""
-    return f"Your plan merges {which}{best}. Unlike sizes are not compared: choose {choice} above."
+    name = session.plan_named().capitalize()
+    if not sizes & {window_costs.layers(each) for each in found} and is_example:
+        return f"{name} merges {which}: of windows of {choice}, the example has no costs."
+    return f"{name} merges {which}{best}. Unlike sizes are not compared: choose {choice} above."
 
 
 def _cheapest(found: Sequence[WindowCost], planned: Sequence[Window]) -> bool:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import theme
 from app.figures.similarity import OPEN, PLANNED
+from app.state import session
 
 _STYLE = f"""<style>
 .come-marks {{ display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .875rem; line-height: 1.6; }}
@@ -18,11 +19,12 @@ _STYLE = f"""<style>
 .come-marks .lowest {{ border: 2px dotted {theme.INK}; }}
 </style>"""
 _OPEN = "<span><i class='open'></i>open window</span>"
-_PLANNED = "<span><i class='planned'></i>your plan</span>"
+_PLANNED = "<span><i class='planned'></i>{}</span>"
 _SBI = "Lowest skip block influence (SBI)"
 _LOWEST = f"<span><i class='lowest'></i><span class='come-told' title='{_SBI}'>least change</span></span>"
 
 
 def draw(*, lowest: bool = True) -> None:
     """The legend; `lowest` says whether the chart marks the window that changes the state least."""
-    st.html(f"{_STYLE}<div class='come-marks'>{_OPEN}{_PLANNED}{_LOWEST if lowest else ''}</div>", width="content")
+    planned = _PLANNED.format(session.plan_named().removeprefix("the "))
+    st.html(f"{_STYLE}<div class='come-marks'>{_OPEN}{planned}{_LOWEST if lowest else ''}</div>", width="content")

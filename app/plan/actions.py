@@ -77,8 +77,13 @@ def go_on(fault: str) -> None:
         if not is_demo():  # saved plans are everybody's: not among strangers
             saved_plans.draw(ready)
         with st.popover("Upload", icon=":material/upload:"):
-            kinds = ["json", *TEXT]
-            st.file_uploader("A plan that was downloaded here, or its text", kinds, key="upload", on_change=_upload)
+            st.file_uploader(
+                "A plan that was downloaded here, or its text",
+                ["json", *TEXT],
+                key="upload",
+                on_change=_upload,
+                help="Of a plan with weights, the plan.json in the .zip.",
+            )
             place = st.empty()  # which takes away the last one's while the page goes on
             if problem := session.take_problem("upload"):  # where the click was
                 place.error(problem, icon=":material/error:")

@@ -37,10 +37,19 @@ def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool, found:
     ranked = sorted(known, key=_by_layer)[:MOST]
     if ranked:
         _table(ranked, facts)
+        if words := _not_listed(known):
+            st.caption(words)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         how_sure(ABOUT, key="how-sure-windows")
         widgets.next_step("layers", "What makes the cost")
     return [] if is_example else window_costs.standing(run, job, sizes, len(left))
+
+
+def _not_listed(known: Sequence[WindowCost]) -> str:
+    """Which windows of the plan were not measured, so that nobody looks for them in the list."""
+    measured = {cost.window for cost in known}
+    missing = [f"{first}–{last}" for first, last in visit.shown_plan().windows or [] if (first, last) not in measured]
+    return f"Of {session.plan_named()} not measured, so not listed: {', '.join(missing)}." if missing else ""
 
 
 def _by_layer(cost: WindowCost) -> float:
@@ -71,7 +80,7 @@ def _table(ranked: Sequence[WindowCost], facts: Facts) -> None:
             "Per layer": st.column_config.NumberColumn(
                 "Cost per layer saved", format="%.3f", help="The list is in this order."
             ),
-            "Left": st.column_config.NumberColumn("Layers left", help="Of your plan with this window in it."),
+            "Left": st.column_config.NumberColumn("Layers left", help="Of the plan with this window in it."),
             "Add": st.column_config.ButtonColumn("", type="secondary", key=ADD, on_click=_add, args=(ranked,)),
         },
     )

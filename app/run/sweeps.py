@@ -51,9 +51,14 @@ def _followed(sweep: SweepState, opens: Opens, open_first: bool, opened: str | N
     if session.opened_run() != opened:  # a click in here draws no more than this
         st.rerun()
     now = sweeps.sweeps([cell.run for cell in reversed(sweep.cells) if cell.run.path.is_dir()])
-    if not now or not now[0].active:
+    if not now or _stands(now[0]) != _stands(sweep):  # the lists below tell of its runs, too
         st.rerun()
     _draw(now[0], opens, open_first)
+
+
+def _stands(sweep: SweepState) -> list[str]:
+    """The states of its runs."""
+    return [cell.state.status for cell in sweep.cells]
 
 
 def _draw(sweep: SweepState, opens: Opens, open_first: bool) -> None:

@@ -109,9 +109,7 @@ def _model(run: Run) -> None:
         if stored
         else "It is made from the plan, which takes a minute or so."
     )
-    fitted = sum(path.stat().st_size for path in pack.plan_files(run)[1:])
-    weights = f" and its fitted weights ({formats.human_bytes(fitted)})" if fitted else ""
-    st.markdown(f"A plain Transformers folder as one .zip, with the plan{weights}. {kept}")
+    st.markdown(f"A plain Transformers folder as one .zip, with `plan.json`. {kept}")
     _weights_in(run, BYTES, stored if stored in BYTES else "float32")
     if refused:
         st.caption(formats.sentence(refused))

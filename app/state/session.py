@@ -103,6 +103,11 @@ def draft() -> Draft:
     return plan
 
 
+def plan_named() -> str:
+    """What the plan is called in a sentence: nobody has touched the suggested one yet."""
+    return "the suggested plan" if draft() == Draft() else "your plan"
+
+
 def set_draft(new: Draft) -> None:
     """Replace the plan; the one before can be had back by :func:`undo`. The run page shows it next, and no run."""
     if new == draft():

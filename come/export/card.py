@@ -46,7 +46,8 @@ def model_card(bundle: Bundle, results: dict[str, Any] | None = None) -> str:
         *_accuracy(results),
         "## Plan",
         "",
-        "`plan.json` beside this card rebuilds these weights bit for bit: `come rebuild plan.json --out FOLDER`.",
+        "`plan.json` beside this card says how it was made, and with the files of weights that it names, if it names "
+        "any, rebuilds these weights bit for bit: `come rebuild plan.json --out FOLDER`.",
         "",
         *(f"{number}. {words}" for number, words in enumerate(plan.in_words(), start=1)),
         "",

@@ -31,6 +31,22 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """A weight matrix of a layer.
+
+    Attributes:
+        part: "attention" or "feed-forward".
+        name: of the module that has it, such as "q_proj".
+        outputs, inputs: its shape.
+    """
+
+    part: str
+    name: str
+    outputs: int
+    inputs: int
+
+
+@dataclass(frozen=True)
 class Facts:
     """A model's shape and size.
 
@@ -40,6 +56,7 @@ class Facts:
         dtype: the dtype its weights are loaded in unless told otherwise.
         parameters: how many there are, tied ones counted once; ``parameters_by_part`` adds up to it.
         layer_parameters: how many one decoder layer has.
+        matrices: those of the first layer, in the order in which they are run; those of the others are alike.
         converted: no slow preparation is needed before it can be loaded.
     """
 
@@ -65,6 +82,7 @@ class Facts:
     converted: bool
     note: str
     config: dict[str, Any] = field(repr=False)
+    matrices: tuple[Matrix, ...] = field(default=(), repr=False)
 
     def parameters_at(self, layers: int) -> int:
         """How many parameters are left with that many decoder layers."""
@@ -187,6 +205,7 @@ def _facts(name: str, origin: Source, where: str, config: Any) -> Facts:
         converted=bool(where),
         note=_note(origin, where, config, family) if family and not reason else "",
         config=config.to_dict(),
+        matrices=_matrices(empty, family) if family else (),
     )
 
 
@@ -244,6 +263,18 @@ def _count(model: Any, family: Family) -> tuple[dict[str, int], int]:
     }
     by_part["norms"] = count(model)
     return by_part, one_layer
+
+
+def _matrices(model: Any, family: Family) -> tuple[Matrix, ...]:
+    """The matrices of the first layer, on a model without storage."""
+    layer, found = model.get_submodule(family.layers)[0], []
+    for part, paths in (("attention", family.attention_paths), ("feed-forward", family.ffn_paths)):
+        for path in paths:
+            for name, weight in layer.get_submodule(path).named_parameters(prefix=path):
+                if weight.ndim == 2:
+                    outputs, inputs = reversed(weight.shape) if family.transposed else weight.shape
+                    found.append(Matrix(part, name.removesuffix(".weight").rpartition(".")[2], outputs, inputs))
+    return tuple(found)
 
 
 def license_of(name: str) -> str:

@@ -74,15 +74,14 @@ def plan_files(run: Run) -> list[Path]:
 
 def expected_bytes(run: Run, what: str) -> int:
     """How large a download will be, about (bytes): without tokenizer and configuration, which are small."""
-    beside = 0 if what.startswith(GGUF) else sum(path.stat().st_size for path in plan_files(run))
     if what == PLAN:
-        return beside
+        return sum(path.stat().st_size for path in plan_files(run))
     from come.export.gguf_families import BYTES as GGUF_BYTES
     from come.models.facts import BYTES
 
     sizes = GGUF_BYTES if what.startswith(GGUF) else BYTES
     parameters = (run.results().get("pruned") or {}).get("parameters") or 0
-    return int(parameters * sizes[what.removeprefix(GGUF)]) + beside  # the plan lies in the model's folder, too
+    return int(parameters * sizes[what.removeprefix(GGUF)])
 
 
 def write(target: Path, inside: dict[str, Path]) -> None:
@@ -116,12 +115,14 @@ def _job(run: Run, what: str, tell: Callable[[str], None]) -> dict[str, Any]:
 
         with model_in(run, (what,), tell) as folder:
             tell("Packing the model")
-            _pack_folder(folder, target)
+            # The weights that the plan names are in the model's own: twice they could outweigh what pruning saved.
+            _pack_folder(folder, target, {path.name for path in plan_files(run)[1:]})
     return {"bytes": target.stat().st_size, "file": target.name}
 
 
-def _pack_folder(folder: Path, target: Path) -> None:
-    write(target, {f"{target.stem}/{path.relative_to(folder)}": path for path in regular_files(folder)})
+def _pack_folder(folder: Path, target: Path, left_out: set[str]) -> None:
+    kept = [path for path in regular_files(folder) if path.name not in left_out]
+    write(target, {f"{target.stem}/{path.relative_to(folder)}": path for path in kept})
 
 
 def _check(run: Run, what: str) -> None:

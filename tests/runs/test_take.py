@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import zipfile
 from collections.abc import Callable
@@ -155,6 +156,12 @@ def test_a_plan_is_packed_with_its_weights(done: Run) -> None:
     assert packed.file is not None
     with zipfile.ZipFile(packed.file) as archive:
         assert {Path(entry).name for entry in archive.namelist()} == {document.name, tensors.name}
+    shutil.copy(tensors, done.path / "model")  # as a run that kept its model has it
+    packed = here(done, "float32")
+    assert packed.file is not None
+    with zipfile.ZipFile(packed.file) as archive:  # the model's own weights have them
+        names = {Path(entry).name for entry in archive.namelist()}
+    assert {"plan.json", "model.safetensors"} <= names and tensors.name not in names
 
 
 def test_a_job_whose_process_is_gone_has_failed(done: Run) -> None:

@@ -88,7 +88,7 @@ def test_where_a_channel_would_go(layer: int, unit: int, words: str) -> None:
 def test_where_a_channel_went_is_read_off_the_run_of_the_plan(visit: Visit, lab: Lab) -> None:
     at = fine(visit("channels", method="come", target="4", layer="3", channel="5"))
     assert "channel 5 of layer 3** is" in said(at) and "would" not in said(at).split("channel 5 of layer 3")[1][:80]
-    assert "Hatched: dropped by your plan's run" in said(at)
+    assert "Hatched: dropped by the run of your plan" in said(at)
 
 
 def test_the_model_is_asked_once_and_its_words_are_shown_as_text(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:

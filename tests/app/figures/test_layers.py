@@ -5,6 +5,7 @@ import pytest
 
 from app import theme
 from app.figures import layers, model, similarity, window_costs
+from come.models import describe
 from come.pruning.windows import WindowCost
 
 LAYERS = 12
@@ -115,12 +116,27 @@ def test_a_layer_has_one_colour_and_neighbours_differ(count: int) -> None:
     assert all(a != b for a, b in itertools.pairwise(colors))
 
 
-def test_parts_add_up_and_empty_ones_stay_out_of_the_legend() -> None:
+def test_the_bar_of_a_model_holds_all_its_parameters_and_each_layer_has_its_colour() -> None:
     parts = {"embeddings": 50, "attention": 20, "feed-forward": 29, "norms": 1, "head": 0}
     figure = model.parameters_by_part(parts, 4)
     assert sum(trace.x[0] for trace in figure.data) == 100
-    assert "49%" in figure.layout.title.text
-    assert [trace.name for trace in figure.data if trace.showlegend][-1] == "norms 1%"
+    assert "50%" in figure.layout.title.text
+    layers = figure.data[1:5]
+    assert [trace.marker.color for trace in layers] == [theme.layer_color(layer, 4) for layer in range(4)]
+    assert {trace.x[0] for trace in layers} == {12.5}
+    assert [note.text for note in figure.layout.annotations] == ["embeddings 50%", "4 layers 50%"]
+
+
+def test_a_layers_matrices_are_drawn_to_scale() -> None:
+    facts = describe("smollm2-135m")
+    assert sum(each.outputs * each.inputs for each in facts.matrices) + 2 * facts.hidden_size == facts.layer_parameters
+    figure = model.one_layer(facts.matrices, facts.parameters_by_part)
+    drawn = [(max(trace.x) - min(trace.x), max(trace.y) - min(trace.y)) for trace in figure.data]
+    assert np.allclose(drawn, [(each.inputs, each.outputs) for each in facts.matrices])
+    ends = [(min(trace.x), max(trace.x)) for trace in figure.data]
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(ends)), "beside each other"
+    words = " ".join(note.text for note in figure.layout.annotations)
+    assert "1,536<br>× 576" in words and "<b>attention</b> 20%" in words and "gate" in words
 
 
 def test_figures_name_no_text_colour(matrix: np.ndarray) -> None:

@@ -110,12 +110,19 @@ def test_a_window_moves_with_its_first_layer(visit: Visit, lab: Lab) -> None:
 
 def test_where_the_plans_window_is_of_another_size_that_is_said() -> None:
     found = known(2, MERGED) + known(3, {(1, 3): 0.5, (2, 4): 0.4, (0, 2): 0.9})
-    said = costs._elsewhere(2, found, [(2, 4)])
-    assert said.startswith("Your plan merges 2–4, of 3 layers the cheapest measured. Unlike sizes are not compared")
+    said = costs._elsewhere(2, found, [(2, 4)], False)
+    assert said.startswith("The suggested plan merges 2–4, of 3 layers the cheapest measured. Unlike sizes are not")
     assert len(said.split()) <= 20
-    assert "cheapest" not in costs._elsewhere(2, found, [(1, 3)])
-    assert "cheapest" not in costs._elsewhere(2, known(3, {(1, 3): 0.5}), [(1, 3)]), "of one alone"
-    assert not costs._elsewhere(3, found, [(2, 4)]) and not costs._elsewhere(2, found, [])
+    assert "cheapest" not in costs._elsewhere(2, found, [(1, 3)], False)
+    assert "cheapest" not in costs._elsewhere(2, known(3, {(1, 3): 0.5}), [(1, 3)], False), "of one alone"
+    assert not costs._elsewhere(3, found, [(2, 4)], False) and not costs._elsewhere(2, found, [], False)
+    assert "choose" not in costs._elsewhere(2, found, [(1, 4)], True), "the example has none of that size"
+
+
+def test_least_change_and_least_cost_are_told_apart() -> None:
+    found = known(2, {(1, 2): 0.5, (2, 3): 0.25})
+    assert costs._unlike(found, (1, 2)).endswith("merging them costs 0.500; 2–3 cost 0.250.")
+    assert not costs._unlike(found, (2, 3)) and not costs._unlike(found, (4, 5))
 
 
 def test_what_is_missing_is_measured_when_it_is_asked_for(

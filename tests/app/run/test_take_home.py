@@ -152,7 +152,7 @@ def test_links_are_not_followed_and_a_demonstration_tells_no_paths(lab: Lab, mon
         assert client.get(f"/takeaway/{run.id}/{name}").status_code == 404
 
 
-def test_what_a_folder_will_take_counts_the_plan_and_its_weights_too(lab: Lab) -> None:
+def test_what_a_model_will_take_is_its_weights_and_what_a_plan_will_take_is_its_own(lab: Lab) -> None:
     run = by_method(lab, "come")
     weights = 2 * run.results()["pruned"]["parameters"]
     plan = json.loads((run.path / "plan.json").read_text())
@@ -160,8 +160,8 @@ def test_what_a_folder_will_take_counts_the_plan_and_its_weights_too(lab: Lab) -
     plan["steps"].append({"file": "weights-1.safetensors"})
     (run.path / "plan.json").write_text(json.dumps(plan))
     beside = (run.path / "plan.json").stat().st_size + 1000
-    assert pack.expected_bytes(run, "bfloat16") == weights + beside
-    assert pack.expected_bytes(run, "gguf-float16") == weights, "a GGUF file holds the model alone"
+    assert pack.expected_bytes(run, "bfloat16") == pack.expected_bytes(run, "gguf-float16") == weights
+    assert pack.expected_bytes(run, pack.PLAN) == beside
 
 
 def test_a_gguf_file_is_started_in_the_dtype_that_was_chosen_and_sent(
