@@ -128,18 +128,15 @@ def _not_timed(wanted: RunConfig, dtype: str) -> None:
         st.markdown("The model was not timed on this server, so a speed-up is no number of layers here. Choose a size.")
         return
     subject = Subject(model=wanted.model, device=wanted.device, dtype=dtype)
-    job: Job | None = session.value(_TIMING)
-    if job is not None and job.key != subject.model_dump_json():
-        job.stop()
-        job = None
-    active = job is not None and job.active
-    st.fragment(run_every=1.0 if active else None)(_timing)(subject, job, active)
+    working = _is_timed_now(subject)
+    st.fragment(run_every=1.0 if working else None)(_timing)(subject, working)
 
 
-def _timing(subject: Subject, job: Job | None, active: bool) -> None:
-    if job is not None and active:
-        if not job.active:
-            st.rerun()
+def _timing(subject: Subject, working: bool) -> None:
+    if working != _is_timed_now(subject):  # a click in here draws no more than this
+        st.rerun()
+    job = _job(subject)
+    if job is not None and working:
         st.markdown(f":material/progress_activity: Timing the model. {formats.sentence(job.news)}")
         return
     if job is not None and job.problem:
@@ -151,8 +148,19 @@ def _timing(subject: Subject, job: Job | None, active: bool) -> None:
         icon=":material/timer:",
         on_click=_begin,
         args=(subject,),
-        help="It writes a few tokens at three depths: about a minute for the bundled model. What is measured stays.",
+        help="It writes a few tokens at three depths: about half a minute for the bundled model. The times are kept.",
     )
+
+
+def _job(subject: Subject) -> Job | None:
+    """What times that model, or timed it last in this visit."""
+    job: Job | None = session.value(_TIMING)
+    return job if job is not None and job.key == subject.model_dump_json() else None
+
+
+def _is_timed_now(subject: Subject) -> bool:
+    job = _job(subject)
+    return job is not None and job.active
 
 
 def _begin(subject: Subject) -> None:

@@ -69,3 +69,28 @@ def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: 
     assert finding.inner_text() == taken
     assert page.get_by_test_id("stException").count() == 0
     assert page.get_by_text("met a fault of ours").count() == 0
+
+
+def test_a_model_is_timed_at_a_press_and_what_was_chosen_is_in_sight(
+    server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]
+) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.goto(f"{server().url}/plan?{urlencode(tiny_choice | {'windows': '1-2'})}")
+    finding = page.locator("p.come-finding", has_text="Predicted perplexity")
+    finding.wait_for()
+    box = finding.bounding_box()
+    assert box is not None and 0 < box["y"] < 800 - box["height"], "a phone shows it beside the controls"
+
+    opened = page.get_by_test_id("stPopoverBody")
+    page.get_by_role("button", name="Fit into").click()
+    opened.get_by_role("button", name="Leave").click()
+    opened.wait_for(state="hidden")
+    page.wait_for_url("**target=**")
+
+    page.get_by_role("button", name="Fit into").click()
+    opened.get_by_text("Speed-up", exact=True).click()
+    opened.get_by_role("button", name="Time it").click()  # a fragment of the page: all of it has to be drawn anew
+    opened.get_by_text("was not timed").wait_for(state="hidden")
+    opened.get_by_role("button", name="Time it").wait_for(state="hidden")
+    opened.get_by_text("Timing the model").wait_for(state="hidden")
+    assert page.get_by_test_id("stException").count() == 0
