@@ -11,7 +11,7 @@ import come.runs
 from app import example_runs, formats, theme
 from app.components import report_button, widgets
 from app.figures import run as run_figures
-from app.run import card, probe, sentences, take_home
+from app.run import card, made_of, probe, sentences, take_home
 from app.server import downloads
 from app.state import session
 from come.errors import ComeError
@@ -52,6 +52,7 @@ def draw(run: Run) -> None:
         widgets.ended_badly(run)
         if state.status == "done":
             card.draw(run, config)
+            made_of.draw(run)
         _actions(run, state.status, changeable=session.owns(run) and not shipped)
         if state.status == "done":
             probe.draw(run, run.results())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 import come
 import come.runs
 from app.figures import run as figures
-from app.run import sentences
+from app.run import made_of, sentences
+from come.models import describe
 from come.numbers import ranges
+from come.pruning import kept_units
 from come.runs import Run, reported
 from come.runs.state import State
 from tests.app.conftest import Lab
@@ -60,3 +64,18 @@ def test_the_figure_of_a_removal_tells_removed_from_kept(lab: Lab) -> None:
     assert len(figure.data[0].x) == 4 and len(figure.data[1].x) == 2
     assert figures.steps([]) is None
     assert figures.steps([{"window": [1, 1], "ratio": [], "block_influence": [], "skip_influence": []}]) is None
+
+
+@pytest.mark.parametrize("method", ["come", "shortgpt"])
+def test_a_result_is_drawn_as_its_layers_before_and_after(lab: Lab, method: str) -> None:
+    plan, facts = by_method(lab, method).plan(), describe(str(lab.model))
+    assert plan is not None
+    final = made_of._pieces(kept_units.of_plan(plan, facts), facts)
+    assert [[piece.layer for piece in pieces] for pieces in final] == plan.groups()
+    assert {sum(piece.channels for piece in pieces) for pieces in final} == {facts.intermediate_size}
+
+
+def test_averaged_layers_are_not_drawn_as_pieces(lab: Lab) -> None:
+    facts = describe(str(lab.model))
+    averaged = kept_units.KeptByLayer([[0], [1, 2], [3], [4], [5]], {}, exact=True)
+    assert made_of._pieces(averaged, facts) == []
