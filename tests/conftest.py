@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start, as one_thread for their own
 SAMPLE = 10  # ATTACKS=some tries one of so many attacks of a list, ATTACKS=all each of them
 
 
