@@ -70,7 +70,7 @@ def _of_plan() -> list[str]:
 
 def _of_run(run: Run) -> list[str]:
     """The model and the plan of a run, and where it stands (HTML)."""
-    standing = _said(run_words.standing(run))
+    standing = _said(f"{run_words.standing(run)}{_others(run)}")
     try:
         run.check()
         config, plan, name = run.config, run.plan(), escape(comparison.run_name(run))

@@ -66,7 +66,7 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
     places = verdict.by_place(points(judged, metric, size), metric)
     part = ", held-out part" if key[1] else ""
     on = f"{formats.literal(groups[key][0].title)}{part}"
-    layers = None
+    layers = reference = None
     if places:
         with places_among:
             layers = charts.place(places)
@@ -86,7 +86,10 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
             st.caption(f"{whose} · {comparison.count(chosen)}{of}", width="content")
             widgets.info("How to read this", glossary.COMPARED, key="compared-terms")
     controls.against()
-    charts.lines(chart_of(results, originals, metric, size), kind, on, after)
+    shown = chart_of(results, originals, metric, size)
+    if reference is None or len(places) > 1:  # else the chart above has said it
+        charts.lines(shown, kind, on, after)
+    charts.offered(shown)
     charts.heatmap(results, metric, kind, after)
     table.draw(results, originals)
     report_button.draw([item.run for item in chosen])

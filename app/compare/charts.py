@@ -101,7 +101,6 @@ def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
         if paired.can_differ(metric):
             st.caption("Bars: one standard error of each model alone.", width="content")
         how_sure("\n\n".join([f"{on}.", *map(formats.literal, notes(shown))]), key="how-sure-lines")
-    _offered(shown)
 
 
 def heatmap(results: list[Result], metric: Metric, kind: str, recovered: bool) -> None:
@@ -147,7 +146,7 @@ def open_runs(ids: list[str]) -> None:
         session.put(_OFFERED, ids)
 
 
-def _offered(shown: Chart) -> None:
+def offered(shown: Chart) -> None:
     """The runs behind the mean that was clicked last."""
     ids = session.value(_OFFERED)
     drawn = [*shown.points, *([shown.original] if shown.original else [])]

@@ -26,11 +26,11 @@ def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int, since:
         pieces: what each token adds to the text.
         kl: by name, nats after each token.
         at: the chosen position.
-        since: where what was asked begins, behind the words of a template.
+        since: where what was asked begins, and the strip with it, behind the words of a template.
     """
     names = list(kl)
-    values = np.array([kl[name] for name in names], dtype=float)  # (models, tokens)
-    middle, peaks, height = bins(values)
+    values = np.array([kl[name] for name in names], dtype=float)[:, since:]  # (models, tokens)
+    middle, peaks, height = bins(values, since)
     rows = list(range(len(names)))
     top = max(float(values.max()), 0.01)
     ticks = [tick for tick in TICKS if tick <= top and (not tick or tick > top / 60)]
@@ -56,7 +56,7 @@ def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int, since:
     figure.update_yaxes(
         tickvals=rows, ticktext=[_wrapped(name) for name in names], autorange="reversed", showgrid=False
     )
-    return token_axis(figure, pieces)
+    return token_axis(figure, pieces, since)
 
 
 def heat(
@@ -104,8 +104,10 @@ def heat(
     return go.Figure([cells, clicks])
 
 
-def bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bins(values: np.ndarray, since: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values by token, (rows, tokens), in no more columns than a screen has room for, each its largest.
+
+    The first of these tokens is number ``since`` of its text.
 
     Returns:
         the middles of the columns, (columns,), the token of each largest value and the value, (rows, columns).
@@ -113,17 +115,17 @@ def bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     tokens = values.shape[1]
     edges = np.unique(np.linspace(0, tokens, min(tokens, MAX_BINS) + 1).round().astype(int))
     peaks = np.array([[start + int(row[start:end].argmax()) for start, end in _pairs(edges)] for row in values])
-    return (edges[:-1] + edges[1:] - 1) / 2, peaks, np.take_along_axis(values, peaks, axis=1)
+    return (edges[:-1] + edges[1:] - 1) / 2 + since, peaks + since, np.take_along_axis(values, peaks, axis=1)
 
 
-def token_axis(figure: go.Figure, pieces: Sequence[str]) -> go.Figure:
-    """Give a figure the tokens of a text as its horizontal axis, named where there are few."""
-    few = len(pieces) <= 28
+def token_axis(figure: go.Figure, pieces: Sequence[str], since: int = 0) -> go.Figure:
+    """Give a figure the tokens of a text, from one on, as its horizontal axis, named where there are few."""
+    few = len(pieces) - since <= 28
     return figure.update_xaxes(
         showgrid=False,
-        range=[-0.5, len(pieces) - 0.5],
-        tickvals=list(range(len(pieces))) if few else None,
-        ticktext=[_short(piece) for piece in pieces] if few else None,
+        range=[since - 0.5, len(pieces) - 0.5],
+        tickvals=list(range(since, len(pieces))) if few else None,
+        ticktext=[_short(piece) for piece in pieces[since:]] if few else None,
         tickangle=-40 if few else 0,
     )
 

@@ -18,7 +18,9 @@ from app.formats import literal
 Spans = Sequence[tuple[int, int]]
 
 
-def strips(pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]], at: int) -> go.Figure:
+def strips(
+    pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]], at: int, since: int = 0
+) -> go.Figure:
     """A strip a layer of the pruned model, the first on top; a click gives a position as customdata[0].
 
     Args:
@@ -26,9 +28,10 @@ def strips(pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]
         spans: by layer, the original's layers in whose place it is: the first, and the one after the last.
         angles: (layers, tokens), degrees from the original's state after the last of them.
         at: the chosen position.
+        since: where what was asked begins, and the strips with it, behind the words of a template.
     """
-    values = np.array(angles, dtype=float)
-    middle, peaks, height = bins(values)
+    values = np.array(angles, dtype=float)[:, since:]
+    middle, peaks, height = bins(values, since)
     rows = list(range(len(values)))
     text = [
         [
@@ -40,7 +43,7 @@ def strips(pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]
     bar = {"title": {"text": "Angle, degrees", "side": "right", "font": {"size": 12}}}
     figure = heat(middle, peaks, height, max(float(height.max()), 1.0), text, bar, gap=1, target=9)
     for layer in merged(spans):
-        theme.outline_row(figure, layer, -0.5, len(pieces) - 0.5)
+        theme.outline_row(figure, layer, since - 0.5, len(pieces) - 0.5)
     figure.add_vline(x=at, line={"color": theme.MARK, "width": 1, "dash": "dot"})
     room = 128 + 15 * len(rows)
     theme.finish(figure, finding(spans, values), x="Token of the text", y="Layer", height=room)
@@ -49,7 +52,7 @@ def strips(pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]
     figure.update_yaxes(
         tickvals=shown, ticktext=[place(layer, spans) for layer in shown], autorange="reversed", showgrid=False
     )
-    return token_axis(figure, pieces)
+    return token_axis(figure, pieces, since)
 
 
 def merged(spans: Spans) -> list[int]:
@@ -82,13 +85,13 @@ def finding(spans: Spans, angles: np.ndarray) -> str:
     return f"{which} turns the states most, by {steps[turn]:.1f}° on average; at the end they are {at_end:.0f}° off"
 
 
-def at_the_end(pieces: Sequence[str], angles: Sequence[Sequence[float]]) -> str:
-    """How far the states of the last layer lie off, and where most (markdown)."""
-    last = np.array(angles[-1], dtype=float)
+def at_the_end(pieces: Sequence[str], angles: Sequence[Sequence[float]], since: int = 0) -> str:
+    """How far the states of the last layer lie off from a token on, and where most (markdown)."""
+    last = np.array(angles[-1], dtype=float)[since:]
     spot = int(last.argmax())
     return (
         f"At the end the states are {last.mean():.1f}° off on average over {len(last)} tokens, most at "
-        f"{literal(unescape(quoted(pieces[spot])))}: {last[spot]:.1f}°."
+        f"{literal(unescape(quoted(pieces[since + spot])))}: {last[spot]:.1f}°."
     )
 
 

@@ -22,7 +22,8 @@ MOST = 10
 ADD = "add-cheapest"
 ABOUT = (
     "If the window becomes one layer: the divergence (KL) from the original in nats per token, on tokens that nothing "
-    "is fitted on. Cheapest first, by what each layer that it saves costs."
+    "is fitted on: the last of the calibration's, and as many of *mix*. A prediction is of other tokens, so its KL is "
+    "another number. Cheapest first, by what each layer that it saves costs."
 )
 
 

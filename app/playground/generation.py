@@ -147,6 +147,17 @@ class Comparison(Job):
         self.found = before
         self.recorded = False
 
+    @property
+    def since(self) -> int:
+        """The token that what was asked begins with, behind the words of a template; 0 where it is not found."""
+        pieces = self.found.pieces if self.found is not None else ()
+        begins, read = "".join(pieces).find(self.asked.prompt.strip()), 0
+        for place, piece in enumerate(pieces):
+            read += len(piece)
+            if read > begins >= 0:
+                return place
+        return 0
+
 
 def compare_along(
     asked: Asked, text: str, visitor: str, *, chat: bool, at: int | None = None, before: Along | None = None

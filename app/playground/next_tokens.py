@@ -153,7 +153,7 @@ def _drawn(look: Comparison) -> None:
     names = look.asked.names
     at = look.at if look.at is not None else found.at
     widgets.chart(
-        figures.strip(found.pieces, {names[run]: values for run, values in found.kl.items()}, at, _asked_from(look)),
+        figures.strip(found.pieces, {names[run]: values for run, values in found.kl.items()}, at, look.since),
         key=STRIP,
         on_select=partial(_clicked, STRIP),
         alt="KL divergence from the original after each token of the text, one row a pruned model",
@@ -192,17 +192,6 @@ def _drawn(look: Comparison) -> None:
         f"{origin} {formats.literal(visible(_shortened(look.text)))}",
         key="how-sure-next",
     )
-
-
-def _asked_from(look: Comparison) -> int:
-    """The token that what was asked begins with, behind the words of a template; 0 where it is not found."""
-    pieces = look.found.pieces if look.found is not None else []
-    begins, read = "".join(pieces).find(look.asked.prompt.strip()), 0
-    for place, piece in enumerate(pieces):
-        read += len(piece)
-        if read > begins >= 0:
-            return place
-    return 0
 
 
 def _shortened(text: str) -> str:

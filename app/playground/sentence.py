@@ -48,7 +48,7 @@ def section(look: Comparison, clicked: Callable[[], None]) -> None:
         )
     at = look.at if look.at is not None else found.at
     widgets.chart(
-        figures.strips(found.pieces, found.spans[run], found.angles[run], at),
+        figures.strips(found.pieces, found.spans[run], found.angles[run], at, look.since),
         key=STRIPS,
         on_select=clicked,
         alt=f"Angle between the hidden states of {names[run]} and the original, by layer and token",
@@ -56,6 +56,6 @@ def section(look: Comparison, clicked: Callable[[], None]) -> None:
     with st.container(horizontal=True, gap="small"):
         widgets.info("How to read this", MEANING, key="meaning-of-angles")
         how_sure(
-            f"{figures.at_the_end(found.pieces, found.angles[run])}\n\n{figures.depths(found.spans[run])}",
+            f"{figures.at_the_end(found.pieces, found.angles[run], look.since)}\n\n{figures.depths(found.spans[run])}",
             key="how-sure-sentence",
         )

@@ -16,8 +16,9 @@ from app import theme
 from app.components import background_job
 from app.components.background_job import Job
 from app.figures import playground as figures
+from app.figures import sentence
 from app.playground import answers_html, candidates
-from app.playground.generation import Answer, Asked, Generation, compare_along, generate, record, recorded
+from app.playground.generation import Answer, Asked, Comparison, Generation, compare_along, generate, record, recorded
 from come.errors import ComeError
 from come.report.looks import style
 from come.runs import Run
@@ -358,3 +359,20 @@ def test_tiny_models_really_speak(lab: Lab) -> None:
         assert look.found is not None and look.found.at == 2 and set(look.found.kl) == set(plans)
     finally:
         client.stop()
+
+
+def test_strips_begin_with_what_was_asked() -> None:
+    pieces, kl = ["<sys>", "be", " kind", "Why", "?"], {"A": [9.0, 0.1, 0.2, 0.5, 0.3]}
+    figure = figures.strip(pieces, kl, at=4, since=3)
+    assert figure.layout.xaxis.range == (2.5, 4.5) and list(figure.layout.xaxis.ticktext) == ["Why", "?"]
+    assert figure.data[1].customdata.ravel().tolist() == [3, 4], "a click names a token of the whole text"
+    assert "after “Why”" in figure.layout.title.text
+    drawn = sentence.strips(pieces, [(0, 1), (1, 3)], [[0.0] * 5, [80.0, 1, 1, 4, 2]], at=4, since=3)
+    assert drawn.layout.xaxis.range == (2.5, 4.5) and "by 3.0° on average" in drawn.layout.title.text
+
+
+def test_what_was_asked_is_found_behind_a_template() -> None:
+    asked = Asked(model="m", prompt=" Why? ", plans={}, names={}, sampling=Sampling(), methods={})
+    found = Along.model_construct(pieces=("<sys>", "be kind", "\n", "Why", "?"))
+    assert Comparison(asked, "Why?", True, None, found).since == 3
+    assert Comparison(asked, "Why?", True, None, None).since == 0
