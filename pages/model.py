@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app import formats
 from app.components import cost_line, machine, widgets
@@ -178,7 +179,7 @@ def _choose(**changes: Any) -> None:
 
 def _take_upload() -> None:
     upload = session.value("text-upload")
-    if upload is None:
+    if not isinstance(upload, UploadedFile):
         return
     try:
         _choose(text=uploads.keep_text(upload.name, upload.getvalue(), (session.value("text-column") or "").strip()))

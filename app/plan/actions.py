@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import come
 import come.models
@@ -91,7 +92,7 @@ def go_on(fault: str) -> None:
 
 def _upload() -> None:
     file = session.value("upload")
-    if file is None:
+    if not isinstance(file, UploadedFile):  # taken away, or let go of when it was read
         return
     try:
         limits.current().check("bytes", file.size, min(LONGEST_PLAN, limits.current().upload_bytes))

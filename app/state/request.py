@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 import come
-from app.state.choice import LARGEST, Choice, Draft, by_hand, plan_fields
+from app.state.choice import LARGEST, Choice, Draft, by_hand, comparable, plan_fields
 from come.errors import ComeError
 from come.plan.plan import Plan
 from come.pruning.registry import takes_windows
@@ -162,7 +162,7 @@ def _count_of(value: Any, otherwise: int) -> int:
 def _options_of(plan: Plan) -> dict[str, Any]:
     """The plan's options that are not the method's own values, without those that its steps tell."""
     known = come.methods()[plan.method]
-    defaults, found = known.defaults(), {}
+    defaults, found = comparable(known.defaults()), {}  # a plan's have lists for tuples, too
     for name, value in plan.options.items():
         if name in defaults and name not in _NOT_OF_A_DRAFT and value != defaults[name]:
             known.check_option(name, value)

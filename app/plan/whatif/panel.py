@@ -19,7 +19,7 @@ from app.plan.whatif.ask import Predicted, Prediction
 from app.plan.whatif.measured import measured
 from app.plan.whatif.memory import Answered, Memory, key_of, memory
 from app.state import session, visit
-from app.state.choice import Draft
+from app.state.choice import Draft, comparable
 from come.errors import ComeError
 from come.models import Facts
 from come.pruning.forecast import Forecast
@@ -241,8 +241,8 @@ def _surety(found: Answered, last: Answered | None, provisos: list[str]) -> None
 def _provisos(doubt: str) -> list[str]:
     draft = session.draft()
     told = [f"Foreseen, not run: {doubt}."] if doubt else []
-    usual = come.methods()[draft.method].defaults()
-    options = usual | draft.options
+    usual = comparable(come.methods()[draft.method].defaults())
+    options = usual | comparable(draft.options)
     aside = [name for option, name in ask.SET_ASIDE.items() if options.get(option)]
     if aside:
         told.append(f"Predicted without {' and '.join(aside)}, which the run adds.")

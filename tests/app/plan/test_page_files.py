@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 
 import pytest
+from streamlit.runtime.uploaded_file_manager import DeletedFile
 from streamlit.testing.v1 import AppTest
 
 import come.runs
+from app.plan import actions
 from app.state import request
 from app.state.choice import Choice, Draft
 from come.errors import ComeError
@@ -74,6 +76,19 @@ def test_an_upload_that_fails_says_so_where_the_click_was(visit: Visit) -> None:
     at.file_uploader(key="upload").upload("bad.json", b"{", "application/json").run()
     assert len(at.error) == 1
     assert [len(place.get("error")) for place in at.get("popover") if place.get("file_uploader")] == [1]
+
+
+def test_a_plan_with_the_usual_options_has_none_of_its_own(lab: Lab) -> None:
+    run = lab.create(method="come-joint", options={"windows": [(1, 3)]}, evaluate=[])
+    come.runs.execute(run)
+    _, draft = request.from_json((run.path / "plan.json").read_text())
+    assert draft == Draft(method="come-joint", windows=[(1, 3)])
+
+
+def test_a_file_that_was_let_go_of_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions.session, "value", lambda _name: DeletedFile("read already"))
+    monkeypatch.setattr(actions.session, "set_draft", pytest.fail)
+    actions._upload()
 
 
 def test_the_plans_text_can_be_uploaded_too(visit: Visit) -> None:
