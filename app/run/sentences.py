@@ -18,6 +18,8 @@ from come.request import RunConfig
 from come.runs import Run
 from come.runs.state import State
 
+MOST = 4  # windows or layers of a plan by hand that are named
+
 
 def sentence(choice: Choice, draft: Draft, facts: Facts, layers: int) -> str:
     """What a plan asks for, in one sentence (markdown)."""
@@ -58,7 +60,7 @@ def request_sentence(config: RunConfig) -> str:
         if config.target_layers is not None
         else f"removing at least {config.sparsity:.0%} of the parameters"
         if config.sparsity is not None
-        else "by windows chosen by hand"
+        else _by_hand(config)
     )
     return f"{known.title if known else config.method} on {_short(config.model)}, {target}; calibrated on {text}"
 
@@ -122,6 +124,19 @@ def _belongs(stage: str, config: RunConfig) -> bool:
     return {"convert": False, "measure": False, "save": config.keep_model, "recover": bool(config.recover)}.get(
         stage, True
     )
+
+
+def _by_hand(config: RunConfig) -> str:
+    """What is merged and dropped of a plan by hand, or of one that went by what merges cost."""
+    options = config.options
+    windows = [f"{first}–{last}" for first, last in options.get("windows") or []]
+    dropped = [str(layer) for layer in options.get("drop") or []]
+    told = [
+        f"{word} {', '.join(each[:MOST])}{'…' if len(each) > MOST else ''}"
+        for word, each in (("merging", windows), ("dropping", dropped))
+        if each
+    ]
+    return ("by measured cost" if config.windows_by_cost else "by hand") + "".join(f", {each}" for each in told)
 
 
 def _short(name: str) -> str:

@@ -79,3 +79,11 @@ def test_averaged_layers_are_not_drawn_as_pieces(lab: Lab) -> None:
     facts = describe(str(lab.model))
     averaged = kept_units.KeptByLayer([[0], [1, 2], [3], [4], [5]], {}, exact=True)
     assert made_of._pieces(averaged, facts) == []
+
+
+def test_a_request_by_hand_names_what_it_merges_and_drops(lab: Lab) -> None:
+    windows = [(first, first + 1) for first in range(0, 12, 2)]
+    config = lab.create(method="come", options={"windows": windows[:2], "drop": [5]}).config
+    assert ", by hand, merging 0–1, 2–3, dropping 5; " in sentences.request_sentence(config)
+    many = config.model_copy(update={"options": {"windows": windows}, "windows_by_cost": True})
+    assert ", by measured cost, merging 0–1, 2–3, 4–5, 6–7…; " in sentences.request_sentence(many)
