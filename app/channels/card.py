@@ -23,6 +23,7 @@ from come.models import Facts
 from come.plan.provenance import Part
 from come.plan.trace import trace
 from come.pruning.kept_units import KeptByLayer
+from come.pruning.registry import fits_windows
 from come.runs import Run
 
 ITSELF = 1.5e9  # parameters; a larger model is loaded only when the visitor asks
@@ -124,6 +125,7 @@ def _where(part: Part, layer: int, unit: int, plan: KeptByLayer | None) -> Run |
 def foreseen(plan: KeptByLayer | None, part: Part, layer: int, unit: int) -> str:
     """What a plan that was not run yet would do to a unit, in a sentence (markdown)."""
     one = "It" if part == "ffn" else f"Its {NAMES[part][0]} {unit}"
+    guess = " An estimate: the run goes by what channels give together." if fits_windows(session.draft().method) else ""
     if plan is None:
         return f"Whether it stays, only a run of {session.plan_named()} tells."
     group = next((group for group in plan.groups if layer in group), None)
@@ -133,8 +135,8 @@ def foreseen(plan: KeptByLayer | None, part: Part, layer: int, unit: int) -> str
         return f"{_capital(session.plan_named())} leaves layer {layer} whole."
     kept = plan.layers[layer]
     if unit in (kept.channels if part == "ffn" else kept.kv_groups):
-        return f"{one} would be **kept**, in what layers {group[0]} to {group[-1]} become."
-    return f"{one} would be **dropped** when layers {group[0]} to {group[-1]} are merged."
+        return f"{one} would be **kept**, in what layers {group[0]} to {group[-1]} become.{guess}"
+    return f"{one} would be **dropped** when layers {group[0]} to {group[-1]} are merged.{guess}"
 
 
 def _capital(words: str) -> str:

@@ -166,7 +166,8 @@ def reading(plan: KeptByLayer | None = None, kept: np.ndarray | None = None) -> 
     if plan is not None:
         by = ", chosen by what channels give together, not by sensitivity alone" if _fits() else ""
         name = session.plan_named()
-        hatched = f"dropped by the run of {name}{by}" if plan.exact else f"what {name} would drop"
+        guess = " by sensitivity, an estimate" if _fits() else ""
+        hatched = f"dropped by the run of {name}{by}" if plan.exact else f"what {name} would drop{guess}"
         told.insert(0, f"Hatched: {hatched}{_shares(kept)}.")
     return " ".join(told)
 

@@ -106,7 +106,8 @@ def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
 def heatmap(results: list[Result], metric: Metric, kind: str, recovered: bool) -> None:
     """Method by layers left, where there are several of both; `recovered` is that of `lines`."""
     drawn = points.points(results, metric, LAYERS)
-    if len({point.series for point in drawn}) < 2 or len({point.layers for point in drawn}) < 2:
+    rows, columns = ({point.series for point in drawn}, {point.layers for point in drawn})
+    if len(rows) < 2 or len(columns) < 2 or 2 * len(drawn) <= len(rows) * len(columns):  # most of it would be empty
         return
     st.html(compare_heatmap.CSS)
     widgets.chart(

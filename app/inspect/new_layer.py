@@ -124,7 +124,7 @@ def tiles(inspected: Inspected, part: Part) -> None:
                 required=True,
                 label_visibility="collapsed",
             )
-        why = " Kept: what channels give together, not the most sensitive ones." if _fitted(inspected) else ""
+        why = " Which stay is decided by what channels give together, not one by one." if _fitted(inspected) else ""
         st.caption(f"Click a tile to follow it.{why}")
     if values is None:
         st.caption("By index only: no sensitivity is measured yet. Measure it under “How sharp the cut was”.")

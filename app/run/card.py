@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+import come.runs
 from app import example_runs, formats
 from app.components import glossary, widgets
 from app.components.how_sure import how_sure
@@ -54,11 +55,19 @@ def draw(run: Run, config: RunConfig) -> None:
         if config.kind == "analyze":
             widgets.next_step("layers", "See the layers")
             return
+        if active := _at_work_beside(run, config):
+            st.caption(f":material/progress_activity: {active} of the runs that were started with it still to come.")
         results = run.results()
         if table := numbers(results):
             st.html(STYLE + table)
             how_sure(_taken_on(results), key="how-sure-result")
         _ways_on(run, config)
+
+
+def _at_work_beside(run: Run, config: RunConfig) -> int:
+    """How many of the runs that were started together with it have not ended."""
+    together = come.runs.runs_of(config.sweep) if config.sweep else []
+    return sum(other.state().active for other in together if other.id != run.id)
 
 
 def numbers(results: Mapping[str, Any]) -> str:
@@ -101,7 +110,12 @@ def _ways_on(run: Run, config: RunConfig) -> None:
         if st.button("Talk to it", key="talk-to-it", icon=":material/forum:"):
             session.set_choice(request.choice_of(config))
             st.switch_page(widgets.PAGES / "playground.py", query_params={"with": run.id})
-        widgets.next_step("compare", "Compare", ":material/compare_arrows:")
+        together = come.runs.runs_of(config.sweep) if config.sweep else []
+        if len(together) > 1:
+            label = f"Compare its {len(together)} runs"
+            widgets.next_step("compare", label, ":material/compare_arrows:", sweep=config.sweep)
+        else:
+            widgets.next_step("compare", "Compare", ":material/compare_arrows:")
         if st.button("Edit this plan", key="edit-plan", icon=":material/edit_note:"):
             try:
                 choice, draft = asked_again(run, config)

@@ -77,6 +77,8 @@ def from_json(text: str | bytes) -> tuple[Choice, Draft]:
         raise ComeError("This file is not JSON.", _WHAT_TO_UPLOAD) from None
     if not isinstance(values, dict):
         raise ComeError("This file holds no request.", _WHAT_TO_UPLOAD)
+    if not values.keys() & {"steps", "model", "method"}:
+        raise ComeError("This file is no plan.", _WHAT_TO_UPLOAD)
     if "steps" in values:
         return of_plan(_plan(values))
     request = RunConfig.stored(values)

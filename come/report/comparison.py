@@ -169,7 +169,7 @@ def _compared_on(config: RunConfig, results: dict[str, Any]) -> tuple[tuple[Any,
 
 def _told_apart(items: list[Entry]) -> list[Entry]:
     """The same entries; runs calibrated on another text, or in another dtype, than most become series of their own."""
-    settings = [(f"calibrated on {_calibration(item.run)}", item.run.config.dtype) for item in items]
+    settings = [(*_calibration(item.run), item.run.config.dtype) for item in items]
     usual = [Counter(column).most_common(1)[0][0] for column in zip(*settings, strict=True)]
     return [
         _renamed(item, [word for word, common in zip(own, usual, strict=True) if word != common])
@@ -217,10 +217,11 @@ def _chosen(config: RunConfig) -> str:
     return ", windows by hand" if _given(config) else ""
 
 
-def _calibration(run: Run) -> str:
+def _calibration(run: Run) -> tuple[str, str]:
+    """What a run was calibrated on: how many tokens, and of what."""
     config, told = run.config, run.results().get("calibration")
     bos = told.get("bos") if isinstance(told, dict) else None
-    return f"{config.n_tokens:,} tokens of {short(config.text)}{_with(bos)}"
+    return f"{config.n_tokens:,} tokens", f"on {short(config.text)}{_with(bos)}"
 
 
 def _with(bos: str | None) -> str:

@@ -139,7 +139,9 @@ def test_another_part_is_shown_whole_after_a_narrowed_one(visit: Visit) -> None:
 
 def test_the_map_says_what_hatching_is(visit: Visit) -> None:
     told = fine(visit("channels")).caption[0].value
-    assert re.search(r"Hatched: what the suggested plan would drop \(\d+ to \d+% of a layer\)\.", told)
+    assert re.search(
+        r"Hatched: what the suggested plan would drop by sensitivity, an estimate \(\d+ to \d+% of a layer\)\.", told
+    )
 
 
 def test_ranks_are_counted_from_one_and_channels_from_zero(visit: Visit) -> None:

@@ -93,4 +93,10 @@ def test_a_model_is_timed_at_a_press_and_what_was_chosen_is_in_sight(
     opened.get_by_text("was not timed").wait_for(state="hidden")
     opened.get_by_role("button", name="Time it").wait_for(state="hidden")
     opened.get_by_text("Timing the model").wait_for(state="hidden")
+
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Go to run").click()  # far down
+    page.get_by_role("heading", name="Run", exact=True).wait_for()
+    page.get_by_role("button", name="Start").first.wait_for()
+    assert page.locator(".stMain").evaluate("main => main.scrollTop") == 0, "the page begins at its top"
     assert page.get_by_test_id("stException").count() == 0
