@@ -87,7 +87,7 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
             widgets.info("How to read this", glossary.COMPARED, key="compared-terms")
     controls.against()
     shown = chart_of(results, originals, metric, size)
-    if reference is None or len(places) > 1:  # else the chart above has said it
+    if reference is None or layers is None or len(shown.points) > len(places[layers]):  # else said above
         charts.lines(shown, kind, on, after)
     charts.offered(shown)
     charts.heatmap(results, metric, kind, after)

@@ -85,4 +85,4 @@ def test_a_channel_is_clicked_zoomed_to_and_found(
     field.fill("layer 1 channel 7")
     field.press("Enter")
     page.get_by_role("heading", name="Channel 7 of layer 1").wait_for()
-    page.get_by_text("Your plan").or_(page.get_by_text("It would be")).first.wait_for()
+    page.get_by_text("The suggested plan").or_(page.get_by_text("It would be")).first.wait_for()
