@@ -1,4 +1,4 @@
-"""Answers side by side: collected in the background, drawn as HTML, recorded; the figures; who may speak."""
+"""Answers side by side: collected in the background, drawn as HTML, recorded; who may speak."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import come
 from app import theme
 from app.components import background_job
 from app.components.background_job import Job
-from app.figures import playground as figures
-from app.figures import sentence
 from app.playground import answers_html, candidates
 from app.playground.generation import Answer, Asked, Comparison, Generation, compare_along, generate, record, recorded
 from come.errors import ComeError
@@ -250,39 +247,6 @@ def test_a_beginning_that_would_be_there_twice_is_asked_without(monkeypatch: pyt
     assert texts[2:] == ["a"]
 
 
-@pytest.mark.parametrize("tokens", [1, 5, 240, 2048])
-def test_the_strip_loses_no_peak(tokens: int) -> None:
-    rng = np.random.default_rng(0)
-    values = rng.random(tokens) * 0.1
-    values[tokens // 2] = 7.0
-    figure = figures.strip(["<b>x"] * tokens, {"A & B": values.tolist(), "C": [0.0] * tokens}, at=0)
-    heat, clicks = figure.data
-    assert math.isclose(float(np.max(heat.z)), math.sqrt(7.0))
-    assert [tokens // 2] in np.array(clicks.customdata).tolist()
-    assert heat.z.shape[1] <= figures.MAX_BINS
-    assert "<b>x" not in figure.layout.title.text and "A &amp; B departs most" in figure.layout.title.text
-    assert len(figure.to_json()) < 200_000
-
-
-def test_where_it_departs_most_is_told_of_what_was_asked_not_of_the_template() -> None:
-    kl = {"A": [5.0, 0.1, 2.0], "B": [0.1, 0.2, 0.3]}
-    assert figures.finding(["sys", "x", "y"], kl).startswith("A departs most after “sys”")
-    assert figures.finding(["sys", "x", "y"], kl, since=1).startswith("A departs most after “y”")
-
-
-def test_bars_side_by_side_have_one_scale() -> None:
-    drawn = [figures.bars("A", [(1, "a", chance)], "#2f7fd1", (), 0.8) for chance in (0.8, 0.2)]
-    assert drawn[0].layout.xaxis.range == drawn[1].layout.xaxis.range == (0, 100)
-
-
-def test_bars_are_the_likeliest_tokens_and_others_than_the_originals_are_pale() -> None:
-    figure = figures.bars("A", [(1, " Paris", 0.6), (2, "<i>", 0.1)], "#2f7fd1", reference=[1])
-    assert list(figure.data[0].x) == [60.0, 10.0]
-    assert list(figure.data[0].marker.opacity) == [1.0, 0.4]
-    assert list(figure.layout.yaxis.ticktext) == ["␣Paris", "&lt;i&gt;"]
-    assert "“␣Paris” 60%" in figure.layout.title.text
-
-
 # --- who may speak -------------------------------------------------------------------------------------
 
 
@@ -359,16 +323,6 @@ def test_tiny_models_really_speak(lab: Lab) -> None:
         assert look.found is not None and look.found.at == 2 and set(look.found.kl) == set(plans)
     finally:
         client.stop()
-
-
-def test_strips_begin_with_what_was_asked() -> None:
-    pieces, kl = ["<sys>", "be", " kind", "Why", "?"], {"A": [9.0, 0.1, 0.2, 0.5, 0.3]}
-    figure = figures.strip(pieces, kl, at=4, since=3)
-    assert figure.layout.xaxis.range == (2.5, 4.5) and list(figure.layout.xaxis.ticktext) == ["Why", "?"]
-    assert figure.data[1].customdata.ravel().tolist() == [3, 4], "a click names a token of the whole text"
-    assert "after “Why”" in figure.layout.title.text
-    drawn = sentence.strips(pieces, [(0, 1), (1, 3)], [[0.0] * 5, [80.0, 1, 1, 4, 2]], at=4, since=3)
-    assert drawn.layout.xaxis.range == (2.5, 4.5) and "by 3.0° on average" in drawn.layout.title.text
 
 
 def test_what_was_asked_is_found_behind_a_template() -> None:
