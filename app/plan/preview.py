@@ -209,7 +209,8 @@ def runs_so_far(facts: Facts, predicted: Predicted | None) -> None:
     original = next((item.original for item in found if item.original), None)
     titles = {name: method.title for name, method in come.methods().items()}
     count = facts.parameters_at(foreseen.layers_left(session.draft(), facts))
-    same = predicted is not None and _on_the_same_tokens(predicted, original)
+    # What its run measured is among the runs already.
+    same = predicted is not None and not predicted.run and _on_the_same_tokens(predicted, original)
     value = predicted.answer.perplexity if same and predicted is not None else None
     figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count, predicted=value)
     title = "What runs on this model have cost so far" if own else "What the shipped runs of this model cost"

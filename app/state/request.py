@@ -17,7 +17,7 @@ from app.state.choice import LARGEST, Choice, Draft, by_hand, comparable, plan_f
 from come.errors import ComeError
 from come.plan.plan import Plan
 from come.pruning.registry import takes_windows
-from come.request import RunConfig
+from come.request import BEFORE_BOS, RunConfig
 
 _OF_A_PLAN = {
     "model",
@@ -137,7 +137,8 @@ def of_plan(plan: Plan, choice: Choice | None = None) -> tuple[Choice, Draft]:
         base, told = Choice(), plan.calibration
         seq_len = _count_of(told.get("seq_len"), base.seq_len)
         tokens = _count_of(told.get("sequences"), base.tokens // seq_len) * seq_len
-        choice = replace(base, model=plan.base.source, tokens=tokens, seq_len=seq_len)
+        bos = base.bos if told.get("bos") else BEFORE_BOS  # where none was put, never to put one is the same
+        choice = replace(base, model=plan.base.source, tokens=tokens, seq_len=seq_len, bos=bos)
     if known.target == "parameters":  # it silences parts of layers
         share = plan.silenced_parameters / plan.base.parameters if plan.base.parameters else 0.0
         return choice, Draft(method=plan.method, sparsity=min(share, 0.99), options=_options_of(plan))

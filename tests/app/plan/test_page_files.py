@@ -14,6 +14,7 @@ from app.plan import actions
 from app.state import request
 from app.state.choice import Choice, Draft
 from come.errors import ComeError
+from come.runs.analyses import begins_alike
 from tests.app.conftest import Lab
 from tests.app.plan.reading import chosen, shown
 
@@ -81,8 +82,12 @@ def test_an_upload_that_fails_says_so_where_the_click_was(visit: Visit) -> None:
 def test_a_plan_with_the_usual_options_has_none_of_its_own(lab: Lab) -> None:
     run = lab.create(method="come-joint", options={"windows": [(1, 3)]}, evaluate=[])
     come.runs.execute(run)
-    _, draft = request.from_json((run.path / "plan.json").read_text())
+    choice, draft = request.from_json((run.path / "plan.json").read_text())
     assert draft == Draft(method="come-joint", windows=[(1, 3)])
+    assert begins_alike(run, run.config, choice.bos), "so that its run is found again"
+    document = json.loads((run.path / "plan.json").read_text())
+    document["calibration"]["bos"] = "<s>"
+    assert request.from_json(json.dumps(document))[0].bos == "auto"
 
 
 def test_a_file_that_was_let_go_of_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
