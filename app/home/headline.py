@@ -51,14 +51,18 @@ def _own(last: Run, known: Sequence[Run]) -> None:
     group = next((found for found in _groups(known) if any(item.run.id == last.id for item in found)), [])
     swept = [item for item in group if last.config.sweep and item.sweep == last.config.sweep]
     said = f"{comparison.run_name(last)}: {sentences.result_sentence(last)}"
+    shown = group
     if len({item.run.id for item in swept}) > 1:
-        said = _verdict(swept)[0]
-    if group:
-        _chart(group, said, "home-own")
+        said, shown = _verdict(swept)[0], swept  # what the title speaks of; all runs stand on the compare page
+    if shown:
+        _chart(shown, said, "home-own")
     else:  # nothing was evaluated
         st.markdown(f"**{formats.literal(said)}**")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(":material/history: Your newest result", width="content")
+        st.caption(
+            ":material/history: Your newest result. Bars are of each model alone; a factor's interval is paired.",
+            width="content",
+        )
         widgets.next_step("run", "Open it", run=last.id)
         if len({item.run.id for item in group}) > 1:
             widgets.next_step("compare", "Compare your runs")
