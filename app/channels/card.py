@@ -130,17 +130,13 @@ def foreseen(plan: KeptByLayer | None, part: Part, layer: int, unit: int) -> str
         return f"Whether it stays, only a run of {session.plan_named()} tells."
     group = next((group for group in plan.groups if layer in group), None)
     if group is None:
-        return f"{_capital(session.plan_named())} would **remove** layer {layer}, and all in it."
+        return f"{session.plan_named().capitalize()} would **remove** layer {layer}, and all in it."
     if layer not in plan.layers:
-        return f"{_capital(session.plan_named())} leaves layer {layer} whole."
+        return f"{session.plan_named().capitalize()} leaves layer {layer} whole."
     kept = plan.layers[layer]
     if unit in (kept.channels if part == "ffn" else kept.kv_groups):
         return f"{one} would be **kept**, in what layers {group[0]} to {group[-1]} become.{guess}"
     return f"{one} would be **dropped** when layers {group[0]} to {group[-1]} are merged.{guess}"
-
-
-def _capital(words: str) -> str:
-    return words[0].upper() + words[1:]
 
 
 # --- what the model says -----------------------------------------------------------------------------

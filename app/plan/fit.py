@@ -148,7 +148,7 @@ def _timing(subject: Subject, working: bool) -> None:
         icon=":material/timer:",
         on_click=_begin,
         args=(subject,),
-        help="It writes a few tokens at three depths: about half a minute for the bundled model. The times are kept.",
+        help="It writes a few tokens at three depths: about a minute for the bundled model. The times are kept.",
     )
 
 

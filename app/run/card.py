@@ -55,19 +55,14 @@ def draw(run: Run, config: RunConfig) -> None:
         if config.kind == "analyze":
             widgets.next_step("layers", "See the layers")
             return
-        if active := _at_work_beside(run, config):
+        together = come.runs.runs_of(config.sweep) if config.sweep else []
+        if active := sum(other.state().active for other in together if other.id != run.id):
             st.caption(f":material/progress_activity: {active} of the runs that were started with it still to come.")
         results = run.results()
         if table := numbers(results):
             st.html(STYLE + table)
             how_sure(_taken_on(results), key="how-sure-result")
-        _ways_on(run, config)
-
-
-def _at_work_beside(run: Run, config: RunConfig) -> int:
-    """How many of the runs that were started together with it have not ended."""
-    together = come.runs.runs_of(config.sweep) if config.sweep else []
-    return sum(other.state().active for other in together if other.id != run.id)
+        _ways_on(run, config, len(together))
 
 
 def numbers(results: Mapping[str, Any]) -> str:
@@ -103,16 +98,15 @@ def _taken_on(results: Mapping[str, Any]) -> str:
     return formats.literal(taken_on(results))
 
 
-def _ways_on(run: Run, config: RunConfig) -> None:
-    """What can be done with the result."""
+def _ways_on(run: Run, config: RunConfig, together: int) -> None:
+    """What can be done with the result; `together`: how many runs were started with it, itself among them."""
     with st.container(key="ways-on", horizontal=True, vertical_alignment="center", gap="small"):
         widgets.next_step("inspect", "What it is made of", ":material/extension:", run=run.id)
         if st.button("Talk to it", key="talk-to-it", icon=":material/forum:"):
             session.set_choice(request.choice_of(config))
             st.switch_page(widgets.PAGES / "playground.py", query_params={"with": run.id})
-        together = come.runs.runs_of(config.sweep) if config.sweep else []
-        if len(together) > 1:
-            label = f"Compare its {len(together)} runs"
+        if together > 1:
+            label = f"Compare its {together} runs"
             widgets.next_step("compare", label, ":material/compare_arrows:", sweep=config.sweep)
         else:
             widgets.next_step("compare", "Compare", ":material/compare_arrows:")

@@ -22,7 +22,6 @@ SCRIPTS = tuple(
     for name in (
         "first_paint.js",
         "history.js",
-        "to_top.js",
         "close_sidebar.js",
         "copy_picture.js",
         "drag_zoom.js",

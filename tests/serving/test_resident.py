@@ -20,9 +20,7 @@ import pytest
 import come
 from come import processes
 from come.errors import ComeError
-from come.estimation.latency import known_latency
 from come.evaluate import measure_divergence, reference
-from come.models import describe
 from come.plan.plan import Plan
 from come.serving.cancellation import Cancelled
 from come.serving.playground.speech import End, Sampling, Word
@@ -158,16 +156,6 @@ def test_models_speak_as_they_go(subjects: dict[str, Subject]) -> None:
     assert sum(isinstance(each, End) for each in said) == 2
     found = client.along(subjects["llama"], "12 times 12 is", {"edited": Plan(**plan).model_dump_json()}, at=3)
     assert "".join(found.pieces).replace(" ", "") == "12times12is" and len(found.kl["edited"]) == 14
-
-
-def test_a_model_is_timed_and_the_time_remembered(subjects: dict[str, Subject]) -> None:
-    subject, events = subjects["llama"], list[str]()
-    facts = describe(subject.model)
-    assert known_latency(facts, facts.dtype) is None
-    said = client.latency(subject, on_progress=lambda event: events.append(event.message))
-    found = known_latency(facts, facts.dtype)
-    assert found is not None and found.sentence == said and max(found.seconds) == facts.layers
-    assert any("Round" in each for each in events)
 
 
 def test_a_newer_question_of_the_same_visitor_ends_the_older(subjects: dict[str, Subject]) -> None:
