@@ -8,7 +8,7 @@ from typing import Any
 
 from app.plan.whatif.ask import Predicted
 from come.models import Facts
-from come.request import RunConfig
+from come.request import RunConfig, judged_on
 from come.runs import Run
 from come.serving.whatif.answer import Answer, halves
 from come.serving.whatif.question import Subject
@@ -25,8 +25,9 @@ def measured(run: Run | None, subject: Subject, facts: Facts) -> Predicted | Non
     if run is None or run.state().status != "done" or not _on_the_same(run.config, subject):
         return None
     results = run.results()
+    after = "unrecovered" if results.get("unrecovered") else "pruned"  # a plan is told without what recovery gives back
     try:
-        original, pruned = (_answer(results[side], subject, facts) for side in ("original", "pruned"))
+        original, pruned = (_answer(results[side], subject, facts) for side in ("original", after))
     except (KeyError, TypeError, ValueError):  # it measured something else, or its file is damaged
         return None
     same = len(original.losses) == len(pruned.losses)
@@ -34,10 +35,10 @@ def measured(run: Run | None, subject: Subject, facts: Facts) -> Predicted | Non
 
 
 def _on_the_same(config: RunConfig, subject: Subject) -> bool:
-    judged = (config.evaluation_text or config.text, config.evaluation_tokens, config.evaluation_seed)
+    judged = (config.evaluated_on, config.evaluation_tokens, config.evaluation_seed)
     how = (config.seq_len, config.dtype, config.device)
     return (*judged, *how) == (
-        subject.text,
+        judged_on(subject.text),
         subject.n_tokens,
         subject.evaluation_seed,
         subject.seq_len,
