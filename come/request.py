@@ -56,8 +56,8 @@ class Asked(BaseModel):
     answer: str = ""
 
     @property
-    def sentence(self) -> str:
-        """What was asked for, and what it came to."""
+    def limits(self) -> str:
+        """What was asked for: "at most 250 MiB of memory at a context of 2,048 tokens"."""
         wanted = []
         if self.max_memory is not None:
             wanted.append(f"at most {human_bytes(self.max_memory)} of memory at a context of {self.context:,} tokens")
@@ -65,7 +65,12 @@ class Asked(BaseModel):
             wanted.append(f"at most {human_bytes(self.max_bytes)} of files")
         if self.speedup is not None:
             wanted.append(f"{self.speedup:g} times the speed")
-        return f"Asked for {', '.join(wanted)}. {self.answer}"
+        return ", ".join(wanted)
+
+    @property
+    def sentence(self) -> str:
+        """What was asked for, and what it came to."""
+        return f"Asked for {self.limits}. {self.answer}"
 
 
 class RunConfig(BaseModel):

@@ -41,12 +41,13 @@ def page() -> None:
             preview.ribbons(measured, facts, is_example, drawn)
             cost = cost_line.cost([visit.requested()], facts, measured)
             open_questions = panel.draw(verdict, facts, analysis, found, cost)
-        actions.go_on(fault)
+        shown = None if fault else panel.answered()
+        actions.go_on(fault, shown.run if shown else "")
         if not fault:
             preview.kept(facts, drawn)
             if measured is not None and analysis is not None:
                 open_questions += cheapest.draw(analysis, measured, facts, is_example, found)
-            preview.runs_so_far(facts, panel.answered())
+            preview.runs_so_far(facts, shown)
     poll.follow(open_questions)
 
 

@@ -40,7 +40,11 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
         height = np.add.reduceat(ordered, edges[:-1]) / sizes
         share = np.add.reduceat(kept.astype(float), edges[:-1]) / sizes
         middle = (edges[:-1] + edges[1:] + 1) / 2
-        data = np.stack([edges[:-1] + 1, edges[1:], share], axis=1)
+        ranks = [
+            f"rank {first:,d}" if first == last else f"ranks {first:,d} to {last:,d}"
+            for first, last in zip(edges[:-1] + 1, edges[1:], strict=True)
+        ]
+        data = np.array([[*each] for each in zip(ranks, share, strict=True)], dtype=object)
         for chosen, line in (
             (share >= 0.5, {"color": color, "width": 2.5}),
             (share < 0.5, {"color": color, "width": 1.5, "dash": "dot"}),
@@ -56,8 +60,8 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
                         line=line,
                         marker={"size": 6},
                         customdata=data,
-                        hovertemplate=f"Layer {source}, ranks %{{customdata[0]:,d}} to %{{customdata[1]:,d}}: "
-                        "S = %{y:.3g}, %{customdata[2]:.0%} kept<extra></extra>",
+                        hovertemplate=f"Layer {source}, %{{customdata[0]}}: "
+                        "S = %{y:.3g}, %{customdata[1]:.0%} kept<extra></extra>",
                         showlegend=False,
                     )
                 )

@@ -64,14 +64,26 @@ def _apply(preset: edits.Preset, measured: Measurement | None, facts: Facts) -> 
         session.set_problem(str(error))
 
 
-def go_on(fault: str) -> None:
-    """The way to the run page; download, upload and plans kept by name."""
+def go_on(fault: str, measured_by: str) -> None:
+    """The way to the run page; download, upload and plans kept by name.
+
+    Args:
+        fault: why the plan cannot be run; "" where it can.
+        measured_by: the run whose numbers the page shows; "" where it shows none's.
+    """
     draft = session.draft()
     ready = not fault and not draft.is_empty
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Go to run", key="go-to-run", type="primary", icon=":material/arrow_forward:", disabled=not ready):
-            session.open_run(None)
-            st.switch_page(widgets.PAGES / "run.py")
+        if measured_by and st.button("See its run", key="see-run", type="primary", icon=":material/task_alt:"):
+            _to_run(measured_by)
+        if st.button(
+            "Run it again" if measured_by else "Go to run",
+            key="go-to-run",
+            type="secondary" if measured_by else "primary",
+            icon=":material/arrow_forward:",
+            disabled=not ready,
+        ):
+            _to_run(None)
         if ready:
             document = request.to_json(visit.requested())
             downloads.button("Download", document, "plan-request.json", "application/json", "download")
@@ -88,6 +100,12 @@ def go_on(fault: str) -> None:
             place = st.empty()  # which takes away the last one's while the page goes on
             if problem := session.take_problem("upload"):  # where the click was
                 place.error(problem, icon=":material/error:")
+
+
+def _to_run(run_id: str | None) -> None:
+    """The run page with a run open, or with its form."""
+    session.open_run(run_id)
+    st.switch_page(widgets.PAGES / "run.py")
 
 
 def _upload() -> None:

@@ -79,10 +79,10 @@ def draw(facts: Facts) -> None:
 
 
 def reason() -> None:
-    """What the plan's layers were chosen for, where that was here: "22 layers: the memory allows no more."."""
+    """What the plan's layers were chosen for, where that was here: "22 layers for at most 250 MiB of memory ..."."""
     if (asked := visit.asked()) is not None:
-        layers = asked.answer.partition(".")[0]  # what it was measured by comes behind
-        st.caption(formats.literal(f"{layers}."), help=formats.literal(asked.sentence))
+        layers = asked.answer.partition(":")[0]
+        st.caption(formats.literal(f"{layers} for {asked.limits}."), help=formats.literal(asked.sentence))
 
 
 def _request() -> RunConfig:

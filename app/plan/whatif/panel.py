@@ -111,9 +111,7 @@ def _measured(verdict: DeltaGenerator, held: Memory, subject: Subject, found: Pr
     answered, last = held.answers[key], held.last_before(key, subject)
     _told(verdict, answered, last)
     with st.container():
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            widgets.next_step("run", "See its run", ":material/task_alt:", run=found.run)
-            _surety(answered, last, [])
+        _surety(answered, last, [])
         _tried(held, subject, answered)
 
 

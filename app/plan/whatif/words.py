@@ -190,7 +190,7 @@ def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, bu
         stale: the numbers are not those of the plan as it stands.
         busy: those are on their way; the panel keeps the height that it will have then.
     """
-    heads = ["", "Original", now, "Change", *([f"Since {last}"] if last else [])]
+    heads = ["", "Original", now, "Change", *([f"Against {last}"] if last else [])]
     head = "".join(f"<th scope='col'>{escape(word)}</th>" if word else "<td></td>" for word in heads)
     body = "".join(
         f"<tr><th scope='row'>{escape(row.name)}{_unit(row.unit)}</th>"

@@ -285,6 +285,9 @@ def test_what_its_run_measured_stands_where_it_would_be_predicted(visit: Visit, 
     assert not at.exception and not at.error and not resident.asked
     before, after = (number(results[side]["perplexity"]) for side in ("original", "pruned"))
     assert f"Measured perplexity {before} → {after}" in said(at) and f"{results['pruned']['kl']:.3f}" in said(at)
+    assert at.button(key="go-to-run").label == "Run it again"
+    at.button(key="see-run").click().run()
+    assert at.query_params["run"] in (run.id, [run.id]) and not at.exception
     recovered = results | {"unrecovered": results["pruned"], "pruned": results["original"]}
     (run.path / "results.json").write_text(json.dumps(recovered))
     assert f"Measured perplexity {before} → {after}" in said(visit("plan", **asked)), "without what recovery gave back"

@@ -156,7 +156,7 @@ def test_rows_are_the_same_with_and_without_numbers() -> None:
     assert full[0].against == f"{change(found.original, found.answer).ratio:.2f} ×"
     assert full[2].plan == "1.25 ×" and full[2].against == "+25%" and full[2].since == "+12.5%"
     table = words.table(full, "<Plan>", "the last plan")
-    assert "&lt;Plan&gt;" in table and "Since the last plan" in table
+    assert "&lt;Plan&gt;" in table and "Against the last plan" in table
 
 
 def test_the_status_tells_what_is_going_on() -> None:
