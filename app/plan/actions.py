@@ -73,7 +73,7 @@ def go_on(fault: str, measured_by: str) -> None:
     """
     draft = session.draft()
     ready = not fault and not draft.is_empty
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
         if measured_by and st.button("See its run", key="see-run", type="primary", icon=":material/task_alt:"):
             _to_run(measured_by)
         if st.button(

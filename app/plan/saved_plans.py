@@ -106,7 +106,7 @@ def draw(ready: bool) -> None:
     Args:
         ready: the plan as it stands can be saved.
     """
-    with st.popover("Saved plans", icon=":material/bookmarks:", key="saved-plans"):
+    with st.popover("Saved", icon=":material/bookmarks:", key="saved-plans"):
         st.text_input("Name of this plan", key="plan-name", max_chars=LONGEST, placeholder="Two pairs in the middle")
         st.button(
             "Save",

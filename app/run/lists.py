@@ -68,6 +68,8 @@ def everything(opened: Run | None) -> None:
         args=(key, ids, listed),
     )
     table = pd.DataFrame(rows).drop(columns="run").astype({"perplexity": float})
+    if table["model"].nunique() == 1:  # of which every line would say the same
+        table = table.drop(columns="model")
     st.dataframe(
         table.style.format({"perplexity": number}, na_rep=""),
         hide_index=True,
@@ -78,13 +80,13 @@ def everything(opened: Run | None) -> None:
         placeholder="–",
         column_config={
             "name": "Run",
-            "status": st.column_config.TextColumn("Status", width="small"),
+            "status": st.column_config.TextColumn("Status", width=80),
             "method": "Method",
             "model": "Model",
-            "layers": st.column_config.NumberColumn("Layers", format="%d", width="small"),
-            "seed": st.column_config.NumberColumn("Seed", format="%d", width="small"),
-            "perplexity": st.column_config.NumberColumn("Perplexity", width="small"),
-            "seconds": st.column_config.NumberColumn("Time (s)", format="%.0f", width="small"),
+            "layers": st.column_config.NumberColumn("Layers", format="%d", width=65),
+            "seed": st.column_config.NumberColumn("Seed", format="%d", width=55),
+            "perplexity": st.column_config.NumberColumn("Perplexity", width=90),
+            "seconds": st.column_config.NumberColumn("Time (s)", format="%.0f", width=75),
             "queued": st.column_config.DatetimeColumn("Queued", format="D MMM, HH:mm"),
         },
     )

@@ -53,7 +53,7 @@ def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: 
     taken = finding.inner_text()
 
     # A saved plan outlives the server.
-    page.get_by_role("button", name="Saved plans").click()
+    page.get_by_role("button", name="Saved").click()
     page.get_by_label("Name of this plan").fill("Two pairs")
     page.get_by_label("Name of this plan").press("Enter")
     page.get_by_role("button", name="Save", exact=True).click()
@@ -62,7 +62,7 @@ def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: 
     serving.process.wait()
     again = server()
     page.goto(f"{again.url}/plan?{urlencode(tiny_choice | {'target': '5'})}")
-    page.get_by_role("button", name="Saved plans").click()
+    page.get_by_role("button", name="Saved").click()
     page.get_by_role("button", name="Two pairs", exact=True).click()
     page.get_by_text("6 → 3 layers").wait_for()
     finding.wait_for()
