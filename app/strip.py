@@ -20,6 +20,8 @@ from come.runs import Run
 from come.serving import limits
 from come.serving.limits import is_demo, without_paths
 
+SUGGESTED = "The plan page begins with it: a fifth of the parameters gone, by the method that loses least"
+
 
 def draw(shown: Run | None = None, *, begins: bool = False) -> None:
     """The strip; under it what a link holds that cannot be read, and what a demonstration does not allow.
@@ -61,7 +63,7 @@ def _of_plan() -> list[str]:
             escape(known.title),
             _tiles(_groups(known), known.layers),
             _sizes(known.layers, layers, removed),
-            _said(_standing()),
+            _said(_standing(), SUGGESTED if session.draft() == Draft() else ""),
         ]
     except ComeError as error:
         name = Path(session.choice().model).name
@@ -90,9 +92,10 @@ def _of_run(run: Run) -> list[str]:
     return [title, called, _tiles(plan.groups(), plan.base.layers), sizes, standing]
 
 
-def _said(standing: str) -> str:
-    """Where it stands, quietly; cut off where there is no room, and then to be pointed at."""
-    return f"<span class='quiet' title='{escape(standing, quote=True)}'>{escape(standing)}</span>"
+def _said(standing: str, told: str = "") -> str:
+    """Where it stands, quietly; cut off where there is no room, and then to be pointed at, as is what is told of it."""
+    title = f"{standing}. {told}" if told else standing
+    return f"<span class='quiet' title='{escape(title, quote=True)}'>{escape(standing)}</span>"
 
 
 def _sizes(before: int, after: int, removed: float | None) -> str:
@@ -153,7 +156,8 @@ def _standing() -> str:
 def _others(own: Run | None) -> str:
     """How many runs beside the plan's are active: at work or waiting; "" where none is."""
     others = [run for run in come.runs.list_runs()[:50] if (own is None or run.id != own.id) and run.state().active]
-    count = f"{len(others)} {'other run' if own else 'run'}{'' if len(others) == 1 else 's'} active"
+    runs = "more" if own else "run" if len(others) == 1 else "runs"
+    count = f"{len(others)} {runs} active"
     return f" · {count}" if others else ""
 
 

@@ -224,7 +224,7 @@ _CSS = """<style>
 [data-testid="stCaptionContainer"] { opacity: .78; }  /* Streamlit's .6 is too faint in light */
 /* What a figure writes on the page's ground: one grey would be too faint in one of the themes. */
 .js-plotly-plot :is(.xaxislayer-above, .xaxislayer-below, .yaxislayer-above, .yaxislayer-below, .infolayer) text,
-.js-plotly-plot text[style*="INK"] { fill: var(--come-ink) !important; }
+.js-plotly-plot :is(text[style*="INK"], .hovertext .nums) { fill: var(--come-ink) !important; }
 /* The dark theme's accent is light: white words on it would be too faint. White where the words around are dark, and
    the other way round; light-dark() would not do, as popovers hang outside of what Streamlit gives a colour scheme. */
 :is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"], [data-tag]):not(:disabled) {

@@ -85,9 +85,9 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.caption(f"{whose} · {comparison.count(chosen)}{of}", width="content")
             widgets.info("How to read this", glossary.COMPARED, key="compared-terms")
-    controls.against()
     shown = chart_of(results, originals, metric, size)
     if reference is None or layers is None or len(shown.points) > len(places[layers]):  # else said above
+        controls.against()
         charts.lines(shown, kind, on, after)
     charts.offered(shown)
     charts.heatmap(results, metric, kind, after)

@@ -244,10 +244,10 @@ def _overlay(
         axis=1,
     ).astype(np.float32)
     shown = f"{unit} %{{customdata[3]:d}}"
-    if int(np.diff(bins.edges).max()) > 1:
-        where = "ranks" if view == "sorted" else f"{unit}s"
-        low = "%{customdata[1]:d} to %{customdata[2]:d}"
-        shown = f"{where} {low}<br>most sensitive: {'channel ' if view == 'sorted' else ''}%{{customdata[3]:d}},"
+    if view == "sorted":  # a stretch of ranks begins with its most sensitive
+        shown = f"rank %{{customdata[1]:d}}<br>{unit} %{{customdata[3]:d}},"
+    elif int(np.diff(bins.edges).max()) > 1:
+        shown = f"{unit}s %{{customdata[1]:d}} to %{{customdata[2]:d}}<br>most sensitive: %{{customdata[3]:d}},"
     kept = "" if stays is None else "<br>%{customdata[5]:.0%} kept"
     hover = f"Layer %{{customdata[0]:d}}, {shown} S = %{{customdata[4]:.4g}}{kept}<extra></extra>"
     return go.Scattergl(

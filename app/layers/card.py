@@ -71,7 +71,8 @@ def draw(
         first, last = session.value("first"), session.value("last")
         problem = _problem(first, last)
         _add(first, last, planned, disabled=bool(problem))
-    edited.draw("card", "" if problem else _standing(first, last, planned))
+    known = cached.window_costs(run)
+    edited.draw("card", "" if problem else _standing(first, last, planned, known))
     if problem:
         st.warning(problem)
         return
@@ -82,7 +83,6 @@ def draw(
     except ComeError as error:
         st.warning(formats.sentence(str(error)))
         return
-    known = cached.window_costs(run)
     cost = next((each for each in known if each.window == (first, last)), None)
     widgets.facts_grid(
         {
@@ -165,7 +165,7 @@ def _add(first: int, last: int, planned: list[Window], disabled: bool) -> None:
         key="change-plan",
         on_click=_change,
         args=(planned,),
-        type="secondary" if inside else "primary",
+        type="secondary" if inside or replaced else "primary",
         icon=f":material/{'remove' if inside else 'swap_horiz' if replaced else 'add'}:",
         disabled=disabled,
         help="Makes your automatic plan one by hand; its other windows stay." if automatic else None,
@@ -180,13 +180,15 @@ def _change(planned: list[Window]) -> None:
         (visit.remove_window if (first, last) in planned else visit.add_window)(first, last)
 
 
-def _standing(first: int, last: int, planned: list[Window]) -> str:
-    """What the plan has to do with the window."""
+def _standing(first: int, last: int, planned: list[Window], known: Sequence[WindowCost]) -> str:
+    """What the plan has to do with the window; of a window that it would replace, what that costs."""
     if (first, last) in planned:
         return f"In {session.plan_named()}."
     overlapped = visit.overlapping(first, last, planned)
     name = session.plan_named()
-    return f"Overlaps {overlapped} of {name}." if overlapped else f"Not in {name}."
+    costs = {f"{each.first}–{each.last}": each.merged for each in known}
+    cost = f", which costs {costs[overlapped]:.3f} nats" if overlapped in costs else ""
+    return f"Overlaps {overlapped} of {name}{cost}." if overlapped else f"Not in {name}."
 
 
 def _stability(run: Run, measured: Measurement, stability: dict[str, Any]) -> str:
