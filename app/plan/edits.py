@@ -25,7 +25,7 @@ class Preset:
     pairs: int | None = None
 
 
-_BY = "that CoMe would begin with; with CoMe-Joint, of least measured cost once costs of pairs are measured"
+_BY = "that CoMe would begin with; with CoMe-Joint, the cheapest of the list below, once costs are measured"
 PRESETS = (
     Preset("10%", "Remove at least 10% of the parameters, chosen automatically.", share=0.1),
     Preset("20%", "Remove at least 20% of the parameters, chosen automatically.", share=0.2),
@@ -47,11 +47,21 @@ def apply(
         facts.layers_for_sparsity(preset.share)
         return replace(draft, target_layers=None, sparsity=preset.share, windows=None, ratios=None, dropped=())
     assert preset.pairs is not None and measured is not None
-    if fits_windows(draft.method) and (cheapest := foreseen.pairs(preset.pairs, measured, facts, costs)):
+    if fits_windows(draft.method) and (cheapest := _cheapest_pairs(preset.pairs, costs)):
         return by_hand(draft, cheapest)
     found = foreseen.forecast(Draft(PAPER, target_layers=facts.layers - preset.pairs), measured, facts)
     assert found is not None
     return by_hand(draft, chosen(found))
+
+
+def _cheapest_pairs(count: int, costs: Sequence[WindowCost]) -> list[tuple[int, int]] | None:
+    """So many pairs that share no layer, each the cheapest measured that is left, lowest first; None of too few."""
+    found: list[tuple[int, int]] = []
+    for each in sorted(costs, key=lambda cost: cost.merged):
+        apart = all(each.last < first or last < each.first for first, last in found)
+        if each.last == each.first + 1 and apart and len(found) < count:
+            found.append(each.window)
+    return sorted(found) if len(found) == count else None
 
 
 def chosen(found: Forecast) -> list[tuple[int, int]]:

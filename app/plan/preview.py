@@ -17,6 +17,7 @@ from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
 from app.plan.whatif.ask import Predicted
 from app.state import foreseen, session, visit
+from app.state.choice import DEFAULT_SPARSITY, Draft
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.draft import DraftWindow
@@ -95,6 +96,9 @@ def ribbons(measured: Measurement | None, facts: Facts, is_example: bool, found:
     widgets.chart(figure, key="strips", alt="The layers before and after; the numbers are told in a table.")
     if words := _taken_instead(facts, found):
         st.info(words, icon=":material/task_alt:")
+    begun = f"Suggested: {DEFAULT_SPARSITY:.0%} of the parameters gone. " if session.draft() == Draft() else ""
+    if words := begun + chosen_by(found, visit.costs()):
+        st.caption(words)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         guess = " An estimate: the run solves for which channels stay." if found.fitted and found.doubt else ""
         st.caption(f"Tall: feed-forward channels. Low: key/value groups.{guess}", width="content")
@@ -111,13 +115,11 @@ def _taken_instead(facts: Facts, found: Forecast) -> str:
 
 
 def kept(facts: Facts, found: Forecast | None) -> None:
-    """How the layers were chosen, and the share of each that stays."""
+    """The share of each layer that stays."""
     if come.methods()[session.draft().method].forecast is None or found is None:
         return
     if found.windows:
         with st.expander("What each layer keeps"):
-            if words := chosen_by(found, visit.costs()):
-                st.caption(words)
             st.dataframe(
                 _table(found.windows, found.removed, facts),
                 hide_index=True,
@@ -136,14 +138,14 @@ def chosen_by(found: Forecast, costs: Sequence[WindowCost]) -> str:
     sizes = sorted({window.last - window.first + 1 for window in found.windows})
     of = f"windows of {' and '.join(map(str, sizes))} layers"
     if found.by == "influence":
-        return f":material/balance: **By block influence**, until merging {of} is measured."
+        return f"**By block influence**, until merging {of} is measured."
     merged = {cost.window: cost.merged for cost in costs}
     asked = sum(cost.last - cost.first + 1 in sizes for cost in costs)
     ends = [(window.first, window.last) for window in found.windows]
     names = " and ".join(f"{first}–{last}" for first, last in ends)
     cost = " and ".join(f"{merged[each]:.3f}" for each in ends)
     told = f"of {asked} {of}, none costs clearly less than {names} ({cost} nats per token)"
-    return f":material/balance: **By measured costs**: {told}."
+    return f"**By measured costs**: {told}."
 
 
 def _pieces(found: Forecast, facts: Facts) -> list[list[plan_figures.Piece]]:

@@ -95,7 +95,7 @@ class Offer:
         return {run: found.method for run, found in self.candidates.items()}
 
     def default(self) -> list[str]:
-        """One's newest with what was started together with it, or the two newest.
+        """One's newest with what was started together with it, or with the newest before it of the same size.
 
         Of the example CoMe's, from the mildest to the harshest.
         """
@@ -104,7 +104,7 @@ class Offer:
             newest = self.candidates[own[0]]
             alike = [run for run in own if self.candidates[run].dtype == newest.dtype]
             together = [run for run in alike if newest.sweep and self.candidates[run].sweep == newest.sweep]
-            return together[::-1][:MOST] or alike[:2]
+            return together[::-1][:MOST] or [run for run in alike if self.candidates[run].layers == newest.layers][:2]
         return sorted((run for run in self.candidates if "-come-" in run), key=self._layers, reverse=True)[:MOST]
 
     def _layers(self, run: str) -> int:
@@ -168,7 +168,7 @@ def _of(model: str) -> dict[str, Candidate]:
                 path = run.path / "plan.json"
                 dtype = _dtype(str(path), path.stat().st_mtime_ns) if path.is_file() else ""
                 found.setdefault(run.id, (run, dtype))
-    names = {run_id: comparison.run_name(run) for run_id, (run, _) in found.items()}
+    names = {run_id: _name(run) for run_id, (run, _) in found.items()}
     twice = {name for name, count in Counter(names.values()).items() if count > 1}
     origins = {run_id: run_labels.origin(run) for run_id, (run, _) in found.items()}
     headings = {run_id: f"{name} ({origins[run_id]})" if name in twice else name for run_id, name in names.items()}
@@ -181,7 +181,7 @@ def _of(model: str) -> dict[str, Candidate]:
             name=headings[run_id],
             label=options[run_id],
             method=run.config.method,
-            layers=(run.results().get("pruned") or {}).get("layers"),
+            layers=_layers_left(run),
             dtype=dtype,
             sweep=run.config.sweep,
             shipped=example_runs.is_example(run),
@@ -189,6 +189,16 @@ def _of(model: str) -> dict[str, Candidate]:
         for run_id, (run, dtype) in found.items()
         if dtype
     }
+
+
+def _name(run: Run) -> str:
+    """What a run is called, its size included."""
+    name, layers = comparison.run_name(run), _layers_left(run)
+    return name if layers is None or f"{layers} layers" in name else f"{name}, {layers} layers"
+
+
+def _layers_left(run: Run) -> int | None:
+    return (run.results().get("pruned") or {}).get("layers")
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

@@ -62,10 +62,17 @@ def draw(run: Run) -> None:
         if config.recover:
             _training(run)
     logged = state.active or bool(run.log().strip() or run.events())
+    name = "Log and request" if logged else "Request"
+    with st.expander(name, expanded=state.status != "done", icon=":material/notes:"):  # of what failed, it is read
+        _log_and_request(run, config, logged, state.active)
+
+
+def _log_and_request(run: Run, config: RunConfig, logged: bool, active: bool) -> None:
+    """What the run said, followed while it is at work, and what it was asked for."""
     *log, asked = st.tabs([*(["Log"] if logged else []), "Request"])
     if log:
         with log[0]:
-            st.fragment(run_every=2.0 if state.active else None)(_log)(run)
+            st.fragment(run_every=2.0 if active else None)(_log)(run)
     with asked:
         st.code(f"come runs show {run.id}", language="bash")
         document = json.dumps(config.model_dump(mode="json", exclude_none=True), indent=2)

@@ -15,7 +15,7 @@ from come.pruning import kept_units
 from come.pruning.compress import check_request
 from come.pruning.compress import forecast as foretold
 from come.pruning.draft import DraftWindow
-from come.pruning.forecast import Forecast, Known, fitting
+from come.pruning.forecast import Forecast
 from come.pruning.kept_units import KeptByLayer
 from come.pruning.method import Method
 from come.pruning.windows import Window, WindowCost
@@ -107,18 +107,6 @@ def settled(draft: Draft, measured: Measurement | None, facts: Facts, costs: Seq
     if found is None or found.by != "cost":
         return draft
     return by_hand(draft, [(window.first, window.last) for window in found.windows])
-
-
-def pairs(count: int, measured: Measurement, facts: Facts, costs: Sequence[WindowCost]) -> list[Window] | None:
-    """The pairs whose merges were measured to cost least, lowest first.
-
-    None where not even those are measured that the method to begin with would try.
-    """
-    tried = come.methods()[Draft().method].defaults()["windows_tried"]
-    found = fitting(Known(facts, facts.layers - count, measured, costs), [2] * count, "", tried)
-    if found is None or found.by != "cost":
-        return None
-    return [(window.first, window.last) for window in found.windows]
 
 
 # The strip and the page below it ask the same.

@@ -112,13 +112,16 @@ def _sizes(sides: list[dict[str, Any]]) -> list[Row]:
 
 def _metrics(known: list[dict[str, Value]], named: Collection[str], interval: str) -> list[Row]:
     rows: list[Row] = []
+    without: list[str] = []
     for key in ROWS:
         if any(key in each for each in known):
             row = _measured(key, known)
             rows.append(replace(row, change=replace(row.change, beside=interval)) if key == "perplexity" else row)
             rows += _tasks(known) if key == "accuracy" else []
         elif key in named:
-            rows.append(Row(ALWAYS[key], (Cell(beside="not measured"), *[Cell()] * (len(known) - 1))))
+            without.append(ALWAYS[key])
+    if without:
+        rows.append(Row(", ".join(without), (Cell(beside="not measured"), *[Cell()] * (len(known) - 1))))
     return rows
 
 

@@ -50,7 +50,7 @@ def test_a_change_of_perplexity_has_its_interval_sequence_by_sequence(shipped: l
 def test_a_run_that_was_not_evaluated_has_a_card_that_says_so(tmp_path: Path) -> None:
     run = synthetic.write(tmp_path, "1", synthetic.results_of("come", 24, 0, measure=()), "come", 24, evaluate=[])
     lines = {line[0]: line[1] for line in rows(Read(document([run])), "card")}
-    assert lines["Perplexity"] == lines["Accuracy"] == lines["Speed"] == "not measured"
+    assert lines["Perplexity, Accuracy, Speed"] == "not measured"
 
 
 def test_a_recovered_run_is_told_before_and_after_that(tmp_path: Path) -> None:
@@ -75,7 +75,8 @@ def test_the_verdict_and_the_table_are_those_of_the_compare_page(shipped: list[R
 
 def test_the_best_comes_first_and_every_run_has_a_card(shipped: list[Run], several: Read) -> None:
     names = several.texts("a")
-    assert sorted(names) == sorted(map(run_name, shipped)) and len(rows(several, "card")) == 8 * len(shipped)
+    lines = sum(1 + len(card.rows) for run in shipped if (card := card_of(run.results())))
+    assert sorted(names) == sorted(map(run_name, shipped)) and len(rows(several, "card")) == lines > 6 * len(shipped)
     (items,) = comparison.groups(entries(shipped)).values()
     ranked = tables.rows([item.pruned for item in items if item.pruned], [])
     assert names == [line.name for line in ranked if not line.name.endswith(comparison.BEFORE)]

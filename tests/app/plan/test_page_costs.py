@@ -75,6 +75,10 @@ def test_ready_made_pairs_are_the_cheapest_that_were_measured(visit: Visit, lab:
     at = visit("plan", method="come-joint", target="3")
     at.button(key="preset-One pair").click().run()
     assert (chosen(at, "method"), chosen(at, "windows")) == ("come-joint", "4-5")
+    listed = visit("plan", method="come-joint", target="3").dataframe[-1].value["Layers"]
+    at = visit("plan", method="come-joint", target="3")
+    at.button(key="preset-Three pairs").click().run()
+    assert chosen(at, "windows") == "0-1,2-3,4-5" and {"0–1", "2–3", "4–5"} <= set(listed)
     at = visit("plan", method="come", target="3")
     at.button(key="preset-One pair").click().run()
     assert chosen(at, "method") == ""  # CoMe's own, by SBI

@@ -60,7 +60,7 @@ def test_the_card_holds_both_models_each_number_with_its_error() -> None:
     assert "25.0 <small>(24.0–26.0) tokens/s" in table and "1.25×" in table and "−20%" in table
     assert "not measured" not in table
     alone = result_card.numbers({"original": {"layers": 6}, "pruned": {"layers": 4}})
-    assert alone.count("not measured") == 3
+    assert "Perplexity, Accuracy, Speed" in alone and alone.count("not measured") == 1
 
 
 def test_the_plan_of_a_run_is_edited_from_its_card(visit: Visit, lab: Lab) -> None:
