@@ -50,7 +50,7 @@ def _not_listed(known: Sequence[WindowCost]) -> str:
     """Which windows of the plan were not measured, so that nobody looks for them in the list."""
     measured = {cost.window for cost in known}
     missing = [f"{first}–{last}" for first, last in visit.shown_plan().windows or [] if (first, last) not in measured]
-    return f"Of {session.plan_named()} not measured, so not listed: {', '.join(missing)}." if missing else ""
+    return f"Not measured, so not listed: {', '.join(missing)} of {session.plan_named()}." if missing else ""
 
 
 def _by_layer(cost: WindowCost) -> float:
