@@ -59,8 +59,8 @@ def draw(material: Material) -> None:
     widgets.facts_grid(shown | {f"Rank of {len(angles)}": f"{rank}"})
     how_sure(
         f"Means over {material.measured.n_tokens:,} tokens; the state has many dimensions, the drawing two, but the "
-        "angle between two vectors is the same. Faint marks: all other windows of this length. What merging a window "
-        "costs is another number: step 6 has it.",
+        "angle between two vectors is the same. What merging a window costs is another number: "
+        "step 6 has it.",
         key="sure-of-angle",
     )
 

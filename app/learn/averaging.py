@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from app import theme
-from app.components import widgets
+from app.components import glossary, widgets
 from app.components.background_job import Job
 from app.components.how_sure import how_sure
 from app.figures import lesson_bars
@@ -25,6 +25,7 @@ IDEA = (
     "was learnt."
 )
 NAMES = {"original": "Original", "concatenate": "Concatenated", "average": "Averaged"}
+BEYOND = "How much more averaging<br>loses than concatenating"
 DOING = {"original": "Reading the text", "concatenate": "Concatenating", "average": "Averaging"}
 SUPERSEDED = "A newer question of yours took its place."
 _JOB = "_lesson_job"
@@ -62,10 +63,10 @@ def measure(subject: Subject, pair: tuple[int, int], visitor: str) -> Measuring:
 
 
 def draw(of: Material) -> None:
-    """What the pair adds to the loss concatenated, averaged, and averaged beyond concatenated."""
+    """What the pair adds to the loss concatenated and averaged, and how much more averaging loses."""
     pairs = {f"{first}-{last}": (first, last) for first, last in material.pairs(of.measured)}
     widget_state.keep_among("average-pair", list(pairs), next(iter(pairs)))
-    frame.todo("Choose a pair and measure both ways, now.")
+    frame.todo("Choose a pair and measure both ways. (Loss is in nats: 0.1 more makes perplexity 1.1 times as high.)")
     job: Measuring | None = session.value(_JOB)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.segmented_control(
@@ -96,7 +97,7 @@ def draw(of: Material) -> None:
     added = {
         NAMES["concatenate"]: change(answers["original"], answers["concatenate"]),
         NAMES["average"]: change(answers["original"], answers["average"]),
-        "Averaged, beyond concatenated": change(answers["concatenate"], answers["average"]),
+        BEYOND: change(answers["concatenate"], answers["average"]),
     }
     frame.chart(
         lesson_bars.differences(
@@ -119,9 +120,8 @@ def draw(of: Material) -> None:
         took = f"Measured just now, in {sum(answer.seconds for answer in answers.values()):.1f} s."
         st.caption(took if live else "Measured when this lesson was made.", width="content")
         how_sure(
-            f"{tokens:,} predicted tokens of the example's held-out text, ± 1 standard error. A nat is the unit of "
-            f"natural logarithms: 0.1 nats more make perplexity 1.1 times as high. All three models read "
-            f"the same sequences, so these differences are known far better than the perplexities. {compared(answers)} "
+            f"{tokens:,} predicted tokens of the example's held-out text, ± 1 standard error. {glossary.NATS} "
+            f"All three models read the same sequences, so these differences are known far better than the perplexities. {compared(answers)} "
             "Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own ratio.",
             key="sure-of-averaging",
         )

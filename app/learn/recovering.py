@@ -19,8 +19,8 @@ from come.runs import Run
 
 TITLE = "Giving some of it back"
 IDEA = (
-    "**Refit** moves `down_proj`, a map of a merged layer's feed-forward network (FFN), until it gives what its window "
-    "gave."
+    "**A refit** solves anew for the output map of a merged layer's feed-forward network (FFN), so that the layer gives "
+    "what its window gave."
 )
 HOW = (
     "The layer's output is linear in that map, so the best change has a closed form: a ridge regression, whose "
@@ -42,7 +42,7 @@ class Recovery:
 
 
 def draw(of: Material) -> None:
-    """A run with recovery, if there is one; else which weights a refit moves."""
+    """A run with recovery, if there is one; else which weights a refit solves for."""
     found = newest()
     known = material.facts()
     if found is not None:
@@ -53,7 +53,7 @@ def draw(of: Material) -> None:
         frame.chart(
             lesson_bars.parts(*moved_by_refit(known)),
             key="lesson-refit",
-            alt="Parameters of one layer by part; refit moves the FFN's output map alone",
+            alt="Parameters of one layer by part; a refit solves for the FFN's output map alone",
         )
         st.caption("**Not measured yet:** no run here recovered its model. The counts are the bundled model's.")
     else:
@@ -78,15 +78,15 @@ def newest() -> Recovery | None:
 
 
 def moved_by_refit(known: Facts) -> tuple[list[str], list[int], list[bool], str]:
-    """The parts of one layer's maps with their parameters, which of them a refit moves, and the finding."""
+    """The parts of one layer's maps with their parameters, which of them a refit solves for, and the finding."""
     hidden, heads = known.hidden_size, known.num_attention_heads * known.head_dim
     groups = known.num_key_value_heads * known.head_dim
     output = known.intermediate_size * hidden
     inputs = known.layer_parameters - output - 2 * hidden * (heads + groups)
-    names = ["Attention: q, k, v, o", "FFN inputs: gate, up, and norms", "FFN output: down_proj"]
+    names = ["Attention: q, k, v, o", "FFN inputs: gate, up, and norms", "FFN output: down"]
     values = [2 * hidden * (heads + groups), inputs, output]
     share = output / known.layer_parameters
-    title = f"Refit moves {output:,} of a merged layer's {known.layer_parameters:,} parameters ({share:.0%})"
+    title = f"A refit solves for {output:,} of a merged layer's {known.layer_parameters:,} parameters ({share:.0%})"
     return names, values, [False, False, True], title
 
 
