@@ -95,7 +95,7 @@ def costs(
     theme.finish(
         figure,
         finding(shown),
-        x="Layer",
+        x="Layer in the middle of the window",
         y="cost of merging, nats",
         height=400,
         legend=True,

@@ -20,6 +20,14 @@ IDEA = (
     "A merge changes what the layers above are given: CoMe measures anew each time, CoMe-Joint merges **one window**, "
     "by its cost."
 )
+_STYLE = """<style>
+.come-both { border-collapse: collapse; font-size: 1rem; line-height: 1.55; font-variant-numeric: tabular-nums; }
+.come-both :is(th, td) { padding: 0 2rem 0 0; text-align: right; font-weight: 400; }
+.come-both th:first-child { text-align: left; }
+.come-both thead { font-size: .8rem; opacity: .78; }
+.come-both td { font-weight: 600; }
+@media (max-width: 640px) { .come-both { font-size: .875rem; } .come-both :is(th, td) { padding-right: .7rem; } }
+</style>"""
 WAYS = {"loop": "CoMe's loop", "window": "One window"}
 
 
@@ -50,11 +58,13 @@ def _one_window(of: Material, sizes: list[int]) -> None:
     size = session.value("merge-size")
     costs = [cost for cost in of.costs if cost.last - cost.first + 1 == size]
     frame.chart(
-        window_costs.costs(costs, of.layers).update_layout(height=340),
+        window_costs.costs(costs, of.layers).update_layout(height=300),
         key="lesson-costs",
         alt=f"What merging each window of {size} layers costs",
+        tallest=300,
     )
-    widgets.facts_grid(compared(of))
+    if rows := compared(of):
+        st.html(_STYLE + _table(rows))
     turns = degrees(of, size)
     ranks = np.argsort(np.argsort([turns[cost.first] for cost in costs], kind="stable"), kind="stable")
     cheapest = min(range(len(costs)), key=lambda place: costs[place].merged)
@@ -69,14 +79,27 @@ def _one_window(of: Material, sizes: list[int]) -> None:
         )
 
 
-def compared(of: Material) -> dict[str, str]:
-    """Perplexities of the loop and of one window at the sizes that the example has both of, the smallest last."""
+def compared(of: Material) -> dict[str, dict[int, str]]:
+    """Perplexities of both ways, by the layers left that the example has both of, the fewest last."""
     both = sorted(set(of.perplexities) & set(of.one_window), reverse=True)
+    ways = {"loop": of.perplexities, "window": of.one_window} if both else {}
     return {
-        f"Perplexity at {layers}: {name}": f"{found[layers][0]:.1f} ± {found[layers][1]:.1f}"
-        for layers in both
-        for name, found in (("loop", of.perplexities), ("one window", of.one_window))
+        WAYS[way]: {layers: f"{found[layers][0]:.1f} ± {found[layers][1]:.1f}" for layers in both}
+        for way, found in ways.items()
     }
+
+
+def _table(rows: dict[str, dict[int, str]]) -> str:
+    """One way beneath the other, a column a size."""
+    sizes = "".join(f"<th scope='col'>{layers} layers</th>" for layers in next(iter(rows.values())))
+    body = "".join(
+        f"<tr><th scope='row'>{way}</th>{''.join(f'<td>{value}</td>' for value in found.values())}</tr>"
+        for way, found in rows.items()
+    )
+    return (
+        f"<table class='come-both'><thead><tr><th scope='col'>Perplexity with</th>{sizes}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
 
 
 def _loop(of: Material, ways: bool = False) -> None:
@@ -107,7 +130,7 @@ def _loop(of: Material, ways: bool = False) -> None:
         alt=f"Skip block influence of every window after {at} merges, and the layers as they are then",
     )
     whole = sum(len(group) == 1 for group in groups)
-    shown = {"Layers": f"{len(groups)}", "Layers as they were": f"{whole}"}
+    shown = {"Layers left": f"{len(groups)}", "Of them never merged": f"{whole}"}
     if step:
         shown["Ratio of the next merge"] = " : ".join(f"{share:.0%}" for share in step["ratio"])
     perplexity = of.perplexities.get(len(groups))

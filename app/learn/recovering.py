@@ -19,8 +19,8 @@ from come.runs import Run
 
 TITLE = "Giving some of it back"
 IDEA = (
-    "**A refit** solves anew for the output map of a merged layer's feed-forward network (FFN), so that the layer gives "
-    "what its window gave."
+    "**A refit** solves anew for the output map of a merged layer's feed-forward network (FFN), so that the layer "
+    "gives what its window gave."
 )
 HOW = (
     "The layer's output is linear in that map, so the best change has a closed form: a ridge regression, whose "

@@ -144,10 +144,10 @@ def test_step_six_shows_the_loop_or_what_one_window_costs(visit: Visit, of: Mate
     assert f"merging layers {best.first}–{best.last} costs least: {best.merged:.3f}" in findings(at)[0]
     assert "turns least and costs least" in said(at) or "turning least is not costing least" in said(at)
     compared = looping.compared(of)
-    assert compared and all(name.startswith("Perplexity at ") for name in compared)
-    assert [name for name in compared if name.endswith("one window")] == [
-        f"Perplexity at {layers}: one window" for layers in sorted(of.one_window, reverse=True)
-    ]
+    assert list(compared) == ["CoMe's loop", "One window"]
+    assert all(list(found) == sorted(of.one_window, reverse=True) for found in compared.values())
+    (table,) = (html.proto.body for html in at.get("html") if "<table class='come-both'>" in html.proto.body)
+    assert [text in table for found in compared.values() for text in found.values()] == [True] * 2 * len(of.one_window)
 
 
 def answering(of: Material, seen: list[Question]) -> Callable[..., Answer]:
