@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from app import theme
 from app.figures.similarity import OPEN, PLANNED, box, layer_ticks
 
+GAP = 0.01  # of the bar, where the page's ground shows between two pieces
 NAMED = 9  # layers of a window whose shares a legend names; those of more are told when pointed at
 
 
@@ -107,26 +108,31 @@ def puzzle(
     """
     figure = go.Figure()
     rows = ["FFN channels", "KV groups"]
+    begins = np.zeros(2)
     for offset, share in enumerate(ratio):
         layer = first + offset
+        color = theme.layer_color(layer, layers)
         counts = [channels[offset], kv_groups[offset]]
         totals = [max(sum(channels), 1), max(sum(kv_groups), 1)]
+        shares = np.divide(counts, totals)
         figure.add_trace(
             go.Bar(
                 y=rows,
-                x=[count / total for count, total in zip(counts, totals, strict=True)],
+                base=begins + np.where(begins > 0, GAP / 2, 0),
+                x=np.maximum(shares - GAP * (begins > 0) / 2 - GAP * (begins + shares < 1) / 2, shares / 2),
                 orientation="h",
                 name=f"layer {layer} ({share:.0%})",
-                marker={"color": theme.layer_color(layer, layers), "line": {"width": 0}},
+                marker={"color": color, "line": {"width": 0}, "pattern": theme.hatch(color, offset % 2 == 1)},
                 text=[f"{count:,}" if count else "" for count in counts],
                 textposition="inside",
                 insidetextanchor="middle",
                 textangle=0,
-                textfont={"color": theme.ink_on(theme.layer_color(layer, layers)), "size": 13},
+                textfont={"color": theme.ink_on(color), "size": 13},
                 customdata=list(zip(counts, totals, strict=True)),
                 hovertemplate=f"layer {layer}: %{{customdata[0]:,d}} of %{{customdata[1]:,d}} %{{y}}<extra></extra>",
             )
         )
+        begins = begins + shares
     largest = int(np.argmax(ratio))
     named = len(ratio) <= NAMED
     theme.finish(
@@ -136,7 +142,7 @@ def puzzle(
         legend=named,
     )
     numbers = {"minsize": 11, "mode": "hide"}  # those for which there is no room are told when pointed at
-    figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"}, uniformtext=numbers)
+    figure.update_layout(barmode="overlay", bargap=0.3, legend={"traceorder": "normal"}, uniformtext=numbers)
     spelt = ["Feed-forward<br>(FFN) channels", "Key-value<br>(KV) groups"]
     figure.update_yaxes(tickvals=rows, ticktext=spelt)
     return figure.update_xaxes(range=[0, 1], tickformat=".0%", showgrid=False)

@@ -17,6 +17,7 @@ COLUMNS = 256  # stripes side by side, so that each is still seen on a telephone
 _GROUP_LINES = 2  # how many lines of FFN stripes the KV groups are as high as
 _LINE, _FINE = 16, 8  # pixels: of one layer, of three
 _GAP = 1  # lines between the KV groups and the FFN channels
+GROUND = "#ffffff"  # in the dark theme the step has its own: frame.STYLE
 _LEVELS = (50.0, 90.0, 99.0, 100.0)
 
 
@@ -89,6 +90,8 @@ def joined(
     figure = go.Figure()
     sources = sorted({int(source) for part in new for source in part.source})
     labels, at = [], 0
+    hatched = max(int(part.source.max()) for part in second)
+    over: list[tuple[float, float, float, float]] = []
     for groups, channels in (first, second, new):
         rows = -(-len(channels.source) // COLUMNS)
         for part, name, start, grid in (
@@ -97,6 +100,7 @@ def joined(
         ):
             level = np.searchsorted(sources, part.source).astype(float) + 1
             level[part.source < 0] = 0
+            over += _runs(grid(part.source.astype(float)) == hatched, start) if hatched >= 0 else []
             data = [part.source, part.index, part.value]
             hover = f"{part.label}: {name} %{{customdata[1]:d}}"
             hover += " of layer %{customdata[0]:d}" if part is new[0] or part is new[1] else ""
@@ -112,8 +116,40 @@ def joined(
             )
         labels.append((at + (_GROUP_LINES + rows - 1) / 2, groups.label))
         at += _GROUP_LINES + rows + 2
+    if over:
+        figure.add_trace(_hatch(over, theme.layer_color(hatched, layers)))
+    figure.update_layout(shapes=_border(new[1].source, at - 2 - rows))
     _finish(figure, _joined_title(new[1]), at - 2, labels, _FINE)
     return figure
+
+
+def _runs(of: np.ndarray, top: int) -> list[tuple[float, float, float, float]]:
+    """The cells of a grid that are true, as rectangles (left, right, top, bottom), one a run in a line."""
+    edges = np.diff(np.pad(of.astype(int), ((0, 0), (1, 1))), axis=1)
+    (lines, begins), (_, ends) = np.nonzero(edges == 1), np.nonzero(edges == -1)
+    return [
+        (begin - 0.5, end - 0.5, top + line - 0.4, top + line + 0.4)
+        for line, begin, end in zip(lines.tolist(), begins.tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def _hatch(over: Sequence[tuple[float, float, float, float]], color: str) -> go.Scatter:
+    """Light lines over rectangles of that colour, one trace."""
+    x = [place for left, right, _, _ in over for place in (left, right, right, left, None)]
+    y = [place for _, _, top, bottom in over for place in (top, top, bottom, bottom, None)]
+    pattern = theme.hatch(color, second=True) | {"fillmode": "replace"}
+    look = {"fill": "toself", "fillpattern": pattern, "line": {"width": 0}, "showlegend": False}
+    return go.Scatter(x=x, y=y, mode="lines", hoverinfo="skip", **look)
+
+
+def _border(source: np.ndarray, top: int) -> list[dict[str, object]]:
+    """A step where the new layer's second source begins, as wide as can be seen from afar."""
+    first = int((source == source[0]).sum())
+    if first == len(source):
+        return []
+    line, column = top + first // COLUMNS, first % COLUMNS
+    path = f"M{COLUMNS - 0.5},{line - 0.5}H{column - 0.5}V{line + 0.5}H-0.5"
+    return [{"type": "path", "path": path, "xref": "x", "yref": "y", "line": {"color": GROUND, "width": 5}}]
 
 
 def _joined_title(channels: Stripes) -> str:

@@ -25,16 +25,6 @@ def turned(degrees: float, others: np.ndarray, *, first: int, last: int, layers:
     """
     figure = go.Figure()
     figure.add_trace(_faint(others))
-    figure.add_annotation(
-        text="Grey marks: the other windows<br>of this length",
-        x=1.45,
-        y=1.1,
-        xanchor="right",
-        yanchor="top",
-        align="right",
-        showarrow=False,
-        font={"size": 12, "color": theme.INK},
-    )
     color = theme.layer_color(first, layers)
     ends = ((0.0, theme.CATEGORIES[4], f"enters layer {first}"), (degrees, color, f"leaves layer {last}"))
     for angle, shade, words in ends:
@@ -82,6 +72,16 @@ def turned(degrees: float, others: np.ndarray, *, first: int, last: int, layers:
             textfont={"size": 17},
             hoverinfo="skip",
         )
+    )
+    figure.add_annotation(
+        text="Grey marks: the other windows<br>of this length",
+        x=1.45,
+        y=1.1,
+        xanchor="right",
+        yanchor="top",
+        align="right",
+        showarrow=False,
+        font={"size": 12, "color": theme.INK},
     )
     theme.finish(figure, title, height=305)
     figure.update_xaxes(visible=False, range=[-0.05, 1.45], fixedrange=True)

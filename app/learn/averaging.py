@@ -121,9 +121,9 @@ def draw(of: Material) -> None:
         st.caption(took if live else "Measured when this lesson was made.", width="content")
         how_sure(
             f"{tokens:,} predicted tokens of the example's held-out text, ± 1 standard error. {glossary.NATS} "
-            "All three models read the same sequences, so these differences are known far better than the perplexities. "
-            f"{compared(answers)} "
-            "Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own ratio.",
+            "All three models read the same sequences, so these differences are known far better than the perplexities."
+            f" {compared(answers)} Averaging is the equal-weights mean of all parameters; concatenation has CoMe's own "
+            "ratio.",
             key="sure-of-averaging",
         )
 

@@ -21,6 +21,7 @@ STYLE = """<style>
   position: sticky; bottom: 0; z-index: 10; padding: .6rem 0;
   background: light-dark(rgba(255, 255, 255, .88), rgba(17, 22, 29, .88)); backdrop-filter: blur(6px);
 }
+.st-key-lesson-joined .shapelayer path { stroke: light-dark(#ffffff, #11161d) !important; }  /* the page's ground */
 </style>"""
 # The chart and its numbers first, below them the idea and what moves them. The questions keep their order.
 PRESENTED = """<style>
@@ -28,14 +29,17 @@ PRESENTED = """<style>
   position: fixed !important; left: 5rem; bottom: .3rem; width: auto !important; padding: 0;
   background: none; backdrop-filter: none;
 }
+.st-key-join-numbers .come-facts { display: flex; flex-wrap: wrap; gap: 0 2rem; margin: 0; }
+.st-key-join-numbers .come-facts div span { display: inline; margin-right: .4rem; }
+.st-key-join-numbers .come-facts div b { font-size: 1rem; }
 .st-key-lesson-turns kbd { display: none !important; }  /* they are in the tooltips */
 [data-testid="stMainBlockContainer"]:has(.st-key-lesson-turns) {
-  > [data-testid="stVerticalBlock"] { gap: .55rem; }
+  > [data-testid="stVerticalBlock"] { gap: .4rem; }
   > [data-testid="stVerticalBlock"]:not(:has(.st-key-lesson-quiz)) {
     > * { order: 3; }
     > :has(h1) { order: 1; }
     > :is(:has(.js-plotly-plot), :has(.js-plotly-plot) ~ *) { order: 2; }
-    > [class*="st-key-sure-of"], > :has(> [class*="st-key-sure-of"]) { order: 4; }
+    > [class*="st-key-sure-of"], > :has(> [class*="st-key-sure-of"]), > :has(> .st-key-join-own) { order: 4; }
   }
 }
 </style>"""

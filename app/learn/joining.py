@@ -57,27 +57,29 @@ def draw(of: Material) -> None:
         lesson.joined(*pictured, of.layers),
         key="lesson-joined",
         alt=f"The units of layers {first} and {last}, and those that the merged layer keeps",
-        tallest=285,
+        tallest=400,
     )
     _key(first, last, of.layers)
-    widgets.facts_grid(
-        {
-            "KV groups kept": " + ".join(map(str, merge.kv_groups)),
-            "FFN channels kept": " + ".join(f"{count:,}" for count in merge.channels),
-            "Of the pair's sensitivity": f"{kept_sensitivity(of, merge):.0%}",
-            "Of its FFN channels": f"{sum(merge.channels) / sum(len(row) for row in _channels(of, merge)):.0%}",
-        }
-    )
-    if by_hand:
-        st.button(
-            f"Back to CoMe's own ratio: {automatic.ratio[0]:.0%}",
-            key="join-automatic",
-            icon=":material/restart_alt:",
-            on_click=session.put,
-            args=("join-share", round(100 * automatic.ratio[0])),
+    with st.container(key="join-numbers"):
+        widgets.facts_grid(
+            {
+                "KV groups kept": " + ".join(map(str, merge.kv_groups)),
+                "FFN channels kept": " + ".join(f"{count:,}" for count in merge.channels),
+                "Of the pair's sensitivity": f"{kept_sensitivity(of, merge):.0%}",
+                "Of its FFN channels": f"{sum(merge.channels) / sum(len(row) for row in _channels(of, merge)):.0%}",
+            }
         )
-    else:
-        st.caption("CoMe's own ratio: in proportion to both layers' block influence.")
+    with st.container(key="join-own"):
+        if by_hand:
+            st.button(
+                f"Back to CoMe's own ratio: {automatic.ratio[0]:.0%}",
+                key="join-automatic",
+                icon=":material/restart_alt:",
+                on_click=session.put,
+                args=("join-share", round(100 * automatic.ratio[0])),
+            )
+        else:
+            st.caption("CoMe's own ratio: in proportion to both layers' block influence.")
 
 
 def _own_share(of: Material) -> None:
@@ -132,11 +134,15 @@ def _new(sources: list[int], values: np.ndarray, kept: list[list[int]]) -> Strip
 
 
 def _key(first: int, last: int, layers: int) -> None:
-    def dot(color: str) -> str:
-        return f"<i style='display:inline-block;width:.8em;height:.8em;border-radius:2px;background:{color}'></i>"
+    def dot(color: str, hatched: bool = False) -> str:
+        lines = (
+            f"repeating-linear-gradient(-45deg,{theme.ink_on(color)}80 0 1px,transparent 1px 4px)," if hatched else ""
+        )
+        look = f"display:inline-block;width:.9em;height:.9em;border-radius:2px;background:{lines}{color}"
+        return f"<i style='{look}'></i>"
 
     st.html(
         f"<p style='margin:0;font-size:.875rem'>{dot(theme.layer_color(first, layers))} kept of layer {first} &nbsp; "
-        f"{dot(theme.layer_color(last, layers))} kept of layer {last} &nbsp; {dot(theme.QUIET)} dropped. "
+        f"{dot(theme.layer_color(last, layers), hatched=True)} kept of layer {last} &nbsp; {dot(theme.QUIET)} dropped. "
         "Key-value (KV) groups above, feed-forward (FFN) channels below.</p>"
     )

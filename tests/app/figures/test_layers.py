@@ -109,6 +109,14 @@ def test_puzzle_shows_what_each_source_gives() -> None:
     assert "CoMe: 75% of the channels from layer 6" in figure.layout.title.text
 
 
+def test_neighbours_in_the_puzzle_stand_apart_and_every_second_is_hatched() -> None:
+    figure = layers.puzzle(4, (0.25, 0.25, 0.5), (1, 1, 2), (384, 384, 768), 30, "CoMe")
+    assert [trace.marker.pattern.shape for trace in figure.data] == ["", "/", ""]
+    ends = [(trace.base[0], trace.base[0] + trace.x[0]) for trace in figure.data]
+    assert ends[0][0] == 0 and ends[-1][1] == pytest.approx(1)
+    assert [b[0] - a[1] for a, b in itertools.pairwise(ends)] == pytest.approx([layers.GAP] * 2)
+
+
 @pytest.mark.parametrize("count", [1, 2, 30, 80])
 def test_a_layer_has_one_colour_and_neighbours_differ(count: int) -> None:
     colors = [theme.layer_color(layer, count) for layer in range(count)]

@@ -57,9 +57,23 @@ def test_the_drawn_stripes_are_the_draft(of: Material) -> None:
             assert sorted(channels.index[channels.source >= 0]) == kept
     assert 0 < joining.kept_sensitivity(of, merge) < 1
     figure = lesson.joined(*joining.stripes(of, merge, ranked=False), of.layers)
-    drawn = figure.data[-1].z
+    drawn = figure.data[-2].z
     assert (drawn == 1).sum() == len(merge.kept_channels[0])
     assert (drawn == 2).sum() == len(merge.kept_channels[1])
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.0, 0), (0.25, 1), (1.0, 0)])
+def test_the_new_layers_second_source_is_hatched_and_begins_at_a_step(of: Material, share: float, steps: int) -> None:
+    pair = material.pairs(of.measured)[0]
+    merge = draft(of.measured, windows=[pair], ratios=[(share, 1 - share)])[0]
+    figure = lesson.joined(*joining.stripes(of, merge, ranked=False), of.layers)
+    assert len(figure.layout.shapes) == steps
+    hatched = [trace for trace in figure.data if trace.type == "scatter"]
+    assert len(hatched) == (share < 1)
+    cells = sum((trace.customdata[..., 0] == pair[1]).sum() for trace in figure.data if trace.type == "heatmap")
+    for trace in hatched:
+        ends = [end for end in trace.x if end is not None]
+        assert sum(right - left for left, right in zip(ends[::4], ends[1::4], strict=True)) == cells
 
 
 def test_units_that_do_not_fill_the_last_line_are_all_drawn() -> None:
