@@ -9,7 +9,8 @@ import streamlit as st
 from app import formats
 from app.components.packing import NOT_YOURS, begin
 from app.components.poll import Look
-from app.state import cached, session
+from app.state import cached, session, visit
+from app.state.choice import Draft
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.window_costs import likely_first
@@ -21,6 +22,7 @@ from come.serving.side_jobs import SideJob
 
 LARGE = 1.5e9  # parameters; windows of a larger model are measured only when the visitor says so
 NEW = 4  # windows, after which a page is drawn anew while more are measured
+LEFT = "Of the plan with this window in it"  # the layers that a table tells beside a window
 LOOKS = 4  # of a page that follows the job, after which its files are read again
 
 
@@ -39,6 +41,20 @@ def measuring(
 def layers(cost: WindowCost) -> int:
     """How many layers its window has."""
     return cost.last - cost.first + 1
+
+
+def layers_left(cost: WindowCost, plan: Draft, facts: Facts) -> int:
+    """How many layers the plan has once the window is in it, and what it overlaps is not."""
+    apart = [(a, b) for a, b in plan.windows or [] if b < cost.first or a > cost.last]
+    dropped = [layer for layer in plan.dropped if not cost.first <= layer <= cost.last]
+    return facts.layers - sum(b - a for a, b in [*apart, cost.window]) - len(dropped)
+
+
+def does(cost: WindowCost, planned: Sequence[Window]) -> str:
+    """What a click on its button does to the plan, in few words."""
+    if cost.window in planned:
+        return "in the plan"
+    return visit.replaced(*cost.window, planned).lower() or "add"
 
 
 def _left(found: Sequence[WindowCost], measured: Measurement, facts: Facts, sizes: Sequence[int]) -> list[Window]:

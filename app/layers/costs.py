@@ -35,15 +35,16 @@ hatched in the chart, the refit gave back more than that costs.
 moved as those of a merge are.
 """
 
-# Heads of the list's columns, what they say when pointed at; the second two are of the split cost.
+# Heads of the list's columns, what they say when pointed at. There is no room for all at once.
 HEADS = {
     "Layers": "The window",
     "Cost": "Divergence (KL), nats per token, when the window becomes one layer",
     "Parallel error": "What it costs to run all layers of the window, whole, side by side",
     "Unit error": "What comes on top when one layer’s worth of units stays",
     "Removed instead": "When one layer of the window stays and its output maps are refitted",
+    "Layers left": window_costs.LEFT,
 }
-OF_SPLIT = ("Parallel error", "Unit error")
+OF_SPLIT, OF_WHOLE = ("Parallel error", "Unit error"), ("Layers left",)
 
 SURE = """Judged on tokens on which nothing is fitted: the last of the calibration's, a quarter of them at most, and as
 many of *mix*, several kinds of text, as what is cheap on one kind may be dear on others."""
@@ -56,9 +57,12 @@ _STYLE = """<style>
 .come-cost.head { font-size: .75rem; opacity: .78; line-height: 1.2; }
 .come-cost b { font-weight: 600; }
 [class*=st-key-cost-row] { border-top: 1px solid var(--come-line); padding: .1rem 0; flex-wrap: nowrap !important; }
-[class*=st-key-cost-row] button { min-height: 1.9rem; padding: 0 .5rem; }
-/* Buttons are icons; their words are for those who hear the page. */
-[class*=st-key-cost-row] button [data-testid=stMarkdownContainer] {
+[class*=st-key-cost-row] :is(.stButton, button) { width: 7.2rem; }
+[class*=st-key-cost-row] button { min-height: 1.9rem; padding: 0; white-space: nowrap; }
+[class*=st-key-cost-row] button p { font-size: .875rem; }
+.st-key-cost-rows-head { padding-right: 8.2rem !important; }  /* the buttons' width */
+/* The row names its window; for those who hear the page the button does, too. */
+[class*=st-key-cost-row] button strong {
   position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
 }
 </style>"""
@@ -90,8 +94,9 @@ def draw(
         widgets.info("What is measured?", WHAT, key="formula-costs")
     shown = [each for each in found if window_costs.layers(each) == size]
     if shown:
-        _shown(shown, found, facts, is_example, planned, split)
-        if words := _unlike(shown, tuple(measured.window_stability()["best"])):
+        _shown(shown, facts, planned, split)
+        size_of_plan = _elsewhere(size, found, planned, is_example)
+        if words := f"{_unlike(shown, tuple(measured.window_stability()['best']))} {size_of_plan}".strip():
             st.caption(words)
     if is_example:
         _of_example(size, bool(shown))
@@ -114,16 +119,14 @@ def _size(sizes: list[int]) -> int:
 
 def _shown(
     shown: Sequence[WindowCost],
-    found: Sequence[WindowCost],
     facts: Facts,
-    is_example: bool,
     planned: Sequence[Window],
     split: bool,
 ) -> None:
-    """The chart, and beside it the windows with a button each, the cheapest first; `found` has every size."""
-    size = window_costs.layers(shown[0])
+    """The chart, and beside it the windows with a button each, the cheapest first."""
     window = (session.value("first"), session.value("last"))
-    chart, table = st.columns([1.45, 1], gap="large")
+    plan = visit.shown_plan()
+    chart, table = st.columns([1.2, 1], gap="medium")
     with chart:
         widgets.chart(
             figures.costs(shown, facts.layers, planned=planned, selected=window, split=split),
@@ -133,8 +136,6 @@ def _shown(
         )
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             legend.draw(lowest=False)
-            if elsewhere := _elsewhere(size, found, planned, is_example):
-                st.caption(elsewhere, width="content")
             how_sure(SURE, key="sure-of-costs")
     with table:
         st.html(_STYLE)
@@ -142,14 +143,13 @@ def _shown(
         head = "".join(
             f"<span><span class='come-told' title='{told}'>{word}</span></span>"
             for word, told in HEADS.items()
-            if split or word not in OF_SPLIT
+            if word not in (OF_WHOLE if split else OF_SPLIT)
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="cost-rows-head"):
             st.html(f"<div class='come-cost head'>{head}</div>")
-            st.space(38)
         more = len(ranked) > FIRST and session.value("all-costs")
         for cost in ranked if more else ranked[:FIRST]:
-            _row(cost, planned, split)
+            _row(cost, planned, split, window_costs.layers_left(cost, plan, facts))
         if len(ranked) > FIRST:
             st.toggle(f"Show all {len(ranked)}", key="all-costs")
         edited.draw("costs")
@@ -163,7 +163,7 @@ def _unlike(shown: Sequence[WindowCost], least_change: Window) -> str:
         return ""
     (a, b), (c, d) = least_change, cheapest
     return (
-        f"Least change is not least cost: {a}–{b} change the state least, and merging them costs "
+        f"Least change is not least cost: merging {a}–{b}, which change the state least, costs "
         f"{costs[least_change]:.3f}; {c}–{d} cost {costs[cheapest]:.3f}."
     )
 
@@ -179,7 +179,7 @@ def _elsewhere(size: int, found: Sequence[WindowCost], planned: Sequence[Window]
     name = session.plan_named().capitalize()
     if not sizes & {window_costs.layers(each) for each in found} and is_example:
         return f"{name} merges {which}: of windows of {choice}, the example has no costs."
-    return f"{name} merges {which}{best}. Unlike sizes are not compared: choose {choice} above."
+    return f"{name} merges {which}{best}: choose {choice} above to see it."
 
 
 def _cheapest(found: Sequence[WindowCost], planned: Sequence[Window]) -> bool:
@@ -189,20 +189,19 @@ def _cheapest(found: Sequence[WindowCost], planned: Sequence[Window]) -> bool:
     return len(planned) == 1 and len(alike) > 1 and alike[0].window == planned[0]
 
 
-def _row(cost: WindowCost, planned: Sequence[Window], split: bool) -> None:
-    parts = (f"{cost.parallel:.3f}", f"{cost.unit_error:.3f}".replace("-", "−")) if split else ()
+def _row(cost: WindowCost, planned: Sequence[Window], split: bool, left: int) -> None:
     name = f"{cost.first}–{cost.last}"
-    numbers = "".join(f"<span>{each}</span>" for each in (*parts, f"{cost.removal_refitted:.3f}"))
-    inside, replaced = cost.window in planned, visit.replaced(*cost.window, planned)
-    words = f"{replaced} by {name}" if replaced else f"Add {name}"
+    parts = (f"{cost.parallel:.3f}", f"{cost.unit_error:.3f}".replace("-", "−")) if split else ()
+    more = (*parts, f"{cost.removal_refitted:.3f}", *(() if split else (f"{left}",)))
+    numbers = "".join(f"<span>{each}</span>" for each in more)
+    does = window_costs.does(cost, planned)
+    whose = f"by {name}" if does.startswith("replace") else name
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"cost-row-{name}"):
         st.html(f"<div class='come-cost'><span>{name}</span><b>{cost.merged:.3f}</b>{numbers}</div>")
         st.button(
-            f"{name} is in the plan" if inside else words,
+            f"{does} **{whose}**",
             key=f"add-{name}",
-            icon=f":material/{'check' if inside else 'swap_horiz' if replaced else 'add'}:",
-            help="In the plan" if inside else words,
-            disabled=inside,
+            disabled=cost.window in planned,
             on_click=visit.add_window,
             args=(cost.first, cost.last),
         )

@@ -11,11 +11,10 @@ from app.components import glossary, widgets, window_costs
 from app.components.how_sure import how_sure
 from app.components.poll import Look
 from app.state import session, visit
-from app.state.choice import Draft
 from come.measurement.measurement import Measurement
 from come.models import Facts
 from come.pruning.forecast import Forecast
-from come.pruning.windows import Window, WindowCost
+from come.pruning.windows import WindowCost
 from come.runs import Run
 
 MOST = 10
@@ -62,10 +61,10 @@ def _table(ranked: Sequence[WindowCost], facts: Facts) -> None:
     planned = plan.windows or []
     rows = {
         "Layers": [f"{cost.first}–{cost.last}" for cost in ranked],
-        "Add": [_does(cost, planned) for cost in ranked],  # in reach on a phone
+        "Add": [window_costs.does(cost, planned) for cost in ranked],  # in reach on a phone
         "Cost": [cost.merged for cost in ranked],
         "Per layer": [_by_layer(cost) for cost in ranked],
-        "Left": [_left(cost, plan, facts) for cost in ranked],
+        "Left": [window_costs.layers_left(cost, plan, facts) for cost in ranked],
     }
     if all(cost.last - cost.first == 1 for cost in ranked):  # then both costs are the same
         del rows["Per layer"]
@@ -81,24 +80,10 @@ def _table(ranked: Sequence[WindowCost], facts: Facts) -> None:
             "Per layer": st.column_config.NumberColumn(
                 "Cost per layer saved", format="%.3f", help="The list is in this order."
             ),
-            "Left": st.column_config.NumberColumn("Layers left", help="Of the plan with this window in it."),
+            "Left": st.column_config.NumberColumn("Layers left", help=f"{window_costs.LEFT}."),
             "Add": st.column_config.ButtonColumn("", type="secondary", key=ADD, on_click=_add, args=(ranked,)),
         },
     )
-
-
-def _left(cost: WindowCost, plan: Draft, facts: Facts) -> int:
-    """How many layers the plan has once the window is in it, and what it overlaps is not."""
-    apart = [(a, b) for a, b in plan.windows or [] if b < cost.first or a > cost.last]
-    dropped = [layer for layer in plan.dropped if not cost.first <= layer <= cost.last]
-    return facts.layers - sum(b - a for a, b in [*apart, cost.window]) - len(dropped)
-
-
-def _does(cost: WindowCost, planned: Sequence[Window]) -> str:
-    """What a click on its button does, in few words."""
-    if cost.window in planned:
-        return "in the plan"
-    return visit.replaced(*cost.window, planned).lower() or "add"
 
 
 def _add(ranked: Sequence[WindowCost]) -> None:

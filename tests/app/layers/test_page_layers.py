@@ -69,7 +69,7 @@ def test_windows_are_listed_by_what_their_merge_costs(visit: Visit, lab: Lab) ->
     assert "Of 5 measured, merging layers 2–3 costs least: 0.200 nats; removing one of them 0.300" in said(at)
     _, *rows = said(at).split("<div class='come-cost'>")
     assert [row.split("</span>")[0].removeprefix("<span>") for row in rows] == ["2–3", "1–2", "3–4", "4–5", "0–1"]
-    assert "<b>0.200</b><span>0.300</span>" in rows[0]
+    assert "<b>0.200</b><span>0.300</span><span>5</span>" in rows[0], "of the plan with it in"
     _, _, row, *_ = said(at.toggle(key="split-cost").set_value(True).run()).split("<div class='come-cost'>")
     assert "<b>0.300</b><span>0.250</span><span>0.050</span><span>0.450</span>" in row
 
@@ -111,8 +111,8 @@ def test_a_window_moves_with_its_first_layer(visit: Visit, lab: Lab) -> None:
 def test_where_the_plans_window_is_of_another_size_that_is_said() -> None:
     found = known(2, MERGED) + known(3, {(1, 3): 0.5, (2, 4): 0.4, (0, 2): 0.9})
     said = costs._elsewhere(2, found, [(2, 4)], False)
-    assert said.startswith("The suggested plan merges 2–4, of 3 layers the cheapest measured. Unlike sizes are not")
-    assert len(said.split()) <= 20
+    assert said.startswith("The suggested plan merges 2–4, of 3 layers the cheapest measured: choose 3 layers above")
+    assert len(said.split()) <= 18
     assert "cheapest" not in costs._elsewhere(2, found, [(1, 3)], False)
     assert "cheapest" not in costs._elsewhere(2, known(3, {(1, 3): 0.5}), [(1, 3)], False), "of one alone"
     assert not costs._elsewhere(3, found, [(2, 4)], False) and not costs._elsewhere(2, found, [], False)
@@ -121,7 +121,7 @@ def test_where_the_plans_window_is_of_another_size_that_is_said() -> None:
 
 def test_least_change_and_least_cost_are_told_apart() -> None:
     found = known(2, {(1, 2): 0.5, (2, 3): 0.25})
-    assert costs._unlike(found, (1, 2)).endswith("merging them costs 0.500; 2–3 cost 0.250.")
+    assert costs._unlike(found, (1, 2)).endswith("change the state least, costs 0.500; 2–3 cost 0.250.")
     assert not costs._unlike(found, (2, 3)) and not costs._unlike(found, (4, 5))
 
 
@@ -246,7 +246,7 @@ def test_what_a_window_replaces_is_told_before_and_after_and_taken_back(visit: V
     )
     keep(known(2, MERGED))
     labels = {b.key: b.label for b in fine(visit("layers", method="come-joint", windows="3-4")).button}
-    assert (labels["add-2–3"], labels["add-1–2"]) == ("Replace 3–4 by 2–3", "Add 1–2")
+    assert (labels["add-2–3"], labels["add-1–2"]) == ("replace 3–4 **by 2–3**", "add **1–2**")
 
 
 def test_a_window_that_is_not_measured_can_be(visit: Visit, lab: Lab, started: list[tuple[Any, ...]]) -> None:
