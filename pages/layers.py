@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import presenter
 from app.components import poll, widgets
 from app.components.how_sure import how_sure
 from app.figures import layers as figures
@@ -21,6 +22,10 @@ Each cell compares the state that enters a window's first layer with the one tha
 
 **Dotted**: the window that changes it least, by skip block influence (SBI), which *More numbers* explains.
 """
+# The matrix takes what the window beside it leaves of the room's screen.
+PRESENTED = """<style>
+@media (min-width: 641px) { .stApp [data-testid="stMainBlockContainer"] { padding-left: 2rem; padding-right: 2rem; } }
+</style>"""
 INTRO = "Neighbouring layers that hardly change what passes through them can become one. Click a cell to open it."
 
 
@@ -38,7 +43,11 @@ def page() -> None:
     window = (session.value("first"), session.value("last"))
     kept = visit.units_kept(measured, facts)
     planned = [] if kept is None else kept.windows
-    matrix, one = st.columns([1.25, 1], gap="medium")
+    if presenter.is_on():
+        st.html(PRESENTED)
+    matrix, one = st.columns(
+        [2.15, 1] if presenter.is_on() else [1.25, 1], gap="small" if presenter.is_on() else "medium"
+    )
     with matrix:
         _matrix(measured, best, window, planned)
     with one:
@@ -89,9 +98,10 @@ def _matrix(
             best=best,
             selected=window,
             planned=planned,
+            height=535 if presenter.is_on() else 500,
         ),
         key="similarity-map",
-        width=720,
+        width="stretch" if presenter.is_on() else 720,
         on_select=_open_clicked,
         zooms=False,
         alt="How alike the state before and after each window of layers is, and block influence of each layer",

@@ -12,7 +12,7 @@ from app import theme
 from app.figures.similarity import OPEN, PLANNED, box, layer_ticks
 
 GAP = 0.01  # of the bar, where the page's ground shows between two pieces
-NAMED = 9  # layers of a window whose shares a legend names; those of more are told when pointed at
+NAMED, NAMED_NARROW = 9, 4  # layers of a window whose shares a legend names; those of more are told when pointed at
 
 
 def influence(
@@ -95,6 +95,7 @@ def puzzle(
     channels: Sequence[int],
     layers: int,
     method: str,
+    named: int = NAMED,
 ) -> go.Figure:
     """What one merge keeps: the new layer's KV groups and FFN channels, coloured by where they come from.
 
@@ -105,6 +106,7 @@ def puzzle(
         channels: FFN channels kept from each source layer.
         layers: how many layers the model has.
         method: who merges, as a title.
+        named: layers at most that a legend names.
     """
     figure = go.Figure()
     rows = ["FFN channels", "KV groups"]
@@ -134,12 +136,12 @@ def puzzle(
         )
         begins = begins + shares
     largest = int(np.argmax(ratio))
-    named = len(ratio) <= NAMED
+    legend = len(ratio) <= named
     theme.finish(
         figure,
         f"{method}: {ratio[largest]:.0%} of the channels from layer {first + largest}",
-        height=205 + 21 * ((len(ratio) - 1) // 2) * named,  # of the legend's rows
-        legend=named,
+        height=205 + 21 * ((len(ratio) - 1) // 2) * legend,  # of the legend's rows
+        legend=legend,
     )
     numbers = {"minsize": 11, "mode": "hide"}  # those for which there is no room are told when pointed at
     figure.update_layout(barmode="overlay", bargap=0.3, legend={"traceorder": "normal"}, uniformtext=numbers)

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import formats
+from app import formats, presenter
 from app.components import widgets
 from app.components.how_sure import how_sure
 from app.components.packing import NOT_YOURS, begin
@@ -93,7 +93,15 @@ def draw(
     if cost is None:
         _to_measure(run, is_example, (first, last), known)
     widgets.chart(
-        figures.puzzle(first, found.ratio, found.kv_groups, found.channels, facts.layers, method.title),
+        figures.puzzle(
+            first,
+            found.ratio,
+            found.kv_groups,
+            found.channels,
+            facts.layers,
+            method.title,
+            named=figures.NAMED_NARROW if presenter.is_on() else figures.NAMED,
+        ),
         key="puzzle",
         alt="What the merged layer keeps of each of its sources",
     )

@@ -88,6 +88,14 @@ def test_charts_and_their_numbers_stand_above_the_bar(example: Server, browser: 
     page.locator(".st-key-puzzle-map .main-svg").first.wait_for()
     bar = page.locator(".st-key-presenter").evaluate("bar => bar.getBoundingClientRect().top")
     assert bottom(".st-key-puzzle-map .js-plotly-plot") <= bar and 0 < bottom(".st-key-run") < bar / 3
+    page.goto(f"{example.url}/layers?present=1")
+    page.locator(".st-key-similarity-map .main-svg").first.wait_for()
+    grid = page.locator(".st-key-similarity-map .cartesianlayer .xy .plot").evaluate(
+        "g => g.getBoundingClientRect().width"
+    )
+    assert grid > 560 and 0 < bottom(".st-key-similarity-map .js-plotly-plot") <= bar, (
+        "half of the screen is the matrix"
+    )
     page.goto(f"{example.url}/compare?present=1")
     page.locator(".st-key-paired .main-svg").first.wait_for()
     assert bottom(".st-key-paired .js-plotly-plot") <= bar, "the paired chart comes before the curve"

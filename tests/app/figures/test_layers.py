@@ -109,6 +109,12 @@ def test_puzzle_shows_what_each_source_gives() -> None:
     assert "CoMe: 75% of the channels from layer 6" in figure.layout.title.text
 
 
+def test_a_narrow_puzzle_names_fewer_layers() -> None:
+    parts = ((0.2,) * 5, (1,) * 5, (300,) * 5)
+    wide, narrow = (layers.puzzle(4, *parts, 30, "CoMe", named=most) for most in (layers.NAMED, layers.NAMED_NARROW))
+    assert wide.layout.showlegend and not narrow.layout.showlegend and narrow.layout.height < wide.layout.height
+
+
 def test_neighbours_in_the_puzzle_stand_apart_and_every_second_is_hatched() -> None:
     figure = layers.puzzle(4, (0.25, 0.25, 0.5), (1, 1, 2), (384, 384, 768), 30, "CoMe")
     assert [trace.marker.pattern.shape for trace in figure.data] == ["", "/", ""]
