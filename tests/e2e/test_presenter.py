@@ -90,8 +90,8 @@ def test_charts_and_their_numbers_stand_above_the_bar(example: Server, browser: 
     assert bottom(".st-key-puzzle-map .js-plotly-plot") <= bar and 0 < bottom(".st-key-run") < bar / 3
     page.goto(f"{example.url}/layers?present=1")
     page.locator(".st-key-similarity-map .main-svg").first.wait_for()
-    grid = page.locator(".st-key-similarity-map .cartesianlayer .xy .plot").evaluate(
-        "g => g.getBoundingClientRect().width"
+    grid = page.locator(".st-key-similarity-map .heatmaplayer image").evaluate(
+        "cells => cells.getBoundingClientRect().width"
     )
     assert grid > 560 and 0 < bottom(".st-key-similarity-map .js-plotly-plot") <= bar, (
         "half of the screen is the matrix"
