@@ -61,7 +61,7 @@ def _bars(
         )
     theme.finish(figure, title, x=axis, height=105 + 50 * len(names))
     lowest = min(0.0, *(value - whisker for value, whisker in zip(values, whiskers, strict=True)))
-    figure.update_xaxes(range=[lowest * 1.1, max(ends) * 1.28], fixedrange=True)
+    figure.update_xaxes(range=[lowest * 1.1, max(ends) * 1.5], fixedrange=True)
     return figure.update_yaxes(autorange="reversed", fixedrange=True, ticksuffix="  ")
 
 

@@ -25,7 +25,7 @@ IDEA = (
     "was learnt."
 )
 NAMES = {"original": "Original", "concatenate": "Concatenated", "average": "Averaged"}
-BEYOND = "How much more averaging<br>loses than concatenating"
+BEYOND = "How much more<br>averaging loses<br>than concatenating"
 DOING = {"original": "Reading the text", "concatenate": "Concatenating", "average": "Averaging"}
 SUPERSEDED = "A newer question of yours took its place."
 _JOB = "_lesson_job"
