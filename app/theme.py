@@ -216,7 +216,7 @@ _CSS = """<style>
   .come-strip > :has(b) { flex-shrink: 0; }
   .come-strip > :first-child { flex-shrink: 200; min-width: 5rem; }  /* names are cut before numbers */
   .come-strip > :has(.called) { flex-shrink: 100; min-width: 6rem; }
-  .come-strip > :has(.come-tiles) { flex: 0 100000 auto; min-width: 7rem; }  /* tiles grow narrow before words are cut */
+  .come-strip > :has(.come-tiles) { flex: 0 100000 auto; min-width: 7rem; }  /* tiles give way first */
   .come-strip .come-tiles { display: flex; flex-wrap: nowrap; }
   .come-strip .come-tiles > span { flex: 0 1 auto; min-width: 0; }
   .come-strip .come-tiles i { flex: 0 1 6px; min-width: 1px; }
