@@ -50,6 +50,11 @@ def hatch(color: str, second: bool) -> dict[str, str | float]:
     }
 
 
+def faded(color: str, opacity: float) -> str:
+    """A hex colour, see-through."""
+    return f"rgba({', '.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))}, {opacity})"
+
+
 def sequential() -> list[list[float | str]]:
     """The low-to-high scale in plotly's form: [[0.0, colour], ... [1.0, colour]]."""
     last = len(SEQUENTIAL) - 1

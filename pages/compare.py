@@ -8,7 +8,7 @@ import streamlit as st
 
 import come.runs
 from app import example_runs, formats
-from app.compare import charts, controls, table
+from app.compare import charts, controls, newest, table
 from app.components import glossary, poll, report_button, widgets
 from app.run import sweeps
 from come.report import comparison, verdict
@@ -66,12 +66,14 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
     places = verdict.by_place(points(judged, metric, size), metric)
     part = ", held-out part" if key[1] else ""
     on = f"{formats.literal(groups[key][0].title)}{part}"
-    layers = reference = None
+    layers = reference = original = None
     if places:
         with places_among:
-            layers = charts.place(places)
+            newest.follow(groups[key])
+            layers = charts.place(places, verdict.usual_place(places) if shipped else newest.opening(places, chosen))
         with against_whom:
-            reference = charts.reference(places[layers], of_original(originals, metric, size, like=judged), metric)
+            original = of_original(originals, metric, size, like=judged)
+            reference = charts.reference(places[layers], original, metric)
         if reference is not None:
             with main:
                 charts.differences(places[layers], reference, metric, kind)
@@ -80,6 +82,8 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
         st.markdown(f"## {formats.literal(first)}")
         if rest:
             st.markdown(formats.literal(" ".join(rest)))
+        if places and not shipped:
+            newest.alone(places, layers, chosen, original, metric)
         of = f" of {comparison.count(groups[key])}" if len(chosen) < len(groups[key]) else ""
         whose = f":material/bookmark: Shipped example: {on}" if shipped else on
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):

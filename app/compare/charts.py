@@ -11,8 +11,8 @@ from app.components.how_sure import how_sure
 from app.figures import compare as figures
 from app.figures import compare_heatmap, compare_paired
 from app.state import session, widget_state
-from come.report import paired, points, verdict
-from come.report.chart import Chart, notes
+from come.report import paired, points
+from come.report.chart import RINGED, Chart, notes
 from come.report.measured import Result
 from come.report.metrics import LAYERS, Metric
 from come.report.points import Point
@@ -20,9 +20,8 @@ from come.report.points import Point
 THE_BEST, THE_ORIGINAL = "the best", "the original"
 
 
-def place(places: dict[int, list[Point]]) -> int:
-    """At how many layers the models are judged: a choice where there are several."""
-    usual = verdict.usual_place(places)
+def place(places: dict[int, list[Point]], usual: int) -> int:
+    """At how many layers the models are judged, by default at the usual ones: a choice where there are several."""
     if len(places) == 1:
         return usual
     names = [str(layers) for layers in places]
@@ -36,8 +35,10 @@ def reference(ranked: list[Point], original: Point | None, metric: Metric) -> Po
     whole = original if metric.original is None and metric.key.partition("/")[0] != "retention" else None
     if not paired.can_differ(metric) or len(ranked) + bool(whole) < 2:
         return None
+    if len(ranked) == 1:  # beside itself it would be one dot
+        return whole
     by_name = {THE_BEST: ranked[0], **({THE_ORIGINAL: whole} if whole else {}), **{p.series: p for p in ranked}}
-    widget_state.keep_among("compared-with", list(by_name), THE_BEST if len(ranked) > 1 else THE_ORIGINAL)
+    widget_state.keep_among("compared-with", list(by_name), THE_BEST)
     chosen = st.selectbox("Compared with", list(by_name), key="compared-with", width=180)
     return by_name[chosen or THE_BEST]
 
@@ -97,10 +98,14 @@ def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked(key),
     )
+    told = notes(shown)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if paired.can_differ(metric):
-            st.caption("Bars: one standard error of each model alone.", width="content")
-        how_sure("\n\n".join([f"{on}.", *map(formats.literal, notes(shown))]), key="how-sure-lines")
+            rings = [RINGED] if any(trace.name == figures.FRONT and len(trace.x) for trace in figure.data) else []
+            words = ["Pale bars: one standard error of each model alone.", *rings]
+            st.caption(" ".join(words), width="content")
+            told = [note for note in told if note not in rings]
+        how_sure("\n\n".join([f"{on}.", *map(formats.literal, told)]), key="how-sure-lines")
 
 
 def heatmap(results: list[Result], metric: Metric, kind: str, recovered: bool) -> None:

@@ -28,7 +28,7 @@ def draw(results: list[Result], originals: list[Result]) -> None:
     }
     table = pd.DataFrame(tables.columns(lines))
     named = {
-        "Method": st.column_config.TextColumn(pinned=True, width=_width([line.series for line in lines])),
+        "Method": st.column_config.TextColumn(width=_width([line.series for line in lines])),  # pinned, it is grey
         "Run": st.column_config.TextColumn(width=_width([line.name for line in lines], WIDEST_LAST)),
     }
     height = "content" if len(lines) <= FEW_LINES else 460

@@ -21,6 +21,7 @@ from come.report.metrics import PERPLEXITY, SIZES, Metric, Size
 from come.report.points import Point, as_html, front, points
 
 FAINT = 0.4
+FRONT = "front"  # the name of the rings
 MANY = 6  # methods, from which on the legend takes room of its own
 
 
@@ -85,8 +86,7 @@ def lines(
         figure.add_vline(
             x=plan,
             line={"color": theme.MARK, "width": 1.5, "dash": "dot"},
-            annotation={"text": "this plan", "font": {"size": 12}},
-            annotation_position="top left" if metric.lower else "top right",  # where no point is likely
+            annotation={"text": "this plan", "font": {"size": 12}, "yanchor": "bottom", "xanchor": "center"},
         )
     height = 420 + (7 * len(names) if len(names) > MANY else 0)
     direction = "lower" if metric.lower else "higher"
@@ -98,6 +98,8 @@ def lines(
         height=height,
         legend=True,
     )
+    if plan is not None and predicted is None:  # its name stands above the plot, the legend above that
+        figure.update_layout(margin_t=figure.layout.margin.t + 20, legend_y=1 + 20 / (height - 160))
     horizontal(figure, drawn, original, size, plan)
     vertical(figure, drawn, start, metric, log, top)
     return figure.update_layout(hovermode="closest")
@@ -246,9 +248,9 @@ def _bars(mine: Sequence[Point], shade: str, metric: Metric) -> dict[str, Any]:
         "type": "data",
         "array": [0 if p.high is None else (p.high - p.value) * metric.scale for p in mine],
         "arrayminus": [0 if p.low is None else (p.value - p.low) * metric.scale for p in mine],
-        "color": shade,
-        "thickness": 1.2,
-        "width": 4,
+        "color": theme.faded(shade, FAINT),  # each model's own error, wider than what a comparison is sure of
+        "thickness": 1,
+        "width": 3,
     }
 
 
@@ -276,5 +278,5 @@ def _rings(best: Sequence[Point], aside: dict[str, float], metric: Metric) -> go
         unselected={"marker": {"opacity": 1}},
         hoverinfo="skip",
         showlegend=False,
-        name="front",
+        name=FRONT,
     )

@@ -38,6 +38,8 @@ def _said(drawn: Sequence[Point], metric: Metric) -> str:
     if wins == len(shared):
         all_of_them = "both sizes" if wins == 2 else f"all {wins} sizes"
         where = f"at {shared[0][0].layers} layers" if wins == 1 else f"at {all_of_them}"
+        if len(shared) < len({point.layers for point in drawn}):  # the others have nobody to judge
+            where += ", the one size with rivals" if wins == 1 else " with rivals"
         return f"{winner} {metric.best} {where}"
     if wins > len(shared) / 2:
         return f"{winner} {metric.best} at {wins} of {len(shared)} sizes"

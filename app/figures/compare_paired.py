@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from come.report import paired
-from come.report.looks import style
+from come.report.looks import Style, style
 from come.report.metrics import Metric, factor
 from come.report.paired import Difference
 from come.report.points import Point
@@ -57,7 +57,7 @@ def differences(
     for row, (point, each) in enumerate(zip(drawn, found, strict=True)):
         name = escape(point.series, quote=False)
         at, off = min(max(shown[row], low), high), not low <= shown[row] <= high
-        look = style(point.method, methods)
+        look = Style(theme.ORIGINAL, "star", "solid") if point.method == "original" else style(point.method, methods)
         told = metric.say(point.value) if each is None else paired.say(each, metric)
         surely = each is None or each.told in ("better", "worse")
         symbol = ("triangle-right" if shown[row] > high else "triangle-left") if off else look.marker
@@ -144,7 +144,7 @@ def _apart(ticks: Sequence[float], least: float) -> list[float]:
 
 
 def _axis(reference: Point, metric: Metric) -> str:
-    name = escape(reference.series, quote=False)
+    name = "the original" if reference.method == "original" else escape(reference.series, quote=False)
     better = "lower" if metric.lower else "higher"
     if metric.key == "perplexity":
         return f"perplexity, times that of {name} ({better} is better)"

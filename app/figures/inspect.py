@@ -157,11 +157,6 @@ def listed(names: Sequence[object]) -> str:
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
-def faded(color: str, opacity: float) -> str:
-    """A hex colour, see-through."""
-    return f"rgba({', '.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))}, {opacity})"
-
-
 # --- inside --------------------------------------------------------------------------------------------
 
 
@@ -195,7 +190,7 @@ def _ribbon(origins: Provenance, arrival: _Arrival) -> dict[str, Any]:
         np.concatenate([upper, lower[::-1]]).round(4),
         color,
         f"{words(piece, origins)}<br>to new layer {place}",
-        fill=faded(color, 0.28 if untouched else 0.62),
+        fill=theme.faded(color, 0.28 if untouched else 0.62),
         striped=piece.kind == "averaged",
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.inspect import NAMES, area, faded
+from app.figures.inspect import NAMES, area
 from app.formats import ranges
 from come.plan.provenance import Layer, Provenance
 from come.report.colors import HATCH
@@ -167,7 +167,7 @@ def _shapes(key: tuple[int, str], quads: list[Quad], layers: int, untouched: boo
         ys += [round(each, 4) for each in (low, low, high, high, low)] + [None]
     color = HATCH if source < 0 else theme.layer_color(source, layers)
     names = {"kept": f"layer {source}", "averaged": f"layer {source}, averaged", "silenced": "silenced"}
-    fill = faded(color, 0.28) if untouched else color
+    fill = theme.faded(color, 0.28) if untouched else color
     return area(xs[:-1], ys[:-1], color, names.get(kind, "dropped whole"), fill=fill, striped=kind != "kept")
 
 

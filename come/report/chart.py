@@ -15,6 +15,7 @@ FAR = 5.0  # times that: what lies within is worth a longer axis
 ABOVE = 1.2  # times its last tick: there stand the arrows of what is off it, and once more above that it ends
 TICKS = [base * 10.0**power for power in range(-4, 300) for base in (1, 2, 5)]
 NAMED = 3  # runs, up to which a note names each
+RINGED = "Ringed: no other run is both smaller and better."
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def notes(chart: Chart) -> list[str]:
         more = f" and {len(off) - NAMED} more" if len(off) > NAMED else ""
         told.append(f"Off the scale, at the upper edge: {', '.join(places[:NAMED])}{more}.")
     if len(chart.points) > 1:
-        told.append("Ringed: no other run is both smaller and better.")
+        told.append(RINGED)
     if chart.size.key == "layers" and any(result.keeps_layers for p in chart.points for result in p.results):
         told.append(
             "Methods that keep every layer are drawn at the layers whose parameter count, or time, they aimed for."

@@ -46,12 +46,13 @@ def rows(results: Sequence[Result], originals: Sequence[Result]) -> list[Result]
     return [*originals_once(originals), *sorted(results, key=place)]
 
 
-def columns(lines: Sequence[Result]) -> dict[str, list[Any]]:
+def columns(lines: Sequence[Result]) -> dict[str, Any]:
     """The table as columns by title: sizes, then each metric in its unit, with its standard error."""
-    table: dict[str, list[Any]] = {
+    alone = sum(line.method == "original" for line in lines) == 1  # several differ by their seeds
+    table: dict[str, Any] = {
         "Method": [line.series for line in lines],
         "Layers": [line.layers for line in lines],
-        "Seed": [line.seed for line in lines],
+        "Seed": pd.array([None if alone and line.method == "original" else line.seed for line in lines], "Int64"),
         "Parameters (M)": [line.parameters / 1e6 for line in lines],
         "Removed (%)": [100 * line.removed for line in lines],
     }

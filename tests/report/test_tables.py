@@ -46,6 +46,8 @@ def test_the_table_has_a_column_a_figure_and_gaps() -> None:
 def test_the_original_stands_once_a_seed() -> None:
     twice = [result("original", 30, 40.5), result("original", 30, 40.5), result("original", 30, 41.0, seed=1)]
     assert len(tables.originals_once(twice)) == 2
+    assert list(tables.columns(tables.rows([], twice))["Seed"]) == [0, 1]
+    assert list(tables.columns(tables.rows(RUNS, ORIGINAL))["Seed"].isna()) == [True, False, False, False]
 
 
 def test_markdown_is_a_table_with_errors_and_the_best_in_bold() -> None:

@@ -1,0 +1,70 @@
+"""Where the compare page opens: at the size of the newest run, if that has a rival there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import formats
+from app.components import widgets
+from app.state import session, widget_state
+from come.report import verdict
+from come.report.comparison import Entry
+from come.report.metrics import Metric
+from come.report.points import Point
+
+_SEEN = "_newest-compared"
+Places = dict[int, list[Point]]  # points by layers left
+
+
+def sizes(places: Places, chosen: Sequence[Entry]) -> Places:
+    """Of the sizes those at which the newest run stands; of a sweep, those of all its runs.
+
+    Args:
+        places: the points by layers left.
+        chosen: the runs, newest first.
+    """
+    first = chosen[0]
+    ids = {item.run.id for item in chosen if item is first or (first.sweep and item.sweep == first.sweep)}
+    return {at: ranked for at, ranked in places.items() if any(ids.intersection(point.runs) for point in ranked)}
+
+
+def opening(places: Places, chosen: Sequence[Entry]) -> int:
+    """At how many layers to judge at first: the newest run's, else where there is something to compare."""
+    newest = sizes(places, chosen)
+    several = [{at: ranked for at, ranked in some.items() if len(ranked) > 1} for some in (newest, places)]
+    return verdict.usual_place(next(filter(None, [*several, newest]), places))
+
+
+def follow(entries: Sequence[Entry]) -> None:
+    """Let go of the size that was chosen before the newest of these runs was there; a link's size stays."""
+    first = entries[0].run.id
+    before = st.session_state.get(_SEEN)
+    session.put(_SEEN, first)
+    if before not in (None, first):
+        widget_state.forget("judged-at")
+
+
+def alone(places: Places, layers: int | None, chosen: Sequence[Entry], original: Point | None, metric: Metric) -> None:
+    """That the newest run has no rival of its size yet, and the way to one.
+
+    Args:
+        places: the points by layers left. layers: where they are judged, which the verdict speaks of.
+        chosen: the runs, newest first.
+        original: the model as it was. metric: by what they are judged.
+    """
+    newest = sizes(places, chosen)
+    if not newest or any(len(ranked) > 1 for ranked in newest.values()):
+        return
+    at, (point, *_) = next(iter(newest.items()))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if layers not in newest:
+            whole = original if metric.original is None else None
+            beside = f", the original's {metric.say(whole.value)}" if whole is not None else ""
+            st.markdown(
+                f"No rival yet for your newest run, **{formats.literal(point.series)}, {at} layers**: "
+                f"{metric.noun} {metric.say(point.value)}{beside}.",
+                width="content",
+            )
+        widgets.next_step("run", "Run a rival")
