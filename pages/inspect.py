@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import example_runs, formats, presenter
-from app.components import run_labels, run_words, widgets
+from app.components import poll, run_labels, run_words, widgets
 from app.components.how_sure import how_sure
 from app.figures import inspect, inspect_agreement, inspect_tree
 from app.inspect import follow_unit, inspected_run, new_layer
@@ -18,7 +18,7 @@ from come.plan.agreement import agreement
 from come.plan.steps import Part
 from come.runs import Run
 
-CUT = "How sharp the cut was"
+KEPT, CUT, STEPS, TWO_RUNS = "Kept", "Cut", "Steps", "Two runs"  # so short that a phone shows all four
 PARTS: dict[Part, str] = {"ffn": "Feed-forward (FFN)", "attention": "Keys and values (KV)"}
 
 READING = """
@@ -46,12 +46,16 @@ def page() -> None:
         return
     run = _choose(runs)
     try:
+        at_work = [inspected_run.growth(run)] if run.state().active else []
         inspected = inspected_run.inspect(run)
     except ComeError as error:
         st.error(formats.sentence(str(error)), icon=":material/error:")
         return
-    if run.state().active:
-        st.info("The run is still at work: this is its plan so far. Reload to see more of it.")
+    if at_work:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            words = "The run is still at work: its plan so far, which grows here by itself."
+            st.caption(f":material/progress_activity: {words}", width="content")
+            widgets.next_step("run", "Watch the run", run=run.id)
     new_layers = list(range(len(inspected.ffn.final)))
     widget_state.keep_among("new-layer", new_layers, inspected.ffn.most_mixed())
     part: Part = session.value("part")
@@ -61,16 +65,17 @@ def page() -> None:
     with opened:
         new_layer.pieces(inspected)
     _views(inspected, part, runs)
+    poll.follow(at_work)
 
 
 def _views(inspected: Inspected, part: Part, runs: list[Run]) -> None:
     """What else there is to see, one at a time: only what is looked at is drawn."""
     by_unit = new_layer.by_unit(inspected, part)
     views: dict[str, Callable[[], None]] = {
-        "Kept and dropped": lambda: _units(inspected, part, by_unit),
+        KEPT: lambda: _units(inspected, part, by_unit),
         **({CUT: lambda: new_layer.curves(inspected, part)} if by_unit else {}),
-        "Step by step": lambda: _tree(inspected, part),
-        "Two runs": lambda: _two_runs(inspected, part, runs),
+        STEPS: lambda: _tree(inspected, part),
+        TWO_RUNS: lambda: _two_runs(inspected, part, runs),
     }
     names = list(views)
     # Unmeasured, tiles in the order of their index say little: what says more, once measured, offers to.
@@ -84,14 +89,9 @@ def _views(inspected: Inspected, part: Part, runs: list[Run]) -> None:
 
 def _units(inspected: Inspected, part: Part, by_unit: bool) -> None:
     """Every unit of the open layer's sources, and where one of them went."""
-    if not by_unit:
-        follow_unit.section(inspected, part)
-        return
-    tiles, beside = st.columns([1.15, 1], gap="large")
-    with tiles:
+    if by_unit:
         new_layer.tiles(inspected, part)
-    with beside:
-        follow_unit.section(inspected, part)
+    follow_unit.section(inspected, part)
 
 
 def _choose(runs: list[Run]) -> Run:

@@ -18,7 +18,7 @@ from come.plan.provenance import Provenance
 
 Order = Literal["rank", "index"]
 MAX_TILES = 24_000  # more are put together, so that hovering each one stays below a megabyte
-_ASPECT = 6  # how much wider than high the tiles of one source are
+_ASPECT = 12  # how much wider than high the tiles of one source are
 _WIDTH = 800  # pixels, about, that the tiles have on a wide screen
 _KEPT, _NOTHING = 200, 255  # levels of a tile: all of it kept; no tile at all
 
@@ -115,6 +115,7 @@ def tiles(
     count = -(-origins.units // per_tile)
     columns = min(count, int(np.ceil(np.sqrt(count * _ASPECT))))
     rows = -(-count // columns)
+    columns = -(-count // rows)  # so that the last row is no stump
     ranked = sensitivity is not None and order == "rank"
     figure = go.Figure()
     for block, source in enumerate(group):

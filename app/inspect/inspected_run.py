@@ -12,6 +12,7 @@ import streamlit as st
 
 import come.runs
 from app import example_runs
+from app.components import poll
 from app.state import cached, request, session, widget_state
 from app.state.choice import Choice
 from come.errors import ComeError
@@ -128,6 +129,18 @@ def inspect(run: Run) -> Inspected:
     units = {"ffn": facts.intermediate_size, "attention": facts.num_key_value_heads} if facts is not None else {}
     ffn, attention = (_followed(*stamp, part, units_of(plan, part, units.get(part))) for part in parts)
     return Inspected(run, config, plan, ffn, attention)
+
+
+def growth(run: Run) -> poll.Look:
+    """Says when the plan of a run that is at work has a further step, or the run has ended."""
+    seen, looks = cached.plan_stamp(run), 0
+
+    def look() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks % poll.LOOK_AT_RUNS == 0 and (cached.plan_stamp(run) != seen or not run.state().active)
+
+    return look
 
 
 def others(chosen: Inspected, found: list[Run]) -> list[Run]:

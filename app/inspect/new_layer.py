@@ -42,19 +42,19 @@ def pieces(inspected: Inspected) -> None:
         alt="The pieces of the new layer; the table under it holds them",
     )
     rows = _rows(inspected, place)
-    with st.expander("The same as a table"):
-        st.dataframe(
-            pd.DataFrame(rows),
-            hide_index=True,
-            height="content",
-            key="pieces-table",
-            column_config={
-                "FFN channels": st.column_config.NumberColumn(format="localized"),
-                "FFN share": st.column_config.NumberColumn("FFN %", format="%.0f"),
-                "KV share": st.column_config.NumberColumn("KV %", format="%.0f"),
-                "Weight": st.column_config.NumberColumn(format="%.3g"),
-            },
-        )
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        height="content",
+        key="pieces-table",
+        column_config={
+            "FFN channels": st.column_config.NumberColumn("Channels", format="localized"),
+            "FFN share": st.column_config.NumberColumn("FFN %", format="%.0f"),
+            "KV groups": st.column_config.NumberColumn("Groups"),
+            "KV share": st.column_config.NumberColumn("KV %", format="%.0f"),
+            "Weight": st.column_config.NumberColumn(format="%.3g"),
+        },
+    )
     steps = retouched(inspected.plan).get(place, [])
     if steps:
         names = inspect.listed([step + 1 for step in steps])
@@ -127,7 +127,7 @@ def tiles(inspected: Inspected, part: Part) -> None:
         why = " Which stay is decided by what channels give together, not one by one." if _fitted(inspected) else ""
         st.caption(f"Click a tile to follow it.{why}")
     if values is None:
-        st.caption("By index only: no sensitivity is measured yet. Measure it under “How sharp the cut was”.")
+        st.caption("By index only: no sensitivity is measured yet. Measure it under “Cut”.")
     elif words := inspected_run.borrowed(inspected.config):
         st.caption(words)
 

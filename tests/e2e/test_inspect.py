@@ -41,10 +41,13 @@ def test_nothing_runs_over_the_side(example: Server, page: Page) -> None:
     assert page.viewport_size is not None
     width = page.viewport_size["width"]
     page.goto(f"{example.url}/inspect")
-    views = {"tiles": "Kept and dropped", "source-curves": "How sharp the cut was", "merge-tree": "Step by step"}
+    views = {"tiles": "Kept", "source-curves": "Cut", "merge-tree": "Steps"}
     for key, view in {**views, "agreement": "Two runs", "pieces": "", "puzzle-map": ""}.items():
         if view:
-            page.get_by_role("tab", name=view).click()
+            tab = page.get_by_role("tab", name=view)
+            place = tab.bounding_box()
+            assert place is not None and place["x"] + place["width"] <= width  # none is cut
+            tab.click()
         page.locator(f".st-key-{key} .js-plotly-plot").wait_for()
         page.wait_for_timeout(SECOND)
         assert page.evaluate("document.documentElement.scrollWidth") <= width

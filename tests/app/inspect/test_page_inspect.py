@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app import example_runs
+from app.components import poll
 from app.inspect import follow_unit, inspected_run
 from come.errors import ComeError
 from come.measurement.top_contexts import Context
@@ -17,11 +19,12 @@ from come.plan.plan import Base, Plan
 from come.plan.steps import Average, Mask, Remove, Replace, Step
 from come.request import RunConfig
 from come.runs import Run
+from come.runs.state import identity
 from tests.app.conftest import Lab
 from tests.rewriting import rewrite_request
 
 Visit = Callable[..., AppTest]
-CUT = "How sharp the cut was"
+CUT = "Cut"
 
 
 def fine(at: AppTest) -> AppTest:
@@ -135,7 +138,7 @@ def test_without_a_measurement_it_is_said_and_one_can_be_made(visit: Visit, lab:
     at = fine(visit("inspect"))
     assert "of 4 new layers" in findings(at)  # the picture needs the plan alone
     assert "were not measured" in said(at), "what can be measured is shown first, not tiles in no order that tells"
-    tiles = fine(visit("inspect", view="Kept and dropped"))
+    tiles = fine(visit("inspect", view="Kept"))
     assert "no sensitivity is measured yet" in said(tiles)
     assert not [group for group in tiles.button_group if group.key == "order"], "there is one order alone"
     launched: list[Run] = []
@@ -217,10 +220,10 @@ def test_the_run_that_was_opened_last_is_shown(visit: Visit, lab: Lab) -> None:
     assert at.selectbox(key="run").value == other.id, "what was chosen here stays, as no other was opened since"
 
 
-@pytest.mark.parametrize("view", ["Kept and dropped", "Step by step", "Two runs"])
+@pytest.mark.parametrize("view", ["Kept", "Steps", "Two runs"])
 def test_one_view_is_drawn_at_a_time(visit: Visit, view: str) -> None:
     at = fine(visit("inspect", view=view))
-    drawn = {"Follow one": "Kept and dropped", "become 4 in": "Step by step", "Where either": "Two runs"}
+    drawn = {"Follow one": "Kept", "become 4 in": "Steps", "Where either": "Two runs"}
     assert [name for words, name in drawn.items() if words in said(at)] == [view]
 
 
@@ -257,3 +260,20 @@ def test_a_link_to_a_run_that_is_not_there_says_so_until_another_is_chosen(visit
     chosen = at.selectbox(key="run")
     other = next(run_id for run_id in (run.id for run in inspected_run.runs()) if run_id != chosen.value)
     assert not warned(chosen.set_value(other).run())
+
+
+def test_a_plan_at_work_is_followed_step_by_step(visit: Visit, lab: Lab) -> None:
+    run = with_steps(lab, Remove(layers=[1]))
+    run.update(status="running", stage="compress", **identity(os.getpid()))
+    at = fine(visit("inspect", run=run.id))
+    assert "still at work" in said(at)
+    assert "Watch the run" in [link.proto.label for link in at.get("page_link")]
+    grown = inspected_run.growth(run)
+    assert not any(grown() for _ in range(poll.LOOK_AT_RUNS))
+    plan = Plan.read(run.path / "plan.json")
+    plan.with_step(Remove(layers=[2])).write(run.path / "plan.json")
+    assert any(grown() for _ in range(poll.LOOK_AT_RUNS))
+    ended = inspected_run.growth(run)
+    run.update(status="done")
+    assert any(ended() for _ in range(poll.LOOK_AT_RUNS))
+    assert "still at work" not in said(fine(visit("inspect", run=run.id)))
