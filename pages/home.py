@@ -22,7 +22,15 @@ from come.models import Facts
 from come.report.metrics import number
 from come.runs import Run
 
-RECENT = 5
+RECENT = 4
+# The newest result stands on the right, at the height of all else: on a phone between what this is and what was run.
+STYLE = """<style>
+@media (min-width: 641px) {
+  .st-key-home { display: grid; grid-template: auto 1fr / minmax(0, 1fr) minmax(0, 1.25fr); column-gap: 4rem; }
+  .st-key-home > :has(> .st-key-home-picture) { grid-area: 1 / 2 / span 2 / 2; }
+}
+.st-key-home-recent [data-testid="stCaptionContainer"] { padding-left: 2.1rem; }  /* under the run's name */
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,9 @@ TOUR = (
 
 def page() -> None:
     st.title("CoMe Lab")
-    what, picture = st.columns([1, 1.25], gap="large")
+    st.html(STYLE)
+    place = st.container(key="home")
+    what, picture, recent = (place.container(key=f"home-{name}") for name in ("what", "picture", "recent"))
     with what:
         st.markdown(
             "Make a language model smaller: neighbouring layers become one, which keeps the channels of each that "
@@ -61,7 +71,8 @@ def page() -> None:
         widgets.next_step("learn", "Learn it in eight steps", ":material/school:")
     with picture:
         headline.draw(known)
-    _recent(known[:RECENT])
+    with recent:
+        _recent(known[:RECENT])
     _tour()
 
 
@@ -140,16 +151,17 @@ def _recent(newest: Sequence[Run]) -> None:
         return
     st.header("Recent runs")
     rows = [(run, sentences.row(run)) for run in newest]
+    several = len({row["model"] for _, row in rows}) > 1
     for run, row in rows:
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(gap=None):
             widgets.next_step("run", formats.literal(str(row["name"])), ":material/play_circle:", run=run.id)
-            st.caption(recent_sentence(row))
+            st.caption(recent_sentence(row, several))
 
 
-def recent_sentence(row: dict[str, object]) -> str:
-    """How a run of the table of runs went, in a few words (markdown)."""
+def recent_sentence(row: dict[str, object], several: bool) -> str:
+    """How a run of the table of runs went, in a few words (markdown); its model where there are several."""
     when, method = row["queued"], come.methods().get(str(row["method"]))
-    words = [run_words.STATUS[str(row["status"])], formats.literal(str(row["model"]))]
+    words = [run_words.STATUS[str(row["status"])], *([formats.literal(str(row["model"]))] if several else [])]
     if method is not None and method.title not in str(row["name"]):  # which stands before it
         words.append(formats.literal(method.title))
     if row["layers"] is not None and "layers" not in str(row["name"]):

@@ -12,10 +12,13 @@ from app import example_runs, formats
 from app.components import glossary, widgets
 from app.components.how_sure import how_sure
 from app.figures import compare as figures
+from app.figures import compare_labels
 from app.run import sentences
 from come.errors import ComeError
 from come.report import comparison, verdict
 from come.report.comparison import Entry
+from come.report.metrics import LAYERS, PERPLEXITY, factor, number
+from come.report.points import points
 from come.runs import Run
 
 LOOKED_AT = 50  # runs, of which the newest is sought, and those that compare with it
@@ -50,22 +53,29 @@ def _own(last: Run, known: Sequence[Run]) -> None:
     """The newest run; of a sweep, what its runs say together."""
     group = next((found for found in _groups(known) if any(item.run.id == last.id for item in found)), [])
     swept = [item for item in group if last.config.sweep and item.sweep == last.config.sweep]
-    said = f"{comparison.run_name(last)}: {sentences.result_sentence(last)}"
-    shown = group
+    said, shown, sure = _found(last), group, "Pale bars: each model's own error."
     if len({item.run.id for item in swept}) > 1:
         said, shown = _verdict(swept)[0], swept  # what the title speaks of; all runs stand on the compare page
+        sure += " Brackets: the paired 95% interval." if "(" in said else ""
     if shown:
         _chart(shown, said, "home-own")
     else:  # nothing was evaluated
         st.markdown(f"**{formats.literal(said)}**")
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(
-            ":material/history: Your newest result. Bars are of each model alone; a factor's interval is paired.",
-            width="content",
-        )
+    st.caption(f":material/history: Your newest result. {sure if shown else ''}")
+    with st.container(horizontal=True, gap="small"):
         widgets.next_step("run", "Open it", run=last.id)
         if len({item.run.id for item in group}) > 1:
             widgets.next_step("compare", "Compare your runs")
+
+
+def _found(run: Run) -> str:
+    """What a run found, as short as a title."""
+    results = run.results()
+    was, now = ((results.get(side) or {}).get("perplexity") for side in ("original", "pruned"))
+    name = comparison.run_name(run)
+    if not (was and now):
+        return f"{name}: {sentences.result_sentence(run)}"
+    return f"{name}: perplexity {number(was)}\u00a0→\u00a0{number(now)} (×\u00a0{factor(now / was)})"
 
 
 def _example() -> None:
@@ -101,4 +111,5 @@ def _chart(entries: Sequence[Entry], said: str, key: str) -> None:
     results = [item.pruned for item in entries if item.pruned]
     figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
     figure.update_layout(title_text=escape(said, quote=False), height=350)
+    compare_labels.at_ends(figure, points(results, PERPLEXITY, LAYERS))
     widgets.chart(figure, key=key, alt=f"Perplexity against layers left. {said}")

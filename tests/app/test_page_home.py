@@ -53,9 +53,10 @@ def test_ones_own_newest_result_comes_before_the_example(visit: Visit, lab: Lab)
     newest = next(run for run in come.runs.list_runs(lab.runs) if run.config.kind == "compress")
     at = fine(visit("home"))
     html = " ".join(each.proto.body for each in at.get("html"))
-    assert f"{comparison.run_name(newest)}: 6 layers became 4" in html and "perplexity went from" in html
+    assert f"{comparison.run_name(newest)}: perplexity " in html and "\u00a0→\u00a0" in html
     captions = [each.value for each in at.caption]
     assert any("Your newest result" in each for each in captions) and not any("example" in each for each in captions)
+    assert not any("interval" in each for each in captions)  # none is shown
     (link,) = [link for link in at.get("page_link") if link.proto.label == "Open it"]
     assert f"run={newest.id}" in link.proto.query_string
 
@@ -74,7 +75,7 @@ def test_of_a_sweep_the_headline_is_its_verdict(visit: Visit, lab: Lab) -> None:
         if run.config.kind == "compress":
             rewrite_request(run, json.loads((run.path / "config.json").read_text()) | {"sweep": "demo-1"})
     html = " ".join(each.proto.body for each in fine(visit("home")).get("html"))
-    assert "At 4 layers" in html and "became" not in html
+    assert "At 4 layers" in html and "\u00a0→\u00a0" not in html
 
 
 def test_without_runs_there_is_the_example_and_no_empty_list(visit: Visit, lab: Lab) -> None:
