@@ -138,7 +138,11 @@ def growth(run: Run) -> poll.Look:
     def look() -> bool:
         nonlocal looks
         looks += 1
-        return looks % poll.LOOK_AT_RUNS == 0 and (cached.plan_stamp(run) != seen or not run.state().active)
+        if looks % poll.LOOK_AT_RUNS:
+            return False
+        with suppress(ComeError):
+            return cached.plan_stamp(run) != seen or not run.state().active
+        return True  # it was deleted
 
     return look
 

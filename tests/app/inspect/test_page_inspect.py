@@ -277,3 +277,6 @@ def test_a_plan_at_work_is_followed_step_by_step(visit: Visit, lab: Lab) -> None
     run.update(status="done")
     assert any(ended() for _ in range(poll.LOOK_AT_RUNS))
     assert "still at work" not in said(fine(visit("inspect", run=run.id)))
+    deleted = inspected_run.growth(run)
+    come.runs.delete(run)
+    assert any(deleted() for _ in range(poll.LOOK_AT_RUNS))
