@@ -8,6 +8,20 @@ from collections import defaultdict
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start, as one_thread for their own
+# Families whose layers are built from the same parts as others': the slow tests try these, too.
+ALIKE = {
+    "mistral",
+    "gemma3_text",
+    "smollm3",
+    "granite",
+    "glm4",
+    "cohere:qk-norm",
+    "gpt_neox:sequential",
+    "falcon",
+    "falcon:one-norm",
+    "falcon:by-head",
+}
+EVERY_FAMILY = "models"  # the folder of tests of loading, which are quick, and try all of them always
 SAMPLE = 10  # ATTACKS=some tries one of so many attacks of a list, ATTACKS=all each of them
 
 
@@ -18,12 +32,22 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Visits with a browser come first: they take longest, and a worker left with one at the end works alone."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
+    for item in items:
+        if EVERY_FAMILY not in item.path.parts and ALIKE & _words_given(item):
+            item.add_marker(pytest.mark.slow)
     every = {"all": 1, "some": SAMPLE}.get(os.environ.get("ATTACKS", ""))
     if every != 1:
         _leave_attacks(config, items, every)
+
+
+def _words_given(item: pytest.Item) -> set[str]:
+    """What words a test is given by its parameters; a family is one."""
+    call = getattr(item, "callspec", None)
+    return {value for value in call.params.values() if isinstance(value, str)} if call else set()
 
 
 def _leave_attacks(config: pytest.Config, items: list[pytest.Item], every: int | None) -> None:

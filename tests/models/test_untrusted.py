@@ -36,8 +36,7 @@ def folder_with_code(parent: Path, family: str = "llama") -> tuple[Path, Path]:
     return folder, mark
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
-@pytest.mark.parametrize("answer", ["", "y\n"])
+@pytest.mark.parametrize(("family", "answer"), [("llama", ""), ("qwen2", "y\n")])
 def test_the_command_asks_nothing_and_runs_nothing(family: str, answer: str, tmp_path: Path) -> None:
     folder, mark = folder_with_code(tmp_path, family)
     edit_json(folder / "config.json", model_type="theirs", auto_map={"AutoConfig": "theirs.Config"})

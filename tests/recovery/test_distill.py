@@ -82,6 +82,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_weights_of_one_even_if_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = ModuleType("__main__")  # what the processes must not run: they are nobody's script
     script.__file__ = str(tmp_path / "script.py")

@@ -156,6 +156,7 @@ def test_the_next_run_starts_after_the_last_has_finished(new_run: Create) -> Non
     assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(times))
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_killed_recovery_die_with_it_and_leave_nothing(new_run: Create) -> None:
     options = {"workers": 2, "steps": 100_000, "batch_tokens": 64, "checkpoint_minutes": 0}
     asked = {"recover": ["distill-mp"], "recover_tokens": 1024, "recover_options": options}
