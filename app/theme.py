@@ -233,6 +233,7 @@ _CSS = """<style>
   .js-plotly-plot .modebar, [data-testid="stElementToolbar"] { display: none !important; }
 }
 .come-strip b { font-weight: 600; }
+.st-key-find-channel [data-testid="InputInstructions"] { display: none; }  /* it would lie on what is typed */
 .come-told {  /* a word that is told where one points */
   text-decoration: underline dotted; text-underline-offset: .2em; cursor: help;
 }

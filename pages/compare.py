@@ -15,6 +15,7 @@ from come.report import comparison, verdict
 from come.report.chart import chart_of
 from come.report.comparison import Entry
 from come.report.measured import over_shared_tasks
+from come.report.metrics import LAYERS
 from come.report.points import of_original, points
 
 
@@ -63,7 +64,7 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
     with places_among:
         after = controls.after_recovery(results)
     judged = verdict.judged_of(results, after)
-    places = verdict.by_place(points(judged, metric, size), metric)
+    places = verdict.by_place(points(judged, metric, LAYERS), metric)
     part = ", held-out part" if key[1] else ""
     on = f"{formats.literal(groups[key][0].title)}{part}"
     layers = reference = original = None
@@ -72,13 +73,13 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
             newest.follow(groups[key])
             layers = charts.place(places, verdict.usual_place(places) if shipped else newest.opening(places, chosen))
         with against_whom:
-            original = of_original(originals, metric, size, like=judged)
+            original = of_original(originals, metric, LAYERS, like=judged)
             reference = charts.reference(places[layers], original, metric)
         if reference is not None:
             with main:
                 charts.differences(places[layers], reference, metric, kind)
     with words:
-        first, *rest = verdict.sentences(results, originals, metric, size, layers, after, brief=True)
+        first, *rest = verdict.sentences(results, originals, metric, LAYERS, layers, after, brief=True)
         st.markdown(f"## {formats.literal(first)}")
         if rest:
             st.markdown(formats.literal(" ".join(rest)))

@@ -100,7 +100,7 @@ def _demo(first: bool) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
-            f"{_named()} take a model from {facts.layers} to {demo.DRAFT.target_layers} layers.",
+            f"{facts.layers} to {demo.DRAFT.target_layers} layers, three ways: {_told()}.",
             width="content",
         )
         with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):
@@ -118,6 +118,11 @@ def _named() -> str:
     """The demo's methods in words."""
     *others, last = (come.methods()[name].title for name in demo.METHODS)
     return f"{', '.join(others)} and {last}"
+
+
+def _told() -> str:
+    """The demo's methods, with what each does."""
+    return "; ".join(f"{come.methods()[name].title} {does}" for name, does in demo.METHODS.items())
 
 
 def _facts() -> tuple[Facts | None, str]:

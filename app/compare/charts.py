@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from html import escape
+
 import streamlit as st
 
 import come
@@ -53,23 +56,25 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
     drawn = ranked if reference in ranked else [reference, *ranked]
     found = [None if point is reference else paired.difference(point, reference, metric) for point in drawn]
     told = [each for each in found if each is not None]
-    same = {f"{each.count:,} {each.of}s" for each in told if each.paired}
-    title = f"Paired differences on the same {same.pop()}" if len(same) == 1 else "Differences"
+    nearest, by = min(zip(drawn, found, strict=True), key=lambda each: abs(each[1].value) if each[1] else math.inf)
+    which = "Nearest to" if len(told) > 1 else "Beside"
+    title = f"{which} {reference.series}: {nearest.series}" + (f", {paired.say(by, metric)}" if by else "")
     widgets.chart(
         compare_paired.differences(
-            drawn, found, reference, metric, list(come.methods()), title, before_a_room=presenter.is_on()
+            drawn, found, reference, metric, list(come.methods()), escape(title), before_a_room=presenter.is_on()
         ),
         key="paired",
         alt=f"{metric.title}: how each differs from {reference.series}; the verdict above and the table below say it.",
         image="png" if kind == "png" else "svg",
         on_select=lambda: _clicked("paired"),
     )
-    words = ["Bars and numbers: 95% intervals."]
+    same = {f"{each.count:,} {each.of}s" for each in told if each.paired}
+    words = [f"Paired on the same {same.pop()}." if len(same) == 1 else "", "Bars and numbers: 95% intervals."]
     if any(each.told not in ("better", "worse") for each in told):
         words.append("Hollow: cannot be told from the line.")
     if any(not each.paired for each in told):
         words.append("Some kept no numbers for each sequence or question: not paired, so their errors are too wide.")
-    st.caption(" ".join(words))
+    st.caption(" ".join(words).strip())
 
 
 def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:

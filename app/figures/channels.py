@@ -143,7 +143,9 @@ def heatmap(
             _point_at(figure, selected, place, bins, edges)
     theme.finish(
         figure,
-        concentration(values, unit),
+        f"Where each {unit} stands in its layer; brightest: the top 0.1%"
+        if view == "percentile"
+        else concentration(values, unit),
         x=f"{_capital(unit)}s, most sensitive first (rank, log scale)" if ranked else _axis(unit, bins),
         y="Layer",
         height=max(300, min(9 * layers + 110, 900)),

@@ -17,7 +17,7 @@ from come.report.metrics import Metric, factor
 from come.report.paired import Difference
 from come.report.points import Point
 
-ROW = 42  # pixels
+ROW = 48  # pixels
 ROW_OF_A_ROOM, TALLEST = 84, 480  # the same before a room, and of all rows there
 FAR = 4.0  # times the median difference: what lies farther is an arrow at the edge
 WORTH = 1.5  # times that: up to here a longer axis is better than arrows
@@ -92,7 +92,7 @@ def differences(
             )
     for row in range(len(drawn)):  # not through the names
         line = {"color": theme.INK, "width": 1.5}
-        figure.add_shape(type="line", x0=0, x1=0, y0=row - 0.22, y1=row + 0.3, line=line, layer="below")
+        figure.add_shape(type="line", x0=0, x1=0, y0=row - 0.15, y1=row + 0.3, line=line, layer="below")
     theme.finish(figure, title, x=_axis(reference, metric), height=len(drawn) * tall + 90)
     figure.update_yaxes(range=[len(drawn) - 0.6, -0.85], visible=False, fixedrange=True)
     room = 0.04 * (high - low)

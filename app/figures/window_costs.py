@@ -94,7 +94,7 @@ def costs(
             )
     theme.finish(
         figure,
-        finding(shown),
+        parts_of_cheapest(shown) if split else finding(shown),
         x="Layer in the middle of the window",
         y="cost of merging, nats",
         height=400,
@@ -126,6 +126,17 @@ def finding(found: Sequence[WindowCost]) -> str:
         f"Of {len(found)} measured, merging layers {best.first}–{best.last} costs least: {best.merged:.3f} nats; "
         f"removing {instead} {best.removal_refitted:.3f}"
     )
+
+
+def parts_of_cheapest(found: Sequence[WindowCost]) -> str:
+    """What makes the cost of the merge that costs least, in one sentence."""
+    if not found:
+        return "No window is measured yet"
+    best = min(found, key=lambda each: each.merged)
+    rest = f"the fit wins back {-best.unit_error:.3f}"
+    if best.unit_error >= 0:
+        rest = f"fewer units add {best.unit_error:.3f}"
+    return f"Joining layers {best.first}–{best.last}, all units kept, costs {best.parallel:.3f} nats; {rest}"
 
 
 def hover(cost: WindowCost) -> str:

@@ -15,7 +15,11 @@ from come.serving import limits
 
 CHOICE = Choice(model=BUNDLED, tokens=2048)
 DRAFT = Draft(target_layers=27)
-METHODS = ("come-joint", "come", "shortgpt")
+METHODS = {
+    "come-joint": "merges one window, by its cost (ours)",
+    "come": "pair after pair, by the angle",
+    "shortgpt": "removes layers",
+}  # and what each does
 
 
 def requests(sweep: str = "") -> list[RunConfig]:

@@ -25,9 +25,8 @@ from come.serving.limits import is_demo
 
 LONGEST_NAME = 60  # characters of a run's name
 DTYPES = ("float32", "bfloat16", "float16")
-BASELINES = ("shortgpt", "random")
-RIVALS = ("shortgpt", "random", "come", "come-joint", "replaceme")  # shown first, but for the plan's own method
-RIVALS_SHOWN = 4
+RIVALS = ("shortgpt", "come", "come-joint", "replaceme", "random")  # shown first, but for the plan's own method
+RIVALS_SHOWN, RIVALS_TICKED = 4, 2
 
 
 def requests(facts: Facts, layers: int) -> list[RunConfig]:
@@ -70,7 +69,8 @@ def _rivals(own: str) -> list[str]:
     others = [name for name in known if name != own]
     first = [name for name in RIVALS if name in others][:RIVALS_SHOWN]
     st.markdown("**Rivals**", help="Each on the same text, to the same number of layers, one after the other.")
-    ticked = [_box(name, column) for name, column in zip(first, st.columns(RIVALS_SHOWN), strict=False)]
+    columns = st.columns(RIVALS_SHOWN)
+    ticked = [_box(name, columns[place], ticked=place < RIVALS_TICKED) for place, name in enumerate(first)]
     chosen = [name for name, is_ticked in zip(first, ticked, strict=True) if is_ticked]
     rest = [name for name in others if name not in first]
     picked = sum(bool(session.value(f"rival-{name}", False)) for name in rest)
@@ -82,13 +82,13 @@ def _rivals(own: str) -> list[str]:
     return [name for name in others if name in chosen]
 
 
-def _box(name: str, column: DeltaGenerator, *, told: bool = False) -> bool:
-    """The box of a method; what it does is `told` beside its name, or behind a mark."""
+def _box(name: str, column: DeltaGenerator, *, ticked: bool = False, told: bool = False) -> bool:
+    """The box of a method, `ticked` to begin with; what it does is `told` beside its name, or behind a mark."""
     method = come.methods()[name]
     about = formats.literal(method.summary)
     return column.checkbox(
         f"**{method.title}** · {about}" if told else f"**{method.title}**",
-        name in BASELINES,
+        ticked,
         key=f"rival-{name}",
         persist_state="session",
         wrap=told,

@@ -70,7 +70,8 @@ def everything(opened: Run | None) -> None:
     table = pd.DataFrame(rows).drop(columns="run").astype({"perplexity": float})
     if table["model"].nunique() == 1:  # of which every line would say the same
         table = table.drop(columns="model")
-    st.dataframe(
+    place = st.container() if opened is None else st.expander("As a table")  # a run's page is long enough
+    place.dataframe(
         table.style.format({"perplexity": number}, na_rep=""),
         hide_index=True,
         height="content" if len(rows) < 12 else 460,

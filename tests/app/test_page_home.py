@@ -35,7 +35,11 @@ def test_a_visit_begins_here(visit: Visit) -> None:
     assert at.button(key="demo").label.startswith("Run the demo, about ")
     said = " ".join(each.value for each in at.caption)
     html = " ".join(each.proto.body for each in at.get("html"))
-    assert "from 30 to 27 layers" in said and "<b>30 layers</b>" in html and "At 27 layers CoMe-Joint" in html
+    assert (
+        "30 to 27 layers, three ways: CoMe-Joint merges one window" in said
+        and "<b>30 layers</b>" in html
+        and "At 27 layers CoMe-Joint" in html
+    )
     assert not re.search(r"\b2[2-4] layers", said + html), "one thing is told: the demo's size is the example's"
     assert len(at.get("plotly_chart")) == 1
 

@@ -105,8 +105,9 @@ def finding(found: Predicted) -> str:
 def first_look(found: Predicted, subject: Subject) -> str:
     """What few tokens say, until those are read that a run is judged on."""
     ratio = change(found.original, found.answer).ratio
+    rough = f"{ratio:.2g}" if ratio < 100 else factor(ratio)
     return (
-        f"A first look on {found.answer.tokens:,} tokens: {factor(ratio)} times the perplexity. "
+        f"First look, on {found.answer.tokens:,} tokens: about {rough} times the perplexity. "
         f"The {subject.n_tokens:,} that a run is judged on follow…"
     )
 

@@ -36,7 +36,7 @@ def test_every_rival_is_said_in_a_sentence(visit: Visit) -> None:
     at = visit("run", target="4")
     boxes = {str(box.key): box for box in at.checkbox if str(box.key).startswith("rival-")}
     assert boxes.keys() == {f"rival-{name}" for name in come.methods() if name != "come"}
-    assert [key for key, box in boxes.items() if box.value] == ["rival-shortgpt", "rival-random"]
+    assert [key for key, box in boxes.items() if box.value] == ["rival-shortgpt", "rival-come-joint"]
     assert all(come.methods()[key.removeprefix("rival-")].title in box.label for key, box in boxes.items())
     assert all((box.help or box.label).endswith(".") for box in boxes.values())
 
@@ -62,7 +62,7 @@ def test_the_request_is_one_sentence_and_the_commands_are_shown(visit: Visit, la
     assert any("6 → 4 layers" in each.value for each in at.markdown)
     commands = at.code[0].value.splitlines()
     methods = [line.split("--method ")[1].split()[0] for line in commands]
-    assert methods[0] == "come" and set(methods[1:]) == {"random", "shortgpt"}
+    assert methods[0] == "come" and set(methods[1:]) == {"come-joint", "shortgpt"}
     assert all("--target-layers 4" in line for line in commands)
     assert at.button(key="start").label == "Start 3 runs"
 
