@@ -58,7 +58,8 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
     told = [each for each in found if each is not None]
     nearest, by = min(zip(drawn, found, strict=True), key=lambda each: abs(each[1].value) if each[1] else math.inf)
     which = "Nearest to" if len(told) > 1 else "Beside"
-    title = f"{which} {reference.series}: {nearest.series}" + (f", {paired.say(by, metric)}" if by else "")
+    whom = "the original" if reference.method == "original" else reference.series
+    title = f"{which} {whom}: {nearest.series}" + (f", {paired.say(by, metric)}" if by else "")
     widgets.chart(
         compare_paired.differences(
             drawn, found, reference, metric, list(come.methods()), escape(title), before_a_room=presenter.is_on()
