@@ -52,7 +52,7 @@ def test_two_models_do_not_mix(server: Callable[..., Server], page: Page, other:
         visitor.get_by_label("Last layer", exact=True).fill("3")
         visitor.get_by_label("Last layer", exact=True).press("Enter")
     for visitor, before in zip(visitors, (4, 6), strict=True):
-        visitor.get_by_text(f"Since CoMe, {before} layers").wait_for()
+        visitor.get_by_text(f"Against CoMe, {before} layers").wait_for()
 
     # The other's address gives the other's answer, as it was.
     for visitor, address in zip(visitors, reversed(addresses), strict=True):

@@ -107,7 +107,7 @@ def visit(
     assert parse_qs(urlparse(page.url).query)["run"] == [opened]
     page.get_by_text(f"{layers} layers became {target}").wait_for(timeout=patience)
     made = [run for run in runs.list_runs(serving.runs) if run.config.kind == "compress"]
-    assert {run.config.method for run in made} == {"come", "shortgpt", "random"}
+    assert {run.config.method for run in made} == {"come", "shortgpt", "come-joint"}
     ended(page, made, patience)
     page.get_by_text("3 of 3 done").wait_for()
     unharmed(page)
@@ -123,7 +123,7 @@ def visit(
     assert shortly(made[0].results()["original"]["perplexity"]) in original
     assert page.locator(".st-key-perplexity .js-plotly-plot").count() == 0, "of one size one chart says all"
     told = page.locator(".st-key-paired .annotation-text").all_text_contents()
-    assert all(any(name in each for each in told) for name in ("CoMe", "ShortGPT", "Random")), told
+    assert all(any(name in each for each in told) for name in ("CoMe", "ShortGPT", "CoMe-Joint")), told
 
 
 @pytest.mark.slow

@@ -24,17 +24,17 @@ def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: 
     page.goto(f"{serving.url}/plan?{urlencode(tiny_choice | {'windows': '1-2'})}")
     finding = page.locator("p.come-finding", has_text="Predicted perplexity")
     finding.wait_for()
-    assert page.get_by_text("Since ").count() == 0
+    assert page.get_by_text("Against ").count() == 0
     first = finding.inner_text()
 
     # A change is answered against it; undo, by the keyboard, goes back to the same answer.
     page.get_by_label("Last layer", exact=True).fill("3")
     page.get_by_label("Last layer", exact=True).press("Enter")
-    page.get_by_text("Since CoMe, 5 layers").wait_for()
+    page.get_by_text("Against CoMe, 5 layers").wait_for()
     assert finding.inner_text() != first
     page.get_by_role("heading", name="Plan", exact=True).click()
     page.keyboard.press("Alt+z")
-    page.get_by_text("Since CoMe, 4 layers").wait_for()
+    page.get_by_text("Against CoMe, 4 layers").wait_for()
     assert finding.inner_text() == first
 
     # The next window by SBI, taken.
@@ -47,7 +47,7 @@ def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: 
     page.locator(".st-key-layer-tiles [data-variant=pills]").first.click()
     page.get_by_role("button", name="Drop 0").click()
     page.get_by_text("6 → 3 layers").wait_for()
-    page.get_by_text("Since CoMe, 4 layers").wait_for()
+    page.get_by_text("Against CoMe, 4 layers").wait_for()
     page.locator(".st-key-layer-tiles del", has_text="0").wait_for()
     assert "drop=0" in page.url
     taken = finding.inner_text()
