@@ -44,7 +44,7 @@ def loop(
     low, size = -0.24 * high, 0.15 * high
     figure.update_layout(shapes=_tiles(groups, low, size, layers) + _frame(window, low, size))
     figure.add_trace(_hover(groups, low + size / 2))
-    theme.finish(figure, title, x="Layer, as numbered before this merge", y="Skip block influence", height=330)
+    theme.finish(figure, title, x="Layer, as numbered before this merge", y="Skip block influence", height=270)
     figure.update_xaxes(range=[-0.8, layers - 0.2], dtick=5, showgrid=False, fixedrange=True)
     ticks = [tick for tick in (0, 0.1, 0.2, 0.3, 0.4, 0.5) if tick <= high]
     return figure.update_yaxes(range=[low * 1.15, high * 1.08], tickvals=ticks, fixedrange=True)

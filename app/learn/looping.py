@@ -28,6 +28,7 @@ _STYLE = """<style>
 .come-both td { font-weight: 600; }
 @media (max-width: 640px) { .come-both { font-size: .875rem; } .come-both :is(th, td) { padding-right: .7rem; } }
 </style>"""
+HEIGHT = 240  # pixels: what is said below the chart stands above Back and Next on a small screen, too
 WAYS = {"loop": "CoMe's loop", "window": "One window"}
 
 
@@ -58,7 +59,7 @@ def _one_window(of: Material, sizes: list[int]) -> None:
     size = session.value("merge-size")
     costs = [cost for cost in of.costs if cost.last - cost.first + 1 == size]
     frame.chart(
-        window_costs.costs(costs, of.layers).update_layout(height=300),
+        window_costs.costs(costs, of.layers).update_layout(height=HEIGHT),
         key="lesson-costs",
         alt=f"What merging each window of {size} layers costs",
         tallest=300,
@@ -74,7 +75,8 @@ def _one_window(of: Material, sizes: list[int]) -> None:
         st.caption(f"By the angle the cheapest is {ordinal(rank)} of {len(costs)}: {lesson}.", width="content")
         how_sure(
             "Measured on tokens that no merge is fitted on, of the example's text and of several kinds beside it. A "
-            "merge here is CoMe-Joint's: channels of all its layers are chosen together, output maps are moved.",
+            "merge here is CoMe-Joint's: channels of all its layers are chosen together, output maps are moved. The "
+            "perplexities are from before any recovery.",
             key="sure-of-costs",
         )
 

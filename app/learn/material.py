@@ -6,6 +6,7 @@ All of it is of the bundled model and lies in the project, so that the lesson ne
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -61,7 +62,7 @@ class Material:
         plan, history: of the run, one entry a merge.
         perplexities: by count of layers, (perplexity, standard error) of the example's runs of CoMe whose merges are
             the same as far as they go, and of the original.
-        one_window: the same of its runs of CoMe-Joint, each of a single merge.
+        one_window: the same of its runs of CoMe-Joint, each of a single merge; both are from before any recovery.
         costs: what merging windows was measured to cost.
         activations, answers: measured for the lesson; answers by "original" and by "<how> <first>-<last>".
     """
@@ -162,16 +163,20 @@ def _perplexities(history: list[dict[str, Any]], model: str) -> dict[int, tuple[
         results = run.results()
         own = [step["window"] for step in results["history"]]
         if own == windows[: len(own)]:
-            for side in ("original", "pruned"):
-                metrics = results[side]
+            for metrics in (results["original"], before_recovery(results)):
                 if "perplexity" in metrics:
                     found[metrics["layers"]] = (metrics["perplexity"], metrics["perplexity_stderr"])
     return found
 
 
 def _one_window(model: str) -> dict[int, tuple[float, float]]:
-    sides = [run.results()["pruned"] for run in _runs_of(Draft().method, model)]
+    sides = [before_recovery(run.results()) for run in _runs_of(Draft().method, model)]
     return {side["layers"]: (side["perplexity"], side["perplexity_stderr"]) for side in sides if "perplexity" in side}
+
+
+def before_recovery(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What pruning alone left: what training gave back says nothing of the way to prune."""
+    return results.get("unrecovered") or results["pruned"]
 
 
 def _activations() -> Activations:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import example_runs
 from app.figures import lesson, lesson_angle, lesson_bars
 from app.learn import angle, averaging, joining, looping, material, quiz, recovering, sensitivity
 from app.learn.material import Material
@@ -85,6 +86,17 @@ def test_units_that_do_not_fill_the_last_line_are_all_drawn() -> None:
 def test_the_loop_follows_the_plan(of: Material) -> None:
     assert looping.groups_after(of, len(of.history)) == of.plan.groups()
     assert of.perplexities.keys() >= {30, 27, 24, 21}
+
+
+def test_ways_to_merge_are_compared_before_any_recovery(of: Material) -> None:
+    assert set(of.perplexities) & set(of.one_window) == {27, 24, 21}
+    for found in (of.perplexities, of.one_window):
+        by_size = [found[layers][0] for layers in sorted(found, reverse=True)]
+        assert by_size == sorted(by_size), "the fewer layers, the higher the perplexity"
+    recovered = [run.results() for run in example_runs.runs() if run.config.recover]
+    assert recovered
+    for results in recovered:
+        assert of.one_window[results["unrecovered"]["layers"]][0] == results["unrecovered"]["perplexity"]
 
 
 def test_what_is_found_about_averaging_is_what_was_measured(of: Material) -> None:
