@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 import streamlit as st
 
@@ -15,6 +16,7 @@ from app.learn import frame, material
 from app.learn.material import Material
 from come.errors import ComeError
 from come.models import Facts
+from come.report import comparison
 from come.runs import Run
 
 TITLE = "Giving some of it back"
@@ -28,6 +30,7 @@ HOW = (
     "What least squares cannot mend, training can: layer by layer, on the original's predictions, or with small added "
     "maps (low-rank adaptation, LoRA)."
 )
+LOGITS = "**Logits:** then the model is trained on the chances that the original gives every next token."
 _RUNS_LOOKED_AT = 100
 
 
@@ -59,7 +62,10 @@ def draw(of: Material) -> None:
     else:
         st.caption("Neither a run with recovery nor the bundled model can be read now, so there is nothing to draw.")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        widgets.next_step("run", "Open the run page")
+        if found is not None:
+            widgets.next_step("run", "Open this run", run=found.run.id)
+        else:
+            widgets.next_step("run", "Open the run page")
         widgets.info("How does it work?", HOW, key="how-recovery")
 
 
@@ -91,14 +97,14 @@ def moved_by_refit(known: Facts) -> tuple[list[str], list[int], list[bool], str]
 
 
 def finding(found: Recovery) -> str:
-    """What recovery did, in one sentence."""
+    """What recovery did to which model, in one sentence."""
     before, after = found.before[0], found.after[0]
-    how = " and ".join(found.run.config.recover)
+    how = f"{escape(comparison.run_name(found.run), quote=False)}: recovery by {' and '.join(found.run.config.recover)}"
     if after >= before:
-        return f"Recovery by {how} did not help here: perplexity {before:.1f} to {after:.1f}"
+        return f"{how} did not help here: perplexity {before:.1f} to {after:.1f}"
     lost = before - found.original[0]
     back = f", {(before - after) / lost:.0%} of what pruning cost" if lost > 0 else ""
-    return f"Recovery by {how} took perplexity from {before:.1f} to {after:.1f}{back}"
+    return f"{how} took perplexity from {before:.1f} to {after:.1f}{back}"
 
 
 def _measured(found: Recovery) -> None:
@@ -114,6 +120,8 @@ def _measured(found: Recovery) -> None:
         key="lesson-recovery",
         alt="Perplexity of the original, of the pruned and of the recovered model",
     )
+    if "logits" in found.run.config.recover:
+        st.caption(LOGITS)
     how_sure(
         f"Measured by {formats.literal(run_labels.label(found.run))}, on {found.run.config.evaluation_tokens:,} "
         "tokens, ± 1 standard error.",

@@ -167,6 +167,7 @@ def test_refit_counts_add_up() -> None:
 def test_recovery_that_did_not_help_is_said(lab: Lab) -> None:
     run = lab.create(method="come", target_layers=4, recover=["refit"])
     helped = recovering.Recovery(run, (10.0, 1.0), (30.0, 1.0), (20.0, 1.0))
+    assert recovering.finding(helped).startswith("CoMe, 4 layers: recovery by refit took")
     assert "50% of what pruning cost" in recovering.finding(helped)
     worse = recovering.Recovery(run, (10.0, 1.0), (30.0, 1.0), (31.0, 1.0))
     assert "did not help" in recovering.finding(worse)

@@ -112,7 +112,10 @@ def test_the_example_has_recovered_a_model(visit: Visit) -> None:
     (run,) = (run for run in example_runs.runs() if run.config.recover)
     results = run.results()
     before, after = (f"{results[side]['perplexity']:.1f}" for side in ("unrecovered", "pruned"))
-    assert f"perplexity from {before} to {after}" in said(fine(visit("learn", step="7")))
+    at = fine(visit("learn", step="7"))
+    assert f"perplexity from {before} to {after}" in said(at) and recovering.LOGITS in said(at)
+    assert f"CoMe-Joint, {results['pruned']['layers']} layers: recovery by refit and logits" in findings(at)[0]
+    assert f"run={run.id}" in str([link.proto for link in at.get("page_link")])
 
 
 def test_the_quiz_is_answered_and_looked_up(visit: Visit, of: Material) -> None:
