@@ -16,7 +16,9 @@ from app import theme
 from app.formats import literal
 
 MAX_BINS = 240  # columns of the strip: more tokens share one, which shows the largest of them
-TICKS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+TICKS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+APART = 0.3  # of the colour bar's height: ticks nearer than that would lie on one another where one model is shown
+TOOLBAR = 26  # pixels above the plot that plotly's toolbar takes
 
 
 def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int, since: int = 0) -> go.Figure:
@@ -33,10 +35,10 @@ def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int, since:
     middle, peaks, height = bins(values, since)
     rows = list(range(len(names)))
     top = max(float(values.max()), 0.01)
-    ticks = [tick for tick in TICKS if tick <= top and (not tick or tick > top / 60)]
+    ticks = bar_ticks(top)
     text = [
         [
-            f"{escape(name)}<br>after token {spot} {quoted(pieces[spot])}: <b>{value:.3g} nats</b>"
+            f"{_escaped(name)}<br>after token {spot} {quoted(pieces[spot])}: <b>{value:.3g} nats</b>"
             for spot, value in zip(spots, line, strict=True)
         ]
         for name, spots, line in zip(names, peaks, height, strict=True)
@@ -52,11 +54,28 @@ def strip(pieces: Sequence[str], kl: dict[str, Sequence[float]], at: int, since:
         type="rect", x0=at - 0.5, x1=at + 0.5, y0=-0.5, y1=len(names) - 0.5, line={"color": theme.MARK, "width": 2}
     )
     theme.finish(figure, finding(pieces, kl, since), x="Token of the text", height=128 + 34 * len(names))
-    figure.update_layout(clickmode="event+select")
+    below_toolbar(figure).update_layout(clickmode="event+select")
     figure.update_yaxes(
         tickvals=rows, ticktext=[_wrapped(name) for name in names], autorange="reversed", showgrid=False
     )
     return token_axis(figure, pieces, since)
+
+
+def bar_ticks(top: float) -> list[float]:
+    """Round values from 0 to the top of a colour bar that grows with their root, as far apart as their words need."""
+    kept: list[float] = []
+    above = 1.0 + APART
+    for tick in reversed([tick for tick in TICKS if tick <= top]):
+        height = (tick / top) ** 0.5
+        if APART <= height <= above - APART:
+            kept, above = [tick, *kept], height
+    return [0.0, *kept]
+
+
+def below_toolbar(figure: go.Figure) -> go.Figure:
+    """Move a figure's plot down, so that plotly's toolbar lies above it."""
+    room = {"margin": {"t": figure.layout.margin.t + TOOLBAR}, "height": figure.layout.height + TOOLBAR}
+    return figure.update_layout(room)
 
 
 def heat(
@@ -86,7 +105,7 @@ def heat(
         zmin=0,
         zmax=highest,
         colorscale=theme.sequential(),
-        colorbar={**bar, "thickness": 10, "outlinewidth": 0},
+        colorbar={**bar, "thickness": 10, "outlinewidth": 0, "ypad": 0},
         xgap=1 if len(middle) < 120 else 0,
         ygap=gap,
         text=text,
@@ -135,7 +154,7 @@ def finding(pieces: Sequence[str], kl: dict[str, Sequence[float]], since: int = 
     kl = {name: values[since:] for name, values in kl.items()}
     name = max(kl, key=lambda each: max(kl[each]))
     spot = since + int(np.argmax(kl[name]))
-    return f"{escape(name)} departs most after {quoted(pieces[spot])}: divergence (KL) {max(kl[name]):.2g} nats"
+    return f"{_escaped(name)} departs most after {quoted(pieces[spot])}: divergence (KL) {max(kl[name]):.2g} nats"
 
 
 def means(kl: dict[str, Sequence[float]]) -> str:
@@ -177,7 +196,7 @@ def bars(
         )
     )
     likeliest = f"{quoted(top[0][1])} {chances[0]:.0f}%" if top else "nothing"
-    theme.finish(figure, f"{escape(name)}<br>{likeliest}", x="Chance, %", height=300)
+    theme.finish(figure, f"{_escaped(name)}<br>{likeliest}", x="Chance, %", height=300)
     figure.update_yaxes(tickvals=list(range(len(top))), ticktext=labels, autorange="reversed", showgrid=False)
     reach = 100 * highest if highest is not None else max(chances, default=0.0)
     return figure.update_xaxes(range=[0, max(reach, 1.0) * 1.25], nticks=4)
@@ -187,8 +206,12 @@ def _pairs(edges: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
+def _escaped(text: str) -> str:
+    return escape(text, quote=False)  # plotly knows no &quot;
+
+
 def _visible(text: str) -> str:
-    return escape(text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")) or "▫"
+    return _escaped(text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")) or "▫"
 
 
 def _short(text: str) -> str:
@@ -202,4 +225,4 @@ def quoted(text: str) -> str:
 
 def _wrapped(name: str) -> str:
     """A row's name on two lines, so that a narrow screen has room for the strip."""
-    return escape(name).replace(", ", ",<br>", 1)
+    return _escaped(name).replace(", ", ",<br>", 1)

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.playground import bins, heat, quoted, token_axis
+from app.figures.playground import below_toolbar, bins, heat, quoted, token_axis
 from app.formats import literal
 
 Spans = Sequence[tuple[int, int]]
@@ -47,6 +47,17 @@ def strips(
     figure.add_vline(x=at, line={"color": theme.MARK, "width": 1, "dash": "dot"})
     room = 128 + 15 * len(rows)
     theme.finish(figure, finding(spans, values), x="Token of the text", y="Layer", height=room)
+    right = at > (since + len(pieces) - 1) / 2
+    below_toolbar(figure).add_annotation(
+        x=at,
+        y=1,
+        yref="paper",
+        xanchor="right" if right else "left",
+        yanchor="bottom",
+        text=f"chosen: {quoted(pieces[at])}",
+        showarrow=False,
+        font={"size": 12, "color": theme.MARK},
+    )
     figure.update_layout(clickmode="event+select")
     shown = sorted({0, len(rows) - 1, *merged(spans)})
     figure.update_yaxes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 
@@ -30,7 +31,7 @@ how far those of a pruned model $q$ lie from the original's $p$:
 $$\mathrm{KL}_t = \sum_v p_t(v)\,\log\frac{p_t(v)}{q_t(v)} \quad\text{nats}$$
 
 0 nats: it expects just the same. A nat is the unit of natural logarithms, 1.44 bits. Below are the ten likeliest next
-tokens after one token; pale bars are tokens that are not among the original's ten.
+tokens after one token.
 """
 
 
@@ -172,10 +173,10 @@ def _drawn(look: Comparison) -> None:
             help="A click on the strip chooses it, too.",
         )
     before = visible("".join(found.pieces[: found.at + 1])[-60:])
-    st.html(f"<p class='come-legend'>What was read ends in {escape(before)}</p>")
+    reference = [token for token, _, _ in found.top[ORIGINAL]]
+    st.html(f"<p class='come-legend'>What was read ends in {escape(before)}{_pale(found.top, reference)}</p>")
     with st.container(key="next-tokens"):  # its columns wrap: see playground_words.STYLE
         columns = st.columns(len(found.top), gap="medium")
-    reference = [token for token, _, _ in found.top[ORIGINAL]]
     highest = max((chance for top in found.top.values() for _, _, chance in top), default=0.0)
     for place, (column, (speaker, top)) in enumerate(zip(columns, found.top.items(), strict=True)):
         with column:
@@ -192,6 +193,12 @@ def _drawn(look: Comparison) -> None:
         f"{origin} {formats.literal(visible(_shortened(look.text)))}",
         key="how-sure-next",
     )
+
+
+def _pale(top: Mapping[str, Sequence[tuple[int, str, float]]], reference: Sequence[int]) -> str:
+    """What a pale bar is, where there is one."""
+    others = any(token not in reference for found in top.values() for token, _, _ in found)
+    return f" · Pale: not among the original's {len(reference)} likeliest." if others else ""
 
 
 def _shortened(text: str) -> str:

@@ -23,7 +23,7 @@ compared with the state $h_t$ that the original has after the layers in whose pl
 $$\theta_t = \arccos\frac{h_t \cdot q_t}{\lVert h_t\rVert\,\lVert q_t\rVert}$$
 
 0°: the same direction. Layers below the first merge lie at 0; what a merge turns, later layers carry on, lessen or add
-to.
+to. The dotted line is at the chosen token, of which *Next token* tells more; a click chooses another.
 """
 
 

@@ -11,6 +11,13 @@ from app.figures import playground as figures
 from app.figures import sentence
 
 
+@pytest.mark.parametrize(
+    ("top", "ticks"), [(0.01, [0, 0.01]), (0.3, [0, 0.1, 0.3]), (3.4, [0, 1, 3]), (9.0, [0, 3]), (12.0, [0, 3, 10])]
+)
+def test_two_or_three_values_name_the_colours(top: float, ticks: list[float]) -> None:
+    assert figures.bar_ticks(top) == ticks
+
+
 @pytest.mark.parametrize("tokens", [1, 5, 240, 2048])
 def test_the_strip_loses_no_peak(tokens: int) -> None:
     rng = np.random.default_rng(0)
@@ -37,10 +44,10 @@ def test_bars_side_by_side_have_one_scale() -> None:
 
 
 def test_bars_are_the_likeliest_tokens_and_others_than_the_originals_are_pale() -> None:
-    figure = figures.bars("A", [(1, " Paris", 0.6), (2, "<i>", 0.1)], "#2f7fd1", reference=[1])
+    figure = figures.bars("A", [(1, " Paris", 0.6), (2, '<i>"', 0.1)], "#2f7fd1", reference=[1])
     assert list(figure.data[0].x) == [60.0, 10.0]
     assert list(figure.data[0].marker.opacity) == [1.0, 0.4]
-    assert list(figure.layout.yaxis.ticktext) == ["␣Paris", "&lt;i&gt;"]
+    assert list(figure.layout.yaxis.ticktext) == ["␣Paris", '&lt;i&gt;"'], "plotly knows no &quot;"
     assert "“␣Paris” 60%" in figure.layout.title.text
 
 

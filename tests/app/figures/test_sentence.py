@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from app import theme
 from app.figures import sentence
+from app.figures.playground import TOOLBAR
 
 PIECES = ["The", " cat", " <b>"]
 SPANS = [(0, 1), (1, 4), (4, 5)]
@@ -20,6 +22,15 @@ def test_each_layer_is_a_row_and_merged_ones_are_outlined() -> None:
     framed = [shape for shape in figure.layout.shapes if shape.type == "rect"]
     assert [(shape.y0, shape.y1) for shape in framed] == [(0.5, 1.5)]
     assert '<b>"' not in heatmap.text[1][2] and "&lt;b&gt;" in heatmap.text[1][2]
+
+
+def test_the_line_at_the_chosen_token_is_named_below_the_toolbar() -> None:
+    for at, side in ((0, "left"), (2, "right")):
+        figure = sentence.strips(PIECES, SPANS, ANGLES, at=at)
+        (name,) = figure.layout.annotations
+        assert (name.x, name.xanchor) == (at, side)
+        assert name.text == ("chosen: “The”" if at == 0 else "chosen: “␣&lt;b&gt;”")
+        assert figure.layout.margin.t >= theme.title_room("") + TOOLBAR
 
 
 def test_the_title_says_which_layer_turns_them_and_where_they_end() -> None:
