@@ -72,10 +72,10 @@ def bar_ticks(top: float) -> list[float]:
     return [0.0, *kept]
 
 
-def below_toolbar(figure: go.Figure) -> go.Figure:
-    """Move a figure's plot down, so that plotly's toolbar lies above it."""
-    room = {"margin": {"t": figure.layout.margin.t + TOOLBAR}, "height": figure.layout.height + TOOLBAR}
-    return figure.update_layout(room)
+def below_toolbar(figure: go.Figure, words: int = 0) -> go.Figure:
+    """Move a figure's plot down, so that plotly's toolbar lies above it, and above words of that many pixels."""
+    room = TOOLBAR + words
+    return figure.update_layout(margin_t=figure.layout.margin.t + room, height=figure.layout.height + room)
 
 
 def heat(

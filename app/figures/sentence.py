@@ -48,7 +48,7 @@ def strips(
     room = 128 + 15 * len(rows)
     theme.finish(figure, finding(spans, values), x="Token of the text", y="Layer", height=room)
     right = at > (since + len(pieces) - 1) / 2
-    below_toolbar(figure).add_annotation(
+    below_toolbar(figure, words=14).add_annotation(
         x=at,
         y=1,
         yref="paper",

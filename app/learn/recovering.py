@@ -30,7 +30,7 @@ HOW = (
     "What least squares cannot mend, training can: layer by layer, on the original's predictions, or with small added "
     "maps (low-rank adaptation, LoRA)."
 )
-LOGITS = "**Logits:** then the model is trained on the chances that the original gives every next token."
+LOGITS = "**Logits:** the model is trained on the chances that the original gives every next token."
 _RUNS_LOOKED_AT = 100
 
 

@@ -30,7 +30,7 @@ def test_the_line_at_the_chosen_token_is_named_below_the_toolbar() -> None:
         (name,) = figure.layout.annotations
         assert (name.x, name.xanchor) == (at, side)
         assert name.text == ("chosen: “The”" if at == 0 else "chosen: “␣&lt;b&gt;”")
-        assert figure.layout.margin.t >= theme.title_room("") + TOOLBAR
+        assert figure.layout.margin.t >= theme.title_room("") + TOOLBAR + 12
 
 
 def test_the_title_says_which_layer_turns_them_and_where_they_end() -> None:
