@@ -174,7 +174,7 @@ def _drawn(look: Comparison) -> None:
         )
     before = visible("".join(found.pieces[: found.at + 1])[-60:])
     reference = [token for token, _, _ in found.top[ORIGINAL]]
-    st.html(f"<p class='come-legend'>What was read ends in {escape(before)}{_pale(found.top, reference)}</p>")
+    st.html(f"<p class='come-legend'>What was read ends in {escape(before)}{_faint(found.top, reference)}</p>")
     with st.container(key="next-tokens"):  # its columns wrap: see playground_words.STYLE
         columns = st.columns(len(found.top), gap="medium")
     highest = max((chance for top in found.top.values() for _, _, chance in top), default=0.0)
@@ -195,10 +195,10 @@ def _drawn(look: Comparison) -> None:
     )
 
 
-def _pale(top: Mapping[str, Sequence[tuple[int, str, float]]], reference: Sequence[int]) -> str:
-    """What a pale bar is, where there is one."""
+def _faint(top: Mapping[str, Sequence[tuple[int, str, float]]], reference: Sequence[int]) -> str:
+    """What a faint bar is, where there is one."""
     others = any(token not in reference for found in top.values() for token, _, _ in found)
-    return f" · Pale: not among the original's {len(reference)} likeliest." if others else ""
+    return f" · Faint: not among the original's {len(reference)} likeliest." if others else ""
 
 
 def _shortened(text: str) -> str:

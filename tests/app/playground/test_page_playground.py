@@ -192,7 +192,7 @@ def test_along_the_prompt_and_the_answer_and_at_another_token(visit: Visit, engi
     at = settle(at.button(key="compare-along").click().run(), "_look")
     assert engine.texts == [("A text", False, None)]
     assert "departs most after “b”" in html(at)
-    assert "Pale: not among the original's 2 likeliest." in html(at)
+    assert "Faint: not among the original's 2 likeliest." in html(at)
     assert at.slider(key="after-token").value == 2
     at = settle(at.slider(key="after-token").set_value(1).run(), "_look")
     assert engine.texts[-1] == ("A text", False, 1)
