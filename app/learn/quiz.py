@@ -60,8 +60,8 @@ def _top_tenth(of: Material, rng: np.random.Generator) -> Asked:
     shares = [tenth(of, layer) for layer in layers]
     answer = int(np.argmax(shares))
     return Asked(
-        "In which of these layers does the most sensitive tenth of the FFN channels hold the largest share of the layer's "
-        "sensitivity?",
+        "In which of these layers does the most sensitive tenth of the FFN channels hold the largest share of the "
+        "layer's sensitivity?",
         tuple(f"Layer {layer}" for layer in layers),
         answer,
         1,
