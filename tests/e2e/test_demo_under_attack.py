@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.attack]
 
 PAGES = ("home", "model", "channels", "layers", "plan", "run", "compare", "inspect", "playground", "learn")
 RUN = "model=smollm2-135m&text=python-docs&tokens=1024&bos=auto&method=shortgpt&target=27"
-ALONE = {"rival-random": False}  # without the rival that is chosen at first
+ALONE = {"rival-come": False, "rival-come-joint": False}  # without the rivals that are ticked at first
 BYTES_OF_ALL = 3 << 30
 LONG_ENOUGH, FLAT = 10, 1.05  # minutes, after which memory of the last third is at most so much of the middle third's
 ENDED = ("done", "failed", "cancelled", "interrupted")
