@@ -177,7 +177,7 @@ def test_a_request_that_takes_too_long_is_not_offered(
         monkeypatch.setattr(f"{module}.usual_device", slow)
     at = visit("run", **CHOICE, method="sleb", target="1")
     at.checkbox(key="rival-shortgpt").uncheck()
-    at.checkbox(key="rival-random").uncheck().run()
+    at.checkbox(key="rival-come").uncheck().run()
     assert not at.exception and at.button(key="start").disabled
     assert any("minutes are allowed here" in warning.value for warning in at.warning)
     at.button(key="start").proto.disabled = False  # another client than a browser may click it all the same
