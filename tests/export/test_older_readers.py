@@ -228,6 +228,7 @@ def test_the_card_names_the_versions(tmp_path: Path) -> None:
     assert 'attn_implementation="eager"' in card
 
 
+@pytest.mark.slow
 def test_a_reader_of_its_own_finds_what_was_saved_and_nothing_else(tmp_path: Path) -> None:
     case = Case("as it is", "qwen2")
     assert set(make(case, tmp_path / case.name).values()) == {"yes"}

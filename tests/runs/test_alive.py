@@ -144,6 +144,7 @@ def test_what_a_killed_process_left_in_the_folder_of_runs_goes(new_run: Create) 
     assert fresh.exists()
 
 
+@pytest.mark.slow
 def test_the_next_run_starts_after_the_last_has_finished(new_run: Create) -> None:
     brief = {"evaluate": [], "keep_model": False}
     runs = [new_run(**brief) for _ in range(2)]

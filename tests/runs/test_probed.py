@@ -75,6 +75,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 def test_the_original_is_probed_once_for_all_runs(new_run: Create, mine: str, probed: list[int]) -> None:
     def made(**changes: Any) -> Run:
         run = new_run(**{"method": "shortgpt", "evaluate": ["probe"], "tasks": [mine], "keep_model": False} | changes)

@@ -96,6 +96,7 @@ def test_the_queue_waits_in_order_and_a_place_in_it_can_be_given_up(new_run: Cre
     assert first.written_state().status == "cancelled"  # its own last word
 
 
+@pytest.mark.slow
 def test_an_old_run_behind_a_new_one_of_its_process_locks_nobody_out(new_run: Create) -> None:
     """A sweep that goes on takes its cells in their order, whatever their age; a stranger's age lies between."""
     brief = {"evaluate": [], "keep_model": False}

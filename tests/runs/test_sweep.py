@@ -33,6 +33,7 @@ def test_the_cells_are_methods_by_targets_by_seeds(asked: Asked) -> None:
     assert cells[0].sweep != sweep(asked).cells()[0].sweep
 
 
+@pytest.mark.slow
 def test_a_sweep_comes_to_what_its_runs_come_to_alone(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[str] = []
     load = shared.load
@@ -51,6 +52,7 @@ def test_a_sweep_comes_to_what_its_runs_come_to_alone(asked: Asked, monkeypatch:
         assert [step["window"] for step in ours["history"]] == [step["window"] for step in theirs["history"]]
 
 
+@pytest.mark.slow
 def test_a_step_by_step_method_goes_on_from_its_milder_result(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     begun_with: list[int] = []
     compress = pipeline.compress
