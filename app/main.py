@@ -38,6 +38,10 @@ PAGES = [
 ]
 
 
+# Where a plan that nobody has touched is not spoken of: what they show is of other models.
+NOT_OF_THE_PLAN = ("home", "compare", "playground", "learn")
+
+
 def _shown_run(page: str) -> Run | None:
     """The run that a page of that name is about; None where it is about the visitor's plan."""
     return linked_run.opened() if page == "run" else inspected_run.shown() if page == "inspect" else None
@@ -69,7 +73,7 @@ def main() -> None:
         with page_turns.turn():
             presenter.follow_link()
             if page is not start and presenter.frame(page, pages):
-                strip.draw(_shown_run(page.url_path), begins=page is pages[0])
+                strip.draw(_shown_run(page.url_path), begins=page.url_path in NOT_OF_THE_PLAN)
             page.run()
     except ComeError as error:
         st.error(formats.sentence(str(error)), icon=":material/error:")

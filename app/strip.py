@@ -28,7 +28,7 @@ def draw(shown: Run | None = None, *, begins: bool = False) -> None:
 
     Args:
         shown: the run that the page is about; without one it is about the visitor's plan.
-        begins: the page is where visits begin: a plan that nobody has touched is not spoken of yet.
+        begins: a plan that nobody has touched is not spoken of here: the page shows no plan's model, or not that one's.
     """
     cells = (_of_model() if begins else []) or (_of_plan() if shown is None else _of_run(shown))
     st.html("<div class='come-strip'>" + "".join(f"<span>{cell}</span>" for cell in cells) + "</div>")

@@ -8,7 +8,7 @@ from app import presenter
 from app.components import poll, widgets
 from app.components.how_sure import how_sure
 from app.figures import layers as figures
-from app.figures.similarity import KINDS, similarity
+from app.figures.similarity import KINDS, least_changed, similarity
 from app.layers import card, costs, legend, needed
 from app.state import foreseen, session, visit, widget_state
 from come.errors import ComeError
@@ -20,7 +20,7 @@ READING = """
 Each cell compares the state that enters a window's first layer with the one that leaves its last: {what}, over
 {tokens:,} tokens. Each step of the colours holds as many cells.
 
-**Dotted**: the window that changes it least, by skip block influence (SBI), which *More numbers* explains.
+**Dotted**: the pair that changes it least by this measure. CoMe goes by the angle (SBI, under *More numbers*).
 """
 # The matrix takes what the window beside it leaves of the room's screen.
 PRESENTED = """<style>
@@ -37,7 +37,7 @@ def page() -> None:
         widgets.no_analysis()
         return
     stability = measured.window_stability()
-    best = tuple(stability["best"])
+    best = _least_changed(measured, tuple(stability["best"]))
     widget_state.keep_among("first", list(range(facts.layers - 1)), best[0])
     widget_state.keep_among("last", list(range(1, facts.layers)), best[1])
     window = (session.value("first"), session.value("last"))
@@ -52,11 +52,21 @@ def page() -> None:
         _matrix(measured, best, window, planned)
     with one:
         card.draw(run, measured, facts, is_example, planned, stability)
-    follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned)
+    follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned, best)
     _influence(measured, planned, window)
     follow += needed.draw(run, measured, facts, is_example)
     widgets.next_step("plan", "Next: the plan")
     poll.follow(follow)
+
+
+def _least_changed(measured: Measurement, by_angle: tuple[int, int]) -> tuple[int, int]:
+    """The window that changes the state least by the measure that is shown; by SBI where no matrix is."""
+    kinds = [kind for kind in KINDS if kind in measured.similarity]
+    if not kinds:
+        return by_angle
+    widget_state.keep_among("similarity", kinds, kinds[0])
+    kind = session.value("similarity")
+    return least_changed(measured.similarity[kind].numpy(), kind, by_angle[1] - by_angle[0] + 1)
 
 
 def _sizes(measured: Measurement, facts: Facts) -> list[int]:
@@ -77,7 +87,6 @@ def _matrix(
     if not kinds:
         st.info("This analysis holds no similarity matrix.")
         return
-    widget_state.keep_among("similarity", kinds, kinds[0])
     with st.container(horizontal=True, vertical_alignment="center"):
         st.segmented_control(
             "Similarity",

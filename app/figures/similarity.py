@@ -42,7 +42,7 @@ def similarity(
         matrix: (layers + 1, layers + 1), between the states at the layers' borders.
         kind: "cosine", "angular" or "cka".
         influence: (layers,) BI of each layer; None: no strip is drawn.
-        best: the window (first, last) of lowest SBI, outlined by dots.
+        best: the window (first, last) that changes the state least by this measure, outlined by dots.
         selected: the window that is open, in red.
         planned: windows of the plan, in blue.
         height: pixels.
@@ -113,6 +113,14 @@ def similarity(
         _lay_out_strip(figure, influence, share)
     figure.update_layout(clickmode="event+select", hovermode="closest")
     return figure
+
+
+def least_changed(matrix: np.ndarray, kind: str, size: int) -> tuple[int, int]:
+    """The window of so many layers that changes the state least, by this measure; `matrix` is that of `similarity`."""
+    first = np.arange(len(matrix) - size)
+    values = matrix[first, first + size]
+    found = int(values.argmin() if kind == "angular" else values.argmax())
+    return found, found + size - 1
 
 
 def finding(values: np.ndarray, kind: str, best: tuple[int, int] | None) -> str:

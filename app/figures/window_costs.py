@@ -31,7 +31,7 @@ def costs(
         layers: of the model.
         planned: windows of the plan, marked under their bars.
         selected: the window that is open, with a band behind it.
-        split: bars are cut into parallel error and unit error, and removals are drawn without a refit, too.
+        split: bars are cut into parallel error and unit error, and no removal is drawn.
     """
     shown = sorted((each for each in found if math.isfinite(each.merged)), key=lambda each: each.first)
     size = shown[0].last - shown[0].first + 1 if shown else 2
@@ -59,9 +59,8 @@ def costs(
                     hovertemplate="%{text}<extra></extra>",
                 )
             )
-    marks = [("removed instead, refitted", "diamond", [each.removal_refitted for each in shown])]
-    if split:
-        marks.append(("removed instead", "x-thin", [each.removal for each in shown]))
+    # What the parts come to is the question then, not what else there is.
+    marks = [] if split else [("removed instead, refitted", "diamond", [each.removal_refitted for each in shown])]
     for name, symbol, heights in marks:
         figure.add_trace(
             go.Scatter(
@@ -74,7 +73,6 @@ def costs(
                     "symbol": symbol,
                     "size": 8,
                     "color": theme.CATEGORIES[4],
-                    "line": {"width": 2 if symbol == "x-thin" else 0, "color": theme.CATEGORIES[4]},
                 },
                 text=[hover(each) for each in shown],
                 hovertemplate="%{text}<extra></extra>",

@@ -53,15 +53,15 @@ def _own(last: Run, known: Sequence[Run]) -> None:
     """The newest run; of a sweep, what its runs say together."""
     group = next((found for found in _groups(known) if any(item.run.id == last.id for item in found)), [])
     swept = [item for item in group if last.config.sweep and item.sweep == last.config.sweep]
-    said, shown, sure = _found(last), group, "Pale bars: each model's own error."
+    said, shown, sure = _found(last), group, ""
     if len({item.run.id for item in swept}) > 1:
         said, shown = _verdict(swept)[0], swept  # what the title speaks of; all runs stand on the compare page
-        sure += " Brackets: the paired 95% interval." if "(" in said else ""
+        sure = "Brackets: the paired 95% interval." if "(" in said else ""
     if shown:
         _chart(shown, said, "home-own")
     else:  # nothing was evaluated
         st.markdown(f"**{formats.literal(said)}**")
-    st.caption(f":material/history: Your newest result. {sure if shown else ''}")
+    st.caption(f":material/history: Your newest result. {sure if shown else ''}".strip())
     with st.container(horizontal=True, gap="small"):
         widgets.next_step("run", "Open it", run=last.id)
         if len({item.run.id for item in group}) > 1:
@@ -89,8 +89,8 @@ def _example() -> None:
         st.caption(":material/bookmark: Shipped example", width="content")
         count = comparison.count(entries)
         words = (
-            f"{count} on the bundled model, computed by this program. Bars are ± 1 standard error of each alone; the "
-            "factor is paired on the same sequences, with its 95% interval."
+            f"{count} on the bundled model, computed by this program. The factor is "
+            "paired on the same sequences, with its 95% interval."
         )
         how_sure("\n\n".join([" ".join(rest), words]), key="sure-of-example")
         widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
@@ -111,5 +111,7 @@ def _chart(entries: Sequence[Entry], said: str, key: str) -> None:
     results = [item.pruned for item in entries if item.pruned]
     figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
     figure.update_layout(title_text=escape(said, quote=False), height=350)
+    for trace in figure.data:  # each model's own error is wide, and says little of how they differ
+        trace.error_y = None
     compare_labels.at_ends(figure, points(results, PERPLEXITY, LAYERS))
     widgets.chart(figure, key=key, alt=f"Perplexity against layers left. {said}")

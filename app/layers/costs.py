@@ -75,6 +75,7 @@ def draw(
     is_example: bool,
     sizes: Sequence[int],
     planned: Sequence[Window],
+    least_change: Window,
 ) -> list[Look]:
     """The section; what the page is to follow while windows are measured.
 
@@ -84,6 +85,7 @@ def draw(
         is_example: it is the shipped one, beside which nothing is measured.
         sizes: how many layers the windows have that are wanted: pairs, and those of the plan.
         planned: windows of the plan.
+        least_change: the window that the matrix above marks.
     """
     st.header("What merging each window costs")
     job, found, left = window_costs.measuring(run, measured, facts, is_example, sizes)
@@ -96,7 +98,7 @@ def draw(
     if shown:
         _shown(shown, facts, planned, split)
         size_of_plan = _elsewhere(size, found, planned, is_example)
-        if words := f"{_unlike(shown, tuple(measured.window_stability()['best']))} {size_of_plan}".strip():
+        if words := f"{_unlike(shown, least_change)} {size_of_plan}".strip():
             st.caption(words)
     if is_example:
         _of_example(size, bool(shown))

@@ -20,8 +20,8 @@ _STYLE = f"""<style>
 </style>"""
 _OPEN = "<span><i class='open'></i>open window</span>"
 _PLANNED = "<span><i class='planned'></i>{}</span>"
-_SBI = "Lowest skip block influence (SBI)"
-_LOWEST = f"<span><i class='lowest'></i><span class='come-told' title='{_SBI}'>least change</span></span>"
+_BY = "By the measure chosen above"
+_LOWEST = f"<span><i class='lowest'></i><span class='come-told' title='{_BY}'>least change</span></span>"
 
 
 def draw(*, lowest: bool = True) -> None:

@@ -52,14 +52,17 @@ def _way() -> None:
 def _one_window(of: Material, sizes: list[int]) -> None:
     """What merging each window costs, and how far one long merge goes beside many short ones."""
     widget_state.keep_among("merge-size", sizes, sizes[-1])
-    frame.todo("Find the window that costs least. Does it also have the lowest skip block influence (SBI)?")
+    frame.todo(
+        "Find the window that costs least: divergence after CoMe-Joint's merge, not step 5's loss. Does it turn least?"
+    )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         _way()
         st.segmented_control("Layers in a window", sizes, key="merge-size", required=True)
     size = session.value("merge-size")
     costs = [cost for cost in of.costs if cost.last - cost.first + 1 == size]
+    cheapest = min(costs, key=lambda cost: cost.merged)
     frame.chart(
-        window_costs.costs(costs, of.layers).update_layout(height=HEIGHT),
+        window_costs.costs(costs, of.layers, selected=cheapest.window).update_layout(height=HEIGHT),
         key="lesson-costs",
         alt=f"What merging each window of {size} layers costs",
         tallest=300,
@@ -68,12 +71,12 @@ def _one_window(of: Material, sizes: list[int]) -> None:
         st.html(_STYLE + _table(rows))
     turns = degrees(of, size)
     ranks = np.argsort(np.argsort([turns[cost.first] for cost in costs], kind="stable"), kind="stable")
-    cheapest = min(range(len(costs)), key=lambda place: costs[place].merged)
-    rank = int(ranks[cheapest]) + 1
+    rank = int(ranks[costs.index(cheapest)]) + 1
     lesson = "turning least is not costing least" if rank > 1 else "here the same window turns least and costs least"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(f"By the angle the cheapest is {ordinal(rank)} of {len(costs)}: {lesson}.", width="content")
         how_sure(
+            "Step 5 told the loss that CoMe's concatenation adds: pairs may come in another order there. "
             "Measured on tokens that no merge is fitted on, of the example's text and of several kinds beside it. A "
             "merge here is CoMe-Joint's: channels of all its layers are chosen together, output maps are moved. The "
             "perplexities are from before any recovery.",

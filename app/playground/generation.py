@@ -150,13 +150,7 @@ class Comparison(Job):
     @property
     def since(self) -> int:
         """The token that what was asked begins with, behind the words of a template; 0 where it is not found."""
-        pieces = self.found.pieces if self.found is not None else ()
-        begins, read = "".join(pieces).find(self.asked.prompt.strip()), 0
-        for place, piece in enumerate(pieces):
-            read += len(piece)
-            if read > begins >= 0:
-                return place
-        return 0
+        return 0 if self.found is None else _since(self.found, self.asked.prompt)
 
 
 def compare_along(
@@ -168,25 +162,44 @@ def compare_along(
         asked: which models.
         text: the text; by the chat template if ``chat`` says so.
         visitor: whose question it is; a newer one ends the older.
-        at: after which token the likeliest next ones are wanted; the last by default.
+        at: after which token the likeliest next ones are wanted; by default where a model departs most.
         before: what is known of the same text already, to be shown meanwhile.
     """
     new = Comparison(asked, text, chat, at, before)
 
-    def ask(text: str) -> Along:
+    def ask(text: str, at: int | None) -> Along:
         return client.along(
             Subject(model=asked.model), text, asked.plans, at=at, chat=chat, key=visitor, on_progress=new.told
         )
 
     def work() -> None:
-        found = ask(text)
+        read, found = text, ask(text, at)
         if _begins_twice(found, text):
-            found = ask(text.removeprefix(found.pieces[0]))
+            read = text.removeprefix(found.pieces[0])
+            found = ask(read, at)
+        if at is None and (most := _departs_most(found, _since(found, asked.prompt))) != found.at:
+            found = ask(read, most)
         new.go_on()
         new.found = found
 
     new.begin(work)
     return new
+
+
+def _since(found: Along, prompt: str) -> int:
+    """The token that a prompt begins with in what was read; 0 where it is not found."""
+    begins, read = "".join(found.pieces).find(prompt.strip()), 0
+    for place, piece in enumerate(found.pieces):
+        read += len(piece)
+        if read > begins >= 0:
+            return place
+    return 0
+
+
+def _departs_most(found: Along, since: int) -> int:
+    """After which token, from one on, a model departs most from the original."""
+    ends = range(since, len(found.tokens))
+    return max(ends, key=lambda place: max((values[place] for values in found.kl.values()), default=0.0))
 
 
 def _begins_twice(found: Along, text: str) -> bool:
