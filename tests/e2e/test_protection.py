@@ -34,7 +34,7 @@ PAGES = {
     "model": "h1",
     "channels": "h1",
     "layers": "h1",
-    "plan": "[data-testid=stDataFrame]",
+    "plan": ".st-key-strips .js-plotly-plot",
     "run": "h1",
     "compare": ".js-plotly-plot",
     "inspect": ".js-plotly-plot",

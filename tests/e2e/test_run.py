@@ -40,7 +40,7 @@ def test_a_result_is_a_card_and_its_plan_comes_back(
     page.goto(f"{serving.url}/run?run={run.id}")
     card = page.locator(".st-key-result-card")
     card.get_by_text("6 layers became 4").wait_for()
-    for said in ("Before", "After", "Perplexity", "Accuracy", "Speed", "Parameters"):
+    for said in ("Before", "After", "Perplexity", "Accuracy, Speed", "Parameters"):
         card.get_by_text(said, exact=True).first.wait_for()
     assert "6 → 4 layers" in page.locator(".come-strip").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
