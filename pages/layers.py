@@ -37,9 +37,10 @@ def page() -> None:
         widgets.no_analysis()
         return
     stability = measured.window_stability()
-    best = _least_changed(measured, tuple(stability["best"]))
-    widget_state.keep_among("first", list(range(facts.layers - 1)), best[0])
-    widget_state.keep_among("last", list(range(1, facts.layers)), best[1])
+    by_angle = tuple(stability["best"])  # with which CoMe would begin
+    widget_state.keep_among("first", list(range(facts.layers - 1)), by_angle[0])
+    widget_state.keep_among("last", list(range(1, facts.layers)), by_angle[1])
+    best = _least_changed(measured, by_angle)
     window = (session.value("first"), session.value("last"))
     kept = visit.units_kept(measured, facts)
     planned = [] if kept is None else kept.windows
