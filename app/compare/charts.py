@@ -59,10 +59,16 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
     nearest, by = min(zip(drawn, found, strict=True), key=lambda each: abs(each[1].value) if each[1] else math.inf)
     which = "Nearest to" if len(told) > 1 else "Beside"
     whom = "the original" if reference.method == "original" else reference.series
-    title = f"{which} {whom}: {nearest.series}" + (f", {paired.say(by, metric)}" if by else "")
+    title = escape(f"{which} {whom}: {nearest.series}" + (f", {paired.say(by, metric)}" if by else ""), quote=False)
     widgets.chart(
         compare_paired.differences(
-            drawn, found, reference, metric, list(come.methods()), escape(title), before_a_room=presenter.is_on()
+            drawn,
+            found,
+            reference,
+            metric,
+            list(come.methods()),
+            escape(title, quote=False),
+            before_a_room=presenter.is_on(),
         ),
         key="paired",
         alt=f"{metric.title}: how each differs from {reference.series}; the verdict above and the table below say it.",

@@ -92,21 +92,12 @@ def _settle(figure: go.Figure) -> tuple[float, float]:
     """Settle the range of the vertical axis; how many pixels a unit of it takes, and where its arrows stand."""
     margin = figure.layout.margin
     if figure.layout.yaxis.range is None:
-        ends = [_height(figure, y) for trace in figure.data for y in _reached(trace)]
-        room = 0.06 * (max(ends) - min(ends)) or 1.0
-        figure.update_yaxes(range=[min(ends) - room, max(ends) + room])
+        ends = [_height(figure, y) for trace in figure.data for y in trace.y or ()]
+        room = max(ends) - min(ends) or 1.0
+        figure.update_yaxes(range=[min(ends) - 0.3 * room, max(ends) + 0.1 * room])  # a name stands below the lowest
     low, high = figure.layout.yaxis.range
     top = 10**high / ABOVE if figure.layout.yaxis.type == "log" else high
     return float(figure.layout.height - margin.t - margin.b) / (high - low), top
-
-
-def _reached(trace: go.Scatter) -> list[float]:
-    """The values of a trace, and the ends of its bars; of a logarithmic axis those that it can hold."""
-    found, bars = list(trace.y or ()), trace.error_y
-    if bars.array is not None:
-        found += [y + up for y, up in zip(trace.y, bars.array, strict=True)]
-        found += [y - down for y, down in zip(trace.y, bars.arrayminus, strict=True)]
-    return [value for value in found if value > 0]
 
 
 def _spread(figure: go.Figure, ends: Sequence[_End], scale: float) -> list[float]:

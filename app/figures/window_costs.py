@@ -59,21 +59,16 @@ def costs(
                     hovertemplate="%{text}<extra></extra>",
                 )
             )
-    # What the parts come to is the question then, not what else there is.
-    marks = [] if split else [("removed instead, refitted", "diamond", [each.removal_refitted for each in shown])]
-    for name, symbol, heights in marks:
+    if not split:  # what the parts come to is the question then, not what else there is
+        removals = [each.removal_refitted for each in shown]
         figure.add_trace(
             go.Scatter(
                 x=places,
-                y=[height if height <= top else None for height in heights],
+                y=[height if height <= top else None for height in removals],
                 mode="markers",
-                name=name,
+                name="removed instead, refitted",
                 customdata=ends,
-                marker={
-                    "symbol": symbol,
-                    "size": 8,
-                    "color": theme.CATEGORIES[4],
-                },
+                marker={"symbol": "diamond", "size": 8, "color": theme.CATEGORIES[4]},
                 text=[hover(each) for each in shown],
                 hovertemplate="%{text}<extra></extra>",
             )

@@ -113,9 +113,5 @@ def _chart(entries: Sequence[Entry], said: str, key: str) -> None:
     figure.update_layout(title_text=escape(said, quote=False), height=350)
     for trace in figure.data:  # each model's own error is wide, and says little of how they differ
         trace.error_y = None
-    if figure.layout.yaxis.type != "log":
-        low, high = (end(y for trace in figure.data for y in trace.y) for end in (min, max))
-        room = high - low or 1.0  # names stand below the lowest point
-        figure.update_yaxes(range=[low - 0.3 * room, high + 0.1 * room])
     compare_labels.at_ends(figure, points(results, PERPLEXITY, LAYERS))
     widgets.chart(figure, key=key, alt=f"Perplexity against layers left. {said}")
