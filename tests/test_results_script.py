@@ -55,6 +55,7 @@ def test_a_folder_without_results_is_one_sentence(tmp_path: Path, monkeypatch: p
         results.main()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_figures_are_pictures_of_their_own(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

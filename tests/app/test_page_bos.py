@@ -43,6 +43,7 @@ def test_an_old_link_means_none_which_is_the_same_where_the_tokenizer_puts_none(
     assert at.segmented_control(key="bos").value == "never" and ANALYSED in told(at)
 
 
+@pytest.mark.slow
 def test_an_old_link_is_not_shown_what_was_measured_behind_bos(visit: Visit, lab: Lab, tmp_path: Path) -> None:
     model = tiny_folder(tmp_path)
     tiny_tokenizer_with("<s>").save_pretrained(model)
@@ -51,6 +52,7 @@ def test_an_old_link_is_not_shown_what_was_measured_behind_bos(visit: Visit, lab
     assert ANALYSED not in told(fine(visit("model", model=str(model))))
 
 
+@pytest.mark.slow
 def test_a_run_that_gave_no_numbers_says_where_on_its_page(visit: Visit, lab: Lab, tmp_path: Path) -> None:
     model = tiny_model(layers=6)
     model.model.layers[2].mlp.down_proj.weight.data.mul_(1e6).clamp_(-6e4, 6e4)

@@ -63,6 +63,7 @@ def test_an_analysis_is_not_shown_for_what_was_written_in_its_models_place(
         assert "Analysed over" not in said(fine(visit(page, model=str(model))))
 
 
+@pytest.mark.slow
 def test_an_analysis_of_another_depth_is_none_even_where_nothing_tells_what_it_is_of(
     visit: Visit, lab: Lab, tmp_path
 ) -> None:
@@ -76,6 +77,7 @@ def test_an_analysis_of_another_depth_is_none_even_where_nothing_tells_what_it_i
         fine(visit(page, model=str(model)))
 
 
+@pytest.mark.slow
 def test_an_edited_text_is_another_one(lab: Lab, tmp_path) -> None:
     text = tmp_path / "notes.txt"
     shutil.copy(lab.text, text)

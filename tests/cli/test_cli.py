@@ -56,6 +56,7 @@ def test_analyze_into_a_directory(model: str, text: str, capsys: pytest.CaptureF
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_analyze_tells_what_merging_windows_costs(model: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     what = ("analyze", "--model", model, "--text", text, *SMALL)
     made = told(capsys, *what, "--windows", "2,4")
@@ -70,6 +71,7 @@ def test_analyze_tells_what_merging_windows_costs(model: str, text: str, capsys:
         assert "how many layers" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_analyze_tells_how_few_layers_sequences_need(model: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     what = ("analyze", "--model", model, "--text", text, *SMALL, "--oracle", "2", "--tolerance", "0.1")
     made = told(capsys, *what)

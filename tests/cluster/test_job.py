@@ -70,6 +70,7 @@ def test_a_job_that_sees_the_directory_works_in_it(new_run: Create) -> None:
     assert ["folder" in told for told in log.told] == [False]
 
 
+@pytest.mark.slow
 def test_one_that_does_not_works_in_a_copy(new_run: Create) -> None:
     run, same = new_run(keep_model=False), new_run(keep_model=False)
     claim(run, "head:6379?files=ray")

@@ -101,6 +101,7 @@ def test_axe_finds_nothing(example: Server, page: Page, name: str) -> None:
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.slow
 def test_words_on_the_accent_are_legible_outside_of_the_page_too(example: Server, page: Page) -> None:
     """Popovers hang outside of the element to which Streamlit gives a colour scheme."""
     page.emulate_media(color_scheme="dark")

@@ -33,6 +33,7 @@ WebSocket.prototype.addEventListener = function (kind, heard, ...rest) {
 """
 
 
+@pytest.mark.slow
 def test_a_click_while_runs_are_at_work_ends_at_the_run(
     server: Callable[..., Server], page: Page, tmp_path: Path
 ) -> None:

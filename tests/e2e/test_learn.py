@@ -37,6 +37,7 @@ def test_eight_steps_fit_the_screen(example: Server, page: Page) -> None:
     page.wait_for_url("**/learn?*step=8*")
 
 
+@pytest.mark.slow
 def test_numbers_stand_above_back_and_next(example: Server, page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
     for step in ("2", "3", "4", "5", "6", "6&merge-way=window"):

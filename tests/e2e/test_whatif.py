@@ -71,6 +71,7 @@ def test_a_plan_is_felt(server: Callable[..., Server], page: Page, tiny_choice: 
     assert page.get_by_text("met a fault of ours").count() == 0
 
 
+@pytest.mark.slow
 def test_a_model_is_timed_at_a_press_and_what_was_chosen_is_in_sight(
     server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]
 ) -> None:

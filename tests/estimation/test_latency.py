@@ -97,6 +97,7 @@ def test_a_damaged_table_is_measured_anew(clock: SimpleNamespace, tmp_path: Path
     assert known_latency(facts, "float32", "cpu") is not None
 
 
+@pytest.mark.slow
 def test_the_command_times_once_and_stores_the_layers(
     clock: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_the_command_times_once_and_stores_the_layers(
     assert "--context goes with --max-memory." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_sweep_is_of_the_size_that_fits(
     clock: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,7 @@ def test_only_the_same_questions_compare() -> None:
     assert found["a"] == stability([0.1, 0.2], [1, 0], [1, 1])
 
 
+@pytest.mark.slow
 def test_a_run_has_it_and_two_runs_compare_by_it(tmp_path: Path) -> None:
     draw = random.Random(0)
     words = ["warm", "cold and wet", "a", "of wood", "never seen"]

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.tiny import tiny_folder
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +28,7 @@ print(found)
 """
 
 
+@pytest.mark.slow
 def test_all_threads_of_a_new_process_read_a_model_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TOGETHER, str(tiny_folder(tmp_path))]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -97,6 +97,7 @@ def whole_model(bundle: Bundle, kind: str, taken: Windows, window: Window) -> fl
     return float(torch.stack(found).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "falcon", "glm4", "cohere"])
 @pytest.mark.parametrize(("method", "kind"), [("laco", "sequence"), ("slm", "all"), ("laco", "last")])
 def test_the_windows_are_those_of_scoring_whole_models(method: str, family: str, kind: str) -> None:

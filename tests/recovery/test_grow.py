@@ -153,6 +153,7 @@ def test_a_killed_one_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert same_weights(read.bundle, undisturbed.bundle) and read.plan == undisturbed.plan
 
 
+@pytest.mark.slow
 def test_a_run_tells_of_the_layers_that_it_has_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that is killed between its plan's file, which says so, and its results."""
     options = {"rounds": 2, "layers": 1, "steps": 1, "target_loss": NEVER}

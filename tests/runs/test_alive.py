@@ -46,6 +46,7 @@ def stopped(new_run: Create) -> Any:
     psutil.wait_procs([process], timeout=60)
 
 
+@pytest.mark.slow
 def test_no_run_at_work_is_removed_or_started_again_whatever_its_state_says(
     stopped: tuple[Run, psutil.Process],
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_state_damaged_before_the_process_holds_its_directory_lets_nobody_dele
     delete(run)
 
 
+@pytest.mark.slow
 def test_the_clock_does_not_tell_who_lives(
     stopped: tuple[Run, psutil.Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_process_that_hangs_is_told_of_and_cancelled(
     assert not process.is_running()
 
 
+@pytest.mark.slow
 def test_a_run_that_nobody_took_up_can_be_resumed_cancelled_and_deleted(
     new_run: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +226,7 @@ def test_folders_of_killed_processes_are_swept(
 WAITS: Callable[[float], None] = time.sleep
 
 
+@pytest.mark.slow
 def test_the_heart_beats_in_a_long_step(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "BEAT", 0.2)
     run, beats = new_run(evaluate=[], keep_model=False), set[float]()

@@ -66,6 +66,7 @@ def test_never_puts_none_and_says_so(new_run: Create) -> None:
     assert "- bos: none" in card and "(numbers.txt; BOS: none)" in card
 
 
+@pytest.mark.slow
 def test_a_run_from_before_keeps_its_meaning(new_run: Create) -> None:
     run, never = new_run(), new_run(bos="never")
     config = json.loads((run.path / "config.json").read_text())
@@ -77,6 +78,7 @@ def test_a_run_from_before_keeps_its_meaning(new_run: Create) -> None:
     assert run.results()["pruned"]["perplexity"] == never.results()["pruned"]["perplexity"]
 
 
+@pytest.mark.slow
 def test_a_plan_from_before_goes_on_as_it_was_written(new_run: Create) -> None:
     run = new_run(bos="never")
     execute(run)
@@ -92,6 +94,7 @@ def test_a_plan_from_before_goes_on_as_it_was_written(new_run: Create) -> None:
     assert ended is not None and ended.steps == whole.steps and "bos" not in ended.calibration
 
 
+@pytest.mark.slow
 def test_cells_of_one_process_do_not_share_the_tokens_of_another_rule(new_run: Create) -> None:
     shared = Shared()
     first, second = new_run(), new_run(bos="never")

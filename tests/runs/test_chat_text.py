@@ -66,6 +66,7 @@ def test_a_run_reads_chats_as_the_model_was_taught(new_run: Create, taught: Path
     assert any(f"chats.jsonl is read as {THROUGH}" in str(event.get("message")) for event in run.events())
 
 
+@pytest.mark.slow
 def test_another_template_is_another_text(new_run: Create, model: Path, taught: Path, chats: Path) -> None:
     def facts(which: Path) -> dict[str, Any]:
         run: Run = new_run(kind="analyze", model=str(which), text=str(chats))
@@ -82,6 +83,7 @@ def test_a_plain_text_has_no_form(new_run: Create) -> None:
     assert "form" not in run.results()["calibration"] and texts_read(run.results()) == []
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it(taught: Path, chats: Path, tasks: Path, capsys: pytest.CaptureFixture[str]) -> None:
     length = ["--seq-len", "64", "--tokens", "256"]
     model = ["--model", str(taught)]

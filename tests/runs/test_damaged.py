@@ -157,6 +157,7 @@ def dispose(run: Run, command: Callable[..., tuple[int, str]], good: str) -> Non
     assert {each.id for each in list_runs()} == {good}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["compressed", "interrupted"])
 @pytest.mark.parametrize("file", FAST)

@@ -131,6 +131,7 @@ def test_a_cancelled_run_goes_on_to_the_same_end(new_run: Create) -> None:
     assert not list(cut.path.glob(".model-*"))
 
 
+@pytest.mark.slow
 def test_what_lies_there_is_not_done_again(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_run()
 
@@ -169,6 +170,7 @@ def test_too_little_memory_is_told_with_what_to_lower(
     assert run.state().status == "failed"
 
 
+@pytest.mark.slow
 def test_too_little_memory_in_a_step_keeps_the_steps_before_it(
     new_run: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +257,7 @@ def test_what_a_model_outside_of_memory_does_not_allow_is_told_before_the_work(
     assert "compress" not in run.results().get("seconds", {})
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_the_one_that_executes(new_run: Create) -> None:
     first, second = new_run(), new_run()
     waited = threading.Event()

@@ -49,6 +49,7 @@ def _waiting(path: Path) -> None:
     os.mkfifo(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [_zeroed, _shortened, Path.unlink, _endless, _waiting])
 def test_weights_that_came_to_harm_are_made_anew(run: Run, harm: Callable[[Path], None]) -> None:
     def handed_out() -> tuple[bytes, list[str]]:

@@ -63,6 +63,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize(
     "command",
@@ -105,6 +106,7 @@ def test_a_dtype_that_holds_the_values_is_what_the_sentence_says(
         assert json.loads(capsys.readouterr().out)["perplexity"] > 0
 
 
+@pytest.mark.slow
 def test_an_original_that_was_kept_without_its_numbers_is_measured_again(
     new_run: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from come.text import sampled
 from tests.runs.conftest import Create
 
 
+@pytest.mark.slow
 def test_a_run_on_what_the_model_says(new_run: Create, monkeypatch: pytest.MonkeyPatch) -> None:
     run, other = new_run(text="self"), new_run(text="self", seed=1)
     execute(run)
@@ -51,6 +52,7 @@ def test_a_recovery_learns_from_it(new_run: Create) -> None:
     assert told["pruned"]["perplexity"] > 0
 
 
+@pytest.mark.slow
 def test_sampling_is_broken_off_like_any_other_stage(new_run: Create) -> None:
     run = new_run(text="self")
 
@@ -65,6 +67,7 @@ def test_sampling_is_broken_off_like_any_other_stage(new_run: Create) -> None:
     assert run.state().status == "done"
 
 
+@pytest.mark.slow
 def test_the_mix_is_calibrated_on_by_one_part_and_judged_by_the_other(new_run: Create) -> None:
     run = new_run(text="mix")
     execute(run)

@@ -33,6 +33,7 @@ def read(run: Run, which: str) -> dict[str, Probe]:
     return {task: Probe.from_results(each) for task, each in run.results()[which]["probe"].items()}
 
 
+@pytest.mark.slow
 def test_a_run_finds_what_the_library_finds(new_run: Create, model: Path, mine: str, few: str) -> None:
     run = new_run(evaluate=["probe"], tasks=[mine, few], task_limit=30, batch_size=2, seed=3)
     seen: list[Event] = []
@@ -89,6 +90,7 @@ def test_the_original_is_probed_once_for_all_runs(new_run: Create, mine: str, pr
     assert probed == [6, 4, 4, 6, 4]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_neither_repeats_nor_loses_it(new_run: Create, mine: str, probed: list[int]) -> None:
     def stop_at(run: Run, stage: str) -> Callable[[Event], None]:
         return lambda event: (run.path / "cancel").touch() if event.stage == stage else None

@@ -73,6 +73,7 @@ def test_a_killed_run_is_interrupted_and_resumes_to_the_same_plan(new_run: Creat
         resume(cut)
 
 
+@pytest.mark.slow
 def test_the_queue_waits_in_order_and_a_place_in_it_can_be_given_up(new_run: Create) -> None:
     first, second = new_run(**LONG), new_run(**LONG)
     with locked_if_free(runs_dir() / QUEUE_LOCK) as had:

@@ -24,6 +24,7 @@ def changed(model: Path, to: Path, file: str, **values: object) -> Path:
     return to
 
 
+@pytest.mark.slow
 def test_the_same_weights_by_another_configuration_are_another_model(
     new_run: Create, model: Path, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_step_by_step_method_goes_on_from_its_milder_result(asked: Asked, monk
     assert begun_with == [0, 1, 2, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_random_draws_by_the_seed_of_the_run(asked: Asked) -> None:
     made = prepare(sweep(asked, methods=["random"], targets=[3], seeds=[0, 1, 2, 3]).cells())
     execute_all(made)
@@ -94,6 +95,7 @@ def test_one_failing_cell_does_not_stop_the_others(asked: Asked, monkeypatch: py
     assert made[1].state().error
 
 
+@pytest.mark.slow
 def test_the_same_sweep_again_does_what_is_left(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = sweep(asked, methods=["come", "random"], targets=[4]).cells()
     first = prepare(cells)
@@ -121,6 +123,7 @@ def test_a_sweep_of_nothing_is_refused(asked: Asked) -> None:
     assert list_runs() == []
 
 
+@pytest.mark.slow
 def test_every_seed_is_measured_on_its_own_text(asked: Asked) -> None:
     made = prepare(sweep(asked, methods=["shortgpt"], targets=[4], seeds=[0, 1]).cells())
     execute_all(made)
@@ -147,6 +150,7 @@ def test_cancelling_one_cell_leaves_the_others(asked: Asked) -> None:
     assert [run.state().status for run in made] == ["cancelled", "cancelled", "done"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_of_it(asked: Asked) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -170,6 +174,7 @@ def test_a_sweep_runs_in_one_process_of_its_own(asked: Asked) -> None:
     assert [run.state().status for run in made] == ["done", "done"], made[0].log()
 
 
+@pytest.mark.slow
 def test_accuracy_and_speed_are_measured_where_asked(new_run: Create, tmp_path: Any) -> None:
     questions = tmp_path / "mine.jsonl"
     lines = [

@@ -98,6 +98,7 @@ def test_a_gguf_file_is_written_from_what_is_kept_or_from_the_plan(
         assert here(run, f"gguf-{dtype}").file, "packing again replaces the file"
 
 
+@pytest.mark.slow
 def test_a_run_that_kept_its_plan_only_is_packed_and_reloads(new_run: Create) -> None:
     run = new_run(keep_model=False)
     execute(run)

@@ -31,6 +31,7 @@ def test_a_run_is_stopped_when_its_time_is_up(new_run: Create) -> None:
     assert run.state().status == "cancelled"
 
 
+@pytest.mark.slow
 def test_what_it_has_is_kept_and_what_is_left_of_its_time_it_gets(new_run: Create) -> None:
     run = new_run(evaluate=[], keep_model=False)
     run.update(seconds_at_most=3600.0)
@@ -81,6 +82,7 @@ execute(Run(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_work_that_does_not_let_itself_be_interrupted_is_killed(new_run: Create) -> None:
     run = new_run(evaluate=[], keep_model=False)
     run.update(seconds_at_most=0.5)

@@ -35,6 +35,7 @@ def test_windows_are_measured_once_and_kept(new_run: Create) -> None:
     assert read(run)[-1].window == (1, 4)
 
 
+@pytest.mark.slow
 def test_windows_are_scored_on_several_kinds_of_text(new_run: Create) -> None:
     run = new_run(kind="analyze")
     execute(run)
@@ -51,6 +52,7 @@ def test_windows_are_scored_on_several_kinds_of_text(new_run: Create) -> None:
     assert come.kl_divergence(merged, bundle, scored) == pytest.approx(found.merged, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_was_begun_is_gone_on_with(new_run: Create) -> None:
     run = new_run(kind="analyze")
     execute(run)
@@ -63,6 +65,7 @@ def test_what_was_begun_is_gone_on_with(new_run: Create) -> None:
     assert len(read(run)) == 5
 
 
+@pytest.mark.slow
 def test_lines_that_say_something_else_are_left_out(new_run: Create) -> None:
     run = new_run(kind="analyze")
     execute(run)

@@ -13,6 +13,7 @@ from come.runs.layers_needed import read
 from come.serving import layers_needed
 
 
+@pytest.mark.slow
 def test_a_job_searches_and_tells(
     folders: dict[str, Path], text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

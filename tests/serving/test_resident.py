@@ -62,6 +62,7 @@ def test_the_client_imports_no_model_code() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_two_visitors_with_two_models_do_not_mix(subjects: dict[str, Subject]) -> None:
     def visit(name: str) -> tuple[list[client.Answer], Plan]:
         subject = subjects[name]
@@ -249,6 +250,7 @@ def test_it_works_over_the_loopback_interface_too(monkeypatch: pytest.MonkeyPatc
     assert client.status() is None
 
 
+@pytest.mark.slow
 def test_it_ends_when_idle_or_when_nobody_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COME_HOME", str(tmp_path))
     list(connection.converse("status", {}, idle_seconds=4.0))  # time to look at it, on a busy machine

@@ -12,6 +12,7 @@ from come.serving.whatif.question import Subject
 pytestmark = pytest.mark.usefixtures("resident")
 
 
+@pytest.mark.slow
 def test_a_model_is_timed_and_the_time_remembered(subjects: dict[str, Subject]) -> None:
     subject, events = subjects["llama"], list[str]()
     facts = describe(subject.model)

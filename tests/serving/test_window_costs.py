@@ -43,6 +43,7 @@ def test_a_job_measures_and_tells(analysis: Run) -> None:
     assert window_costs.measuring(analysis).values["windows"] == 8
 
 
+@pytest.mark.slow
 def test_a_job_gives_way_to_runs_and_ends_when_asked(analysis: Run) -> None:
     waiting = create(analysis.config)  # nobody has launched it yet
     window_costs.start(analysis, [2], 60.0)

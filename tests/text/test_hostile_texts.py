@@ -164,6 +164,7 @@ TEMPLATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_a_chat_template_that_runs_wild_is_ended(template: str, tmp_path: Path) -> None:
     import copy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
@@ -47,6 +48,7 @@ def test_it_is_chosen_beside_the_other_metrics(visit: Visit, monkeypatch) -> Non
     assert asked == {("ppl", "probe", "facts_cloze", 40)}
 
 
+@pytest.mark.slow
 def test_a_finished_run_shows_the_mean_and_each_task(visit: Visit, lab: Lab, tmp_path: Path) -> None:
     tasks = [questions_file(tmp_path, f"{name}.jsonl", count) for name, count in (("one", 24), ("two", 30), ("few", 9))]
     fields = {"method": "shortgpt", "target_layers": 4, "keep_model": False, "evaluate": ["probe"], "tasks": tasks}
