@@ -15,7 +15,8 @@ from come.models import Bundle
 from come.plan.plan import Plan
 from come.plan.steps import Groups, Remove, named
 from come.pruning.common import lowest
-from come.pruning.joint import MADE_BY, Candidate, JointRules, joint_candidates
+from come.pruning.joint import MADE_BY, Candidate, joint_candidates
+from come.pruning.joint_rules import JointRules
 from come.pruning.scoring import Scorer
 from come.pruning.windows import Window, dearest, windows_by_cost
 from come.transforms.compatible import note_for_step

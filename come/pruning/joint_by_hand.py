@@ -16,7 +16,7 @@ from come.plan.plan import Plan
 from come.plan.steps import Concatenate
 from come.pruning.by_hand import take_out
 from come.pruning.cheapest import fitted_changes
-from come.pruning.joint import JointRules
+from come.pruning.joint_rules import JointRules
 from come.pruning.merging import shifted
 from come.pruning.method import Task
 from come.pruning.result import StepRecord

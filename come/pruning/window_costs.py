@@ -23,7 +23,8 @@ from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import each_border, entering_window
 from come.models import Bundle
 from come.models.offload import is_offloaded
-from come.pruning.joint import JointRules, joint_candidates
+from come.pruning.joint import joint_candidates
+from come.pruning.joint_rules import JointRules
 from come.pruning.options import ScoredOptions
 from come.pruning.scoring import Scorer
 from come.pruning.windows import Window, WindowCost, dearest, windows_by_cost

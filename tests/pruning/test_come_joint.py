@@ -18,7 +18,8 @@ from come.models.bundle import weights_hash
 from come.plan.plan import Plan
 from come.plan.steps import Concatenate, Remove
 from come.pruning.cheapest import Change
-from come.pruning.joint import JointRules, joint_candidates
+from come.pruning.joint import joint_candidates
+from come.pruning.joint_rules import JointRules
 from come.pruning.registry import method_for
 from come.pruning.sweep import is_swept
 from come.transforms.rebuild import apply_step, replay

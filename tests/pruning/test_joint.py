@@ -11,7 +11,8 @@ from torch import Tensor
 from come.measurement.layer_runner import LayerRunner
 from come.models import FAMILIES, Bundle
 from come.models.depth import with_layers
-from come.pruning.joint import JointRules, joint_candidates
+from come.pruning.joint import joint_candidates
+from come.pruning.joint_rules import JointRules
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
 
 EXACT = [

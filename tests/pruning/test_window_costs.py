@@ -11,7 +11,7 @@ from come.errors import ComeError
 from come.models import Bundle
 from come.models.bundle import weights_hash
 from come.plan.steps import Remove
-from come.pruning.joint import JointRules
+from come.pruning.joint_rules import JointRules
 from come.pruning.window_costs import likely_first, window_costs
 from come.transforms.rebuild import apply_step
 from tests.tiny import CASES, tiny_bundle, tiny_tokens

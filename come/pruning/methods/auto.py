@@ -27,7 +27,7 @@ from come.plan.steps import Replace
 from come.pruning import registry
 from come.pruning.cheapest import cheapest_change
 from come.pruning.forecast import Known
-from come.pruning.joint import JointRules
+from come.pruning.joint_rules import JointRules
 from come.pruning.method import Method, Task
 from come.pruning.options import MethodOptions, ScoredOptions
 from come.pruning.registry import register

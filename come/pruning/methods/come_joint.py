@@ -26,8 +26,8 @@ from come.models import Bundle, Facts
 from come.plan.plan import Plan
 from come.pruning.cheapest import cheapest_change
 from come.pruning.forecast import UNITS, Forecast, Known, fitting, named
-from come.pruning.joint import AttentionOf, JointRules, fit_products
 from come.pruning.joint_by_hand import fitted_by_hand
+from come.pruning.joint_rules import AttentionOf, JointRules, fit_products
 from come.pruning.method import Task
 from come.pruning.options import ByHandOptions, ScoredOptions
 from come.pruning.registry import register

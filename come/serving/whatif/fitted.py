@@ -10,7 +10,8 @@ from come.measurement.hidden_state_cache import HiddenStateCache
 from come.measurement.layer_runner import LayerRunner
 from come.measurement.suffix import entering_window
 from come.models import Bundle
-from come.pruning.joint import Candidate, JointRules, joint_candidates
+from come.pruning.joint import Candidate, joint_candidates
+from come.pruning.joint_rules import JointRules
 from come.pruning.options import ScoredOptions
 from come.serving.cancellation import Cancel, never, stop_if
 from come.transforms.compatible import check_mixable
