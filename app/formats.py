@@ -51,8 +51,8 @@ def chart_title(text: str) -> str:
 
 
 def signed(number: float) -> str:
-    """-1.234 -> "−1.23", with a true minus sign."""
-    return f"{number:.3g}".replace("-", "−")
+    """-1.234 -> "−1.23", with a true minus sign; 1.234 -> "+1.23"."""
+    return f"{number:+.3g}".replace("-", "−")
 
 
 def about(seconds: float) -> str:

@@ -108,6 +108,7 @@ def _matrix(
             best=best,
             selected=window,
             planned=planned,
+            plan=session.plan_named().removeprefix("the "),
             height=535 if presenter.is_on() else 500,
         ),
         key="similarity-map",
@@ -116,7 +117,6 @@ def _matrix(
         zooms=False,
         alt="How alike the state before and after each window of layers is, and block influence of each layer",
     )
-    legend.draw()
 
 
 def _open_clicked() -> None:

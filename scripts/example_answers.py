@@ -59,9 +59,8 @@ def talk() -> None:
     new = Generation(asked)
     for each in said:
         new.add(each)
-    text = new.whole_text()
-    kl = [max(each) for each in zip(*client.along(subject, text, paths).kl.values(), strict=True)]
-    found = client.along(subject, text, paths, at=kl.index(max(kl)))  # opened where they lie farthest from the original
+    # Opened where one lies farthest from the original, as a visitor's own is.
+    found = client.along(subject, new.whole_text(), paths, since=prompt)
     record(new, said, found, candidates.RECORDING)
 
 

@@ -32,8 +32,8 @@ SHOWN = 6  # contexts
 WHAT = r"""
 **Tokens**: where the channel's activation, what enters `down_proj`, is farthest from zero.
 
-**Promotes, suppresses**: next words that it makes likelier and less likely where its activation is as at the tokens
-shown; of the opposite sign, it does the opposite. Its column of `down_proj` goes straight through the final norm and
+**Promotes, suppresses**: next words that it makes likelier and less likely where its activation has the sign that is
+named; at the other sign the two change places. Its column of `down_proj` goes straight through the final norm and
 the unembedding: what the layers between make of it is left out.
 """
 
@@ -170,13 +170,13 @@ def _model_says(run: Run, facts: Facts, layer: int, channel: int, opened: bool) 
 
 
 def spoken_for(found: NextWords, contexts: Sequence[Context] | None) -> str:
-    """The words of a channel, as HTML; those that it promotes at the tokens below, once these are known."""
-    if contexts is None:
-        return words(found.promoted, "When positive, promotes") + words(found.suppressed, "Suppresses", "against")
-    promoted, suppressed = found.promoted, found.suppressed
-    if sum(each.activation for each in contexts[:SHOWN]) < 0:
-        promoted, suppressed = suppressed, promoted
-    return words(promoted, "Promotes, at the tokens below") + words(suppressed, "Suppresses there", "against")
+    """The words of a channel, as HTML, for the sign that its activation has at most of the tokens below."""
+    promoted, suppressed, sign, other = found.promoted, found.suppressed, "positive (+)", "negative (−)"
+    if contexts is not None and sum(each.activation for each in contexts[:SHOWN]) < 0:
+        promoted, suppressed, sign, other = suppressed, promoted, other, sign
+    return words(promoted, f"Where its activation is {sign}, promotes") + words(
+        suppressed, f"and suppresses; where {other}, the other way round", "against"
+    )
 
 
 def words(shown: Sequence[str], title: str, look: str = "") -> str:

@@ -20,6 +20,7 @@ KINDS = {  # its name in a chart, its whole name, and what it is
 TOP, BOTTOM = 34, 54  # pixels around the plot
 STRIP, TILES, GAPS = 60, 16, 12  # pixels of block influence, of the layers' tiles, and between the parts
 READING = "A cell is a window of layers:<br>its row the first, its column the last.<br><b>Brighter: less change.</b>"
+LEAST = "least change"
 
 
 def similarity(
@@ -30,6 +31,7 @@ def similarity(
     best: tuple[int, int] | None = None,
     selected: tuple[int, int] | None = None,
     planned: Sequence[tuple[int, int]] = (),
+    plan: str = "your plan",
     height: int = 500,
 ) -> go.Figure:
     """How alike the state before and after each window is; along its upper edge, what each layer does to it.
@@ -44,7 +46,7 @@ def similarity(
         influence: (layers,) BI of each layer; None: no strip is drawn.
         best: the window (first, last) that changes the state least by this measure, outlined by dots.
         selected: the window that is open, in red.
-        planned: windows of the plan, in blue.
+        planned: windows of the plan, in blue; `plan` is what it is called.
         height: pixels.
     """
     layers = len(matrix) - 1
@@ -108,7 +110,8 @@ def similarity(
     whole = {"showgrid": False, "tickvals": layer_ticks(layers - 1), "ticks": ""}
     figure.update_xaxes(range=[-0.5, layers - 0.5], **whole)
     figure.update_layout(yaxis={"range": [layers - 0.5, -0.5], **whole})
-    _say_how_to_read(figure)
+    marks = [(OPEN, "□", "open window", selected), (PLANNED, "□", plan, planned), (theme.INK, "⬚", LEAST, best)]
+    _say_how_to_read(figure, [(color, mark, words) for color, mark, words, drawn in marks if drawn])
     if influence is not None:
         _lay_out_strip(figure, influence, share)
     figure.update_layout(clickmode="event+select", hovermode="closest")
@@ -132,10 +135,11 @@ def finding(values: np.ndarray, kind: str, best: tuple[int, int] | None) -> str:
     return f"{named} change the state least: {KINDS[kind][0]} {values[first, last]:.3f}"
 
 
-def _say_how_to_read(figure: go.Figure) -> None:
-    """In the corner where no window is: none ends before it begins."""
+def _say_how_to_read(figure: go.Figure, marks: Sequence[tuple[str, str, str]]) -> None:
+    """In the corner where no window is, none ends before it begins: what the outlines mean, then what a cell is."""
+    named = [f"<b><span style='color:{color}'>{mark}</span></b> {words}" for color, mark, words in marks]
     figure.add_annotation(
-        text=READING,
+        text="<br>".join([*named, READING]),
         x=0.02,
         xref="paper",
         xanchor="left",

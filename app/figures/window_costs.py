@@ -31,7 +31,7 @@ def costs(
         layers: of the model.
         planned: windows of the plan, marked under their bars.
         selected: the window that is open, with a band behind it.
-        split: bars are cut into parallel error and unit error, and no removal is drawn.
+        split: bars are cut into parallel error (all units kept) and unit error (fewer units), and no removal is drawn.
     """
     shown = sorted((each for each in found if math.isfinite(each.merged)), key=lambda each: each.first)
     size = shown[0].last - shown[0].first + 1 if shown else 2
@@ -102,9 +102,9 @@ def costs(
 def _parts(shown: Sequence[WindowCost]) -> list[tuple[str, str, str, list[float]]]:
     """What makes the cost: name, colour, pattern and heights of each part of the bars."""
     return [
-        ("parallel error", PARALLEL, "", [min(each.parallel, each.merged) for each in shown]),
-        ("unit error", UNITS, "", [max(each.unit_error, 0.0) for each in shown]),
-        ("won back by the fit", BACK, "/", [max(-each.unit_error, 0.0) for each in shown]),
+        ("all units kept", PARALLEL, "", [min(each.parallel, each.merged) for each in shown]),
+        ("fewer units", UNITS, "", [max(each.unit_error, 0.0) for each in shown]),
+        ("won back by the refit", BACK, "/", [max(-each.unit_error, 0.0) for each in shown]),
     ]
 
 
@@ -126,7 +126,7 @@ def parts_of_cheapest(found: Sequence[WindowCost]) -> str:
     if not found:
         return "No window is measured yet"
     best = min(found, key=lambda each: each.merged)
-    rest = f"the fit wins back {-best.unit_error:.3f}"
+    rest = f"the refit wins back {-best.unit_error:.3f}"
     if best.unit_error >= 0:
         rest = f"fewer units add {best.unit_error:.3f}"
     return f"Joining layers {best.first}–{best.last}, all units kept, costs {best.parallel:.3f} nats; {rest}"
@@ -136,8 +136,8 @@ def hover(cost: WindowCost) -> str:
     """All numbers of a window, in lines."""
     return (
         f"<b>Layers {cost.first}–{cost.last}</b><br>merged {cost.merged:.3f}<br>"
-        f"= parallel error {cost.parallel:.3f} {'+' if cost.unit_error >= 0 else '−'} "
-        f"unit error {abs(cost.unit_error):.3f}<br>"
+        f"= all units kept {cost.parallel:.3f} {'+ fewer units' if cost.unit_error >= 0 else '− won back'} "
+        f"{abs(cost.unit_error):.3f}<br>"
         f"only layer {cost.stays} stays {cost.removal:.3f}, refitted {cost.removal_refitted:.3f}"
     )
 

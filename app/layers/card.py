@@ -61,7 +61,8 @@ def draw(
         planned: windows of the plan.
         stability: what ``Measurement.window_stability`` says.
     """
-    st.header("One window", anchor=False)
+    heading = st.container(horizontal=True, vertical_alignment="center", gap="small")  # room for more under it
+    heading.header("One window", anchor=False, width="content")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         beyond = session.value("last") - session.value("first")
         st.number_input(
@@ -90,7 +91,9 @@ def draw(
             "Parameters saved": formats.human_count((last - first) * facts.layer_parameters),
         }
     )
-    if cost is None:
+    if cost is not None:
+        st.caption(_of_cost(cost, known))
+    else:
         _to_measure(run, is_example, (first, last), known)
     widgets.chart(
         figures.puzzle(
@@ -111,12 +114,21 @@ def draw(
         if guessed
         else f"{method.title}'s shares follow BI, unless your plan has ratios of its own."
     )
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with heading:
         more = f"{_numbers(measured, first, last, found.skip_influence)}\n\n{shares}\n{FORMULAS}"
         widgets.info("More numbers", more, key="formula-influence")
         how_sure(_stability(run, measured, stability), key="sure-of-windows")
-        if is_example:
-            st.caption(":material/bookmark: Shipped example", width="content")
+    if is_example:
+        st.caption(":material/bookmark: Shipped example", width="content")
+
+
+def _of_cost(cost: WindowCost, known: Sequence[WindowCost]) -> str:
+    """What the cost is, and how it stands among those of windows as long."""
+    alike = [each.merged for each in known if each.last - each.first == cost.last - cost.first]
+    lower = sum(merged < cost.merged for merged in alike)
+    count = f"{lower or 'none'} cost{'s' if lower < 2 else ''} less"
+    among = f" Of {len(alike)} windows of {cost.last - cost.first + 1} layers, {count}." if len(alike) > 1 else ""
+    return f"How far predictions move from the original's, per token.{among}"
 
 
 def _numbers(measured: Measurement, first: int, last: int, skip: float) -> str:

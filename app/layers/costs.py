@@ -25,11 +25,11 @@ token: the logarithms are natural ones, so 1 nat is a factor of $e \approx 2.7$ 
 
 **Cost**: the window becomes one layer as CoMe-Joint makes it: the sum of the next two.
 
-**Parallel error**: all layers of the window, whole, run side by side on what enters it, and what they add is added
-together. It is what joining them costs before a unit is dropped.
+**All units kept** (parallel error): all layers of the window, whole, run side by side on what enters it, and what they
+add is added together. It is what joining them costs before a unit is dropped.
 
-**Unit error**: what comes on top when one layer's worth of units stays and output maps are refitted. Below zero,
-hatched in the chart, the refit gave back more than that costs.
+**Fewer units** (unit error): what comes on top when one layer's worth of units stays and output maps are refitted.
+Below zero, hatched in the chart, the refit won back more than dropping them costs.
 
 **Removed instead**: one layer of the window stays, of a pair the cheaper way; refitted: both its output maps are
 moved as those of a merge are.
@@ -39,12 +39,13 @@ moved as those of a merge are.
 HEADS = {
     "Layers": "The window",
     "Cost": "Divergence (KL), nats per token, when the window becomes one layer",
-    "Parallel error": "What it costs to run all layers of the window, whole, side by side",
-    "Unit error": "What comes on top when one layer’s worth of units stays",
+    "All units kept": "Parallel error: what it costs to run all layers of the window, whole, side by side",
+    "Fewer units": "Unit error: what comes on top when one layer’s worth of units stays and output maps are refitted",
     "Removed instead": "When one layer of the window stays and its output maps are refitted",
     "Layers left": window_costs.LEFT,
 }
-OF_SPLIT, OF_WHOLE = ("Parallel error", "Unit error"), ("Layers left",)
+OF_SPLIT, OF_WHOLE = ("All units kept", "Fewer units"), ("Removed instead", "Layers left")
+BELOW_ZERO = "Below zero: refitting the output maps won back more than dropping units cost."
 
 SURE = """Judged on tokens on which nothing is fitted: the last of the calibration's, a quarter of them at most, and as
 many of *mix*, several kinds of text, as what is cheap on one kind may be dear on others."""
@@ -150,8 +151,11 @@ def _shown(
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="cost-rows-head"):
             st.html(f"<div class='come-cost head'>{head}</div>")
         more = len(ranked) > FIRST and session.value("all-costs")
-        for cost in ranked if more else ranked[:FIRST]:
+        listed = ranked if more else ranked[:FIRST]
+        for cost in listed:
             _row(cost, planned, split, window_costs.layers_left(cost, plan, facts))
+        if split and any(each.unit_error < 0 for each in listed):
+            st.caption(BELOW_ZERO)
         if len(ranked) > FIRST:
             st.toggle(f"Show all {len(ranked)}", key="all-costs")
         edited.draw("costs")
@@ -193,8 +197,8 @@ def _cheapest(found: Sequence[WindowCost], planned: Sequence[Window]) -> bool:
 
 def _row(cost: WindowCost, planned: Sequence[Window], split: bool, left: int) -> None:
     name = f"{cost.first}–{cost.last}"
-    parts = (f"{cost.parallel:.3f}", f"{cost.unit_error:.3f}".replace("-", "−")) if split else ()
-    more = (*parts, f"{cost.removal_refitted:.3f}", *(() if split else (f"{left}",)))
+    parts = (f"{cost.parallel:.3f}", f"{cost.unit_error:+.3f}".replace("-", "−"))
+    more = parts if split else (f"{cost.removal_refitted:.3f}", f"{left}")
     numbers = "".join(f"<span>{each}</span>" for each in more)
     does = window_costs.does(cost, planned)
     whose = f"by {name}" if does.startswith("replace") else name

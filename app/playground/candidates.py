@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +123,8 @@ def offer(model: str) -> Offer:
     """The finished runs of a model, and the shipped ones of it; without any, those of the example's model."""
     own = _of(model)
     if own:
-        return Offer(model, _title(model), False, own)
-    return Offer(BUNDLED, _title(BUNDLED), model != BUNDLED, _of(BUNDLED))
+        return Offer(model, title(model), False, own)
+    return Offer(BUNDLED, title(BUNDLED), model != BUNDLED, _of(BUNDLED))
 
 
 def recording(offered: Offer) -> tuple[Generation, Comparison] | None:
@@ -131,6 +132,14 @@ def recording(offered: Offer) -> tuple[Generation, Comparison] | None:
     shipped = {run: found.plan for run, found in offered.candidates.items() if found.shipped}
     ours = offered.model == BUNDLED and set(offered.default()) <= set(shipped)
     return recorded(RECORDING, shipped, offered.names, offered.methods) if ours else None
+
+
+def example() -> Generation | None:
+    """What the example's models said when it was made, to look at before one's own have answered."""
+    found = _candidates(BUNDLED, example_runs.runs())
+    offered = Offer(BUNDLED, title(BUNDLED), False, found)
+    kept = recorded(RECORDING, {run: each.plan for run, each in found.items()}, offered.names, offered.methods)
+    return kept[0] if kept else None
 
 
 def answers_questions(model: str) -> bool | None:
@@ -157,9 +166,13 @@ def _has_template(model: str, minute: float) -> bool | None:
 
 
 def _of(model: str) -> dict[str, Candidate]:
-    """The candidates of a model. Of several of one name, all get their time or place of origin."""
+    """The candidates of a model, one's own runs first."""
+    return _candidates(model, [*come.runs.list_runs()[:_RUNS_LOOKED_AT], *example_runs.runs()])
+
+
+def _candidates(model: str, runs: Sequence[Run]) -> dict[str, Candidate]:
+    """Those of a model among these runs. Of several of one name, all get their time or place of origin."""
     wanted = anchored_path(model)
-    runs = [*come.runs.list_runs()[:_RUNS_LOOKED_AT], *example_runs.runs()]
     found: dict[str, tuple[Run, str]] = {}
     for run in runs:
         with suppress(ComeError):
@@ -211,6 +224,7 @@ def _dtype(path: str, mtime_ns: int) -> str:
     return ""
 
 
-def _title(model: str) -> str:
+def title(model: str) -> str:
+    """What a model is called."""
     entry = known(model)
     return entry.title if entry else model.rstrip("/").rsplit("/", 1)[-1]

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.components.background_job import Job
 from come.serving.playground import speech
-from come.serving.playground.speech import Along, End, Parting, Said, Sampling, Start, Word
+from come.serving.playground.speech import Along, End, Parting, Said, Sampling, Start, Word, begins_at
 from come.serving.resident import client
 from come.serving.whatif.question import Subject
 
@@ -150,7 +150,7 @@ class Comparison(Job):
     @property
     def since(self) -> int:
         """The token that what was asked begins with, behind the words of a template; 0 where it is not found."""
-        return 0 if self.found is None else _since(self.found, self.asked.prompt)
+        return 0 if self.found is None else begins_at(self.found.pieces, self.asked.prompt)
 
 
 def compare_along(
@@ -167,39 +167,27 @@ def compare_along(
     """
     new = Comparison(asked, text, chat, at, before)
 
-    def ask(text: str, at: int | None) -> Along:
+    def ask(text: str) -> Along:
         return client.along(
-            Subject(model=asked.model), text, asked.plans, at=at, chat=chat, key=visitor, on_progress=new.told
+            Subject(model=asked.model),
+            text,
+            asked.plans,
+            at=at,
+            since=asked.prompt,
+            chat=chat,
+            key=visitor,
+            on_progress=new.told,
         )
 
     def work() -> None:
-        read, found = text, ask(text, at)
+        found = ask(text)
         if _begins_twice(found, text):
-            read = text.removeprefix(found.pieces[0])
-            found = ask(read, at)
-        if at is None and (most := _departs_most(found, _since(found, asked.prompt))) != found.at:
-            found = ask(read, most)
+            found = ask(text.removeprefix(found.pieces[0]))
         new.go_on()
         new.found = found
 
     new.begin(work)
     return new
-
-
-def _since(found: Along, prompt: str) -> int:
-    """The token that a prompt begins with in what was read; 0 where it is not found."""
-    begins, read = "".join(found.pieces).find(prompt.strip()), 0
-    for place, piece in enumerate(found.pieces):
-        read += len(piece)
-        if read > begins >= 0:
-            return place
-    return 0
-
-
-def _departs_most(found: Along, since: int) -> int:
-    """After which token, from one on, a model departs most from the original."""
-    ends = range(since, len(found.tokens))
-    return max(ends, key=lambda place: max((values[place] for values in found.kl.values()), default=0.0))
 
 
 def _begins_twice(found: Along, text: str) -> bool:

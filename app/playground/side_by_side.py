@@ -23,9 +23,7 @@ def draw(asked: Asked, chat: bool) -> None:
     if generation is not None:
         blind_round.votes().note(generation, list(generation.answers))
     if generation is None:
-        with st.container(border=True):
-            names = formats.literal(listed([asked.names[each] for each in (ORIGINAL, *asked.plans)]))
-            st.markdown(f"**Nothing said yet.** {names} will answer. The first time loads them.")
+        _not_asked(asked, shown)
     elif generation.active:
         _live(generation, shown)
     elif generation.recorded and set(generation.asked.plans) != set(asked.plans):
@@ -35,6 +33,18 @@ def draw(asked: Asked, chat: bool) -> None:
         with st.container():  # as a fragment has one: what was said stays where it is when the last word has come
             _answers(generation, shown)
     next_tokens.section(asked, generation, chat)
+
+
+def _not_asked(asked: Asked, shown: str) -> None:
+    """Who would answer; until they do, what the example's models said, by its name."""
+    names = formats.literal(listed([asked.names[each] for each in (ORIGINAL, *asked.plans)]))
+    st.markdown(f"**Not asked yet:** {names}. The first time loads them.")
+    example = candidates.example()
+    if example is not None:
+        title = formats.literal(candidates.title(example.asked.model))
+        st.caption(f":material/bookmark: Shipped example: {title} and pruned models of it, asked before")
+        blind_round.votes().note(example, list(example.answers))
+        _answers(example, shown)
 
 
 @st.fragment(run_every=EVERY)

@@ -15,7 +15,7 @@ from come.serving.cancellation import Cancelled
 from come.serving.playground import speech
 from come.serving.playground.along import along
 from come.serving.playground.playground import Pieces, choose, generate
-from come.serving.playground.speech import End, Parting, Sampling, Start, Word
+from come.serving.playground.speech import End, Parting, Sampling, Start, Word, begins_at
 from come.serving.whatif.question import Merge, Question
 from come.serving.whatif.whatif import what_if
 from tests.tiny import CASES, tiny_bundle, tiny_tokens
@@ -168,6 +168,21 @@ def test_along_a_text_the_divergence_is_that_of_the_evaluation(family: str) -> N
         assert list(found.chances[name]) == pytest.approx(given.tolist(), rel=1e-3)
         assert [token for token, _, _ in found.top[name]] == chances[7].topk(4).indices.tolist()
     assert "".join(found.pieces) == speakers["original"].tokenizer.decode(tokens[0])
+
+
+def test_along_a_text_opens_where_a_model_departs_most_since_some_words() -> None:
+    speakers = models()
+    tokens = tiny_tokens(1, 40, seed=5)[0].tolist()
+    whole = along(speakers, tokens)
+    assert whole.at == 39, "the last token where nothing else is said"
+    words = "".join(whole.pieces[20:])
+    found, kl = along(speakers, tokens, since=words), whole.kl["pruned"]
+    first = begins_at(whole.pieces, words)
+    assert 0 < first <= 20 and found.at == first + kl[first:].index(max(kl[first:]))
+    assert found.kl == whole.kl and found.top == along(speakers, tokens, at=found.at).top
+    assert along(speakers, tokens, since="not in it").at == kl.index(max(kl))
+    assert along(speakers, tokens, at=3, since=words).at == 3
+    assert along({"original": speakers["original"]}, tokens, since=words).at == 39, "nobody departs from itself"
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "opt"])

@@ -155,8 +155,12 @@ def test_models_speak_as_they_go(subjects: dict[str, Subject]) -> None:
     )
     assert {each.model for each in said if isinstance(each, Word)} == {"original", "edited"}
     assert sum(isinstance(each, End) for each in said) == 2
-    found = client.along(subjects["llama"], "12 times 12 is", {"edited": Plan(**plan).model_dump_json()}, at=3)
+    given = {"edited": Plan(**plan).model_dump_json()}
+    found = client.along(subjects["llama"], "12 times 12 is", given, at=3)
     assert "".join(found.pieces).replace(" ", "") == "12times12is" and len(found.kl["edited"]) == 14
+    opened = client.along(subjects["llama"], "12 times 12 is", given, since="is")
+    kl = opened.kl["edited"]
+    assert opened.at >= 12 and kl[opened.at] == max(kl[12:]), "in one question, the token that departs most is found"
 
 
 def test_a_newer_question_of_the_same_visitor_ends_the_older(subjects: dict[str, Subject]) -> None:

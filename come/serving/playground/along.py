@@ -5,7 +5,7 @@ It departs in what it expects next (KL divergence by position), and, layer by la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from come.models.not_finite import why_not_finite
 from come.plan.plan import Span, spans_of
 from come.serving.cancellation import Cancel, never, stop_if
 from come.serving.playground.playground import Pieces, check_length, likeliest
-from come.serving.playground.speech import Along, Top
+from come.serving.playground.speech import Along, Top, begins_at
 
 
 @torch.inference_mode()
@@ -27,6 +27,7 @@ def along(
     tokens: list[int],
     *,
     at: int | None = None,
+    since: str | None = None,
     top: int = 10,
     cancelled: Cancel = never,
 ) -> Along:
@@ -35,7 +36,8 @@ def along(
     Args:
         models: by name, the original first; all of one tokenizer.
         tokens: of the text.
-        at: after which token to tell the likeliest next ones; the last by default.
+        at: after which token to tell the likeliest next ones; by default as ``since`` says, else the last.
+        since: words in the text from which on to look for the token after which a model departs most from the original.
         top: how many of them.
         cancelled: asked between layers.
 
@@ -46,8 +48,7 @@ def along(
     if not tokens:
         raise ComeError("The text is empty.", "Write a few words.")
     check_length(models, len(tokens))
-    at = len(tokens) - 1 if at is None else at
-    if not 0 <= at < len(tokens):
+    if at is not None and not 0 <= at < len(tokens):
         raise ComeError(f"There is no token {at} in a text of {len(tokens)}.", f"Choose from 0 to {len(tokens) - 1}.")
     row = torch.tensor([tokens])
     runners = {name: LayerRunner(bundle) for name, bundle in models.items()}
@@ -56,7 +57,6 @@ def along(
     states, angles = _through(runners, spans, row, cancelled)
     chances: dict[str, list[float]] = {name: [] for name in models}
     kl: dict[str, list[float]] = {name: [] for name in pruned}
-    tops: dict[str, Top] = {}
     for start in range(0, len(tokens), HEAD_POSITIONS):
         piece = slice(start, start + HEAD_POSITIONS)
         targets = row[0, 1:][piece, None]  # one fewer than positions in the last piece
@@ -66,25 +66,38 @@ def along(
             log_chances = runner.logits(states[name][piece]).log_softmax(-1).cpu()
             if bool(log_chances[:, 0].isnan().any()):  # then all of its row is
                 raise why_not_finite(models[name], row)
-            if start <= at < start + len(log_chances):
-                tops[name] = likeliest(models[name].tokenizer, log_chances[at - start].exp(), top)
             chances[name] += log_chances[: len(targets)].gather(-1, targets)[:, 0].exp().tolist()
             if theirs is None:
                 theirs = log_chances
             else:
                 divergence = torch.nn.functional.kl_div(log_chances, theirs, reduction="none", log_target=True)
                 kl[name] += divergence.sum(-1).tolist()
-    pieces = Pieces(models[original].tokenizer)
+    writer = Pieces(models[original].tokenizer)
+    pieces = tuple(writer.add(token, skip_special=False) for token in tokens)
+    if at is None:
+        at = len(tokens) - 1 if since is None else _departs_most(kl, begins_at(pieces, since), len(tokens))
     return Along(
         tokens=tuple(tokens),
-        pieces=tuple(pieces.add(token, skip_special=False) for token in tokens),
+        pieces=pieces,
         chances={name: tuple(values) for name, values in chances.items()},
         kl={name: tuple(values) for name, values in kl.items()},
         at=at,
-        top=tops,
+        top={name: _likeliest_after(at, models[name], runner, states[name], top) for name, runner in runners.items()},
         spans={name: tuple((span.first, span.end) for span in each) for name, each in spans.items()},
         angles={name: tuple(map(tuple, each)) for name, each in angles.items()},
     )
+
+
+def _departs_most(kl: Mapping[str, Sequence[float]], since: int, end: int) -> int:
+    """After which token, from one on, a model departs most from the original; the last where none is beside it."""
+    if not kl:
+        return end - 1
+    return max(range(since, end), key=lambda place: max(values[place] for values in kl.values()))
+
+
+def _likeliest_after(at: int, bundle: Bundle, runner: LayerRunner, states: Tensor, top: int) -> Top:
+    """The likeliest tokens after one: the head alone, once more, where all positions' chances are not kept."""
+    return likeliest(bundle.tokenizer, runner.logits(states[at : at + 1]).log_softmax(-1).cpu()[0].exp(), top)
 
 
 def _spans(bundle: Bundle, original: Bundle) -> list[Span]:

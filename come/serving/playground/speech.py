@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,3 +129,13 @@ class Along(Document):
     top: dict[str, Top]
     spans: dict[str, tuple[tuple[int, int], ...]] = Field(default_factory=dict)
     angles: dict[str, tuple[tuple[float, ...], ...]] = Field(default_factory=dict)
+
+
+def begins_at(pieces: Sequence[str], words: str) -> int:
+    """The token of a text that these words of it begin with; 0 where they are not found."""
+    begins, read = "".join(pieces).find(words.strip()), 0
+    for place, piece in enumerate(pieces):
+        read += len(piece)
+        if read > begins >= 0:
+            return place
+    return 0

@@ -109,6 +109,7 @@ def along(
     plans: Mapping[str, Path] | None = None,
     *,
     at: int | None = None,
+    since: str | None = None,
     top: int = 10,
     chat: bool = False,
     key: str = "",
@@ -121,11 +122,12 @@ def along(
         subject: which model.
         text: the text; put as a user's turn by the chat template if ``chat`` says so.
         plans: as for ``generate``.
-        at: after which token to tell the likeliest next ones; the last by default.
+        at: after which token to tell the likeliest next ones; by default as ``since`` says, else the last.
+        since: words in the text from which on to look for the token after which a model departs most from the original.
         top: how many of them.
         chat, key, timeout, on_progress: as for ``generate``.
     """
-    asked = {"text": text, "plans": _texts(plans), "at": at, "top": top, "chat": chat}
+    asked = {"text": text, "plans": _texts(plans), "at": at, "since": since, "top": top, "chat": chat}
     return Along(**_result("along", subject, asked, key, timeout, on_progress))
 
 

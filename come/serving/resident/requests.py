@@ -125,12 +125,15 @@ class RequestHandler:
 
     def _along(self, call: Call) -> Any:
         text, chat, at = str(call.asked.get("text") or ""), bool(call.asked.get("chat")), call.asked.get("at")
-        top = int(call.asked.get("top") or 10)
-        self.limits.check("characters of a text", len(text), self.limits.text_characters)
+        top, since = int(call.asked.get("top") or 10), call.asked.get("since")
+        since = None if since is None else str(since)
+        self.limits.check("characters of a text", len(text) + len(since or ""), self.limits.text_characters)
         with self._speaking(call) as models:
             _, ids, _ = prompt_ids(models[ORIGINAL].tokenizer, text, chat)
             self.limits.check("tokens of a text", len(ids), self.limits.text_tokens)
-            found = self.worker.do(lambda: along(models, ids, at=at, top=top, cancelled=call.cancelled), call.cancelled)
+            found = self.worker.do(
+                lambda: along(models, ids, at=at, since=since, top=top, cancelled=call.cancelled), call.cancelled
+            )
         return found.model_dump()
 
     def _contexts(self, call: Call) -> Any:

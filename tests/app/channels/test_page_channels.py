@@ -9,7 +9,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.channels import asking, card
+from app.inspect import follow_unit
 from come.errors import ComeError
+from come.measurement.next_words import NextWords
+from come.measurement.top_contexts import Context
 from come.pruning.kept_units import KeptByLayer, KeptUnits
 from come.serving.resident import client
 from tests.app.conftest import Lab
@@ -107,7 +110,8 @@ def test_the_model_is_asked_once_and_its_words_are_shown_as_text(visit: Visit, m
         at = fine(at.run())
     assert questions == [("words", 3, 5), ("contexts", 3, 5)]
     # The activation is negative there, which turns the two lists round.
-    assert "Suppresses there</b><span>␣the</span><span>&lt;b&gt;</span>" in said(at) and "<mark>fox</mark>" in said(at)
+    assert "Where its activation is negative (−), promotes" in said(at) and "<mark>fox</mark>" in said(at)
+    assert "where positive (+), the other way round</b><span>␣the</span><span>&lt;b&gt;</span>" in said(at)
     assert "−1.25" in said(at)
 
 
@@ -139,3 +143,11 @@ def test_the_first_layer_that_the_plan_touches_is_opened_first(visit: Visit) -> 
     for windows, layer in (("2-3,4-5", 2), ("4-5", 4)):
         assert visit("channels", windows=windows).session_state["layer"] == layer
     assert visit("channels", windows="2-3", layer="1").session_state["layer"] == 1  # a link says otherwise
+
+
+def test_the_words_of_a_channel_are_told_for_the_sign_that_its_activation_has() -> None:
+    found, positive = NextWords(**WORDS), Context(**CONTEXT | {"activation": 2.7})  # type: ignore[arg-type]
+    shown = card.spoken_for(found, [positive])
+    assert "positive (+), promotes</b><span>␣the" in shown and "where negative (−), the other way round" in shown
+    assert card.spoken_for(found, None) == shown, "before the tokens are known, as they are stored"
+    assert "<td>+2.7</td>" in follow_unit.table([positive])

@@ -198,10 +198,10 @@ def test_a_bar_is_as_high_as_the_merge_and_says_what_was_won_back() -> None:
     ]
     figure = figures.costs(found, 5, planned=[(1, 2)], selected=(0, 1), split=True)
     bars = {trace.name: list(trace.y) for trace in figure.data if trace.type == "bar"}
-    assert bars["parallel error"] == pytest.approx([0.1, 0.15, 0.1])
-    assert bars["unit error"] == pytest.approx([0.15, 0.0, 8.9])
-    assert bars["won back by the fit"] == pytest.approx([0.0, 0.25, 0.0])
-    assert "layers 1–2, all units kept, costs 0.400 nats; the fit wins back 0.250" in figure.layout.title.text
+    assert bars["all units kept"] == pytest.approx([0.1, 0.15, 0.1])
+    assert bars["fewer units"] == pytest.approx([0.15, 0.0, 8.9])
+    assert bars["won back by the refit"] == pytest.approx([0.0, 0.25, 0.0])
+    assert "layers 1–2, all units kept, costs 0.400 nats; the refit wins back 0.250" in figure.layout.title.text
     assert "merging layers 1–2 costs least: 0.150" in figures.costs(found, 5).layout.title.text
     assert figure.layout.yaxis.range[1] < 2  # the dearest is cut off, and its height told
     assert [note.text for note in figure.layout.annotations] == ["↑9"]

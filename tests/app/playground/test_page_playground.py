@@ -70,7 +70,8 @@ class Engine:
 
     def along(self, subject: object, text: str, plans: Mapping[str, str], **given: object) -> Along:
         self.texts.append((text, bool(given["chat"]), given["at"]))  # type: ignore[arg-type]
-        at = 2 if given["at"] is None else int(str(given["at"]))
+        assert given["since"], "one question finds the token and tells of it"
+        at = 1 if given["at"] is None else int(str(given["at"]))
         top = ((5, " yes", 0.4), (6, " no", 0.2))
         return Along(
             tokens=(1, 2, 3),
@@ -121,12 +122,15 @@ def test_a_model_without_runs_borrows_the_example(visit: Visit, engine: Engine) 
 
 def test_ones_own_models_speak(visit: Visit, lab: Lab, engine: Engine) -> None:
     at = fine(visit("playground"))
-    assert "Nothing said yet" in " ".join(each.value for each in at.markdown)
+    assert "Not asked yet" in " ".join(each.value for each in at.markdown) and html(at).count("<section") == 4
+    assert any("Shipped example: SmolLM2 135M Instruct" in each.value for each in at.caption)
+    assert "recorded with the example" in html(at) and not engine.asked, "till then, and by its name"
     assert len(at.multiselect(key="with").value) == 2
     assert at.toggle(key="no-chat").disabled
     at.text_area(key="prompt").set_value("Is it <i>so</i>?")  # a click sends what was typed before it along
     at = fine(at.button(key="talk").click().run())
     at = settle(at, "_talk")
+    assert not any("Shipped example" in each.value for each in at.caption)
     shown = html(at)
     assert shown.count("<section") == 3
     assert "Is it" not in shown  # the prompt stands above
@@ -190,7 +194,7 @@ def test_a_chip_fills_the_prompt_and_sampling_is_handed_on(visit: Visit, engine:
 def test_along_the_prompt_and_the_answer_and_at_another_token(visit: Visit, engine: Engine) -> None:
     at = fine(visit("playground", prompt="A text"))
     at = settle(at.button(key="compare-along").click().run(), "_look")
-    assert engine.texts == [("A text", False, None), ("A text", False, 1)]
+    assert engine.texts == [("A text", False, None)], "read once, to find the token and to tell what comes after it"
     assert "departs most after “b”" in html(at)
     assert "Faint: not among the original's 2 likeliest." in html(at)
     assert at.slider(key="after-token").value == 1, "what the title speaks of"
@@ -233,7 +237,7 @@ def test_a_reload_shows_the_answers_again(visit: Visit, engine: Engine, monkeypa
     assert html(again).count("<section") == 3 and engine.asked[1] == engine.asked[0]
     kept.clear()
     other = fine(visit("playground", **link | {"prompt": "Another"}))
-    assert "Nothing said yet" in " ".join(each.value for each in other.markdown) and len(engine.asked) == 2
+    assert "Not asked yet" in " ".join(each.value for each in other.markdown) and len(engine.asked) == 2
     assert "asked" not in other.query_params, "it names a question that is not asked here"
 
 
