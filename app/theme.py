@@ -276,6 +276,7 @@ _CSS = """<style>
 .come-tiles i.gone {
   background: repeating-linear-gradient(45deg, rgba(128,136,148,.8) 0 1.5px, transparent 1.5px 4px);
 }
+[data-testid="stPopoverBody"]:has([data-testid="stSkeleton"]) { min-height: 20rem; }  /* until formulas are there */
 [data-testid="stElementContainer"]:has(.come-laid-out) { display: none; }
 .come-finding { margin: 0; padding: .25rem 0 .1rem; font-weight: 600; line-height: 1.35; }
 .come-copy {

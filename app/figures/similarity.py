@@ -137,9 +137,10 @@ def finding(values: np.ndarray, kind: str, best: tuple[int, int] | None) -> str:
 
 def _say_how_to_read(figure: go.Figure, marks: Sequence[tuple[str, str, str]]) -> None:
     """In the corner where no window is, none ends before it begins: what the outlines mean, then what a cell is."""
-    named = [f"<b><span style='color:{color}'>{mark}</span></b> {words}" for color, mark, words in marks]
+    look = "color:{}; font-size:1.5em; font-weight:bold"
+    named = [f"<span style='{look.format(color)}'>{mark}</span> {words}" for color, mark, words in marks]
     figure.add_annotation(
-        text="<br>".join([*named, READING]),
+        text="<br>".join([*named, "", READING]),
         x=0.02,
         xref="paper",
         xanchor="left",

@@ -117,9 +117,10 @@ def draw(
     with heading:
         more = f"{_numbers(measured, first, last, found.skip_influence)}\n\n{shares}\n{FORMULAS}"
         widgets.info("More numbers", more, key="formula-influence")
+    with st.container(horizontal=True, vertical_alignment="center"):
         how_sure(_stability(run, measured, stability), key="sure-of-windows")
-    if is_example:
-        st.caption(":material/bookmark: Shipped example", width="content")
+        if is_example:
+            st.caption(":material/bookmark: Shipped example", width="content")
 
 
 def _of_cost(cost: WindowCost, known: Sequence[WindowCost]) -> str:
