@@ -8,11 +8,13 @@ import streamlit as st
 
 from app import formats
 from app.components import widgets
-from app.state import session, widget_state
+from app.state import request, session, widget_state
+from come.errors import ComeError
 from come.report import verdict
 from come.report.comparison import Entry
 from come.report.metrics import Metric
 from come.report.points import Point
+from come.runs import Run
 
 _SEEN = "_newest-compared"
 Places = dict[int, list[Point]]  # points by layers left
@@ -67,4 +69,18 @@ def alone(places: Places, layers: int | None, chosen: Sequence[Entry], original:
                 f"{metric.noun} {metric.say(point.value)}{beside}.",
                 width="content",
             )
-        widgets.next_step("run", "Run a rival")
+        if st.button("Run a rival", key="run-a-rival", icon=":material/arrow_forward:", type="tertiary"):
+            _to_rivals_of(next(item.run for item in chosen if item.run.id in point.runs))
+
+
+def _to_rivals_of(run: Run) -> None:
+    """The run page with that run's model, text and plan: rivals are of its size and judged as it was."""
+    try:
+        choice, draft = request.from_json(request.to_json(run.config))
+    except ComeError as error:
+        st.error(formats.sentence(str(error)), icon=":material/error:")
+        return
+    session.set_choice(choice)
+    session.set_draft(draft)
+    session.open_run(None)
+    st.switch_page(widgets.PAGES / "run.py")

@@ -48,6 +48,16 @@ def test_a_model_that_is_alone_is_drawn_beside_the_original(visit: Visit, runs: 
     assert "times that of the original" in str(at.get("plotly_chart")[0].proto)
 
 
+def test_a_rival_is_run_at_the_size_of_the_run_that_has_none(visit: Visit, runs: Path) -> None:
+    newer(runs, "9990", "come", 24)
+    at = visit("compare", windows="4-5")  # the plan in the strip is of another size
+    at = at.button(key="run-a-rival").click().run()
+    assert not at.exception and not at.error
+    plan = next(each.value for each in at.markdown if each.value.startswith("**Plan**"))
+    assert "24 layers" in plan and at.session_state["_draft"].target_layers == 24
+    assert any(button.label.startswith("Start ") for button in at.button)
+
+
 def test_a_newer_run_with_a_rival_is_what_the_page_opens_at(visit: Visit, runs: Path) -> None:
     newer(runs, "9990", "come", 24)
     at = visit("compare")
