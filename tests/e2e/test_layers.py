@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
+def test_formulas_low_on_the_screen_open_in_full(server: Callable[..., Server], page: Page) -> None:
+    page.goto(f"{server().url}/layers")
+    button = page.get_by_role("button", name="What is measured?")
+    button.wait_for()
+    page.locator(".st-key-window-costs .js-plotly-plot").wait_for()  # nothing moves any more
+    button.evaluate("each => each.scrollIntoView({block: 'end'})")
+    button.click()
+    body = page.get_by_test_id("stPopoverBody")
+    body.locator(".katex").first.wait_for()
+    page.wait_for_function(  # it is drawn where it was measured to have room, a frame or two later
+        "() => { const it = document.querySelector('[data-testid=stPopoverBody]');"
+        " return it.scrollHeight <= it.clientHeight + 1 && it.clientHeight > 200; }"
+    )
+
+
 @in_every_look
 def test_a_window_is_chosen_by_what_its_merge_costs(
     server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]

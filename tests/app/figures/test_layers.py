@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -35,6 +36,20 @@ def test_states_that_are_nearly_alike_are_told_apart() -> None:
     assert heat.colorbar.ticktext[0] == "0.99995" and np.nanmax(heat.z) == 255
     same = similarity.similarity(np.ones((3, 3))).data[0]
     assert np.isfinite(same.z[np.triu_indices(2)]).all()
+
+
+def test_the_matrix_names_the_marks_that_it_bears(matrix: np.ndarray) -> None:
+    bare = similarity.similarity(matrix).layout.annotations[0].text
+    assert similarity.READING in bare and "open window" not in bare and similarity.LEAST not in bare
+    figure = similarity.similarity(matrix, best=(4, 5), selected=(2, 3), planned=[(7, 9)], plan="your plan")
+    words = figure.layout.annotations[0].text
+    for color, mark, name in (
+        (similarity.OPEN, "□", "open window"),
+        (similarity.PLANNED, "□", "your plan"),
+        (theme.INK, "⬚", similarity.LEAST),
+    ):
+        assert re.search(rf"<span style='color:{re.escape(color)};[^>]*>{mark}</span> {name}<br>", words)
+    assert "your plan" not in similarity.similarity(matrix, selected=(2, 3)).layout.annotations[0].text
 
 
 def test_a_layers_tile_stands_over_the_windows_that_it_ends(matrix: np.ndarray) -> None:

@@ -70,8 +70,14 @@ def test_windows_are_listed_by_what_their_merge_costs(visit: Visit, lab: Lab) ->
     _, *rows = said(at).split("<div class='come-cost'>")
     assert [row.split("</span>")[0].removeprefix("<span>") for row in rows] == ["2–3", "1–2", "3–4", "4–5", "0–1"]
     assert "<b>0.200</b><span>0.300</span><span>5</span>" in rows[0], "of the plan with it in"
-    _, _, row, *_ = said(at.toggle(key="split-cost").set_value(True).run()).split("<div class='come-cost'>")
-    assert "<b>0.300</b><span>0.250</span><span>0.050</span><span>0.450</span>" in row
+    assert costs.BELOW_ZERO not in said(at)
+    split = said(at.toggle(key="split-cost").set_value(True).run())
+    _, _, row, *_ = split.split("<div class='come-cost'>")
+    assert "<b>0.300</b><span>0.250</span><span>+0.050</span></div>" in row, "the two that it is the sum of, no more"
+    assert costs.BELOW_ZERO not in split
+    keep([WindowCost(0, 1, 0.4, 0.15, 0.5, 0.4, 1)])
+    won_back = said(fine(visit("layers")).toggle(key="split-cost").set_value(True).run())
+    assert "<span>−0.250</span>" in won_back and costs.BELOW_ZERO in won_back
 
 
 def test_a_row_is_added_to_the_plan_which_its_method_merges(visit: Visit, lab: Lab) -> None:
@@ -253,6 +259,7 @@ def test_what_a_window_replaces_is_told_before_and_after_and_taken_back(visit: V
 def test_a_window_that_is_not_measured_can_be(visit: Visit, lab: Lab, started: list[tuple[Any, ...]]) -> None:
     keep(known(2, MERGED))
     at = fine(visit("layers", first="1", last="2"))
+    assert "per token. Of 5 windows of 2 layers, 1 costs less." in said(at)
     assert "0.300 nats" in said(at) and "measure-window" not in {button.key for button in at.button}
     at = fine(visit("layers", first="1", last="3"))
     assert "not measured" in said(at)

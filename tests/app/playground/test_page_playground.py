@@ -102,6 +102,7 @@ def test_the_example_has_spoken_before_anyone_asks(visit: Visit, engine: Engine)
     # The sentence, followed through each of them: drawn from what was measured.
     found = at.session_state["_look"].found
     followed = at.segmented_control(key="followed")
+    assert max(kl[found.at] for kl in found.kl.values()) == max(map(max, found.kl.values())), "which the title names"
     assert list(found.angles) == list(found.spans) == list(found.kl) and followed.value in found.angles
     assert any(f"{max(found.angles[followed.value][-1]):.1f}°" in each.value for each in at.markdown)
 
