@@ -23,7 +23,9 @@ def test_formulas_low_on_the_screen_open_in_full(server: Callable[..., Server], 
     button = page.get_by_role("button", name="What is measured?")
     button.wait_for()
     page.locator(".st-key-window-costs .js-plotly-plot").wait_for()  # nothing moves any more
+    # Below it there is room for what stands in a formula's place while it loads, and not for the formula.
     button.evaluate("each => each.scrollIntoView({block: 'end'})")
+    page.get_by_test_id("stMain").evaluate("each => each.scrollBy(0, 130)")
     button.click()
     body = page.get_by_test_id("stPopoverBody")
     body.locator(".katex").first.wait_for()
