@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -14,7 +13,7 @@ import come
 import come.runs
 from app import formats
 from app.components import cost_line, machine, run_words, widgets
-from app.home import headline
+from app.home import headline, ribbons
 from app.run import demo, sentences
 from app.state import cached, session
 from come.errors import ComeError
@@ -23,12 +22,7 @@ from come.report.metrics import number
 from come.runs import Run
 
 RECENT = 4
-# The newest result stands on the right, at the height of all else: on a phone between what this is and what was run.
 STYLE = """<style>
-@media (min-width: 641px) {
-  .st-key-home { display: grid; grid-template: auto 1fr / minmax(0, 1fr) minmax(0, 1.25fr); column-gap: 4rem; }
-  .st-key-home > :has(> .st-key-home-picture) { grid-area: 1 / 2 / span 2 / 2; }
-}
 .st-key-home-recent [data-testid="stCaptionContainer"] { padding-left: 2.1rem; }  /* under the run's name */
 </style>"""
 
@@ -59,28 +53,30 @@ TOUR = (
 def page() -> None:
     st.title("CoMe Lab")
     st.html(STYLE)
-    place = st.container(key="home")
-    what, picture, recent = (place.container(key=f"home-{name}") for name in ("what", "picture", "recent"))
-    with what:
-        st.markdown(
-            "Make a language model smaller: neighbouring layers become one, which keeps the channels of each that "
-            "matter most (**Co**ncatenation-based **Me**rging). See which, try plans, compare methods, take it home."
-        )
-        known = come.runs.list_runs()
-        _demo(first=headline.newest(known) is None)
-        widgets.next_step("learn", "Learn it in eight steps", ":material/school:")
-    with picture:
-        headline.draw(known)
-    with recent:
-        _recent(known[:RECENT])
+    st.markdown(
+        "Make a language model smaller: neighbouring layers become one, which keeps the channels of each that "
+        "matter most (**Co**ncatenation-based **Me**rging). See which, try plans, compare methods, take it home."
+    )
+    known = come.runs.list_runs()
+    _demo()
+    found = headline.of(known)
+    if found is not None and ribbons.draw(found.pictured):
+        st.caption(ribbons.READING)
+    chart, recent = st.columns([1.35, 1], gap="large") if known else (st.container(), None)
+    if found is not None:
+        with chart:
+            headline.draw(found)
+    if recent is not None:
+        with recent, st.container(key="home-recent"):
+            _recent(known[:RECENT])
     _tour()
 
 
 # --- the demo ----------------------------------------------------------------------------------------
 
 
-def _demo(first: bool) -> None:
-    """The demo, as what to do first while there is no result."""
+def _demo() -> None:
+    """The demo, as what to do first, and the lesson beside it."""
     running_now = demo.active_run()
     facts, fault = _facts()
     cost = cost_line.cost(demo.requests(), facts, None, usual=True) if facts is not None else None
@@ -88,8 +84,11 @@ def _demo(first: bool) -> None:
     label = "Run the demo" if seconds is None else f"Run the demo, about {formats.about(seconds)}"
     if running_now is not None:
         label = "See the demo that is running"
-    kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
-    pressed = st.button(label, key="demo", type=kind, icon=":material/play_arrow:")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        pressed = st.button(label, key="demo", type="primary", icon=":material/play_arrow:")
+        if facts is not None and cost is not None:
+            _what_runs(facts, cost)
+        widgets.next_step("learn", "Learn it in eight steps", ":material/school:")
     if pressed:
         _open_demo(running_now)
     problem = session.take_problem()
@@ -98,20 +97,19 @@ def _demo(first: bool) -> None:
     if facts is None or cost is None:
         st.warning(formats.sentence(fault), icon=":material/error:")
         return
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(
-            f"{facts.layers} to {demo.DRAFT.target_layers} layers, three ways: {_told()}.",
-            width="content",
-        )
-        with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):
-            st.markdown(
-                f"{_named()} prune {facts.title}, calibrated on {demo.CHOICE.tokens:,} tokens of "
-                f"{demo.CHOICE.text}, judged on held-out ones. The runs keep plans alone: a run's page makes the model "
-                "from its plan, to download."
-            )
-            st.caption(f"{cost.sentence} {cost.basis}")
-            machine.draw()
+    st.caption(f"{facts.layers} to {demo.DRAFT.target_layers} layers, three ways: {_told()}.")
     cost_line.problems(cost)
+
+
+def _what_runs(facts: Facts, cost: cost_line.Cost) -> None:
+    with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):
+        st.markdown(
+            f"{_named()} prune {facts.title}, calibrated on {demo.CHOICE.tokens:,} tokens of "
+            f"{demo.CHOICE.text}, judged on held-out ones. The runs keep plans alone: a run's page makes the model "
+            "from its plan, to download."
+        )
+        st.caption(f"{cost.sentence} {cost.basis}")
+        machine.draw()
 
 
 def _named() -> str:

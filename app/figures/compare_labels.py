@@ -14,7 +14,8 @@ from come.report.points import Point
 
 MOST, LONGEST = 6, 18  # names, and letters of a line of one, up to which they have room at the lines' ends
 LETTER, LINE = 6.6, 19  # pixels
-AWAY = 11  # pixels from a point to its name
+AWAY = 11  # pixels from a point to a name beside it
+LEAD = 0.06  # of the chart's width, from the last points to their names: a line of each one's colour leads there
 LEGEND = 32  # pixels that a legend took above the plot
 
 
@@ -26,7 +27,6 @@ class _End:
     y: float
     color: str
     name: str
-    mark: str = "●"
 
     @property
     def lines(self) -> list[str]:
@@ -34,8 +34,13 @@ class _End:
 
     @property
     def text(self) -> str:
-        """The name behind a mark of the line's colour, a line a part."""
-        return f"<span style='color:{self.color}'>{self.mark}</span> {',<br>'.join(self.lines)}"
+        """The name, a line a part."""
+        return ",<br>".join(self.lines)
+
+    @property
+    def marked(self) -> str:
+        """The name behind a mark of the line's colour, where no line leads to it."""
+        return f"<span style='color:{self.color};font-size:16px'>●</span> {self.text}"
 
 
 def at_ends(figure: go.Figure, drawn: Sequence[Point]) -> go.Figure:
@@ -49,18 +54,24 @@ def at_ends(figure: go.Figure, drawn: Sequence[Point]) -> go.Figure:
     longest = max((len(line) for end in ends for line in end.lines), default=0)
     if not ends or len(ends) > MOST or longest > LONGEST:
         return figure
-    starts = [_End(t.x[0], t.y[0], t.marker.color, t.name, "★") for t in figure.data if t.name == "original"]
+    starts = [_End(t.x[0], t.y[0], t.marker.color, t.name) for t in figure.data if t.name == "original"]
     sizes = [point.size for point in drawn]
-    near = 0.15 * (max([*sizes, *(start.x for start in starts)]) - min(sizes))
+    wide = max([*sizes, *(start.x for start in starts)]) - min(sizes)
+    near = 0.15 * wide
     last = [end for end in ends if end.x <= min(sizes) + near]
     longest = max(len(line) for end in [*last, *starts] for line in end.lines)
     figure.update_layout(showlegend=False, margin_t=figure.layout.margin.t - LEGEND)
     figure.update_layout(margin_r=AWAY + LETTER * (longest + 2))
     scale, top = _settle(figure)
     right = min(end.x for end in last)
-    named = [replace(end, x=right, y=top if end.y > top * ABOVE else end.y) for end in [*last, *starts]]
-    for end, up in zip(named, _spread(figure, named, scale), strict=True):  # a line leads there from the original, too
-        _name(figure, end, xanchor="left", xshift=AWAY, yshift=up)
+    shown = [replace(end, y=top if end.y > top * ABOVE else end.y) for end in [*last, *starts]]
+    there = right - LEAD * (wide or 1.0)
+    left, end_of_axis = figure.layout.xaxis.range
+    figure.update_xaxes(range=[left, min(end_of_axis, there)])  # a name off the axis would not be drawn
+    for end, up in zip(shown, _spread(figure, shown, scale), strict=True):
+        if end not in starts:  # to that name its own line leads, across the chart
+            figure.add_trace(_lead(figure, end, there, up / scale))
+        _name(figure, replace(end, x=there), end.text, xanchor="left", xshift=2, yshift=up)
     middle = (right + max([*sizes, *(start.x for start in starts)])) / 2
     for end in ends:
         if end not in last:
@@ -68,7 +79,7 @@ def at_ends(figure: go.Figure, drawn: Sequence[Point]) -> go.Figure:
             away = max([AWAY, *(_below(figure, end, start, scale) for start in starts)]) if lowest else AWAY
             beside = {"xanchor": "right", "xshift": -4} if end.x < middle else {"xanchor": "left", "xshift": 4}
             level = {"yanchor": "top", "yshift": -away} if lowest else {"yanchor": "bottom", "yshift": away}
-            _name(figure, end, **beside, **level)
+            _name(figure, end, end.marked, **beside, **level)
     return figure
 
 
@@ -78,8 +89,23 @@ def _below(figure: go.Figure, end: _End, start: _End, scale: float) -> float:
     return down + 2 if 0 < down < AWAY + LINE * len(end.lines) else 0.0
 
 
-def _name(figure: go.Figure, end: _End, **where: Any) -> None:
-    at = {"x": end.x, "y": _height(figure, end.y), "text": end.text, "align": "left"}
+def _lead(figure: go.Figure, end: _End, there: float, up: float) -> go.Scatter:
+    """A thin line of a line's colour from its end to its name, which stands ``up`` units of the axis above it."""
+    height = _height(figure, end.y) + up
+    reached = 10**height if figure.layout.yaxis.type == "log" else height
+    return go.Scatter(
+        x=[end.x, there],
+        y=[end.y, reached],
+        mode="lines",
+        line={"color": end.color, "width": 1.5},
+        cliponaxis=False,
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _name(figure: go.Figure, end: _End, text: str, **where: Any) -> None:
+    at = {"x": end.x, "y": _height(figure, end.y), "text": text, "align": "left"}
     figure.add_annotation(at | {"showarrow": False, "font": {"size": 12}} | where)
 
 
