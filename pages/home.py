@@ -23,6 +23,7 @@ from come.runs import Run
 
 RECENT = 4
 STYLE = """<style>
+.st-key-home-recent h2 { padding-top: 0; }  /* level with the chart's title */
 .st-key-home-recent [data-testid="stCaptionContainer"] { padding-left: 2.1rem; }  /* under the run's name */
 </style>"""
 
@@ -60,8 +61,8 @@ def page() -> None:
     known = come.runs.list_runs()
     _demo()
     found = headline.of(known)
-    if found is not None and ribbons.draw(found.pictured):
-        st.caption(ribbons.READING)
+    if found is not None:
+        ribbons.draw(found.pictured)
     chart, recent = st.columns([1.35, 1], gap="large") if known else (st.container(), None)
     if found is not None:
         with chart:
@@ -97,12 +98,12 @@ def _demo() -> None:
     if facts is None or cost is None:
         st.warning(formats.sentence(fault), icon=":material/error:")
         return
-    st.caption(f"{facts.layers} to {demo.DRAFT.target_layers} layers, three ways: {_told()}.")
     cost_line.problems(cost)
 
 
 def _what_runs(facts: Facts, cost: cost_line.Cost) -> None:
     with st.popover("What runs?", icon=":material/info:", type="tertiary", key="what-runs"):
+        st.markdown(f"{facts.layers} to {demo.DRAFT.target_layers} layers, three ways: {_told()}.")
         st.markdown(
             f"{_named()} prune {facts.title}, calibrated on {demo.CHOICE.tokens:,} tokens of "
             f"{demo.CHOICE.text}, judged on held-out ones. The runs keep plans alone: a run's page makes the model "

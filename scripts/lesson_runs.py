@@ -16,7 +16,7 @@ from typing import Any
 
 import come
 from app import example_runs
-from app.learn import on_the_way
+from app.learn import material, on_the_way
 from come import runs
 from come.evaluate.perplexity import measure_perplexity
 from come.runs import Run
@@ -26,15 +26,16 @@ from come.transforms.rebuild import replay
 
 def main(names: list[str]) -> None:
     """Measure, and write what was found beside what is not measured now."""
-    found = json.loads(on_the_way.FILE.read_text("utf-8")) if on_the_way.FILE.is_file() else {}
     for name in names or ["loop", "recovery"]:
-        found[name] = {"loop": loop, "recovery": recovery}[name]()
-        on_the_way.FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        measured = {"loop": loop, "recovery": recovery}[name]()
+        found = json.loads(on_the_way.FILE.read_text("utf-8")) if on_the_way.FILE.is_file() else {}
+        on_the_way.FILE.write_text(json.dumps(found | {name: measured}, indent=1) + "\n", encoding="utf-8")
 
 
 def loop() -> dict[str, Any]:
     """The perplexity of the original and after each merge of the longest run of CoMe."""
-    run = on_the_way.longest()
+    analysed = material.analysis_run()
+    run = material.longest(analysed.config.model) if analysed is not None else None
     assert run is not None
     config, plan = run.config, run.plan()
     assert plan is not None

@@ -65,13 +65,13 @@ def at_ends(figure: go.Figure, drawn: Sequence[Point]) -> go.Figure:
     scale, top = _settle(figure)
     right = min(end.x for end in last)
     shown = [replace(end, y=top if end.y > top * ABOVE else end.y) for end in [*last, *starts]]
-    there = right - LEAD * (wide or 1.0)
-    left, end_of_axis = figure.layout.xaxis.range
-    figure.update_xaxes(range=[left, min(end_of_axis, there)])  # a name off the axis would not be drawn
+    left, edge = figure.layout.xaxis.range
+    there = min(edge, right - LEAD * (wide or 1.0))  # at the plot's edge: no line of the grid runs through a name
+    figure.update_xaxes(range=[left, there])
     for end, up in zip(shown, _spread(figure, shown, scale), strict=True):
         if end not in starts:  # to that name its own line leads, across the chart
             figure.add_trace(_lead(figure, end, there, up / scale))
-        _name(figure, replace(end, x=there), end.text, xanchor="left", xshift=2, yshift=up)
+        _name(figure, replace(end, x=there), end.text, xanchor="left", xshift=4, yshift=up)
     middle = (right + max([*sizes, *(start.x for start in starts)])) / 2
     for end in ends:
         if end not in last:

@@ -15,11 +15,14 @@ from app import theme
 _ARC = 0.34  # radius; the arrows have length 1
 
 
-def turned(degrees: float, others: np.ndarray, *, first: int, last: int, layers: int, title: str) -> go.Figure:
+def turned(
+    degrees: float, others: np.ndarray, *, told: str, first: int, last: int, layers: int, title: str
+) -> go.Figure:
     """Two arrows with the mean angle between the states that enter a window and leave it.
 
     Args:
-        degrees: that angle. others: the same of all windows of that length, drawn faint.
+        degrees: that angle. told: the same as it is written.
+        others: the angles of all windows of that length, drawn faint.
         first, last: the window. layers: of the model.
         title: the finding.
     """
@@ -67,7 +70,7 @@ def turned(degrees: float, others: np.ndarray, *, first: int, last: int, layers:
             x=[(_ARC + 0.04) * math.cos(middle)],
             y=[(_ARC + 0.04) * math.sin(middle)],
             mode="text",
-            text=[f"{degrees:.1f}°"],
+            text=[told],
             textposition="middle right",
             textfont={"size": 17},
             hoverinfo="skip",

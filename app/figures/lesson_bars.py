@@ -20,6 +20,26 @@ def perplexities(
     return _bars(names, values, errors, colors, title, "Perplexity (lower is better)", 1)
 
 
+def stages(
+    names: Sequence[str], values: Sequence[float], errors: Sequence[float], shown: Sequence[bool], title: str
+) -> go.Figure:
+    """A model's perplexity on its way, the original first; what is not shown yet has its row, and no bar.
+
+    The axis has room for all of them, so that nothing moves when the next is shown, and a line is at the original.
+    """
+    colors = [theme.QUIET, theme.MARK, *[theme.ACCENT] * (len(names) - 2)]
+    own = [[item for item, there in zip(each, shown, strict=True) if there] for each in (names, values, errors, colors)]
+    figure = perplexities(*own, title)
+    figure.add_vline(x=values[0], line={"color": theme.ORIGINAL, "width": 1, "dash": "dot"})
+    figure.update_xaxes(range=[0, max(map(sum, zip(values, errors, strict=True))) * 1.2])
+    figure.update_yaxes(range=[len(names) - 0.5, -0.5], autorange=False)
+    for place in (place for place, there in enumerate(shown) if not there):
+        figure.add_annotation(
+            x=0, y=place, text=f"  {names[place]}: ?", showarrow=False, xanchor="left", font={"color": theme.INK}
+        )
+    return figure.update_layout(height=105 + 38 * len(names))
+
+
 def differences(
     names: Sequence[str], values: Sequence[float], errors: Sequence[float], colors: Sequence[str], title: str
 ) -> go.Figure:

@@ -5,12 +5,16 @@ Pure functions: arrays in, a plotly figure out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
+from come.report.metrics import number
+
+HEIGHT = 270
+LOOP, ONE = theme.MARK, theme.ACCENT  # the colours of both ways
 
 
 def loop(
@@ -44,17 +48,73 @@ def loop(
     low, size = -0.24 * high, 0.15 * high
     figure.update_layout(shapes=_tiles(groups, low, size, layers) + _frame(window, low, size))
     figure.add_trace(_hover(groups, low + size / 2))
-    theme.finish(figure, title, x="Layer, as numbered before this merge", y="Skip block influence", height=270)
+    theme.finish(figure, title, x="Layer, as numbered before this merge", y="Skip block influence", height=HEIGHT)
     figure.update_xaxes(range=[-0.8, layers - 0.2], dtick=5, showgrid=False, fixedrange=True)
     ticks = [tick for tick in (0, 0.1, 0.2, 0.3, 0.4, 0.5) if tick <= high]
     return figure.update_yaxes(range=[low * 1.15, high * 1.08], tickvals=ticks, fixedrange=True)
 
 
-def _tiles(groups: Sequence[Sequence[int]], low: float, size: float, layers: int) -> list[dict]:
+def ended(
+    loop: Sequence[float], beside: Mapping[int, float], groups: Sequence[Sequence[int]], layers: int, title: str
+) -> go.Figure:
+    """Perplexity after each merge of the loop, below the layers that it left.
+
+    Args:
+        loop: of the original, and after each merge.
+        beside: by layers left, of models of one merge each.
+        groups: the original layers that each layer stands for.
+        layers: of the original model.
+        title: the finding.
+    """
+    left = [layers - merges for merges in range(len(loop))]
+    figure = go.Figure(
+        [
+            _line(left, loop, LOOP, "circle", "layers, pair after pair merged"),
+            _line([layers, *beside], [loop[0], *beside.values()], ONE, "diamond", "layers, one window merged"),
+            _hover(groups, 0.5).update(xaxis="x2", yaxis="y2"),
+        ]
+    )
+    tiles = {"visible": False, "fixedrange": True}
+    figure.update_layout(
+        shapes=_tiles(groups, 0.0, 1.0, layers, "2"),
+        xaxis2={"range": [-0.8, layers - 0.2], "anchor": "y2", **tiles},
+        yaxis2={"range": [0, 1], "domain": [0.9, 1], "anchor": "x2", **tiles},
+    )
+    theme.finish(figure, title, x="Layers left", y="Perplexity", height=HEIGHT)
+    figure.update_layout(
+        xaxis={"range": [layers + 0.5, left[-1] - 1.4], "dtick": 3, "tick0": layers, "fixedrange": True},
+        yaxis={"domain": [0, 0.8], "range": [0, 1.08 * max(*loop, *beside.values())], "nticks": 5, "fixedrange": True},
+    )
+    ends = [("CoMe's loop", left[-1], loop[-1])]
+    if beside:
+        ends.append(("One window", min(beside), beside[min(beside)]))
+    for name, x, y in ends:
+        words = f"{name}<br><b>{number(y)}</b>"
+        at = {"x": x, "y": y, "text": words, "xanchor": "left", "xshift": 9, "align": "left", "showarrow": False}
+        figure.add_annotation(at | {"font": {"size": 12}})
+    return figure
+
+
+def _line(left: Sequence[int], values: Sequence[float], color: str, symbol: str, words: str) -> go.Scatter:
+    return go.Scatter(
+        x=list(left),
+        y=list(values),
+        mode="lines+markers",
+        line={"color": color, "width": 2.5},
+        marker={"color": color, "symbol": symbol, "size": 8},
+        customdata=[number(value) for value in values],
+        hovertemplate="%{x} " + words + ": perplexity %{customdata}<extra></extra>",
+        cliponaxis=False,
+    )
+
+
+def _tiles(groups: Sequence[Sequence[int]], low: float, size: float, layers: int, axes: str = "") -> list[dict]:
     """A tile a layer, cut into the colours of the original layers that it stands for."""
     return [
         {
             "type": "rect",
+            "xref": f"x{axes}",
+            "yref": f"y{axes}",
             "x0": place - 0.43,
             "x1": place + 0.43,
             "y0": low + size * part / len(group),

@@ -23,7 +23,7 @@ from come.report.metrics import LAYERS, PERPLEXITY, factor, number
 from come.report.points import points
 from come.runs import Run
 
-HEIGHT = 230
+HEIGHT = 215
 LOOKED_AT = 50  # runs, of which the newest is sought, and those that compare with it
 
 
@@ -130,7 +130,7 @@ def _about_example(entries: Sequence[Entry]) -> None:
         st.caption(":material/bookmark: Shipped example", width="content")
         words = (
             f"{comparison.count(entries)} on the bundled model, computed by this program. The factor is "
-            "paired on the same sequences, with its 95% interval."
+            "paired on the same sequences, with its 95% interval. ▲: off the scale."
         )
         how_sure("\n\n".join([" ".join(_verdict(entries)[1:]), words]), key="sure-of-example")
         widgets.info("What is perplexity?", glossary.PERPLEXITY, key="perplexity")
@@ -151,6 +151,7 @@ def _chart(entries: Sequence[Entry], said: str, key: str) -> None:
     results = [item.pruned for item in entries if item.pruned]
     figure = figures.perplexity_figure(results, originals[0] if originals else None, titles)
     figure.update_layout(title_text=escape(said, quote=False), height=HEIGHT)
+    figure.update_yaxes(title_text="perplexity (lower is better)")  # what is said of its scale is longer than it is
     for trace in figure.data:  # each model's own error is wide, and says little of how they differ
         trace.error_y = None
     compare_labels.at_ends(figure, points(results, PERPLEXITY, LAYERS))

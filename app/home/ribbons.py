@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import streamlit as st
+
 import come
 from app.components import widgets
 from app.figures.plan import Piece
@@ -11,21 +13,23 @@ from app.plan.preview import ranges
 from app.run import made_of
 from come.runs import Run
 
-HEIGHT = 190
+HEIGHT = 178
+NAMED_WINDOWS = 2
 NAMED = 4  # layers, up to which each that is removed is named
 READING = "Above the original, below the new model: ribbons carry what was kept; hatched is left out."
 
 
-def draw(candidates: Iterable[Run]) -> bool:
-    """The first of these runs whose layers can be drawn; whether there is one."""
+def draw(candidates: Iterable[Run]) -> None:
+    """The first of these runs whose layers can be drawn, if there is one."""
     for run in candidates:
         made = made_of.of(run)
         if made is not None:
             said = sentence(made.facts.layers, made.final, come.methods()[run.config.method].title)
             figure = made.picture().update_layout(title_text=said, height=HEIGHT)
-            widgets.chart(figure, key="home-ribbons", alt=f"{said}. {READING}", zooms=False)
-            return True
-    return False
+            with st.container(gap=None):
+                widgets.chart(figure, key="home-ribbons", alt=f"{said}. {READING}", zooms=False)
+                st.caption(READING)
+            return
 
 
 def sentence(layers: int, final: Sequence[Sequence[Piece]], method: str) -> str:
@@ -41,10 +45,10 @@ def sentence(layers: int, final: Sequence[Sequence[Piece]], method: str) -> str:
 
 
 def _makes(merged: Sequence[Sequence[Piece]]) -> str:
-    if len(merged) == 1:
-        (pieces,) = merged
-        return f"makes one of layers {pieces[0].layer}–{pieces[-1].layer}"
-    return f"makes {len(merged)} of {sum(map(len, merged))}"
+    if len(merged) > NAMED_WINDOWS:
+        return f"makes {len(merged)} layers of {sum(map(len, merged))}"
+    first, *others = (f"{pieces[0].layer}–{pieces[-1].layer}" for pieces in merged)
+    return "".join([f"makes one of layers {first}", *(f" and one of {each}" for each in others)])
 
 
 def _removes(gone: Sequence[int]) -> str:

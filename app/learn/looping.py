@@ -14,6 +14,7 @@ from app.learn import frame
 from app.learn.angle import degrees, ordinal
 from app.learn.material import Material
 from app.state import session, widget_state
+from come.report.metrics import number
 
 TITLE = "Merge, measure, merge again"
 IDEA = (
@@ -129,25 +130,51 @@ def _loop(of: Material, ways: bool = False) -> None:
     step = of.history[at] if at < last else None
     influence = np.asarray(step["skip_influence"] if step else [])
     window = tuple(step["window"]) if step else None
-    frame.chart(
-        lesson_loop.loop(influence, groups, window, of.layers, finding(influence, window, groups, at)),
-        key="lesson-loop",
-        alt=f"Skip block influence of every window after {at} merges, and the layers as they are then",
-    )
+    if step is None and of.by_merge:
+        frame.chart(
+            lesson_loop.ended([value for value, _ in of.by_merge], _beside(of), groups, of.layers, came_to(of)),
+            key="lesson-loop",
+            alt=came_to(of),
+        )
+    else:
+        frame.chart(
+            lesson_loop.loop(influence, groups, window, of.layers, finding(influence, window, groups, at)),
+            key="lesson-loop",
+            alt=f"Skip block influence of every window after {at} merges, and the layers as they are then",
+        )
     whole = sum(len(group) == 1 for group in groups)
     shown = {"Layers left": f"{len(groups)}", "Of them never merged": f"{whole}"}
     if step:
         shown["Ratio of the next merge"] = " : ".join(f"{share:.0%}" for share in step["ratio"])
-    perplexity = of.perplexities.get(len(groups))
+    perplexity = of.by_merge[at] if of.by_merge else of.perplexities.get(len(groups))
     shown["Perplexity"] = f"{perplexity[0]:.1f} ± {perplexity[1]:.1f}" if perplexity else "not measured here"
     widgets.facts_grid(shown)
     known = ", ".join(f"{layers} layers" for layers in sorted(of.perplexities, reverse=True))
+    where = "after every merge" if of.by_merge else f"at {known}"
     how_sure(
         f"The example's real run to {of.layers - last} layers. A tile is a layer, in the colours of the originals "
-        f"that it is made of. Perplexity was measured at {known}, on {_evaluation_tokens(of):,} tokens, ± 1 standard "
-        "error.",
+        f"that it is made of. Perplexity was measured {where}, on {_evaluation_tokens(of):,} tokens, ± 1 standard "
+        "error, before any recovery.",
         key="sure-of-loop",
     )
+
+
+def _beside(of: Material) -> dict[int, float]:
+    """The perplexities of one merge each, as far down as the loop went."""
+    least = of.layers - len(of.history)
+    return {layers: of.one_window[layers][0] for layers in sorted(of.one_window, reverse=True) if layers >= least}
+
+
+def came_to(of: Material) -> str:
+    """What the loop came to, and how late most of that came, in one sentence."""
+    values = [value for value, _ in of.by_merge]
+    merges, rise = len(values) - 1, values[-1] - values[0]
+    ends = f"perplexity {number(values[0])} to {number(values[-1])}"
+    said = f"After {merges} merges {of.layers - merges} layers are left: {ends}"
+    late = next((count for count in range(1, merges + 1) if values[-1] - values[-1 - count] >= rise / 2), merges)
+    if rise <= 0 or late > merges / 2:
+        return said
+    return f"{said}, half of the rise by the last {'merge' if late == 1 else f'{late} merges'}"
 
 
 def groups_after(of: Material, merges: int) -> list[list[int]]:

@@ -16,6 +16,8 @@ import numpy as np
 from safetensors import safe_open
 
 from app import example_runs
+from app.learn import on_the_way
+from app.learn.on_the_way import Measured
 from app.state import cached
 from app.state.choice import Draft
 from come.errors import ComeError
@@ -60,8 +62,9 @@ class Material:
     Attributes:
         run: the analysis. measured: what it found.
         plan, history: of the run, one entry a merge.
-        perplexities: by count of layers, (perplexity, standard error) of the example's runs of CoMe whose merges are
-            the same as far as they go, and of the original.
+        by_merge: (perplexity, standard error) of the original and after each merge of the run; empty where unmeasured.
+        perplexities: the same by count of layers, of the example's runs of CoMe whose merges are the same as far as
+            they go, and of the original.
         one_window: the same of its runs of CoMe-Joint, each of a single merge; both are from before any recovery.
         costs: what merging windows was measured to cost.
         activations, answers: measured for the lesson; answers by "original" and by "<how> <first>-<last>".
@@ -71,8 +74,9 @@ class Material:
     measured: Measurement
     plan: Plan
     history: list[dict[str, Any]]
-    perplexities: dict[int, tuple[float, float]]
-    one_window: dict[int, tuple[float, float]]
+    by_merge: list[Measured]
+    perplexities: dict[int, Measured]
+    one_window: dict[int, Measured]
     costs: tuple[WindowCost, ...]
     activations: Activations
     answers: dict[str, Answer]
@@ -91,10 +95,10 @@ def analysis_run() -> Run | None:
 def load() -> Material | None:
     """Everything; None where the example is not complete."""
     run = analysis_run()
-    longest = _longest(run.config.model) if run is not None else None
-    if run is None or longest is None or not (VALUES / "answers.json").is_file():
+    deepest = longest(run.config.model) if run is not None else None
+    if run is None or deepest is None or not (VALUES / "answers.json").is_file():
         return None
-    return _load(run.path, longest.path)
+    return _load(run.path, deepest.path)
 
 
 def subject(run: Run) -> Subject:
@@ -124,18 +128,19 @@ def pairs(measured: Measurement) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=4)
-def _load(analysis: Path, longest: Path) -> Material:
+def _load(analysis: Path, deepest: Path) -> Material:
     runs = {Path(run.path): run for run in example_runs.runs()}
     run, measured = runs[analysis], Measurement.load(Path(analysis) / "analysis.safetensors")
-    plan = runs[longest].plan()
+    plan = runs[deepest].plan()
     assert plan is not None
-    history = list(runs[longest].results()["history"])
+    history = list(runs[deepest].results()["history"])
     answers = json.loads((VALUES / "answers.json").read_text("utf-8"))
     return Material(
         run,
         measured,
         plan,
         history,
+        on_the_way.merges(runs[deepest]),
         _perplexities(history, run.config.model),
         _one_window(run.config.model),
         cached.window_costs(run),
@@ -152,13 +157,14 @@ def _finished(run: Run, model: str) -> bool:
     return run.config.kind == "compress" and run.config.model == model and run.plan() is not None
 
 
-def _longest(model: str) -> Run | None:
+def longest(model: str) -> Run | None:
+    """The example's run of CoMe with the most merges."""
     return max(_runs_of(PAPER, model), key=lambda run: len(run.results().get("history", [])), default=None)
 
 
-def _perplexities(history: list[dict[str, Any]], model: str) -> dict[int, tuple[float, float]]:
+def _perplexities(history: list[dict[str, Any]], model: str) -> dict[int, Measured]:
     windows = [step["window"] for step in history]
-    found: dict[int, tuple[float, float]] = {}
+    found: dict[int, Measured] = {}
     for run in _runs_of(PAPER, model):
         results = run.results()
         own = [step["window"] for step in results["history"]]
@@ -169,7 +175,7 @@ def _perplexities(history: list[dict[str, Any]], model: str) -> dict[int, tuple[
     return found
 
 
-def _one_window(model: str) -> dict[int, tuple[float, float]]:
+def _one_window(model: str) -> dict[int, Measured]:
     sides = [before_recovery(run.results()) for run in _runs_of(Draft().method, model)]
     return {side["layers"]: (side["perplexity"], side["perplexity_stderr"]) for side in sides if "perplexity" in side}
 

@@ -10,19 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app import example_runs
-from come.pruning.registry import PAPER
 from come.runs import Run
 
 FILE = Path(__file__).resolve().parent / "values" / "on_the_way.json"
 
 Measured = tuple[float, float]  # perplexity, standard error
-
-
-def longest() -> Run | None:
-    """The example's run of CoMe with the most merges."""
-    found = [run for run in example_runs.runs() if run.config.kind == "compress" and run.config.method == PAPER]
-    return max(found, key=lambda run: len(run.results().get("history", [])), default=None)
 
 
 def merges(run: Run) -> list[Measured]:

@@ -2,55 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 import streamlit as st
 
 import come.runs
-from app import example_runs, formats, theme
+from app import example_runs, formats
 from app.components import run_labels, widgets
 from app.components.how_sure import how_sure
 from app.figures import lesson_bars
-from app.learn import frame, material
+from app.learn import frame, material, on_the_way
 from app.learn.material import Material
+from app.learn.on_the_way import Measured
+from app.state import session, widget_state
 from come.errors import ComeError
 from come.models import Facts
+from come.recovery import registry
 from come.report import comparison
+from come.report.metrics import number
 from come.runs import Run
 
 TITLE = "Giving some of it back"
 IDEA = (
-    "**A refit** solves anew for the output map of a merged layer's feed-forward network (FFN), so that the layer "
-    "gives what its window gave."
+    "**A refit** solves anew, by least squares, for one map of each merged layer. **Training** then teaches the pruned "
+    "model what the original predicts."
 )
 HOW = (
-    "The layer's output is linear in that map, so the best change has a closed form: a ridge regression, whose "
+    "The map is the one out of the feed-forward network (FFN). A layer's output is linear in it, so the best change has a closed form: a ridge regression, whose "
     "strength is chosen on held-out tokens. It is kept only where the layer comes nearer on those.\n\n"
     "What least squares cannot mend, training can: layer by layer, on the original's predictions, or with small added "
     "maps (low-rank adaptation, LoRA)."
 )
-LOGITS = "**Logits:** the model is trained on the chances that the original gives every next token."
+START = 1  # the stage shown first: pruned, nothing given back
 _RUNS_LOOKED_AT = 100
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A model on the way, what the control calls it, and what its row of the chart is called."""
+
+    name: str
+    row: str
+    perplexity: float
+    stderr: float
+
+
+@dataclass(frozen=True)
 class Recovery:
-    """A run that recovered its model, with the perplexities measured of it: (value, standard error) each."""
+    """A run that recovered its model, with the perplexities measured of it: (value, standard error) each.
+
+    Attributes:
+        first: after the first of several ways; None where that was not measured.
+    """
 
     run: Run
-    original: tuple[float, float]
-    before: tuple[float, float]
-    after: tuple[float, float]
+    original: Measured
+    before: Measured
+    after: Measured
+    first: Measured | None = None
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The original, the pruned model, and what each way that was measured made of it."""
+        ways = self.run.config.recover
+        found = [Stage("Original", "Original", *self.original), Stage("Pruned", "Pruned", *self.before)]
+        if self.first is None or len(ways) < 2:
+            return [*found, Stage("Recovered", "Recovered", *self.after)]
+        one, rest = _named(ways[:1]), _named(ways[1:])
+        return [*found, Stage(f"+ {one}", f"+ {one}", *self.first), Stage(f"+ {rest}", f"+ {rest}", *self.after)]
 
 
 def draw(of: Material) -> None:
-    """A run with recovery, if there is one; else which weights a refit solves for."""
+    """A run with recovery, if there is one, stage by stage; else which weights a refit solves for."""
     found = newest()
     known = material.facts()
     if found is not None:
-        frame.todo("Read what recovery gave back, then open the run.")
-        _measured(found)
+        _measured(of, found)
     elif known is not None:
         frame.todo("Start a run with recovery: its numbers will stand here.")
         frame.chart(
@@ -67,6 +96,13 @@ def draw(of: Material) -> None:
         else:
             widgets.next_step("run", "Open the run page")
         widgets.info("How does it work?", HOW, key="how-recovery")
+        if found is not None:
+            how_sure(
+                f"Measured by {formats.literal(run_labels.label(found.run))}, on "
+                f"{found.run.config.evaluation_tokens:,} tokens, ± 1 standard error. Recovery learned on "
+                f"{found.run.config.recover_tokens:,} other tokens.",
+                key="sure-of-recovery",
+            )
 
 
 def newest() -> Recovery | None:
@@ -77,7 +113,8 @@ def newest() -> Recovery | None:
                 results = run.results()
                 sides = [results.get(side) or {} for side in ("original", "unrecovered", "pruned")]
                 if all("perplexity" in side for side in sides):
-                    return Recovery(run, *((side["perplexity"], side["perplexity_stderr"]) for side in sides))
+                    measured = [(side["perplexity"], side["perplexity_stderr"]) for side in sides]
+                    return Recovery(run, *measured, on_the_way.first_way(run))
         except (ComeError, OSError):
             continue  # a directory that holds no run of this version
     return None
@@ -96,34 +133,77 @@ def moved_by_refit(known: Facts) -> tuple[list[str], list[int], list[bool], str]
     return names, values, [False, False, True], title
 
 
-def finding(found: Recovery) -> str:
-    """What recovery did to which model, in one sentence."""
-    before, after = found.before[0], found.after[0]
-    how = f"{escape(comparison.run_name(found.run), quote=False)}: recovery by {' and '.join(found.run.config.recover)}"
-    if after >= before:
-        return f"{how} did not help here: perplexity {before:.1f} to {after:.1f}"
-    lost = before - found.original[0]
-    back = f", {(before - after) / lost:.0%} of what pruning cost" if lost > 0 else ""
-    return f"{how} took perplexity from {before:.1f} to {after:.1f}{back}"
+def finding(found: Recovery, stage: int) -> str:
+    """What the model of a stage came to, in one sentence."""
+    stages = found.stages
+    name = escape(comparison.run_name(found.run), quote=False)
+    now = stages[stage].perplexity
+    if stage <= START:
+        return f"{name}: pruning took perplexity from {number(found.original[0])} to {number(found.before[0])}"
+    last = stage == len(stages) - 1
+    how = _named(found.run.config.recover if last else found.run.config.recover[:1]).lower()
+    if now >= found.before[0]:
+        return f"{name}: {how} did not help here: perplexity {number(found.before[0])} to {number(now)}"
+    back = given_back(found, stage)
+    share = f", {back} of what pruning cost" if back else ""
+    return f"{name}: {how} took perplexity from {number(found.before[0])} to {number(now)}{share}"
 
 
-def _measured(found: Recovery) -> None:
-    sides = (found.original, found.before, found.after)
+def given_back(found: Recovery, stage: int) -> str:
+    """The share of what pruning cost that is back at a stage; "" where pruning cost nothing."""
+    lost = found.before[0] - found.original[0]
+    return f"{(found.before[0] - found.stages[stage].perplexity) / lost:.0%}" if lost > 0 else ""
+
+
+def _named(ways: Sequence[str]) -> str:
+    """Ways to recover, in few words."""
+    short = {"refit": "Refit", "logits": "Training"}
+    known = registry.ways()
+    named = [short.get(way, known[way].title if way in known else way) for way in ways]
+    return " and ".join([named[0], *(name.lower() for name in named[1:])])
+
+
+def _measured(of: Material, found: Recovery) -> None:
+    stages = found.stages
+    places = list(range(START, len(stages)))
+    frame.todo("How much of what was lost comes back? Guess, then take one step after the other.")
+    widget_state.keep_among("recovery-stage", places, START)
+    st.segmented_control(
+        "Model", places, key="recovery-stage", required=True, format_func=lambda place: stages[place].name
+    )
+    at = session.value("recovery-stage")
+    shown = [place <= at for place in range(len(stages))]
     frame.chart(
-        lesson_bars.perplexities(
-            ["Original", "Pruned", "Recovered"],
-            [value for value, _ in sides],
-            [error for _, error in sides],
-            [theme.QUIET, theme.MARK, theme.ACCENT],
-            finding(found),
+        lesson_bars.stages(
+            [stage.row for stage in stages],
+            [stage.perplexity for stage in stages],
+            [stage.stderr for stage in stages],
+            shown,
+            finding(found, at),
         ),
         key="lesson-recovery",
-        alt="Perplexity of the original, of the pruned and of the recovered model",
+        alt=f"Perplexity of the original and up to: {stages[at].row}",
     )
-    if "logits" in found.run.config.recover:
-        st.caption(LOGITS)
-    how_sure(
-        f"Measured by {formats.literal(run_labels.label(found.run))}, on {found.run.config.evaluation_tokens:,} "
-        "tokens, ± 1 standard error.",
-        key="sure-of-recovery",
-    )
+    widgets.facts_grid(_numbers(found, at))
+    if at == len(stages) - 1 and (beaten := beats(of, found)):
+        st.caption(beaten)
+
+
+def _numbers(found: Recovery, stage: int) -> dict[str, str]:
+    pruned, now = found.run.results()["pruned"], found.stages[stage]
+    return {
+        "Layers left": f"{pruned['layers']}",
+        "Parameters": f"{pruned['parameters'] / 1e6:,.1f} M",
+        "Perplexity": f"{number(now.perplexity)} ± {number(now.stderr)}",
+        "Of what pruning cost, given back": given_back(found, stage) or "–",
+    }
+
+
+def beats(of: Material, found: Recovery) -> str:
+    """Which larger model without recovery the recovered one is better than, of the example's; "" where of none."""
+    left = found.run.results()["pruned"]["layers"]
+    larger = [layers for layers, (value, _) in of.one_window.items() if layers > left and value > found.after[0]]
+    if not example_runs.is_example(found.run) or not larger:
+        return ""
+    most = max(larger)
+    return f"{most} layers without recovery have {number(of.one_window[most][0])}."

@@ -32,7 +32,7 @@ def test_the_drawn_angle_is_the_measured_influence(of: Material) -> None:
     )
     cosine = of.measured.similarity["cosine"].numpy()
     np.testing.assert_allclose(1 - np.diagonal(cosine, 1), of.measured.block_influence.numpy(), atol=1e-4)
-    figure = lesson_angle.turned(30.0, np.array([10.0, 30.0]), first=1, last=2, layers=4, title="x")
+    figure = lesson_angle.turned(30.0, np.array([10.0, 30.0]), told="30°", first=1, last=2, layers=4, title="x")
     tip = figure.layout.annotations[1]
     assert np.degrees(np.arctan2(tip.y, tip.x)) == pytest.approx(30)
 
