@@ -14,7 +14,8 @@ from app import theme
 from come.report.metrics import number
 
 HEIGHT = 270
-LOOP, ONE = theme.MARK, theme.ACCENT  # the colours of both ways
+NAMES = 88  # pixels for the names at the lines' ends
+LOOP, ONE = theme.CATEGORIES[1], theme.ACCENT  # the colours of both ways
 
 
 def loop(
@@ -82,7 +83,8 @@ def ended(
     )
     theme.finish(figure, title, x="Layers left", y="Perplexity", height=HEIGHT)
     figure.update_layout(
-        xaxis={"range": [layers + 0.5, left[-1] - 1.4], "dtick": 3, "tick0": layers, "fixedrange": True},
+        margin_r=NAMES,
+        xaxis={"range": [layers + 0.5, left[-1] - 0.2], "dtick": 3, "tick0": layers, "fixedrange": True},
         yaxis={"domain": [0, 0.8], "range": [0, 1.08 * max(*loop, *beside.values())], "nticks": 5, "fixedrange": True},
     )
     ends = [("CoMe's loop", left[-1], loop[-1])]

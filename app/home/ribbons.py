@@ -41,7 +41,8 @@ def sentence(layers: int, final: Sequence[Sequence[Piece]], method: str) -> str:
     done = [*([_makes(merged)] if merged else []), *([_removes(gone)] if gone else [])]
     if not done:
         return f"{method} leaves all {layers} layers in place"
-    return f"{layers} layers become {len(final)}: {method} {' and '.join(done)}; {whole} stay as they are"
+    stay = f"; {'1 stays as it is' if whole == 1 else f'{whole} stay as they are'}" if whole else ""
+    return f"{layers} layers become {len(final)}: {method} {' and '.join(done)}{stay}"
 
 
 def _makes(merged: Sequence[Sequence[Piece]]) -> str:

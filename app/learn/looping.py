@@ -111,8 +111,11 @@ def _table(rows: dict[str, dict[int, str]]) -> str:
 def _loop(of: Material, ways: bool = False) -> None:
     last = len(of.history)
     widget_state.keep_among("merge-step", list(range(last + 1)), 0)
-    frame.todo("Take one merge after the other. Red: the lowest skip block influence (SBI).")
     at = session.value("merge-step")
+    if at == last and ways:
+        frame.todo("Now look at *One window*: the other way to as few layers.")
+    else:
+        frame.todo("Take one merge after the other. Red: the lowest skip block influence (SBI).")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         if ways:
             _way()
@@ -147,7 +150,7 @@ def _loop(of: Material, ways: bool = False) -> None:
     if step:
         shown["Ratio of the next merge"] = " : ".join(f"{share:.0%}" for share in step["ratio"])
     perplexity = of.by_merge[at] if of.by_merge else of.perplexities.get(len(groups))
-    shown["Perplexity"] = f"{perplexity[0]:.1f} ± {perplexity[1]:.1f}" if perplexity else "not measured here"
+    shown["Perplexity"] = f"{number(perplexity[0])} ± {number(perplexity[1])}" if perplexity else "not measured here"
     widgets.facts_grid(shown)
     known = ", ".join(f"{layers} layers" for layers in sorted(of.perplexities, reverse=True))
     where = "after every merge" if of.by_merge else f"at {known}"

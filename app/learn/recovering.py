@@ -25,13 +25,11 @@ from come.report.metrics import number
 from come.runs import Run
 
 TITLE = "Giving some of it back"
-IDEA = (
-    "**A refit** solves anew, by least squares, for one map of each merged layer. **Training** then teaches the pruned "
-    "model what the original predicts."
-)
+IDEA = "**A refit** solves anew for one map of each merged layer; **training** then teaches what the original predicts."
 HOW = (
-    "The map is the one out of the feed-forward network (FFN). A layer's output is linear in it, so the best change has a closed form: a ridge regression, whose "
-    "strength is chosen on held-out tokens. It is kept only where the layer comes nearer on those.\n\n"
+    "The map is the one out of the feed-forward network (FFN). A layer's output is linear in it, so the best change "
+    "has a closed form: a ridge regression, whose strength is chosen on held-out tokens. It is kept only where the "
+    "layer comes nearer on those.\n\n"
     "What least squares cannot mend, training can: layer by layer, on the original's predictions, or with small added "
     "maps (low-rank adaptation, LoRA)."
 )
@@ -184,26 +182,22 @@ def _measured(of: Material, found: Recovery) -> None:
         key="lesson-recovery",
         alt=f"Perplexity of the original and up to: {stages[at].row}",
     )
-    widgets.facts_grid(_numbers(found, at))
-    if at == len(stages) - 1 and (beaten := beats(of, found)):
-        st.caption(beaten)
+    widgets.facts_grid(_numbers(found, at) | larger(of, found))
 
 
 def _numbers(found: Recovery, stage: int) -> dict[str, str]:
     pruned, now = found.run.results()["pruned"], found.stages[stage]
     return {
-        "Layers left": f"{pruned['layers']}",
-        "Parameters": f"{pruned['parameters'] / 1e6:,.1f} M",
+        "Size": f"{pruned['layers']} layers, {pruned['parameters'] / 1e6:,.0f} M parameters",
         "Perplexity": f"{number(now.perplexity)} ± {number(now.stderr)}",
-        "Of what pruning cost, given back": given_back(found, stage) or "–",
+        "Given back of what was lost": given_back(found, stage).replace("-", "−") or "nothing was lost",
     }
 
 
-def beats(of: Material, found: Recovery) -> str:
-    """Which larger model without recovery the recovered one is better than, of the example's; "" where of none."""
+def larger(of: Material, found: Recovery) -> dict[str, str]:
+    """What to hold it against: the example's next larger model of one merge, without recovery; only of its own run."""
     left = found.run.results()["pruned"]["layers"]
-    larger = [layers for layers, (value, _) in of.one_window.items() if layers > left and value > found.after[0]]
-    if not example_runs.is_example(found.run) or not larger:
-        return ""
-    most = max(larger)
-    return f"{most} layers without recovery have {number(of.one_window[most][0])}."
+    sizes = [layers for layers in of.one_window if layers > left]
+    if not example_runs.is_example(found.run) or not sizes:
+        return {}
+    return {f"{min(sizes)} layers, nothing given back": number(of.one_window[min(sizes)][0])}

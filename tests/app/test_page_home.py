@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import come.runs
+from app.figures.plan import Piece
+from app.home import ribbons
 from app.run import demo
 from come.report import comparison
 from come.runs import Run
@@ -33,15 +35,17 @@ def test_a_visit_begins_here(visit: Visit) -> None:
     at = fine(the_app().run())
     assert at.title[0].value == "CoMe Lab"
     assert at.button(key="demo").label.startswith("Run the demo, about ")
-    said = " ".join(each.value for each in at.caption)
+    said = " ".join(each.value for each in [*at.caption, *at.markdown])
     html = " ".join(each.proto.body for each in at.get("html"))
+    assert html.index("30 layers become 27: CoMe-Joint makes one of layers ") < html.index("At 27 layers CoMe-Joint")
+    assert ribbons.READING in said
     assert (
         "30 to 27 layers, three ways: CoMe-Joint merges one window" in said
         and "<b>30 layers</b>" in html
         and "At 27 layers CoMe-Joint" in html
     )
     assert not re.search(r"\b2[2-4] layers", said + html), "one thing is told: the demo's size is the example's"
-    assert len(at.get("plotly_chart")) == 1
+    assert len(at.get("plotly_chart")) == 2
 
 
 def test_recent_runs_and_the_tour_are_links(visit: Visit, lab: Lab) -> None:
@@ -65,9 +69,9 @@ def test_ones_own_newest_result_comes_before_the_example(visit: Visit, lab: Lab)
     assert f"run={newest.id}" in link.proto.query_string
 
 
-def test_the_demo_comes_first_until_there_is_a_result_and_the_lesson_beside_it(visit: Visit, lab: Lab) -> None:
+def test_the_demo_is_the_one_primary_button_and_the_lesson_stands_beside_it(visit: Visit, lab: Lab) -> None:
     at = fine(visit("home"))
-    assert at.button(key="demo").proto.type == "secondary"
+    assert [button.key for button in at.button if button.proto.type == "primary"] == ["demo"]
     assert "Learn it in eight steps" in [link.proto.label for link in at.get("page_link")]
     for run in come.runs.list_runs():
         come.runs.delete(run)
@@ -80,6 +84,30 @@ def test_of_a_sweep_the_headline_is_its_verdict(visit: Visit, lab: Lab) -> None:
             rewrite_request(run, json.loads((run.path / "config.json").read_text()) | {"sweep": "demo-1"})
     html = " ".join(each.proto.body for each in fine(visit("home")).get("html"))
     assert "At 4 layers" in html and "\u00a0→\u00a0" not in html
+    assert "layers become 4: " in html
+
+
+def test_what_became_of_the_layers_is_one_sentence() -> None:
+    def layers(*groups: Sequence[int]) -> list[list[Piece]]:
+        return [[Piece(layer, 1, 1) for layer in group] for group in groups]
+
+    assert ribbons.sentence(3, layers([0], [1], [2]), "X") == "X leaves all 3 layers in place"
+    assert ribbons.sentence(4, layers([0], [1, 2], [3]), "X") == (
+        "4 layers become 3: X makes one of layers 1–2; 2 stay as they are"
+    )
+    assert ribbons.sentence(4, layers([0, 1], [2, 3]), "X").endswith("X makes one of layers 0–1 and one of 2–3")
+    assert "makes 3 layers of 6" in ribbons.sentence(6, layers([0, 1], [2, 3], [4, 5]), "X")
+    assert ribbons.sentence(4, layers([0], [1]), "X") == "4 layers become 2: X removes layers 2–3; 2 stay as they are"
+    assert "X removes 5; 1 stays as it is" in ribbons.sentence(6, layers([0]), "X")
+    assert "makes one of layers 0–1 and removes layer 2" in ribbons.sentence(4, layers([0, 1], [3]), "X")
+
+
+def test_a_newest_run_whose_layers_cannot_be_drawn_leaves_its_chart(
+    visit: Visit, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ribbons.made_of, "of", lambda run: None)
+    at = fine(visit("home"))
+    assert len(at.get("plotly_chart")) == 1 and ribbons.READING not in [each.value for each in at.caption]
 
 
 def test_without_runs_there_is_the_example_and_no_empty_list(visit: Visit, lab: Lab) -> None:

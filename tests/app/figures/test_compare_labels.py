@@ -38,6 +38,9 @@ def test_no_name_lies_on_another_or_off_the_chart(values: tuple[float, float, fl
     assert not figure.layout.showlegend
     heights = pixels(figure)
     assert set(heights) == {"CoMe", "ShortGPT", TITLES["sleb"], "original"}
+    leads = [trace for trace in figure.data if trace.mode == "lines" and trace.x[1] == figure.layout.xaxis.range[1]]
+    assert len(leads) == len(methods), "a line of each one's colour leads to its name, at the plot's edge"
+    assert {each.x for each in figure.layout.annotations} == {figure.layout.xaxis.range[1]}
     assert all(high - low >= 15 for low, high in pairwise(sorted(heights.values())))
     assert all(-10 <= height <= figure.layout.height for height in heights.values())
 

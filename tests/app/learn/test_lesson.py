@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -10,8 +12,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import example_runs
-from app.figures import lesson, lesson_angle, lesson_bars
-from app.learn import angle, averaging, joining, looping, material, quiz, recovering, sensitivity
+from app.figures import lesson, lesson_angle, lesson_bars, lesson_loop
+from app.learn import angle, averaging, joining, looping, material, on_the_way, quiz, recovering, sensitivity
 from app.learn.material import Material
 from come.pruning.draft import draft
 from tests.app.conftest import Lab
@@ -88,6 +90,46 @@ def test_the_loop_follows_the_plan(of: Material) -> None:
     assert of.perplexities.keys() >= {30, 27, 24, 21}
 
 
+def test_what_was_measured_on_the_way_ends_where_the_shipped_runs_do(of: Material) -> None:
+    assert len(of.by_merge) == len(of.history) + 1
+    for layers, (value, stderr) in of.perplexities.items():
+        assert of.by_merge[of.layers - layers] == pytest.approx((value, stderr), rel=1e-3)
+    (run,) = (run for run in example_runs.runs() if run.config.recover)
+    again = json.loads(on_the_way.FILE.read_text("utf-8"))["recovery"]
+    results = run.results()
+    assert again["unrecovered"]["perplexity"] == pytest.approx(results["unrecovered"]["perplexity"], rel=1e-3)
+    first = on_the_way.first_way(run)
+    assert first is not None
+    assert results["pruned"]["perplexity"] < first[0] < results["unrecovered"]["perplexity"]
+
+
+def test_numbers_on_the_way_are_of_their_run_alone(of: Material, lab: Lab) -> None:
+    run = lab.create(method="come", target_layers=4)
+    assert on_the_way.merges(run) == [] and on_the_way.first_way(run) is None
+
+
+def test_the_end_of_the_loop_is_drawn_from_what_was_measured(of: Material) -> None:
+    values = [value for value, _ in of.by_merge]
+    groups = looping.groups_after(of, len(of.history))
+    figure = lesson_loop.ended(values, {27: 13.0, 21: 24.0}, groups, of.layers, "x")
+    assert list(figure.data[0].y) == values and list(figure.data[0].x)[-1] == len(groups)
+    assert list(figure.data[1].y) == [values[0], 13.0, 24.0]
+    assert len(figure.layout.shapes) == of.layers
+    steep = dataclasses.replace(of, by_merge=[(10.0, 1.0), (11.0, 1.0), (12.0, 1.0), (20.0, 1.0)])
+    assert looping.came_to(steep).endswith("perplexity 10.0 to 20.0, half of the rise by the last merge")
+    even = dataclasses.replace(of, by_merge=[(10.0, 1.0), (11.0, 1.0), (12.0, 1.0), (13.0, 1.0)])
+    assert looping.came_to(even).endswith("27 layers are left: perplexity 10.0 to 13.0")
+
+
+def test_an_angle_is_told_in_as_many_digits_as_tell_it_from_the_others(of: Material) -> None:
+    assert angle.in_degrees(np.array([17.2154, 17.2297, 20.0]), 0) == "17.22°"
+    assert angle.in_degrees(np.array([17.2154, 17.2297, 20.0]), 2) == "20.0°"
+    assert angle.in_degrees(np.array([1.0, 1.0]), 0) == "1.000°"
+    for span in angle.SPANS:
+        angles = angle.degrees(of, span)
+        assert len({angle.in_degrees(angles, place) for place in range(len(angles))}) == len(angles)
+
+
 def test_ways_to_merge_are_compared_before_any_recovery(of: Material) -> None:
     assert set(of.perplexities) & set(of.one_window) == {27, 24, 21}
     for found in (of.perplexities, of.one_window):
@@ -141,8 +183,6 @@ def test_the_end_of_the_loop_says_how_many_layers_are_merges() -> None:
 
 
 def test_the_answers_follow_the_arrays(of: Material) -> None:
-    import dataclasses
-
     flipped = dataclasses.replace(
         of.measured,
         mlp_sensitivity=1 / of.measured.mlp_sensitivity,
@@ -167,10 +207,20 @@ def test_refit_counts_add_up() -> None:
 def test_recovery_that_did_not_help_is_said(lab: Lab) -> None:
     run = lab.create(method="come", target_layers=4, recover=["refit"])
     helped = recovering.Recovery(run, (10.0, 1.0), (30.0, 1.0), (20.0, 1.0))
-    assert recovering.finding(helped).startswith("CoMe, 4 layers: recovery by refit took")
-    assert "50% of what pruning cost" in recovering.finding(helped)
+    assert [stage.row for stage in helped.stages] == ["Original", "Pruned", "Recovered"]
+    assert recovering.finding(helped, 1) == "CoMe, 4 layers: pruning took perplexity from 10.0 to 30.0"
+    assert recovering.finding(helped, 2).startswith("CoMe, 4 layers: refit took")
+    assert "50% of what pruning cost" in recovering.finding(helped, 2)
     worse = recovering.Recovery(run, (10.0, 1.0), (30.0, 1.0), (31.0, 1.0))
-    assert "did not help" in recovering.finding(worse)
+    assert "did not help" in recovering.finding(worse, 2)
+
+
+def test_what_is_not_shown_yet_has_its_row_and_no_bar() -> None:
+    figure = lesson_bars.stages(["a", "b", "c"], [1.0, 3.0, 2.0], [0.1, 0.1, 0.1], [True, True, False], "x")
+    assert list(figure.data[0].y) == ["a", "b"]
+    assert [each.text for each in figure.layout.annotations][-1].endswith("c: ?")
+    whole = lesson_bars.stages(["a", "b", "c"], [1.0, 3.0, 2.0], [0.1, 0.1, 0.1], [True] * 3, "x")
+    assert whole.layout.xaxis.range == figure.layout.xaxis.range, "nothing moves when the next is shown"
 
 
 def test_small_figures() -> None:

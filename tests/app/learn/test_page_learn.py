@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import example_runs
-from app.learn import averaging, joining, looping, material, quiz, recovering
+from app.learn import angle, averaging, joining, looping, material, on_the_way, quiz, recovering
 from app.learn.material import Material
 from come.errors import ComeError
 from come.serving.cancellation import Cancelled
@@ -37,6 +37,10 @@ def said(at: AppTest) -> str:
 
 def findings(at: AppTest) -> list[str]:
     return [html.proto.body for html in at.get("html") if "<p class='come-finding'" in html.proto.body]
+
+
+def facts(at: AppTest) -> str:
+    return " ".join(html.proto.body for html in at.get("html") if "come-facts" in html.proto.body)
 
 
 @pytest.mark.parametrize("step", range(1, 9))
@@ -99,7 +103,25 @@ def test_the_run_is_stepped_through_to_its_end(visit: Visit, of: Material) -> No
     for _ in of.history:
         at = press(at, "merge-next")
     assert at.button(key="merge-next").disabled
-    assert f"{of.layers - len(of.history)} layers are left" in findings(at)[0]
+    assert f"{of.layers - len(of.history)} layers are left: perplexity " in findings(at)[0]
+    assert f"{of.by_merge[-1][0]:,.0f} ± " in facts(at)
+
+
+def test_the_loop_has_a_perplexity_after_each_merge(visit: Visit, of: Material) -> None:
+    at = fine(visit("learn", **{"step": "6", "merge-step": "1"}))
+    assert f"{of.by_merge[1][0]:.1f} ± {of.by_merge[1][1]:.1f}" in facts(at)
+
+
+def test_step_three_does_not_tell_before_it_was_tried(visit: Visit, of: Material) -> None:
+    at = fine(visit("learn", step="3"))
+    assert "least" not in findings(at)[0] and "Rank" not in facts(at)
+    angles = angle.degrees(of, angle.SPAN)
+    at = fine(at.select_slider(key="turn-first").set_value(int(angles.argmin())).run())
+    assert "less than any other" in findings(at)[0] and "Rank" in facts(at)
+    second = int(angles.argsort()[1])
+    at = fine(at.select_slider(key="turn-first").set_value(second).run())
+    assert "the 2nd least" in findings(at)[0]
+    assert angle.in_degrees(angles, second) != angle.in_degrees(angles, int(angles.argmin()))
 
 
 def test_without_a_run_that_recovered_it_is_said(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,13 +130,24 @@ def test_without_a_run_that_recovered_it_is_said(visit: Visit, monkeypatch: pyte
     assert "Not measured yet" in said(at)
 
 
-def test_the_example_has_recovered_a_model(visit: Visit) -> None:
+def test_the_example_has_recovered_a_model(visit: Visit, of: Material) -> None:
     (run,) = (run for run in example_runs.runs() if run.config.recover)
     results = run.results()
-    before, after = (f"{results[side]['perplexity']:.1f}" for side in ("unrecovered", "pruned"))
+    original, before, after = (f"{results[side]['perplexity']:.1f}" for side in ("original", "unrecovered", "pruned"))
+    first = on_the_way.first_way(run)
+    assert first is not None
     at = fine(visit("learn", step="7"))
-    assert f"perplexity from {before} to {after}" in said(at) and recovering.LOGITS in said(at)
-    assert f"CoMe-Joint, {results['pruned']['layers']} layers: recovery by refit and logits" in findings(at)[0]
+    assert (
+        f"CoMe-Joint, {results['pruned']['layers']} layers: pruning took perplexity from {original} to {before}"
+        in (findings(at)[0])
+    )
+    assert after not in findings(at)[0] + facts(at), "it is guessed first"
+    assert f"{of.one_window[27][0]:.1f}" in facts(at)
+    at = fine(at.segmented_control(key="recovery-stage").set_value(2).run())
+    assert f"refit took perplexity from {before} to {first[0]:.1f}" in findings(at)[0]
+    at = fine(at.segmented_control(key="recovery-stage").set_value(3).run())
+    assert f"refit and training took perplexity from {before} to {after}" in findings(at)[0]
+    assert "logits" not in said(at)
     assert f"run={run.id}" in str([link.proto for link in at.get("page_link")])
 
 
