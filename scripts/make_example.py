@@ -1,8 +1,8 @@
 """Makes app/example anew: real runs on the bundled model, without weights, so that no page opens empty.
 
 Run it from the project's root with .venv/bin/python -m scripts.make_example; it takes half an hour on two
-cores. Names such as come-joint-24 make those runs alone anew. Then scripts.example_answers and scripts.lesson_values,
-which record what is shown of these runs.
+cores. Names such as come-joint-24 make those runs alone anew. Then scripts.example_answers, scripts.lesson_values
+and scripts.lesson_runs, which record what is shown of these runs.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ PRESENTED = """<style>
     > * { order: 3; }
     > :has(h1) { order: 1; }
     > :is(:has(.js-plotly-plot), :has(.js-plotly-plot) ~ *) { order: 2; }
-    > [class*="st-key-sure-of"], > :has(> [class*="st-key-sure-of"]), > :has(> .st-key-join-own) { order: 4; }
+    > [class*="st-key-sure-of"], > :has(> [class*="st-key-sure-of"]) { order: 4; }
+    > :has(> :is(.st-key-join-own, .st-key-recovery-more)) { order: 4; }
   }
 }
 </style>"""

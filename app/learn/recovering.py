@@ -88,7 +88,7 @@ def draw(of: Material) -> None:
         st.caption("**Not measured yet:** no run here recovered its model. The counts are the bundled model's.")
     else:
         st.caption("Neither a run with recovery nor the bundled model can be read now, so there is nothing to draw.")
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(key="recovery-more", horizontal=True, vertical_alignment="center", gap="small"):
         if found is not None:
             widgets.next_step("run", "Open this run", run=found.run.id)
         else:
@@ -188,7 +188,7 @@ def _measured(of: Material, found: Recovery) -> None:
 def _numbers(found: Recovery, stage: int) -> dict[str, str]:
     pruned, now = found.run.results()["pruned"], found.stages[stage]
     return {
-        "Size": f"{pruned['layers']} layers, {pruned['parameters'] / 1e6:,.0f} M parameters",
+        "Layers, parameters": f"{pruned['layers']}, {pruned['parameters'] / 1e6:,.0f} M",
         "Perplexity": f"{number(now.perplexity)} ± {number(now.stderr)}",
         "Given back of what was lost": given_back(found, stage).replace("-", "−") or "nothing was lost",
     }
