@@ -211,6 +211,8 @@ STYLE = f"""<style>
 .come-answer p {{
   margin: .35rem 0 .5rem; min-height: 5.5em; line-height: 1.75; white-space: pre-wrap; overflow-wrap: anywhere; flex: 1;
 }}
+.st-key-playground-example .come-answer p {{ max-height: 9.5em; overflow-y: auto; }}
+.come-answer footer {{ margin-top: auto; }}
 .come-answer .quiet, .come-answer footer, .come-legend {{ opacity: .78; }}
 .t {{ border-radius: 2px; padding-bottom: 1px; }}
 .t.u1 {{ border-bottom: 1px dotted {INK}; }}

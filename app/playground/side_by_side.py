@@ -41,10 +41,17 @@ def _not_asked(asked: Asked, shown: str) -> None:
     st.markdown(f"**Not asked yet:** {names}. The first time loads them.")
     example = candidates.example()
     if example is not None:
-        title = formats.literal(candidates.title(example.asked.model))
-        st.caption(f":material/bookmark: Shipped example: {title} and pruned models of it, asked before")
         blind_round.votes().note(example, list(example.answers))
-        _answers(example, shown)
+        with st.container(key="playground-example"):  # long answers scroll: nobody asked for them
+            st.caption(f":material/bookmark: {_of_the_example(example)}")
+            st.html(answers_html.answers(example))
+            st.html(answers_html.LEGEND)
+
+
+def _of_the_example(example: Generation) -> str:
+    """Whose recorded answers these are, and to what."""
+    title, prompt = (formats.literal(each) for each in (candidates.title(example.asked.model), example.asked.prompt))
+    return f"Shipped example: {title} and pruned models of it, asked before: “{prompt}”"
 
 
 @st.fragment(run_every=EVERY)
