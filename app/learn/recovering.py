@@ -188,7 +188,7 @@ def _measured(of: Material, found: Recovery) -> None:
 def _numbers(found: Recovery, stage: int) -> dict[str, str]:
     pruned, now = found.run.results()["pruned"], found.stages[stage]
     return {
-        "Layers, parameters": f"{pruned['layers']}, {pruned['parameters'] / 1e6:,.0f} M",
+        "Parameters": f"{pruned['parameters'] / 1e6:,.0f} M",
         "Perplexity": f"{number(now.perplexity)} ± {number(now.stderr)}",
         "Given back of what was lost": given_back(found, stage).replace("-", "−") or "nothing was lost",
     }
