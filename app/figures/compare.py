@@ -11,7 +11,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.compare_axes import horizontal, lines_aside, vertical
+from app.figures.compare_axes import Aside, horizontal, standing_aside, vertical
 from app.figures.compare_finding import finding
 from come.report.chart import ABOVE, ceiling, logarithmic
 from come.report.colors import ORIGINAL as INK
@@ -60,16 +60,16 @@ def lines(
     log = logarithmic(drawn, original, metric)
     top = ceiling(drawn, original, metric)
     start = None if original is None or (log and original.value <= 0) else original
-    aside = lines_aside(drawn, original, names, size)
+    aside = standing_aside(drawn, original, names, size)
     if mark_front:
         figure.add_trace(_rings(front(drawn, metric, size, original), aside, metric))
     for rank, name in reversed(list(enumerate(names))):  # the first, CoMe, is drawn last: on top
         mine = sorted((p for p in drawn if p.series == name), key=lambda p: -p.size if size.smaller else p.size)
         look = style(mine[0].method, methods, _variant(name, mine[0].method, drawn))
-        for trace in _traces(mine, look, start, metric, aside[name]):
+        for trace in _traces(mine, look, start, metric, aside):
             figure.add_trace(trace.update(legendgroup=name, legendrank=rank))
         if off := [point for point in mine if top is not None and point.value > top]:
-            figure.add_trace(_arrows(off, look, aside[name], (top or 0.0) / ABOVE, metric).update(legendgroup=name))
+            figure.add_trace(_arrows(off, look, aside, (top or 0.0) / ABOVE, metric).update(legendgroup=name))
     if start is not None:
         figure.add_trace(_original(start, metric).update(legendrank=len(names)))
         figure.add_hline(y=start.value * metric.scale, line={"color": INK, "width": 1, "dash": "dot"}, layer="below")
@@ -158,9 +158,9 @@ def _variant(name: str, method: str, drawn: Sequence[Point]) -> int:
     return sorted({p.series for p in drawn if p.method == method}, key=lambda each: (len(each), each)).index(name)
 
 
-def _traces(mine: list[Point], look: Style, original: Point | None, metric: Metric, aside: float) -> list[go.Scatter]:
+def _traces(mine: list[Point], look: Style, original: Point | None, metric: Metric, aside: Aside) -> list[go.Scatter]:
     """A series: the way from the original, its runs by seed, its means with error bars."""
-    xs = [point.size + aside for point in mine]
+    xs = [point.size + aside(point) for point in mine]
     ys = [point.value * metric.scale for point in mine]
     made = []
     if original is not None:
@@ -175,7 +175,7 @@ def _traces(mine: list[Point], look: Style, original: Point | None, metric: Metr
                 showlegend=False,
             )
         )
-    seeds = [(point.size + aside, value) for point in mine if len(point.each) > 1 for value in point.each]
+    seeds = [(point.size + aside(point), value) for point in mine if len(point.each) > 1 for value in point.each]
     if seeds:
         made.append(
             go.Scatter(
@@ -206,10 +206,10 @@ def _traces(mine: list[Point], look: Style, original: Point | None, metric: Metr
     return made
 
 
-def _arrows(off: Sequence[Point], look: Style, aside: float, at: float, metric: Metric) -> go.Scatter:
+def _arrows(off: Sequence[Point], look: Style, aside: Aside, at: float, metric: Metric) -> go.Scatter:
     """Points off the scale, which say where they are when they are pointed at."""
     return go.Scatter(
-        x=[point.size + aside for point in off],
+        x=[point.size + aside(point) for point in off],
         y=[at * metric.scale] * len(off),
         mode="markers",
         marker={"color": look.color, "symbol": "triangle-up", "size": 10},
@@ -269,9 +269,9 @@ def _original(original: Point, metric: Metric) -> go.Scatter:
     )
 
 
-def _rings(best: Sequence[Point], aside: dict[str, float], metric: Metric) -> go.Scatter:
+def _rings(best: Sequence[Point], aside: Aside, metric: Metric) -> go.Scatter:
     return go.Scatter(
-        x=[point.size + aside[point.series] for point in best],
+        x=[point.size + aside(point) for point in best],
         y=[point.value * metric.scale for point in best],
         mode="markers",
         marker={"symbol": "circle-open", "size": 20, "color": theme.MARK, "line": {"width": 2}},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import plotly.graph_objects as go
@@ -12,17 +12,26 @@ from come.report.chart import TICKS
 from come.report.metrics import Metric, Size
 from come.report.points import Point
 
+Aside = Callable[[Point], float]  # how far a point stands aside
 
-def lines_aside(drawn: Sequence[Point], original: Point | None, names: Sequence[str], size: Size) -> dict[str, float]:
-    """How far each line's points stand aside, so that error bars at the same size do not cover each other."""
+
+def standing_aside(drawn: Sequence[Point], original: Point | None, names: Sequence[str], size: Size) -> Aside:
+    """How far a point stands aside, so that error bars of models as deep do not cover each other."""
     sizes = sorted({point.size for point in [*drawn, *([original] if original else [])]})
     if len(sizes) < 2 or len(names) < 2:
-        return dict.fromkeys(names, 0.0)
+        return lambda point: 0.0
     span = sizes[-1] - sizes[0]
     nearest = min(after - before for before, after in pairwise(sizes))
     room = min(0.024 * span * (len(names) - 1), 0.25 * nearest if size.key == "layers" else 0.03 * span)
     step = (-room if size.smaller else room) / (len(names) - 1)
-    return {name: (place - (len(names) - 1) / 2) * step for place, name in enumerate(names)}
+    series = {point.layers: {other.series for other in drawn if other.layers == point.layers} for point in drawn}
+    rows = {layers: [name for name in names if name in found] for layers, found in series.items()}
+
+    def aside(point: Point) -> float:
+        row = rows[point.layers]
+        return (row.index(point.series) - (len(row) - 1) / 2) * step
+
+    return aside
 
 
 def horizontal(

@@ -15,6 +15,7 @@ from come.report.points import Point
 MOST, LONGEST = 6, 18  # names, and letters of a line of one, up to which they have room at the lines' ends
 LETTER, LINE = 6.6, 19  # pixels
 AWAY = 11  # pixels from a point to a name beside it
+BESIDE, APART = 14, 16  # and to one that a line leads to
 LEAD = 0.06  # of the chart's width, from the last points to their names: a line of each one's colour leads there
 LEGEND = 32  # pixels that a legend took above the plot
 
@@ -36,11 +37,6 @@ class _End:
     def text(self) -> str:
         """The name, a line a part."""
         return ",<br>".join(self.lines)
-
-    @property
-    def marked(self) -> str:
-        """The name behind a mark of the line's colour, where no line leads to it."""
-        return f"<span style='color:{self.color};font-size:16px'>●</span> {self.text}"
 
 
 def at_ends(figure: go.Figure, drawn: Sequence[Point]) -> go.Figure:
@@ -76,10 +72,11 @@ def at_ends(figure: go.Figure, drawn: Sequence[Point]) -> go.Figure:
     for end in ends:
         if end not in last:
             lowest = all(end.y <= other.y for other in ends if abs(other.x - end.x) <= near)
-            away = max([AWAY, *(_below(figure, end, start, scale) for start in starts)]) if lowest else AWAY
-            beside = {"xanchor": "right", "xshift": -4} if end.x < middle else {"xanchor": "left", "xshift": 4}
-            level = {"yanchor": "top", "yshift": -away} if lowest else {"yanchor": "bottom", "yshift": away}
-            _name(figure, end, end.marked, **beside, **level)
+            away = max([APART, *(_below(figure, end, start, scale) for start in starts)]) if lowest else APART
+            beside = {"xanchor": "right", "ax": -BESIDE} if end.x < middle else {"xanchor": "left", "ax": BESIDE}
+            level = {"yanchor": "top", "ay": away} if lowest else {"yanchor": "bottom", "ay": -away}
+            led = {"showarrow": True, "arrowhead": 0, "arrowcolor": end.color, "arrowwidth": 1.5, "standoff": 6}
+            _name(figure, end, end.text, **led, **beside, **level)
     return figure
 
 

@@ -288,3 +288,11 @@ def test_the_rival_in_the_middle_stands_at_the_line() -> None:
 def test_names_of_rows_are_text_not_markup() -> None:
     evil = replace(shifted("come", 0.0), series="<img src=x>")
     assert "&lt;img" in rows(evil, shifted("sleb", 0.2)).layout.annotations[0].text
+
+
+def test_what_is_as_deep_stands_evenly_about_its_size_and_what_is_alone_at_it() -> None:
+    figure = drawn([*THREE, result("sleb", 28, 55.0)])
+    spots = {trace.name: trace.x[-1] for trace in figure.data if trace.mode == "lines+markers"}
+    left, middle, right = sorted(spots[TITLES[each.method]] - 27 for each in THREE)
+    assert middle == pytest.approx(0) and left == pytest.approx(-right) and right > 0
+    assert spots["SLEB"] == pytest.approx(28)

@@ -28,7 +28,8 @@ def pixels(figure: go.Figure) -> dict[str, float]:
     low, high = figure.layout.yaxis.range
     margin = figure.layout.margin
     scale = (figure.layout.height - margin.t - margin.b) / (high - low)
-    return {each.text.split("> ")[-1]: scale * (each.y - low) + each.yshift for each in figure.layout.annotations}
+    up = {each.text: -each.ay if each.showarrow else each.yshift for each in figure.layout.annotations}
+    return {each.text: scale * (each.y - low) + up[each.text] for each in figure.layout.annotations}
 
 
 @pytest.mark.parametrize("values", [(50.0, 60.0, 70.0), (50.0, 50.1, 50.2), (40.0, 40.0, 40.0), (50.0, 60.0, 9000.0)])
@@ -52,6 +53,7 @@ def test_a_line_that_ends_before_the_others_is_named_below_the_originals_line() 
     middle = next(each for each in figure.layout.annotations if each.text.endswith("ShortGPT"))
     assert middle.x == pytest.approx(28, abs=0.1) and middle.yanchor == "top" and original.yshift == 0
     assert heights["ShortGPT"] < heights["original"]
+    assert middle.showarrow and middle.arrowhead == 0, "a line leads from its point to its name"
 
 
 def test_where_names_are_many_the_legend_stays() -> None:
