@@ -1,7 +1,7 @@
 """Showing the page to a room: without the sidebar, in larger type, the figure first, with keys for next and previous.
 
-``?present=1`` in the address says so, on every page. With ``?embed=true``, Streamlit's own word for a page in a frame,
-the sidebar and the strip are left out too, for slides.
+``?present=1`` in the address says so, on every page. ``?embed=true``, Streamlit's own word for a page in a frame, shows
+it likewise as a slide: without keys, and with nothing below it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ _FRAMED = """<style>
 </style>"""
 _PRESENTED = """<style>
 html { font-size: clamp(19px, 1.4vw, 30px) !important; }
-.stApp .stMain { height: calc(100dvh - 2.9rem) !important; }  /* nothing lies under the bar */
-.stApp [data-testid="stMainBlockContainer"] { padding-bottom: 1rem; }
 .stMain h1 { padding: 0 0 .3rem !important; }
 .stMain h2 { padding-top: 0 !important; }
+</style>"""
+_ABOVE_A_BAR = """<style>
+.stApp .stMain { height: calc(100dvh - 2.9rem) !important; }  /* nothing lies under the bar */
+.stApp [data-testid="stMainBlockContainer"] { padding-bottom: 1rem; }
 :has(> .st-key-presenter) { position: fixed !important; right: 1rem; bottom: .3rem; z-index: 100; }
 .st-key-presenter:not(:hover, :focus-within) > * { opacity: .45; }
 </style>"""
@@ -45,6 +47,7 @@ _FIGURE_FIRST = """<style>
   :is(:has(h1), :has(> [class*="st-key-present-first"]), [class*="st-key-present-first"]) { order: 1; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] >
   :has(.js-plotly-plot):not(:has(.js-plotly-plot) ~ *) { order: 2; }
+@media (max-width: 1100px) { [data-testid="stColumn"]:has(.st-key-plan-choices) { order: 2; } }
 </style>"""
 
 
@@ -54,22 +57,24 @@ def first(name: str) -> str:
 
 
 def is_on() -> bool:
-    """Whether this visit presents."""
-    return bool(session.value(ON))
+    """Whether this visit presents: a frame in a slide always does."""
+    return bool(session.value(ON)) or st.context.is_embedded
 
 
 def follow_link() -> None:
     """Begin to present where the link says so; keep saying it in the address while it lasts."""
     if st.query_params.get(PARAM) == "1":
         session.put(ON, True)
-    elif is_on():
+    elif session.value(ON):
         st.query_params[PARAM] = "1"
 
 
 def frame(page: StreamlitPage, pages: Sequence[StreamlitPage]) -> bool:
     """What there is around a page: a way to begin, or what presenting has in its place; whether the strip is drawn."""
+    lesson = page.url_path == "learn"  # its steps have the keys, and an order of their own
+    presented = _FRAMED + _PRESENTED + ("" if lesson else _FIGURE_FIRST)
     if st.context.is_embedded:
-        st.html(_FRAMED)
+        st.html(presented + (_ABOVE_A_BAR if lesson else ""))
         return False
     if not is_on():
         with st.sidebar:
@@ -83,8 +88,7 @@ def frame(page: StreamlitPage, pages: Sequence[StreamlitPage]) -> bool:
                 help="For a room: larger type, no sidebar. Page Down and Page Up turn pages, Escape leaves.",
             )
         return True
-    lesson = page.url_path == "learn"  # its steps have the keys, and an order of their own
-    st.html(_FRAMED + _PRESENTED + ("" if lesson else _FIGURE_FIRST))
+    st.html(presented + _ABOVE_A_BAR)
     at = pages.index(page) if page in pages else 0
     keys = (None, None) if lesson else KEYS
     with st.container(key="presenter", horizontal=True, gap="small", width="content"):

@@ -14,6 +14,7 @@ from app import theme
 from come.report.metrics import number
 
 HEIGHT = 270
+PALE = 0.35  # windows that are not taken
 NAMES = 88  # pixels for the names at the lines' ends
 LOOP, ONE = theme.CATEGORIES[1], theme.ACCENT  # the colours of both ways
 
@@ -22,6 +23,8 @@ def loop(
     influence: np.ndarray, groups: Sequence[Sequence[int]], window: tuple[int, int] | None, layers: int, title: str
 ) -> go.Figure:
     """SBI of every window above the layers as they are, which are drawn in the colours of their sources.
+
+    Windows with a layer that is merged already are pale: they are not taken while others are left.
 
     Args:
         influence: SBI of the windows, the first layer's first, (windows,); empty where nothing was measured.
@@ -40,7 +43,13 @@ def loop(
                 x=np.arange(len(influence)) + (span - 1) / 2,
                 y=influence,
                 width=0.7,
-                marker={"color": [theme.MARK if at == taken else theme.ACCENT for at in range(len(influence))]},
+                marker={
+                    "color": [theme.MARK if at == taken else theme.ACCENT for at in range(len(influence))],
+                    "opacity": [
+                        PALE if any(len(each) > 1 for each in groups[at : at + span]) else 1.0
+                        for at in range(len(influence))
+                    ],
+                },
                 customdata=names,
                 hovertemplate="%{customdata}: SBI = %{y:.4f}<extra></extra>",
             )

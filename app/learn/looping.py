@@ -115,7 +115,8 @@ def _loop(of: Material, ways: bool = False) -> None:
     if at == last and ways:
         frame.todo("Now look at *One window*: the other way to as few layers.")
     else:
-        frame.todo("Take one merge after the other. Red: the lowest skip block influence (SBI).")
+        others = " Pale: windows with a merged layer, which CoMe leaves alone." if at else ""
+        frame.todo(f"Take one merge after the other. Red: the lowest skip block influence (SBI).{others}")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         if ways:
             _way()

@@ -29,7 +29,8 @@ IDEA = "**A refit** solves anew for one map of each merged layer; **training** t
 HOW = (
     "The map is the one out of the feed-forward network (FFN). A layer's output is linear in it, so the best change "
     "has a closed form: a ridge regression, whose strength is chosen on held-out tokens. It is kept only where the "
-    "layer comes nearer on those.\n\n"
+    "layer comes nearer on those. After CoMe-Joint, which solves for maps while it merges, it is done once more, on "
+    "more text.\n\n"
     "What least squares cannot mend, training can: layer by layer, on the original's predictions, or with small added "
     "maps (low-rank adaptation, LoRA)."
 )
@@ -98,7 +99,8 @@ def draw(of: Material) -> None:
             how_sure(
                 f"Measured by {formats.literal(run_labels.label(found.run))}, on "
                 f"{found.run.config.evaluation_tokens:,} tokens, ± 1 standard error. Recovery learned on "
-                f"{found.run.config.recover_tokens:,} other tokens.",
+                f"{found.run.config.recover_tokens:,} other tokens. Pruned on {found.run.config.n_tokens:,}: a run "
+                "that reads more or fewer comes to other numbers.",
                 key="sure-of-recovery",
             )
 

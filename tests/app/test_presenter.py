@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import plotly.graph_objects as go
+import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import theme
@@ -48,3 +50,11 @@ def test_a_long_name_of_a_vertical_axis_is_broken_before_its_brackets() -> None:
 
     assert named("perplexity (lower is better, log, ▲ off the scale)").startswith("perplexity<br>(lower")
     assert named("loss (log)") == "loss (log)"
+
+
+def test_a_frame_in_a_slide_is_presented_without_keys(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(st.context), "is_embedded", property(lambda _: True))
+    at = visit("layers")
+    assert not at.exception and not _keys(at) & {"leave-presenting", "present-arrow_forward", "present"}
+    assert "present" not in at.query_params, "the address stays as the slide has it"
+    assert any("clamp(" in each.proto.body for each in at.get("html")), "in larger type"
