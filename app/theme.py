@@ -253,6 +253,17 @@ _CSS = """<style>
 }
 :is([data-testid="stBaseButton-primary"], [data-testid="stBaseLinkButton-primary"], [data-tag]):not(:disabled)
   :is(p, span, button, svg) { color: inherit !important; }
+/* A number out of range is not taken: its sentence is shown, and nothing is begun by the number before it. */
+[data-testid="stNumberInputContainer"]:has([aria-invalid="true"]) { position: relative; overflow: visible; }
+[data-testid="stNumberInputContainer"] > [id$="-validation-error"] {
+  position: absolute; inset: calc(100% + 3px) auto auto 0; z-index: 20; width: max-content; height: auto; margin: 0;
+  max-width: min(16rem, 80vw); padding: .25rem .5rem; clip: auto; clip-path: none; overflow: visible;
+  border: 1px solid currentColor; border-radius: 6px; white-space: normal; font-size: .8rem; line-height: 1.35;
+  background: light-dark(#fff4f2, #2a1715); color: light-dark(#8f1d12, #ffb4a9);
+}
+.stMain:has([data-testid="stNumberInputField"][aria-invalid="true"]) [data-testid="stBaseButton-primary"] {
+  pointer-events: none; opacity: .4;
+}
 /* The plan page's narrow column holds three choices; where it would be too narrow, the answer goes below. */
 .st-key-aim [data-variant="segmented_control"] { padding-inline: .5rem; }
 :is(.st-key-plan-presets, .st-key-presenter) kbd { display: none !important; }  /* they are in the tooltips */

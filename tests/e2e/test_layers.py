@@ -35,6 +35,25 @@ def test_formulas_low_on_the_screen_open_in_full(server: Callable[..., Server], 
     )
 
 
+def test_nothing_is_begun_by_the_number_before_one_that_is_refused(server: Callable[..., Server], page: Page) -> None:
+    page.goto(f"{server().url}/layers")
+    first, add = (
+        page.get_by_label("First layer"),
+        page.get_by_role("button", name="to plan").or_(page.get_by_role("button", name="Replace")),
+    )
+    add.first.wait_for()
+    taking = "each => getComputedStyle(each).pointerEvents"
+    assert add.first.evaluate(taking) == "auto"
+    first.fill("99")
+    first.press("Tab")
+    page.get_by_text("Please enter a value between 0 and").wait_for()
+    assert add.first.evaluate(taking) == "none"
+    first.fill("20")
+    first.press("Tab")
+    page.wait_for_function("() => !document.querySelector('[aria-invalid=true]')")
+    assert add.first.evaluate(taking) == "auto"
+
+
 @in_every_look
 def test_a_window_is_chosen_by_what_its_merge_costs(
     server: Callable[..., Server], page: Page, tiny_choice: dict[str, str]
