@@ -151,7 +151,8 @@ def _influence(measured: Measurement, planned: list[tuple[int, int]], window: tu
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             legend.draw()
             how_sure(
-                f"Means over {measured.n_tokens:,} tokens. Dashes: the same, measured on each half of the text.",
+                f"Means over {measured.n_tokens:,} tokens. Dashes: the same, measured on each half of the text. "
+                "Practically tied: the same to three decimals, or in the other order on one half.",
                 key="sure-of-influence",
             )
 

@@ -71,7 +71,7 @@ def influence(
     figure.add_shape(box(middle[best] - 0.5, middle[best] + 0.5, foot, top, line=dots) | {"xref": "x3", "yref": "y3"})
     theme.finish(
         figure,
-        f"Layers {best} to {best + span - 1} turn the hidden state least: lowest SBI, by which CoMe chooses",
+        finding(skip, skip_halves, span),
         height=440,
     )
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=layer_ticks(layers - 1))
@@ -86,6 +86,30 @@ def influence(
     figure.update_yaxes(visible=False, range=[-0.1, 1.25], row=1, col=1)
     figure.update_layout(hovermode="closest")
     return figure
+
+
+def finding(skip: np.ndarray, halves: np.ndarray | None, span: int) -> str:
+    """Which window turns the state least, and which is as good as tied with it."""
+    best = int(skip.argmin())
+    named = [f"{first}–{first + span - 1}" for first in (best, *tied(skip, halves))]
+    told = f"Layers {named[0]} turn the hidden state least: lowest SBI, by which CoMe chooses"
+    if len(named) == 1:
+        return told
+    others = " and ".join(named[1:]) if len(named) <= 3 else f"{named[1]} and {len(named) - 2} more"
+    return f"{told}; practically tied with {others}"
+
+
+def tied(skip: np.ndarray, halves: np.ndarray | None) -> list[int]:
+    """The windows whose SBI cannot be told from the lowest, the lowest of them first.
+
+    They are the same to three decimals, or one half of the text has the other order: then the difference is less than
+    its error.
+    """
+    best = int(skip.argmin())
+    same = np.array([f"{each:.3f}" == f"{skip[best]:.3f}" for each in skip])
+    if halves is not None:
+        same |= (halves <= halves[:, [best]]).any(axis=0)
+    return [int(first) for first in np.argsort(skip, kind="stable") if same[first] and first != best]
 
 
 def puzzle(

@@ -1,9 +1,11 @@
-"""The chart of what merging each window costs, whole or by what makes it, and removals as marks."""
+"""The chart of what merging each window costs, and as marks what makes the cost, or removals."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -11,9 +13,11 @@ from app import theme
 from app.figures.similarity import OPEN, PLANNED, box, layer_ticks
 from come.pruning.windows import WindowCost
 
-PARALLEL, UNITS, BACK = theme.CATEGORIES[2], theme.CATEGORIES[1], theme.QUIET  # blue is what is planned
+COST, PARALLEL, REMOVAL = theme.CATEGORIES[2], theme.CATEGORIES[1], theme.CATEGORIES[4]  # blue is what is planned
 ROOM = 1.12  # above the highest mark
-TOP = 3.0  # medians, at which the axis ends; what reaches farther is cut off
+TOP = 3.0  # medians, at which the axis ends; what reaches farther is cut off, its number above it
+TICK = 0.014  # of the axis, how thick a tick is
+LETTER = 6.5  # pixels that a character above the plot takes
 
 
 def costs(
@@ -24,67 +28,35 @@ def costs(
     selected: tuple[int, int] | None = None,
     split: bool = False,
 ) -> go.Figure:
-    """A bar a window where it lies in the model, as high as its merge costs.
+    """A bar a window where it lies in the model, as high as its merge costs, and a mark of what it is compared with.
 
     Args:
         found: windows of one size, at least one; customdata of the bars is [first, last].
         layers: of the model.
         planned: windows of the plan, marked under their bars.
         selected: the window that is open, with a band behind it.
-        split: bars are cut into parallel error (all units kept) and unit error (fewer units), and no removal is drawn.
+        split: the mark is a tick at the parallel error (all units kept): as far as it stands below the bar's end,
+            fewer units cost more, and above it the refit won that back. Else a diamond at the removal.
     """
     shown = sorted((each for each in found if math.isfinite(each.merged)), key=lambda each: each.first)
     size = shown[0].last - shown[0].first + 1 if shown else 2
-    top = _top(shown)
     places = [(each.first + each.last) / 2 for each in shown]
-    ends = [[each.first, each.last] for each in shown]
-    figure = go.Figure()
-    parts = _parts(shown) if split else [("merged into one", PARALLEL, "", [each.merged for each in shown])]
-    for name, color, shape, heights in parts:
-        if any(heights):
-            figure.add_trace(
-                go.Bar(
-                    x=places,
-                    y=heights,
-                    name=name,
-                    width=0.72,
-                    customdata=ends,
-                    marker={
-                        "color": "rgba(0, 0, 0, 0)" if shape else color,
-                        "line": {"width": 0},
-                        "pattern": {"shape": shape, "fgcolor": color, "size": 5, "solidity": 0.35},
-                    },
-                    text=[hover(each) for each in shown],
-                    textposition="none",
-                    hovertemplate="%{text}<extra></extra>",
-                )
-            )
-    if not split:  # what the parts come to is the question then, not what else there is
-        removals = [each.removal_refitted for each in shown]
-        figure.add_trace(
-            go.Scatter(
-                x=places,
-                y=[height if height <= top else None for height in removals],
-                mode="markers",
-                name="removed instead, refitted",
-                customdata=ends,
-                marker={"symbol": "diamond", "size": 8, "color": theme.CATEGORIES[4]},
-                text=[hover(each) for each in shown],
-                hovertemplate="%{text}<extra></extra>",
-            )
-        )
-    figure.update_layout(barmode="stack", shapes=_marks(top, planned, selected, size), clickmode="event+select")
-    for place, each in zip(places, shown, strict=True):
-        if each.merged > top:
-            figure.add_annotation(
-                x=place + 0.4,
-                y=top,
-                xanchor="left",
-                yanchor="top",
-                text=f"↑{each.merged:.2g}",
-                showarrow=False,
-                font={"size": 11},
-            )
+    marks = [each.parallel if split else each.removal_refitted for each in shown]
+    top = _top([each.merged for each in shown], marks)
+    look = {
+        "x": places,
+        "customdata": [[each.first, each.last] for each in shown],
+        "text": [hover(each) for each in shown],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+    figure = go.Figure(_bar(look, [each.merged for each in shown], COST, name="cost", width=0.66))
+    held = [mark if mark <= top else None for mark in marks]
+    if split:
+        figure.add_traces(_ticks(look, held, TICK * top))
+    else:
+        diamond = {"symbol": "diamond", "size": 8, "color": REMOVAL}
+        figure.add_trace(go.Scatter(y=held, mode="markers", name="removed instead", marker=diamond, **look))
+    figure.update_layout(barmode="overlay", shapes=_marks(top, planned, selected, size), clickmode="event+select")
     theme.finish(
         figure,
         parts_of_cheapest(shown) if split else finding(shown),
@@ -93,19 +65,55 @@ def costs(
         height=400,
         legend=True,
     )
+    _tell_cut_off(figure, shown, marks, top, PARALLEL if split else REMOVAL)
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=layer_ticks(layers - 1))
     figure.update_yaxes(range=[-0.045 * top, top], nticks=4)
     figure.update_traces(selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}})
     return figure.update_layout(hovermode="closest", legend={"traceorder": "normal"})
 
 
-def _parts(shown: Sequence[WindowCost]) -> list[tuple[str, str, str, list[float]]]:
-    """What makes the cost: name, colour, pattern and heights of each part of the bars."""
-    return [
-        ("all units kept", PARALLEL, "", [min(each.parallel, each.merged) for each in shown]),
-        ("fewer units", UNITS, "", [max(each.unit_error, 0.0) for each in shown]),
-        ("won back by the refit", BACK, "/", [max(-each.unit_error, 0.0) for each in shown]),
-    ]
+def _bar(look: dict[str, Any], heights: Sequence[float | None], color: str, **more: Any) -> go.Bar:
+    return go.Bar(y=heights, marker={"color": color, "line": {"width": 0}}, textposition="none", **look, **more)
+
+
+def _ticks(look: dict[str, Any], at: Sequence[float | None], thick: float) -> list[go.Bar | go.Scatter]:
+    """Ticks a little wider than the bars, so that they are seen on them, too; and one for the legend."""
+    heights = [None if each is None else thick for each in at]
+    base = [(each or 0.0) - thick / 2 for each in at]
+    ticks = _bar(look, heights, PARALLEL, base=base, width=0.94, showlegend=False)
+    line = {"symbol": "line-ew", "size": 16, "line": {"width": 4, "color": PARALLEL}}
+    return [ticks, go.Scatter(x=[None], y=[None], mode="markers", name="all units kept", marker=line)]
+
+
+def _tell_cut_off(
+    figure: go.Figure, shown: Sequence[WindowCost], marks: Sequence[float], top: float, color: str
+) -> None:
+    """Above each bar the numbers that are off the axis, upright: neighbours have no room for more."""
+    told = {}
+    for each, mark in zip(shown, marks, strict=True):
+        off = [(each.merged, COST), (mark, color)]
+        words = [f"<span style='color:{hue}'>▶</span>{value:.2g}" for value, hue in off if value > top]
+        if words:
+            told[(each.first + each.last) / 2] = " ".join(words)
+    if not told:
+        return
+    for place, words in told.items():
+        figure.add_annotation(
+            x=place,
+            y=top,
+            text=words,
+            textangle=-90,  # an arrow to the right points up then
+            xanchor="center",
+            yanchor="bottom",
+            borderpad=0,
+            showarrow=False,
+            font={"size": 11},
+        )
+    room = LETTER * max(len(re.sub("<.*?>", "", words)) for words in told.values()) + 4
+    height = figure.layout.height + room
+    margin = figure.layout.margin
+    plot = height - room - margin.t - margin.b
+    figure.update_layout(height=height, margin_t=margin.t + room, legend_y=1 + room / plot)
 
 
 def finding(found: Sequence[WindowCost]) -> str:
@@ -142,13 +150,12 @@ def hover(cost: WindowCost) -> str:
     )
 
 
-def _top(shown: Sequence[WindowCost]) -> float:
+def _top(merged: Sequence[float], marks: Sequence[float]) -> float:
     """Where the axis ends: above most merges and what they are compared with, whatever the few dearest cost."""
-    merged = sorted(each.merged for each in shown)
     if not merged:
         return 1.0
-    most = TOP * merged[len(merged) // 2]
-    return ROOM * min(max(max(each.merged, each.removal_refitted) for each in shown), max(most, 2 * merged[0]))
+    ranked = sorted(merged)
+    return ROOM * min(max(*ranked, *marks), max(TOP * ranked[len(ranked) // 2], 2 * ranked[0]))
 
 
 def _marks(

@@ -29,7 +29,8 @@ token: the logarithms are natural ones, so 1 nat is a factor of $e \approx 2.7$ 
 add is added together. It is what joining them costs before a unit is dropped.
 
 **Fewer units** (unit error): what comes on top when one layer's worth of units stays and output maps are refitted.
-Below zero, hatched in the chart, the refit won back more than dropping them costs.
+In the chart it is the way from the tick to the bar's end. Below zero, where the tick stands above the bar, the refit
+won back more than dropping them costs.
 
 **Removed instead**: one layer of the window stays, of a pair the cheaper way; refitted: both its output maps are
 moved as those of a merge are.

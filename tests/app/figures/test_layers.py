@@ -110,7 +110,7 @@ def test_influence_names_the_window_that_turns_least(span: int, log: bool) -> No
         selected=(6, 6 + span - 1),
         log=log,
     )
-    assert f"Layers 6 to {6 + span - 1}" in figure.layout.title.text
+    assert f"Layers 6–{6 + span - 1} " in figure.layout.title.text
     middle = 6 + (span - 1) / 2
     bars = next(trace for trace in figure.data if trace.customdata is not None)
     assert bars.x[6] == middle
@@ -185,3 +185,21 @@ def test_the_matrix_names_the_window_that_changes_least() -> None:
     assert title((4, 5)) == "Of all pairs, layers 4 and 5 change the state least: cosine 0.250"
     assert title((2, 5)) == "Layers 2–5 change the state least: cosine 0.250"
     assert "least" not in title(None)
+
+
+def test_windows_that_turn_the_state_as_little_are_told_beside_the_least() -> None:
+    skip = np.array([0.30, 0.0957, 0.20, 0.0956, 0.0975])
+    assert layers.finding(skip, None, 2).endswith("CoMe chooses; practically tied with 1–2"), "to three decimals"
+    halves = np.stack([skip - 0.002, skip + 0.002])
+    assert layers.tied(skip, halves) == [1], "both halves have the same order"
+    halves[:, 4] = 0.093, 0.102
+    assert layers.tied(skip, halves) == [1, 4], "one half has the other order"
+    assert layers.finding(skip, halves, 3).startswith("Layers 3–5 turn") and "1–3 and 4–6" in layers.finding(
+        skip, halves, 3
+    )
+    alike = layers.finding(np.full(5, 0.1), None, 2)
+    assert alike.endswith("tied with 1–2 and 3 more")
+    far = np.array([0.3, 0.1, 0.2])
+    assert layers.finding(far, np.stack([far, far]), 2).endswith("by which CoMe chooses")
+    title = layers.influence(np.array([0.3, 0.1, 0.2, 0.3]), far, skip_halves=np.stack([far, far])).layout.title.text
+    assert title == layers.finding(far, np.stack([far, far]), 2)

@@ -195,26 +195,44 @@ def test_in_a_demonstration_only_ones_own_analysis_is_measured(
 # --- the chart ----------------------------------------------------------------------------------------
 
 
-def test_a_bar_is_as_high_as_the_merge_and_says_what_was_won_back() -> None:
-    found = [
-        WindowCost(0, 1, 0.1, 0.25, 0.5, 0.4, 0),
-        WindowCost(1, 2, 0.4, 0.15, 0.5, 0.4, 1),
-        WindowCost(2, 3, 0.1, 9.0, 9.5, 9.4, 2),
-        WindowCost(3, 4, float("inf"), float("inf"), 0.5, 0.4, 3),
-    ]
-    figure = figures.costs(found, 5, planned=[(1, 2)], selected=(0, 1), split=True)
-    bars = {trace.name: list(trace.y) for trace in figure.data if trace.type == "bar"}
-    assert bars["all units kept"] == pytest.approx([0.1, 0.15, 0.1])
-    assert bars["fewer units"] == pytest.approx([0.15, 0.0, 8.9])
-    assert bars["won back by the refit"] == pytest.approx([0.0, 0.25, 0.0])
+FOUND = [
+    WindowCost(0, 1, 0.1, 0.25, 0.5, 0.4, 0),
+    WindowCost(1, 2, 0.4, 0.15, 0.5, 0.4, 1),
+    WindowCost(2, 3, 9.5, 9.0, 9.5, 0.2, 2),
+    WindowCost(3, 4, float("inf"), float("inf"), 0.5, 0.4, 3),
+]
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_bar_is_the_cost_whatever_it_is_compared_with(split: bool) -> None:
+    figure = figures.costs(FOUND, 5, planned=[(1, 2)], selected=(0, 1), split=split)
+    bars = next(trace for trace in figure.data if trace.name == "cost")
+    assert list(bars.y) == pytest.approx([0.25, 0.15, 9.0]) and not bars.base
+    assert list(bars.customdata[1]) == [1, 2] and list(bars.x) == [0.5, 1.5, 2.5]
+    assert figure.layout.barmode == "overlay" and len(figure.layout.shapes) == 2
+
+
+def test_a_tick_stands_at_all_units_kept_above_the_cost_or_below_it() -> None:
+    figure = figures.costs(FOUND, 5, split=True)
+    (ticks,) = (trace for trace in figure.data if trace.type == "bar" and trace.name != "cost")
+    middles = [base + thick / 2 for base, thick in zip(ticks.base, ticks.y, strict=True) if thick]
+    assert middles == pytest.approx([0.1, 0.4]), "of that which is cut off none is drawn, in no other place"
+    assert list(ticks.customdata[1]) == [1, 2], "a click on it opens the window, too"
+    assert {trace.name for trace in figure.data if trace.showlegend is not False} == {"cost", "all units kept"}
     assert "layers 1–2, all units kept, costs 0.400 nats; the refit wins back 0.250" in figure.layout.title.text
-    assert "merging layers 1–2 costs least: 0.150" in figures.costs(found, 5).layout.title.text
-    assert figure.layout.yaxis.range[1] < 2  # the dearest is cut off, and its height told
-    assert [note.text for note in figure.layout.annotations] == ["↑9"]
-    assert list(figure.data[0].customdata[1]) == [1, 2] and list(figure.data[0].x) == [0.5, 1.5, 2.5]
-    assert len(figure.layout.shapes) == 2
-    (whole,) = (trace for trace in figures.costs(found, 5).data if trace.type == "bar")
-    assert list(whole.y) == pytest.approx([0.25, 0.15, 9.0])
+    assert "merging layers 1–2 costs least: 0.150" in figures.costs(FOUND, 5).layout.title.text
+
+
+@pytest.mark.parametrize(("split", "numbers"), [(True, ["9", "9.5"]), (False, ["9"])])
+def test_what_is_cut_off_has_its_numbers_above_its_own_bar(split: bool, numbers: list[str]) -> None:
+    figure = figures.costs(FOUND, 5, split=split)
+    top = figure.layout.yaxis.range[1]
+    assert top < 2
+    (note,) = figure.layout.annotations
+    assert [word.partition("▶</span>")[2] for word in note.text.replace(" <", "|<").split("|")] == numbers
+    assert (note.x, note.y, note.yanchor, note.textangle) == (2.5, top, "bottom", -90)
+    whole = figures.costs(FOUND[:2], 5, split=split)
+    assert not whole.layout.annotations and whole.layout.legend.y < figure.layout.legend.y
 
 
 @pytest.mark.parametrize("plan", [{"windows": "1-3"}, {"windows": ""}])
