@@ -23,6 +23,7 @@ from come.serving.side_jobs import SideJob
 LARGE = 1.5e9  # parameters; windows of a larger model are measured only when the visitor says so
 NEW = 4  # windows, after which a page is drawn anew while more are measured
 LEFT = "Of the plan with this window in it"  # the layers that a table tells beside a window
+SCORED_ON = "calibration and mixed text"  # what costs are taken on: of other tokens than a prediction
 LOOKS = 4  # of a page that follows the job, after which its files are read again
 
 

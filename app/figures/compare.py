@@ -16,8 +16,8 @@ from app.figures.compare_finding import finding
 from come.report.chart import ABOVE, ceiling, logarithmic
 from come.report.colors import ORIGINAL as INK
 from come.report.looks import Style, style
-from come.report.measured import Result
-from come.report.metrics import PERPLEXITY, SIZES, Metric, Size
+from come.report.measured import Result, Value
+from come.report.metrics import PERPLEXITY, SIZES, Metric, Size, ends
 from come.report.points import Point, as_html, front, points
 
 FAINT = 0.4
@@ -34,7 +34,7 @@ def lines(
     *,
     chance: float | None = None,
     plan: float | None = None,
-    predicted: float | None = None,
+    predicted: Value | None = None,
     mark_front: bool = True,
     recovered: bool | None = None,
 ) -> go.Figure:
@@ -50,7 +50,7 @@ def lines(
         methods: all registered names, in order: they fix the colours.
         chance: what guessing scores.
         plan: where a plan without a result yet stands on the horizontal axis.
-        predicted: where on the vertical one, if that is foreseen: it is a diamond then, and else a line.
+        predicted: where on the vertical one, if that is foreseen: it is a diamond with its error then, and else a line.
         mark_front: ring the points of the Pareto front.
         recovered: the title speaks of the models before recovery, or after it, as the verdict does; None: of all.
     """
@@ -111,7 +111,7 @@ def perplexity_figure(
     titles: dict[str, str],
     against: Literal["layers", "parameters", "sparsity"] = "layers",
     plan: int | None = None,
-    predicted: float | None = None,
+    predicted: Value | None = None,
 ) -> go.Figure:
     """`lines` of perplexity. `titles` names all methods; `plan` is a plan's layers, or its parameters."""
     size = SIZES[against]
@@ -130,16 +130,18 @@ def perplexity_figure(
     )
 
 
-def _predicted(size: float, value: float, metric: Metric, top: float | None) -> go.Scatter:
-    """A diamond; far above the others, an arrow at the upper edge."""
-    off = top is not None and value > top
+def _predicted(size: float, value: Value, metric: Metric, top: float | None) -> go.Scatter:
+    """A diamond with its error bar; far above the others, an arrow at the upper edge."""
+    off = top is not None and value.value > top
+    low, high = ends(value)
     return go.Scatter(
         x=[size],
-        y=[((top or 0.0) / ABOVE if off else value) * metric.scale],
+        y=[((top or 0.0) / ABOVE if off else value.value) * metric.scale],
         mode="markers",
         name="this plan, predicted",
         marker={"symbol": "triangle-up" if off else "diamond", "size": 12, "color": theme.MARK},
-        hovertemplate=f"this plan, predicted<br>{metric.axis} {metric.say(value)}<extra></extra>",
+        error_y=_error([value.value], [None if off else low], [None if off else high], theme.MARK, metric),
+        hovertemplate=f"this plan, predicted<br>{metric.axis} {metric.say_with(value.value, low, high)}<extra></extra>",
     )
 
 
@@ -242,12 +244,23 @@ def _size_words(point: Point) -> str:
 
 
 def _bars(mine: Sequence[Point], shade: str, metric: Metric) -> dict[str, Any]:
-    if all(point.low is None for point in mine):
+    return _error([p.value for p in mine], [p.low for p in mine], [p.high for p in mine], shade, metric)
+
+
+def _error(
+    values: Sequence[float],
+    lows: Sequence[float | None],
+    highs: Sequence[float | None],
+    shade: str,
+    metric: Metric,
+) -> dict[str, Any]:
+    """Error bars in plotly's words."""
+    if all(low is None for low in lows):
         return {"visible": False}
     return {
         "type": "data",
-        "array": [0 if p.high is None else (p.high - p.value) * metric.scale for p in mine],
-        "arrayminus": [0 if p.low is None else (p.value - p.low) * metric.scale for p in mine],
+        "array": [0 if high is None else (high - at) * metric.scale for at, high in zip(values, highs, strict=True)],
+        "arrayminus": [0 if low is None else (at - low) * metric.scale for at, low in zip(values, lows, strict=True)],
         "color": theme.faded(shade, FAINT),  # each model's own error, wider than what a comparison is sure of
         "thickness": 1,
         "width": 3,

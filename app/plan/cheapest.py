@@ -40,6 +40,7 @@ def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool, found:
         if words := _not_listed(known):
             st.caption(words)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(f"On {window_costs.SCORED_ON}.", width="content")
         how_sure(ABOUT, key="how-sure-windows")
         widgets.next_step("layers", "What makes the cost")
     return [] if is_example else window_costs.standing(run, job, sizes, len(left))

@@ -11,7 +11,7 @@ import streamlit as st
 import come
 import come.runs
 from app import example_runs, formats
-from app.components import widgets
+from app.components import widgets, window_costs
 from app.components.how_sure import how_sure
 from app.figures import compare as compare_figures
 from app.figures import plan as plan_figures
@@ -24,8 +24,9 @@ from come.pruning.draft import DraftWindow
 from come.pruning.forecast import Forecast
 from come.pruning.windows import WindowCost
 from come.report import comparison
-from come.report.measured import Result
+from come.report.measured import Result, Value
 from come.report.metrics import PERPLEXITY
+from come.serving.whatif.answer import Answer
 
 SBI = "Skip block influence (SBI)"
 
@@ -144,7 +145,7 @@ def chosen_by(found: Forecast, costs: Sequence[WindowCost]) -> str:
     ends = [(window.first, window.last) for window in found.windows]
     names = " and ".join(f"{first}–{last}" for first, last in ends)
     cost = " and ".join(f"{merged[each]:.3f}" for each in ends)
-    told = f"of {asked} {of}, none costs clearly less than {names} ({cost} nats per token)"
+    told = f"of {asked} {of}, none costs clearly less than {names} ({cost} nats per token on {window_costs.SCORED_ON})"
     return f"**By measured costs**: {told}."
 
 
@@ -213,7 +214,7 @@ def runs_so_far(facts: Facts, predicted: Predicted | None) -> None:
     count = facts.parameters_at(foreseen.layers_left(session.draft(), facts))
     # What its run measured is among the runs already.
     same = predicted is not None and not predicted.run and _on_the_same_tokens(predicted, original)
-    value = predicted.answer.perplexity if same and predicted is not None else None
+    value = _perplexity(predicted.answer) if same and predicted is not None else None
     figure = compare_figures.perplexity_figure(results, original, titles, "parameters", plan=count, predicted=value)
     title = "What runs on this model have cost so far" if own else "What the shipped runs of this model cost"
     figure.update_layout(title_text=title, height=320)
@@ -221,6 +222,12 @@ def runs_so_far(facts: Facts, predicted: Predicted | None) -> None:
     marked = "The diamond is this plan, as predicted" if same else "The line marks this plan's size"
     about = f"{formats.literal(found[0].title)}, held-out part. {marked}."
     how_sure(f"{about} Bars: one standard error, or the spread over seeds.", key="how-sure-sizes")
+
+
+def _perplexity(answer: Answer) -> Value:
+    """With its standard error, as far as there is one."""
+    error = answer.perplexity_stderr
+    return Value(answer.perplexity, error if math.isfinite(error) else None)
 
 
 def _on_the_same_tokens(predicted: Predicted, original: Result | None) -> bool:

@@ -16,7 +16,7 @@ from come.report.paired import FAR, factor_of, of_losses
 ROWS = ("perplexity", "kl", "accuracy", "decode_rate", "prefill_rate", "peak_memory")
 ALWAYS = {"perplexity": "Perplexity", "accuracy": "Accuracy", "decode_rate": "Speed"}  # said even if not measured
 NAMES = {
-    "kl": "KL divergence from the original",
+    "kl": "KL divergence from the original, held-out text",
     "accuracy": "Accuracy",
     "decode_rate": "Speed, writing",
     "prefill_rate": "Speed, reading",

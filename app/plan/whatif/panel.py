@@ -166,6 +166,7 @@ def _not_asked(verdict: DeltaGenerator, held: Memory, key: str, why: str, shippe
         st.html(words.table(words.rows(None), "Plan", None, stale=True))
         st.caption(why)
         return
+    held.shown = shipped
     _say(verdict, words.finding(shipped))
     st.html(words.table(words.rows(shipped), "This plan", None))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -43,11 +43,11 @@ class Row:
     since: str
 
 
-NATS_PER_TOKEN = "nats per token"
-TOLD = {NATS_PER_TOKEN: f"How far next-token predictions move from the original's. {glossary.NATS}"}
+NATS_HELD_OUT = "nats per token, held-out text"  # windows' costs beside it are of other text
+TOLD = {NATS_HELD_OUT: f"How far next-token predictions move from the original's. {glossary.NATS}"}
 MEASURES = (
     ("Perplexity", ""),
-    ("Divergence (KL)", NATS_PER_TOKEN),
+    ("Divergence (KL)", NATS_HELD_OUT),
     ("Speed-up", "estimate"),
 )
 
@@ -82,12 +82,17 @@ def rows(found: Predicted | None, before: Predicted | None = None) -> list[Row]:
 
 
 def first_rows(found: Predicted) -> list[Row]:
-    """The table of a first look: how many times as much, whose numbers hardly follow the tokens; the rest is to come.
+    """The table of a first look: about how many times as much, and on how few tokens; the rest is to come.
 
     A perplexity of few tokens is not the one that stands under this name a second later.
     """
     perplexity, kl, speed = rows(found)
-    return [replace(perplexity, original=EMPTY, plan=EMPTY), replace(kl, plan=EMPTY), speed]
+    on, times_as_much = f"on {found.answer.tokens:,} tokens", f"about {_rough(found)} ×"
+    return [
+        replace(perplexity, unit=on, original=EMPTY, plan=EMPTY, against=times_as_much),
+        replace(kl, plan=EMPTY),
+        speed,
+    ]
 
 
 def finding(found: Predicted) -> str:
@@ -103,13 +108,17 @@ def finding(found: Predicted) -> str:
 
 
 def first_look(found: Predicted, subject: Subject) -> str:
-    """What few tokens say, until those are read that a run is judged on."""
-    ratio = change(found.original, found.answer).ratio
-    rough = f"{ratio:.2g}" if ratio < 100 else factor(ratio)
+    """What few tokens say, until those are read that a run is judged on: those of all other predictions."""
     return (
-        f"First look, on {found.answer.tokens:,} tokens: about {rough} times the perplexity. "
+        f"First look, on only {found.answer.tokens:,} tokens: about {_rough(found)} times the perplexity there. "
         f"The {subject.n_tokens:,} that a run is judged on follow…"
     )
+
+
+def _rough(found: Predicted) -> str:
+    """How many times as high the perplexity is on the tokens of a first look, in as many digits as these tell."""
+    ratio = change(found.original, found.answer).ratio
+    return f"{ratio:.2g}" if ratio < 100 else factor(ratio)
 
 
 def against(name: str, of: Change) -> str:

@@ -91,13 +91,16 @@ def test_what_fell_to_pieces_is_an_arrow_and_squeezes_nothing() -> None:
     assert whole.layout.yaxis.range is None and "off the scale" not in whole.layout.yaxis.title.text
 
 
-def test_a_predicted_plan_is_a_diamond_and_far_off_an_arrow() -> None:
+def test_a_predicted_plan_is_a_diamond_with_its_error_and_far_off_an_arrow() -> None:
     far = [*THREE, result("random", 24, 9e6), result("come", 24, 110.0), result("shortgpt", 24, 84.0)]
-    for value, symbol in ((90.0, "diamond"), (50_000.0, "triangle-up")):
-        figure = figures.perplexity_figure(far, ORIGINAL, TITLES, "parameters", plan=24 * 10**6, predicted=value)
+    for value, symbol, error in ((90.0, "diamond", (7.0,)), (90.0, "diamond", None), (50_000.0, "triangle-up", None)):
+        predicted = Value(value, 7.0 if error or value > 90 else None)
+        figure = figures.perplexity_figure(far, ORIGINAL, TITLES, "parameters", plan=24 * 10**6, predicted=predicted)
         (mark,) = (trace for trace in figure.data if trace.name == "this plan, predicted")
         assert mark.marker.symbol == symbol and mark.mode == "markers"  # its words are in the legend: none is cut
         assert mark.y[0] <= 10 ** figure.layout.yaxis.range[1]
+        assert mark.error_y.array == mark.error_y.arrayminus == error
+        assert ("90.0 ± 7.0" in mark.hovertemplate) is bool(error)
 
 
 def test_kl_on_a_log_axis_has_no_original() -> None:

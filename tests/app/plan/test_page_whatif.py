@@ -93,6 +93,13 @@ def until(at: AppTest, words: str) -> str:
     raise AssertionError(f"never said {words!r}: {said(at)}")
 
 
+def of_runs(at: AppTest) -> list[dict[str, Any]]:
+    """What the chart of earlier runs draws."""
+    (chart,) = (each for each in at.get("plotly_chart") if "perplexity (lower is better" in each.proto.spec)
+    found: list[dict[str, Any]] = json.loads(chart.proto.spec)["data"]
+    return found
+
+
 def test_nothing_is_asked_before_there_is_a_plan(visit: Visit, resident: Resident) -> None:
     at = visit("plan")
     assert not at.exception and not at.error
@@ -110,6 +117,9 @@ def test_the_plan_to_begin_with_shows_what_the_example_says_of_it(visit: Visit, 
     assert not at.exception and not at.error and not resident.asked
     assert f"Predicted perplexity {number(kept['original']['perplexity'])}" in words and "Shipped example" in words
     assert "run anew" not in words  # it was, but elsewhere
+    (mark,) = (each for each in of_runs(at) if each.get("name") == "this plan, predicted")
+    assert mark["y"] == [kept["answer"]["perplexity"]]
+    assert mark["error_y"]["array"] == pytest.approx([kept["answer"]["perplexity_stderr"]])
     at.button(key="whatif-predict").click().run()
     until(at, "Predicted perplexity")
     assert resident.asked[1] == Question(**kept["question"]) and "Against the last plan" not in said(at)

@@ -101,6 +101,26 @@ def test_a_stray_older_question_does_not_end_the_newer(monkeypatch: pytest.Monke
     assert isinstance(job.outcome, Predicted) and len(times) == 5  # a first look, once asked again, and the answer
 
 
+def test_a_first_look_compares_on_its_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Subject, Question]] = []
+
+    def answers(subject: Subject, question: Question, **_: Any) -> Answer:
+        asked.append((subject, question))
+        more = 0.2 if question.touched else 0.0
+        return worse(5, more) if subject.n_tokens > 1024 else worse(5, 2 * more)
+
+    monkeypatch.setattr(ask.client, "whatif", answers)
+    job, plan = ask.predict(SUBJECT, Question(dropped=(1,)), "v", "k"), Question(dropped=(1,))
+    assert job.wait(10) and isinstance(job.first, Predicted)
+    few = SUBJECT.first_look()
+    assert asked == [(few, Question()), (few, plan), (SUBJECT, Question()), (SUBJECT, plan)]
+    assert words.first_look(job.first, SUBJECT).startswith(
+        "First look, on only 1,016 tokens: about 1.5 times the perplexity there. The 4,096"
+    )
+    row = words.first_rows(job.first)[0]
+    assert (row.name, row.unit, row.against, row.plan) == ("Perplexity", "on 1,016 tokens", "about 1.5 ×", words.EMPTY)
+
+
 def test_an_older_question_asks_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     started, go_on, times = threading.Event(), threading.Event(), []
 
