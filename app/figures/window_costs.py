@@ -17,7 +17,7 @@ COST, PARALLEL, REMOVAL = theme.CATEGORIES[2], theme.CATEGORIES[1], theme.CATEGO
 ROOM = 1.12  # above the highest mark
 TOP = 3.0  # medians, at which the axis ends; what reaches farther is cut off, its number above it
 TICK = 0.014  # of the axis, how thick a tick is
-LETTER = 6.5  # pixels that a character above the plot takes
+LETTER = 7.5  # pixels that a character above the plot takes
 
 
 def costs(

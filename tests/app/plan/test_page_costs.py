@@ -44,10 +44,8 @@ def test_an_automatic_plan_goes_by_measured_costs_where_there_are_any(
     at = visit("plan", method="come-joint", target="3")
     assert not at.exception and not at.error
     (words,) = [caption.value for caption in at.caption if "**By measured costs**" in caption.value]
-    assert (
-        "of 3 windows of 4 layers, none costs clearly less than 0–3 (0.300 nats per token on calibration and mixed text)"
-        in words
-    )
+    assert "of 3 windows of 4 layers, none costs clearly less than 0–3 (0.300 nats per token" in words
+    assert "on calibration and mixed text)" in words
     assert any(caption.value == "On calibration and mixed text." for caption in at.caption), "and the list says so, too"
     assert list(at.dataframe[0].value["Window"]) == ["0–3"] * 4
     assert (chosen(at, "target"), chosen(at, "windows")) == ("3", "")  # the link says what was asked for
