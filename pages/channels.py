@@ -9,7 +9,7 @@ from app import formats
 from app.channels import card, layer, whole_map
 from app.components import poll, widgets
 from app.components.how_sure import how_sure
-from app.figures.channels import most_concentrated
+from app.figures.channel_findings import most_concentrated
 from app.state import session, visit, widget_state
 from come.measurement.measurement import Measurement
 from come.runs import Run

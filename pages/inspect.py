@@ -177,10 +177,13 @@ def _two_runs(inspected: Inspected, part: Part, runs: list[Run]) -> None:
         alt="Jaccard overlap of the units that both runs keep, by original layer",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption("Grey: layers that neither run touches. Dashes: chance.", width="content")
+        st.caption(
+            "Dashes: chance. Pale: not both runs choose, so overlap is chance. Grey: neither prunes.", width="content"
+        )
         how_sure(
             f"Jaccard overlap: {inspect.NAMES[part][1]} kept by both runs, over those kept by either. Dashes: what two "
-            "random choices of these sizes would share.",
+            "random choices of these sizes would share. Where a run keeps all or nothing of a layer, whatever "
+            "the other keeps comes to just that: the title leaves such layers out.",
             key="sure-of-overlap",
         )
 

@@ -211,7 +211,7 @@ def _facts(facts: Facts) -> None:
     )
     if facts.matrices:
         widgets.chart(
-            figures.one_layer(facts.matrices, facts.parameters_by_part),
+            figures.one_layer(facts.matrices),
             key="one-layer",
             alt="The matrices of one layer, drawn to scale: "
             + ", ".join(f"{each.name} {each.outputs} by {each.inputs}" for each in facts.matrices),

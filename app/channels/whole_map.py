@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.components import widgets
 from app.figures import channels as figures
+from app.figures.channel_findings import View
 from app.state import session, widget_state
 from come.models import Facts
 from come.plan.trace import asked
@@ -16,7 +17,7 @@ from come.pruning.kept_units import KeptByLayer
 from come.pruning.registry import fits_windows
 
 PARTS = {"ffn": "Feed-forward (FFN)", "attention": "Attention"}
-VIEWS: dict[figures.View, str] = {"sorted": "Sorted", "raw": "In order", "percentile": "Percentile"}
+VIEWS: dict[View, str] = {"sorted": "Sorted", "raw": "In order", "percentile": "Percentile"}
 UNITS = {"ffn": "FFN channel", "attention": "attention channel"}
 
 FORMULA = r"""

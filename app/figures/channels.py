@@ -6,14 +6,14 @@ Arrays are (layers, channels) or (layers, heads) of sensitivities S_j = mean|x_j
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
+from app.figures import channel_findings
+from app.figures.channel_findings import View
 
-View = Literal["percentile", "raw", "sorted"]
 MAX_BINS = 688  # about two pixels a bin on a wide screen; more would be subsampled by the browser
 POINTS = 40  # at least, across the map: what is hovered and clicked
 _LEVELS = 255
@@ -143,15 +143,16 @@ def heatmap(
             _point_at(figure, selected, place, bins, edges)
     theme.finish(
         figure,
-        f"Where each {unit} stands in its layer; brightest: the top 0.1%"
-        if view == "percentile"
-        else concentration(values, unit),
+        channel_findings.of_view(values, unit, view),
         x=f"{_capital(unit)}s, most sensitive first (rank, log scale)" if ranked else _axis(unit, bins),
         y="Layer",
         height=max(300, min(9 * layers + 110, 900)),
         colorbar=True,
     )
     figure.update_yaxes(range=[layers - 0.5, -0.5], showgrid=False)
+    if view != "percentile":
+        named = channel_findings.most_concentrated(values) if ranked else channel_findings.brightest(values)
+        _name_row(figure, named, layers)
     figure.update_xaxes(range=[edges[0], edges[-1]], showgrid=False)
     if ranked:
         _mark_ranks(figure, first, last, channels)
@@ -168,27 +169,6 @@ def place_at(x: float, view: View, channels: int) -> int:
     """The channel, or the rank from 0, at a point of that axis; outside of it the nearest there is."""
     place = 10 ** min(x, 18.0) - 1 if view == "sorted" else x
     return round(min(max(place, 0), channels - 1))
-
-
-def concentration(values: np.ndarray, unit: str = "FFN channel") -> str:
-    """The finding of the heatmap, as a sentence: how much of the sensitivity the top 1% carry."""
-    share = _of_top(values)
-    layer = most_concentrated(values)
-    return (
-        f"In layer {layer} the top 1% of {unit}s carry {share[layer]:.0%} of the sensitivity, "
-        f"in the median layer {np.median(share):.0%}"
-    )
-
-
-def most_concentrated(values: np.ndarray) -> int:
-    """The layer of which that sentence speaks."""
-    return int(_of_top(values).argmax())
-
-
-def _of_top(values: np.ndarray) -> np.ndarray:
-    """The share of each layer's sensitivity that its most sensitive 1% carry, (layers,)."""
-    top = max(1, round(values.shape[1] / 100))
-    return np.asarray(np.sort(values, axis=1)[:, -top:].sum(axis=1) / np.maximum(values.sum(axis=1), 1e-30))
 
 
 # --- inside --------------------------------------------------------------------------------------------
@@ -335,6 +315,13 @@ def _mark_ranks(figure: go.Figure, first: int, last: int, channels: int) -> None
             showarrow=False,
             font={"size": 11, "color": theme.INK},
         )
+
+
+def _name_row(figure: go.Figure, layer: int, layers: int) -> None:
+    """Ticks at every fifth layer, and in bold at that of which the title speaks."""
+    step = 1 if layers <= 12 else 5 if layers <= 60 else 10
+    shown = sorted({layer, *(each for each in range(0, layers, step) if step == 1 or abs(each - layer) > 1)})
+    figure.update_yaxes(tickvals=shown, ticktext=[f"<b>{each}</b>" if each == layer else str(each) for each in shown])
 
 
 def _axis(unit: str, bins: Bins) -> str:

@@ -13,29 +13,37 @@ from come.plan.agreement import Agreement
 from come.plan.steps import Part
 
 
+PALE = 0.35  # of a bar that is chance by construction
+
+
 def agreement(found: Agreement, part: Part) -> go.Figure:
     """Jaccard of the kept sets, a bar a layer; dashes are what chance would come to.
 
-    Layers that neither run touched are faint; a cross marks those of which neither keeps anything, or that one of
-    the runs averaged.
+    Layers that neither run touched are grey, those in which not both choose pale, for there the overlap is chance; a
+    cross marks those of which neither keeps anything, or that one of the runs averaged.
     """
     layers = len(found.jaccard)
     every = np.arange(layers)
     known = ~np.isnan(found.jaccard)
     colors = [theme.layer_color(layer, layers) if found.touched[layer] else theme.HAIRLINE for layer in every]
+    opacity = np.where(found.touched & ~found.chosen, PALE, 1.0)
     hover = [_words(found, layer) for layer in every]
     figure = go.Figure(
         go.Bar(
             x=every,
             y=np.where(known, found.jaccard, 0.0),
-            marker={"color": colors, "line": {"width": 0}},
+            marker={
+                "color": colors,
+                "opacity": np.where(found.touched & ~found.chosen, PALE, 1.0),
+                "line": {"width": 0},
+            },
             text=hover,
             textposition="none",
             hovertemplate="%{text}<extra></extra>",
             showlegend=False,
         )
     )
-    dashes = known & found.touched
+    dashes = found.chosen
     undefined = ~known
     for places, heights, marker in (
         (
@@ -67,14 +75,17 @@ def agreement(found: Agreement, part: Part) -> go.Figure:
 
 
 def finding(found: Agreement, part: Part) -> str:
-    """The mean over the layers that either run touched, against chance."""
-    many = NAMES[part][1]
+    """The mean over the layers in which both runs chose, against chance, and of how many layers that is."""
+    many, count = NAMES[part][1], int(found.chosen.sum())
     if not found.touched.any() and not found.averaged.any():
         return f"Neither run touches the {many}: they agree on all"
-    if math.isnan(found.mean):
+    if np.isnan(found.jaccard[found.touched]).all():
         return f"No layer's {many} can be compared between these runs"
+    if not count:
+        return f"In no layer do both runs choose among the {many}: overlap is as by chance"
+    layers = "the layer" if count == 1 else f"the {count} layers"
     return (
-        f"Where either run prunes they share {found.mean:.0%} of the {many} kept by one or both; "
+        f"In {layers} where both runs choose, they share {found.mean:.0%} of the {many} kept by one or both; "
         f"chance would give {found.mean_chance:.0%}"
     )
 
@@ -86,4 +97,6 @@ def _words(found: Agreement, layer: int) -> str:
         return f"Layer {layer}: neither run keeps anything of it"
     if not found.touched[layer]:
         return f"Layer {layer}: whole in both"
+    if not found.chosen[layer]:
+        return f"Layer {layer}: Jaccard {found.jaccard[layer]:.2f}, as by chance: not both runs choose there"
     return f"Layer {layer}: Jaccard {found.jaccard[layer]:.2f}, by chance {found.chance[layer]:.2f}"

@@ -5,6 +5,8 @@ Pure functions: origins and arrays in, a plotly figure out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -14,12 +16,15 @@ from come.plan.provenance import Provenance
 
 _FLAG = 15  # pixels between labels
 _MARGINS = 100  # pixels above and below the axes, about
+_ROW, _APART = 40, 14  # pixels: a source's row of bars under the curves, and between curves and rows
+_BINS = 48  # bars a row
 
 
 def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:
     """The sorted sensitivities of a new layer's sources; solid where units were kept, dotted where not.
 
-    The mark on each curve is its cut: as many units were kept as lie to its left.
+    The mark on each curve is its cut: as many units were kept as lie to its left. Below, a row of bars a source: the
+    share kept by rank, whose area on both sides of the cut is what the title tells.
 
     Args:
         origins: the part, followed through the plan.
@@ -74,14 +79,75 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
         _cut_finding(origins, group, sensitivity),
         x=f"{many}, most sensitive first",
         y="Sensitivity S",
-        height=320 + 15 * max(len(cuts) - 4, 0),
+        height=320 + 15 * max(len(cuts) - 4, 0) + _room(cuts),
     )
     low, high = float(sensitivity[list(group)].min()), float(sensitivity[list(group)].max())
     if origins.units <= 12:
         figure.update_xaxes(dtick=1)
     theme.sensitivity_axis(figure, low, high, log=log)
     _flags(figure, cuts, origins, low, high)
+    if cuts:
+        _rows(figure, [source for *_, source in cuts], origins, sensitivity)
     return figure
+
+
+def _room(cuts: Sequence[tuple[float, int, int]]) -> int:
+    """Pixels that the rows take."""
+    return len(cuts) * _ROW + _APART if cuts else 0
+
+
+def _rows(figure: go.Figure, sources: list[int], origins: Provenance, sensitivity: np.ndarray) -> None:
+    """Under the curves, over the same ranks: the share kept, a row of bars a source, with its cut."""
+    bottoms = range(len(sources) - 1, -1, -1)
+    for bottom, source in zip(bottoms, sources, strict=True):
+        kept = origins.kept(source)[np.argsort(-sensitivity[source], kind="stable")]
+        cut = int(kept.sum())
+        edges = np.unique([*np.linspace(0, len(kept), min(len(kept), _BINS) + 1).round().astype(np.int64), cut])
+        share = np.add.reduceat(kept.astype(float), edges[:-1]) / np.diff(edges)
+        figure.add_bar(
+            x=(edges[:-1] + edges[1:] + 1) / 2,
+            y=0.8 * share,
+            base=bottom,
+            width=np.diff(edges),
+            yaxis="y2",
+            marker={"color": theme.layer_color(source, origins.layers), "line": {"width": 0}},
+            customdata=np.stack([edges[:-1] + 1, edges[1:], share], axis=1),
+            hovertemplate=f"Layer {source}, ranks %{{customdata[0]:,d}} to %{{customdata[1]:,d}}: "
+            "%{customdata[2]:.0%} kept<extra></extra>",
+            showlegend=False,
+        )
+        line = {"color": theme.MARK, "width": 2}
+        figure.add_shape(
+            type="line", xref="x", yref="y2", x0=cut + 0.5, x1=cut + 0.5, y0=bottom, y1=bottom + 0.92, line=line
+        )
+        if right := int(kept[cut:].sum()):
+            figure.add_annotation(
+                x=1,
+                xref="paper",
+                xanchor="right",
+                y=bottom + 0.8,
+                yref="y2",
+                yanchor="top",
+                text=f"{right:,} kept right of the cut",
+                showarrow=False,
+                font={"size": 12, "color": theme.INK},
+            )
+    inside = figure.layout.height - _MARGINS
+    rows = len(sources) * _ROW / inside
+    figure.update_layout(
+        barmode="overlay",
+        xaxis_anchor="y2",
+        yaxis_domain=[rows + _APART / inside, 1],
+        yaxis2={
+            "domain": [0, rows],
+            "range": [0, len(sources)],
+            "tickvals": [bottom + 0.4 for bottom in bottoms],
+            "ticktext": [f"layer {source}" for source in sources],
+            "showgrid": False,
+            "zeroline": False,
+            "anchor": "x",
+        },
+    )
 
 
 def _cut(source: int, cut: int, height: float) -> go.Scatter:
@@ -103,7 +169,7 @@ def _flags(figure: go.Figure, cuts: list[tuple[float, int, int]], origins: Prove
     log = figure.layout.yaxis.type == "log"
     to = (lambda value: float(np.log10(max(value, high * 1e-12, 1e-30)))) if log else float
     bottom, top = to(low), to(high)
-    step = _FLAG * (top - bottom) / (figure.layout.height - _MARGINS)
+    step = _FLAG * (top - bottom) / (figure.layout.height - _MARGINS - _room(cuts))
     lowest = max(to(height) for height, _, _ in cuts) + 1.2 * step
     for place, (height, cut, source) in enumerate(sorted(cuts, key=lambda each: (-each[1], each[0]))):
         figure.add_annotation(

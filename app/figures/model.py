@@ -50,14 +50,16 @@ def parameters_by_part(parts: dict[str, int], layers: int) -> go.Figure:
     return figure.update_yaxes(visible=False)
 
 
-def one_layer(matrices: Sequence[Matrix], parts: dict[str, int]) -> go.Figure:
+def one_layer(matrices: Sequence[Matrix]) -> go.Figure:
     """The weights of one layer as rectangles to scale: outputs down, inputs across; attention, then feed-forward.
+
+    Over each part stands its share of the rectangles' area.
 
     Args:
         matrices: of a layer, as in ``Facts.matrices``.
-        parts: parameters by part, for the shares of the model.
     """
-    total, widths = max(sum(parts.values()), 1), sum(each.inputs for each in matrices)
+    widths = sum(each.inputs for each in matrices)
+    total = max(sum(each.outputs * each.inputs for each in matrices), 1)
     tallest, gap = max(each.outputs for each in matrices), GAP * widths
     figure, at, ends = go.Figure(), 0.0, dict[str, tuple[float, float]]()
     for before, each in zip([None, *matrices], matrices, strict=False):
@@ -80,7 +82,8 @@ def one_layer(matrices: Sequence[Matrix], parts: dict[str, int]) -> go.Figure:
         at += each.inputs
         ends[each.part] = first, at
     for part, (first, last) in ends.items():
-        words = f"<b>{part}</b> {parts.get(part, 0) / total:.0%}"
+        own = sum(each.outputs * each.inputs for each in matrices if each.part == part)
+        words = f"<b>{part}</b> {own / total:.0%}"
         _write(figure, (first + last) / 2, tallest, words, yanchor="bottom", yshift=18)
     theme.finish(figure, "One layer, its weights to scale", height=DRAWING + 128)
     figure.update_layout(margin={"l": 4, "r": 4, "b": 40}, hovermode="closest")

@@ -55,6 +55,8 @@ def sorted_curve(
             annotation={"text": f"plan keeps {kept:,}", "font": {"size": 11}},
             annotation_position="top right" if kept < len(ordered) * 0.6 else "top left",
         )
+    if half < len(ordered):
+        figure.add_trace(_half(half, float(ordered[half - 1])))
     theme.finish(
         figure,
         f"{half:,} of {len(ordered):,} channels carry half",
@@ -63,6 +65,22 @@ def sorted_curve(
         height=300,
     )
     return theme.sensitivity_axis(figure, float(ordered[-1]), float(ordered[0]), log=log)
+
+
+def _half(rank: int, height: float) -> go.Scatter:
+    """The mark of the rank up to which half of the sensitivity lies: above a falling curve there is room for words."""
+    return go.Scatter(
+        x=[rank],
+        y=[height],
+        mode="markers+text",
+        marker={"color": theme.INK, "size": 8},
+        text=[f"half: {rank:,}"],
+        textposition="top right",
+        textfont={"size": 11, "color": theme.INK},
+        name="half",
+        hovertemplate="The first %{x:,d} carry half<extra></extra>",
+        cliponaxis=False,
+    )
 
 
 def distribution(

@@ -6,7 +6,7 @@ Pure functions: plain values in, a plotly figure out. Pieces of text are escaped
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import unescape
+from html import escape, unescape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -19,11 +19,12 @@ Spans = Sequence[tuple[int, int]]
 
 
 def strips(
-    pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]], at: int, since: int = 0
+    name: str, pieces: Sequence[str], spans: Spans, angles: Sequence[Sequence[float]], at: int, since: int = 0
 ) -> go.Figure:
     """A strip a layer of the pruned model, the first on top; a click gives a position as customdata[0].
 
     Args:
+        name: the pruned model.
         pieces: what each token adds to the text.
         spans: by layer, the original's layers in whose place it is: the first, and the one after the last.
         angles: (layers, tokens), degrees from the original's state after the last of them.
@@ -46,7 +47,7 @@ def strips(
         theme.outline_row(figure, layer, since - 0.5, len(pieces) - 0.5)
     figure.add_vline(x=at, line={"color": theme.MARK, "width": 1, "dash": "dot"})
     room = 128 + 15 * len(rows)
-    theme.finish(figure, finding(spans, values), x="Token of the text", y="Layer", height=room)
+    theme.finish(figure, finding(name, spans, values), x="Token of the text", y="Layer", height=room)
     right = at > (since + len(pieces) - 1) / 2
     below_toolbar(figure, words=14).add_annotation(
         x=at,
@@ -84,16 +85,17 @@ def label(layer: int, spans: Spans) -> str:
     return f"Layer {layer}, in the place of the original's {own}"
 
 
-def finding(spans: Spans, angles: np.ndarray) -> str:
-    """Where the states part most."""
+def finding(name: str, spans: Spans, angles: np.ndarray) -> str:
+    """Where the states of a pruned model part most from the original's."""
     steps = np.diff(angles.mean(axis=1), prepend=0.0)
     turn = int(steps.argmax())
     if float(angles.max()) < 0.05:
-        return "The pruned model's states are the original's"
+        return f"{escape(name, quote=False)}: its states are the original's"
     first, end = spans[turn]
-    which = f"The layer for {first}–{end - 1}" if end - first > 1 else f"Layer {turn}"
+    which = f"the layer for {first}–{end - 1}" if end - first > 1 else f"layer {turn}"
     at_end = float(angles[-1].mean())
-    return f"{which} turns the states most, by {steps[turn]:.1f}° on average; at the end they are {at_end:.0f}° off"
+    most = f"{which} turns the states most, by {steps[turn]:.1f}° on average; at the end they are {at_end:.0f}° off"
+    return f"{escape(name, quote=False)}: {most}"
 
 
 def at_the_end(pieces: Sequence[str], angles: Sequence[Sequence[float]], since: int = 0) -> str:

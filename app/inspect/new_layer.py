@@ -158,7 +158,7 @@ def curves(inspected: Inspected, part: Part) -> None:
             required=True,
             label_visibility="collapsed",
         )
-        st.caption("Dotted: dropped. Red: the cut.", width="content")
+        st.caption("Dotted: most dropped. Bars: the share kept, by rank. Red: the cut.", width="content")
         how_sure(
             "As many units were kept as lie left of the cut; the curve is solid where most are kept. S is that of the "
             "original model: CoMe measures again after each merge, and CoMe-Joint solves for the units to keep, so "

@@ -48,7 +48,7 @@ def section(look: Comparison, clicked: Callable[[], None]) -> None:
         )
     at = look.at if look.at is not None else found.at
     widgets.chart(
-        figures.strips(found.pieces, found.spans[run], found.angles[run], at, look.since),
+        figures.strips(names[run], found.pieces, found.spans[run], found.angles[run], at, look.since),
         key=STRIPS,
         on_select=clicked,
         alt=f"Angle between the hidden states of {names[run]} and the original, by layer and token",

@@ -19,22 +19,25 @@ class Agreement:
         chance: (layers,), what two sets of these sizes drawn at random come to; NaN as above.
         touched: (layers,), whether either run lost units of the layer.
         averaged: (layers,), whether either run averaged it.
+        chosen: (layers,), whether both runs keep some units and drop others: elsewhere the overlap is the chance level,
+            whatever either chose.
     """
 
     jaccard: np.ndarray
     chance: np.ndarray
     touched: np.ndarray
     averaged: np.ndarray
+    chosen: np.ndarray
 
     @property
     def mean(self) -> float:
-        """Over the layers that at least one of the runs touched; NaN where there are none to compare."""
-        return _mean(self.jaccard[self.touched])
+        """Over the layers in which both runs chose; NaN where there are none."""
+        return _mean(self.jaccard[self.chosen])
 
     @property
     def mean_chance(self) -> float:
         """The same of the chance level."""
-        return _mean(self.chance[self.touched])
+        return _mean(self.chance[self.chosen])
 
 
 def agreement(one: Provenance, other: Provenance) -> Agreement:
@@ -49,9 +52,9 @@ def agreement(one: Provenance, other: Provenance) -> Agreement:
         jaccard = np.where(undefined, np.nan, both / either)
         chance = np.where(undefined, np.nan, share * other_share / (share + other_share - share * other_share))
     touched = np.logical_or((~first).any(axis=1), (~second).any(axis=1))
-    return Agreement(jaccard, chance, touched, averaged)
+    chosen = ~undefined & (share % 1 > 0) & (other_share % 1 > 0)
+    return Agreement(jaccard, chance, touched, averaged, chosen)
 
 
 def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    return float(values.mean()) if len(values) else float("nan")
