@@ -38,7 +38,7 @@ the unembedding: what the layers between make of it is left out.
 """
 
 _IN_A_ROW = """<style>
-.st-key-channel-card .come-facts { grid-template-columns: repeat(3, auto); }
+.st-key-channel-card .come-facts { grid-template-columns: repeat(3, auto); justify-content: start; column-gap: 2.5rem; margin: 0; }
 .st-key-channel-card h2 { padding: 0; }
 .st-key-channel-card > div { gap: .5rem; }
 .st-key-channel-card { padding-top: .75rem; }
@@ -74,32 +74,55 @@ def draw(
         layer, channel: which.
         plan: which units the visitor's plan keeps; None where only a run tells.
     """
-    opened = session.value("channel") is not None
+    answer = _asked(run, facts, layer, channel) if part == "ffn" else None
+    unit = _unit(facts, part, channel, len(values))
     with st.container(border=True, key="channel-card"):
         st.html(_IN_A_ROW)
         st.header(f"Channel {channel:,} of layer {layer}", anchor=False)
-        own, told = st.columns([1, 1.3], gap="large")
-        with own:
-            unit = _unit(facts, part, channel, len(values))
+        if answer is None:  # little to tell: it takes the card's whole width
             made_by = _where(part, layer, unit, plan)  # first: what is in sight of a small screen is the answer
-            rank = int((values > values[channel]).sum()) + 1
-            widgets.facts_grid(
-                {
-                    "Sensitivity S": _three(float(values[channel])),
-                    f"Rank of {len(values):,}": f"{rank:,}",
-                    "× median": f"{values[channel] / max(float(np.median(values)), 1e-30):.1f}",
-                }
-            )
-            if made_by is not None:
-                find = follow_unit.written(part, layer, unit)
-                widgets.next_step(
-                    "inspect", "Open in Inspect", ":material/extension:", run=made_by.id, part=part, find=find
-                )
+            with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+                _numbers(values, channel)
+                _in_inspect(made_by, part, layer, unit)
+                if part == "ffn":
+                    _ask_button(run, layer, channel)
+            if part != "ffn":
+                st.caption("Words and tokens: of feed-forward channels alone.")
+            return []
+        st.html(STYLE)
+        own, told = st.columns([1, 1.15], gap="large")
+        with own:
+            made_by = _where(part, layer, unit, plan)
+            _numbers(values, channel)
+            _in_inspect(made_by, part, layer, unit)
+            if answer.words is not None:
+                st.html(spoken_for(answer.words, answer.contexts))
         with told:
-            if part == "ffn":
-                return _model_says(run, facts, layer, channel, opened)
-            st.caption("Words and tokens: of feed-forward channels alone.")
-    return []
+            if answer.contexts is not None:
+                st.html(follow_unit.table(answer.contexts[:SHOWN]))
+                widgets.info("What are these?", WHAT, key="formula-channel")
+            if answer.status == "failed":
+                st.warning(formats.sentence(answer.problem))
+            return [_followed(answer)] if answer.active else []
+
+
+def _numbers(values: np.ndarray, channel: int) -> None:
+    """How sensitive the channel is, among the others of its layer."""
+    rank = int((values > values[channel]).sum()) + 1
+    widgets.facts_grid(
+        {
+            "Sensitivity S": _three(float(values[channel])),
+            f"Rank of {len(values):,}": f"{rank:,}",
+            "× median": f"{values[channel] / max(float(np.median(values)), 1e-30):.1f}",
+        }
+    )
+
+
+def _in_inspect(made_by: Run | None, part: Part, layer: int, unit: int) -> None:
+    """The way to the finished run that says where the unit went, if one does."""
+    if made_by is not None:
+        find = follow_unit.written(part, layer, unit)
+        widgets.next_step("inspect", "Open in Inspect", ":material/extension:", run=made_by.id, part=part, find=find)
 
 
 def _three(number: float) -> str:
@@ -142,31 +165,25 @@ def foreseen(plan: KeptByLayer | None, part: Part, layer: int, unit: int) -> str
 # --- what the model says -----------------------------------------------------------------------------
 
 
-def _model_says(run: Run, facts: Facts, layer: int, channel: int, opened: bool) -> list[Look]:
-    config = run.config
+def _asked(run: Run, facts: Facts, layer: int, channel: int) -> Answer | None:
+    """What was asked of the channel; a click on one of a small model asks."""
+    config, opened = run.config, session.value("channel") is not None
     answer = asking.known(config, layer, channel)
     if opened and facts.parameters <= ITSELF and (answer is None or answer.status == "stopped"):
         asking.begin(config, layer, channel)
         answer = asking.known(config, layer, channel)
-    if answer is None or answer.status == "stopped":
-        st.button(
-            "What excites it?",
-            key="ask-channel",
-            icon=":material/format_quote:",
-            on_click=asking.begin,
-            args=(config, layer, channel),
-            help=f"And which next words it promotes: loads the model and reads {config.n_tokens:,} tokens.",
-        )
-        return []
-    st.html(STYLE)
-    if answer.words is not None:
-        st.html(spoken_for(answer.words, answer.contexts))
-    if answer.contexts is not None:
-        st.html(follow_unit.table(answer.contexts[:SHOWN]))
-        widgets.info("What are these?", WHAT, key="formula-channel")
-    if answer.status == "failed":
-        st.warning(formats.sentence(answer.problem))
-    return [_followed(answer)] if answer.active else []
+    return None if answer is None or answer.status == "stopped" else answer
+
+
+def _ask_button(run: Run, layer: int, channel: int) -> None:
+    st.button(
+        "What excites it?",
+        key="ask-channel",
+        icon=":material/format_quote:",
+        on_click=asking.begin,
+        args=(run.config, layer, channel),
+        help=f"And which next words it promotes: loads the model and reads {run.config.n_tokens:,} tokens.",
+    )
 
 
 def spoken_for(found: NextWords, contexts: Sequence[Context] | None) -> str:

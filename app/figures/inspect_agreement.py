@@ -12,7 +12,6 @@ from app.figures.inspect import NAMES
 from come.plan.agreement import Agreement
 from come.plan.steps import Part
 
-
 PALE = 0.35  # of a bar that is chance by construction
 
 
@@ -32,11 +31,7 @@ def agreement(found: Agreement, part: Part) -> go.Figure:
         go.Bar(
             x=every,
             y=np.where(known, found.jaccard, 0.0),
-            marker={
-                "color": colors,
-                "opacity": np.where(found.touched & ~found.chosen, PALE, 1.0),
-                "line": {"width": 0},
-            },
+            marker={"color": colors, "opacity": opacity, "line": {"width": 0}},
             text=hover,
             textposition="none",
             hovertemplate="%{text}<extra></extra>",

@@ -42,7 +42,9 @@ def _not_asked(asked: Asked, shown: str) -> None:
     example = candidates.example()
     if example is not None:
         blind_round.votes().note(example, list(example.answers))
-        with st.container(key="playground-example"):  # long answers scroll: nobody asked for them
+        with st.container(
+            border=True, key="playground-example"
+        ):  # set apart from the chosen models; long answers scroll: nobody asked for them
             st.caption(f":material/bookmark: {_of_the_example(example)}")
             st.html(answers_html.answers(example))
             st.html(answers_html.LEGEND)
