@@ -38,7 +38,9 @@ the unembedding: what the layers between make of it is left out.
 """
 
 _IN_A_ROW = """<style>
-.st-key-channel-card .come-facts { grid-template-columns: repeat(3, auto); justify-content: start; column-gap: 2.5rem; margin: 0; }
+.st-key-channel-card .come-facts {
+  grid-template-columns: repeat(3, auto); justify-content: start; column-gap: 2.5rem; margin: 0;
+}
 .st-key-channel-card h2 { padding: 0; }
 .st-key-channel-card > div { gap: .5rem; }
 .st-key-channel-card { padding-top: .75rem; }
@@ -86,8 +88,8 @@ def draw(
                 _in_inspect(made_by, part, layer, unit)
                 if part == "ffn":
                     _ask_button(run, layer, channel)
-            if part != "ffn":
-                st.caption("Words and tokens: of feed-forward channels alone.")
+                else:
+                    st.caption("Words and tokens: of feed-forward channels alone.", width="content")
             return []
         st.html(STYLE)
         own, told = st.columns([1, 1.15], gap="large")

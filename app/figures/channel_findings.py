@@ -34,7 +34,7 @@ def brightness(values: np.ndarray, unit: str = "FFN channel") -> str:
     means = values.mean(axis=1)
     layer = brightest(values)
     times = float(means[layer]) / max(float(np.median(means)), 1e-30)
-    return f"Layer {layer} is the brightest: on average its {unit}s are {times:.1f} × the median layer's"
+    return f"Layer {layer} is the brightest: the mean S of its {unit}s is {times:.1f} × the median layer's"
 
 
 def brightest(values: np.ndarray) -> int:

@@ -18,6 +18,7 @@ _FLAG = 15  # pixels between labels
 _MARGINS = 100  # pixels above and below the axes, about
 _ROW, _APART = 40, 14  # pixels: a source's row of bars under the curves, and between curves and rows
 _BINS = 48  # bars a row
+_RIGHT = 0.6  # opacity of those right of the cut
 
 
 def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:
@@ -110,7 +111,11 @@ def _rows(figure: go.Figure, sources: list[int], origins: Provenance, sensitivit
             base=bottom,
             width=np.diff(edges),
             yaxis="y2",
-            marker={"color": theme.layer_color(source, origins.layers), "line": {"width": 0}},
+            marker={
+                "color": theme.layer_color(source, origins.layers),
+                "opacity": np.where(edges[:-1] < cut, 1.0, _RIGHT),
+                "line": {"width": 0},
+            },
             customdata=np.stack([edges[:-1] + 1, edges[1:], share], axis=1),
             hovertemplate=f"Layer {source}, ranks %{{customdata[0]:,d}} to %{{customdata[1]:,d}}: "
             "%{customdata[2]:.0%} kept<extra></extra>",

@@ -23,7 +23,8 @@ def draw(asked: Asked, chat: bool) -> None:
     if generation is not None:
         blind_round.votes().note(generation, list(generation.answers))
     if generation is None:
-        _not_asked(asked, shown)
+        names = formats.literal(listed([asked.names[each] for each in (ORIGINAL, *asked.plans)]))
+        st.markdown(f"**Not asked yet:** {names}. The first time loads them.")
     elif generation.active:
         _live(generation, shown)
     elif generation.recorded and set(generation.asked.plans) != set(asked.plans):
@@ -33,18 +34,16 @@ def draw(asked: Asked, chat: bool) -> None:
         with st.container():  # as a fragment has one: what was said stays where it is when the last word has come
             _answers(generation, shown)
     next_tokens.section(asked, generation, chat)
+    if generation is None:
+        _example()
 
 
-def _not_asked(asked: Asked, shown: str) -> None:
-    """Who would answer; until they do, what the example's models said, by its name."""
-    names = formats.literal(listed([asked.names[each] for each in (ORIGINAL, *asked.plans)]))
-    st.markdown(f"**Not asked yet:** {names}. The first time loads them.")
+def _example() -> None:
+    """What the example's models said: framed and last, for all above it is of the chosen models."""
     example = candidates.example()
     if example is not None:
         blind_round.votes().note(example, list(example.answers))
-        with st.container(
-            border=True, key="playground-example"
-        ):  # set apart from the chosen models; long answers scroll: nobody asked for them
+        with st.container(border=True, key="playground-example"):  # long answers scroll: nobody asked for them
             st.caption(f":material/bookmark: {_of_the_example(example)}")
             st.html(answers_html.answers(example))
             st.html(answers_html.LEGEND)
