@@ -133,7 +133,7 @@ def _rows(figure: go.Figure, sources: list[int], origins: Provenance, sensitivit
                 y=bottom + 0.8,
                 yref="y2",
                 yanchor="top",
-                text=f"{right:,} kept right of the cut",
+                text=f"{right:,} right of it",
                 showarrow=False,
                 font={"size": 12, "color": theme.INK},
             )

@@ -219,6 +219,10 @@ def test_agreement_of_kept_sets() -> None:
     found = agreement(one, other)
     assert found.jaccard.tolist()[:3] == [0.2, 1.0, 1.0] and np.isnan(found.jaccard[3])
     assert found.touched.tolist() == [True, True, False, True]
+    assert found.chosen.tolist() == [True, True, False, False]
+    half = agreement(one, follow(plan_of(4, Remove(layers=[0])), "ffn", CHANNELS))
+    assert not half.chosen.any() and np.isnan(half.mean)
+    assert np.allclose(half.jaccard[:3], half.chance[:3]), "by construction"
     assert found.mean == pytest.approx(0.6)
     assert found.chance[0] == pytest.approx(1 / 3)
     same = agreement(one, one)

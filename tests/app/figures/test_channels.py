@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from app.figures import channels, heads, one_layer
+from app.figures import channel_findings, channels, heads, one_layer
 
 
 @pytest.fixture
@@ -132,8 +132,21 @@ def test_a_model_whose_channels_are_all_alike_is_drawn(value: float, view: chann
 def test_the_title_tells_the_finding() -> None:
     values = np.ones((4, 100), dtype=np.float32)
     values[2, 17] = 99.0
-    assert "layer 2" in channels.concentration(values)
-    assert "50%" in channels.concentration(values)
+    assert channel_findings.concentration(values).startswith("Layer 2 is the most concentrated")
+    assert "50%" in channel_findings.concentration(values)
+
+
+def test_each_view_has_a_title_of_what_it_draws() -> None:
+    values = np.ones((20, 100), dtype=np.float32)
+    values[2, 17] = 99.0  # most concentrated
+    values[7] = 6.0  # brightest
+    titles = {view: channels.heatmap(values, view=view) for view in ("sorted", "raw", "percentile")}
+    assert titles["raw"].layout.title.text.startswith("Layer 7 is the brightest")
+    assert "6.0 ×" in titles["raw"].layout.title.text and "top 1%" not in titles["raw"].layout.title.text
+    bold = {
+        view: [text for text in figure.layout.yaxis.ticktext or () if "<b>" in text] for view, figure in titles.items()
+    }
+    assert bold == {"sorted": ["<b>2</b>"], "raw": ["<b>7</b>"], "percentile": []}
 
 
 def test_kept_and_dropped_channels_are_told_apart() -> None:
@@ -143,7 +156,12 @@ def test_kept_and_dropped_channels_are_told_apart() -> None:
     assert {trace.name: sum(trace.y) for trace in histogram.data} == {"kept": 40, "dropped": 60}
     assert histogram.data[1].marker.pattern.shape == "/"
     curve = one_layer.sorted_curve(values, layer=1, layers=4, kept=40)
-    assert [max(trace.x) for trace in curve.data] == [40, 100]
+    lines = [trace for trace in curve.data if trace.mode == "lines"]
+    assert [max(trace.x) for trace in lines] == [40, 100]
+    (half,) = [trace for trace in curve.data if trace.mode != "lines"]
+    ordered = -np.sort(-values)
+    assert ordered[: half.x[0]].sum() >= ordered.sum() / 2 > ordered[: half.x[0] - 1].sum()
+    assert half.text[0] == f"half: {half.x[0]}" and curve.layout.title.text.startswith(f"{half.x[0]} of 100")
 
 
 def test_heads_of_dropped_groups_are_hatched() -> None:

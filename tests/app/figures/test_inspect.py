@@ -148,16 +148,40 @@ def test_many_channels_are_put_together() -> None:
 
 def test_the_cut_is_where_as_many_are_kept() -> None:
     figure = inspect_curves.curves(ffn(MERGE), 1, SENSITIVITY)
-    marks = [trace for trace in figure.data if trace.marker.symbol == "line-ns"]
+    marks = [trace for trace in figure.data if trace.type == "scatter" and trace.marker.symbol == "line-ns"]
     assert {(trace.x[0], trace.y[0]) for trace in marks} == {(2, SENSITIVITY[1, 4]), (4, SENSITIVITY[2, 2])}
-    labels = {label.text: (label.x, label.y) for label in figure.layout.annotations}
+    flags = sorted((label for label in figure.layout.annotations if label.yref == "y"), key=lambda label: label.x)
+    labels = {label.text: (label.x, label.y) for label in flags}
     heights = {"layer 1: 2": (2, SENSITIVITY[1, 4]), "layer 2: 4": (4, SENSITIVITY[2, 2])}
     assert {text: x for text, (x, _) in labels.items()} == {text: x for text, (x, _) in heights.items()}
     assert all(labels[text][1] == pytest.approx(math.log10(y)) for text, (_, y) in heights.items()), "at their marks"
-    flags = sorted(figure.layout.annotations, key=lambda label: label.x)
     assert flags[0].ay > flags[1].ay > max(label.y for label in flags), "apart, above the marks, and none crosses"
     # Layer 1 keeps its two least sensitive, layer 2 its four most.
     assert figure.layout.title.text.startswith("67% of the FFN channels kept lie left of the cut")
+
+
+def test_under_the_curves_lies_what_the_cut_leaves_on_either_side() -> None:
+    figure = inspect_curves.curves(ffn(MERGE), 1, SENSITIVITY)
+    first, second = [trace for trace in figure.data if trace.type == "bar"]
+    assert [list(row.customdata[:, 2]) for row in (first, second)] == [[0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 0, 0]]
+    told = [label.text for label in figure.layout.annotations if label.yref == "y2"]
+    assert told == ["2 right of it"], "of the six kept, a third: those that the title leaves out"
+    assert figure.layout.yaxis2.domain[1] < figure.layout.yaxis.domain[0], "below, over the same ranks"
+    whole = inspect_curves.curves(ffn(), 0, SENSITIVITY)
+    assert not [trace for trace in whole.data if trace.type == "bar"], "nothing is cut"
+
+
+def test_the_rows_add_up_to_the_title() -> None:
+    figure = inspect_curves.curves(BIG, BIG.most_mixed(), WIDE)
+    left = kept = 0.0
+    for row, cut in zip(
+        (trace for trace in figure.data if trace.type == "bar"),
+        (trace.x[0] for trace in figure.data if trace.type == "scatter" and trace.marker.symbol == "line-ns"),
+        strict=True,
+    ):
+        counts = row.customdata[:, 2] * np.asarray(row.width)
+        left, kept = left + counts[row.customdata[:, 1] <= cut].sum(), kept + counts.sum()
+    assert figure.layout.title.text.startswith(f"{left / kept:.0%} ")
 
 
 def test_the_tree_shows_every_kind_of_step() -> None:
@@ -176,8 +200,13 @@ def test_the_tree_shows_every_kind_of_step() -> None:
 
 
 def test_agreement_says_the_mean_against_chance() -> None:
-    found = agreement(ffn(MERGE), ffn(Remove(layers=[1])))
-    assert inspect_agreement.finding(found, "ffn").startswith("Where either run prunes they share 33%")
+    found = agreement(ffn(MERGE), ffn(EVEN))
+    told = inspect_agreement.finding(found, "ffn")
+    assert told.startswith("In the 2 layers where both runs choose, they share 71%") and told.endswith("give 32%")
+    once = agreement(ffn(MERGE), ffn(Remove(layers=[1])))  # one keeps nothing of layer 1, and all of layer 2
+    assert inspect_agreement.finding(once, "ffn").startswith("In no layer do both runs choose")
+    bars, *dashes = inspect_agreement.agreement(once, "ffn").data
+    assert list(bars.marker.opacity) == [1, inspect_agreement.PALE, inspect_agreement.PALE, 1, 1] and not dashes
     assert "agree on all" in inspect_agreement.finding(agreement(ffn(), ffn()), "ffn")
     gone = ffn(Remove(layers=[0, 1, 2, 3]))
     assert "No layer's" in inspect_agreement.finding(agreement(gone, gone), "ffn")

@@ -159,13 +159,16 @@ def test_the_bar_of_a_model_holds_all_its_parameters_and_each_layer_has_its_colo
 def test_a_layers_matrices_are_drawn_to_scale() -> None:
     facts = describe("smollm2-135m")
     assert sum(each.outputs * each.inputs for each in facts.matrices) + 2 * facts.hidden_size == facts.layer_parameters
-    figure = model.one_layer(facts.matrices, facts.parameters_by_part)
+    figure = model.one_layer(facts.matrices)
     drawn = [(max(trace.x) - min(trace.x), max(trace.y) - min(trace.y)) for trace in figure.data]
     assert np.allclose(drawn, [(each.inputs, each.outputs) for each in facts.matrices])
     ends = [(min(trace.x), max(trace.x)) for trace in figure.data]
     assert all(a[1] < b[0] for a, b in itertools.pairwise(ends)), "beside each other"
     words = " ".join(note.text for note in figure.layout.annotations)
-    assert "1,536<br>× 576" in words and "<b>attention</b> 20%" in words and "gate" in words
+    assert "1,536<br>× 576" in words and "<b>attention</b> 25%" in words and "<b>feed-forward</b> 75%" in words, (
+        "of the layer, not of the model"
+    )
+    assert "gate" in words
 
 
 def test_figures_name_no_text_colour(matrix: np.ndarray) -> None:

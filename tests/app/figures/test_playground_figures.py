@@ -57,5 +57,5 @@ def test_strips_begin_with_what_was_asked() -> None:
     assert figure.layout.xaxis.range == (2.5, 4.5) and list(figure.layout.xaxis.ticktext) == ["Why", "?"]
     assert figure.data[1].customdata.ravel().tolist() == [3, 4], "a click names a token of the whole text"
     assert "after “Why”" in figure.layout.title.text
-    drawn = sentence.strips(pieces, [(0, 1), (1, 3)], [[0.0] * 5, [80.0, 1, 1, 4, 2]], at=4, since=3)
+    drawn = sentence.strips("CoMe", pieces, [(0, 1), (1, 3)], [[0.0] * 5, [80.0, 1, 1, 4, 2]], at=4, since=3)
     assert drawn.layout.xaxis.range == (2.5, 4.5) and "by 3.0° on average" in drawn.layout.title.text

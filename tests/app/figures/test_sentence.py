@@ -14,7 +14,7 @@ ANGLES = [[0.0, 0.0, 0.0], [10.0, 20.0, 30.0], [5.0, 10.0, 45.0]]
 
 
 def test_each_layer_is_a_row_and_merged_ones_are_outlined() -> None:
-    figure = sentence.strips(PIECES, SPANS, ANGLES, at=2)
+    figure = sentence.strips("CoMe", PIECES, SPANS, ANGLES, at=2)
     heatmap, clicks = figure.data
     assert np.array_equal(np.array(heatmap.z), np.array(ANGLES))
     assert list(clicks.customdata[:, 0]) == [0, 1, 2] * 3
@@ -26,21 +26,21 @@ def test_each_layer_is_a_row_and_merged_ones_are_outlined() -> None:
 
 def test_the_line_at_the_chosen_token_is_named_below_the_toolbar() -> None:
     for at, side in ((0, "left"), (2, "right")):
-        figure = sentence.strips(PIECES, SPANS, ANGLES, at=at)
+        figure = sentence.strips("CoMe", PIECES, SPANS, ANGLES, at=at)
         (name,) = figure.layout.annotations
         assert (name.x, name.xanchor) == (at, side)
         assert name.text == ("chosen: “The”" if at == 0 else "chosen: “␣&lt;b&gt;”")
         assert figure.layout.margin.t >= theme.title_room("") + TOOLBAR + 12
 
 
-def test_the_title_says_which_layer_turns_them_and_where_they_end() -> None:
+def test_the_title_says_whose_layer_turns_them_and_where_they_end() -> None:
     assert (
-        sentence.finding(SPANS, np.array(ANGLES))
-        == "The layer for 1–3 turns the states most, by 20.0° on average; at the end they are 20° off"
+        sentence.finding("CoMe <b>", SPANS, np.array(ANGLES))
+        == "CoMe &lt;b&gt;: the layer for 1–3 turns the states most, by 20.0° on average; at the end they are 20° off"
     )
     told = sentence.at_the_end(PIECES, ANGLES)
     assert told == "At the end the states are 20.0° off on average over 3 tokens, most at “␣\\<b\\>”: 45.0°."
-    assert sentence.finding(SPANS, np.zeros((3, 3))) == "The pruned model's states are the original's"
+    assert sentence.finding("CoMe", SPANS, np.zeros((3, 3))) == "CoMe: its states are the original's"
 
 
 def test_what_is_outlined_is_said() -> None:
@@ -52,5 +52,5 @@ def test_a_long_text_is_drawn_in_as_many_columns_as_fit() -> None:
     tokens = 1000
     angles = np.zeros((3, tokens))
     angles[1, 777] = 12.0
-    heatmap = sentence.strips(["x"] * tokens, SPANS, angles.tolist(), at=0).data[0]
+    heatmap = sentence.strips("CoMe", ["x"] * tokens, SPANS, angles.tolist(), at=0).data[0]
     assert np.array(heatmap.z).shape[1] < tokens and np.array(heatmap.z).max() == 12.0

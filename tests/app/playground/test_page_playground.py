@@ -126,6 +126,8 @@ def test_ones_own_models_speak(visit: Visit, lab: Lab, engine: Engine) -> None:
     assert "Not asked yet" in " ".join(each.value for each in at.markdown) and html(at).count("<section") == 4
     assert any("Shipped example: SmolLM2 135M Instruct" in each.value for each in at.caption)
     assert "Paris" in html(at) and not engine.asked, "till then, and by its name"
+    *_, last = at.main.children.values()
+    assert any("Shipped example" in each.value for each in last.get("caption")), "below what is of the chosen models"
     assert len(at.multiselect(key="with").value) == 2
     assert at.toggle(key="no-chat").disabled
     at.text_area(key="prompt").set_value("Is it <i>so</i>?")  # a click sends what was typed before it along
