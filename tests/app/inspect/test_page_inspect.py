@@ -186,7 +186,7 @@ def test_a_plan_that_cannot_be_read_is_a_sentence(visit: Visit, lab: Lab) -> Non
 def test_two_runs_of_one_model_are_compared(visit: Visit, lab: Lab) -> None:
     at = fine(visit("inspect", view="Two runs"))
     assert at.selectbox(key="other").value == run_of(lab, "shortgpt").id
-    assert "Where either run prunes they share" in findings(at)
+    assert "In no layer do both runs choose among the FFN channels" in findings(at)  # one removes, the other merges
     assert all("example" not in option for option in at.selectbox(key="other").options)  # of another model
 
 
@@ -223,7 +223,7 @@ def test_the_run_that_was_opened_last_is_shown(visit: Visit, lab: Lab) -> None:
 @pytest.mark.parametrize("view", ["Kept", "Steps", "Two runs"])
 def test_one_view_is_drawn_at_a_time(visit: Visit, view: str) -> None:
     at = fine(visit("inspect", view=view))
-    drawn = {"Follow one": "Kept", "become 4 in": "Steps", "Where either": "Two runs"}
+    drawn = {"Follow one": "Kept", "become 4 in": "Steps", "both runs choose": "Two runs"}
     assert [name for words, name in drawn.items() if words in said(at)] == [view]
 
 
