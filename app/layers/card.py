@@ -61,8 +61,7 @@ def draw(
         planned: windows of the plan.
         stability: what ``Measurement.window_stability`` says.
     """
-    heading = st.container(horizontal=True, vertical_alignment="center", gap="small")  # room for more under it
-    heading.header("One window", anchor=False, width="content")
+    st.header("One window", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         beyond = session.value("last") - session.value("first")
         st.number_input(
@@ -114,10 +113,9 @@ def draw(
         if guessed
         else f"{method.title}'s shares follow BI, unless your plan has ratios of its own."
     )
-    with heading:
-        more = f"{_numbers(measured, first, last, found.skip_influence)}\n\n{shares}\n{FORMULAS}"
-        widgets.info("More numbers", more, key="formula-influence")
+    more = f"{_numbers(measured, first, last, found.skip_influence)}\n\n{shares}\n{FORMULAS}"
     with st.container(horizontal=True, vertical_alignment="center"):
+        widgets.info("More numbers", more, key="formula-influence")
         how_sure(_stability(run, measured, stability), key="sure-of-windows")
         if is_example:
             st.caption(":material/bookmark: Shipped example", width="content")
