@@ -79,7 +79,10 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """83 -> "1 min 23 s"; 180 -> "3 min"."""
+    """83 -> "1 min 23 s"; 180 -> "3 min"; from two days on in days, from two years on in years."""
+    days = seconds / 86_400
+    if days >= 2:
+        return f"{days / 365.25:,.0f} years" if days >= 2 * 365.25 else f"{days:,.0f} days"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -20,6 +20,7 @@ from come.serving import limits, uploads
 from come.text import ENDINGS, SUFFIXES, form_of_text, known_texts, short_name
 
 TOKENS = [1024, 2048, 4096, 8192, 16384, 32768, 65536]
+LARGEST_TEXT = 25  # MB
 LENGTHS = [64, 128, 256, 512, 1024, 2048]
 
 WHERE = f"""
@@ -123,6 +124,7 @@ def _choose_text() -> None:
                 f"Upload a {ENDINGS} file",
                 type=[suffix.removeprefix(".") for suffix in SUFFIXES],
                 key="text-upload",
+                max_upload_size=LARGEST_TEXT,
                 on_change=_take_upload,
                 help=FORMS,
             )

@@ -69,8 +69,10 @@ def draw(
         )
         st.number_input("Last layer", 1, facts.layers - 1, key="last", width=92)
         first, last = session.value("first"), session.value("last")
-        problem = _problem(first, last)
+        problem = _problem(first, last, facts.layers)
         _add(first, last, planned, disabled=bool(problem))
+        if not problem and set(planned) - {(first, last)}:
+            _take_only()
     known = cached.window_costs(run)
     edited.draw("card", "" if problem else _standing(first, last, planned, known))
     if problem:
@@ -168,9 +170,13 @@ def _move(beyond: int, last: int) -> None:
         session.put("last", min(session.value("first") + beyond, last))
 
 
-def _problem(first: int, last: int) -> str:
-    if last <= first or last - first + 1 > LONGEST:
-        return f"A window goes from a lower to a higher layer and holds 2 to {LONGEST} layers."
+def _problem(first: int, last: int, layers: int) -> str:
+    """Why these are no window of a model of so many layers, and what to do; "" where they are one."""
+    most = min(LONGEST, layers)
+    if last <= first:
+        return f"The last layer must come after the first: set it to {first + 1} or more, or the first to a lower one."
+    if last - first + 1 > most:
+        return f"A window holds 2 to {most} layers: set its last layer to {first + most - 1} at most."
     return ""
 
 
@@ -183,7 +189,7 @@ def _add(first: int, last: int, planned: list[Window], disabled: bool) -> None:
         "Remove" if inside else replaced or "Add to plan",
         key="change-plan",
         on_click=_change,
-        args=(planned,),
+        args=(planned, disabled),
         type="secondary" if inside or replaced else "primary",
         icon=f":material/{'remove' if inside else 'swap_horiz' if replaced else 'add'}:",
         disabled=disabled,
@@ -192,10 +198,20 @@ def _add(first: int, last: int, planned: list[Window], disabled: bool) -> None:
     )
 
 
-def _change(planned: list[Window]) -> None:
+def _take_only() -> None:
+    st.button(
+        "Take only this",
+        key="take-only",
+        on_click=lambda: visit.take_only(session.value("first"), session.value("last")),
+        type="tertiary",
+        help="The plan becomes this window alone.",
+    )
+
+
+def _change(planned: list[Window], disabled: bool) -> None:
     """Take the window that the fields name by now into the plan, or out of it."""
     first, last = session.value("first"), session.value("last")
-    if not _problem(first, last):
+    if not disabled:
         (visit.remove_window if (first, last) in planned else visit.add_window)(first, last)
 
 

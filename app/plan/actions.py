@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import come
 import come.models
 from app.components import widgets
-from app.plan import as_text, edits, saved_plans
+from app.plan import edits, saved_plans, uploaded
 from app.server import downloads, held_back
 from app.state import foreseen, request, session, visit
 from app.state.choice import plan_fields
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.pruning.registry import method
 from come.serving import limits
 from come.serving.limits import is_demo
 
-LONGEST_PLAN = 1 << 20  # bytes of a plan that is uploaded
-TEXT = ("yaml", "yml")  # a plan as the page writes it
 
 
 def start_from(measured: Measurement | None, facts: Facts) -> None:
@@ -90,12 +91,11 @@ def go_on(fault: str, measured_by: str) -> None:
         if not is_demo():  # saved plans are everybody's: not among strangers
             saved_plans.draw(ready)
         with st.popover("Upload", icon=":material/upload:"):
-            st.file_uploader(
+            st.file_uploader(  # of any type: the browser's own refusal hides in a tooltip
                 "A plan that was downloaded here, or its text",
-                ["json", *TEXT],
                 key="upload",
                 on_change=_upload,
-                help="Of a plan with weights, the plan.json in the .zip.",
+                help=".json, .yaml, or .zip with weights. The weights are left aside: a run fits them anew.",
             )
             place = st.empty()  # which takes away the last one's while the page goes on
             if problem := session.take_problem("upload"):  # where the click was
@@ -113,22 +113,32 @@ def _upload() -> None:
     if not isinstance(file, UploadedFile):  # taken away, or let go of when it was read
         return
     try:
-        limits.current().check("bytes", file.size, min(LONGEST_PLAN, limits.current().upload_bytes))
+        limits.current().check("bytes", file.size, min(uploaded.longest(file.name), limits.current().upload_bytes))
         document = file.getvalue()
         held_back.forget(file)
-        if file.name.lower().endswith(TEXT):
-            choice, draft = session.choice(), as_text.from_text(document.decode("utf-8", errors="replace"))
-        else:
-            choice, draft = request.from_json(document)
-        if draft.method not in come.methods():
-            raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.methods())}.")
+        choice, draft = uploaded.read(file.name, document)
+        known = method(draft.method)
         limits.current().check_model(choice.model)  # before it is looked for: the answer would tell what lies here
         facts = come.models.describe(choice.model)
-        come.methods()[draft.method].parse(plan_fields(draft)["options"])
+        known.parse(plan_fields(draft)["options"])
         if not draft.is_empty:
             foreseen.target_layers(draft, facts)
         session.set_choice(choice)
         session.set_draft(draft)
-        st.toast("The uploaded plan is open.", icon=":material/upload:")
+        st.toast(
+            f"The uploaded plan is open. {_of_weights(file.name)}".strip(),
+            icon=":material/upload:",
+            duration="long" if uploaded.is_zip(file.name) else "short",
+        )
     except ComeError as error:
         session.set_problem(str(error), "upload")
+
+
+def _of_weights(name: str) -> str:
+    """What becomes of the weights beside an uploaded plan, as a sentence; "" where none came with it."""
+    if not uploaded.is_zip(name):
+        return ""
+    with suppress(ComeError):  # which the page says
+        if visit.run_of_draft() is not None:
+            return "Its run is here."
+    return "Its weights are left aside: a run fits them anew."

@@ -8,12 +8,12 @@ from typing import Any
 import streamlit as st
 import yaml
 
-import come
 from app import formats
 from app.state import foreseen, request, session
 from app.state.choice import Draft, plan_fields
 from come.errors import ComeError
 from come.models import Facts
+from come.pruning.registry import method
 
 KEY = "plan-text"
 WRITTEN = "_plan-text-of"  # the text that the plan itself wrote last
@@ -77,9 +77,7 @@ def from_text(text: str) -> Draft:
     options = {**options, **{name: values.pop(name) for name in BY_HAND if name in values}}
     document = {**values, "options": options, "model": session.choice().model}
     _, draft = request.from_json(_as_json(document))
-    if draft.method not in come.methods():
-        raise ComeError(f"There is no method {draft.method!r}.", f"There are {', '.join(come.methods())}.")
-    come.methods()[draft.method].parse(plan_fields(draft)["options"])
+    method(draft.method).parse(plan_fields(draft)["options"])
     return draft
 
 

@@ -16,7 +16,7 @@ import come
 from app.state.choice import LARGEST, Choice, Draft, by_hand, comparable, plan_fields
 from come.errors import ComeError
 from come.plan.plan import Plan
-from come.pruning.registry import takes_windows
+from come.pruning.registry import method, takes_windows
 from come.request import BEFORE_BOS, RunConfig
 
 _OF_A_PLAN = {
@@ -130,9 +130,7 @@ def of_plan(plan: Plan, choice: Choice | None = None) -> tuple[Choice, Draft]:
     Raises:
         ComeError: its method is not known here, or its steps are none that a draft could ask for.
     """
-    known = come.methods().get(plan.method)
-    if known is None:
-        raise ComeError(f"There is no method {plan.method!r}.", f"There are {', '.join(come.methods())}.")
+    known = method(plan.method)
     if choice is None:
         base, told = Choice(), plan.calibration
         seq_len = _count_of(told.get("seq_len"), base.seq_len)
@@ -175,9 +173,9 @@ def _options_of(plan: Plan) -> dict[str, Any]:
 
 def _check_drawable(request: RunConfig) -> None:
     """Refuse what no widget can show; the rest can be shown and mended."""
-    method = come.methods().get(request.method)
-    for name, value in request.options.items() if method else ():
-        method.check_option(name, value)
+    known = come.methods().get(request.method)
+    for name, value in request.options.items() if known else ():
+        known.check_option(name, value)
     numbers = {"n_tokens": request.n_tokens, "seq_len": request.seq_len, "seed": request.seed} | request.options
     for name, value in numbers.items():
         if isinstance(value, int) and abs(value) > LARGEST:

@@ -272,6 +272,12 @@ def add_window(first: int, last: int) -> None:
     _keep_edited(f"{first}–{last} replaced {gone}." if gone else f"Added {first}–{last}.")
 
 
+def take_only(first: int, last: int) -> None:
+    """Make the plan the merge of the layers first..last alone, by hand."""
+    session.set_draft(by_hand(session.draft(), [(first, last)]))
+    _keep_edited(f"Your plan is {first}–{last} alone.")
+
+
 def overlapping(first: int, last: int, windows: Sequence[tuple[int, int]]) -> str:
     """The windows that these layers overlap, in words; "" where there are none."""
     return " and ".join(f"{a}–{b}" for a, b in _overlapped(first, last, windows))

@@ -110,9 +110,11 @@ def method(name: str) -> Method:
     """The method of that name.
 
     Raises:
-        ComeError: there is none; the sentence lists near names.
+        ComeError: there is none; the sentence tells near names, or a few and where all are.
     """
     known = methods()
     if name not in known:
-        raise ComeError(f"There is no method {name!r}.", did_you_mean(name, known, f"Choose from {', '.join(known)}."))
+        few = [PAPER, next(each.name for each in known.values() if each.begins)]
+        otherwise = f"Take {' or '.join(few)}, or one of the {len(known) - len(few)} others that `come methods` lists."
+        raise ComeError(f"There is no method {name!r}.", did_you_mean(name, known, otherwise))
     return known[name]

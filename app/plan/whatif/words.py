@@ -116,9 +116,10 @@ def first_look(found: Predicted, subject: Subject) -> str:
 
 
 def _rough(found: Predicted) -> str:
-    """How many times as high the perplexity is on the tokens of a first look, in as many digits as these tell."""
+    """How many times as high the perplexity is on the tokens of a first look: in two digits, or what tells it from 1."""
     ratio = change(found.original, found.answer).ratio
-    return f"{ratio:.2g}" if ratio < 100 else factor(ratio)
+    texts = [factor(ratio)] if ratio >= 100 else [f"{ratio:.{digits}g}" for digits in (2, 3, 4)]
+    return next((text for text in texts if text != "1"), "1.000")
 
 
 def against(name: str, of: Change) -> str:

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import formats
-from app.plan.actions import LONGEST_PLAN
+from app.plan.uploaded import LONGEST
 from app.state import link, request
 from app.state.choice import Choice, Draft
 from come.errors import ComeError
@@ -112,7 +112,7 @@ def test_the_plan_page_takes_it_or_says_why_not(
     documents += [WHOLE[name]] if name in WHOLE else []
     at: AppTest = the_app()
     at.switch_page("../pages/plan.py").run()
-    for document in documents or [b" " * (LONGEST_PLAN + 1)]:
+    for document in documents or [b" " * (LONGEST + 1)]:
         at.file_uploader(key="upload").upload("plan.json", document, "application/json").run()
         assert not at.exception and not [each.value for each in at.error if "fault of ours" in each.value]
         if name == "too large":
