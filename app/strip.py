@@ -10,7 +10,7 @@ import streamlit as st
 import come.runs
 from app import formats, theme
 from app.components import run_words, widgets
-from app.state import foreseen, session, visit
+from app.state import foreseen, session, unread, visit
 from app.state.choice import Draft
 from come.errors import ComeError
 from come.models import Facts, catalogue
@@ -34,9 +34,7 @@ def draw(shown: Run | None = None, *, begins: bool = False) -> None:
     st.html("<div class='come-strip'>" + "".join(f"<span>{cell}</span>" for cell in cells) + "</div>")
     if session.link_is_cut():
         st.warning("The link is too long: what came first was read, and the rest of it was left out.")
-    left_out = session.misread()
-    if left_out:
-        st.warning(f"The link holds {formats.literal(_named(left_out))}, which cannot be read; it was left out.")
+    unread.begin(session.misread())
     if is_demo():
         _demo_note()
 
@@ -101,11 +99,6 @@ def _said(standing: str, told: str = "") -> str:
 def _sizes(before: int, after: int, removed: float | None) -> str:
     share = "" if removed is None else f" · {formats.percent(-removed)} parameters"
     return f"<b>{before} → {after} layers</b>{share}"
-
-
-def _named(left_out: list[str]) -> str:
-    """What was left out, in as many words as one reads."""
-    return ", ".join(text if len(text) <= 60 else f"{text[:60]}…" for text in left_out[:5])
 
 
 def _demo_note() -> None:

@@ -11,6 +11,7 @@ from app import example_runs, formats
 from app.compare import charts, controls, newest, table
 from app.components import glossary, poll, report_button, widgets
 from app.run import sweeps
+from app.state import session, unread
 from come.report import comparison, verdict
 from come.report.chart import chart_of
 from come.report.comparison import Entry
@@ -21,6 +22,8 @@ from come.report.points import of_original, points
 
 def page() -> None:
     charts.leave_for_chosen()
+    if session.last_opened() is None:  # else it may be the run page's
+        unread.refuse("run", "runs")
     st.title("Compare")
     known = come.runs.list_runs()
     own = comparison.entries(known)

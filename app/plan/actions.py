@@ -22,7 +22,6 @@ from come.serving import limits
 from come.serving.limits import is_demo
 
 
-
 def start_from(measured: Measurement | None, facts: Facts) -> None:
     """Presets, undo and redo, in one row."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="plan-presets"):

@@ -49,6 +49,7 @@ def requests(facts: Facts, layers: int) -> list[RunConfig]:
                 _where()
             name = st.text_input("Name", key="run-name", placeholder="optional", max_chars=LONGEST_NAME)
     try:
+        judging.check(judged)
         fields = recovered | judged | kept
         first = visit.requested(name=(name or "")[:LONGEST_NAME], **fields)
         asked = [first]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from app.state import session
+from come.errors import ComeError
 from come.evaluate.probed import FEWEST
 from come.evaluate.tasks import GROUPS, OFFLINE
 from come.request import judged_on
 from come.serving import limits
 from come.text import known_texts
 
+MOST_TOKENS = 10_000_000  # of an evaluation: hours of reading, and more than most texts hold
 SAME = "same"  # the evaluation part of the calibration text
 MEASURES = {"ppl": "Perplexity", "acc": "Accuracy", "speed": "Speed", "probe": "Layers read"}
 MEASURED = {
@@ -42,6 +45,17 @@ def measures() -> list[str]:
     if not chosen:
         st.caption("Nothing: only the plan and the model are made.")
     return list(chosen or [])
+
+
+def check(fields: Mapping[str, Any]) -> None:
+    """Refuse what was typed and no machine reads.
+
+    Raises:
+        ComeError: it is one.
+    """
+    tokens = fields.get("evaluation_tokens", 0)
+    if tokens > MOST_TOKENS:
+        raise ComeError(f"{tokens:,} evaluation tokens are more than is read here.", f"Take {MOST_TOKENS:,} at most.")
 
 
 def judged(measures: list[str]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def draw() -> None:
     with st.container(border=True):
         _asked(facts, sentences.sentence(session.choice(), draft, facts, layers))
         requests = form.requests(facts, layers)
-        refusal = cost_line.draw(cost_line.cost(requests, facts, visit.measurement()))
+        refusal = cost_line.draw(cost_line.cost(requests, facts, visit.measurement(), usual=True))
         machine.draw()
         with st.container(horizontal=True, vertical_alignment="center"):
             count = len(requests)

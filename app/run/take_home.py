@@ -212,10 +212,10 @@ def _disk(run: Run) -> None:
     models = sum(removable(each) for each in finished)
     free = shutil.disk_usage(run.path).free
     with st.container(horizontal=True, vertical_alignment="center"):
+        every = f", all {len(runs)} runs {formats.human_bytes(everything)}" if len(runs) > 1 else ""
         st.caption(
-            f"On the disk: this run {formats.human_bytes(run.size_bytes())}, all {len(runs)} runs "
-            f"{formats.human_bytes(everything)}, of which {formats.human_bytes(models)} are models; "
-            f"{formats.human_bytes(free)} are free."
+            f"On the disk: this run {formats.human_bytes(run.size_bytes())}{every}, of which "
+            f"{formats.human_bytes(models)} are models; {formats.human_bytes(free)} are free."
         )
         if not models or is_demo():
             return

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.state import unread
 from app.state.link import read_windows
 
 
@@ -24,6 +25,8 @@ def keep_among(key: str, options: list[Any], default: Any, *, passing: bool = Fa
     Returns:
         The value that the widget will show.
     """
+    if not passing and unread.is_new(key, _kept_views()) and _linked(key, options) is None:
+        unread.tell(key, st.query_params[key])
     return _settle(key, held_among(key, options, default), None if passing else default)
 
 
@@ -31,10 +34,15 @@ def held_among(key: str, options: list[Any], default: Any) -> Any:
     """What `keep_among` would settle on; nothing is changed."""
     candidates = (
         st.session_state.get(key),
-        next((option for option in options if str(option) == st.query_params.get(key)), None),
+        _linked(key, options),
         _kept_views().get(key),
     )
     return next((held for held in candidates if held in options), default)
+
+
+def _linked(key: str, options: list[Any]) -> Any:
+    """The option that the URL names; None where it names none of them."""
+    return next((option for option in options if str(option) == st.query_params.get(key)), None)
 
 
 def keep_range(key: str, low: int, high: int) -> tuple[int, int]:
@@ -45,6 +53,8 @@ def keep_range(key: str, low: int, high: int) -> tuple[int, int]:
         linked = []
     candidates = (st.session_state.get(key), *linked, _kept_views().get(key))
     fitting = (tuple(held) for held in candidates if held and low <= held[0] < held[1] <= high)
+    if unread.is_new(key, _kept_views()) and not any(low <= first < last <= high for first, last in linked):
+        unread.tell(key, st.query_params[key])
     settled: tuple[int, int] = _settle(key, next(fitting, (low, high)), (low, high))
     return settled
 
@@ -52,7 +62,10 @@ def keep_range(key: str, low: int, high: int) -> tuple[int, int]:
 def keep_several(key: str, options: list[str], default: list[str], most: int) -> list[str]:
     """The same for a widget of several choices, at most so many, whose default passes; the URL has commas between."""
     link = st.query_params.get(key)
-    linked = [option for option in (link or "").split(",") if option in options]
+    named = (link or "").split(",")
+    linked = [option for option in named if option in options]
+    if link and len(linked) < len(named) and unread.is_new(key, _kept_views()):
+        unread.tell(key, ",".join(part for part in named if part not in options))
     candidates = (st.session_state.get(key), linked if linked or link == "" else None, _kept_views().get(key))
     held = next((held for held in candidates if held is not None), None)
     fitting = [option for option in held or [] if option in options][:most]

@@ -170,6 +170,7 @@ def predict(about: Subject, asked: Question, visitor: str, key: str) -> Predicti
         few = about.first_look()
         if few.n_tokens < about.n_tokens:
             job.first = Predicted(answer(few, Question()), answer(few, asked))
+            job.event = None  # that was the first look's
         return Predicted(answer(about, Question()), answer(about, asked))
 
     job.begin(both)

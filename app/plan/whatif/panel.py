@@ -209,7 +209,7 @@ def _wait(
 ) -> None:
     """What is going on, and a first look, or the numbers of the plan before."""
     if job.first is not None:
-        _say(verdict, words.first_look(job.first, subject))
+        _say(verdict, words.first_look(job.first, subject, job.event))
         place.html(words.table(words.first_rows(job.first), "This plan", None, busy=True))
         return
     shown = next(reversed(held.tried(subject)), None)

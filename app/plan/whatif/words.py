@@ -43,6 +43,12 @@ class Row:
     since: str
 
 
+STAGES = {
+    "load": "Loading the model",
+    "convert": "Preparing the model",
+    "original": "Running the original once",
+    "predict": "Running the plan",
+}
 NATS_HELD_OUT = "nats per token, held-out text"  # windows' costs beside it are of other text
 TOLD = {NATS_HELD_OUT: f"How far next-token predictions move from the original's. {glossary.NATS}"}
 MEASURES = (
@@ -107,12 +113,24 @@ def finding(found: Predicted) -> str:
     return told if found.run else f"{told}, at {after.speed_up:.2f} times the speed"
 
 
-def first_look(found: Predicted, subject: Subject) -> str:
-    """What few tokens say, until those are read that a run is judged on: those of all other predictions."""
+def first_look(found: Predicted, subject: Subject, event: Event | None) -> str:
+    """What few tokens say, until those are read that a run is judged on; and how far that is."""
     return (
         f"First look, on only {found.answer.tokens:,} tokens: about {_rough(found)} times the perplexity there. "
-        f"The {subject.n_tokens:,} that a run is judged on follow…"
+        f"The {subject.n_tokens:,} that a run is judged on follow{_doing(event)}…"
     )
+
+
+def _doing(event: Event | None) -> str:
+    """What is being done behind a first look: " (running the plan, 40%)"; "" where nothing was told yet."""
+    if event is None or event.stage not in STAGES:
+        return ""
+    words = STAGES[event.stage]
+    return f" ({words[:1].lower()}{words[1:]}{_share_done(event)})"
+
+
+def _share_done(event: Event) -> str:
+    return f", {event.step / event.of:.0%}" if event.of else ""
 
 
 def _rough(found: Predicted) -> str:
@@ -183,12 +201,13 @@ def status(event: Event | None, measuring: float | None, seconds: float) -> str:
     """
     if event is None:
         return "Predicting" + (f", {seconds:.0f} s" if seconds >= 2 else "") + "…"
-    share = f", {event.step / event.of:.0%}" if event.of else ""
+    share = _share_done(event)
     if event.stage == "measure":
         about = f", about {max(round(measuring), 1)} s" if measuring is not None else ""
         return f"Measuring the model once{about}{share}…"
-    words = {"load": "Loading the model", "convert": "Preparing the model", "original": "Running the original once"}
-    return f"{words.get(event.stage, event.message or 'Predicting')}{share}…"
+    if event.stage == "fit":  # of few windows, each long
+        return f"{event.message}, {seconds:.0f} s…"
+    return f"{STAGES.get(event.stage, event.message or 'Predicting')}{share}…"
 
 
 def table(of: Sequence[Row], now: str, last: str | None, stale: bool = False, busy: bool = False) -> str:

@@ -93,7 +93,9 @@ class RequestHandler:
             subject = subject.model_copy(update={"dtype": asked.dtype})
         fitted = isinstance(asked, Question) and asked.is_fitted
         with self._prepared(call, subject, isinstance(asked, Question), fitted) as whatif:
-            return self.worker.do(lambda: whatif.answer(asked, call.cancelled), call.cancelled).model_dump()
+            return self.worker.do(
+                lambda: whatif.answer(asked, call.cancelled, lambda event: call.tell(_progress(event))), call.cancelled
+            ).model_dump()
 
     def _suggest(self, call: Call) -> Any:
         question = parse(Question, call.asked.get("question") or {})

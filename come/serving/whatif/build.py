@@ -10,6 +10,7 @@ from cachetools import LRUCache, cachedmethod
 from torch import Tensor, nn
 
 from come.errors import ComeError
+from come.events import OnProgress, emit
 from come.measurement.measurement import Measurement
 from come.models import Bundle
 from come.models.depth import with_layers
@@ -48,6 +49,7 @@ class Builder:
         measurement: Measurement | None,
         calibration: Tensor | None = None,
         cancelled: Cancel = never,
+        on_progress: OnProgress = None,
     ) -> Bundle:
         """The model that a question is about.
 
@@ -57,7 +59,7 @@ class Builder:
             ComeError: the edits are impossible.
             Cancelled: it was wanted.
         """
-        fits = self.fits(question, calibration, cancelled)
+        fits = self.fits(question, calibration, cancelled, on_progress)
         steps = steps_of(question, self.original, measurement, fits)
         merged: dict[Window, Made] = {}
         for merge, step in zip(question.merges, steps, strict=False):
@@ -84,7 +86,11 @@ class Builder:
         return with_layers(self.original, layers, origins)
 
     def fits(
-        self, question: Question, calibration: Tensor | None, cancelled: Cancel = never
+        self,
+        question: Question,
+        calibration: Tensor | None,
+        cancelled: Cancel = never,
+        on_progress: OnProgress = None,
     ) -> dict[Window, Candidate]:
         """What the windows of a question that are fitted become; each is made once for the same tokens.
 
@@ -96,10 +102,11 @@ class Builder:
         """
         wanted = check_windows([(merge.first, merge.last) for merge in question.merges], len(self.original.layers))
         found: dict[Window, Candidate] = {}
-        for merge, window in zip(question.merges, wanted, strict=True):
+        for place, (merge, window) in enumerate(zip(question.merges, wanted, strict=True)):
             if merge.how == "fit":
                 if calibration is None:
                     raise ComeError("There is no text to fit merged layers on.", "Ask with a calibration text.")
+                emit(on_progress, "fit", place, len(wanted), f"Fitting layers {window[0]}–{window[1]}")
                 found[window] = self._fitted(dict(found), window, calibration, cancelled)
         return found
 

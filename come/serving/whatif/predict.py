@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from come.events import OnProgress, emit
 from come.measurement.divergence import compare
 from come.measurement.layer_runner import LayerRunner, check_finite
 from come.measurement.suffix import states_at
@@ -19,7 +20,9 @@ from come.serving.whatif.original import Original
 
 
 @torch.inference_mode()
-def predict(bundle: Bundle, original: Original, start: int, cancelled: Cancel = never) -> tuple[Tensor, Tensor]:
+def predict(
+    bundle: Bundle, original: Original, start: int, cancelled: Cancel = never, on_progress: OnProgress = None
+) -> tuple[Tensor, Tensor]:
     """Mean loss and mean KL divergence of each sequence, (sequences,) each, in nats a predicted token.
 
     Args:
@@ -27,6 +30,7 @@ def predict(bundle: Bundle, original: Original, start: int, cancelled: Cancel = 
         original: what it was made from, on the tokens.
         start: the first layer that differs from the original's.
         cancelled: asked between layers and pieces.
+        on_progress: told of each layer.
 
     Raises:
         ComeError: the edited model's values are not finite.
@@ -35,10 +39,12 @@ def predict(bundle: Bundle, original: Original, start: int, cancelled: Cancel = 
     runner = LayerRunner(bundle)
     losses: list[Tensor] = []
     divergences: list[Tensor] = []
-    for batch, _ in original.known.batches():
+    todo, layers = original.known.batches(), range(start, len(runner))
+    for batch, _ in todo:
         hidden_states = states_at(runner, batch.index, batch.tokens, start, original.borders)
-        for layer in range(start, len(runner)):
+        for done, layer in enumerate(layers, batch.index * len(layers)):
             stop_if(cancelled)
+            emit(on_progress, "predict", done, len(todo) * len(layers), "Running the plan")
             hidden_states = runner.run(layer, hidden_states)
         theirs = _unless(cancelled, original.log_chances_of(batch.index))
         loss, divergence = compare(runner, runner.norm(hidden_states), batch.tokens, theirs)

@@ -79,7 +79,7 @@ class WhatIf:
         self._builder = builder
         self._answers: LRUCache[str, Answer] = LRUCache(ANSWERS)
 
-    def answer(self, asked: Question | Plan, cancelled: Cancel = never) -> Answer:
+    def answer(self, asked: Question | Plan, cancelled: Cancel = never, on_progress: OnProgress = None) -> Answer:
         """What the edits of a question, or the steps of a plan, would come to.
 
         Exactly what ``come.evaluate.measure_divergence`` says of the whole edited model on the same tokens.
@@ -94,13 +94,13 @@ class WhatIf:
         if known is not None:
             return known.model_copy(update={"cached": True, "seconds": time.perf_counter() - began})
         stop_if(cancelled)
-        edited = self.build(asked, cancelled)
+        edited = self.build(asked, cancelled, on_progress)
         start = lowest_change(self.bundle, edited)
-        losses, divergences = predict(edited, self.original, start, cancelled)
+        losses, divergences = predict(edited, self.original, start, cancelled, on_progress)
         answer = self._answers[key] = self._told(edited, start, losses, divergences, began)
         return answer
 
-    def build(self, asked: Question | Plan, cancelled: Cancel = never) -> Bundle:
+    def build(self, asked: Question | Plan, cancelled: Cancel = never, on_progress: OnProgress = None) -> Bundle:
         """The edited model, over the original's weights.
 
         Raises:
@@ -108,7 +108,7 @@ class WhatIf:
         """
         if isinstance(asked, Plan):
             return self._builder.planned(asked)
-        return self._builder.edited(asked, self.measurement, self.calibration, cancelled)
+        return self._builder.edited(asked, self.measurement, self.calibration, cancelled, on_progress)
 
     def plan(self, question: Question) -> Plan:
         """The plan of a question's edits.
