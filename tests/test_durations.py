@@ -6,9 +6,8 @@ import pytest
 
 from come.numbers import duration
 
-
 DAY = 86_400
-LONG = [(2 * DAY - 1, "48 h"), (2 * DAY, "2 days"), (729 * DAY, "729 days"), (731 * DAY, "2 years")]
+LONG = [(2 * DAY - 1, "47 h 59 min"), (2 * DAY, "2 days"), (729 * DAY, "729 days"), (731 * DAY, "2 years")]
 
 
 @pytest.mark.parametrize(
