@@ -71,10 +71,9 @@ def draw(
         first, last = session.value("first"), session.value("last")
         problem = _problem(first, last, facts.layers)
         _add(first, last, planned, disabled=bool(problem))
-        if not problem and set(planned) - {(first, last)}:
-            _take_only()
     known = cached.window_costs(run)
-    edited.draw("card", "" if problem else _standing(first, last, planned, known))
+    others = not problem and bool(set(planned) - {(first, last)})
+    edited.draw("card", "" if problem else _standing(first, last, planned, known), _take_only if others else None)
     if problem:
         st.warning(problem)
         return

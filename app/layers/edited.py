@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from app.components import widgets
 from app.state import session, visit
 
 
-def draw(place: str, otherwise: str = "") -> None:
-    """One line, and Undo while the plan is as that left it; else the sentence given."""
+def draw(place: str, otherwise: str = "", offered: Callable[[], None] | None = None) -> None:
+    """One line, and Undo while the plan is as that left it; else the sentence given, and a button that is offered."""
     told = visit.edited()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"edited-{place}"):
         st.html(f"<style>.st-key-edited-{place} {{ min-height: 2.5rem; }}</style>", width="content")
@@ -17,3 +19,5 @@ def draw(place: str, otherwise: str = "") -> None:
         if told:
             widgets.next_step("plan", "See the plan")
             st.button("Undo", key=f"undo-{place}", icon=":material/undo:", type="tertiary", on_click=session.undo)
+        elif offered is not None:
+            offered()

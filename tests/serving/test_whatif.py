@@ -283,3 +283,16 @@ def test_layers_that_do_not_mix_and_plans_of_others_are_refused() -> None:
         engine("gpt2").answer(engine().plan(EDITS))
     with pytest.raises(ComeError, match="another model"):
         what_if(tiny_bundle(layers=4), TEXT, engine().measured()).answer(Question(merges=EDITS.merges[:1]))
+
+
+def test_an_answer_tells_how_far_it_is() -> None:
+    whatif, told = what_if(tiny_bundle(), TEXT, calibration=tiny_tokens(6, 16)), []
+    fitted = Question(merges=(Merge(first=1, last=2, how="fit"),))
+    whatif.answer(fitted, on_progress=told.append)
+    first, *rest = told
+    assert (first.stage, first.message) == ("fit", "Fitting layers 1–2")
+    shares = [event.step / event.of for event in rest]
+    assert {event.stage for event in rest} == {"predict"} and shares == sorted(set(shares)) and shares[-1] < 1
+    told.clear()
+    whatif.answer(fitted, on_progress=told.append)
+    assert not told, "it is known"

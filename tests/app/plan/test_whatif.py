@@ -186,6 +186,27 @@ def test_the_status_tells_what_is_going_on() -> None:
     assert words.status(Event("load", 0, 0), None, 0) == "Loading the model…"
 
 
+def test_a_fit_tells_which_window_and_for_how_long() -> None:
+    assert words.status(Event("fit", 0, 2, "Fitting layers 14–15"), None, 83) == "Fitting layers 14–15, 83 s…"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"), [(1.03, "1.03"), (1.004, "1.004"), (0.997, "0.997"), (1.0, "1.000"), (1.26, "1.3"), (12.3, "12")]
+)
+def test_a_first_look_has_the_digits_that_tell_it_from_one(ratio: float, said: str) -> None:
+    found = Predicted(answer(), worse(5, 0.0))
+    losses = tuple(loss + math.log(ratio) for loss in found.original.losses)
+    found = Predicted(found.original, answer(5, losses))
+    assert f"about {said} times the perplexity" in words.first_look(found, SUBJECT, None)
+
+
+def test_a_first_look_tells_how_far_the_rest_is() -> None:
+    found = Predicted(answer(), worse(5, 0.1))
+    half = words.first_look(found, SUBJECT, Event("predict", 15, 30, "Running the plan"))
+    assert half.endswith("that a run is judged on follow (running the plan, 50%)…")
+    assert words.first_look(found, SUBJECT, None).endswith("that a run is judged on follow…")
+
+
 def test_ranks_are_put_in_words() -> None:
     hint = {"first": 1, "last": 2, "skip_influence": 0.1, "skip_influence_halves": (0.1, 0.2), "free": 29}
     stable = Suggestion(**hint, ranks=(1, 1), answer=answer(5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -195,3 +196,27 @@ def test_what_the_model_says_may_be_calibrated_on_but_judges_nothing(visit: Visi
     commands = at.code[0].value.splitlines()
     assert commands and all("--text self" in line for line in commands)
     assert visit("run", target="4").selectbox(key="evaluation-text").options[0] == "Held-out part of the same text"
+
+
+def test_more_evaluation_tokens_than_any_machine_reads_are_refused_in_a_sentence(visit: Visit) -> None:
+    at = visit("run", target="4")
+    at.number_input(key="evaluation-tokens").set_value(99_999_999_999).run()
+    (error,) = at.error
+    assert error.value == "99,999,999,999 evaluation tokens are more than is read here. Take 10,000,000 at most."
+    assert at.button(key="start").disabled
+    at.number_input(key="evaluation-tokens").set_value(512).run()
+    assert not at.error and not at.button(key="start").disabled
+
+
+def test_on_a_fresh_machine_it_says_the_time_of_a_usual_one_as_home_does(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COME_HOME", str(tmp_path))
+    at = visit("run", target="4")
+    assert [each.value for each in at.caption if each.value.startswith("Expected on two processor cores: about ")]
+
+
+def test_an_unknown_method_is_told_with_few_names(visit: Visit) -> None:
+    at = visit("run", method="nonsense", target="4")
+    told = " ".join(each.value for each in [*at.error, *at.warning, *at.markdown])
+    assert "There is no method 'nonsense'." in told and "or one of the" in told and "shortgpt" not in told
