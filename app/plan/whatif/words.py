@@ -206,7 +206,8 @@ def status(event: Event | None, measuring: float | None, seconds: float) -> str:
         about = f", about {max(round(measuring), 1)} s" if measuring is not None else ""
         return f"Measuring the model once{about}{share}…"
     if event.stage == "fit":  # of few windows, each long
-        return f"{event.message}, {seconds:.0f} s…"
+        place = f" ({event.step + 1} of {event.of})" if event.of > 1 else ""
+        return f"{event.message}{place}, {seconds:.0f} s…"
     return f"{STAGES.get(event.stage, event.message or 'Predicting')}{share}…"
 
 

@@ -187,7 +187,8 @@ def test_the_status_tells_what_is_going_on() -> None:
 
 
 def test_a_fit_tells_which_window_and_for_how_long() -> None:
-    assert words.status(Event("fit", 0, 2, "Fitting layers 14–15"), None, 83) == "Fitting layers 14–15, 83 s…"
+    assert words.status(Event("fit", 0, 2, "Fitting layers 14–15"), None, 83) == "Fitting layers 14–15 (1 of 2), 83 s…"
+    assert words.status(Event("fit", 0, 1, "Fitting layers 14–15"), None, 9) == "Fitting layers 14–15, 9 s…"
 
 
 @pytest.mark.parametrize(
