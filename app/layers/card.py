@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -70,10 +71,11 @@ def draw(
         st.number_input("Last layer", 1, facts.layers - 1, key="last", width=92)
         first, last = session.value("first"), session.value("last")
         problem = _problem(first, last, facts.layers)
-        _add(first, last, planned, disabled=bool(problem))
+        _add(first, last, planned, facts.layers)
     known = cached.window_costs(run)
     others = not problem and bool(set(planned) - {(first, last)})
-    edited.draw("card", "" if problem else _standing(first, last, planned, known), _take_only if others else None)
+    only = partial(_take_only, facts.layers) if others else None
+    edited.draw("card", "" if problem else _standing(first, last, planned, known), only)
     if problem:
         st.warning(problem)
         return
@@ -179,7 +181,7 @@ def _problem(first: int, last: int, layers: int) -> str:
     return ""
 
 
-def _add(first: int, last: int, planned: list[Window], disabled: bool) -> None:
+def _add(first: int, last: int, planned: list[Window], layers: int) -> None:
     """Put the window into the plan, or take it out: as wide either way, so that nothing beside it moves."""
     inside = (first, last) in planned
     automatic = session.draft().windows is None and bool(planned)
@@ -188,29 +190,36 @@ def _add(first: int, last: int, planned: list[Window], disabled: bool) -> None:
         "Remove" if inside else replaced or "Add to plan",
         key="change-plan",
         on_click=_change,
-        args=(planned, disabled),
+        args=(planned, layers),
         type="secondary" if inside or replaced else "primary",
         icon=f":material/{'remove' if inside else 'swap_horiz' if replaced else 'add'}:",
-        disabled=disabled,
+        disabled=bool(_problem(first, last, layers)),
         help="Makes your automatic plan one by hand; its other windows stay." if automatic else None,
         width=144,
     )
 
 
-def _take_only() -> None:
+def _take_only(layers: int) -> None:
+    """The button that leaves no other window in the plan."""
+
+    def take() -> None:
+        first, last = session.value("first"), session.value("last")
+        if not _problem(first, last, layers):
+            visit.take_only(first, last)
+
     st.button(
         "Take only this",
         key="take-only",
-        on_click=lambda: visit.take_only(session.value("first"), session.value("last")),
+        on_click=take,
         type="tertiary",
         help="The plan becomes this window alone.",
     )
 
 
-def _change(planned: list[Window], disabled: bool) -> None:
+def _change(planned: list[Window], layers: int) -> None:
     """Take the window that the fields name by now into the plan, or out of it."""
     first, last = session.value("first"), session.value("last")
-    if not disabled:
+    if not _problem(first, last, layers):
         (visit.remove_window if (first, last) in planned else visit.add_window)(first, last)
 
 

@@ -48,3 +48,11 @@ def test_one_window_alone_becomes_the_plan_and_can_be_undone(visit: Visit) -> No
 def test_alone_is_not_offered_where_the_plan_holds_no_other(visit: Visit) -> None:
     at = visit("layers", first="4", last="5", windows="4-5")
     assert not at.exception and "take-only" not in [button.key for button in at.button]
+
+
+def test_what_was_typed_last_is_no_window_and_changes_nothing(visit: Visit) -> None:
+    for button in ("change-plan", "take-only"):
+        at = visit("layers", first="4", last="5", windows="0-1")
+        at.number_input(key="last").set_value(2)
+        at.button(key=button).click().run()
+        assert not at.exception and at.query_params["windows"] in ("0-1", ["0-1"])
