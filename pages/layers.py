@@ -30,7 +30,7 @@ INTRO = "Neighbouring layers that hardly change what passes through them can bec
 
 
 def page() -> None:
-    st.title("Layers")
+    st.title("Layers", anchor=False)  # a link less on the keyboard's way to the window
     st.markdown(INTRO)
     measured, facts, is_example, run = visit.analysis()
     if measured is None or run is None:
