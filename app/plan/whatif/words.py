@@ -134,7 +134,7 @@ def _share_done(event: Event) -> str:
 
 
 def _rough(found: Predicted) -> str:
-    """How many times as high the perplexity is on the tokens of a first look: in two digits, or what tells it from 1."""
+    """How many times as high the perplexity of a first look is: in two digits, or as many as tell it from 1."""
     ratio = change(found.original, found.answer).ratio
     texts = [factor(ratio)] if ratio >= 100 else [f"{ratio:.{digits}g}" for digits in (2, 3, 4)]
     return next((text for text in texts if text != "1"), "1.000")

@@ -114,7 +114,7 @@ def test_a_first_look_compares_on_its_own_tokens(monkeypatch: pytest.MonkeyPatch
     assert job.wait(10) and isinstance(job.first, Predicted)
     few = SUBJECT.first_look()
     assert asked == [(few, Question()), (few, plan), (SUBJECT, Question()), (SUBJECT, plan)]
-    assert words.first_look(job.first, SUBJECT).startswith(
+    assert words.first_look(job.first, SUBJECT, None).startswith(
         "First look, on only 1,016 tokens: about 1.5 times the perplexity there. The 4,096"
     )
     row = words.first_rows(job.first)[0]
