@@ -75,7 +75,8 @@ def draw(
     known = cached.window_costs(run)
     others = not problem and bool(set(planned) - {(first, last)})
     only = partial(_take_only, facts.layers) if others else None
-    edited.draw("card", "" if problem else _standing(first, last, planned, known), only)
+    standing = f"{_standing(first, last, planned, known)}{_of_come(measured, first, last)}"
+    edited.draw("card", "" if problem else standing, only)
     if problem:
         st.warning(problem)
         return
@@ -232,6 +233,14 @@ def _standing(first: int, last: int, planned: list[Window], known: Sequence[Wind
     costs = {f"{each.first}–{each.last}": each.merged for each in known}
     cost = f", which costs {costs[overlapped]:.3f} nats" if overlapped in costs else ""
     return f"Overlaps {overlapped} of {name}{cost}." if overlapped else f"Not in {name}."
+
+
+def _of_come(measured: Measurement, first: int, last: int) -> str:
+    """That a window is the one which CoMe would begin with."""
+    lowest = int(measured.skip_influence.argmin())
+    longer = len(measured.block_influence) - len(measured.skip_influence)
+    chosen = (first, last) == (lowest, lowest + longer)
+    return " CoMe would merge it first: it has the lowest skip block influence (SBI)." if chosen else ""
 
 
 def _stability(run: Run, measured: Measurement, stability: dict[str, Any]) -> str:

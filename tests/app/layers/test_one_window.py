@@ -56,3 +56,11 @@ def test_what_was_typed_last_is_no_window_and_changes_nothing(visit: Visit) -> N
         at.number_input(key="last").set_value(2)
         at.button(key=button).click().run()
         assert not at.exception and at.query_params["windows"] in ("0-1", ["0-1"])
+
+
+def test_the_window_that_come_would_begin_with_is_called_so(visit: Visit) -> None:
+    opened = visit("layers")  # it opens with that one
+    first, last = (opened.number_input(key=key).value for key in ("first", "last"))
+    assert any("CoMe would merge it first" in caption.value for caption in opened.caption)
+    other = visit("layers", first=str(first - 1 or 3), last=str((first - 1 or 3) + last - first))
+    assert not any("CoMe would merge it first" in caption.value for caption in other.caption)
