@@ -20,7 +20,8 @@ READING = """
 Each cell compares the state that enters a window's first layer with the one that leaves its last: {what}, over
 {tokens:,} tokens. Each step of the colours holds as many cells.
 
-**Dotted**: the pair that changes it least by this measure. CoMe goes by the angle (SBI, under *More numbers*).
+**Dotted**: the pairs that change it least by this measure: the same to three decimals, or in the other order on one
+half of the text. CoMe goes by the angle (SBI, under *More numbers*).
 """
 # The matrix takes what the window beside it leaves of the room's screen.
 PRESENTED = """<style>
@@ -53,21 +54,23 @@ def page() -> None:
         _matrix(measured, best, window, planned)
     with one:
         card.draw(run, measured, facts, is_example, planned, stability)
-    follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned, best)
+    follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned, best[0])
     _influence(measured, planned, window)
     follow += needed.draw(run, measured, facts, is_example)
     widgets.next_step("plan", "Next: the plan")
     poll.follow(follow)
 
 
-def _least_changed(measured: Measurement, by_angle: tuple[int, int]) -> tuple[int, int]:
-    """The window that changes the state least by the measure that is shown; by SBI where no matrix is."""
+def _least_changed(measured: Measurement, by_angle: tuple[int, int]) -> list[tuple[int, int]]:
+    """The windows that change the state least by the measure that is shown; by SBI where no matrix is."""
     kinds = [kind for kind in KINDS if kind in measured.similarity]
     if not kinds:
-        return by_angle
+        return [by_angle]
     widget_state.keep_among("similarity", kinds, kinds[0])
     kind = session.value("similarity")
-    return least_changed(measured.similarity[kind].numpy(), kind, by_angle[1] - by_angle[0] + 1)
+    tied = figures.tied(measured.skip_influence.numpy(), measured.skip_influence_halves.numpy())
+    size = by_angle[1] - by_angle[0] + 1
+    return least_changed(measured.similarity[kind].numpy(), kind, size, (by_angle[0], *tied))
 
 
 def _sizes(measured: Measurement, facts: Facts) -> list[int]:
@@ -82,7 +85,7 @@ def _sizes(measured: Measurement, facts: Facts) -> list[int]:
 
 
 def _matrix(
-    measured: Measurement, best: tuple[int, int], window: tuple[int, int], planned: list[tuple[int, int]]
+    measured: Measurement, best: list[tuple[int, int]], window: tuple[int, int], planned: list[tuple[int, int]]
 ) -> None:
     kinds = [kind for kind in KINDS if kind in measured.similarity]
     if not kinds:

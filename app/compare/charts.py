@@ -114,7 +114,8 @@ def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if paired.can_differ(metric):
             rings = [RINGED] if any(trace.name == figures.FRONT and len(trace.x) for trace in figure.data) else []
-            words = ["Pale bars: one standard error of each model alone. Those of one size stand side by side.", *rings]
+            aside = ["Those as deep stand side by side."] if shown.size.key == LAYERS.key else []
+            words = ["Pale bars: one standard error of each model alone.", *aside, *rings]
             st.caption(" ".join(words), width="content")
             told = [note for note in told if note not in rings]
         how_sure("\n\n".join([f"{on}.", *map(formats.literal, told)]), key="how-sure-lines")

@@ -16,13 +16,16 @@ Aside = Callable[[Point], float]  # how far a point stands aside
 
 
 def standing_aside(drawn: Sequence[Point], original: Point | None, names: Sequence[str], size: Size) -> Aside:
-    """How far a point stands aside, so that error bars of models as deep do not cover each other."""
+    """How far a point stands aside, so that error bars of models as deep do not cover each other.
+
+    Only layers are few and whole: on another axis it would be taken for another size.
+    """
     sizes = sorted({point.size for point in [*drawn, *([original] if original else [])]})
-    if len(sizes) < 2 or len(names) < 2:
+    if len(sizes) < 2 or len(names) < 2 or size.key != "layers":
         return lambda point: 0.0
     span = sizes[-1] - sizes[0]
     nearest = min(after - before for before, after in pairwise(sizes))
-    room = min(0.024 * span * (len(names) - 1), 0.25 * nearest if size.key == "layers" else 0.03 * span)
+    room = min(0.024 * span * (len(names) - 1), 0.25 * nearest)
     step = (-room if size.smaller else room) / (len(names) - 1)
     series = {point.layers: {other.series for other in drawn if other.layers == point.layers} for point in drawn}
     rows = {layers: [name for name in names if name in found] for layers, found in series.items()}

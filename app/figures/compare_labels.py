@@ -76,7 +76,8 @@ def at_ends(figure: go.Figure, drawn: Sequence[Point]) -> go.Figure:
             beside = {"xanchor": "right", "ax": -BESIDE} if end.x < middle else {"xanchor": "left", "ax": BESIDE}
             level = {"yanchor": "top", "ay": away} if lowest else {"yanchor": "bottom", "ay": -away}
             led = {"showarrow": True, "arrowhead": 0, "arrowcolor": end.color, "arrowwidth": 1.5, "standoff": 6}
-            _name(figure, end, end.text, **led, **beside, **level)
+            known = [other for other in last if end.lines[0] == other.name]  # its method's own line, named already
+            _name(figure, end, ",<br>".join(end.lines[len(known) :]), **led, **beside, **level)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ TOP, BOTTOM = 34, 54  # pixels around the plot
 STRIP, TILES, GAPS = 60, 16, 12  # pixels of block influence, of the layers' tiles, and between the parts
 READING = "A cell is a window of layers:<br>its row the first, its column the last.<br><b>Brighter: less change.</b>"
 LEAST = "least change"
+MOST_NAMED = 3  # windows in a title
 
 
 def similarity(
@@ -28,7 +29,7 @@ def similarity(
     *,
     kind: str = "cosine",
     influence: np.ndarray | None = None,
-    best: tuple[int, int] | None = None,
+    best: Sequence[tuple[int, int]] = (),
     selected: tuple[int, int] | None = None,
     planned: Sequence[tuple[int, int]] = (),
     plan: str = "your plan",
@@ -44,7 +45,8 @@ def similarity(
         matrix: (layers + 1, layers + 1), between the states at the layers' borders.
         kind: "cosine", "angular" or "cka".
         influence: (layers,) BI of each layer; None: no strip is drawn.
-        best: the window (first, last) that changes the state least by this measure, outlined by dots.
+        best: the window (first, last) that changes the state least by this measure, and those that are practically
+            tied with it, outlined by dots.
         selected: the window that is open, in red.
         planned: windows of the plan, in blue; `plan` is what it is called.
         height: pixels.
@@ -92,8 +94,8 @@ def similarity(
         )
     )
     shapes = [shape for window in planned for shape in _outline(window, PLANNED, 2.5)]
-    if best is not None:
-        shapes += _outline(best, _INK, 1.5, dash="dot")
+    for window in best:
+        shapes += _outline(window, _INK, 1.5, dash="dot")
     if selected is not None:  # round what else is said of its cell
         shapes += _outline(selected, OPEN, 2.5, round_it=0.4)
     if influence is not None:
@@ -118,21 +120,41 @@ def similarity(
     return figure
 
 
-def least_changed(matrix: np.ndarray, kind: str, size: int) -> tuple[int, int]:
-    """The window of so many layers that changes the state least, by this measure; `matrix` is that of `similarity`."""
+def least_changed(
+    matrix: np.ndarray, kind: str, size: int, tied_by_angle: Collection[int] = ()
+) -> list[tuple[int, int]]:
+    """The window of so many layers that changes the state least by this measure, and those practically tied with it.
+
+    Args:
+        matrix: that of `similarity`.
+        kind: the measure. Tied is what is the same to three decimals.
+        size: layers of a window.
+        tied_by_angle: first layers of windows whose angles cannot be told apart: nor can their cosines.
+    """
     first = np.arange(len(matrix) - size)
     values = matrix[first, first + size]
-    found = int(values.argmin() if kind == "angular" else values.argmax())
-    return found, found + size - 1
+    order = np.argsort(values if kind == "angular" else -values, kind="stable")
+    same = {int(at) for at in order if f"{values[at]:.3f}" == f"{values[order[0]]:.3f}"}
+    if kind != "cka" and int(order[0]) in tied_by_angle:
+        same |= set(tied_by_angle)
+    return [(int(at), int(at) + size - 1) for at in order if int(at) in same]
 
 
-def finding(values: np.ndarray, kind: str, best: tuple[int, int] | None) -> str:
-    """Which window changes the state least; ``values`` are (first layer, last layer)."""
-    if best is None:
+def finding(values: np.ndarray, kind: str, best: Sequence[tuple[int, int]]) -> str:
+    """Which windows change the state least; ``values`` are (first layer, last layer)."""
+    if not best:
         return "How much each window of layers changes the state"
-    first, last = best
-    named = f"Of all pairs, layers {first} and {last}" if last == first + 1 else f"Layers {first}–{last}"
-    return f"{named} change the state least: {KINDS[kind][0]} {values[first, last]:.3f}"
+    first, last = best[0]
+    least = f"{KINDS[kind][0]} {values[first, last]:.3f}"
+    if len(best) > MOST_NAMED:
+        return f"{len(best)} windows change the state least, practically tied: {first}–{last} with {least}"
+    if len(best) > 1:
+        named = [f"{first}–{last}" for first, last in best]
+        others = ", ".join(f"{values[window]:.3f}" for window in best[1:])
+        listed = f"{', '.join(named[:-1])} and {named[-1]}"
+        return f"Layers {listed} change the state least, practically tied: {least}, {others}"
+    named_alone = f"Of all pairs, layers {first} and {last}" if last == first + 1 else f"Layers {first}–{last}"
+    return f"{named_alone} change the state least: {least}"
 
 
 def _say_how_to_read(figure: go.Figure, marks: Sequence[tuple[str, str, str]]) -> None:

@@ -187,7 +187,7 @@ LEGEND = (
     "<p class='come-legend'><span>Chance of a token: <span class='t u0'>over 90%</span> "
     "<span class='t u1'>50–90%</span> <span class='t u2'>20–50%</span> "
     "<span class='t u3'>less: unsure</span></span> "
-    "<span><mark class='t part'>first unlike the original's</mark>, "
+    "<span><mark class='t part'>first unlike the original's</mark> "
     "<span class='t fork'>there in the original</span></span> "
     "<span>Tap a token for more.</span></p>"
 )
@@ -211,7 +211,7 @@ STYLE = f"""<style>
 .come-answer p {{
   margin: .35rem 0 .5rem; min-height: 5.5em; line-height: 1.75; white-space: pre-wrap; overflow-wrap: anywhere; flex: 1;
 }}
-.st-key-playground-example .come-answer p {{ max-height: 9.5em; overflow-y: auto; }}
+.st-key-playground-example .come-answer p {{ max-height: 8.75em; overflow-y: auto; }}
 .come-answer footer {{ margin-top: auto; }}
 .come-answer .quiet, .come-answer footer, .come-legend {{ opacity: .78; }}
 .t {{ border-radius: 2px; padding-bottom: 1px; }}

@@ -299,3 +299,10 @@ def test_what_is_as_deep_stands_evenly_about_its_size_and_what_is_alone_at_it() 
     left, middle, right = sorted(spots[TITLES[each.method]] - 27 for each in THREE)
     assert middle == pytest.approx(0) and left == pytest.approx(-right) and right > 0
     assert spots["SLEB"] == pytest.approx(28)
+
+
+def test_on_another_axis_than_layers_everything_stands_where_it_is() -> None:
+    figure = drawn(THREE, PARAMETERS)
+    spots = {trace.name: trace.x[-1] for trace in figure.data if trace.mode == "lines+markers"}
+    sizes = {point.series: point.size for point in points(THREE, PERPLEXITY, PARAMETERS)}
+    assert spots == sizes

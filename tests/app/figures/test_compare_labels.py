@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import plotly.graph_objects as go
@@ -60,3 +61,9 @@ def test_where_names_are_many_the_legend_stays() -> None:
     many = [result(name, 27, 50.0 + place) for place, name in enumerate(list(TITLES)[:8])]
     figure = named(*many)
     assert figure.layout.showlegend and not figure.layout.annotations
+
+
+def test_a_variant_is_named_by_what_is_its_own_where_its_method_has_a_line() -> None:
+    by_hand = replace(result("come", 28, 45.0), series="CoMe, windows by hand")
+    assert "windows by hand" in pixels(named(result("come", 27, 60.0), by_hand))
+    assert "CoMe,<br>windows by hand" in pixels(named(result("shortgpt", 27, 60.0), by_hand))

@@ -21,7 +21,7 @@ def matrix() -> np.ndarray:
 @pytest.mark.parametrize("kind", list(similarity.KINDS))
 def test_colours_are_stretched_over_the_windows_that_there_are(matrix: np.ndarray, kind: str) -> None:
     shown = 1 - matrix if kind == "angular" else matrix
-    heat = similarity.similarity(shown, kind=kind, best=(4, 5), selected=(2, 3), planned=[(7, 9)]).data[0]
+    heat = similarity.similarity(shown, kind=kind, best=[(4, 5)], selected=(2, 3), planned=[(7, 9)]).data[0]
     assert heat.z.shape == (LAYERS, LAYERS) and np.isnan(heat.z[np.tril_indices(LAYERS, -1)]).all()
     assert heat.z[0, -1] == 0  # least alike, and brighter is more alike
     assert np.nanmax(heat.z) == heat.z[0, 0] == 255
@@ -41,7 +41,7 @@ def test_states_that_are_nearly_alike_are_told_apart() -> None:
 def test_the_matrix_names_the_marks_that_it_bears(matrix: np.ndarray) -> None:
     bare = similarity.similarity(matrix).layout.annotations[0].text
     assert similarity.READING in bare and "open window" not in bare and similarity.LEAST not in bare
-    figure = similarity.similarity(matrix, best=(4, 5), selected=(2, 3), planned=[(7, 9)], plan="your plan")
+    figure = similarity.similarity(matrix, best=[(4, 5)], selected=(2, 3), planned=[(7, 9)], plan="your plan")
     words = figure.layout.annotations[0].text
     for color, mark, name in (
         (similarity.OPEN, "□", "open window"),
@@ -73,7 +73,7 @@ def test_a_cell_lies_at_its_first_and_last_layer_and_opens_them(matrix: np.ndarr
 
 
 def test_the_best_window_is_outlined_at_its_layers(matrix: np.ndarray) -> None:
-    halo, outline = similarity.similarity(matrix, best=(4, 5)).layout.shapes
+    halo, outline = similarity.similarity(matrix, best=[(4, 5)]).layout.shapes
     assert (outline.x0, outline.y0) == (halo.x0, halo.y0) == (4.5, 3.5)
     assert outline.line.dash == "dot"
 
@@ -89,7 +89,7 @@ def test_the_open_window_and_the_plan_look_the_same_in_every_chart(matrix: np.nd
     for figure in charts:
         looks = {color for shape in figure.layout.shapes for color in (shape.line.color, shape.fillcolor) if color}
         assert {similarity.OPEN, similarity.PLANNED} <= looks and similarity.OPEN != similarity.PLANNED
-    both = similarity.similarity(matrix, best=(2, 3), selected=(2, 3)).layout.shapes
+    both = similarity.similarity(matrix, best=[(2, 3)], selected=(2, 3)).layout.shapes
     inner, outer = (next(s for s in both if s.line.dash == "dot"), next(s for s in both if s.line.color == theme.MARK))
     assert outer.x0 < inner.x0 and outer.x1 > inner.x1, "neither hides the other"
 
@@ -173,7 +173,7 @@ def test_a_layers_matrices_are_drawn_to_scale() -> None:
 
 def test_figures_name_no_text_colour(matrix: np.ndarray) -> None:
     """The page colours text after the reader's theme: black on black otherwise."""
-    figure = similarity.similarity(matrix, best=(4, 5))
+    figure = similarity.similarity(matrix, best=[(4, 5)])
     assert figure.layout.font.color is None
     assert figure.layout.title.font.color is None
     assert figure.layout.xaxis.title.font.color is None
@@ -182,12 +182,24 @@ def test_figures_name_no_text_colour(matrix: np.ndarray) -> None:
 def test_the_matrix_names_the_window_that_changes_least() -> None:
     matrix = np.eye(7) + 0.25
 
-    def title(best: tuple[int, int] | None) -> str:
+    def title(*best: tuple[int, int]) -> str:
         return str(similarity.similarity(matrix, best=best, selected=(1, 3)).layout.title.text)
 
     assert title((4, 5)) == "Of all pairs, layers 4 and 5 change the state least: cosine 0.250"
     assert title((2, 5)) == "Layers 2–5 change the state least: cosine 0.250"
-    assert "least" not in title(None)
+    assert "least" not in title()
+    assert title((4, 5), (2, 3)).startswith("Layers 4–5 and 2–3 change the state least, practically tied: cosine 0.250")
+    assert title((0, 1), (1, 2), (2, 3), (4, 5)).startswith("4 windows change the state least, practically tied: 0–1")
+
+
+def test_what_changes_least_is_never_one_of_several_that_cannot_be_told_apart() -> None:
+    states = np.eye(6)
+    states[np.arange(4), np.arange(4) + 2] = [0.90, 0.9502, 0.9498, 0.93]  # windows of two layers
+    assert similarity.least_changed(states, "cosine", 2) == [(1, 2), (2, 3)], "the same to three decimals"
+    assert similarity.least_changed(states, "cosine", 2, (3, 1)) == [(1, 2), (2, 3), (3, 4)], "nor by the angle"
+    assert similarity.least_changed(states, "cosine", 2, (3, 0)) == [(1, 2), (2, 3)], "the least is none of those"
+    assert similarity.least_changed(states, "cka", 2, (3, 1)) == [(1, 2), (2, 3)], "which says nothing of the kernels"
+    assert similarity.least_changed(-states, "angular", 2)[0] == (1, 2)
 
 
 def test_windows_that_turn_the_state_as_little_are_told_beside_the_least() -> None:
