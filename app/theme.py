@@ -25,7 +25,7 @@ from come.report.colors import rgb
 
 INK = "#767d88"  # words on the page's ground where a figure must name a colour; css() puts the page's own in its place
 
-HATCH = 0.4  # how strong the lines of a hatch in a layer's colour are
+DOTS = 0.55  # how strong the dots on a layer's colour are
 # Low to high, even in lightness, blue to yellow (safe without red and green); reads on white and on black.
 SEQUENTIAL = ["#0d1b3e", "#173a6b", "#2c5d86", "#4f7f8e", "#7c9f8c", "#b0b980", "#e0d07a", "#fff1a8"]
 
@@ -36,17 +36,20 @@ def ink_on(color: str) -> str:
     return "#10151d" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
 
 
-def hatch(color: str, second: bool) -> dict[str, str | float]:
-    """The pattern of a bar in a layer's colour: every second source is hatched, as neighbours look alike to a room."""
+def dots(color: str, second: bool) -> dict[str, str | float]:
+    """The pattern of a bar in a layer's colour: every second source is dotted, as neighbours look alike to a room.
+
+    Dotted, as what is hatched is left out.
+    """
     if not second:
         return {"shape": ""}
     return {
-        "shape": "/",
+        "shape": ".",
         "fillmode": "overlay",
         "fgcolor": ink_on(color),
-        "fgopacity": HATCH,
-        "size": 7,
-        "solidity": 0.2,
+        "fgopacity": DOTS,
+        "size": 6,
+        "solidity": 0.25,
     }
 
 

@@ -91,7 +91,8 @@ def _compared(own: list[Entry], groups: dict[tuple[Any, ...], list[Entry]], ship
         of = f" of {comparison.count(groups[key])}" if len(chosen) < len(groups[key]) else ""
         whose = f":material/bookmark: Shipped example: {on}" if shipped else on
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            st.caption(f"{whose} · {comparison.count(chosen)}{of}", width="content")
+            read = controls.calibrated_on(chosen)
+            st.caption(f"{whose} · {comparison.count(chosen)}{of}{read}", width="content")
             widgets.info("How to read this", glossary.COMPARED, key="compared-terms")
     shown = chart_of(results, originals, metric, size)
     if reference is None or layers is None or len(shown.points) > len(places[layers]):  # else said above

@@ -25,7 +25,7 @@ READING = """
 Left the layers of the original, right those of the pruned model: a ribbon carries the units that a new layer took
 over, in their source layer's colour.
 
-**Hatched ends**: units dropped, removed or silenced. **Pale ribbons**: layers that nothing touched. **Striped pieces**:
+**Hatched ends**: units dropped, removed or silenced. **Pale ribbons**: layers that nothing touched. **Dotted pieces**:
 averages, where no unit comes from one layer alone.
 
 An **FFN channel** is a row of the maps into the feed-forward part and its column of `down_proj`; a **KV group** is a

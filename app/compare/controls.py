@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -121,3 +122,10 @@ def _sweeps(runs: list[Run]) -> dict[str, str]:
     """What the sweeps of these runs are called, by their ids."""
     found = sweeps.sweeps([*{run.id: run for run in runs}.values()])
     return run_labels.distinct({sweep.id: run_labels.of_sweep(sweep) for sweep in found})
+
+
+def calibrated_on(chosen: Sequence[Entry]) -> str:
+    """How many tokens the pruned models read before, to follow what all are judged on; "" where none is pruned."""
+    counts = sorted({item.run.config.n_tokens for item in chosen if item.pruned is not None})
+    *others, last = [f"{count:,}" for count in counts] or [""]
+    return f", calibrated on {' or '.join(filter(None, [', '.join(others), last]))} tokens" if counts else ""

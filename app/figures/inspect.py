@@ -18,6 +18,8 @@ from come.plan.steps import Part
 from come.report.colors import HATCH
 
 NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "attention": ("KV group", "KV groups")}
+PATTERNS = {"kept": "", "averaged": "."}  # of pieces
+LOST = "/"  # hatched is left out, here as everywhere
 LOSSES = {"concatenate": "dropped", "average": "dropped", "remove": "removed with their layer", "mask": "silenced"}
 
 _TILE = 0.82  # height of a layer, its slot being 1
@@ -78,13 +80,13 @@ def finding(origins: Provenance) -> str:
 
 
 def looks(pieces: Sequence[Piece], layers: int) -> dict[str, Any]:
-    """Colours and patterns of bars that stand for pieces: kept solid, averaged striped, silenced hatched grey."""
+    """Colours and patterns of bars that stand for pieces: kept solid, averaged dotted, silenced hatched grey."""
     return {
         "color": [
             theme.QUIET if piece.kind == "silenced" else theme.layer_color(piece.source, layers) for piece in pieces
         ],
         "pattern": {
-            "shape": ["" if piece.kind == "kept" else "/" for piece in pieces],
+            "shape": [PATTERNS.get(piece.kind, LOST) for piece in pieces],
             "fgcolor": [HATCH if piece.kind == "silenced" else "rgba(255, 255, 255, 0.5)" for piece in pieces],
             "fgopacity": 1,
             "fillmode": "overlay",
@@ -130,11 +132,11 @@ def area(
     text: str,
     *,
     fill: str,
-    striped: bool = False,
+    pattern: str = "",
     outline: float = 0,
 ) -> dict[str, Any]:
     """Filled outlines as one trace, which says ``text`` wherever it is hovered; as data, since there are many."""
-    stripes = {"shape": "/", "size": 6, "solidity": 0.35, "fgcolor": color, "bgcolor": "rgba(0,0,0,0)"}
+    look = {"shape": pattern, "size": 6, "solidity": 0.35, "fgcolor": color, "bgcolor": "rgba(0,0,0,0)"}
     return {
         "type": "scatter",
         "x": xs,
@@ -143,7 +145,7 @@ def area(
         "line": {"width": outline, "color": color},
         "fill": "toself",
         "fillcolor": fill,
-        "fillpattern": stripes if striped else None,
+        "fillpattern": look if pattern else None,
         "hoveron": "fills",
         "text": text,
         "hoverinfo": "text",
@@ -191,7 +193,7 @@ def _ribbon(origins: Provenance, arrival: _Arrival) -> dict[str, Any]:
         color,
         f"{words(piece, origins)}<br>to new layer {place}",
         fill=theme.faded(color, 0.28 if untouched else 0.62),
-        striped=piece.kind == "averaged",
+        pattern=PATTERNS["averaged"] if piece.kind == "averaged" else "",
     )
 
 
@@ -203,7 +205,7 @@ def _stub(origins: Provenance, source: int) -> dict[str, Any]:
     middle, tip = (top + bottom) / 2, (bottom - top) * 0.22
     left, right = _SOURCE[1], _STUB
     xs, ys = [left, right, right, left, left], [top, middle - tip, middle + tip, bottom, top]
-    return area(xs, ys, HATCH, lost_words(source, losses, origins), fill=theme.QUIET, striped=True, outline=1)
+    return area(xs, ys, HATCH, lost_words(source, losses, origins), fill=theme.QUIET, pattern=LOST, outline=1)
 
 
 def _blocks(sides: tuple[float, float], edges: list[tuple[float, float]], marker: dict[str, Any]) -> go.Bar:

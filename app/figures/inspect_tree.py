@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.inspect import NAMES, area
+from app.figures.inspect import LOST, NAMES, PATTERNS, area
 from app.formats import ranges
 from come.plan.provenance import Layer, Provenance
 from come.report.colors import HATCH
@@ -168,7 +168,7 @@ def _shapes(key: tuple[int, str], quads: list[Quad], layers: int, untouched: boo
     color = HATCH if source < 0 else theme.layer_color(source, layers)
     names = {"kept": f"layer {source}", "averaged": f"layer {source}, averaged", "silenced": "silenced"}
     fill = theme.faded(color, 0.28) if untouched else color
-    return area(xs[:-1], ys[:-1], color, names.get(kind, "dropped whole"), fill=fill, striped=kind != "kept")
+    return area(xs[:-1], ys[:-1], color, names.get(kind, "dropped whole"), fill=fill, pattern=PATTERNS.get(kind, LOST))
 
 
 def _marks(origins: Provenance, centers: list[list[float]], ends: list[End], steps: Sequence[str]) -> go.Scatter:

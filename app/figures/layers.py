@@ -148,7 +148,7 @@ def puzzle(
                 x=np.maximum(shares - GAP * (begins > 0) / 2 - GAP * (begins + shares < 1) / 2, shares / 2),
                 orientation="h",
                 name=f"layer {layer} ({share:.0%})",
-                marker={"color": color, "line": {"width": 0}, "pattern": theme.hatch(color, offset % 2 == 1)},
+                marker={"color": color, "line": {"width": 0}, "pattern": theme.dots(color, offset % 2 == 1)},
                 text=[f"{count:,}" if count else "" for count in counts],
                 textposition="inside",
                 insidetextanchor="middle",

@@ -90,7 +90,7 @@ def joined(
     figure = go.Figure()
     sources = sorted({int(source) for part in new for source in part.source})
     labels, at = [], 0
-    hatched = max(int(part.source.max()) for part in second)
+    dotted = max(int(part.source.max()) for part in second)
     over: list[tuple[float, float, float, float]] = []
     for groups, channels in (first, second, new):
         rows = -(-len(channels.source) // COLUMNS)
@@ -100,7 +100,7 @@ def joined(
         ):
             level = np.searchsorted(sources, part.source).astype(float) + 1
             level[part.source < 0] = 0
-            over += _runs(grid(part.source.astype(float)) == hatched, start) if hatched >= 0 else []
+            over += _runs(grid(part.source.astype(float)) == dotted, start) if dotted >= 0 else []
             data = [part.source, part.index, part.value]
             hover = f"{part.label}: {name} %{{customdata[1]:d}}"
             hover += " of layer %{customdata[0]:d}" if part is new[0] or part is new[1] else ""
@@ -117,7 +117,7 @@ def joined(
         labels.append((at + (_GROUP_LINES + rows - 1) / 2, groups.label))
         at += _GROUP_LINES + rows + 2
     if over:
-        figure.add_trace(_hatch(over, theme.layer_color(hatched, layers)))
+        figure.add_trace(_dots(over, theme.layer_color(dotted, layers)))
     figure.update_layout(shapes=_border(new[1].source, at - 2 - rows))
     _finish(figure, _joined_title(new[1]), at - 2, labels, _FINE)
     return figure
@@ -133,11 +133,11 @@ def _runs(of: np.ndarray, top: int) -> list[tuple[float, float, float, float]]:
     ]
 
 
-def _hatch(over: Sequence[tuple[float, float, float, float]], color: str) -> go.Scatter:
-    """Light lines over rectangles of that colour, one trace."""
+def _dots(over: Sequence[tuple[float, float, float, float]], color: str) -> go.Scatter:
+    """Dots over rectangles of that colour, one trace."""
     x = [place for left, right, _, _ in over for place in (left, right, right, left, None)]
     y = [place for _, _, top, bottom in over for place in (top, top, bottom, bottom, None)]
-    pattern = theme.hatch(color, second=True) | {"fillmode": "replace"}
+    pattern = theme.dots(color, second=True) | {"fillmode": "replace"}
     look = {"fill": "toself", "fillpattern": pattern, "line": {"width": 0}, "showlegend": False}
     return go.Scatter(x=x, y=y, mode="lines", hoverinfo="skip", **look)
 

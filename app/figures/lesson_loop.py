@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+import come
 from app import theme
+from come.report import looks
 from come.report.metrics import number
 
 HEIGHT = 270
 PALE = 0.35  # windows that are not taken
 NAMES = 88  # pixels for the names at the lines' ends
-LOOP, ONE = theme.CATEGORIES[1], theme.ACCENT  # the colours of both ways
+LOOP, ONE = "come", "come-joint"  # the methods of both ways, which look here as on every page
 
 
 def loop(
@@ -36,7 +38,7 @@ def loop(
     figure = go.Figure()
     span = len(groups) - len(influence) + 1
     if len(influence):
-        names = [f"layers {first} and {first + span - 1}" for first in range(len(influence))]
+        names = [f"original layers {originals(groups[at : at + span])}" for at in range(len(influence))]
         taken = None if window is None else window[0]
         figure.add_trace(
             go.Bar(
@@ -79,8 +81,8 @@ def ended(
     left = [layers - merges for merges in range(len(loop))]
     figure = go.Figure(
         [
-            _line(left, loop, LOOP, "circle", "layers, pair after pair merged"),
-            _line([layers, *beside], [loop[0], *beside.values()], ONE, "diamond", "layers, one window merged"),
+            _line(left, loop, LOOP, "layers, pair after pair merged"),
+            _line([layers, *beside], [loop[0], *beside.values()], ONE, "layers, one window merged"),
             _hover(groups, 0.5).update(xaxis="x2", yaxis="y2"),
         ]
     )
@@ -106,13 +108,19 @@ def ended(
     return figure
 
 
-def _line(left: Sequence[int], values: Sequence[float], color: str, symbol: str, words: str) -> go.Scatter:
+def originals(groups: Sequence[Sequence[int]]) -> str:
+    """Which of the original's layers a few are: [[13, 14], [15]] -> "13–14 and 15"."""
+    return " and ".join(f"{group[0]}–{group[-1]}" if len(group) > 1 else f"{group[0]}" for group in groups)
+
+
+def _line(left: Sequence[int], values: Sequence[float], method: str, words: str) -> go.Scatter:
+    look = looks.style(method, list(come.methods()))
     return go.Scatter(
         x=list(left),
         y=list(values),
         mode="lines+markers",
-        line={"color": color, "width": 2.5},
-        marker={"color": color, "symbol": symbol, "size": 8},
+        line={"color": look.color, "width": max(look.width, 2), "dash": look.dash},
+        marker={"color": look.color, "symbol": look.marker, "size": 9},
         customdata=[number(value) for value in values],
         hovertemplate="%{x} " + words + ": perplexity %{customdata}<extra></extra>",
         cliponaxis=False,

@@ -110,10 +110,9 @@ def _tell_cut_off(
             font={"size": 11},
         )
     room = LETTER * max(len(re.sub("<.*?>", "", words)) for words in told.values()) + 4
-    height = figure.layout.height + room
-    margin = figure.layout.margin
-    plot = height - room - margin.t - margin.b
-    figure.update_layout(height=height, margin_t=margin.t + room, legend_y=1 + room / plot)
+    # Hung from the top: the chart may be shown at another height than this.
+    legend = {"yref": "container", "y": 1, "yanchor": "top"}
+    figure.update_layout(height=figure.layout.height + room, margin_t=figure.layout.margin.t + room, legend=legend)
 
 
 def finding(found: Sequence[WindowCost]) -> str:

@@ -134,15 +134,13 @@ def _new(sources: list[int], values: np.ndarray, kept: list[list[int]]) -> Strip
 
 
 def _key(first: int, last: int, layers: int) -> None:
-    def dot(color: str, hatched: bool = False) -> str:
-        lines = (
-            f"repeating-linear-gradient(-45deg,{theme.ink_on(color)}80 0 1px,transparent 1px 4px)," if hatched else ""
-        )
-        look = f"display:inline-block;width:.9em;height:.9em;border-radius:2px;background:{lines}{color}"
+    def dot(color: str, dotted: bool = False) -> str:
+        dots = f"radial-gradient({theme.ink_on(color)}a0 1px,transparent 1.4px) 0 0/4px 4px," if dotted else ""
+        look = f"display:inline-block;width:.9em;height:.9em;border-radius:2px;background:{dots}{color}"
         return f"<i style='{look}'></i>"
 
     st.html(
         f"<p style='margin:0;font-size:.875rem'>{dot(theme.layer_color(first, layers))} kept of layer {first} &nbsp; "
-        f"{dot(theme.layer_color(last, layers), hatched=True)} kept of layer {last} &nbsp; {dot(theme.QUIET)} dropped. "
+        f"{dot(theme.layer_color(last, layers), dotted=True)} kept of layer {last} &nbsp; {dot(theme.QUIET)} dropped. "
         "Key-value (KV) groups above, feed-forward (FFN) channels below.</p>"
     )

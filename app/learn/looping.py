@@ -29,7 +29,7 @@ _STYLE = """<style>
 .come-both td { font-weight: 600; }
 @media (max-width: 640px) { .come-both { font-size: .875rem; } .come-both :is(th, td) { padding-right: .7rem; } }
 </style>"""
-HEIGHT = 240  # pixels: what is said below the chart stands above Back and Next on a small screen, too
+HEIGHT = 250  # pixels: what is said below the chart stands above Back and Next on a small screen, too
 WAYS = {"loop": "CoMe's loop", "window": "One window"}
 
 
@@ -54,7 +54,7 @@ def _one_window(of: Material, sizes: list[int]) -> None:
     """What merging each window costs, and how far one long merge goes beside many short ones."""
     widget_state.keep_among("merge-size", sizes, sizes[-1])
     frame.todo(
-        "Find the window that costs least: divergence after CoMe-Joint's merge, not step 5's loss. Does it turn least?"
+        "Change the layers in a window: how often does removing cost less than merging (the diamond within its bar)?"
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         _way()
@@ -69,7 +69,7 @@ def _one_window(of: Material, sizes: list[int]) -> None:
         tallest=300,
     )
     if rows := compared(of):
-        st.html(_STYLE + _table(rows))
+        st.html(_STYLE + _table(rows, of.layers))
     turns = degrees(of, size)
     ranks = np.argsort(np.argsort([turns[cost.first] for cost in costs], kind="stable"), kind="stable")
     rank = int(ranks[costs.index(cheapest)]) + 1
@@ -77,10 +77,10 @@ def _one_window(of: Material, sizes: list[int]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(f"By the angle the cheapest is {ordinal(rank)} of {len(costs)}: {lesson}.", width="content")
         how_sure(
-            "Step 5 told the loss that CoMe's concatenation adds: pairs may come in another order there. "
-            "Measured on tokens that no merge is fitted on, of the example's text and of several kinds beside it. A "
-            "merge here is CoMe-Joint's: channels of all its layers are chosen together, output maps are moved. The "
-            "perplexities are from before any recovery.",
+            "Cost: the divergence after CoMe-Joint's merge. Step 5 told the loss that CoMe's concatenation adds: pairs "
+            "may come in another order there. Measured on tokens that no merge is fitted on, of the example's text and "
+            "of several kinds beside it. A merge here is CoMe-Joint's: channels of all its layers are chosen together, "
+            f"output maps are moved. The perplexities are from before any recovery. {_calibrated(of)}",
             key="sure-of-costs",
         )
 
@@ -95,12 +95,15 @@ def compared(of: Material) -> dict[str, dict[int, str]]:
     }
 
 
-def _table(rows: dict[str, dict[int, str]]) -> str:
-    """One way beneath the other, a column a size."""
-    sizes = "".join(f"<th scope='col'>{layers} layers</th>" for layers in next(iter(rows.values())))
+def _table(rows: dict[str, dict[int, str]], layers: int) -> str:
+    """One way beneath the other, a column a size; `layers`: of the original."""
+    sizes = "".join(f"<th scope='col'>{left} layers</th>" for left in next(iter(rows.values())))
+    spans = ", ".join(f"{layers - left + 1}" for left in next(iter(rows.values())))
+    names = WAYS | {"window": f"One window of {spans} layers"}
+    shown = {names[way]: rows[title] for way, title in WAYS.items()}
     body = "".join(
         f"<tr><th scope='row'>{way}</th>{''.join(f'<td>{value}</td>' for value in found.values())}</tr>"
-        for way, found in rows.items()
+        for way, found in shown.items()
     )
     return (
         f"<table class='come-both'><thead><tr><th scope='col'>Perplexity with</th>{sizes}</tr></thead>"
@@ -158,7 +161,7 @@ def _loop(of: Material, ways: bool = False) -> None:
     how_sure(
         f"The example's real run to {of.layers - last} layers. A tile is a layer, in the colours of the originals "
         f"that it is made of. Perplexity was measured {where}, on {_evaluation_tokens(of):,} tokens, ± 1 standard "
-        "error, before any recovery.",
+        f"error, before any recovery. {_calibrated(of)}",
         key="sure-of-loop",
     )
 
@@ -198,11 +201,17 @@ def finding(influence: np.ndarray, window: Sequence[int] | None, groups: Sequenc
         of = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "two" if sizes == [2] else "".join(map(str, sizes))
         return f"After {merges} merges {len(groups)} layers are left; {made} of them are merges of {of}"
     first, last = window
-    words = f"Merge {merges + 1} takes layers {first} and {last}: SBI {influence[first]:.4f} is the lowest"
+    both = lesson_loop.originals(groups[first : last + 1])
+    words = f"Merge {merges + 1} takes the original's layers {both}: SBI {influence[first]:.4f} is the lowest"
     fresh = [at for at in range(len(influence)) if all(len(groups[layer]) == 1 for layer in (at, at + 1))]
     if int(np.argmin(influence)) == first:
         return words
     return f"{words} among layers not merged yet" if first in fresh else f"{words} that may be taken"
+
+
+def _calibrated(of: Material) -> str:
+    """What the runs read before they pruned, by which other runs come to other numbers."""
+    return f"Pruned on {of.run.config.n_tokens:,} tokens: a run that reads more or fewer comes to other numbers."
 
 
 def _evaluation_tokens(of: Material) -> int:

@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import come.runs
 from app import example_runs
+from app.compare import controls
 from tests.app import synthetic
 from tests.app.conftest import Lab
 
@@ -29,12 +31,20 @@ def test_the_page_compares_the_finished_runs(visit: Visit, lab: Lab) -> None:
     at = visit("compare")
     assert not at.exception and not at.error
     assert any(each.value.startswith("## At 4 layers ") and "perplexity" in each.value for each in at.markdown)
+    assert any(each.value.endswith("runs, calibrated on 1,024 tokens") for each in at.caption)
     table = at.dataframe[0].value
     assert set(table["Method"]) == {"original", "CoMe", "ShortGPT"}
     for run in come.runs.list_runs(lab.runs):
         if run.config.kind == "compress":
             perplexity = run.results()["pruned"]["perplexity"]
             assert any(math.isclose(perplexity, value) for value in table["Perplexity"])
+
+
+def test_how_much_was_read_before_is_said_of_all_that_are_shown() -> None:
+    read = [SimpleNamespace(pruned=True, run=SimpleNamespace(config=SimpleNamespace(n_tokens=n))) for n in (4096, 2048)]
+    assert controls.calibrated_on(read) == ", calibrated on 2,048 or 4,096 tokens"
+    assert controls.calibrated_on([*read, *read[:1]]) == controls.calibrated_on(read)
+    assert controls.calibrated_on([]) == ""
 
 
 def test_runs_can_be_chosen_and_left_out(visit: Visit, lab: Lab) -> None:

@@ -114,11 +114,11 @@ def test_a_new_layer_is_told_in_a_sentence(steps: tuple[object, ...], place: int
     assert inspect_layer.finding(ffn(*steps), attention(*steps), place).startswith(words)
 
 
-def test_averages_are_striped_and_say_their_weight() -> None:
+def test_averages_are_dotted_and_say_their_weight() -> None:
     figure = inspect.puzzle(ffn(Average(window=(0, 2), weights=[-1.0, 1.0, 1.0])), 0)
-    striped = [trace for trace in ribbons(figure) if trace.fillpattern.shape == "/"]
-    assert len(striped) == 3
-    assert "weight −1" in striped[0].text
+    dotted = [trace for trace in ribbons(figure) if trace.fillpattern.shape == "."]
+    assert len(dotted) == 3
+    assert "weight −1" in dotted[0].text
 
 
 def test_tiles_say_layer_channel_sensitivity_rank_and_where_it_went() -> None:

@@ -130,9 +130,9 @@ def test_a_narrow_puzzle_names_fewer_layers() -> None:
     assert wide.layout.showlegend and not narrow.layout.showlegend and narrow.layout.height < wide.layout.height
 
 
-def test_neighbours_in_the_puzzle_stand_apart_and_every_second_is_hatched() -> None:
+def test_neighbours_in_the_puzzle_stand_apart_and_every_second_is_dotted() -> None:
     figure = layers.puzzle(4, (0.25, 0.25, 0.5), (1, 1, 2), (384, 384, 768), 30, "CoMe")
-    assert [trace.marker.pattern.shape for trace in figure.data] == ["", "/", ""]
+    assert [trace.marker.pattern.shape for trace in figure.data] == ["", ".", ""]
     ends = [(trace.base[0], trace.base[0] + trace.x[0]) for trace in figure.data]
     assert ends[0][0] == 0 and ends[-1][1] == pytest.approx(1)
     assert [b[0] - a[1] for a, b in itertools.pairwise(ends)] == pytest.approx([layers.GAP] * 2)

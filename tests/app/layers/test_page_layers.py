@@ -231,8 +231,10 @@ def test_what_is_cut_off_has_its_numbers_above_its_own_bar(split: bool, numbers:
     (note,) = figure.layout.annotations
     assert [word.partition("▶</span>")[2] for word in note.text.replace(" <", "|<").split("|")] == numbers
     assert (note.x, note.y, note.yanchor, note.textangle) == (2.5, top, "bottom", -90)
+    legend = figure.layout.legend
+    assert (legend.yref, legend.y, legend.yanchor) == ("container", 1, "top"), "clear of the numbers at any height"
     whole = figures.costs(FOUND[:2], 5, split=split)
-    assert not whole.layout.annotations and whole.layout.legend.y < figure.layout.legend.y
+    assert not whole.layout.annotations and whole.layout.margin.t < figure.layout.margin.t
 
 
 @pytest.mark.parametrize("plan", [{"windows": "1-3"}, {"windows": ""}])

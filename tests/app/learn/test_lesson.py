@@ -11,11 +11,13 @@ import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import come
 from app import example_runs
 from app.figures import lesson, lesson_angle, lesson_bars, lesson_loop
 from app.learn import angle, averaging, joining, looping, material, on_the_way, quiz, recovering, sensitivity
 from app.learn.material import Material
 from come.pruning.draft import draft
+from come.report import looks
 from tests.app.conftest import Lab
 
 Visit = Callable[..., AppTest]
@@ -66,15 +68,15 @@ def test_the_drawn_stripes_are_the_draft(of: Material) -> None:
 
 
 @pytest.mark.parametrize(("share", "steps"), [(0.0, 0), (0.25, 1), (1.0, 0)])
-def test_the_new_layers_second_source_is_hatched_and_begins_at_a_step(of: Material, share: float, steps: int) -> None:
+def test_the_new_layers_second_source_is_dotted_and_begins_at_a_step(of: Material, share: float, steps: int) -> None:
     pair = material.pairs(of.measured)[0]
     merge = draft(of.measured, windows=[pair], ratios=[(share, 1 - share)])[0]
     figure = lesson.joined(*joining.stripes(of, merge, ranked=False), of.layers)
     assert len(figure.layout.shapes) == steps
-    hatched = [trace for trace in figure.data if trace.type == "scatter"]
-    assert len(hatched) == (share < 1)
+    dotted = [trace for trace in figure.data if trace.type == "scatter"]
+    assert len(dotted) == (share < 1)
     cells = sum((trace.customdata[..., 0] == pair[1]).sum() for trace in figure.data if trace.type == "heatmap")
-    for trace in hatched:
+    for trace in dotted:
         ends = [end for end in trace.x if end is not None]
         assert sum(right - left for left, right in zip(ends[::4], ends[1::4], strict=True)) == cells
 
@@ -114,6 +116,9 @@ def test_the_end_of_the_loop_is_drawn_from_what_was_measured(of: Material) -> No
     figure = lesson_loop.ended(values, {27: 13.0, 21: 24.0}, groups, of.layers, "x")
     assert list(figure.data[0].y) == values and list(figure.data[0].x)[-1] == len(groups)
     assert list(figure.data[1].y) == [values[0], 13.0, 24.0]
+    for line, method in zip(figure.data, ("come", "come-joint"), strict=False):
+        look = looks.style(method, list(come.methods()))
+        assert (line.marker.symbol, line.marker.color) == (look.marker, look.color), "as on every page"
     assert len(figure.layout.shapes) == of.layers
     steep = dataclasses.replace(of, by_merge=[(10.0, 1.0), (11.0, 1.0), (12.0, 1.0), (20.0, 1.0)])
     assert looping.came_to(steep).endswith("perplexity 10.0 to 20.0, half of the rise by the last merge")
@@ -180,6 +185,14 @@ def test_the_end_of_the_loop_says_how_many_layers_are_merges() -> None:
         "3 layers are left; 2 of them are merges of two"
     )
     assert looping.finding(none, None, [[0, 1], [2], [3, 4, 5]], 3).endswith("2 of them are merges of 2 to 3")
+
+
+def test_a_merge_names_the_originals_layers_that_it_takes() -> None:
+    said = looping.finding(np.array([0.3, 0.1, 0.2]), (1, 2), [[0], [1, 2], [3], [4, 5]], 2)
+    assert said.startswith("Merge 3 takes the original's layers 1–2 and 3: SBI 0.1000")
+    assert looping.finding(np.array([0.3, 0.1]), (1, 2), [[0], [1], [2]], 0).startswith(
+        "Merge 1 takes the original's layers 1 and 2:"
+    )
 
 
 def test_the_answers_follow_the_arrays(of: Material) -> None:

@@ -181,8 +181,10 @@ def test_step_six_shows_the_loop_or_what_one_window_costs(visit: Visit, of: Mate
     assert "turns least and costs least" in said(at) or "turning least is not costing least" in said(at)
     compared = looping.compared(of)
     assert list(compared) == ["CoMe's loop", "One window"]
+    spans = [of.layers - left + 1 for left in sorted(of.one_window, reverse=True)]
     assert all(list(found) == sorted(of.one_window, reverse=True) for found in compared.values())
     (table,) = (html.proto.body for html in at.get("html") if "<table class='come-both'>" in html.proto.body)
+    assert f"One window of {', '.join(map(str, spans))} layers" in table
     assert [text in table for found in compared.values() for text in found.values()] == [True] * 2 * len(of.one_window)
 
 
