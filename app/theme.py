@@ -25,7 +25,7 @@ from come.report.colors import rgb
 
 INK = "#767d88"  # words on the page's ground where a figure must name a colour; css() puts the page's own in its place
 
-DOTS = 0.55  # how strong the dots on a layer's colour are
+DOTS = 0.4  # how strong the dots on a layer's colour are
 # Low to high, even in lightness, blue to yellow (safe without red and green); reads on white and on black.
 SEQUENTIAL = ["#0d1b3e", "#173a6b", "#2c5d86", "#4f7f8e", "#7c9f8c", "#b0b980", "#e0d07a", "#fff1a8"]
 
@@ -49,7 +49,7 @@ def dots(color: str, second: bool) -> dict[str, str | float]:
         "fgcolor": ink_on(color),
         "fgopacity": DOTS,
         "size": 6,
-        "solidity": 0.25,
+        "solidity": 0.16,
     }
 
 

@@ -135,7 +135,7 @@ def _new(sources: list[int], values: np.ndarray, kept: list[list[int]]) -> Strip
 
 def _key(first: int, last: int, layers: int) -> None:
     def dot(color: str, dotted: bool = False) -> str:
-        dots = f"radial-gradient({theme.ink_on(color)}a0 1px,transparent 1.4px) 0 0/4px 4px," if dotted else ""
+        dots = f"radial-gradient({theme.ink_on(color)}90 1px,transparent 1.4px) 0 0/4px 4px," if dotted else ""
         look = f"display:inline-block;width:.9em;height:.9em;border-radius:2px;background:{dots}{color}"
         return f"<i style='{look}'></i>"
 
