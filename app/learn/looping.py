@@ -26,7 +26,7 @@ _STYLE = """<style>
 .come-both :is(th, td) { padding: 0 2rem 0 0; text-align: right; font-weight: 400; }
 .come-both th:first-child { text-align: left; }
 .come-both thead { font-size: .8rem; opacity: .78; }
-.come-both td { font-weight: 600; }
+.come-both td { font-weight: 600; white-space: nowrap; }
 @media (max-width: 640px) { .come-both { font-size: .875rem; } .come-both :is(th, td) { padding-right: .7rem; } }
 </style>"""
 HEIGHT = 250  # pixels: what is said below the chart stands above Back and Next on a small screen, too
