@@ -1,4 +1,7 @@
-"""The prediction that ships with the example, of the plan to begin with: the plan page opens with numbers."""
+"""The prediction that ships with the example, of the plan to begin with: the plan page opens with numbers.
+
+It goes by what the plan builds, so it holds for the same windows chosen by hand, too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ _OF = (
     "seq_len",
     "evaluation_seed",
     "seed",
-)  # what of a subject an answer depends on, beside the analysis
+    "measured_tokens",
+)  # what of a subject an answer depends on, beside the analysis; windows are fitted on those last tokens
 
 
 def prediction(subject: Subject, question: Question) -> Predicted | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -90,13 +91,14 @@ def _predicted(verdict: DeltaGenerator, facts: Facts, analysis: Run | None, foun
         st.markdown(f"**Nothing is merged or dropped yet**: all {facts.layers} layers stay.")
         suggestion.draw(held, subject, question, facts, found, None)
         return
-    answered = _answer(verdict, held, subject, question, facts)
+    provisos = _provisos(found.doubt if found else "")
+    answered = _answer(verdict, held, subject, question, facts, provisos)
     if answered is not None:
         held.shown = answered.found
         last = held.last_before(key_of(subject, question), subject)
         _told(verdict, answered, last)
         with st.container():
-            _surety(answered, last, _provisos(found.doubt if found else ""))
+            _surety(answered, last, provisos)
             if not question.is_fitted:
                 suggestion.draw(held, subject, question, facts, found, answered.found)
             _tried(held, subject, answered)
@@ -126,15 +128,25 @@ def _not_foreseen(draft: Draft) -> None:
 
 
 def _answer(
-    verdict: DeltaGenerator, held: Memory, subject: Subject, question: Question, facts: Facts
+    verdict: DeltaGenerator,
+    held: Memory,
+    subject: Subject,
+    question: Question,
+    facts: Facts,
+    provisos: Sequence[str],
 ) -> Answered | None:
     """The answer; else what is drawn is the way to it: a button, what is going on, or what went wrong."""
     key, method = key_of(subject, question), come.methods()[session.draft().method].title
     if key not in held.answers:
         why = ask.why_ask_first(session.draft(), facts)
+        shipped = None if key in held.allowed else example.prediction(subject, question)
+        if shipped is not None:  # of these edits, whoever chose them: nothing is asked that is known
+            _leave(held)
+            _shipped(verdict, held, key, shipped, [why, *provisos])
+            return None
         if why and key not in held.allowed:
             _leave(held)
-            _not_asked(verdict, held, key, why, example.prediction(subject, question))
+            _not_asked(verdict, held, key, why)
             return None
         job = _asked(held, key, subject, question)
         job.wait(AT_ONCE)
@@ -156,24 +168,29 @@ def _answer(
     return held.answers[key]
 
 
-def _not_asked(verdict: DeltaGenerator, held: Memory, key: str, why: str, shipped: Predicted | None) -> None:
-    """Why the visitor has to ask, and the button; for the plan to begin with, what the example says of it."""
-    ask_now = {"key": "whatif-predict", "icon": ":material/bolt:", "on_click": held.allowed.add, "args": (key,)}
-    if shipped is None:
-        with verdict.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.html(_sentence("Not predicted yet"), width="content")
-            st.button("Predict", **ask_now)
-        st.html(words.table(words.rows(None), "Plan", None, stale=True))
-        st.caption(why)
-        return
-    held.shown = shipped
-    _say(verdict, words.finding(shipped))
-    st.html(words.table(words.rows(shipped), "This plan", None))
+def _not_asked(verdict: DeltaGenerator, held: Memory, key: str, why: str) -> None:
+    """Why the visitor has to ask, and the button."""
+    with verdict.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(_sentence("Not predicted yet"), width="content")
+        _button(held, key, "Predict")
+    st.html(words.table(words.rows(None), "Plan", None, stale=True))
+    st.caption(why)
+
+
+def _shipped(verdict: DeltaGenerator, held: Memory, key: str, found: Predicted, provisos: Sequence[str]) -> None:
+    """What the example says of the plan, and a button to have it predicted here."""
+    held.shown = found
+    _say(verdict, words.finding(found))
+    st.html(words.table(words.rows(found), "This plan", None))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button("Predict it here", **ask_now)
+        _button(held, key, "Predict it here")
         st.caption(":material/bookmark: Shipped example", width="content")
-        sure = f"Computed by this program. {words.judged_on(shipped)} {why}\n\n{words.HOW}"
-        how_sure(sure, key="how-sure-whatif")
+        said = " ".join(["Computed by this program.", words.judged_on(found), *filter(None, provisos)])
+        how_sure(f"{said}\n\n{words.HOW}", key="how-sure-whatif")
+
+
+def _button(held: Memory, key: str, label: str) -> None:
+    st.button(label, key="whatif-predict", icon=":material/bolt:", on_click=held.allowed.add, args=(key,))
 
 
 def _asked(held: Memory, key: str, subject: Subject, question: Question) -> Prediction:

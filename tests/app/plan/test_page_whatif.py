@@ -123,9 +123,31 @@ def test_the_plan_to_begin_with_shows_what_the_example_says_of_it(visit: Visit, 
     at.button(key="whatif-predict").click().run()
     until(at, "Predicted perplexity")
     assert resident.asked[1] == Question(**kept["question"]) and "Against the last plan" not in said(at)
-    at = visit("plan", **bundled, target="22")
+    at = visit("plan", **bundled, target="21")
     until(at, "Predicted perplexity")
     assert "Predict it here" not in [button.label for button in at.button]
+
+
+@pytest.mark.parametrize(
+    ("plan", "known"),
+    [
+        ({"target": "22"}, True),
+        ({"windows": "10-18"}, True),
+        ({"windows": "10-18", "tokens": "2048"}, False),  # fitted on other tokens
+        ({"windows": "10-18", "method": "come"}, False),
+        ({"windows": "10-17"}, False),
+        ({"windows": "10-18", "drop": "3"}, False),
+    ],
+)
+def test_a_shipped_prediction_holds_for_whatever_builds_the_same_model(
+    plan: dict[str, str], known: bool, visit: Visit, resident: Resident
+) -> None:
+    resident.may.clear()
+    link = {"model": "smollm2-135m", "text": "python-docs", "tokens": "4096", "seq_len": "512", "method": "come-joint"}
+    at = visit("plan", **link | plan)
+    assert not at.exception and not at.error
+    assert ("Predict it here" in [button.label for button in at.button]) == known
+    resident.may.set()
 
 
 def test_a_window_is_predicted_against_the_original_and_the_last_plan(visit: Visit, resident: Resident) -> None:
