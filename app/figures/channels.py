@@ -90,7 +90,7 @@ def heatmap(
         log: logarithmic colours for raw and sorted; percentile always stretches its upper tail.
         first: first channel (or rank, from 0) shown.
         last: last one shown, inclusive; None: the last there is.
-        selected: a layer to mark.
+        selected: a layer to mark, of which the title speaks first.
         channel: a channel of that layer to mark.
         kept: (layers, channels), which ones the plan keeps; the others are hatched. None: no plan is drawn.
         group_size: channels a head, for dividers; None: none.
@@ -143,7 +143,7 @@ def heatmap(
             _point_at(figure, selected, place, bins, edges)
     theme.finish(
         figure,
-        channel_findings.of_view(values, unit, view),
+        channel_findings.of_view(values, unit, view, selected),
         x=f"{_capital(unit)}s, most sensitive first (rank, log scale)" if ranked else _axis(unit, bins),
         y="Layer",
         height=max(300, min(9 * layers + 110, 900)),

@@ -18,6 +18,7 @@ TILE = 0.86  # width of a tile, a layer's slot being 1
 BEFORE, AFTER = 1.95, 0.0  # the lower edge of each row of tiles
 FEED_FORWARD = (0.0, 0.74)  # lower edge and height, inside a tile, of the feed-forward part
 ATTENTION = (0.82, 0.18)  # and of the key/value groups
+SMALL = 92  # pixels
 SEAM = 0.025  # between the pieces of a new layer
 
 
@@ -68,8 +69,10 @@ def final_layers(
     return result
 
 
-def strips(layers: int, channels: int, kv_groups: int, final: Sequence[Sequence[Piece]]) -> go.Figure:
-    """The source layers over the layers of the pruned model.
+def strips(
+    layers: int, channels: int, kv_groups: int, final: Sequence[Sequence[Piece]], *, small: bool = False
+) -> go.Figure:
+    """The source layers over the layers of the pruned model; a `small` figure has no room for their numbers.
 
     Each tile has two parts: above, the key/value groups; below, the feed-forward channels. Heights are shares
     of a layer, so what is solid above is exactly what is stacked below.
@@ -94,11 +97,17 @@ def strips(layers: int, channels: int, kv_groups: int, final: Sequence[Sequence[
     figure = go.Figure(
         [_bars([b for b in blocks if not b.hatched]), _bars([b for b in blocks if b.hatched], hatched=True)]
     )
-    figure.add_trace(_numbers(range(layers), range(layers), BEFORE + 1.13, layers, "layer"))
-    figure.add_trace(_numbers([p + shift for p in range(len(final))], range(len(final)), AFTER - 0.13, layers, "new"))
     figure.update_xaxes(visible=False, range=[-0.7, layers - 0.3], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[AFTER - 0.28, BEFORE + 1.28], fixedrange=True)
-    theme.finish(figure, strips_title(layers, final), height=296)
+    margin = 0.03 if small else 0.28
+    figure.update_yaxes(visible=False, range=[AFTER - margin, BEFORE + 1 + margin], fixedrange=True)
+    title = strips_title(layers, final)
+    theme.finish(figure, title, height=SMALL if small else 296)
+    if small:
+        figure.update_layout(margin={"t": theme.title_room(title) + 2, "b": 2})
+    else:
+        places = [place + shift for place in range(len(final))]
+        figure.add_trace(_numbers(range(layers), range(layers), BEFORE + 1.13, layers, "layer"))
+        figure.add_trace(_numbers(places, range(len(final)), AFTER - 0.13, layers, "new"))
     return figure.update_layout(barmode="overlay", bargap=0, shapes=ribbons + outlines, hovermode="closest")
 
 

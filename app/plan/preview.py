@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 import come
@@ -91,10 +92,7 @@ def ribbons(measured: Measurement | None, facts: Facts, is_example: bool, found:
             "Analyse the model",
         )
         return
-    figure = plan_figures.strips(
-        facts.layers, facts.intermediate_size, facts.num_key_value_heads, _pieces(found, facts)
-    )
-    widgets.chart(figure, key="strips", alt="The layers before and after; the numbers are told in a table.")
+    widgets.chart(picture(found, facts), key="strips", alt="The layers before and after; the numbers are in a table.")
     if words := _taken_instead(facts, found):
         st.info(words, icon=":material/task_alt:")
     begun = f"Suggested: {DEFAULT_SPARSITY:.0%} of the parameters gone. " if session.draft() == Draft() else ""
@@ -149,12 +147,11 @@ def chosen_by(found: Forecast, costs: Sequence[WindowCost]) -> str:
     return f"**By measured costs**: {told}."
 
 
-def _pieces(found: Forecast, facts: Facts) -> list[list[plan_figures.Piece]]:
-    """The layers of the pruned model, each as what it keeps of its sources; dropped ones are in none."""
+def picture(found: Forecast, facts: Facts, *, small: bool = False) -> go.Figure:
+    """The original's layers over the pruned model's, each as what it keeps of its sources."""
+    units = (facts.layers, facts.intermediate_size, facts.num_key_value_heads)
     merged = [(window.first, window.channels, window.kv_groups) for window in found.windows]
-    return plan_figures.final_layers(
-        facts.layers, facts.intermediate_size, facts.num_key_value_heads, merged, found.removed
-    )
+    return plan_figures.strips(*units, plan_figures.final_layers(*units, merged, found.removed), small=small)
 
 
 def ranges(layers: Sequence[int]) -> str:

@@ -6,9 +6,9 @@ import streamlit as st
 
 import come.cluster
 import come.runs
-from app import formats
+from app import formats, presenter
 from app.components import cost_line, machine, widgets
-from app.run import form, sentences
+from app.run import form, planned, sentences
 from app.state import foreseen, session, visit
 from come.errors import ComeError
 from come.models import Facts
@@ -29,8 +29,13 @@ def draw() -> None:
     except ComeError as error:
         widgets.empty_state("The plan cannot run as it is", formats.sentence(str(error)), "plan", "Mend the plan")
         return
+    first = presenter.is_on()  # a room looks at the picture before it reads
+    if first:
+        planned.draw(facts)
     with st.container(border=True):
         _asked(facts, sentences.sentence(session.choice(), draft, facts, layers))
+        if not first:
+            planned.draw(facts)
         requests = form.requests(facts, layers)
         refusal = cost_line.draw(cost_line.cost(requests, facts, visit.measurement(), usual=True))
         machine.draw()

@@ -149,6 +149,20 @@ def test_each_view_has_a_title_of_what_it_draws() -> None:
     assert bold == {"sorted": ["<b>2</b>"], "raw": ["<b>7</b>"], "percentile": []}
 
 
+def test_the_title_speaks_of_the_open_layer_first() -> None:
+    values = np.ones((5, 100), dtype=np.float32)
+    values[2, 17] = 99.0  # most concentrated
+    values[3] = 6.0  # brightest
+    said = {view: channels.heatmap(values, view=view, selected=1).layout.title.text for view in ("sorted", "raw")}
+    assert said["sorted"].startswith("In layer 1, the top 1% of FFN channels carry 1% ")
+    assert said["sorted"].endswith("in layer 2, the most concentrated, 50%")
+    assert said["raw"].startswith("In layer 1, the mean S of FFN channels is 1.0 ×")
+    assert said["raw"].endswith("in layer 3, the brightest, 6.0 ×")
+    for view, layer in (("sorted", 2), ("raw", 3)):
+        itself = channels.heatmap(values, view=view, selected=layer).layout.title.text
+        assert itself.startswith(f"Layer {layer} is the ") and itself.count("ayer ") == 2
+
+
 def test_kept_and_dropped_channels_are_told_apart() -> None:
     values = np.linspace(1, 100, 100, dtype=np.float32)
     kept = np.arange(100) >= 60

@@ -19,3 +19,11 @@ def test_the_strips_stack_what_was_kept() -> None:
     assert heights == pytest.approx({0: 1, 1: 0.25, 2: 0.75, 3: 1, 4: 1, 5: 0})
     assert set(hatched.x) == {1, 2, 5}
     assert figure.layout.title.text == "2 layers become 1 and 1 layer goes; 3 stay whole"
+
+
+def test_a_small_figure_has_all_tiles_and_no_numbers() -> None:
+    final = figures.final_layers(6, 48, 4, [(1, (12, 36), (1, 3))], removed=[5])
+    usual, small = figures.strips(6, 48, 4, final), figures.strips(6, 48, 4, final, small=True)
+    assert [trace.mode for trace in usual.data[2:]] == ["text", "text"] and len(small.data) == 2
+    assert small.data[0].y == usual.data[0].y and small.layout.title.text == usual.layout.title.text
+    assert small.layout.height < usual.layout.height / 2

@@ -68,6 +68,34 @@ def test_the_request_is_one_sentence_and_the_commands_are_shown(visit: Visit, la
     assert at.button(key="start").label == "Start 3 runs"
 
 
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"target": "4", "method": "shortgpt"}, "2 layers go; 4 stay whole"),
+        ({"windows": "1-2", "method": "come-joint"}, "Foreseen: 2 layers become 1; 4 stay whole"),
+        ({"target": "4", "method": "laco"}, ""),  # only its run tells
+        ({"windows": ""}, ""),  # nothing is chosen yet
+    ],
+)
+def test_what_the_plan_makes_of_the_layers_is_drawn_where_it_is_foreseen(
+    plan: dict[str, str], said: str, visit: Visit
+) -> None:
+    for present in ({}, {"present": "1"}):
+        at = visit("run", **plan, **present)
+        assert not at.exception
+        drawn = [each.proto.body for each in at.get("html") if "st-key-planned" in each.proto.body]
+        assert len(drawn) == bool(said) and all(f"<p class='come-finding'>{said}</p>" in each for each in drawn)
+
+
+def test_before_a_room_the_picture_stands_above_the_form(visit: Visit) -> None:
+    for present, above in (({}, False), ({"present": "1"}, True)):
+        at = visit("run", target="4", method="shortgpt", **present)
+        words = [getattr(each.proto, "body", "") for each in at.main if each.type in ("html", "markdown")]
+        picture = next(place for place, body in enumerate(words) if "st-key-planned" in body)
+        model = next(place for place, body in enumerate(words) if body.startswith("**Model**"))
+        assert (picture < model) == above
+
+
 def test_starting_makes_one_run_a_method_and_opens_the_first(visit: Visit, lab: Lab, monkeypatch) -> None:
     launched: list[Run] = []
     monkeypatch.setattr(come.runs, "launch", lambda *runs, **_: launched.extend(runs))
