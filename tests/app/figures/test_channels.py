@@ -160,7 +160,7 @@ def test_the_title_speaks_of_the_open_layer_first() -> None:
     assert said["raw"].endswith("in layer 3, the brightest, 6.0 ×")
     for view, layer in (("sorted", 2), ("raw", 3)):
         itself = channels.heatmap(values, view=view, selected=layer).layout.title.text
-        assert itself.startswith(f"Layer {layer} is the ") and itself.count("ayer ") == 2
+        assert itself.startswith(f"Layer {layer} is the ")
 
 
 def test_kept_and_dropped_channels_are_told_apart() -> None:
