@@ -42,7 +42,7 @@ def brightness(values: np.ndarray, unit: str = "FFN channel", opened: int | None
     if opened is not None and opened != layer:
         return (
             f"In layer {opened}, the mean S of {unit}s is {times[opened]:.1f} × the median layer's; "
-            f"in layer {layer}, the brightest, {times[layer]:.1f} ×"
+            f"in layer {layer}, the brightest, {times[layer]:.1f}\N{NO-BREAK SPACE}×"
         )
     return f"Layer {layer} is the brightest: the mean S of its {unit}s is {times[layer]:.1f} × the median layer's"
 

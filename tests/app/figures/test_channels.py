@@ -157,7 +157,7 @@ def test_the_title_speaks_of_the_open_layer_first() -> None:
     assert said["sorted"].startswith("In layer 1, the top 1% of FFN channels carry 1% ")
     assert said["sorted"].endswith("in layer 2, the most concentrated, 50%")
     assert said["raw"].startswith("In layer 1, the mean S of FFN channels is 1.0 ×")
-    assert said["raw"].endswith("in layer 3, the brightest, 6.0 ×")
+    assert said["raw"].endswith("in layer 3, the brightest, 6.0\N{NO-BREAK SPACE}×")
     for view, layer in (("sorted", 2), ("raw", 3)):
         itself = channels.heatmap(values, view=view, selected=layer).layout.title.text
         assert itself.startswith(f"Layer {layer} is the ")
