@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from app import theme
+from come.models import Facts
+from come.pruning.forecast import Forecast
 from come.report.colors import HATCH
 
 TILE = 0.86  # width of a tile, a layer's slot being 1
@@ -67,6 +69,13 @@ def final_layers(
                 result.append([Piece(layer, channels, kv_groups)])
             layer += 1
     return result
+
+
+def foreseen(found: Forecast, facts: Facts, *, small: bool = False) -> go.Figure:
+    """What a plan would make of the layers."""
+    units = (facts.layers, facts.intermediate_size, facts.num_key_value_heads)
+    merged = [(window.first, window.channels, window.kv_groups) for window in found.windows]
+    return strips(*units, final_layers(*units, merged, found.removed), small=small)
 
 
 def strips(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 import come
@@ -92,7 +91,11 @@ def ribbons(measured: Measurement | None, facts: Facts, is_example: bool, found:
             "Analyse the model",
         )
         return
-    widgets.chart(picture(found, facts), key="strips", alt="The layers before and after; the numbers are in a table.")
+    widgets.chart(
+        plan_figures.foreseen(found, facts),
+        key="strips",
+        alt="The layers before and after; the numbers are in a table.",
+    )
     if words := _taken_instead(facts, found):
         st.info(words, icon=":material/task_alt:")
     begun = f"Suggested: {DEFAULT_SPARSITY:.0%} of the parameters gone. " if session.draft() == Draft() else ""
@@ -145,13 +148,6 @@ def chosen_by(found: Forecast, costs: Sequence[WindowCost]) -> str:
     cost = " and ".join(f"{merged[each]:.3f}" for each in ends)
     told = f"of {asked} {of}, none costs clearly less than {names} ({cost} nats per token on {window_costs.SCORED_ON})"
     return f"**By measured costs**: {told}."
-
-
-def picture(found: Forecast, facts: Facts, *, small: bool = False) -> go.Figure:
-    """The original's layers over the pruned model's, each as what it keeps of its sources."""
-    units = (facts.layers, facts.intermediate_size, facts.num_key_value_heads)
-    merged = [(window.first, window.channels, window.kv_groups) for window in found.windows]
-    return plan_figures.strips(*units, plan_figures.final_layers(*units, merged, found.removed), small=small)
 
 
 def ranges(layers: Sequence[int]) -> str:

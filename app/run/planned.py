@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.components import widgets
-from app.plan import preview
+from app.figures import plan as plan_figures
 from app.state import foreseen, session, visit
 from come.errors import ComeError
 from come.models import Facts
@@ -18,7 +18,7 @@ def draw(facts: Facts) -> None:
     drawn = visit.as_run(found, facts)
     if drawn is None or not (drawn.windows or drawn.removed):
         return
-    figure = preview.picture(drawn, facts, small=True)
+    figure = plan_figures.foreseen(drawn, facts, small=True)
     if drawn.doubt:
         figure.update_layout(title_text=f"Foreseen: {figure.layout.title.text}")
     widgets.chart(figure, key="planned", alt="The layers before and after; Plan has the numbers.", zooms=False)
