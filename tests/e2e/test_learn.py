@@ -58,9 +58,9 @@ def test_numbers_stand_above_back_and_next(example: Server, page: Page) -> None:
 def test_large_type_and_the_step_survive_a_reload(example: Server, page: Page) -> None:
     page.goto(f"{example.url}/learn?step=6&present=1")
     page.get_by_role("button", name="Merge", exact=True).click()
-    page.get_by_text("Merge 2 takes layers").wait_for()
+    page.get_by_text("Merge 2 takes the original's layers").wait_for()
     page.reload()
-    page.get_by_text("Merge 2 takes layers").wait_for()
+    page.get_by_text("Merge 2 takes the original's layers").wait_for()
     large = page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)")
     page.keyboard.press("PageDown")
     page.get_by_role("heading", name="7 of 8").wait_for()

@@ -25,7 +25,7 @@ def test_a_visit_lands_on_home(server: Callable[..., Server], page: Page) -> Non
     serving = server()
     page.goto(serving.url)
     page.get_by_role("button", name=re.compile("^Run the .*demo")).wait_for()
-    page.locator(".js-plotly-plot").wait_for()
+    page.locator(".js-plotly-plot").first.wait_for()
     page.get_by_text("Guided tour").click()
     page.get_by_text("9. Learn").wait_for()
     assert page.url.startswith(f"{serving.url}/home")
