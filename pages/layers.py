@@ -54,7 +54,7 @@ def page() -> None:
         _matrix(measured, best, window, planned)
     with one:
         card.draw(run, measured, facts, is_example, planned, stability)
-    follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned, best[0])
+    follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned, best)
     _influence(measured, planned, window)
     follow += needed.draw(run, measured, facts, is_example)
     widgets.next_step("plan", "Next: the plan")

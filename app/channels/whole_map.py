@@ -140,7 +140,7 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
     st.html("<style>.st-key-zoom-to { display: none; }</style>")
     st.text_input("Zoomed to", key="zoom-to", on_change=_zoomed, args=(channels,), max_chars=60)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(reading(plan, kept), width="content")
+        st.caption(reading(plan, kept, session.value("layer")), width="content")
         with st.popover("Zoom and colours", icon=":material/palette:", type="tertiary"):
             _shown(span, channels)
             st.segmented_control(
@@ -161,8 +161,8 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
             )
 
 
-def reading(plan: KeptByLayer | None = None, kept: np.ndarray | None = None) -> str:
-    """What hatching is on the map, what share of a layer it is, and what clicks do; `kept`: (layers, channels)."""
+def reading(plan: KeptByLayer | None = None, kept: np.ndarray | None = None, opened: int | None = None) -> str:
+    """What hatching and the frame are on the map, and what clicks do; `kept`: (layers, channels)."""
     told = ["Click a channel, drag to zoom."]
     if plan is not None:
         by = ", chosen by what channels give together, not by sensitivity alone" if _fits() else ""
@@ -170,6 +170,8 @@ def reading(plan: KeptByLayer | None = None, kept: np.ndarray | None = None) -> 
         guess = " by sensitivity, an estimate" if _fits() else ""
         hatched = f"dropped by the run of {name}{by}" if plan.exact else f"what {name} would drop{guess}"
         told.insert(0, f"Hatched: {hatched}{_shares(kept)}.")
+        if plan.layers and opened == min(plan.layers):
+            told.insert(1, f"Framed: layer {opened}, its first.")
     return " ".join(told)
 
 

@@ -17,7 +17,7 @@ COST, PARALLEL, REMOVAL = theme.CATEGORIES[2], theme.CATEGORIES[1], theme.CATEGO
 ROOM = 1.12  # above the highest mark
 TOP = 3.0  # medians, at which the axis ends; what reaches farther is cut off, its number above it
 TICK = 0.014  # of the axis, how thick a tick is
-LETTER = 7.5  # pixels that a character above the plot takes
+LETTER, LINE = 7.5, 16  # pixels that a character, and that a line, above the plot takes
 
 
 def costs(
@@ -34,7 +34,7 @@ def costs(
         found: windows of one size, at least one; customdata of the bars is [first, last].
         layers: of the model.
         planned: windows of the plan, marked under their bars.
-        selected: the window that is open, with a band behind it.
+        selected: the window that is open, its bar outlined.
         split: the mark is a tick at the parallel error (all units kept): as far as it stands below the bar's end,
             fewer units cost more, and above it the refit won that back. Else a diamond at the removal.
     """
@@ -56,7 +56,10 @@ def costs(
     else:
         diamond = {"symbol": "diamond", "size": 8, "color": REMOVAL}
         figure.add_trace(go.Scatter(y=held, mode="markers", name="removed instead", marker=diamond, **look))
-    figure.update_layout(barmode="overlay", shapes=_marks(top, planned, selected, size), clickmode="event+select")
+    figure.update_layout(barmode="overlay", shapes=_marks(top, planned, size), clickmode="event+select")
+    for each in shown:
+        if each.window == selected:
+            figure.add_shape(_outline(each, top))
     theme.finish(
         figure,
         parts_of_cheapest(shown) if split else finding(shown),
@@ -65,7 +68,8 @@ def costs(
         height=400,
         legend=True,
     )
-    _tell_cut_off(figure, shown, marks, top, PARALLEL if split else REMOVAL)
+    compared = (PARALLEL, "all units kept") if split else (REMOVAL, "removed instead")
+    _tell_cut_off(figure, shown, marks, top, *compared)
     figure.update_xaxes(range=[-0.6, layers - 0.4], showgrid=False, tickvals=layer_ticks(layers - 1))
     figure.update_yaxes(range=[-0.045 * top, top], nticks=4)
     figure.update_traces(selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}})
@@ -86,30 +90,32 @@ def _ticks(look: dict[str, Any], at: Sequence[float | None], thick: float) -> li
 
 
 def _tell_cut_off(
-    figure: go.Figure, shown: Sequence[WindowCost], marks: Sequence[float], top: float, color: str
+    figure: go.Figure, shown: Sequence[WindowCost], marks: Sequence[float], top: float, color: str, mark_name: str
 ) -> None:
-    """Above each bar the numbers that are off the axis, upright: neighbours have no room for more."""
-    told = {}
+    """Above each bar what is off the axis: by name where it is one, and upright where neighbours leave no room."""
+    off: dict[float, list[tuple[str, float, str]]] = {}
     for each, mark in zip(shown, marks, strict=True):
-        off = [(each.merged, COST), (mark, color)]
-        words = [f"<span style='color:{hue}'>▶</span>{value:.2g}" for value, hue in off if value > top]
-        if words:
-            told[(each.first + each.last) / 2] = " ".join(words)
-    if not told:
+        beyond = [
+            (name, at, hue) for name, at, hue in (("cost", each.merged, COST), (mark_name, mark, color)) if at > top
+        ]
+        if beyond:
+            off[(each.first + each.last) / 2] = beyond
+    if not off:
         return
-    for place, words in told.items():
-        figure.add_annotation(
-            x=place,
-            y=top,
-            text=words,
-            textangle=-90,  # an arrow to the right points up then
-            xanchor="center",
-            yanchor="bottom",
-            borderpad=0,
-            showarrow=False,
-            font={"size": 11},
-        )
-    room = LETTER * max(len(re.sub("<.*?>", "", words)) for words in told.values()) + 4
+    alone = len(off) == 1
+    middle = (shown[0].first + shown[-1].last) / 2
+    longest = 0
+    for place, beyond in off.items():
+        if alone:
+            told = ", ".join(f"<span style='color:{hue}'>{name} {value:.2g}</span>" for name, value, hue in beyond)
+            look = {"text": f"▲ {told}", "xanchor": "left" if place < middle else "right", "xshift": -6}
+        else:
+            told = " ".join(f"<span style='color:{hue}'>▶</span>{value:.2g}" for _, value, hue in beyond)
+            look = {"text": told, "xanchor": "center", "textangle": -90}  # an arrow to the right points up then
+        longest = max(longest, len(re.sub("<.*?>", "", told)))
+        at = {"x": place, "y": top, "yanchor": "bottom", "borderpad": 0, "showarrow": False, "font": {"size": 11}}
+        figure.add_annotation(at | look)
+    room = LINE if alone else LETTER * longest + 4
     # Hung from the top: the chart may be shown at another height than this.
     legend = {"yref": "container", "y": 1, "yanchor": "top"}
     figure.update_layout(height=figure.layout.height + room, margin_t=figure.layout.margin.t + room, legend=legend)
@@ -157,17 +163,16 @@ def _top(merged: Sequence[float], marks: Sequence[float]) -> float:
     return ROOM * min(max(*ranked, *marks), max(TOP * ranked[len(ranked) // 2], 2 * ranked[0]))
 
 
-def _marks(
-    top: float, planned: Sequence[tuple[int, int]], selected: tuple[int, int] | None, size: int
-) -> list[dict[str, object]]:
-    """A line under the windows of the plan, and a band behind the open one; of other sizes none is drawn."""
+def _marks(top: float, planned: Sequence[tuple[int, int]], size: int) -> list[dict[str, object]]:
+    """A line under the windows of the plan."""
     ends = [
         ((first + last) / 2 - 0.4, (first + last) / 2 + 0.4) if last - first + 1 == size else (first - 0.4, last + 0.4)
         for first, last in planned
     ]
-    shapes = [box(*each, -0.036 * top, -0.014 * top, fillcolor=PLANNED, line={"width": 0}) for each in ends]
-    if selected is not None and selected[1] - selected[0] + 1 == size:
-        middle = sum(selected) / 2
-        look = {"fillcolor": OPEN, "opacity": 0.16, "line": {"width": 0}, "layer": "below"}
-        shapes.append(box(middle - 0.48, middle + 0.48, 0, top, **look))
-    return shapes
+    return [box(*each, -0.036 * top, -0.014 * top, fillcolor=PLANNED, line={"width": 0}) for each in ends]
+
+
+def _outline(window: WindowCost, top: float) -> dict[str, object]:
+    """Round the bar of the window that is open, in the colour that it has everywhere."""
+    middle = (window.first + window.last) / 2
+    return box(middle - 0.48, middle + 0.48, 0, min(window.merged, top), line={"color": OPEN, "width": 2.5})

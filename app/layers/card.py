@@ -27,6 +27,7 @@ from come.serving import window_costs as background
 from come.text import short_name
 
 LONGEST = 32  # layers a window, at most
+MOST_NAMED = 2  # windows that are tied with one
 
 FORMULAS = r"""
 $H^{(l)}$ is the hidden state that enters layer $l$; $H^{(L)}$ leaves the model.
@@ -236,11 +237,15 @@ def _standing(first: int, last: int, planned: list[Window], known: Sequence[Wind
 
 
 def _of_come(measured: Measurement, first: int, last: int) -> str:
-    """That a window is the one which CoMe would begin with."""
-    lowest = int(measured.skip_influence.argmin())
-    longer = len(measured.block_influence) - len(measured.skip_influence)
-    chosen = (first, last) == (lowest, lowest + longer)
-    return " CoMe would merge it first: it has the lowest skip block influence (SBI)." if chosen else ""
+    """That a window is the one which CoMe would begin with, and how clearly."""
+    skip, halves = measured.skip_influence.numpy(), measured.skip_influence_halves.numpy()
+    longer = len(measured.block_influence) - len(skip)
+    if (first, last) != (lowest := int(skip.argmin()), lowest + longer):
+        return ""
+    tied = [f"{each}–{each + longer}" for each in figures.tied(skip, halves)]
+    count = f"{len(tied)} others" if len(tied) > MOST_NAMED else " and ".join(tied)
+    level = f", practically tied with {count}" if tied else ""
+    return f" CoMe would merge it first: lowest skip block influence (SBI){level}."
 
 
 def _stability(run: Run, measured: Measurement, stability: dict[str, Any]) -> str:

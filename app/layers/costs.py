@@ -77,7 +77,7 @@ def draw(
     is_example: bool,
     sizes: Sequence[int],
     planned: Sequence[Window],
-    least_change: Window,
+    least_change: Sequence[Window],
 ) -> list[Look]:
     """The section; what the page is to follow while windows are measured.
 
@@ -87,7 +87,7 @@ def draw(
         is_example: it is the shipped one, beside which nothing is measured.
         sizes: how many layers the windows have that are wanted: pairs, and those of the plan.
         planned: windows of the plan.
-        least_change: the window that the matrix above marks.
+        least_change: the windows that the matrix above marks.
     """
     st.header("What merging each window costs")
     job, found, left = window_costs.measuring(run, measured, facts, is_example, sizes)
@@ -162,16 +162,17 @@ def _shown(
         edited.draw("costs")
 
 
-def _unlike(shown: Sequence[WindowCost], least_change: Window) -> str:
-    """That what changes the state least is not what costs least, where both are told on this page."""
+def _unlike(shown: Sequence[WindowCost], least_change: Sequence[Window]) -> str:
+    """That what changes the state least is not what costs least, where both are told on this page and no tie."""
     costs = {each.window: each.merged for each in shown}
     cheapest = min(costs, key=costs.__getitem__)
-    if least_change not in costs or cheapest == least_change:
+    least = least_change[0]
+    if least not in costs or cheapest in least_change:
         return ""
-    (a, b), (c, d) = least_change, cheapest
+    (a, b), (c, d) = least, cheapest
     return (
         f"Least change is not least cost: merging {a}–{b}, which change the state least, costs "
-        f"{costs[least_change]:.3f}; {c}–{d} cost {costs[cheapest]:.3f}."
+        f"{costs[least]:.3f}; {c}–{d} cost {costs[cheapest]:.3f}."
     )
 
 

@@ -69,13 +69,17 @@ def _one_window(of: Material, sizes: list[int]) -> None:
         tallest=300,
     )
     if rows := compared(of):
-        st.html(_STYLE + _table(rows, of.layers))
+        st.html(_STYLE + _table(rows, of.layers, of.run.config.n_tokens))
     turns = degrees(of, size)
     ranks = np.argsort(np.argsort([turns[cost.first] for cost in costs], kind="stable"), kind="stable")
     rank = int(ranks[costs.index(cheapest)]) + 1
-    lesson = "turning least is not costing least" if rank > 1 else "here the same window turns least and costs least"
+    tied = f"{turns[cheapest.first] / 180:.3f}" == f"{min(turns[cost.first] for cost in costs) / 180:.3f}"
+    place, lesson = f"{ordinal(rank)} of {len(costs)}", "turning least is not costing least"
+    if tied:
+        place = f"{'' if rank == 1 else 'practically tied for '}the first of {len(costs)}"
+        lesson = "here the same window turns least and costs least"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(f"By the angle the cheapest is {ordinal(rank)} of {len(costs)}: {lesson}.", width="content")
+        st.caption(f"By the angle the cheapest is {place}: {lesson}.", width="content")
         how_sure(
             "Cost: the divergence after CoMe-Joint's merge. Step 5 told the loss that CoMe's concatenation adds: pairs "
             "may come in another order there. Measured on tokens that no merge is fitted on, of the example's text and "
@@ -95,8 +99,8 @@ def compared(of: Material) -> dict[str, dict[int, str]]:
     }
 
 
-def _table(rows: dict[str, dict[int, str]], layers: int) -> str:
-    """One way beneath the other, a column a size; `layers`: of the original."""
+def _table(rows: dict[str, dict[int, str]], layers: int, tokens: int) -> str:
+    """One way beneath the other, a column a size; `layers`: of the original; `tokens`: that were pruned on."""
     sizes = "".join(f"<th scope='col'>{left} layers</th>" for left in next(iter(rows.values())))
     spans = ", ".join(f"{layers - left + 1}" for left in next(iter(rows.values())))
     names = WAYS | {"window": f"One window of {spans} layers"}
@@ -106,7 +110,7 @@ def _table(rows: dict[str, dict[int, str]], layers: int) -> str:
         for way, found in shown.items()
     )
     return (
-        f"<table class='come-both'><thead><tr><th scope='col'>Perplexity with</th>{sizes}</tr></thead>"
+        f"<table class='come-both'><thead><tr><th scope='col'>Perplexity, pruned on {tokens:,} tokens</th>{sizes}</tr></thead>"
         f"<tbody>{body}</tbody></table>"
     )
 

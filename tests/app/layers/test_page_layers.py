@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -127,8 +127,9 @@ def test_where_the_plans_window_is_of_another_size_that_is_said() -> None:
 
 def test_least_change_and_least_cost_are_told_apart() -> None:
     found = known(2, {(1, 2): 0.5, (2, 3): 0.25})
-    assert costs._unlike(found, (1, 2)).endswith("change the state least, costs 0.500; 2–3 cost 0.250.")
-    assert not costs._unlike(found, (2, 3)) and not costs._unlike(found, (4, 5))
+    assert costs._unlike(found, [(1, 2)]).endswith("change the state least, costs 0.500; 2–3 cost 0.250.")
+    assert not costs._unlike(found, [(2, 3)]) and not costs._unlike(found, [(4, 5)])
+    assert not costs._unlike(found, [(1, 2), (2, 3)]), "it cannot be told from the least"
 
 
 def test_what_is_missing_is_measured_when_it_is_asked_for(
@@ -223,18 +224,25 @@ def test_a_tick_stands_at_all_units_kept_above_the_cost_or_below_it() -> None:
     assert "merging layers 1–2 costs least: 0.150" in figures.costs(FOUND, 5).layout.title.text
 
 
-@pytest.mark.parametrize(("split", "numbers"), [(True, ["9", "9.5"]), (False, ["9"])])
-def test_what_is_cut_off_has_its_numbers_above_its_own_bar(split: bool, numbers: list[str]) -> None:
+@pytest.mark.parametrize(("split", "told"), [(True, ["cost 9", "all units kept 9.5"]), (False, ["cost 9"])])
+def test_what_is_cut_off_alone_is_told_by_name_above_its_own_bar(split: bool, told: list[str]) -> None:
     figure = figures.costs(FOUND, 5, split=split)
     top = figure.layout.yaxis.range[1]
     assert top < 2
     (note,) = figure.layout.annotations
-    assert [word.partition("▶</span>")[2] for word in note.text.replace(" <", "|<").split("|")] == numbers
-    assert (note.x, note.y, note.yanchor, note.textangle) == (2.5, top, "bottom", -90)
+    assert all(words in note.text for words in told) and note.text.count("</span>") == len(told)
+    assert (note.x, note.y, note.yanchor, note.textangle) == (2.5, top, "bottom", None)
     legend = figure.layout.legend
     assert (legend.yref, legend.y, legend.yanchor) == ("container", 1, "top"), "clear of the numbers at any height"
     whole = figures.costs(FOUND[:2], 5, split=split)
     assert not whole.layout.annotations and whole.layout.margin.t < figure.layout.margin.t
+
+
+def test_of_several_that_are_cut_off_the_numbers_stand_upright_above_their_bars() -> None:
+    far = [replace(FOUND[2], first=first, last=first + 1) for first in (2, 3)]
+    notes = figures.costs([*FOUND[:2], replace(FOUND[1], first=4, last=5), *far], 6).layout.annotations
+    assert [(note.x, note.textangle) for note in notes] == [(2.5, -90), (3.5, -90)]
+    assert all(note.text.endswith("▶</span>9") for note in notes)
 
 
 @pytest.mark.parametrize("plan", [{"windows": "1-3"}, {"windows": ""}])
