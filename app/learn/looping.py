@@ -109,10 +109,8 @@ def _table(rows: dict[str, dict[int, str]], layers: int, tokens: int) -> str:
         f"<tr><th scope='row'>{way}</th>{''.join(f'<td>{value}</td>' for value in found.values())}</tr>"
         for way, found in shown.items()
     )
-    return (
-        f"<table class='come-both'><thead><tr><th scope='col'>Perplexity, pruned on {tokens:,} tokens</th>{sizes}</tr></thead>"
-        f"<tbody>{body}</tbody></table>"
-    )
+    head = f"<tr><th scope='col'>Perplexity, pruned on {tokens:,} tokens</th>{sizes}</tr>"
+    return f"<table class='come-both'><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
 def _loop(of: Material, ways: bool = False) -> None:
