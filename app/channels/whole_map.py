@@ -176,11 +176,16 @@ def reading(plan: KeptByLayer | None = None, kept: np.ndarray | None = None, ope
 
 
 def _shares(kept: np.ndarray | None) -> str:
-    """How much of the layers that lose channels is dropped: on a log axis it looks like little."""
-    gone = [] if kept is None else sorted({round(100 * share) for share in 1 - kept.mean(axis=1) if share})
-    if not gone:
+    """How much is dropped of which layers, those that lose channels: on a log axis it looks like little."""
+    lost = np.zeros(0) if kept is None else 1 - kept.mean(axis=1)
+    layers = np.flatnonzero(lost)
+    if not len(layers):
         return ""
-    return f" ({gone[0]}% of each layer)" if len(gone) == 1 else f" ({gone[0]} to {gone[-1]}% of a layer)"
+    ends = sorted({round(100 * share) for share in lost[layers]})
+    share = f"{ends[0]}%" if len(ends) == 1 else f"{ends[0]} to {ends[-1]}%"
+    in_a_row = layers[-1] - layers[0] == len(layers) - 1
+    named = f"layers {layers[0]}–{layers[-1]}" if in_a_row and len(layers) > 1 else f"{len(layers)} layers"
+    return f" ({share} of {named if len(layers) > 1 else f'layer {layers[0]}'})"
 
 
 def _fits() -> bool:

@@ -20,7 +20,6 @@ KINDS = {  # its name in a chart, its whole name, and what it is
 TOP, BOTTOM = 34, 54  # pixels around the plot
 STRIP, TILES, GAPS = 60, 16, 12  # pixels of block influence, of the layers' tiles, and between the parts
 READING = "A cell is a window of layers:<br>its row the first, its column the last.<br><b>Brighter: less change.</b>"
-LEAST = "least change"
 MOST_NAMED = 3  # windows in a title
 
 
@@ -112,7 +111,8 @@ def similarity(
     whole = {"showgrid": False, "tickvals": layer_ticks(layers - 1), "ticks": ""}
     figure.update_xaxes(range=[-0.5, layers - 0.5], **whole)
     figure.update_layout(yaxis={"range": [layers - 0.5, -0.5], **whole})
-    marks = [(OPEN, "□", "open window", selected), (PLANNED, "□", plan, planned), (theme.INK, "⬚", LEAST, best)]
+    least = f"least change of {_whole(*best[0])}" if best else ""
+    marks = [(OPEN, "□", "open window", selected), (PLANNED, "□", plan, planned), (theme.INK, "⬚", least, best)]
     _say_how_to_read(figure, [(color, mark, words) for color, mark, words, drawn in marks if drawn])
     if influence is not None:
         _lay_out_strip(figure, influence, share)
@@ -146,15 +146,20 @@ def finding(values: np.ndarray, kind: str, best: Sequence[tuple[int, int]]) -> s
         return "How much each window of layers changes the state"
     first, last = best[0]
     least = f"{KINDS[kind][0]} {values[first, last]:.3f}"
+    whole = _whole(first, last)
     if len(best) > MOST_NAMED:
-        return f"{len(best)} windows change the state least, practically tied: {first}–{last} with {least}"
+        return f"Of {whole}, {len(best)} change the state least, practically tied: {first}–{last} with {least}"
     if len(best) > 1:
         named = [f"{first}–{last}" for first, last in best]
         others = ", ".join(f"{values[window]:.3f}" for window in best[1:])
         listed = f"{', '.join(named[:-1])} and {named[-1]}"
-        return f"Layers {listed} change the state least, practically tied: {least}, {others}"
-    named_alone = f"Of all pairs, layers {first} and {last}" if last == first + 1 else f"Layers {first}–{last}"
-    return f"{named_alone} change the state least: {least}"
+        return f"Of {whole}, {listed} change the state least, practically tied: {least}, {others}"
+    return f"Of {whole}, {first}–{last} changes the state least: {least}"
+
+
+def _whole(first: int, last: int) -> str:
+    """What a window is one of: a longer one changes more, and a single layer less."""
+    return "all pairs" if last == first + 1 else f"windows of {last - first + 1} layers"
 
 
 def _say_how_to_read(figure: go.Figure, marks: Sequence[tuple[str, str, str]]) -> None:

@@ -106,7 +106,7 @@ def draw(
             found.kv_groups,
             found.channels,
             facts.layers,
-            method.title,
+            f"{method.title}, an estimate" if guessed else method.title,
             named=figures.NAMED_NARROW if presenter.is_on() else figures.NAMED,
         ),
         key="puzzle",

@@ -139,7 +139,7 @@ def _shown(
             alt="What merging each window costs; the numbers are in the list beside it",
         )
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            legend.draw(lowest=False)
+            legend.draw(lowest=False, opened=any(each.window == window for each in shown))
             how_sure(SURE, key="sure-of-costs")
     with table:
         st.html(_STYLE)

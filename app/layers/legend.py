@@ -24,7 +24,10 @@ _BY = "By the measure chosen above"
 _LOWEST = f"<span><i class='lowest'></i><span class='come-told' title='{_BY}'>least change</span></span>"
 
 
-def draw(*, lowest: bool = True) -> None:
-    """The legend; `lowest` says whether the chart marks the window that changes the state least."""
+def draw(*, lowest: bool = True, opened: bool = True) -> None:
+    """The legend; whether the chart marks the window that changes the state least, and the open one."""
     planned = _PLANNED.format(session.plan_named().removeprefix("the "))
-    st.html(f"{_STYLE}<div class='come-marks'>{_OPEN}{planned}{_LOWEST if lowest else ''}</div>", width="content")
+    st.html(
+        f"{_STYLE}<div class='come-marks'>{_OPEN if opened else ''}{planned}{_LOWEST if lowest else ''}</div>",
+        width="content",
+    )

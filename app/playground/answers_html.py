@@ -17,6 +17,7 @@ from come.serving.playground.speech import Word
 # Chance from which on -> the underline's class. The rest is "u3".
 LEVELS = ((0.9, "u0"), (0.5, "u1"), (UNSURE, "u2"))
 _SHOWN = 6  # alternatives of a token
+ENOUGH = 16  # tokens from which on a speed says something
 INK = "rgba(128, 136, 148, 1)"
 
 
@@ -88,7 +89,7 @@ def numbers(answer: Answer) -> str:
         return "no token yet"
     parts = []
     rate = answer.tokens_per_second
-    if rate and math.isfinite(rate):
+    if rate and math.isfinite(rate) and count >= ENOUGH:
         parts.append(f"{rate:.1f} tokens/s")
     parts.append(f"{count} {'token' if count == 1 else 'tokens'}")
     parts.append(f"unsure of\N{NO-BREAK SPACE}{answer.unsure}")

@@ -40,13 +40,13 @@ def test_states_that_are_nearly_alike_are_told_apart() -> None:
 
 def test_the_matrix_names_the_marks_that_it_bears(matrix: np.ndarray) -> None:
     bare = similarity.similarity(matrix).layout.annotations[0].text
-    assert similarity.READING in bare and "open window" not in bare and similarity.LEAST not in bare
+    assert similarity.READING in bare and "open window" not in bare and "least change" not in bare
     figure = similarity.similarity(matrix, best=[(4, 5)], selected=(2, 3), planned=[(7, 9)], plan="your plan")
     words = figure.layout.annotations[0].text
     for color, mark, name in (
         (similarity.OPEN, "□", "open window"),
         (similarity.PLANNED, "□", "your plan"),
-        (theme.INK, "⬚", similarity.LEAST),
+        (theme.INK, "⬚", "least change of all pairs"),
     ):
         assert re.search(rf"<span style='color:{re.escape(color)};[^>]*>{mark}</span> {name}<br>", words)
     assert "your plan" not in similarity.similarity(matrix, selected=(2, 3)).layout.annotations[0].text
@@ -185,11 +185,13 @@ def test_the_matrix_names_the_window_that_changes_least() -> None:
     def title(*best: tuple[int, int]) -> str:
         return str(similarity.similarity(matrix, best=best, selected=(1, 3)).layout.title.text)
 
-    assert title((4, 5)) == "Of all pairs, layers 4 and 5 change the state least: cosine 0.250"
-    assert title((2, 5)) == "Layers 2–5 change the state least: cosine 0.250"
+    assert title((4, 5)) == "Of all pairs, 4–5 changes the state least: cosine 0.250"
+    assert title((2, 5)) == "Of windows of 4 layers, 2–5 changes the state least: cosine 0.250"
     assert "least" not in title()
-    assert title((4, 5), (2, 3)).startswith("Layers 4–5 and 2–3 change the state least, practically tied: cosine 0.250")
-    assert title((0, 1), (1, 2), (2, 3), (4, 5)).startswith("4 windows change the state least, practically tied: 0–1")
+    assert title((4, 5), (2, 3)).startswith("Of all pairs, 4–5 and 2–3 change the state least, practically tied")
+    assert title((0, 1), (1, 2), (2, 3), (4, 5)).startswith(
+        "Of all pairs, 4 change the state least, practically tied: 0–1"
+    )
 
 
 def test_what_changes_least_is_never_one_of_several_that_cannot_be_told_apart() -> None:

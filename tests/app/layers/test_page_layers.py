@@ -250,7 +250,7 @@ def test_of_several_that_are_cut_off_the_numbers_stand_upright_above_their_bars(
 def test_a_window_keeps_the_same_on_the_layers_page_and_in_the_plan(visit: Visit, method: str, plan: dict) -> None:
     plan = {"method": method, **plan}
     at = fine(visit("layers", first="1", last="3", **plan))
-    title = {"come": "CoMe", "come-joint": "CoMe-Joint"}[plan["method"]]
+    title = {"come": "CoMe", "come-joint": "CoMe-Joint, an estimate"}[plan["method"]]
     assert any(f"<p class='come-finding'>{title}: " in element.proto.body for element in at.get("html"))
     (puzzle,) = (chart for chart in at.get("plotly_chart") if "FFN channels" in chart.proto.spec)
     here = [[int(cell or 0) for cell in bar["text"]] for bar in json.loads(puzzle.proto.spec)["data"]]
