@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from come.errors import ComeError
 from come.events import Event, OnProgress
 from come.files import disk_sentence, locked
 from come.request import RunConfig
+from come.runs.interrupts import termination_interrupts
 from come.runs.process import claim, working
 from come.runs.progress import ProgressWriter
 from come.runs.queue import turn
@@ -53,7 +51,7 @@ def execute(run: Run, on_progress: OnProgress = None, shared: Shared | None = No
         _sweep(run)
         config = run.config
         try:
-            with _termination_interrupts():
+            with termination_interrupts():
                 _have_turn(run, config, on_progress, shared, delegated)
         except KeyboardInterrupt:
             if run.written_state().active:  # it came between two lines below
@@ -139,16 +137,3 @@ def _sweep(run: Run) -> None:
     with locked(run.path / ".lock"):
         for path in run.path.glob(".*-*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does (signals reach the main thread only)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

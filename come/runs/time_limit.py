@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from come.errors import ComeError
+from come.numbers import duration
 from come.runs.run import CANCEL_REQUEST, Run
 from come.runs.state import State
 
@@ -88,9 +89,8 @@ class TimeLimit:
 
 def too_long(most: float) -> ComeError:
     """Why a run was stopped that had worked so many seconds."""
-    minutes = f"{most / 60:g} minute{'' if most == 60 else 's'}"
     return ComeError(
-        f"The run was stopped after {minutes}, which is as long as a run may take here.",
+        f"The run was stopped after {duration(most)}, which is as long as a run may take here.",
         "What it had come to is kept. Run CoMe Lab on a machine of your own to go on.",
     )
 

@@ -12,7 +12,9 @@ import json
 import multiprocessing
 import os
 import random
+import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,8 @@ def environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     found = {"COME_HOME": str(place / "home"), "COME_RUNS": str(place / "runs")}
     for name, value in found.items():
         monkeypatch.setenv(name, value)
+    # A new process would begin with what is called __main__ here, which a test of the page has left as a page's script.
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
     return found
 
 
