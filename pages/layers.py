@@ -48,7 +48,7 @@ def page() -> None:
     if presenter.is_on():
         st.html(PRESENTED)
     matrix, one = st.columns(
-        [2.15, 1] if presenter.is_on() else [1.25, 1], gap="small" if presenter.is_on() else "medium"
+        [1.75, 1] if presenter.is_on() else [1.25, 1], gap="small" if presenter.is_on() else "medium"
     )
     with matrix:
         _matrix(measured, best, window, planned)
@@ -91,7 +91,8 @@ def _matrix(
     if not kinds:
         st.info("This analysis holds no similarity matrix.")
         return
-    with st.container(horizontal=True, vertical_alignment="center"):
+    above, drawn, below = st.container(), st.container(), st.container()
+    with (below if presenter.is_on() else above).container(horizontal=True, vertical_alignment="center"):
         st.segmented_control(
             "Similarity",
             kinds,
@@ -103,23 +104,24 @@ def _matrix(
         kind = session.value("similarity")
         tokens = measured.cka_tokens if kind == "cka" else measured.n_tokens
         widgets.info("How to read this", READING.format(what=KINDS[kind][2], tokens=tokens), key="formula-similarity")
-    widgets.chart(
-        similarity(
-            measured.similarity[kind].numpy(),
-            kind=kind,
-            influence=measured.block_influence.numpy(),
-            best=best,
-            selected=window,
-            planned=planned,
-            plan=session.plan_named().removeprefix("the "),
-            height=535 if presenter.is_on() else 500,
-        ),
-        key="similarity-map",
-        width="stretch" if presenter.is_on() else 720,
-        on_select=_open_clicked,
-        zooms=False,
-        alt="How alike the state before and after each window of layers is, and block influence of each layer",
-    )
+    with drawn:
+        widgets.chart(
+            similarity(
+                measured.similarity[kind].numpy(),
+                kind=kind,
+                influence=measured.block_influence.numpy(),
+                best=best,
+                selected=window,
+                planned=planned,
+                plan=session.plan_named().removeprefix("the "),
+                height=578 if presenter.is_on() else 500,
+            ),
+            key="similarity-map",
+            width="stretch" if presenter.is_on() else 720,
+            on_select=_open_clicked,
+            zooms=False,
+            alt="How alike the state before and after each window of layers is, and block influence of each layer",
+        )
 
 
 def _open_clicked() -> None:

@@ -144,17 +144,23 @@ def finding(values: np.ndarray, kind: str, best: Sequence[tuple[int, int]]) -> s
     """Which windows change the state least; ``values`` are (first layer, last layer)."""
     if not best:
         return "How much each window of layers changes the state"
-    first, last = best[0]
-    least = f"{KINDS[kind][0]} {values[first, last]:.3f}"
-    whole = _whole(first, last)
+    name, whole = KINDS[kind][0], _whole(*best[0])
+    if len(best) == 1:
+        return f"Of {whole}, {best[0][0]}–{best[0][1]} changes the state least: {name} {values[best[0]]:.3f}"
+    each = _of_each([float(values[window]) for window in best])
     if len(best) > MOST_NAMED:
-        return f"Of {whole}, {len(best)} change the state least, practically tied: {first}–{last} with {least}"
-    if len(best) > 1:
-        named = [f"{first}–{last}" for first, last in best]
-        others = ", ".join(f"{values[window]:.3f}" for window in best[1:])
-        listed = f"{', '.join(named[:-1])} and {named[-1]}"
-        return f"Of {whole}, {listed} change the state least, practically tied: {least}, {others}"
-    return f"Of {whole}, {first}–{last} changes the state least: {least}"
+        return f"Of {whole}, {len(best)} change the state least, practically tied: {name} {each}"
+    named = [f"{first}–{last}" for first, last in best]
+    return f"Of {whole}, {', '.join(named[:-1])} and {named[-1]} change the state least: {name} {each}"
+
+
+def _of_each(tied: Sequence[float]) -> str:
+    """Values that are practically the same, to as many decimals as they share."""
+    for decimals in (3, 2):
+        rounded = {f"{value:.{decimals}f}" for value in tied}
+        if len(rounded) == 1:
+            return f"{rounded.pop()} each"
+    return f"{min(tied):.3f} to {max(tied):.3f}"
 
 
 def _whole(first: int, last: int) -> str:

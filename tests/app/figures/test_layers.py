@@ -188,10 +188,16 @@ def test_the_matrix_names_the_window_that_changes_least() -> None:
     assert title((4, 5)) == "Of all pairs, 4–5 changes the state least: cosine 0.250"
     assert title((2, 5)) == "Of windows of 4 layers, 2–5 changes the state least: cosine 0.250"
     assert "least" not in title()
-    assert title((4, 5), (2, 3)).startswith("Of all pairs, 4–5 and 2–3 change the state least, practically tied")
-    assert title((0, 1), (1, 2), (2, 3), (4, 5)).startswith(
-        "Of all pairs, 4 change the state least, practically tied: 0–1"
+    assert title((4, 5), (2, 3)) == "Of all pairs, 4–5 and 2–3 change the state least: cosine 0.250 each"
+    assert title((0, 1), (1, 2), (2, 3), (4, 5)) == (
+        "Of all pairs, 4 change the state least, practically tied: cosine 0.250 each"
     )
+    matrix[2, 4] = 0.2504
+    assert title((2, 3), (4, 5)).endswith("cosine 0.250 each"), "the same to three decimals"
+    matrix[2, 4] = 0.2546
+    assert title((2, 3), (4, 5)).endswith("cosine 0.25 each"), "to two"
+    matrix[2, 4] = 0.2756
+    assert title((2, 3), (4, 5)).endswith("cosine 0.250 to 0.276"), "neither"
 
 
 def test_what_changes_least_is_never_one_of_several_that_cannot_be_told_apart() -> None:
