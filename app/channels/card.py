@@ -23,7 +23,7 @@ from come.models import Facts
 from come.plan.provenance import Part
 from come.plan.trace import trace
 from come.pruning.kept_units import KeptByLayer
-from come.pruning.registry import fits_windows
+from come.pruning.registry import fits_windows, keeps_first_attention
 from come.runs import Run
 
 ITSELF = 1.5e9  # parameters; a larger model is loaded only when the visitor asks
@@ -150,7 +150,11 @@ def _where(part: Part, layer: int, unit: int, plan: KeptByLayer | None) -> Run |
 def foreseen(plan: KeptByLayer | None, part: Part, layer: int, unit: int) -> str:
     """What a plan that was not run yet would do to a unit, in a sentence (markdown)."""
     one = "It" if part == "ffn" else f"Its {NAMES[part][0]} {unit}"
-    guess = " An estimate: the run goes by what channels give together." if fits_windows(session.draft().method) else ""
+    draft, guess = session.draft(), ""
+    if part == "attention" and keeps_first_attention(draft.method, draft.options):
+        guess = " A window keeps its first layer's attention, however sensitive the others."
+    elif fits_windows(draft.method):
+        guess = " An estimate: the run goes by what channels give together."
     if plan is None:
         return f"Whether it stays, only a run of {session.plan_named()} tells."
     group = next((group for group in plan.groups if layer in group), None)

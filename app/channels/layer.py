@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.channels.whole_map import UNITS
+from app.channels.whole_map import UNITS, forget_search
 from app.components import widgets
 from app.figures import heads as figures
 from app.figures import one_layer
@@ -32,8 +32,7 @@ def draw(facts: Facts, values: np.ndarray, part: str, kept: KeptUnits | None) ->
             list(range(facts.layers)),
             key="layer",
             format_func="Layer {}".format,
-            on_change=widget_state.forget,
-            args=("channel",),
+            on_change=_other_layer,
             label_visibility="collapsed",
         )
     layer = session.value("layer")
@@ -67,6 +66,11 @@ def draw(facts: Facts, values: np.ndarray, part: str, kept: KeptUnits | None) ->
         )
     with table:
         _table(row, is_kept, facts, part)
+
+
+def _other_layer() -> None:
+    widget_state.forget("channel")
+    forget_search()
 
 
 def _table(row: np.ndarray, is_kept: np.ndarray | None, facts: Facts, part: str) -> None:

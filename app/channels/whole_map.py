@@ -14,7 +14,7 @@ from app.state import session, widget_state
 from come.models import Facts
 from come.plan.trace import asked
 from come.pruning.kept_units import KeptByLayer
-from come.pruning.registry import fits_windows
+from come.pruning.registry import fits_windows, keeps_first_attention
 
 PARTS = {"ffn": "Feed-forward (FFN)", "attention": "Attention"}
 VIEWS: dict[View, str] = {"sorted": "Sorted", "raw": "In order", "percentile": "Percentile"}
@@ -91,6 +91,11 @@ def _find(layers: int, channels: int) -> None:
         _open(*wanted)
 
 
+def forget_search() -> None:
+    """Empty the field: another channel is open than the one that was looked for."""
+    session.put("find-channel", "")
+
+
 def _open(layer: int, channel: int) -> None:
     session.put("layer", layer)
     session.put("channel", channel)
@@ -98,6 +103,7 @@ def _open(layer: int, channel: int) -> None:
 
 
 def _forget_bin() -> None:
+    forget_search()
     session.put("bin", None)
     widget_state.forget("channel")
     widget_state.forget("zoom")  # the other part counts other units
@@ -140,7 +146,7 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
     st.html("<style>.st-key-zoom-to { display: none; }</style>")
     st.text_input("Zoomed to", key="zoom-to", on_change=_zoomed, args=(channels,), max_chars=60)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(reading(plan, kept, session.value("layer")), width="content")
+        st.caption(reading(plan, kept, session.value("layer"), part), width="content")
         with st.popover("Zoom and colours", icon=":material/palette:", type="tertiary"):
             _shown(span, channels)
             st.segmented_control(
@@ -161,18 +167,30 @@ def draw(values: np.ndarray, facts: Facts, part: str, plan: KeptByLayer | None) 
             )
 
 
-def reading(plan: KeptByLayer | None = None, kept: np.ndarray | None = None, opened: int | None = None) -> str:
+def reading(
+    plan: KeptByLayer | None = None, kept: np.ndarray | None = None, opened: int | None = None, part: str = "ffn"
+) -> str:
     """What hatching and the frame are on the map, and what clicks do; `kept`: (layers, channels)."""
     told = ["Click a channel, drag to zoom."]
     if plan is not None:
-        by = ", chosen by what channels give together, not by sensitivity alone" if _fits() else ""
-        name = session.plan_named()
-        guess = " by sensitivity, an estimate" if _fits() else ""
-        hatched = f"dropped by the run of {name}{by}" if plan.exact else f"what {name} would drop{guess}"
-        told.insert(0, f"Hatched: {hatched}{_shares(kept)}.")
+        name, why = session.plan_named(), _why(plan, part)
+        hatched = f"dropped by the run of {name}" if plan.exact else f"what {name} would drop"
+        told.insert(0, f"Hatched: {hatched}{_shares(kept)}{why}.")
         if plan.layers and opened == min(plan.layers):
             told.insert(1, f"Framed: layer {opened}, its first.")
     return " ".join(told)
+
+
+def _why(plan: KeptByLayer, part: str) -> str:
+    """By what the plan's method drops units of merged layers, where that is not their sensitivity."""
+    draft = session.draft()
+    if not plan.windows or not fits_windows(draft.method):
+        return ""
+    if part == "attention" and keeps_first_attention(draft.method, draft.options):
+        return ". A window keeps its first layer's attention, however sensitive the others"
+    if plan.exact:
+        return ", chosen by what channels give together, not by sensitivity alone"
+    return ", an estimate by sensitivity" if part == "ffn" else ", an estimate"
 
 
 def _shares(kept: np.ndarray | None) -> str:
@@ -186,11 +204,6 @@ def _shares(kept: np.ndarray | None) -> str:
     in_a_row = layers[-1] - layers[0] == len(layers) - 1
     named = f"layers {layers[0]}–{layers[-1]}" if in_a_row and len(layers) > 1 else f"{len(layers)} layers"
     return f" ({share} of {named if len(layers) > 1 else f'layer {layers[0]}'})"
-
-
-def _fits() -> bool:
-    """Whether the plan's method solves for the units that stay."""
-    return fits_windows(session.draft().method)
 
 
 def _shown(span: tuple[int, int], channels: int) -> None:
@@ -218,6 +231,7 @@ def _chosen() -> None:
     points = session.clicked("channel-map")
     if points:
         layer, low, high, channel = (int(number) for number in points[0]["customdata"][:4])
+        forget_search()
         _open(layer, channel)
         session.put("bin", None if session.value("view") == "sorted" else (low, high))
 

@@ -257,7 +257,10 @@ HATCH_EVERY, HATCH_WIDE = 9, 2  # columns
 
 
 def _hatching(stays: np.ndarray, edges: np.ndarray) -> go.Heatmap:
-    """Grey, hatched, over the bins most of whose channels are dropped: a heatmap knows no pattern, so it is drawn."""
+    """Grey, hatched, over the bins most of whose channels are dropped, which shine through.
+
+    A heatmap knows no pattern, so it is drawn.
+    """
     layers = len(stays)
     grid = np.linspace(edges[0], edges[-1], HATCH_COLUMNS + 1)
     middles = (grid[:-1] + grid[1:]) / 2
@@ -271,7 +274,7 @@ def _hatching(stays: np.ndarray, edges: np.ndarray) -> go.Heatmap:
         y=(np.arange(layers * HATCH_ROWS) + 0.5) / HATCH_ROWS - 0.5,
         zmin=0,
         zmax=2,
-        colorscale=[[0, "rgba(128, 136, 148, 0)"], [0.5, "rgba(150, 157, 168, 0.82)"], [1, "rgba(96, 104, 116, 1)"]],
+        colorscale=[[0, "rgba(128, 136, 148, 0)"], [0.5, "rgba(150, 157, 168, 0.6)"], [1, "rgba(96, 104, 116, 0.85)"]],
         showscale=False,
         hoverinfo="skip",
     )

@@ -116,13 +116,19 @@ def layer_heads(
         for index, mean in enumerate(kv)
     ]
     figure.update_layout(shapes=means)  # at once: plotly looks at all that are there for each that is added
-    best = int(kv.argmax())
     theme.finish(
         figure,
-        f"KV group {best} is layer {layer}'s most sensitive",
+        _most_sensitive(kv, layer),
         x=f"Head ({size} share one KV head)" if size > 1 else "Head (each with its own KV head)",
         y="Sensitivity S",
         height=300,
     )
     figure.update_xaxes(dtick=1 if len(head) <= 16 else None)
     return figure
+
+
+def _most_sensitive(kv: np.ndarray, layer: int) -> str:
+    """Which KV group is the most sensitive on average, and how far from the next: they may be practically tied."""
+    order = np.argsort(-kv, kind="stable")
+    told = f"KV group {order[0]} is layer {layer}'s most sensitive"
+    return told if len(kv) == 1 else f"{told}: {kv[order[0]]:.3g}, the next {kv[order[1]]:.3g}"

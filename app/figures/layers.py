@@ -12,7 +12,8 @@ from app import theme
 from app.figures.similarity import OPEN, PLANNED, box, layer_ticks
 
 GAP = 0.01  # of the bar, where the page's ground shows between two pieces
-NAMED, NAMED_NARROW = 9, 4  # layers of a window whose shares a legend names; those of more are told when pointed at
+NAMED, NAMED_NARROW = 4, 2  # layers of a window whose shares a legend names; of more, the first and the last are named
+DIGIT, ROOM = 0.04, 0.02  # of a bar's length in a narrow chart: what a digit takes, and what a number needs besides
 
 
 def influence(
@@ -35,7 +36,7 @@ def influence(
         block_halves: (2, layers) BI over each half of the text, drawn as ticks; None: not drawn.
         skip_halves: (2, layers - span + 1) the same for SBI.
         planned: windows of the plan, joined in the tile row.
-        selected: the window that is open, outlined in the tile row; its SBI is red, and the lowest one dotted.
+        selected: the window that is open, outlined in the tile row; its SBI is red; the lowest ones are dotted.
         log: points on logarithmic axes instead of bars.
     """
     layers = len(block)
@@ -66,9 +67,10 @@ def influence(
     for halves, places, row in ((block_halves, np.arange(layers), 2), (skip_halves, middle, 3)):
         for half in () if halves is None else halves:
             figure.add_trace(_half_ticks(places, half), row=row, col=1)
-    foot, top = (skip[best] / 1.2, skip[best] * 1.2) if log else (0.0, skip[best] + 0.04 * skip.max())
     dots = {"color": theme.INK, "width": 2, "dash": "dot"}
-    figure.add_shape(box(middle[best] - 0.5, middle[best] + 0.5, foot, top, line=dots) | {"xref": "x3", "yref": "y3"})
+    for at in (best, *tied(skip, skip_halves)):
+        foot, top = (skip[at] / 1.2, skip[at] * 1.2) if log else (0.0, skip[at] + 0.04 * skip.max())
+        figure.add_shape(box(middle[at] - 0.5, middle[at] + 0.5, foot, top, line=dots) | {"xref": "x3", "yref": "y3"})
     theme.finish(
         figure,
         finding(skip, skip_halves, span),
@@ -149,29 +151,42 @@ def puzzle(
                 orientation="h",
                 name=f"layer {layer} ({share:.0%})",
                 marker={"color": color, "line": {"width": 0}, "pattern": theme.dots(color, offset % 2 == 1)},
-                text=[f"{count:,}" if count else "" for count in counts],
-                textposition="inside",
-                insidetextanchor="middle",
-                textangle=0,
-                textfont={"color": theme.ink_on(color), "size": 13},
                 customdata=list(zip(counts, totals, strict=True)),
                 hovertemplate=f"layer {layer}: %{{customdata[0]:,d}} of %{{customdata[1]:,d}} %{{y}}<extra></extra>",
             )
         )
+        for row, count, begin, part in zip(rows, counts, begins, shares, strict=True):
+            if count and part >= DIGIT * len(f"{count:,}") + ROOM:  # others are told when pointed at
+                _number(figure, f"{count:,}", begin + part / 2, row, color)
         begins = begins + shares
     largest = int(np.argmax(ratio))
     legend = len(ratio) <= named
+    if not legend:
+        _name_ends(figure, first, first + len(ratio) - 1)
     theme.finish(
         figure,
-        f"{method}: {ratio[largest]:.0%} of the channels from layer {first + largest}",
+        f"{method}: {ratio[largest]:.0%} of the FFN channels from layer {first + largest}",
         height=205 + 21 * ((len(ratio) - 1) // 2) * legend,  # of the legend's rows
         legend=legend,
     )
-    numbers = {"minsize": 11, "mode": "hide"}  # those for which there is no room are told when pointed at
-    figure.update_layout(barmode="overlay", bargap=0.3, legend={"traceorder": "normal"}, uniformtext=numbers)
+    figure.update_layout(barmode="overlay", bargap=0.3, legend={"traceorder": "normal"})
     spelt = ["Feed-forward<br>(FFN) channels", "Key-value<br>(KV) groups"]
     figure.update_yaxes(tickvals=rows, ticktext=spelt)
     return figure.update_xaxes(range=[0, 1], tickformat=".0%", showgrid=False)
+
+
+def _number(figure: go.Figure, words: str, x: float, row: str, color: str) -> None:
+    """A number on a bar, on a patch of the bar's colour: dots through its digits could not be read."""
+    text = f"<span style='color:{theme.ink_on(color)}'>{words}</span>"  # the page's theme colours notes otherwise
+    figure.add_annotation(x=x, y=row, text=text, showarrow=False, bgcolor=color, borderpad=1, font={"size": 13})
+
+
+def _name_ends(figure: go.Figure, first: int, last: int) -> None:
+    """Name the first and the last layer between the two bars, where the pieces are too many for a legend."""
+    for x, name, anchor in ((0, f"layer {first}", "left"), (1, f"layer {last}", "right")):
+        figure.add_annotation(
+            x=x, y=0.5, yref="y", text=name, showarrow=False, xanchor=anchor, font={"size": 12, "color": theme.INK}
+        )
 
 
 # --- inside --------------------------------------------------------------------------------------------

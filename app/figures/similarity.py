@@ -19,8 +19,12 @@ KINDS = {  # its name in a chart, its whole name, and what it is
 }
 TOP, BOTTOM = 34, 54  # pixels around the plot
 STRIP, TILES, GAPS = 60, 16, 12  # pixels of block influence, of the layers' tiles, and between the parts
-READING = "A cell is a window of layers:<br>its row the first, its column the last.<br><b>Brighter: less change.</b>"
+READING = (
+    "A cell is a window of layers:<br>its row the first, its column the last.<br>"
+    "<b>Brighter: less change.</b><br>Colours go by rank."
+)
 MOST_NAMED = 3  # windows in a title
+RING = 0.4  # of a cell: how far one mark lies outside another
 
 
 def similarity(
@@ -92,11 +96,14 @@ def similarity(
             showlegend=False,
         )
     )
-    shapes = [shape for window in planned for shape in _outline(window, PLANNED, 2.5)]
+    shapes = []  # of one cell each lies round the others
     for window in best:
         shapes += _outline(window, _INK, 1.5, dash="dot")
-    if selected is not None:  # round what else is said of its cell
-        shapes += _outline(selected, OPEN, 2.5, round_it=0.4)
+    for window in planned:
+        shapes += _outline(window, PLANNED, 2.5, round_it=RING * (window in best))
+    if selected is not None:
+        inside = (selected in best) + (selected in planned)
+        shapes += _outline(selected, OPEN, 2.5, round_it=RING * max(inside, 1))
     if influence is not None:
         shapes += _add_strip(figure, influence, planned, selected)
     figure.update_layout(shapes=shapes)  # at once: plotly looks at all that are there for each that is added

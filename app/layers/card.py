@@ -197,7 +197,7 @@ def _add(first: int, last: int, planned: list[Window], layers: int) -> None:
         icon=f":material/{'remove' if inside else 'swap_horiz' if replaced else 'add'}:",
         disabled=bool(_problem(first, last, layers)),
         help="Makes your automatic plan one by hand; its other windows stay." if automatic else None,
-        width=144,
+        width=190 if presenter.is_on() else 144,
     )
 
 

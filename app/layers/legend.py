@@ -20,7 +20,7 @@ _STYLE = f"""<style>
 </style>"""
 _OPEN = "<span><i class='open'></i>open window</span>"
 _PLANNED = "<span><i class='planned'></i>{}</span>"
-_BY = "By the measure chosen above"
+_BY = "Lowest SBI, or practically tied with it"
 _LOWEST = f"<span><i class='lowest'></i><span class='come-told' title='{_BY}'>least change</span></span>"
 
 

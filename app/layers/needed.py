@@ -41,7 +41,7 @@ def draw(run: Run, measured: Measurement, facts: Facts, is_example: bool) -> lis
     """
     with st.expander("How few layers does a sequence need?"):
         tolerances = background.TOLERANCES
-        widget_state.keep_among("tolerance", tolerances, tolerances[0])
+        widget_state.keep_among("tolerance", tolerances, tolerances[-1])  # without a loss hardly a layer can go
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             st.segmented_control(
                 "The loss may rise by",

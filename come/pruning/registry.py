@@ -106,6 +106,11 @@ def fits_windows(name: str) -> bool:
     return takes_windows(name) and methods()[name].options().moves_weights
 
 
+def keeps_first_attention(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a window that this method merges has the attention of its first layer, whole, by rule."""
+    return fits_windows(name) and (methods()[name].defaults() | dict(options)).get("attention") == "first"
+
+
 def method(name: str) -> Method:
     """The method of that name.
 

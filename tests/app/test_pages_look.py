@@ -15,6 +15,7 @@ from come.errors import ComeError
 from come.serving import uploads
 from come.text import TextSource, known_texts, read
 from tests.app.conftest import Lab, the_app
+from tests.app.layers.test_page_layers import said
 
 Visit = Callable[..., AppTest]
 LOOKS = ("model", "channels", "layers")
@@ -139,10 +140,17 @@ def test_another_part_is_shown_whole_after_a_narrowed_one(visit: Visit) -> None:
 
 def test_the_map_says_what_hatching_is(visit: Visit) -> None:
     told = fine(visit("channels")).caption[0].value
-    assert re.search(
-        r"Hatched: what the suggested plan would drop by sensitivity, an estimate \(\d+ to \d+% of .*layers",
-        told,
-    )
+    share = r"\(\d+ to \d+% of layers 3–5\)"
+    assert re.search(f"Hatched: what the suggested plan would drop {share}, an estimate by sensitivity\\.", told)
+
+
+def test_of_attention_the_map_and_the_card_say_the_rule(visit: Visit) -> None:
+    rule = "A window keeps its first layer's attention, however sensitive the others."
+    at = fine(visit("channels", part="attention", layer="5"))
+    assert "would drop (100% of layers 4–5). " + rule in at.caption[0].value
+    assert "would be **dropped**" in said(at) and said(at).count(rule) == 2
+    assert "An estimate" not in said(at)
+    assert rule not in said(fine(visit("channels", part="attention", layer="5", method="come")))
 
 
 def test_ranks_are_counted_from_one_and_channels_from_zero(visit: Visit) -> None:

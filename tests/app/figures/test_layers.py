@@ -72,6 +72,17 @@ def test_a_cell_lies_at_its_first_and_last_layer_and_opens_them(matrix: np.ndarr
     assert all(first <= last for first, last in zip(overlay.y, overlay.x, strict=True))
 
 
+@pytest.mark.parametrize("marked", [{"best"}, {"planned"}, {"selected"}, {"best", "planned"}, {"best", "selected"}])
+@pytest.mark.parametrize("whole", [False, True])
+def test_marks_of_one_cell_lie_round_each_other(matrix: np.ndarray, marked: set[str], whole: bool) -> None:
+    marked = marked | {"planned", "selected"} if whole else marked
+    given = {name: (2, 3) if name == "selected" else [(2, 3)] for name in marked}
+    lines = similarity.similarity(matrix, **given).layout.shapes[1::2]
+    sides = [line.x1 - line.x0 for line in lines]
+    assert len(sides) == len(marked) and sides == sorted(sides)
+    assert all(b - a > 0.7 for a, b in itertools.pairwise(sides)), "none covers another"
+
+
 def test_the_best_window_is_outlined_at_its_layers(matrix: np.ndarray) -> None:
     halo, outline = similarity.similarity(matrix, best=[(4, 5)]).layout.shapes
     assert (outline.x0, outline.y0) == (halo.x0, halo.y0) == (4.5, 3.5)
@@ -119,15 +130,29 @@ def test_influence_names_the_window_that_turns_least(span: int, log: bool) -> No
 
 def test_puzzle_shows_what_each_source_gives() -> None:
     figure = layers.puzzle(4, (0.25, 0.0, 0.75), (1, 0, 2), (384, 0, 1152), 30, "CoMe")
-    assert [list(trace.text) for trace in figure.data] == [["384", "1"], ["", ""], ["1,152", "2"]]
+    assert [[counts[0] for counts in trace.customdata] for trace in figure.data] == [[384, 1], [0, 0], [1152, 2]]
     assert figure.data[2].marker.color == theme.layer_color(6, 30)
-    assert "CoMe: 75% of the channels from layer 6" in figure.layout.title.text
+    assert "CoMe: 75% of the FFN channels from layer 6" in figure.layout.title.text
+
+
+def test_numbers_in_the_puzzle_stand_on_a_plain_patch_where_there_is_room() -> None:
+    figure = layers.puzzle(4, (0.02, 0.23, 0.75), (1, 0, 2), (31, 353, 1152), 30, "CoMe", named=3)
+    told = {(note.text.split(">")[1][: -len("</span")], note.y): note.bgcolor for note in figure.layout.annotations}
+    colors = [theme.layer_color(layer, 30) for layer in (4, 5, 6)]
+    assert told == {
+        ("1", "KV groups"): colors[0],
+        ("353", "FFN channels"): colors[1],
+        ("1,152", "FFN channels"): colors[2],
+        ("2", "KV groups"): colors[2],
+    }
 
 
 def test_a_narrow_puzzle_names_fewer_layers() -> None:
-    parts = ((0.2,) * 5, (1,) * 5, (300,) * 5)
+    parts = ((0.25,) * 4, (1,) * 4, (384,) * 4)
     wide, narrow = (layers.puzzle(4, *parts, 30, "CoMe", named=most) for most in (layers.NAMED, layers.NAMED_NARROW))
     assert wide.layout.showlegend and not narrow.layout.showlegend and narrow.layout.height < wide.layout.height
+    named = [note.text for note in narrow.layout.annotations if note.text.startswith("layer")]
+    assert named == ["layer 4", "layer 7"], "the ends, where there is no legend"
 
 
 def test_neighbours_in_the_puzzle_stand_apart_and_every_second_is_dotted() -> None:

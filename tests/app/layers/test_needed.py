@@ -35,7 +35,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_it_is_searched_when_asked_for_and_gone_on_with(
     visit: Visit, lab: Lab, started: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = fine(visit("layers"))
+    assert fine(visit("layers")).segmented_control(key="tolerance").value == 0.1
+    at = fine(visit("layers", tolerance="0.0"))
     assert "Measure 4 sequences, up to 2 min" in at.button(key="search-needed").label
     at.button(key="search-needed").click().run()
     _write(analysis(), 6, {0.1: Search(0.1, 9.0, 64, (WHOLE, FEWER))})

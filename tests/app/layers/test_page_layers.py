@@ -253,7 +253,7 @@ def test_a_window_keeps_the_same_on_the_layers_page_and_in_the_plan(visit: Visit
     title = {"come": "CoMe", "come-joint": "CoMe-Joint, an estimate"}[plan["method"]]
     assert any(f"<p class='come-finding'>{title}: " in element.proto.body for element in at.get("html"))
     (puzzle,) = (chart for chart in at.get("plotly_chart") if "FFN channels" in chart.proto.spec)
-    here = [[int(cell or 0) for cell in bar["text"]] for bar in json.loads(puzzle.proto.spec)["data"]]
+    here = [[int(counts[0]) for counts in bar["customdata"]] for bar in json.loads(puzzle.proto.spec)["data"]]
     table = fine(visit("plan", **plan | {"windows": "1-3"})).dataframe[0].value
     assert list(table["Layer"]) == [1, 2, 3]
     kept = [next(name for name in table if name.startswith(kind)) for kind in ("Feed-forward", "Key/value")]
