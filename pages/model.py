@@ -8,7 +8,7 @@ from typing import Any, get_args
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from app import formats
+from app import formats, presenter
 from app.components import cost_line, machine, widgets
 from app.figures import model as figures
 from app.state import request, session, visit
@@ -194,6 +194,17 @@ def _facts(facts: Facts) -> None:
     if not facts.supported:
         st.warning(formats.sentence(facts.reason), icon=":material/block:")
         return
+    drawings, told = st.container(), st.container()
+    with told if presenter.is_on() else drawings:  # before a room the drawings stand first: both fit on a screen
+        _numbers(facts)
+    with drawings:
+        _drawings(facts)
+    with told:
+        _details(facts)
+
+
+def _numbers(facts: Facts) -> None:
+    """The counts that a model is known by."""
     widgets.facts_grid(
         {
             "Parameters": formats.human_count(facts.parameters),
@@ -206,6 +217,10 @@ def _facts(facts: Facts) -> None:
     )
     if facts.note:
         st.caption(formats.literal(facts.note))
+
+
+def _drawings(facts: Facts) -> None:
+    """All parameters as a bar, and the matrices of one layer."""
     widgets.chart(
         figures.parameters_by_part(facts.parameters_by_part, facts.layers),
         key="parts",
@@ -219,6 +234,10 @@ def _facts(facts: Facts) -> None:
             + ", ".join(f"{each.name} {each.outputs} by {each.inputs}" for each in facts.matrices),
             zooms=False,
         )
+
+
+def _details(facts: Facts) -> None:
+    """What is rarely asked."""
     with st.expander("License, sizes, config"):
         widgets.facts_grid(
             {

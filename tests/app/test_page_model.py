@@ -40,3 +40,19 @@ def test_a_model_that_lacks_weights_is_not_offered(tmp_path: Path) -> None:
     edit_weights(folder, lambda weights: weights.pop("lm_head.weight"))
     _, warned = shown(folder)
     assert "lacks 1 weight that its config calls for" in warned.replace("\\", "")
+
+
+def test_before_a_room_the_drawings_stand_before_the_numbers(tmp_path: Path) -> None:
+    app = the_app()
+    app.switch_page("../pages/model.py")
+    app.query_params["model"] = str(tiny_folder(tmp_path))
+
+    def order() -> list[str]:
+        """The bodies of what the page shows as HTML: of each drawing its title, of the numbers their table."""
+        assert not app.run().exception
+        shown = [html.proto.body for html in app.get("html")]
+        return [name for body in shown for name in ("of the parameters<", "to scale<", "Hidden size") if name in body]
+
+    assert order() == ["Hidden size", "of the parameters<", "to scale<"]
+    app.query_params["present"] = "1"
+    assert order() == ["of the parameters<", "to scale<", "Hidden size"]
