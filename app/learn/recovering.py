@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -20,7 +21,7 @@ from app.state import session, widget_state
 from come.errors import ComeError
 from come.models import Facts
 from come.recovery import registry
-from come.report import comparison
+from come.report import comparison, paired
 from come.report.metrics import number
 from come.runs import Run
 
@@ -155,6 +156,28 @@ def given_back(found: Recovery, stage: int) -> str:
     return f"{(found.before[0] - found.stages[stage].perplexity) / lost:.0%}" if lost > 0 else ""
 
 
+def paired_words(found: Recovery, stage: int) -> str:
+    """The change up to a stage, sequence by sequence, with its error; "" where the run kept no losses of both sides."""
+    ends = {START: ("pruning", "original", "unrecovered"), len(found.stages) - 1: ("recovery", "unrecovered", "pruned")}
+    if stage not in ends:
+        return ""
+    what, *sides = ends[stage]
+    results = found.run.results()
+    before, after = ((results.get(side) or {}).get("losses") or [] for side in sides)
+    change = paired.of_losses(before, after)
+    if change is None or change.stderr is None or not math.isfinite(change.value + change.stderr):
+        return ""
+    times = paired.factor_of(change.value)
+    share, error = abs(times - 1), times * change.stderr
+    places = 0 if error >= 0.01 else 1
+    told = f"{share:.{places}%}".removesuffix("%") + f" ± {error:.{places}%}"
+    does = f"takes {told} off" if change.value < 0 else f"adds {told} to"
+    return (
+        f"Paired on the same {change.count:,} sequences, {what} {does} perplexity "
+        f"({abs(change.value):.2f} ± {change.stderr:.2f} nats per token)."
+    )
+
+
 def _named(ways: Sequence[str]) -> str:
     """Ways to recover, in few words."""
     short = {"refit": "Refit", "logits": "Training"}
@@ -184,6 +207,8 @@ def _measured(of: Material, found: Recovery) -> None:
         key="lesson-recovery",
         alt=f"Perplexity of the original and up to: {stages[at].row}",
     )
+    if words := paired_words(found, at):
+        st.caption(words)
     widgets.facts_grid(_numbers(found, at) | larger(of, found))
 
 
@@ -202,4 +227,4 @@ def larger(of: Material, found: Recovery) -> dict[str, str]:
     sizes = [layers for layers in of.one_window if layers > left]
     if not example_runs.is_example(found.run) or not sizes:
         return {}
-    return {f"{min(sizes)} layers, nothing given back": number(of.one_window[min(sizes)][0])}
+    return {f"{min(sizes)} layers, nothing given back": " ± ".join(map(number, of.one_window[min(sizes)]))}

@@ -228,6 +228,23 @@ def test_recovery_that_did_not_help_is_said(lab: Lab) -> None:
     assert "did not help" in recovering.finding(worse, 2)
 
 
+def test_recovery_is_told_on_the_same_sequences(lab: Lab) -> None:
+    run = lab.create(method="come", target_layers=4, recover=["refit"])
+    found = recovering.Recovery(run, (10.0, 1.0), (30.0, 1.0), (20.0, 1.0))
+    sides = {"original": [2.0, 3.0], "unrecovered": [2.5, 3.7], "pruned": [2.2, 3.4]}
+    results = {side: {"losses": losses} for side, losses in sides.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(run), "results", lambda _: results)
+        assert recovering.paired_words(found, 1) == (
+            "Paired on the same 2 sequences, pruning adds 82 ± 18% to perplexity (0.60 ± 0.10 nats per token)."
+        )
+        assert recovering.paired_words(found, 2) == (
+            "Paired on the same 2 sequences, recovery takes 25.9 ± 0.0% off perplexity (0.30 ± 0.00 nats per token)."
+        )
+        del results["unrecovered"]["losses"]
+        assert recovering.paired_words(found, 1) == recovering.paired_words(found, 2) == ""
+
+
 def test_what_is_not_shown_yet_has_its_row_and_no_bar() -> None:
     figure = lesson_bars.stages(["a", "b", "c"], [1.0, 3.0, 2.0], [0.1, 0.1, 0.1], [True, True, False], "x")
     assert list(figure.data[0].y) == ["a", "b"]

@@ -142,11 +142,13 @@ def test_the_example_has_recovered_a_model(visit: Visit, of: Material) -> None:
         in (findings(at)[0])
     )
     assert after not in findings(at)[0] + facts(at), "it is guessed first"
-    assert f"{of.one_window[27][0]:.1f}" in facts(at)
+    assert "{:.1f} ± {:.1f}".format(*of.one_window[27]) in facts(at)
+    assert "pruning adds" in said(at) and "recovery takes" not in said(at)
     at = fine(at.segmented_control(key="recovery-stage").set_value(2).run())
     assert f"refit took perplexity from {before} to {first[0]:.1f}" in findings(at)[0]
     at = fine(at.segmented_control(key="recovery-stage").set_value(3).run())
     assert f"refit and training took perplexity from {before} to {after}" in findings(at)[0]
+    assert "recovery takes" in said(at)
     assert "logits" not in said(at)
     assert f"run={run.id}" in str([link.proto for link in at.get("page_link")])
 
