@@ -16,6 +16,7 @@ MOST, LONGEST = 6, 18  # names, and letters of a line of one, up to which they h
 LETTER, LINE = 6.6, 19  # pixels
 AWAY = 11  # pixels from a point to a name beside it
 BESIDE, APART = 14, 16  # and to one that a line leads to
+MARK = 12  # half the height of the original's star
 LEAD = 0.06  # of the chart's width, from the last points to their names: a line of each one's colour leads there
 LEGEND = 32  # pixels that a legend took above the plot
 
@@ -82,9 +83,9 @@ def at_ends(figure: go.Figure, drawn: Sequence[Point]) -> go.Figure:
 
 
 def _below(figure: go.Figure, end: _End, start: _End, scale: float) -> float:
-    """Pixels from a point down to under the original's line, where that would run through the point's name."""
+    """Pixels from a point down to under the original's mark, where its line would run through the point's name."""
     down = scale * (_height(figure, end.y) - _height(figure, start.y))
-    return down + 2 if 0 < down < AWAY + LINE * len(end.lines) else 0.0
+    return down + MARK if 0 < down < AWAY + LINE * len(end.lines) else 0.0
 
 
 def _lead(figure: go.Figure, end: _End, there: float, up: float) -> go.Scatter:
