@@ -84,7 +84,7 @@ def strips(
     """The source layers over the layers of the pruned model; a `small` figure has no room for their numbers.
 
     Each tile has two parts: above, the key/value groups; below, the feed-forward channels. Heights are shares
-    of a layer, so what is solid above is exactly what is stacked below.
+    of a layer, so what is solid above is exactly what is stacked below, the first source on top.
     """
     kept = {piece.layer: piece for pieces in final for piece in pieces}
     blocks = [
@@ -173,14 +173,14 @@ def _source_tile(layer: int, piece: Piece | None, layers: int, channels: int, kv
 def _new_tile(
     x: float, place: int, pieces: Sequence[Piece], layers: int, channels: int, kv_groups: int
 ) -> list[_Block]:
-    """A layer of the pruned model: its pieces stacked from the bottom in the order of their source layers."""
+    """A layer of the pruned model: its pieces one below the other in the order of their sources, as Inspect has them."""
     blocks = []
     for (low, height), whole, unit in (
         (FEED_FORWARD, channels, "feed-forward channel"),
         (ATTENTION, kv_groups, "key/value group"),
     ):
         bottom = AFTER + low
-        for piece in pieces:
+        for piece in reversed(pieces):
             count = piece.channels if unit.startswith("feed") else piece.kv_groups
             if count == 0:
                 continue

@@ -21,6 +21,18 @@ def test_the_strips_stack_what_was_kept() -> None:
     assert figure.layout.title.text == "2 layers become 1 and 1 layer goes; 3 stay whole"
 
 
+def test_of_a_merged_layer_the_first_source_is_on_top() -> None:
+    final = figures.final_layers(6, 48, 4, [(1, (12, 36), (1, 3))])
+    solid = figures.strips(6, 48, 4, final).data[0]
+    for part in ("feed-forward", "key/value"):
+        base = {
+            text.rpartition(" ")[2]: base
+            for text, base in zip(solid.hovertext, solid.base, strict=True)
+            if text.startswith("<b>new layer 1<") and part in text
+        }
+        assert base["1"] > base["2"]
+
+
 def test_a_small_figure_has_all_tiles_and_no_numbers() -> None:
     final = figures.final_layers(6, 48, 4, [(1, (12, 36), (1, 3))], removed=[5])
     usual, small = figures.strips(6, 48, 4, final), figures.strips(6, 48, 4, final, small=True)
