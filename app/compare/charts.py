@@ -59,7 +59,9 @@ def differences(ranked: list[Point], reference: Point, metric: Metric, kind: str
     nearest, by = min(zip(drawn, found, strict=True), key=lambda each: abs(each[1].value) if each[1] else math.inf)
     which = "Nearest to" if len(told) > 1 else "Beside"
     whom = "the original" if reference.method == "original" else reference.series
-    title = escape(f"{which} {whom}: {nearest.series}" + (f", {paired.say(by, metric)}" if by else ""), quote=False)
+    title = escape(
+        f"{which} {whom}: {nearest.series}" + (f", {paired.say(by, metric, named=True)}" if by else ""), quote=False
+    )
     widgets.chart(
         compare_paired.differences(
             drawn,
@@ -114,8 +116,7 @@ def lines(shown: Chart, kind: str, on: str, recovered: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if paired.can_differ(metric):
             rings = [RINGED] if any(trace.name == figures.FRONT and len(trace.x) for trace in figure.data) else []
-            aside = ["Those as deep stand side by side."] if shown.size.key == LAYERS.key else []
-            words = ["Pale bars: one standard error of each model alone.", *aside, *rings]
+            words = ["Pale bars: one standard error of each model alone.", *rings]
             st.caption(" ".join(words), width="content")
             told = [note for note in told if note not in rings]
         how_sure("\n\n".join([f"{on}.", *map(formats.literal, told)]), key="how-sure-lines")

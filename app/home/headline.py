@@ -37,7 +37,6 @@ class Headline:
         pictured: the runs that it speaks of, the best first: the layers of one of them are drawn.
         own: the visitor's newest run; None of the example.
         compared: that run compares with others.
-        sure: what the sentence says of its error.
     """
 
     said: str
@@ -45,7 +44,6 @@ class Headline:
     pictured: list[Run]
     own: Run | None = None
     compared: bool = False
-    sure: str = ""
 
 
 def of(known: Sequence[Run]) -> Headline | None:
@@ -74,8 +72,7 @@ def _own(last: Run, known: Sequence[Run]) -> Headline:
     if len({item.run.id for item in swept}) > 1:
         # What the title speaks of; all runs stand on the compare page.
         said = _verdict(swept)[0]
-        sure = "Brackets: the paired 95% interval." if "(" in said else ""
-        return Headline(said, swept, _best_first(swept), last, compared, sure)
+        return Headline(said, swept, _best_first(swept), last, compared)
     return Headline(_found(last), group, [last], last, compared)
 
 
@@ -119,7 +116,7 @@ def draw(found: Headline) -> None:
         _about_example(found.shown)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(f":material/history: Your newest result. {found.sure}".strip(), width="content")
+        st.caption(":material/history: Your newest result.", width="content")
         widgets.next_step("run", "Open it", run=found.own.id)
         if found.compared:
             widgets.next_step("compare", "Compare your runs")

@@ -112,17 +112,23 @@ def factor_of(nats: float) -> float:
     return math.exp(min(nats, 300.0))
 
 
-def say(found: Difference, metric: Metric) -> str:
-    """A difference with its 95% interval: "× 1.12 (1.05–1.19)" of perplexities, else "+3.2 (0.9 to 5.5) points"."""
+def say(found: Difference, metric: Metric, named: bool = False) -> str:
+    """A difference with its 95% interval: "× 1.12 (1.05–1.19)" of perplexities, else "+3.2 (0.9 to 5.5) points".
+
+    Args:
+        found: the difference. metric: of what.
+        named: the brackets say that they hold the 95% interval, where nothing beside them does.
+    """
+    mark = "95%: " if named else ""
     if metric.key == "perplexity":
         times = factor_of(found.value)
         if found.reach is None or times >= FAR:
             return f"× {factor(times)}"
         low, high = (factor(factor_of(found.value + side * found.reach)) for side in (-1, 1))
-        return f"× {factor(times)} ({low}–{high})"
+        return f"× {factor(times)} ({mark}{low}–{high})"
     unit = {" %": " points"}.get(metric.unit, metric.unit)
     ends = () if found.reach is None else (found.value - found.reach, found.value + found.reach)
-    interval = f" ({' to '.join(map(metric.bare, ends))})" if ends else ""
+    interval = f" ({mark}{' to '.join(map(metric.bare, ends))})" if ends else ""
     return f"{'+' if found.value > 0 else ''}{metric.bare(found.value)}{interval}{unit}"
 
 

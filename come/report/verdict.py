@@ -152,8 +152,8 @@ def _why_open(unsure: Sequence[paired.Difference]) -> str:
 def _ahead(second: Point, found: paired.Difference, metric: Metric) -> str:
     """By how much the best is better than the second."""
     if metric.key == "perplexity":
-        return f", {_of(second.series)} {paired.say(found, metric).removeprefix('× ')} times as high"
-    size = paired.say(replace(found, value=abs(found.value)), metric).removeprefix("+")
+        return f", {_of(second.series)} {paired.say(found, metric, named=True).removeprefix('× ')} times as high"
+    size = paired.say(replace(found, value=abs(found.value)), metric, named=True).removeprefix("+")
     return f", {size} {'below' if metric.lower else 'above'} {second.series}"
 
 
@@ -176,7 +176,8 @@ def _values(ranked: Sequence[Point], original: Point | None, metric: Metric) -> 
     known = original is not None and metric.original is None
     whole = f"the original {_with_error(original, metric)}" if original is not None and known else ""
     if not told:
-        return f"The original has {metric.noun} {whole.removeprefix('the original ')}{over}." if whole else ""
+        error = " (one standard error)" if "±" in whole else ""
+        return f"The original has {metric.noun} {whole.removeprefix('the original ')}{error}{over}." if whole else ""
     title = metric.title.removesuffix(", mean of the tasks")
     return f"{title}{over}: {'; '.join(part for part in (', '.join(told), whole) if part)}."
 

@@ -32,6 +32,7 @@ def test_the_error_is_that_of_the_differences() -> None:
     assert found.stderr == pytest.approx(stdev(more) / math.sqrt(8))
     assert found.reach == pytest.approx(2.3646 * found.stderr, rel=1e-3)  # Student's t of seven degrees
     assert paired.say(found, PERPLEXITY) == "× 1.22 (1.15–1.30)"
+    assert paired.say(found, PERPLEXITY, named=True) == "× 1.22 (95%: 1.15–1.30)"
     back = paired.difference(point(read("come", 27, HARD)), point(read("sleb", 27, worse)), PERPLEXITY)
     assert back.told == "better" and back.value == pytest.approx(-found.value)
 

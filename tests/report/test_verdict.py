@@ -29,7 +29,7 @@ def many(come: dict[int, float], error: float | None = 0.1) -> list[Result]:
 
 def test_of_few_lines_each_is_named() -> None:
     assert said(THREE) == (
-        "At 27 layers ShortGPT loses least: perplexity 50.6, CoMe's 1.18 (1.12–1.24) times as high. "
+        "At 27 layers ShortGPT loses least: perplexity 50.6, CoMe's 1.18 (95%: 1.12–1.24) times as high. "
         "Perplexity: ShortGPT 50.6 ± 1.0, CoMe 59.6 ± 1.0, Random 90.0 ± 1.0; the original 40.5 ± 1.0. "
         "Removal is better than merging here."
     )
@@ -41,7 +41,7 @@ def test_the_same_tokens_tell_what_the_values_alone_cannot() -> None:
     come = read("come", 27, SHARED)
     shortgpt = read("shortgpt", 27, [loss + more for loss, more in zip(SHARED, apart, strict=True)])
     first = verdict.sentences([come, shortgpt], ORIGINAL)[0]
-    assert first == "At 27 layers CoMe loses least: perplexity 36.6, ShortGPT's 1.11 (1.10–1.13) times as high."
+    assert first == "At 27 layers CoMe loses least: perplexity 36.6, ShortGPT's 1.11 (95%: 1.10–1.13) times as high."
     alone = [replace(each, samples={}) for each in (come, shortgpt)]
     assert "the errors are too wide to tell it from ShortGPT" in said(alone)
 
@@ -67,7 +67,7 @@ def test_models_that_answer_alike_come_out_even() -> None:
 def test_it_speaks_of_the_metric_and_size_that_are_chosen() -> None:
     kl = [result("come", 27, 60.0, 1.0, kl=Value(0.5, 0.01)), result("shortgpt", 27, 50.0, 1.0, kl=Value(0.9, 0.01))]
     assert said(kl, [], "kl").startswith(
-        "At 27 layers CoMe stays nearest: KL to the original 0.500, 0.400 (0.372 to 0.428) below"
+        "At 27 layers CoMe stays nearest: KL to the original 0.500, 0.400 (95%: 0.372 to 0.428) below"
     )
     assert "perplexity" not in said(kl, [], "kl")
     assert said(THREE, size=PARAMETERS).startswith("At 27.0 M parameters ShortGPT")
@@ -99,7 +99,7 @@ def test_who_leads_elsewhere_is_told() -> None:
 
 def test_of_many_lines_comes_rank() -> None:
     words = verdict.sentences(many({27: 65.0, 24: 55.0}), ORIGINAL)
-    assert words[0] == "At 27 layers ShortGPT loses least: perplexity 50.0, SLEB's 1.20 (1.19–1.21) times as high."
+    assert words[0] == "At 27 layers ShortGPT loses least: perplexity 50.0, SLEB's 1.20 (95%: 1.19–1.21) times as high."
     assert "CoMe is 3rd of 12: 1.30 (1.29–1.31) times ShortGPT's." in words
     assert "CoMe is" not in said(many({27: 45.0}))
     assert said([run for run in many({27: 45.0}) if run.method != "come"]).startswith("At 27 layers ShortGPT loses")
@@ -142,7 +142,7 @@ def test_questions_that_both_answer_alike_tell_nothing() -> None:
     assert "keeps most" not in said([answered("come", come), answered("shortgpt", other)], [], "accuracy")
     far = answered("shortgpt", "10" * 300 + "00" * 100)
     assert said([answered("come", come), far], [], "accuracy").startswith(
-        "At 27 layers CoMe keeps most: accuracy 50.0 %, 12.5 (10.2 to 14.8) points above ShortGPT."
+        "At 27 layers CoMe keeps most: accuracy 50.0 %, 12.5 (95%: 10.2 to 14.8) points above ShortGPT."
     )
 
 
