@@ -12,6 +12,8 @@ import plotly.graph_objects as go
 
 from app import theme
 
+ROW_ON_THE_WAY = 30  # pixels: what is told below the chart stands above Back and Next on a small screen, too
+
 
 def perplexities(
     names: Sequence[str], values: Sequence[float], errors: Sequence[float], colors: Sequence[str], title: str
@@ -37,7 +39,7 @@ def stages(
         figure.add_annotation(
             x=0, y=place, text=f"  {names[place]}: ?", showarrow=False, xanchor="left", font={"color": theme.INK}
         )
-    return figure.update_layout(height=105 + 38 * len(names))
+    return figure.update_layout(height=105 + ROW_ON_THE_WAY * len(names))
 
 
 def differences(
