@@ -41,7 +41,7 @@ def parameters_by_part(parts: dict[str, int], layers: int) -> go.Figure:
             showlegend=False,
         )
     begin = parts.get("embeddings", 0)
-    _name(figure, begin / 2, "embeddings", begin / total)
+    _name(figure, 0, "embeddings", begin / total, xanchor="left")  # centred it would be cut off on a narrow screen
     _name(figure, begin + inside / 2, f"{layers} layers", inside / total)
     _name(figure, total - parts.get("head", 0) / 2, "head", parts.get("head", 0) / total)
     theme.finish(figure, f"The {layers} layers hold {inside / total:.0%} of the parameters", height=BAR + BELOW + 62)
@@ -91,10 +91,10 @@ def one_layer(matrices: Sequence[Matrix]) -> go.Figure:
     return figure.update_yaxes(range=[0, 1.28 * tallest], visible=False)
 
 
-def _name(figure: go.Figure, x: float, name: str, share: float) -> None:
+def _name(figure: go.Figure, x: float, name: str, share: float, xanchor: str = "center") -> None:
     """A part's name under the bar, where it has room."""
     if share >= 0.08:
-        _write(figure, x, -0.5, f"{name} {share:.0%}", yanchor="top", yshift=-2)
+        _write(figure, x, -0.5, f"{name} {share:.0%}", yanchor="top", yshift=-2, xanchor=xanchor)
 
 
 def _write(figure: go.Figure, x: float, y: float, words: str, **how: Any) -> None:

@@ -179,6 +179,8 @@ def test_the_bar_of_a_model_holds_all_its_parameters_and_each_layer_has_its_colo
     assert [trace.marker.color for trace in layers] == [theme.layer_color(layer, 4) for layer in range(4)]
     assert {trace.x[0] for trace in layers} == {12.5}
     assert [note.text for note in figure.layout.annotations] == ["embeddings 50%", "4 layers 50%"]
+    first = figure.layout.annotations[0]
+    assert (first.x, first.xanchor) == (0, "left"), "within the chart, however narrow"
 
 
 def test_a_layers_matrices_are_drawn_to_scale() -> None:
