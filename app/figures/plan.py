@@ -173,7 +173,7 @@ def _source_tile(layer: int, piece: Piece | None, layers: int, channels: int, kv
 def _new_tile(
     x: float, place: int, pieces: Sequence[Piece], layers: int, channels: int, kv_groups: int
 ) -> list[_Block]:
-    """A layer of the pruned model: its pieces one below the other in the order of their sources, as Inspect has them."""
+    """A layer of the pruned model: its pieces, the first source on top, as Inspect has them."""
     blocks = []
     for (low, height), whole, unit in (
         (FEED_FORWARD, channels, "feed-forward channel"),
