@@ -171,17 +171,16 @@ def _two_runs(inspected: Inspected, part: Part, runs: list[Run]) -> None:
     except ComeError as error:
         st.warning(formats.sentence(str(error)))
         return
+    found = agreement(origins, other)
     widgets.chart(
-        inspect_agreement.agreement(agreement(origins, other), part),
+        inspect_agreement.agreement(found, part),
         key="agreement",
         alt="Jaccard overlap of the units that both runs keep, by original layer",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(
-            "Dashes: chance. Pale: not both runs choose, so overlap is chance. Grey: neither prunes.", width="content"
-        )
+        st.caption(inspect_agreement.marks(found), width="content")
         how_sure(
-            f"Jaccard overlap: {inspect.NAMES[part][1]} kept by both runs, over those kept by either. Dashes: what two "
+            f"Jaccard overlap: {inspect.NAMES[part][1]} kept by both runs, over those kept by either. Chance: what two "
             "random choices of these sizes would share. Where a run keeps all or nothing of a layer, whatever "
             "the other keeps comes to just that: the title leaves such layers out.",
             key="sure-of-overlap",

@@ -77,12 +77,26 @@ def finding(found: Agreement, part: Part) -> str:
     if np.isnan(found.jaccard[found.touched]).all():
         return f"No layer's {many} can be compared between these runs"
     if not count:
-        return f"In no layer do both runs choose among the {many}: overlap is as by chance"
+        return f"Nothing to compare: in no layer do both runs choose among the {many}"
     layers = "the layer" if count == 1 else f"the {count} layers"
     return (
         f"In {layers} where both runs choose, they share {found.mean:.0%} of the {many} kept by one or both; "
         f"chance would give {found.mean_chance:.0%}"
     )
+
+
+def marks(found: Agreement) -> str:
+    """What the marks mean that are drawn."""
+    known = ~np.isnan(found.jaccard)
+    gone = "nothing of it stays in either run" + ", or one averaged it" * bool(found.averaged.any())
+    meanings = {
+        "Dashes: chance.": found.chosen,
+        "Pale: not both runs choose, so overlap is chance.": found.touched & ~found.chosen & (found.jaccard > 0),
+        "No bar: nothing shared.": found.jaccard == 0,
+        "Grey: neither prunes.": known & ~found.touched,
+        f"✕: {gone}.": ~known,
+    }
+    return " ".join(words for words, layers in meanings.items() if layers.any())
 
 
 def _words(found: Agreement, layer: int) -> str:

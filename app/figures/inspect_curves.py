@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from app import theme
+from app import formats, theme
 from app.figures.inspect import NAMES
 from come.plan.provenance import Provenance
 
@@ -77,7 +77,7 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
         figure.add_trace(_cut(source, cut, at))
     theme.finish(
         figure,
-        _cut_finding(origins, group, sensitivity),
+        _cut_finding(origins, new_layer, sensitivity),
         x=f"{many}, most sensitive first",
         y="Sensitivity S",
         height=320 + 15 * max(len(cuts) - 4, 0) + _room(cuts),
@@ -90,6 +90,11 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
     if cuts:
         _rows(figure, [source for *_, source in cuts], origins, sensitivity)
     return figure
+
+
+def sources_cut(origins: Provenance, new_layer: int) -> list[int]:
+    """The sources of a new layer of which some units were kept and others not: those with a cut."""
+    return [source for source in origins.final[new_layer].group if 0 < origins.kept(source).sum() < origins.units]
 
 
 def _room(cuts: Sequence[tuple[float, int, int]]) -> int:
@@ -197,8 +202,9 @@ def _flags(figure: go.Figure, cuts: list[tuple[float, int, int]], origins: Prove
     figure.update_yaxes(range=[bottom - edge, max(top, lowest + len(cuts) * step) + edge])
 
 
-def _cut_finding(origins: Provenance, group: tuple[int, ...], sensitivity: np.ndarray) -> str:
+def _cut_finding(origins: Provenance, new_layer: int, sensitivity: np.ndarray) -> str:
     """How much of what was kept lies above the cut."""
+    group = origins.final[new_layer].group
     above = total = 0
     for source in group:
         kept = origins.kept(source)
@@ -210,7 +216,15 @@ def _cut_finding(origins: Provenance, group: tuple[int, ...], sensitivity: np.nd
         return f"All {many} of layer {group[0]} are kept" if total == origins.units else f"{total:,} {many} are kept"
     if not total:
         return f"No {many} are kept as they were"
+    if not sources_cut(origins, new_layer):
+        whole = [source for source in group if origins.kept(source).all()]
+        gone = [source for source in group if source not in whole]
+        return f"Nothing is cut: all {many} of {_layers(whole)} stay{f', none of {_layers(gone)}' if gone else ''}"
     return f"{above / total:.0%} of the {many} kept lie left of the cut"
+
+
+def _layers(numbers: Sequence[int]) -> str:
+    return f"layer{'s' if len(numbers) > 1 else ''} {formats.ranges(numbers)}"
 
 
 def _edges(count: int, bins: int = 240) -> np.ndarray:

@@ -18,9 +18,16 @@ from app.state import session, visit, widget_state
 from come.errors import ComeError
 from come.plan.provenance import retouched
 from come.plan.steps import Part
-from come.pruning.registry import fits_windows
+from come.pruning.registry import fits_windows, keeps_first_attention
 
 ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By index"}
+
+CUT = " Bars: the share kept, by rank. Red: the cut."
+SURE_OF_CUT = "As many units were kept as lie left of the cut; the curve is solid where most are kept. "
+SURE_OF_S = (
+    "S is that of the original model: CoMe measures again after each merge, and CoMe-Joint solves for the units to "
+    "keep, so neither need keep just the most sensitive."
+)
 
 
 def pieces(inspected: Inspected) -> None:
@@ -124,17 +131,21 @@ def tiles(inspected: Inspected, part: Part) -> None:
                 required=True,
                 label_visibility="collapsed",
             )
-        why = " Which stay is decided by what channels give together, not one by one." if _fitted(inspected) else ""
-        st.caption(f"Click a tile to follow it.{why}")
+        st.caption(f"Click a tile to follow it.{_why(inspected, part)}")
     if values is None:
         st.caption("By index only: no sensitivity is measured yet. Measure it under “Cut”.")
     elif words := inspected_run.borrowed(inspected.config):
         st.caption(words)
 
 
-def _fitted(inspected: Inspected) -> bool:
-    method = inspected.config.method
-    return method in come.methods() and fits_windows(method)
+def _why(inspected: Inspected, part: Part) -> str:
+    """Why these units stay, where that is not because each is sensitive."""
+    method, options = inspected.config.method, inspected.config.options
+    if method not in come.methods() or not fits_windows(method):
+        return ""
+    if part == "attention" and keeps_first_attention(method, options):
+        return " A window keeps its first layer's attention, however sensitive the others."
+    return " Which stay is decided by what channels give together, not one by one."
 
 
 def curves(inspected: Inspected, part: Part) -> None:
@@ -158,13 +169,9 @@ def curves(inspected: Inspected, part: Part) -> None:
             required=True,
             label_visibility="collapsed",
         )
-        st.caption("Dotted: most dropped. Bars: the share kept, by rank. Red: the cut.", width="content")
-        how_sure(
-            "As many units were kept as lie left of the cut; the curve is solid where most are kept. S is that of the "
-            "original model: CoMe measures again after each merge, and CoMe-Joint solves for the units to keep, so "
-            "neither need keep just these.",
-            key="sure-of-cut",
-        )
+        cut = inspect_curves.sources_cut(origins, place)
+        st.caption(f"Dotted: {'most ' * bool(cut)}dropped.{CUT * bool(cut)}", width="content")
+        how_sure(f"{SURE_OF_CUT * bool(cut)}{SURE_OF_S}", key="sure-of-cut")
     if words := inspected_run.borrowed(inspected.config):
         st.caption(words)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -160,6 +161,30 @@ def test_the_cut_is_where_as_many_are_kept() -> None:
     assert figure.layout.title.text.startswith("67% of the FFN channels kept lie left of the cut")
 
 
+def test_where_nothing_is_cut_the_title_says_what_stays() -> None:
+    of_first = attention(MERGE.model_copy(update={"kv_groups": [list(range(GROUPS)), []]}))
+    figure = inspect_curves.curves(of_first, 1, np.ones((5, GROUPS)))
+    assert figure.layout.title.text == "Nothing is cut: all KV groups of layer 1 stay, none of layer 2"
+    assert not [trace for trace in figure.data if trace.type == "bar"]
+    assert not inspect_curves.sources_cut(of_first, 1)
+    assert inspect_curves.sources_cut(ffn(MERGE), 1) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "drawn", "not_drawn"),
+    [
+        ((MERGE,), (EVEN,), ("Dashes", "Grey"), ("Pale", "✕", "No bar")),
+        ((MERGE,), (Remove(layers=[1]),), ("Pale", "Grey", "No bar"), ("Dashes", "✕")),
+        ((Remove(layers=[1]),), (Remove(layers=[1]),), ("✕: nothing of it stays in either run.",), ("Dashes", "Pale")),
+    ],
+)
+def test_the_caption_names_the_marks_that_are_drawn(
+    one: tuple[Any, ...], other: tuple[Any, ...], drawn: tuple[str, ...], not_drawn: tuple[str, ...]
+) -> None:
+    told = inspect_agreement.marks(agreement(ffn(*one), ffn(*other)))
+    assert all(mark in told for mark in drawn) and not any(mark in told for mark in not_drawn)
+
+
 def test_under_the_curves_lies_what_the_cut_leaves_on_either_side() -> None:
     figure = inspect_curves.curves(ffn(MERGE), 1, SENSITIVITY)
     first, second = [trace for trace in figure.data if trace.type == "bar"]
@@ -204,7 +229,7 @@ def test_agreement_says_the_mean_against_chance() -> None:
     told = inspect_agreement.finding(found, "ffn")
     assert told.startswith("In the 2 layers where both runs choose, they share 71%") and told.endswith("give 32%")
     once = agreement(ffn(MERGE), ffn(Remove(layers=[1])))  # one keeps nothing of layer 1, and all of layer 2
-    assert inspect_agreement.finding(once, "ffn").startswith("In no layer do both runs choose")
+    assert inspect_agreement.finding(once, "ffn").startswith("Nothing to compare: in no layer do both runs")
     bars, *dashes = inspect_agreement.agreement(once, "ffn").data
     assert list(bars.marker.opacity) == [1, inspect_agreement.PALE, inspect_agreement.PALE, 1, 1] and not dashes
     assert "agree on all" in inspect_agreement.finding(agreement(ffn(), ffn()), "ffn")

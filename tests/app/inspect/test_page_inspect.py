@@ -186,8 +186,20 @@ def test_a_plan_that_cannot_be_read_is_a_sentence(visit: Visit, lab: Lab) -> Non
 def test_two_runs_of_one_model_are_compared(visit: Visit, lab: Lab) -> None:
     at = fine(visit("inspect", view="Two runs"))
     assert at.selectbox(key="other").value == run_of(lab, "shortgpt").id
-    assert "In no layer do both runs choose among the FFN channels" in findings(at)  # one removes, the other merges
+    assert "in no layer do both runs choose among the FFN channels" in findings(at)  # one removes, the other merges
     assert all("example" not in option for option in at.selectbox(key="other").options)  # of another model
+    assert any(caption.value.startswith("Pale: ") for caption in at.caption), "no dashes are drawn"
+
+
+@pytest.mark.parametrize("method", ["come", "come-joint"])
+def test_of_keys_and_values_the_rule_is_told_where_there_is_one(visit: Visit, lab: Lab, method: str) -> None:
+    rule = "A window keeps its first layer's attention, however sensitive the others."
+    run = run_of(lab, "come")
+    if method != "come":
+        asked = run.config.model_copy(update={"method": method, "options": {}})
+        (run.path / "config.json").write_text(asked.model_dump_json())
+    assert (rule in said(fine(visit("inspect", run=run.id, part="attention", view="Kept")))) == (method != "come")
+    assert rule not in said(fine(visit("inspect", run=run.id, view="Kept")))
 
 
 def test_the_example_is_shown_where_there_is_nothing_else(visit: Visit, lab: Lab, monkeypatch) -> None:
