@@ -15,6 +15,7 @@ from app.inspect.inspected_run import Inspected
 from app.state import session, widget_state
 from come.errors import ComeError
 from come.plan.agreement import agreement
+from come.plan.provenance import rewritten
 from come.plan.steps import Part
 from come.runs import Run
 
@@ -147,7 +148,7 @@ def _open_clicked() -> None:
 
 def _tree(inspected: Inspected, part: Part) -> None:
     widgets.chart(
-        inspect_tree.tree(inspected.origins(part), inspected.plan.in_words()),
+        inspect_tree.tree(inspected.origins(part), inspected.plan.in_words(), rewritten(inspected.plan)),
         key="merge-tree",
         alt="The layers from the original, above, to the pruned model, below, one row per step",
     )

@@ -176,8 +176,10 @@ def reading(
         name, why = session.plan_named(), _why(plan, part)
         hatched = f"dropped by the run of {name}" if plan.exact else f"what {name} would drop"
         told.insert(0, f"Hatched: {hatched}{_shares(kept)}{why}.")
-        if plan.layers and opened == min(plan.layers):
-            told.insert(1, f"Framed: layer {opened}, its first.")
+        if opened is not None:
+            told.insert(
+                1, f"Framed: layer {opened}{', its first' if plan.layers and opened == min(plan.layers) else ''}."
+            )
     return " ".join(told)
 
 

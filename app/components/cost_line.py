@@ -66,13 +66,13 @@ def cost(requests: Sequence[RunConfig], facts: Facts, measured: Measurement | No
     except ComeError as error:
         refusal = str(error)
     warnings = tuple(dict.fromkeys(warning for each in found for warning in each.warnings))
-    where = "" if known else f" on {device.name}"
+    where, whose = ("", "this machine: ") if known else (f" on {device.name}", "")
     return Cost(
         f"Expected{where}: about {about(seconds)}, {human_bytes(memory)} of memory, {human_bytes(disk)} on disk.",
         warnings,
         refusal,
         seconds,
-        f"An estimate, from the speed of {formats.literal(device.name)}; the memory is that at the peak.{once}",
+        f"An estimate, from the speed of {whose}{formats.literal(device.name)}; the memory is that at the peak.{once}",
     )
 
 

@@ -15,7 +15,7 @@ View = Literal["percentile", "raw", "sorted"]
 def of_view(values: np.ndarray, unit: str, view: View, opened: int | None = None) -> str:
     """What a view of the heatmap shows, as a sentence; of the layer that is `opened` first."""
     if view == "percentile":
-        return f"Where each {unit} stands in its layer; brightest: the top 0.1%"
+        return f"Where each {unit} stands in its layer; brightest: each layer's most sensitive"
     return (concentration if view == "sorted" else brightness)(values, unit, opened)
 
 

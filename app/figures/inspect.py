@@ -75,7 +75,8 @@ def finding(origins: Provenance) -> str:
         return made if origins.averaged.any() else f"{made}; {1 - lost:.0%} of all {many} live on"
     gone = origins.layers - len(final)
     if gone:
-        return f"{gone} layer{' is' if gone == 1 else 's are'} gone; no new layer mixes {many} of several"
+        of = f"{gone} layer{'' if gone == 1 else 's'}"
+        return f"No new layer mixes {many} of several; those of {of} are gone"
     return f"All {origins.layers} layers are as they were"
 
 

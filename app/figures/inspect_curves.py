@@ -73,6 +73,8 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
                 )
         if 0 < (cut := int(kept.sum())) < len(ordered):
             cuts.append((float(ordered[cut - 1]), cut, source))
+        else:
+            _name(figure, f"layer {source}: {'all' if cut else 'none'}", len(ordered), float(ordered[-1]), log)
     for at, cut, source in cuts:
         figure.add_trace(_cut(source, cut, at))
     theme.finish(
@@ -90,6 +92,13 @@ def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log:
     if cuts:
         _rows(figure, [source for *_, source in cuts], origins, sensitivity)
     return figure
+
+
+def _name(figure: go.Figure, words: str, x: int, height: float, log: bool) -> None:
+    """What a curve without a cut is, under its end: on its left the curve is higher."""
+    y = float(np.log10(max(height, 1e-30))) if log else height
+    font = {"size": 12, "color": theme.INK}
+    figure.add_annotation(x=x, y=y, text=words, xanchor="right", yanchor="top", yshift=-6, showarrow=False, font=font)
 
 
 def sources_cut(origins: Provenance, new_layer: int) -> list[int]:
@@ -219,7 +228,7 @@ def _cut_finding(origins: Provenance, new_layer: int, sensitivity: np.ndarray) -
     if not sources_cut(origins, new_layer):
         whole = [source for source in group if origins.kept(source).all()]
         gone = [source for source in group if source not in whole]
-        return f"Nothing is cut: all {many} of {_layers(whole)} stay{f', none of {_layers(gone)}' if gone else ''}"
+        return f"All {many} of {_layers(whole)} stay{f', none of {_layers(gone)}' if gone else ''}"
     return f"{above / total:.0%} of the {many} kept lie left of the cut"
 
 

@@ -15,6 +15,7 @@ from app import theme
 from app.figures.inspect import NAMES, listed, looks, sources, words
 from app.formats import ranges
 from come.plan.provenance import Provenance
+from come.plan.steps import Part
 
 Order = Literal["rank", "index"]
 MAX_TILES = 24_000  # more are put together, so that hovering each one stays below a megabyte
@@ -23,8 +24,8 @@ _WIDTH = 800  # pixels, about, that the tiles have on a wide screen
 _KEPT, _NOTHING = 200, 255  # levels of a tile: all of it kept; no tile at all
 
 
-def pieces_bar(ffn: Provenance, attention: Provenance, new_layer: int) -> go.Figure:
-    """One new layer as its pieces: a bar of its FFN channels, a bar of its KV groups, coloured by source."""
+def pieces_bar(ffn: Provenance, attention: Provenance, new_layer: int, part: Part = "ffn") -> go.Figure:
+    """One new layer as its pieces: a bar of its FFN channels, a bar of its KV groups; the title speaks of a part."""
     figure = go.Figure()
     for origins in (ffn, attention):
         for piece in origins.final[new_layer].pieces:
@@ -46,15 +47,15 @@ def pieces_bar(ffn: Provenance, attention: Provenance, new_layer: int) -> go.Fig
                     showlegend=False,
                 )
             )
-    theme.finish(figure, finding(ffn, attention, new_layer), x="Share of the new layer", height=180)
+    theme.finish(figure, finding(ffn, attention, new_layer, part), x="Share of the new layer", height=180)
     figure.update_layout(barmode="stack", bargap=0.28, uniformtext={"minsize": 10, "mode": "hide"})
     figure.update_layout(margin={"l": 104, "r": 24})  # for the bars' names, and half of 100%
     figure.update_yaxes(autorange="reversed")
     return figure.update_xaxes(range=[0, 1], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", showgrid=False)
 
 
-def finding(ffn: Provenance, attention: Provenance, new_layer: int) -> str:
-    """What one new layer is made of, in a sentence."""
+def finding(ffn: Provenance, attention: Provenance, new_layer: int, part: Part = "ffn") -> str:
+    """What one new layer is made of, in a sentence; where its parts differ, that of which it is asked."""
     layer, groups = ffn.final[new_layer], attention.final[new_layer].pieces
     pieces = layer.pieces
     if averaged := sorted({piece.source for piece in pieces if piece.kind == "averaged"}):
@@ -71,10 +72,14 @@ def finding(ffn: Provenance, attention: Provenance, new_layer: int) -> str:
         gone = [each for each in layer.group if each not in sources(pieces)]
         own = f"Layer {sources(pieces)[0]} as it was"
         return f"{own}; nothing is left of layer{'s' if len(gone) > 1 else ''} {ranges(gone)}" if gone else own
+    pieces = pieces if part == "ffn" else groups
+    many = NAMES[part][1]
+    if len(sources(pieces)) == 1:
+        return f"Layer {sources(pieces)[0]} gives all {many}"
     most = max(piece.share for piece in pieces)
     first = [piece.source for piece in pieces if f"{piece.share:.0%}" == f"{most:.0%}"]  # as far as is told
     each = f"Layer {first[0]} gives {most:.0%}" if len(first) == 1 else f"Layers {ranges(first)} each give {most:.0%}"
-    return f"{each} of the FFN channels, the most of {len(sources(pieces))} sources"
+    return f"{each} of the {many}, the most of {len(sources(pieces))} sources"
 
 
 # --- tiles -----------------------------------------------------------------------------------------------
@@ -98,7 +103,11 @@ class _Grid:
 
 
 def tiles(
-    origins: Provenance, new_layer: int, sensitivity: np.ndarray | None = None, order: Order = "rank"
+    origins: Provenance,
+    new_layer: int,
+    sensitivity: np.ndarray | None = None,
+    order: Order = "rank",
+    followed: tuple[int, int] | None = None,
 ) -> go.Figure:
     """Every unit of a new layer's sources as a tile: coloured where kept, grey where not.
 
@@ -109,6 +118,7 @@ def tiles(
         new_layer: which layer is open.
         sensitivity: (layers, units) of the original model; None: not measured.
         order: "rank", the most sensitive first, where it was measured; or "index", as they lie in their layer.
+        followed: a layer and a unit, whose tile is framed.
     """
     group = origins.final[new_layer].group
     per_tile = -(-len(group) * origins.units // MAX_TILES)
@@ -126,6 +136,9 @@ def tiles(
         figure.add_trace(_heat(grid.level, top, color, gap=1 if columns <= 64 else 0))
         for trace in _points(grid, origins, new_layer, source, values, top, columns, per_tile):
             figure.add_trace(trace)
+        if followed is not None and followed[0] == source:
+            for tile in np.flatnonzero(grid.units == followed[1]) // per_tile:
+                _frame(figure, int(tile) % columns, top + int(tile) // columns)
     along = "Most sensitive first" if ranked else "By index"
     along += f", {per_tile} a tile" if per_tile > 1 else ", row by row"
     block_height = 46 if rows == 1 else max(40, min(_WIDTH / _ASPECT, 640 / len(group)))
@@ -140,6 +153,12 @@ def tiles(
         fixedrange=True,
     )
     return figure.update_layout(hovermode="closest", clickmode="event+select")
+
+
+def _frame(figure: go.Figure, column: int, row: int) -> None:
+    """Mark the tile of the unit that is followed."""
+    line = {"color": theme.MARK, "width": 2.5}
+    figure.add_shape(type="rect", x0=column - 0.7, x1=column + 0.7, y0=row - 0.7, y1=row + 0.7, line=line)
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

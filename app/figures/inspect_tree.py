@@ -29,12 +29,13 @@ Quads = dict[tuple[int, str], list[Quad]]  # by source and kind of piece
 End = tuple[float, float, int]
 
 
-def tree(origins: Provenance, steps: Sequence[str]) -> go.Figure:
+def tree(origins: Provenance, steps: Sequence[str], rewritten: Sequence[Sequence[int]] = ()) -> go.Figure:
     """All states of the model, from the original (above) to the pruned one (below).
 
     Args:
         origins: the part by which trunks are split, followed through the plan.
         steps: each step in words.
+        rewritten: for each step, the layers after it whose weights it changed.
     """
     centers = _centers(origins.states)
     quads, ends = _branches(origins.states, centers)
@@ -43,10 +44,7 @@ def tree(origins: Provenance, steps: Sequence[str]) -> go.Figure:
     count = len(steps)
     numbers = [_numbers(centers[-1], count + 0.62, origins.layers), _numbers(centers[0], -0.28, origins.layers)]
     figure = go.Figure([*shapes, _marks(origins, centers, ends, steps), *numbers])
-    for number, kind in enumerate(origins.steps):
-        if kind in _IN_PLACE:
-            line = {"color": theme.INK, "width": 1.5, "dash": "dot"}
-            figure.add_hline(y=number + 1, line=line, layer="above")
+    figure.update_layout(shapes=_rewritten_marks(centers, rewritten))
     theme.finish(figure, finding(origins), y="Step", height=round(min(140 + 40 * count, 620)))
     figure.update_xaxes(range=[-0.8, origins.layers - 0.2], visible=False, fixedrange=True)
     figure.update_yaxes(
@@ -199,6 +197,16 @@ def _marks(origins: Provenance, centers: list[list[float]], ends: list[End], ste
         hovertemplate="%{text}<extra></extra>",
         showlegend=False,
     )
+
+
+def _rewritten_marks(centers: list[list[float]], rewritten: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """A dotted line across each layer whose weights a step changed."""
+    line = {"color": theme.INK, "width": 2, "dash": "dot"}
+    return [
+        {"type": "line", "x0": x - 0.5, "x1": x + 0.5, "y0": y, "y1": y, "line": line}
+        for y, layers in enumerate(rewritten, start=1)
+        for x in (centers[y][layer] for layer in layers)
+    ]
 
 
 def _composition(layer: Layer, origins: Provenance) -> str:

@@ -126,7 +126,9 @@ def distribution(
         legend=len(figure.data) > 1,
     )
     figure.update_layout(barmode="stack", bargap=0, legend={"traceorder": "normal"})
-    return figure
+    middle = float(np.log10(max(median, 10.0 ** float(edges[0]))))
+    line = {"color": theme.INK, "width": 1.5, "dash": "dot"}
+    return figure.add_vline(x=middle, line=line, annotation={"text": "median", "font": {"size": 11}})
 
 
 def _spread(count: int, points: int = 600) -> np.ndarray:

@@ -139,10 +139,8 @@ def parts_of_cheapest(found: Sequence[WindowCost]) -> str:
     if not found:
         return "No window is measured yet"
     best = min(found, key=lambda each: each.merged)
-    rest = f"the refit wins back {-best.unit_error:.3f}"
-    if best.unit_error >= 0:
-        rest = f"fewer units add {best.unit_error:.3f}"
-    return f"Joining layers {best.first}–{best.last}, all units kept, costs {best.parallel:.3f} nats; {rest}"
+    split = f"Joining layers {best.first}–{best.last}, all units kept, costs {best.parallel:.3f} nats"
+    return f"{split}; with fewer units, refitted, {best.merged:.3f}"
 
 
 def hover(cost: WindowCost) -> str:
@@ -164,12 +162,10 @@ def _top(merged: Sequence[float], marks: Sequence[float]) -> float:
 
 
 def _marks(top: float, planned: Sequence[tuple[int, int]], size: int) -> list[dict[str, object]]:
-    """A line under the windows of the plan."""
-    ends = [
-        ((first + last) / 2 - 0.4, (first + last) / 2 + 0.4) if last - first + 1 == size else (first - 0.4, last + 0.4)
-        for first, last in planned
-    ]
-    return [box(*each, -0.036 * top, -0.014 * top, fillcolor=PLANNED, line={"width": 0}) for each in ends]
+    """A line under the bars that are windows of the plan."""
+    middles = [(first + last) / 2 for first, last in planned if last - first + 1 == size]
+    look = {"fillcolor": PLANNED, "line": {"width": 0}}
+    return [box(middle - 0.4, middle + 0.4, -0.036 * top, -0.014 * top, **look) for middle in middles]
 
 
 def _outline(window: WindowCost, top: float) -> dict[str, object]:

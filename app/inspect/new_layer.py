@@ -18,11 +18,12 @@ from app.state import session, visit, widget_state
 from come.errors import ComeError
 from come.plan.provenance import retouched
 from come.plan.steps import Part
+from come.plan.trace import asked
 from come.pruning.registry import fits_windows, keeps_first_attention
 
 ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By index"}
 
-CUT = " Bars: the share kept, by rank. Red: the cut."
+CUT = "Dotted: most dropped. Bars: the share kept, by rank. Red: the cut."
 SURE_OF_CUT = "As many units were kept as lie left of the cut; the curve is solid where most are kept. "
 SURE_OF_S = (
     "S is that of the original model: CoMe measures again after each merge, and CoMe-Joint solves for the units to "
@@ -44,7 +45,7 @@ def pieces(inspected: Inspected) -> None:
             label_visibility="collapsed",
         )
     widgets.chart(
-        inspect_layer.pieces_bar(inspected.ffn, inspected.attention, place),
+        inspect_layer.pieces_bar(inspected.ffn, inspected.attention, place, session.value("part")),
         key="pieces",
         alt="The pieces of the new layer; the table under it holds them",
     )
@@ -116,7 +117,13 @@ def tiles(inspected: Inspected, part: Part) -> None:
     values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
     widget_state.keep_among("order", list(ORDERS), "rank")
     widgets.chart(
-        inspect_layer.tiles(origins, place, values, session.value("order")),
+        inspect_layer.tiles(
+            origins,
+            place,
+            values,
+            session.value("order"),
+            asked(session.value("find") or st.query_params.get("find", "")),
+        ),
         key="tiles",
         on_select=_find_clicked,
         alt=f"Every one of the {inspect.NAMES[part][1]} of the sources, coloured where it is kept, grey where not",
@@ -170,7 +177,10 @@ def curves(inspected: Inspected, part: Part) -> None:
             label_visibility="collapsed",
         )
         cut = inspect_curves.sources_cut(origins, place)
-        st.caption(f"Dotted: {'most ' * bool(cut)}dropped.{CUT * bool(cut)}", width="content")
+        if cut:
+            st.caption(CUT, width="content")
+        elif not all(origins.kept(source).all() for source in origins.final[place].group):
+            st.caption("Dotted: dropped.", width="content")
         how_sure(f"{SURE_OF_CUT * bool(cut)}{SURE_OF_S}", key="sure-of-cut")
     if words := inspected_run.borrowed(inspected.config):
         st.caption(words)

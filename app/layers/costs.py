@@ -139,7 +139,8 @@ def _shown(
             alt="What merging each window costs; the numbers are in the list beside it",
         )
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            legend.draw(lowest=False, opened=any(each.window == window for each in shown))
+            marked = {each.window for each in shown}
+            legend.draw(lowest=False, opened=window in marked, in_plan=not marked.isdisjoint(planned))
             how_sure(SURE, key="sure-of-costs")
     with table:
         st.html(_STYLE)

@@ -24,9 +24,9 @@ _BY = "Lowest SBI, or practically tied with it"
 _LOWEST = f"<span><i class='lowest'></i><span class='come-told' title='{_BY}'>least change</span></span>"
 
 
-def draw(*, lowest: bool = True, opened: bool = True) -> None:
-    """The legend; whether the chart marks the window that changes the state least, and the open one."""
-    planned = _PLANNED.format(session.plan_named().removeprefix("the "))
+def draw(*, lowest: bool = True, opened: bool = True, in_plan: bool = True) -> None:
+    """The legend; whether the chart marks the windows that change the state least, the open one, those of the plan."""
+    planned = _PLANNED.format(session.plan_named().removeprefix("the ")) if in_plan else ""
     st.html(
         f"{_STYLE}<div class='come-marks'>{_OPEN if opened else ''}{planned}{_LOWEST if lowest else ''}</div>",
         width="content",

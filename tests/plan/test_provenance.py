@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from come.errors import ComeError
 from come.plan.agreement import agreement
 from come.plan.plan import Base, Plan
-from come.plan.provenance import follow, mixing, retouched, units_of
-from come.plan.steps import Average, Concatenate, Mask, Part, Remove, Replace
+from come.plan.provenance import follow, mixing, retouched, rewritten, units_of
+from come.plan.steps import Average, Concatenate, Mask, Part, Remove, Replace, Scale
 from come.plan.trace import asked, trace
 from tests.plan.slow_interpreter import read_again
 
@@ -170,6 +170,16 @@ def test_replaced_weights_follow_their_layer() -> None:
     )
     plan = plan_of(6, put, Remove(layers=[0]), Average(window=(2, 3), weights=[0.5, 0.5]), put)
     assert retouched(plan) == {2: [0], 3: [3]}
+    assert rewritten(plan) == [[3], [], [], [3]]
+    words = [words for words in plan.in_words() if words.startswith("Put")]
+    assert words[0] == "Put weights of layer 3 in place: 2 tensors of w.safetensors."
+    assert words[1].startswith("Put weights of layer 5 in place"), "as the original numbers it"
+    merged = plan_of(
+        6, Average(window=(2, 3), weights=[0.5, 0.5]), put.model_copy(update={"tensors": ["m.2.w", "m.9.w"]})
+    )
+    assert merged.in_words()[1].startswith("Put weights of layers 2 and 3 in place: 2 tensors")
+    scaled = plan_of(3, Scale(layer=1, factor=0.5), put.model_copy(update={"tensors": ["lm_head.weight"]}))
+    assert rewritten(scaled) == [[1, 2], []] and scaled.in_words()[1].startswith("Put weights of the model in place")
 
 
 def test_a_large_model_is_followed_in_no_time() -> None:

@@ -16,7 +16,7 @@ from app import theme
 from app.figures import inspect, inspect_agreement, inspect_curves, inspect_layer, inspect_tree
 from come.plan.agreement import agreement
 from come.plan.plan import Plan
-from come.plan.provenance import Provenance, follow
+from come.plan.provenance import Provenance, follow, rewritten
 from come.plan.steps import Average, Concatenate, Mask, Remove, Replace
 from tests.plan.test_provenance import CHANNELS, GROUPS, large_plan, plan_of, plans
 
@@ -91,7 +91,7 @@ def test_every_plan_is_drawn(plan: Plan) -> None:
     ("steps", "words"),
     [
         ((), "All 5 layers are as they were"),
-        ((Remove(layers=[2]),), "1 layer is gone; no new layer mixes FFN channels"),
+        ((Remove(layers=[2]),), "No new layer mixes FFN channels of several; those of 1 layer are gone"),
         ((MERGE,), "1 of 4 new layers is made of two layers; 80% of all FFN channels live on"),
         ((Average(window=(0, 2), weights=[-1, 1, 1]),), "1 of 3 new layers is made of 3 layers"),
         ((Mask(channels={0: [0, 1, 2]}, parameters=1),), "10% of all FFN channels are silenced"),
@@ -137,6 +137,18 @@ def test_tiles_say_layer_channel_sensitivity_rank_and_where_it_went() -> None:
     assert heat.z.ravel().tolist() == [0, 0, 0, 0, 200, 200]
 
 
+@pytest.mark.parametrize("order", ["rank", "index"])
+def test_the_tile_of_the_unit_that_is_followed_is_framed(order: inspect_layer.Order) -> None:
+    figure = inspect_layer.tiles(ffn(MERGE), 1, SENSITIVITY, order, followed=(2, 5))
+    (frame,) = figure.layout.shapes
+    middle = ((frame.x0 + frame.x1) / 2, (frame.y0 + frame.y1) / 2)
+    points = [trace for trace in figure.data if trace.type == "scattergl"]
+    at = {(x, y): row for trace in points for x, y, row in zip(trace.x, trace.y, trace.customdata, strict=True)}
+    assert at[middle][:2].tolist() == [2, 5]
+    assert not inspect_layer.tiles(ffn(MERGE), 1, SENSITIVITY, order, followed=(0, 5)).layout.shapes
+    assert not inspect_layer.tiles(ffn(MERGE), 1, SENSITIVITY, order, followed=(2, 9)).layout.shapes
+
+
 def test_many_channels_are_put_together() -> None:
     units = 40_000
     kept = [list(range(0, units, 2)), list(range(0, units, 2))]
@@ -164,9 +176,12 @@ def test_the_cut_is_where_as_many_are_kept() -> None:
 def test_where_nothing_is_cut_the_title_says_what_stays() -> None:
     of_first = attention(MERGE.model_copy(update={"kv_groups": [list(range(GROUPS)), []]}))
     figure = inspect_curves.curves(of_first, 1, np.ones((5, GROUPS)))
-    assert figure.layout.title.text == "Nothing is cut: all KV groups of layer 1 stay, none of layer 2"
+    assert figure.layout.title.text == "All KV groups of layer 1 stay, none of layer 2"
     assert not [trace for trace in figure.data if trace.type == "bar"]
+    assert [note.text for note in figure.layout.annotations] == ["layer 1: all", "layer 2: none"]
     assert not inspect_curves.sources_cut(of_first, 1)
+    assert inspect_layer.finding(ffn(MERGE), of_first, 1, "attention") == "Layer 1 gives all KV groups"
+    assert inspect_layer.finding(ffn(MERGE), attention(MERGE), 1, "attention").startswith("Layer 2 gives 67% of the KV")
     assert inspect_curves.sources_cut(ffn(MERGE), 1) == [1, 2]
 
 
@@ -214,7 +229,9 @@ def test_the_tree_shows_every_kind_of_step() -> None:
     put = Replace(file="w.safetensors", sha256="0", tensors=["model.layers.0.mlp.down_proj.weight"], made_by="refit")
     plan = plan_of(8, MERGE, again, Remove(layers=[4]), Average(window=(2, 3), weights=[0.5, 0.5]), put)
     origins = follow(plan, "ffn", CHANNELS)
-    figure = inspect_tree.tree(origins, [step.describe() for step in plan.steps])
+    figure = inspect_tree.tree(origins, [step.describe() for step in plan.steps], rewritten(plan))
+    (line,) = figure.layout.shapes
+    assert (line.x0, line.x1, line.y0, line.y1) == (-0.5, 0.5, 5, 5), "across the one layer whose weights are new"
     assert figure.layout.title.text == "8 layers become 4 in 5 steps (1 only changes weights)"
     alone = follow(plan_of(8, MERGE, again), "ffn", CHANNELS)
     assert inspect_tree.finding(alone).endswith("; layers 1 to 3 end in one, merged more than once")

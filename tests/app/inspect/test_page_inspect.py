@@ -171,7 +171,7 @@ def test_averages_masks_and_replaced_weights_are_shown_as_what_they_are(visit: V
 def test_a_run_whose_model_is_gone_is_still_drawn(visit: Visit, lab: Lab) -> None:
     run = with_steps(lab, Remove(layers=[2]), model="/no/such/model")
     at = fine(visit("inspect", run=run.id))
-    assert "1 layer is gone" in findings(at)
+    assert "those of 1 layer are gone" in findings(at)
     assert "cannot be read now" in said(at)
 
 

@@ -220,7 +220,7 @@ def test_a_tick_stands_at_all_units_kept_above_the_cost_or_below_it() -> None:
     assert middles == pytest.approx([0.1, 0.4]), "of that which is cut off none is drawn, in no other place"
     assert list(ticks.customdata[1]) == [1, 2], "a click on it opens the window, too"
     assert {trace.name for trace in figure.data if trace.showlegend is not False} == {"cost", "all units kept"}
-    assert "layers 1–2, all units kept, costs 0.400 nats; the refit wins back 0.250" in figure.layout.title.text
+    assert "layers 1–2, all units kept, costs 0.400 nats; with fewer units, refitted, 0.150" in figure.layout.title.text
     assert "merging layers 1–2 costs least: 0.150" in figures.costs(FOUND, 5).layout.title.text
 
 
