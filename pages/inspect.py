@@ -180,12 +180,7 @@ def _two_runs(inspected: Inspected, part: Part, runs: list[Run]) -> None:
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(inspect_agreement.marks(found), width="content")
-        how_sure(
-            f"Jaccard overlap: {inspect.NAMES[part][1]} kept by both runs, over those kept by either. Chance: what two "
-            "random choices of these sizes would share. Where a run keeps all or nothing of a layer, whatever "
-            "the other keeps comes to just that: the title leaves such layers out.",
-            key="sure-of-overlap",
-        )
+        how_sure(inspect_agreement.how_sure(found, part), key="sure-of-overlap")
 
 
 page()

@@ -74,9 +74,10 @@ def finding(origins: Provenance) -> str:
         made = f"{len(mixed)} of {len(final)} new layers {'is' if len(mixed) == 1 else 'are'} made of {of}"
         return made if origins.averaged.any() else f"{made}; {1 - lost:.0%} of all {many} live on"
     gone = origins.layers - len(final)
+    if gone and any(len(layer.group) > 1 for layer in final):
+        return f"The {many} of {gone} layer{'' if gone == 1 else 's'} are gone; no new layer mixes those of several"
     if gone:
-        of = f"{gone} layer{'' if gone == 1 else 's'}"
-        return f"No new layer mixes {many} of several; those of {of} are gone"
+        return f"{gone} layer{' is' if gone == 1 else 's are'} gone; no new layer mixes {many} of several"
     return f"All {origins.layers} layers are as they were"
 
 

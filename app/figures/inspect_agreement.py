@@ -75,7 +75,9 @@ def finding(found: Agreement, part: Part) -> str:
     if not found.touched.any() and not found.averaged.any():
         return f"Neither run touches the {many}: they agree on all"
     if np.isnan(found.jaccard[found.touched]).all():
-        return f"No layer's {many} can be compared between these runs"
+        if found.averaged.any():
+            return f"Nothing to compare: layers that are averaged keep no {many} as they were"
+        return f"Nothing to compare: both runs drop all {many} of the same layers"
     if not count:
         return f"Nothing to compare: in no layer do both runs choose among the {many}"
     layers = "the layer" if count == 1 else f"the {count} layers"
@@ -97,6 +99,17 @@ def marks(found: Agreement) -> str:
         f"✕: {gone}.": ~known,
     }
     return " ".join(words for words, layers in meanings.items() if layers.any())
+
+
+def how_sure(found: Agreement, part: Part) -> str:
+    """What the overlap is, and which layers say nothing of a choice."""
+    many, chooses = NAMES[part][1], found.chosen.any()
+    chance = " Chance: what two random choices of these sizes would share." if chooses else ""
+    out = ": the title leaves such layers out" if chooses else ""
+    return (
+        f"Jaccard overlap: {many} kept by both runs, over those kept by either.{chance} Where a run keeps all or "
+        f"nothing of a layer, the overlap follows from how many the other keeps, whichever they are{out}."
+    )
 
 
 def _words(found: Agreement, layer: int) -> str:

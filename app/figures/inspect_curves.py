@@ -19,6 +19,7 @@ _MARGINS = 100  # pixels above and below the axes, about
 _ROW, _APART = 40, 14  # pixels: a source's row of bars under the curves, and between curves and rows
 _BINS = 48  # bars a row
 _RIGHT = 0.6  # opacity of those right of the cut
+_FEW = 20  # units, up to which they are counted, not told as a share
 
 
 def curves(origins: Provenance, new_layer: int, sensitivity: np.ndarray, *, log: bool = True) -> go.Figure:
@@ -104,6 +105,18 @@ def _name(figure: go.Figure, words: str, x: int, height: float, log: bool) -> No
 def sources_cut(origins: Provenance, new_layer: int) -> list[int]:
     """The sources of a new layer of which some units were kept and others not: those with a cut."""
     return [source for source in origins.final[new_layer].group if 0 < origins.kept(source).sum() < origins.units]
+
+
+def marks(figure: go.Figure) -> str:
+    """What the marks that are drawn in these curves mean; "" where there are but solid curves."""
+    dotted = [trace for trace in figure.data if trace.type == "scatter" and trace.line.dash == "dot"]
+    said = []
+    if dotted:
+        several = any(str(words).startswith("ranks") for words, _ in dotted[0].customdata)
+        said.append("Dotted: most dropped." if several else "Dotted: dropped.")
+    if any(trace.type == "bar" for trace in figure.data):
+        said.append("Bars: the share kept, by rank. Upright lines: the cuts.")  # red, as some curves are
+    return " ".join(said)
 
 
 def _room(cuts: Sequence[tuple[float, int, int]]) -> int:
@@ -229,6 +242,8 @@ def _cut_finding(origins: Provenance, new_layer: int, sensitivity: np.ndarray) -
         whole = [source for source in group if origins.kept(source).all()]
         gone = [source for source in group if source not in whole]
         return f"All {many} of {_layers(whole)} stay{f', none of {_layers(gone)}' if gone else ''}"
+    if total <= _FEW:
+        return f"{f'All {total}' if above == total else f'{above} of the {total}'} {many} kept lie left of the cut"
     return f"{above / total:.0%} of the {many} kept lie left of the cut"
 
 

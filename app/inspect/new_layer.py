@@ -23,10 +23,11 @@ from come.pruning.registry import fits_windows, keeps_first_attention
 
 ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By index"}
 
-CUT = "Dotted: most dropped. Bars: the share kept, by rank. Red: the cut."
+RULE = "A window keeps its first layer's attention, however sensitive the others."
 SURE_OF_CUT = "As many units were kept as lie left of the cut; the curve is solid where most are kept. "
-SURE_OF_S = (
-    "S is that of the original model: CoMe measures again after each merge, and CoMe-Joint solves for the units to "
+SURE_OF_S = "S is that of the original model"
+SURE_OF_CHOICE = (
+    ": CoMe measures again after each merge, and CoMe-Joint solves for the units to "
     "keep, so neither need keep just the most sensitive."
 )
 
@@ -138,7 +139,7 @@ def tiles(inspected: Inspected, part: Part) -> None:
                 required=True,
                 label_visibility="collapsed",
             )
-        st.caption(f"Click a tile to follow it.{_why(inspected, part)}")
+        st.caption(f"Click a tile to follow it. {_why(inspected, part)}".strip())
     if values is None:
         st.caption("By index only: no sensitivity is measured yet. Measure it under “Cut”.")
     elif words := inspected_run.borrowed(inspected.config):
@@ -148,11 +149,12 @@ def tiles(inspected: Inspected, part: Part) -> None:
 def _why(inspected: Inspected, part: Part) -> str:
     """Why these units stay, where that is not because each is sensitive."""
     method, options = inspected.config.method, inspected.config.options
-    if method not in come.methods() or not fits_windows(method):
+    joined = len(inspect.sources(inspected.ffn.final[session.value("new-layer")].pieces)) > 1
+    if not joined or method not in come.methods() or not fits_windows(method):
         return ""
     if part == "attention" and keeps_first_attention(method, options):
-        return " A window keeps its first layer's attention, however sensitive the others."
-    return " Which stay is decided by what channels give together, not one by one."
+        return RULE
+    return f"Which stay is decided by what {inspect.NAMES[part][1]} give together, not one by one."
 
 
 def curves(inspected: Inspected, part: Part) -> None:
@@ -160,13 +162,15 @@ def curves(inspected: Inspected, part: Part) -> None:
     origins, place = inspected.origins(part), session.value("new-layer")
     values = inspected_run.sensitivity(inspected_run.measurement(inspected.config), origins)
     if values is None:
-        _not_measured(inspected)
+        _not_measured(inspected, part)
         return
     widget_state.keep_among("curve-scale", ["log", "linear"], "log")
+    figure = inspect_curves.curves(origins, place, values, log=session.value("curve-scale") == "log")
+    cut = bool(inspect_curves.sources_cut(origins, place))
     widgets.chart(
-        inspect_curves.curves(origins, place, values, log=session.value("curve-scale") == "log"),
+        figure,
         key="source-curves",
-        alt="Sorted sensitivities of the source layers, with the cut of each",
+        alt=f"Sorted sensitivities of the source layers{', with the cut of each' * cut}",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.segmented_control(
@@ -176,14 +180,18 @@ def curves(inspected: Inspected, part: Part) -> None:
             required=True,
             label_visibility="collapsed",
         )
-        cut = inspect_curves.sources_cut(origins, place)
-        if cut:
-            st.caption(CUT, width="content")
-        elif not all(origins.kept(source).all() for source in origins.final[place].group):
-            st.caption("Dotted: dropped.", width="content")
-        how_sure(f"{SURE_OF_CUT * bool(cut)}{SURE_OF_S}", key="sure-of-cut")
+        if marks := inspect_curves.marks(figure):
+            st.caption(marks, width="content")
+        how_sure(_sure(cut, _why(inspected, part) == RULE), key="sure-of-cut")
     if words := inspected_run.borrowed(inspected.config):
         st.caption(words)
+
+
+def _sure(cut: bool, rule: bool) -> str:
+    """What the sensitivities say of the choice: nothing, where a rule made it or nothing was chosen."""
+    if rule:
+        return f"{SURE_OF_S}, and decides nothing here. {RULE}"
+    return f"{SURE_OF_CUT}{SURE_OF_S}{SURE_OF_CHOICE}" if cut else f"{SURE_OF_S}."
 
 
 def _find_clicked() -> None:
@@ -193,7 +201,7 @@ def _find_clicked() -> None:
         session.put("find", follow_unit.written(session.value("part"), layer, unit))
 
 
-def _not_measured(inspected: Inspected) -> None:
+def _not_measured(inspected: Inspected, part: Part) -> None:
     """Where there is no measurement: progress, or the way to one."""
     active = inspected_run.active_analysis(inspected.config)
     if active is not None:
@@ -202,7 +210,7 @@ def _not_measured(inspected: Inspected) -> None:
     with st.container(border=True):
         st.markdown("**The sensitivities of this model on this text were not measured.**")
         st.markdown(
-            f"One pass over {inspected.config.n_tokens:,} tokens shows how each channel ranks, "
+            f"One pass over {inspected.config.n_tokens:,} tokens shows how each {inspect.NAMES[part][0]} ranks, "
             "and how sharp the cut was."
         )
         st.button(

@@ -24,6 +24,7 @@ MERGE = Concatenate(
     window=(1, 2), ratio=[0.5, 0.5], kv_groups=[[0], [1, 2]], channels=[[0, 1], [2, 3, 4, 5]]
 )  # of layers 1 and 2
 EVEN = MERGE.model_copy(update={"channels": [[0, 1, 2], [3, 4, 5]]})
+ALONE = MERGE.model_copy(update={"channels": [list(range(6)), []]})
 SENSITIVITY = np.arange(1.0, 1 + 5 * CHANNELS, dtype=np.float32).reshape(5, CHANNELS)
 
 
@@ -91,8 +92,9 @@ def test_every_plan_is_drawn(plan: Plan) -> None:
     ("steps", "words"),
     [
         ((), "All 5 layers are as they were"),
-        ((Remove(layers=[2]),), "No new layer mixes FFN channels of several; those of 1 layer are gone"),
+        ((Remove(layers=[2]),), "1 layer is gone; no new layer mixes FFN channels"),
         ((MERGE,), "1 of 4 new layers is made of two layers; 80% of all FFN channels live on"),
+        ((ALONE,), "The FFN channels of 1 layer are gone; no new layer mixes those of several"),
         ((Average(window=(0, 2), weights=[-1, 1, 1]),), "1 of 3 new layers is made of 3 layers"),
         ((Mask(channels={0: [0, 1, 2]}, parameters=1),), "10% of all FFN channels are silenced"),
     ],
@@ -170,7 +172,9 @@ def test_the_cut_is_where_as_many_are_kept() -> None:
     assert all(labels[text][1] == pytest.approx(math.log10(y)) for text, (_, y) in heights.items()), "at their marks"
     assert flags[0].ay > flags[1].ay > max(label.y for label in flags), "apart, above the marks, and none crosses"
     # Layer 1 keeps its two least sensitive, layer 2 its four most.
-    assert figure.layout.title.text.startswith("67% of the FFN channels kept lie left of the cut")
+    assert figure.layout.title.text == "4 of the 6 FFN channels kept lie left of the cut"
+    assert inspect_curves.marks(figure) == "Dotted: dropped. Bars: the share kept, by rank. Upright lines: the cuts."
+    assert inspect_curves.marks(inspect_curves.curves(BIG, BIG.most_mixed(), WIDE)).startswith("Dotted: most dropped.")
 
 
 def test_where_nothing_is_cut_the_title_says_what_stays() -> None:
@@ -182,6 +186,11 @@ def test_where_nothing_is_cut_the_title_says_what_stays() -> None:
     assert not inspect_curves.sources_cut(of_first, 1)
     assert inspect_layer.finding(ffn(MERGE), of_first, 1, "attention") == "Layer 1 gives all KV groups"
     assert inspect_layer.finding(ffn(MERGE), attention(MERGE), 1, "attention").startswith("Layer 2 gives 67% of the KV")
+    assert inspect_curves.marks(figure) == "Dotted: dropped."
+    whole = inspect_curves.curves(of_first, 0, np.ones((5, GROUPS)))
+    assert whole.layout.title.text == "All KV groups of layer 0 are kept" and not inspect_curves.marks(whole)
+    chosen = inspect_curves.curves(attention(MERGE), 1, SENSITIVITY[:, :GROUPS])
+    assert chosen.layout.title.text == "2 of the 3 KV groups kept lie left of the cut"
     assert inspect_curves.sources_cut(ffn(MERGE), 1) == [1, 2]
 
 
@@ -196,7 +205,9 @@ def test_where_nothing_is_cut_the_title_says_what_stays() -> None:
 def test_the_caption_names_the_marks_that_are_drawn(
     one: tuple[Any, ...], other: tuple[Any, ...], drawn: tuple[str, ...], not_drawn: tuple[str, ...]
 ) -> None:
-    told = inspect_agreement.marks(agreement(ffn(*one), ffn(*other)))
+    found = agreement(ffn(*one), ffn(*other))
+    told = inspect_agreement.marks(found)
+    assert ("Chance" in inspect_agreement.how_sure(found, "ffn")) == ("Dashes" in drawn)
     assert all(mark in told for mark in drawn) and not any(mark in told for mark in not_drawn)
 
 
@@ -251,7 +262,9 @@ def test_agreement_says_the_mean_against_chance() -> None:
     assert list(bars.marker.opacity) == [1, inspect_agreement.PALE, inspect_agreement.PALE, 1, 1] and not dashes
     assert "agree on all" in inspect_agreement.finding(agreement(ffn(), ffn()), "ffn")
     gone = ffn(Remove(layers=[0, 1, 2, 3]))
-    assert "No layer's" in inspect_agreement.finding(agreement(gone, gone), "ffn")
+    assert "both runs drop all FFN channels" in inspect_agreement.finding(agreement(gone, gone), "ffn")
+    mean = ffn(Average(window=(0, 1), weights=[0.5, 0.5]))
+    assert "averaged keep no FFN channels" in inspect_agreement.finding(agreement(mean, mean), "ffn")
 
 
 LARGE = large_plan()

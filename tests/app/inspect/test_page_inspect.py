@@ -171,7 +171,7 @@ def test_averages_masks_and_replaced_weights_are_shown_as_what_they_are(visit: V
 def test_a_run_whose_model_is_gone_is_still_drawn(visit: Visit, lab: Lab) -> None:
     run = with_steps(lab, Remove(layers=[2]), model="/no/such/model")
     at = fine(visit("inspect", run=run.id))
-    assert "those of 1 layer are gone" in findings(at)
+    assert "1 layer is gone" in findings(at)
     assert "cannot be read now" in said(at)
 
 
@@ -200,6 +200,12 @@ def test_of_keys_and_values_the_rule_is_told_where_there_is_one(visit: Visit, la
         (run.path / "config.json").write_text(asked.model_dump_json())
     assert (rule in said(fine(visit("inspect", run=run.id, part="attention", view="Kept")))) == (method != "come")
     assert rule not in said(fine(visit("inspect", run=run.id, view="Kept")))
+    plan = run.plan()
+    assert plan is not None
+    untouched = next(place for place, group in enumerate(plan.groups()) if len(group) == 1)
+    link = {"run": run.id, "part": "attention", "new-layer": str(untouched)}
+    assert rule not in said(fine(visit("inspect", view="Kept", **link))), "no window made that layer"
+    assert "Dotted:" not in said(fine(visit("inspect", view=CUT, **link))), "nothing of it is dropped"
 
 
 def test_the_example_is_shown_where_there_is_nothing_else(visit: Visit, lab: Lab, monkeypatch) -> None:
