@@ -48,7 +48,7 @@ def page() -> None:
     if presenter.is_on():
         st.html(PRESENTED)
     matrix, one = st.columns(
-        [1.75, 1] if presenter.is_on() else [1.25, 1], gap="small" if presenter.is_on() else "medium"
+        [1.85, 1] if presenter.is_on() else [1.25, 1], gap="small" if presenter.is_on() else "medium"
     )
     with matrix:
         _matrix(measured, best, window, planned)
