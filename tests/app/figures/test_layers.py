@@ -95,7 +95,7 @@ def test_the_open_window_and_the_plan_look_the_same_in_every_chart(matrix: np.nd
     charts = (
         similarity.similarity(matrix, influence=block, selected=(2, 3), planned=[(7, 9)]),
         layers.influence(block, skip, selected=(2, 3), planned=[(7, 9)]),
-        window_costs.costs([cost], LAYERS, selected=(2, 3), planned=[(7, 9)]),
+        window_costs.costs([cost], LAYERS, selected=(2, 3), planned=[(2, 3), (7, 9)]),
     )
     for figure in charts:
         looks = {color for shape in figure.layout.shapes for color in (shape.line.color, shape.fillcolor) if color}
