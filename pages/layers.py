@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import streamlit as st
 
 from app import presenter
@@ -10,10 +12,12 @@ from app.components.how_sure import how_sure
 from app.figures import layers as figures
 from app.figures.similarity import KINDS, least_changed, similarity
 from app.layers import card, costs, legend, needed
+from app.plan.preview import until_measured
 from app.state import foreseen, session, visit, widget_state
 from come.errors import ComeError
 from come.measurement.measurement import Measurement
 from come.models import Facts
+from come.pruning.forecast import Forecast
 from come.pruning.registry import fits_windows
 
 READING = """
@@ -54,7 +58,8 @@ def page() -> None:
         _matrix(measured, best, window, planned)
     with one:
         card.draw(run, measured, facts, is_example, planned, stability)
-    follow = costs.draw(run, measured, facts, is_example, _sizes(measured, facts), planned, best)
+    found = _forecast(measured, facts)
+    follow = costs.draw(run, measured, facts, is_example, _sizes(found), planned, best, until_measured(found))
     _influence(measured, planned, window)
     follow += needed.draw(run, measured, facts, is_example)
     widgets.next_step("plan", "Next: the plan")
@@ -73,14 +78,17 @@ def _least_changed(measured: Measurement, by_angle: tuple[int, int]) -> list[tup
     return least_changed(measured.similarity[kind].numpy(), kind, size, (by_angle[0], *tied))
 
 
-def _sizes(measured: Measurement, facts: Facts) -> list[int]:
-    """How many layers the windows have whose merges matter: pairs, and what an automatic plan takes."""
+def _forecast(measured: Measurement, facts: Facts) -> Forecast | None:
+    """What the plan would merge; None where that is not foreseen, or its method takes no windows."""
     if not fits_windows(session.draft().method):
-        return [2]
-    try:
-        found = foreseen.forecast(session.draft(), measured, facts)
-    except ComeError:  # the plan page and the strip say what is wrong with it
-        return [2]
+        return None
+    with suppress(ComeError):  # the plan page and the strip say what is wrong with it
+        return foreseen.forecast(session.draft(), measured, facts)
+    return None
+
+
+def _sizes(found: Forecast | None) -> list[int]:
+    """How many layers the windows have whose merges matter: pairs, and what an automatic plan takes."""
     return list(dict.fromkeys([2, *(window.last - window.first + 1 for window in (found.windows if found else []))]))
 
 

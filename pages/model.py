@@ -15,6 +15,7 @@ from app.state import request, session, visit
 from come.errors import ComeError
 from come.export.gguf_families import writable_families
 from come.models import FAMILIES, Facts, known_models
+from come.models.catalogue import BUNDLED
 from come.request import Bos
 from come.serving import limits, uploads
 from come.text import ENDINGS, SUFFIXES, form_of_text, known_texts, short_name
@@ -253,7 +254,7 @@ def _details(facts: Facts) -> None:
         )
         if facts.tied_embeddings:
             st.caption("The output head shares the embeddings' matrix: it is counted once, as embeddings.")
-        st.json(facts.config, expanded=1)
+        st.json({name: value for name, value in facts.config.items() if name != "_name_or_path"}, expanded=1)
 
 
 def _analyse(facts: Facts) -> None:
@@ -268,7 +269,8 @@ def _analyse(facts: Facts) -> None:
     if last is not None and last.state().status not in ("done", *session.ACTIVE):
         widgets.ended_badly(last)
     if measured is not None and run is not None and not is_example:
-        st.success(f"Analysed over {measured.n_tokens:,} tokens.", icon=":material/check_circle:")
+        instead = " Plans go by it now, no longer by the example's." if facts.source == BUNDLED else ""
+        st.success(f"Analysed over {measured.n_tokens:,} tokens.{instead}", icon=":material/check_circle:")
         widgets.next_step("channels", "See its channels")
         return
     widgets.launch_analysis()

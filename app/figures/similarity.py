@@ -101,7 +101,7 @@ def similarity(
         shapes += _outline(window, _INK, 1.5, dash="dot")
     for window in planned:
         shapes += _outline(window, PLANNED, 2.5, round_it=RING * (window in best))
-    if selected is not None:
+    if selected is not None and selected[0] < selected[1]:
         inside = (selected in best) + (selected in planned)
         shapes += _outline(selected, OPEN, 2.5, round_it=RING * max(inside, 1))
     if influence is not None:
@@ -119,7 +119,8 @@ def similarity(
     figure.update_xaxes(range=[-0.5, layers - 0.5], **whole)
     figure.update_layout(yaxis={"range": [layers - 0.5, -0.5], **whole})
     least = f"least change of {_whole(*best[0])}" if best else ""
-    marks = [(OPEN, "□", "open window", selected), (PLANNED, "□", plan, planned), (theme.INK, "⬚", least, best)]
+    is_open = selected is not None and selected[0] < selected[1]
+    marks = [(OPEN, "□", "open window", is_open), (PLANNED, "□", plan, planned), (theme.INK, "⬚", least, best)]
     _say_how_to_read(figure, [(color, mark, words) for color, mark, words, drawn in marks if drawn])
     if influence is not None:
         _lay_out_strip(figure, influence, share)

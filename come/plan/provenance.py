@@ -114,13 +114,19 @@ class Provenance:
         return next((place for place, layer in enumerate(self.final) if source in layer.group), None)
 
     def most_mixed(self) -> int:
-        """The new layer whose pieces are the most even mixture, by entropy; the first that lost units if none is."""
+        """The new layer whose pieces are the most even mixture, by entropy; if none is, one that lost units.
+
+        Where whole layers were removed, that before the first of them.
+        """
         mixture = [mixing(layer.pieces) for layer in self.final]
         if max(mixture) > 1e-9:
             return int(np.argmax(mixture))
         sizes = [len(layer.group) for layer in self.final]
         silenced = [sum(piece.share for piece in layer.pieces if piece.kind == "silenced") for layer in self.final]
-        return int(np.lexsort((sizes, silenced))[-1]) if max(sizes) > 1 or max(silenced) > 0 else 0
+        if max(sizes) > 1 or max(silenced) > 0:
+            return int(np.lexsort((sizes, silenced))[-1])
+        removed = set(range(self.layers)) - {layer for new in self.final for layer in new.group}
+        return max(min(removed) - 1, 0) if removed else 0
 
 
 def mixing(pieces: Sequence[Piece]) -> float:

@@ -182,6 +182,12 @@ def test_replaced_weights_follow_their_layer() -> None:
     assert rewritten(scaled) == [[1, 2], []] and scaled.in_words()[1].startswith("Put weights of the model in place")
 
 
+def test_where_layers_were_removed_the_layer_before_them_is_the_one_to_open() -> None:
+    assert follow(plan_of(6, Remove(layers=[3, 4])), "ffn", CHANNELS).most_mixed() == 2
+    assert follow(plan_of(6, Remove(layers=[0])), "ffn", CHANNELS).most_mixed() == 0
+    assert follow(plan_of(6), "ffn", CHANNELS).most_mixed() == 0
+
+
 def test_a_large_model_is_followed_in_no_time() -> None:
     plan = large_plan()
     begun = time.perf_counter()

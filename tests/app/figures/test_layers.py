@@ -83,6 +83,11 @@ def test_marks_of_one_cell_lie_round_each_other(matrix: np.ndarray, marked: set[
     assert all(b - a > 0.7 for a, b in itertools.pairwise(sides)), "none covers another"
 
 
+def test_a_window_that_runs_backwards_is_not_drawn(matrix: np.ndarray) -> None:
+    figure = similarity.similarity(matrix, selected=(4, 2))
+    assert not figure.layout.shapes and "open window" not in str(figure.layout.annotations)
+
+
 def test_the_best_window_is_outlined_at_its_layers(matrix: np.ndarray) -> None:
     halo, outline = similarity.similarity(matrix, best=[(4, 5)]).layout.shapes
     assert (outline.x0, outline.y0) == (halo.x0, halo.y0) == (4.5, 3.5)

@@ -55,6 +55,19 @@ def fine(at: AppTest) -> AppTest:
     return at
 
 
+def test_the_page_says_by_what_an_automatic_plan_goes_until_costs_are_measured(visit: Visit, lab: Lab) -> None:
+    words = "Your plan goes by block influence until merging windows of 4 layers is measured, and may change then."
+    assert words in said(fine(visit("layers", method="come-joint", target="3")))
+    keep([WindowCost(first, first + 3, 0.3, 0.3, 0.5, 0.4, 1) for first in range(3)])
+    assert "goes by block influence" not in said(fine(visit("layers", method="come-joint", target="3")))
+    assert "goes by block influence" not in said(fine(visit("layers", windows="1-2")))
+
+
+def test_of_one_window_nothing_is_called_least() -> None:
+    title = figures.finding(known(2, {(0, 1): 0.9}))
+    assert title == "Merging layers 0–1 costs 0.900 nats; removing one of them 1.350"
+
+
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What was asked to be measured; nothing is."""
