@@ -83,7 +83,7 @@ def _forecast(measured: Measurement, facts: Facts) -> Forecast | None:
     if not fits_windows(session.draft().method):
         return None
     with suppress(ComeError):  # the plan page and the strip say what is wrong with it
-        return foreseen.forecast(session.draft(), measured, facts)
+        return foreseen.forecast(session.draft(), measured, facts, session.choice().seed, visit.costs())
     return None
 
 

@@ -23,6 +23,7 @@ from come.runs.state import identity
 from come.runs.window_costs import FILE, VERSION
 from come.serving import window_costs as background
 from tests.app.conftest import Lab
+from tests.app.plan.test_page_costs import measured_costs
 
 Visit = Callable[..., AppTest]
 MERGED = {(0, 1): 0.9, (1, 2): 0.3, (2, 3): 0.2, (3, 4): 0.4, (4, 5): 0.5}
@@ -58,7 +59,7 @@ def fine(at: AppTest) -> AppTest:
 def test_the_page_says_by_what_an_automatic_plan_goes_until_costs_are_measured(visit: Visit, lab: Lab) -> None:
     words = "Your plan goes by block influence until merging windows of 4 layers is measured, and may change then."
     assert words in said(fine(visit("layers", method="come-joint", target="3")))
-    keep([WindowCost(first, first + 3, 0.3, 0.3, 0.5, 0.4, 1) for first in range(3)])
+    measured_costs(lab, 4, cheapest=0)
     assert "goes by block influence" not in said(fine(visit("layers", method="come-joint", target="3")))
     assert "goes by block influence" not in said(fine(visit("layers", windows="1-2")))
 
