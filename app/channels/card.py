@@ -13,7 +13,7 @@ from app.channels import asking
 from app.channels.asking import Answer
 from app.components import widgets
 from app.components.poll import Look
-from app.figures.inspect import NAMES
+from app.figures.inspect import FIRST_ATTENTION, NAMES
 from app.inspect import follow_unit
 from app.playground.answers_html import visible
 from app.state import session, visit
@@ -152,7 +152,7 @@ def foreseen(plan: KeptByLayer | None, part: Part, layer: int, unit: int) -> str
     one = "It" if part == "ffn" else f"Its {NAMES[part][0]} {unit}"
     draft, guess = session.draft(), ""
     if part == "attention" and keeps_first_attention(draft.method, draft.options):
-        guess = " A window keeps its first layer's attention, however sensitive the others."
+        guess = f" {FIRST_ATTENTION}"
     elif fits_windows(draft.method):
         guess = " An estimate: the run goes by what channels give together."
     if plan is None:

@@ -10,6 +10,7 @@ import streamlit as st
 from app.components import widgets
 from app.figures import channels as figures
 from app.figures.channel_findings import View
+from app.figures.inspect import FIRST_ATTENTION
 from app.state import session, widget_state
 from come.models import Facts
 from come.plan.trace import asked
@@ -175,7 +176,7 @@ def reading(
     if plan is not None:
         name, why = session.plan_named(), _why(plan, part)
         hatched = f"dropped by the run of {name}" if plan.exact else f"what {name} would drop"
-        told.insert(0, f"Hatched: {hatched}{_shares(kept)}{why}.")
+        told.insert(0, f"Hatched: {hatched}{_shares(kept)}{why}")
         if opened is not None:
             told.insert(
                 1, f"Framed: layer {opened}{', its first' if plan.layers and opened == min(plan.layers) else ''}."
@@ -184,15 +185,15 @@ def reading(
 
 
 def _why(plan: KeptByLayer, part: str) -> str:
-    """By what the plan's method drops units of merged layers, where that is not their sensitivity."""
+    """The sentence's end: by what the plan's method drops units of merged layers, where that is not sensitivity."""
     draft = session.draft()
     if not plan.windows or not fits_windows(draft.method):
-        return ""
+        return "."
     if part == "attention" and keeps_first_attention(draft.method, draft.options):
-        return ". A window keeps its first layer's attention, however sensitive the others"
+        return f". {FIRST_ATTENTION}"
     if plan.exact:
-        return ", chosen by what channels give together, not by sensitivity alone"
-    return ", an estimate by sensitivity" if part == "ffn" else ", an estimate"
+        return ", chosen by what channels give together, not by sensitivity alone."
+    return ", an estimate by sensitivity." if part == "ffn" else ", an estimate."
 
 
 def _shares(kept: np.ndarray | None) -> str:

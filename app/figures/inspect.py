@@ -17,6 +17,7 @@ from come.plan.provenance import Layer, Loss, Piece, Provenance
 from come.plan.steps import Part
 from come.report.colors import HATCH
 
+FIRST_ATTENTION = "A window keeps its first layer's attention, however sensitive the others."  # CoMe-Joint's rule
 NAMES: dict[Part, tuple[str, str]] = {"ffn": ("FFN channel", "FFN channels"), "attention": ("KV group", "KV groups")}
 PATTERNS = {"kept": "", "averaged": "."}  # of pieces
 LOST = "/"  # hatched is left out, here as everywhere

@@ -23,7 +23,6 @@ from come.pruning.registry import fits_windows, keeps_first_attention
 
 ORDERS: dict[inspect_layer.Order, str] = {"rank": "By sensitivity", "index": "By index"}
 
-RULE = "A window keeps its first layer's attention, however sensitive the others."
 SURE_OF_CUT = "As many units were kept as lie left of the cut; the curve is solid where most are kept. "
 SURE_OF_S = "S is that of the original model"
 SURE_OF_CHOICE = (
@@ -153,7 +152,7 @@ def _why(inspected: Inspected, part: Part) -> str:
     if not joined or method not in come.methods() or not fits_windows(method):
         return ""
     if part == "attention" and keeps_first_attention(method, options):
-        return RULE
+        return inspect.FIRST_ATTENTION
     return f"Which stay is decided by what {inspect.NAMES[part][1]} give together, not one by one."
 
 
@@ -182,7 +181,7 @@ def curves(inspected: Inspected, part: Part) -> None:
         )
         if marks := inspect_curves.marks(figure):
             st.caption(marks, width="content")
-        how_sure(_sure(cut, _why(inspected, part) == RULE), key="sure-of-cut")
+        how_sure(_sure(cut, _why(inspected, part) == inspect.FIRST_ATTENTION), key="sure-of-cut")
     if words := inspected_run.borrowed(inspected.config):
         st.caption(words)
 
@@ -190,7 +189,7 @@ def curves(inspected: Inspected, part: Part) -> None:
 def _sure(cut: bool, rule: bool) -> str:
     """What the sensitivities say of the choice: nothing, where a rule made it or nothing was chosen."""
     if rule:
-        return f"{SURE_OF_S}, and decides nothing here. {RULE}"
+        return f"{SURE_OF_S}, and decides nothing here. {inspect.FIRST_ATTENTION}"
     return f"{SURE_OF_CUT}{SURE_OF_S}{SURE_OF_CHOICE}" if cut else f"{SURE_OF_S}."
 
 

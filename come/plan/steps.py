@@ -252,12 +252,8 @@ class Replace(_InPlace):
         """The step in words; its layers by the original ones, where it is told which they stand for."""
         by = f" ({self.made_by})" if self.made_by else ""
         known = [layer for layer in self.layers if groups is None or layer < len(groups)]
-        of = (
-            f"layers {named(known, groups)}"
-            if len(known) > 1 or (groups and known and len(groups[known[0]]) > 1)
-            else ""
-        )
-        of = of or (f"layer {named(known, groups)}" if known else "the model")
+        layers = named(known, groups)
+        of = f"layer{'s' * (' ' in layers)} {layers}" if known else "the model"
         return f"Put weights of {of} in place: {len(self.tensors)} tensors of {self.file}{by}."
 
 
